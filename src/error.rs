@@ -1,0 +1,280 @@
+//! Why a call failed. Transport-free: `rpc/status.rs` maps it to gRPC once, `cli` prints it.
+//!
+//! A source that misbehaves is never an [`Error`]: that is a `SourceError`, which travels inside the answer as data.
+//! Texts here are for the caller; what only the operator may see goes to the log under an incident number.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Stable, machine-readable reason of a failure or of one [`Violation`]; travels as `google.rpc.ErrorInfo.reason`.
+///
+/// A new reason is added only where a client would act differently on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The indicator could not be read, or its form is refused.
+    IndicatorInvalid,
+    /// A field holds a value outside what its description allows.
+    FieldInvalid,
+    /// A field that is needed was left empty.
+    FieldRequired,
+    /// More entries than one request may carry.
+    TooMany,
+    /// An enum field holds a number that this version does not know.
+    EnumUnknown,
+    /// A field mask names a path that does not exist or may not be written.
+    MaskInvalid,
+    /// A page token is damaged, or was made for other parameters.
+    PageTokenInvalid,
+    /// No source has this name.
+    SourceNotFound,
+    /// No kind has this name.
+    KindUnknown,
+    /// No verdict has this name.
+    VerdictNotFound,
+    /// No policy has this name.
+    PolicyNotFound,
+    /// The resource already exists and the request did not allow changing it.
+    AlreadyExists,
+    /// The `etag` is not the current one: somebody changed the resource in between.
+    EtagMismatch,
+    /// A new address, proxy or TLS setting would receive a credential that was given for another.
+    CredentialRequired,
+    /// The source is declared in the configuration file or by the environment and cannot be deleted over the API.
+    DeclaredElsewhere,
+    /// An address that may not be reached: link-local, cloud metadata, or not allowed over the API.
+    EgressForbidden,
+    /// The server has no such feature configured (no store, no key).
+    NotReady,
+    /// The token is missing or unknown.
+    TokenInvalid,
+    /// The caller may not do this.
+    Forbidden,
+    /// A limit of this server is reached.
+    Overloaded,
+    /// The server is shutting down or a store cannot be reached.
+    Unavailable,
+    /// The deadline was too near when the request arrived.
+    DeadlineTooShort,
+    /// A fault of the server; the incident number finds it in the log.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason, in declaration order.
+    pub const ALL: [Self; 23] = [
+        Self::IndicatorInvalid,
+        Self::FieldInvalid,
+        Self::FieldRequired,
+        Self::TooMany,
+        Self::EnumUnknown,
+        Self::MaskInvalid,
+        Self::PageTokenInvalid,
+        Self::SourceNotFound,
+        Self::KindUnknown,
+        Self::VerdictNotFound,
+        Self::PolicyNotFound,
+        Self::AlreadyExists,
+        Self::EtagMismatch,
+        Self::CredentialRequired,
+        Self::DeclaredElsewhere,
+        Self::EgressForbidden,
+        Self::NotReady,
+        Self::TokenInvalid,
+        Self::Forbidden,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::DeadlineTooShort,
+        Self::Internal,
+    ];
+
+    /// The name on the wire, in SCREAMING_SNAKE_CASE.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IndicatorInvalid => "INDICATOR_INVALID",
+            Self::FieldInvalid => "FIELD_INVALID",
+            Self::FieldRequired => "FIELD_REQUIRED",
+            Self::TooMany => "TOO_MANY",
+            Self::EnumUnknown => "ENUM_UNKNOWN",
+            Self::MaskInvalid => "MASK_INVALID",
+            Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
+            Self::SourceNotFound => "SOURCE_NOT_FOUND",
+            Self::KindUnknown => "KIND_UNKNOWN",
+            Self::VerdictNotFound => "VERDICT_NOT_FOUND",
+            Self::PolicyNotFound => "POLICY_NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::CredentialRequired => "CREDENTIAL_REQUIRED",
+            Self::DeclaredElsewhere => "DECLARED_ELSEWHERE",
+            Self::EgressForbidden => "EGRESS_FORBIDDEN",
+            Self::NotReady => "NOT_READY",
+            Self::TokenInvalid => "TOKEN_INVALID",
+            Self::Forbidden => "FORBIDDEN",
+            Self::Overloaded => "OVERLOADED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::DeadlineTooShort => "DEADLINE_TOO_SHORT",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// One mistake in what the caller sent: where it stands, what it is, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, as in the proto or the configuration file: `source.options.malicious_threshold`.
+    pub field: String,
+    /// Which mistake, for machines.
+    pub reason: Reason,
+    /// Which mistake and what to do instead, for people. Never holds a secret.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation of `field`.
+    pub fn new(field: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
+        Self { field: field.into(), reason, message: message.into() }
+    }
+
+    /// A value outside what the field allows.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(field, Reason::FieldInvalid, message)
+    }
+
+    /// The same violation, with `prefix.` put before its field path.
+    #[must_use]
+    pub fn under(mut self, prefix: &str) -> Self {
+        self.field = if self.field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", self.field) };
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+    }
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The request is wrong; every mistake is listed at once. Never empty.
+    Invalid(Vec<Violation>),
+    /// Nothing has this name.
+    NotFound {
+        /// Which collection was searched.
+        reason: Reason,
+        /// The name as the caller gave it: `sources/vt`.
+        name: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// Something already has this name.
+    AlreadyExists {
+        /// The name that is taken.
+        name: String,
+    },
+    /// Somebody else changed the resource first; read it again and repeat.
+    Conflict {
+        /// The resource that changed.
+        name: String,
+    },
+    /// The system or the resource is not in the state that the call needs.
+    NotReady {
+        /// Which precondition fails.
+        reason: Reason,
+        /// The resource or setting that is not ready.
+        subject: String,
+        /// What to do so that it is.
+        message: String,
+    },
+    /// Who calls is not known.
+    Unauthenticated {
+        /// What is missing. Never repeats what was sent.
+        message: String,
+    },
+    /// Who calls may not do this.
+    Forbidden {
+        /// Which precondition fails.
+        reason: Reason,
+        /// What would be needed.
+        message: String,
+    },
+    /// A limit of this server is reached.
+    Exhausted {
+        /// What ran out.
+        subject: String,
+        /// The limit in words.
+        message: String,
+        /// When trying again can succeed.
+        retry_after: Option<Duration>,
+    },
+    /// Something that the call needs is away for now.
+    Unavailable {
+        /// What is away.
+        message: String,
+        /// When trying again can succeed.
+        retry_after: Option<Duration>,
+    },
+    /// The deadline was under the server's margin when the request arrived.
+    Late {
+        /// The least time that a request needs.
+        needed: Duration,
+    },
+    /// A fault of ours. The cause is in the log under the incident number, never in the answer.
+    Internal {
+        /// Number to quote to the operator.
+        incident: String,
+    },
+}
+
+impl Error {
+    /// One mistake in one field.
+    pub fn invalid(field: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, reason, message)])
+    }
+
+    /// The machine-readable reason of the whole failure; for [`Error::Invalid`] that of the first violation.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(violations) => violations.first().map_or(Reason::FieldInvalid, |first| first.reason),
+            Self::NotFound { reason, .. } | Self::NotReady { reason, .. } | Self::Forbidden { reason, .. } => *reason,
+            Self::AlreadyExists { .. } => Reason::AlreadyExists,
+            Self::Conflict { .. } => Reason::EtagMismatch,
+            Self::Unauthenticated { .. } => Reason::TokenInvalid,
+            Self::Exhausted { .. } => Reason::Overloaded,
+            Self::Unavailable { .. } => Reason::Unavailable,
+            Self::Late { .. } => Reason::DeadlineTooShort,
+            Self::Internal { .. } => Reason::Internal,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(violations) => {
+                for (i, violation) in violations.iter().enumerate() {
+                    let separator = if i == 0 { "" } else { "; " };
+                    write!(f, "{separator}{violation}")?;
+                }
+                Ok(())
+            }
+            Self::NotFound { name, hint, .. } => write!(f, "{name} not found: {hint}"),
+            Self::AlreadyExists { name } => write!(f, "{name} already exists"),
+            Self::Conflict { name } => {
+                write!(f, "{name} was changed in between: read it again and repeat with its new etag")
+            }
+            Self::NotReady { subject, message, .. } | Self::Exhausted { subject, message, .. } => {
+                write!(f, "{subject}: {message}")
+            }
+            Self::Unauthenticated { message } | Self::Forbidden { message, .. } | Self::Unavailable { message, .. } => {
+                f.write_str(message)
+            }
+            Self::Late { needed } => {
+                write!(f, "the deadline is too near: give at least {} ms", needed.as_millis())
+            }
+            Self::Internal { incident } => write!(f, "internal error, incident {incident}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
