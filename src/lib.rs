@@ -5,4 +5,11 @@
 
 // floor 0: words. No async, no I/O, no clock, no serde, no transport.
 pub mod error;
+pub mod finding;
 pub mod indicator;
+pub mod verdict;
+
+// floor 1: contracts, and what is pure behind them.
+pub mod clock;
+pub mod source;
+pub mod sources;

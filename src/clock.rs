@@ -1,0 +1,67 @@
+//! The only room that knows what time it is. Everything else takes a [`Clock`] or a moment as an argument.
+//!
+//! [`SystemClock`] is for running, [`ManualClock`] for tests and the demonstration: its wall time moves only when told,
+//! while sleeping follows tokio's clock, which tests pause.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+/// Wall time and sleeping.
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// The moment now.
+    fn now(&self) -> SystemTime;
+
+    /// Resolves after `span`.
+    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(span))
+    }
+}
+
+/// A clock that is set by hand; sleeping moves it by the span slept.
+#[derive(Debug)]
+pub struct ManualClock {
+    now: std::sync::Arc<Mutex<SystemTime>>,
+}
+
+impl ManualClock {
+    /// A clock that shows `now` until it is moved.
+    pub fn at(now: SystemTime) -> Self {
+        Self { now: std::sync::Arc::new(Mutex::new(now)) }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, span: Duration) {
+        let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *now += span;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let now = self.now.clone();
+        Box::pin(async move {
+            tokio::time::sleep(span).await;
+            *now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += span;
+        })
+    }
+}

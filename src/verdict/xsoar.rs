@@ -1,0 +1,1 @@
+//! The compatible policy: the most reliable source wins.
