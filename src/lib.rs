@@ -13,3 +13,7 @@ pub mod verdict;
 pub mod clock;
 pub mod source;
 pub mod sources;
+pub mod store;
+
+// floor 2: machinery.
+pub mod fetch;

@@ -1,0 +1,69 @@
+//! The way a question takes to a source and its answer back: one file per layer, `stack.rs` composes them.
+//!
+//! The only room that opens outbound connections. It decides nothing about who may be told what (that is `engine`'s
+//! plan) and nothing about what an answer means (that is the kind's `read`).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use crate::finding::Outcome;
+use crate::finding::SourceError;
+use crate::indicator::Tlp;
+use crate::source::Answer;
+use crate::source::Lookup;
+use crate::source::Question;
+use crate::store::WindowUse;
+
+/// One look-up of one source, as the engine asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is looked up.
+    pub lookup: Lookup,
+    /// The moment by which the outcome must be there.
+    pub deadline: SystemTime,
+    /// How old a kept answer may be; `None`: as old as the source's settings allow; zero: ask anew.
+    pub max_age: Option<Duration>,
+    /// For whom, for the disclosure ledger.
+    pub caller: String,
+    /// Under which TLP, for the disclosure ledger.
+    pub tlp: Tlp,
+}
+
+/// An outcome and how it was come by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fetched {
+    /// What came of asking.
+    pub outcome: Outcome,
+    /// How it was come by.
+    pub receipt: Receipt,
+}
+
+/// How an outcome was come by; differs from call to call, so it is no part of the verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Receipt {
+    /// Whether it came from cache.
+    pub from_cache: bool,
+    /// Whether it was shared with another request for the same, already in flight.
+    pub shared: bool,
+    /// Time since the source answered.
+    pub age: Duration,
+    /// Time that it took to come by.
+    pub latency: Duration,
+    /// Quota units spent for this request; 0 for what came from cache or was shared.
+    pub units: u32,
+    /// What is left of the source's windows, as far as known.
+    pub quota: Vec<WindowUse>,
+    /// Hashes of the raw answers behind the outcome, in order.
+    pub answers: Vec<String>,
+}
+
+/// How a question travels, filled by the HTTP, DNS and list transports and by scripted ones in tests.
+pub trait Transport: Send + Sync + fmt::Debug + 'static {
+    /// Sends one question once and waits for its answer; the caller bounds the time and drops the future to give up.
+    fn send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>>;
+}

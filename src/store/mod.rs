@@ -1,0 +1,263 @@
+//! What outlives a request: verdicts, answers, source settings, the ledger of quota and disclosures.
+//!
+//! Small traits by use, not by table; time is always an argument. `sqlite/` is the durable backend, `memory.rs` the one
+//! for tests and paused time; one contract suite runs on both. `seal.rs` encrypts credentials, `directory.rs` locks.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use crate::finding::Disposition;
+use crate::indicator::Indicator;
+use crate::indicator::Tlp;
+use crate::source::QuotaPer;
+use crate::source::QuotaWindow;
+use crate::verdict::Verdict;
+
+/// A store operation under way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why the store could not do it. For the log, not for callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// What failed, for the operator. Never holds a secret.
+    pub detail: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store: {}", self.detail)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A verdict as it is kept, one row each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictRecord {
+    /// Its identifier, without `verdicts/`; sorts by time of creation.
+    pub id: String,
+    /// When it was made.
+    pub create_time: SystemTime,
+    /// Who asked.
+    pub caller: String,
+    /// The TLP under which was asked.
+    pub tlp: Tlp,
+    /// The verdict with its outcomes.
+    pub verdict: Verdict,
+    /// Hashes of the raw answers behind the outcomes: source name and hash, in order of asking.
+    pub answers: Vec<(String, String)>,
+}
+
+/// Which verdicts to list; unset fields do not filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VerdictFilter {
+    /// Only of this indicator.
+    pub indicator: Option<Indicator>,
+    /// Only with this disposition.
+    pub disposition: Option<Disposition>,
+    /// Only made at or after this moment.
+    pub from: Option<SystemTime>,
+    /// Only made before this moment.
+    pub until: Option<SystemTime>,
+}
+
+/// A place in a list, newest first: the next page begins behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Time of the last row of the page before.
+    pub time: SystemTime,
+    /// Identifier of that row, for rows of the same time.
+    pub id: String,
+}
+
+/// The history of verdicts. A kept verdict never changes.
+pub trait VerdictStore: Send + Sync {
+    /// Keeps a verdict; resolves when it is durable.
+    fn append(&self, record: VerdictRecord) -> Pending<'_, ()>;
+    /// The verdict of this identifier.
+    fn verdict<'a>(&'a self, id: &'a str) -> Pending<'a, Option<VerdictRecord>>;
+    /// At most `limit` verdicts that fit the filter, newest first, behind `after`.
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> Pending<'_, Vec<VerdictRecord>>;
+}
+
+/// A raw answer of a source, stored once per fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawAnswer {
+    /// SHA-256 of the body in lower-case hex.
+    pub hash: String,
+    /// The source that gave it.
+    pub source: String,
+    /// When it was received.
+    pub received: SystemTime,
+    /// The body as received.
+    pub body: Vec<u8>,
+}
+
+/// What pruning keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Raw answers older than this go.
+    pub answers_age: Duration,
+    /// When compressed answers take more than this many bytes, the oldest go.
+    pub answers_bytes: u64,
+    /// Verdicts older than this go.
+    pub verdicts_age: Duration,
+    /// Disclosures older than this go.
+    pub disclosures_age: Duration,
+}
+
+/// What pruning removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Raw answers.
+    pub answers: u64,
+    /// Verdicts.
+    pub verdicts: u64,
+    /// Disclosures.
+    pub disclosures: u64,
+}
+
+/// Raw answers, compressed, off the durable path.
+pub trait AnswerStore: Send + Sync {
+    /// Keeps an answer; the same hash is kept once.
+    fn keep_answer(&self, answer: RawAnswer) -> Pending<'_, ()>;
+    /// The answer of this hash, if it was not pruned.
+    fn answer<'a>(&'a self, hash: &'a str) -> Pending<'a, Option<RawAnswer>>;
+    /// Removes what the retention does not keep, judged at `now`.
+    fn prune(&self, retention: Retention, now: SystemTime) -> Pending<'_, Pruned>;
+}
+
+/// What the API changed or declared about a source: a patch that wins field by field.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// Name without `sources/`.
+    pub name: String,
+    /// Counts changes, from 1; the compare-and-set key.
+    pub revision: u64,
+    /// The patch as JSON, written and read by `settings`. Holds no credential.
+    pub document: String,
+    /// The credential, sealed by [`Sealer`]; `None`: none given over the API.
+    pub credential: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for SourceRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceRow")
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .field("document", &self.document)
+            .field("credential", &self.credential.as_ref().map(|_| "***"))
+            .finish()
+    }
+}
+
+/// What came of a compare-and-set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// It is durable.
+    Done,
+    /// Somebody was faster: the revision found is not the expected one.
+    Conflict,
+}
+
+/// Source settings made over the API, durable before the call answers.
+pub trait SourceStore: Send + Sync {
+    /// Every row, by name.
+    fn source_rows(&self) -> Pending<'_, Vec<SourceRow>>;
+    /// Writes a row if the one kept has revision `expected` (0: there is none).
+    fn put_source_row(&self, row: SourceRow, expected: u64) -> Pending<'_, Swap>;
+    /// Removes a row if the one kept has revision `expected`.
+    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> Pending<'a, Swap>;
+}
+
+/// A wish to spend one unit of quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// Whose quota: one account per credential, in a form that does not show it.
+    pub account: String,
+    /// The source on whose behalf.
+    pub source: String,
+    /// The windows to keep; a unit is taken of all or of none.
+    pub windows: Vec<QuotaWindow>,
+    /// Now.
+    pub at: SystemTime,
+}
+
+/// How much of a window is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowUse {
+    /// Which window.
+    pub per: QuotaPer,
+    /// How many calls it allows.
+    pub limit: u64,
+    /// How many are used.
+    pub used: u64,
+    /// When a unit comes free: for a sliding minute when its oldest call is 60 s old, else when day or month turns.
+    pub turns: SystemTime,
+}
+
+/// What came of a [`Take`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The unit is recorded; these are the windows after it.
+    Granted(Vec<WindowUse>),
+    /// Nothing was taken: this window is used up until it turns (of several, the one that turns last).
+    Spent(WindowUse),
+}
+
+/// That an indicator was told to somebody outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disclosure {
+    /// Identifier; sorts by time.
+    pub id: String,
+    /// When the call left.
+    pub time: SystemTime,
+    /// What was told.
+    pub indicator: Indicator,
+    /// The source that was told.
+    pub source: String,
+    /// The host that was asked: a URL's host, a DNS zone.
+    pub to: String,
+    /// For whom.
+    pub caller: String,
+    /// Under which TLP.
+    pub tlp: Tlp,
+}
+
+/// Which disclosures to list; unset fields do not filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DisclosureFilter {
+    /// Only of this indicator.
+    pub indicator: Option<Indicator>,
+    /// Only to this source.
+    pub source: Option<String>,
+    /// Only at or after this moment.
+    pub from: Option<SystemTime>,
+    /// Only before this moment.
+    pub until: Option<SystemTime>,
+}
+
+/// Who spent which quota unit, and what was told to whom.
+pub trait Ledger: Send + Sync {
+    /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
+    fn take(&self, take: Take) -> Pending<'_, Taken>;
+    /// How much is used, in the order of `windows`.
+    fn usage<'a>(&'a self, account: &'a str, windows: &'a [QuotaWindow], at: SystemTime)
+    -> Pending<'a, Vec<WindowUse>>;
+    /// Records a disclosure, before the call leaves.
+    fn disclose(&self, disclosure: Disclosure) -> Pending<'_, ()>;
+    /// At most `limit` disclosures that fit the filter, newest first, behind `after`.
+    fn disclosures(
+        &self,
+        filter: DisclosureFilter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Pending<'_, Vec<Disclosure>>;
+}
+
+/// Everything a store is.
+pub trait Store: VerdictStore + AnswerStore + SourceStore + Ledger + 'static {}
+
+impl<T: VerdictStore + AnswerStore + SourceStore + Ledger + 'static> Store for T {}
