@@ -17,3 +17,6 @@ pub mod store;
 
 // floor 2: machinery.
 pub mod fetch;
+
+// floor 3: edge.
+pub mod pb;

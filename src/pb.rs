@@ -1,0 +1,38 @@
+//! The protocol's types and services, generated from `proto/`. Only the edge (`convert`, `rpc`, `server`, `cli`, `demo`)
+//! knows them.
+
+use prost::bytes::Bytes;
+
+#[allow(clippy::all, missing_docs, reason = "generated code")]
+mod generated {
+    tonic::include_proto!("concord.v1");
+}
+
+pub use generated::*;
+
+/// The descriptors of the protocol, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/concord.bin"));
+
+/// `concord.v1.EnrichResponse`, with the verdict as its encoded bytes.
+///
+/// On the wire a message field and a bytes field are the same, so that a verdict that was encoded once is sent again
+/// without being decoded or encoded.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EnrichResponse {
+    /// The encoded [`Verdict`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub verdict: Bytes,
+    /// What differs from call to call.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: Option<Receipt>,
+}
+
+impl EnrichResponse {
+    /// The verdict, decoded.
+    ///
+    /// # Errors
+    /// When the bytes are no verdict.
+    pub fn decode_verdict(&self) -> Result<Verdict, prost::DecodeError> {
+        prost::Message::decode(self.verdict.clone())
+    }
+}
