@@ -1,0 +1,65 @@
+//! What may leave: the rules by which an indicator is withheld from a source, in the order in which they are told.
+//!
+//! Pure. A source that is *local* (a list) tells nobody, so only its own TLP limit holds for it.
+
+use crate::finding::NotAsked;
+use crate::finding::NotAskedReason;
+use crate::indicator::Host;
+use crate::indicator::Indicator;
+use crate::indicator::Special;
+use crate::indicator::Tlp;
+use crate::indicator::is_internal_name;
+use crate::settings::Configured;
+use crate::settings::State;
+
+use super::Rules;
+
+/// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
+pub(super) fn unfit(source: &Configured, indicator: &Indicator) -> Option<NotAsked> {
+    let about = source.kind.about();
+    if !about.forms.contains(&indicator.form()) {
+        let detail = format!("{} does not look up {}", about.title, indicator.form().as_str());
+        return Some(NotAsked::new(NotAskedReason::TypeUnsupported, detail));
+    }
+    match &source.state {
+        State::Active => None,
+        State::Disabled => Some(NotAsked::new(NotAskedReason::Disabled, "switched off in its settings")),
+        State::NotConfigured(missing) => Some(NotAsked::new(NotAskedReason::NotConfigured, missing.clone())),
+    }
+}
+
+/// Why this source must not be told of the indicator, if a rule forbids it.
+pub(super) fn withheld(rules: &Rules, source: &Configured, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
+    if source.kind.about().transport.is_outside()
+        && let Some(not_asked) = withheld_outside(rules, indicator)
+    {
+        return Some(not_asked);
+    }
+    let highest = source.settings.max_tlp;
+    (tlp > highest).then(|| {
+        let detail = format!("TLP:{tlp} is above TLP:{highest}, the highest that this source may see");
+        NotAsked::new(NotAskedReason::Tlp, detail)
+    })
+}
+
+fn withheld_outside(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
+    if indicator.has_url_credentials() {
+        let detail = "the URL carries a user or password; send it without to have it looked up";
+        return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));
+    }
+    let internal = match indicator.host() {
+        Some(Host::Ip(ip)) => Special::of(ip).filter(|special| special.is_internal()).map(|special| {
+            let detail = format!("{ip} is {}: never told outside", special.as_str());
+            NotAsked::new(NotAskedReason::PrivateAddress, detail)
+        }),
+        Some(Host::Name(name)) => is_internal_name(&name, &rules.internal_suffixes).then(|| {
+            let detail = format!("{name} is an internal name: never told outside");
+            NotAsked::new(NotAskedReason::InternalName, detail)
+        }),
+        None => None,
+    };
+    internal.or_else(|| {
+        let rule = rules.never_send.names(indicator)?;
+        Some(NotAsked::new(NotAskedReason::NeverSend, format!("never-send rule {rule}")))
+    })
+}

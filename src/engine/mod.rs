@@ -1,0 +1,177 @@
+//! One enrichment: plan, disclose, fan out, keep the time, fuse, record.
+//!
+//! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` keeps. Read `enrich.rs` first;
+//! `plan.rs` says who is asked, `disclose.rs` what is withheld, `budget.rs` until when, `stacks.rs` holds the way to
+//! each source.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::error::Reason;
+use crate::fetch::SourceCache;
+use crate::finding::Outcome;
+use crate::indicator::Indicator;
+use crate::indicator::Tlp;
+use crate::settings::NeverSend;
+use crate::settings::Registry;
+use crate::store::Store;
+use crate::verdict::Policy;
+
+mod budget;
+mod disclose;
+mod enrich;
+mod plan;
+mod probe;
+mod stacks;
+mod usage;
+
+pub use budget::{Budget, DEFAULT_DEADLINE};
+pub use enrich::{Enriched, Progress, VerdictKey};
+pub use plan::{Planned, PlannedSource};
+pub use probe::Probed;
+pub use usage::Usage;
+
+/// The rules and limits that hold for every enrichment.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Indicators and hosts of which nobody outside is ever told.
+    pub never_send: NeverSend,
+    /// Suffixes of internal names beside the usual ones.
+    pub internal_suffixes: Vec<String>,
+    /// Networks that sources may stand in although they are not public.
+    pub allowed_networks: Vec<IpNet>,
+    /// Time for a request whose caller sets no deadline.
+    pub default_deadline: Duration,
+    /// The policy that judges where the request names none, without `policies/`.
+    pub default_policy: String,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// The sources as they are set.
+    pub registry: Arc<Registry>,
+    /// Where verdicts, answers and the ledger are kept.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Kept outcomes of all sources.
+    pub cache: SourceCache,
+    /// Tasks that a shutdown waits for.
+    pub tracker: TaskTracker,
+    /// What holds for every enrichment.
+    pub rules: Rules,
+}
+
+/// What a caller wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// What is looked up.
+    pub indicator: Indicator,
+    /// Names of the sources to ask, without `sources/`; empty: all that fit.
+    pub sources: Vec<String>,
+    /// The policy that judges, without `policies/`; `None`: the default.
+    pub policy: Option<String>,
+    /// How far the indicator may be passed on.
+    pub tlp: Tlp,
+    /// How old a kept answer may be; `None`: as old as each source allows.
+    pub max_age: Option<Duration>,
+    /// Who asks.
+    pub caller: String,
+    /// The moment by which the caller wants the answer; `None`: the default time from now.
+    pub deadline: Option<SystemTime>,
+}
+
+/// Answers what all sources together say of an indicator.
+pub struct Engine {
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
+    rules: Rules,
+    policies: Vec<Policy>,
+    stacks: stacks::Stacks,
+}
+
+impl Engine {
+    /// An engine over these parts.
+    pub fn new(parts: Parts) -> Self {
+        let stacks = stacks::Stacks::new(stacks::StackParts {
+            registry: parts.registry.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            cache: parts.cache,
+            tracker: parts.tracker.clone(),
+            allowed_networks: parts.rules.allowed_networks.clone(),
+        });
+        Self {
+            registry: parts.registry,
+            store: parts.store,
+            clock: parts.clock,
+            tracker: parts.tracker,
+            rules: parts.rules,
+            policies: Policy::built_in(),
+            stacks,
+        }
+    }
+
+    /// The sources as they are set.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Where verdicts, answers and the ledger are kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The policy of this name (without `policies/`), or the default.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] that lists the policies there are.
+    pub fn policy(&self, name: Option<&str>) -> Result<&Policy, Error> {
+        let wanted = name.unwrap_or(&self.rules.default_policy);
+        self.policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| Error::NotFound {
+            reason: Reason::PolicyNotFound,
+            name: format!("policies/{wanted}"),
+            hint: format!(
+                "use one of {}",
+                self.policies.iter().map(|policy| format!("policies/{}", policy.name)).collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+
+    /// Tasks that a shutdown waits for.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// Whether these sources and this policy exist.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for one that does not.
+    pub fn check(&self, sources: &[String], policy: Option<&str>) -> Result<(), Error> {
+        self.policy(policy)?;
+        self.named(&self.stacks.current().entries, sources).map(|_| ())
+    }
+
+    fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> crate::verdict::Verdict {
+        crate::verdict::fuse(policy, indicator, self.clock.now(), outcomes)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! Which sources are asked, which answer from what is kept, and which are not asked and why. Asks nobody.
+
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::error::Reason;
+use crate::error::Violation;
+use crate::fetch::Fetched;
+use crate::fetch::SourceStack;
+use crate::finding::NotAsked;
+use crate::finding::NotAskedReason;
+use crate::finding::Outcome;
+use crate::finding::OutcomeBody;
+use crate::source::Lookup;
+use crate::store::WindowUse;
+
+use super::Engine;
+use super::Wish;
+use super::disclose;
+use super::stacks::Entry;
+
+/// What would happen with one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedSource {
+    /// The source's name, without `sources/`.
+    pub source: String,
+    /// Its kind.
+    pub kind: String,
+    /// What would happen.
+    pub planned: Planned,
+}
+
+/// What would happen with a source.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planned {
+    /// It would be asked.
+    Call {
+        /// Quota units that it would cost, if nothing is retried.
+        units: u32,
+        /// Its windows as they stand now.
+        quota: Vec<WindowUse>,
+        /// Whether somebody outside would be told.
+        discloses: bool,
+    },
+    /// Its kept answer would be used, this old.
+    Kept(Duration),
+    /// It would not be asked.
+    NotAsked(NotAsked),
+}
+
+/// What is done with one source, decided before anything leaves.
+pub(super) enum Step<'a> {
+    /// Ask it.
+    Ask(&'a Entry, &'a SourceStack),
+    /// It is settled already.
+    Settled(Fetched),
+}
+
+impl Engine {
+    /// What an enrichment would do, without doing it. `deadline` and `policy` of the wish do not matter.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown source.
+    pub async fn plan(&self, wish: &Wish) -> Result<Vec<PlannedSource>, Error> {
+        let stacks = self.stacks.current();
+        let mut planned = Vec::new();
+        for entry in self.named(&stacks.entries, &wish.sources)? {
+            planned.push(PlannedSource {
+                source: entry.configured.settings.name.clone(),
+                kind: entry.configured.settings.kind.clone(),
+                planned: self.plan_source(entry, wish).await,
+            });
+        }
+        Ok(planned)
+    }
+
+    async fn plan_source(&self, entry: &Entry, wish: &Wish) -> Planned {
+        let fetched = match self.step(entry, wish) {
+            Step::Settled(fetched) => fetched,
+            Step::Ask(entry, stack) => return self.plan_call(entry, stack).await,
+        };
+        match fetched.outcome.body {
+            OutcomeBody::NotAsked(not_asked) => Planned::NotAsked(not_asked),
+            OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => Planned::Kept(fetched.receipt.age),
+        }
+    }
+
+    async fn plan_call(&self, entry: &Entry, stack: &SourceStack) -> Planned {
+        let quota = stack.windows().await;
+        if let Some(spent) = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.turns) {
+            let detail = format!("{} of {} calls a {} are used", spent.used, spent.limit, spent.per.as_str());
+            let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, detail);
+            not_asked.until = Some(spent.turns);
+            return Planned::NotAsked(not_asked);
+        }
+        let discloses = entry.configured.kind.about().transport.is_outside();
+        Planned::Call { units: u32::from(!quota.is_empty()), quota, discloses }
+    }
+
+    /// The entries of these names, or all, in order of name.
+    pub(super) fn named<'a>(&self, entries: &'a [Entry], names: &[String]) -> Result<Vec<&'a Entry>, Error> {
+        if names.is_empty() {
+            return Ok(entries.iter().collect());
+        }
+        let known = |name: &String| entries.iter().any(|entry| entry.configured.settings.name == *name);
+        let unknown: Vec<_> = names.iter().enumerate().filter(|(_, name)| !known(name)).collect();
+        match unknown.as_slice() {
+            [] => {}
+            [(_, name)] => return Err(self.registry.not_found(name)),
+            several => return Err(Error::Invalid(several.iter().map(|(place, name)| no_source(*place, name)).collect())),
+        }
+        Ok(entries.iter().filter(|entry| names.contains(&entry.configured.settings.name)).collect())
+    }
+
+    /// What is done with this source: rules first, since nothing may leave that they forbid; what is kept may be used
+    /// whatever they say, since nothing leaves.
+    pub(super) fn step<'a>(&self, entry: &'a Entry, wish: &Wish) -> Step<'a> {
+        let now = self.clock.now();
+        let source = &entry.configured;
+        if let Some(not_asked) = disclose::unfit(source, &wish.indicator) {
+            return Step::Settled(settled(entry, now, not_asked));
+        }
+        let stack = match &entry.stack {
+            Ok(stack) => stack,
+            Err(error) => {
+                let not_asked = NotAsked::new(NotAskedReason::NotConfigured, error.detail.clone());
+                return Step::Settled(settled(entry, now, not_asked));
+            }
+        };
+        let lookup = Lookup { indicator: wish.indicator.clone() };
+        if let Some(kept) = stack.kept(&lookup, wish.max_age) {
+            return Step::Settled(kept);
+        }
+        match disclose::withheld(&self.rules, source, &wish.indicator, wish.tlp) {
+            Some(not_asked) => Step::Settled(settled(entry, now, not_asked)),
+            None => Step::Ask(entry, stack),
+        }
+    }
+}
+
+fn no_source(place: usize, name: &str) -> Violation {
+    let message = format!("no source sources/{name}; ListSources shows those there are");
+    Violation::new(format!("sources[{place}]"), Reason::SourceNotFound, message)
+}
+
+/// The outcome of a source that is not asked.
+pub(super) fn settled(entry: &Entry, now: SystemTime, not_asked: NotAsked) -> Fetched {
+    Fetched { outcome: outcome(entry, now, OutcomeBody::NotAsked(not_asked)), receipt: Default::default() }
+}
+
+/// An outcome of this source.
+pub(super) fn outcome(entry: &Entry, time: SystemTime, body: OutcomeBody) -> Outcome {
+    let settings = &entry.configured.settings;
+    Outcome {
+        source: settings.name.clone(),
+        kind: settings.kind.clone(),
+        reliability: settings.reliability,
+        family: entry.family.clone(),
+        time,
+        body,
+    }
+}

@@ -1,0 +1,125 @@
+//! The way to each source as the registry has it now; rebuilt only for sources whose settings changed.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use ipnet::IpNet;
+use secrecy::ExposeSecret;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::fetch::EgressRules;
+use crate::fetch::SourceCache;
+use crate::fetch::SourceStack;
+use crate::fetch::StackParts as FetchParts;
+use crate::fetch::transport_for;
+use crate::finding::Family;
+use crate::finding::SourceError;
+use crate::settings::Configured;
+use crate::settings::Registry;
+use crate::source::Access;
+use crate::source::SourceSettings;
+use crate::store::Store;
+
+/// What every stack is made of.
+pub(super) struct StackParts {
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) cache: SourceCache,
+    pub(super) tracker: TaskTracker,
+    pub(super) allowed_networks: Vec<IpNet>,
+}
+
+/// One source and the way to it.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) configured: Configured,
+    pub(super) family: Family,
+    /// The way to it, or why its settings cannot be used.
+    pub(super) stack: Result<Arc<SourceStack>, SourceError>,
+}
+
+/// All sources, in order of name, as of one state of the registry.
+pub(super) struct Generation {
+    /// Counts states, so that what was judged under another is told apart.
+    pub(super) number: u64,
+    snapshot: Arc<Vec<Configured>>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// The ways to all sources.
+pub(super) struct Stacks {
+    parts: StackParts,
+    current: ArcSwap<Generation>,
+    rebuild: Mutex<()>,
+}
+
+impl Stacks {
+    pub(super) fn new(parts: StackParts) -> Self {
+        let nothing = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
+        Self { parts, current: ArcSwap::from_pointee(nothing), rebuild: Mutex::new(()) }
+    }
+
+    /// The sources as the registry has them now.
+    pub(super) fn current(&self) -> Arc<Generation> {
+        let snapshot = self.parts.registry.snapshot();
+        let current = self.current.load_full();
+        if Arc::ptr_eq(&current.snapshot, &snapshot) {
+            return current;
+        }
+        let _only_one = self.rebuild.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        let snapshot = self.parts.registry.snapshot();
+        if Arc::ptr_eq(&current.snapshot, &snapshot) {
+            return current;
+        }
+        let entries = snapshot.iter().map(|source| self.entry(&current, source)).collect();
+        let next = Arc::new(Generation { number: current.number + 1, snapshot, entries });
+        self.current.store(next.clone());
+        next
+    }
+
+    fn entry(&self, before: &Generation, source: &Configured) -> Entry {
+        let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
+        let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
+        let family = source.kind.family(Access { settings: &source.settings });
+        let stack = kept.unwrap_or_else(|| self.build(source, family.clone()));
+        Entry { configured: source.clone(), family, stack }
+    }
+
+    /// The way to a source with these settings, saved or not.
+    pub(super) fn build(&self, source: &Configured, family: Family) -> Result<Arc<SourceStack>, SourceError> {
+        let parts = &self.parts;
+        let rules = EgressRules { from_api: source.from_api, allowed_networks: parts.allowed_networks.clone() };
+        let transport = transport_for(source.kind.clone(), source.settings.clone(), rules, parts.clock.clone())?;
+        Ok(Arc::new(SourceStack::new(FetchParts {
+            source: source.kind.clone(),
+            settings: source.settings.clone(),
+            family,
+            account: account(&source.settings),
+            transport,
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            cache: parts.cache.clone(),
+            tracker: parts.tracker.clone(),
+        })))
+    }
+}
+
+/// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.
+fn account(settings: &SourceSettings) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"concord quota account\0");
+    context.update(settings.kind.as_bytes());
+    context.update(b"\0");
+    match &settings.credential {
+        Some(credential) => context.update(credential.expose_secret().as_bytes()),
+        None => context.update(settings.name.as_bytes()),
+    }
+    let hash: String = context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}:{hash}", settings.kind)
+}

@@ -1,0 +1,38 @@
+//! What the sources cost and what was saved.
+
+use crate::error::Error;
+use crate::fetch::Counters;
+use crate::store::WindowUse;
+
+use super::Engine;
+
+/// What one source cost since the server started, and where its windows stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// The source's name, without `sources/`.
+    pub source: String,
+    /// Its windows as they stand now.
+    pub quota: Vec<WindowUse>,
+    /// What it cost and what was saved.
+    pub counters: Counters,
+}
+
+impl Engine {
+    /// The usage of these sources, or of all, in order of name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown source.
+    pub async fn usage(&self, names: &[String]) -> Result<Vec<Usage>, Error> {
+        let stacks = self.stacks.current();
+        let mut usage = Vec::new();
+        for entry in self.named(&stacks.entries, names)? {
+            let source = entry.configured.settings.name.clone();
+            let (quota, counters) = match &entry.stack {
+                Ok(stack) => (stack.windows().await, stack.counters()),
+                Err(_) => (Vec::new(), Counters::default()),
+            };
+            usage.push(Usage { source, quota, counters });
+        }
+        Ok(usage)
+    }
+}
