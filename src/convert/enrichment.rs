@@ -1,0 +1,214 @@
+//! `enrichment_service.proto`: wishes, receipts, plans.
+
+use std::time::SystemTime;
+
+use crate::engine::Planned;
+use crate::engine::PlannedSource;
+use crate::engine::Wish;
+use crate::error::Error;
+use crate::error::Reason;
+use crate::error::Violation;
+use crate::fetch::Receipt;
+use crate::indicator::Indicator;
+use crate::indicator::Tlp;
+use crate::pb;
+use crate::store::WindowUse;
+
+use super::Mistakes;
+use super::incomplete;
+use super::indicator;
+use super::read_name;
+use super::read_span;
+use super::source::write_period;
+use super::span;
+use super::timestamp;
+use super::verdict::View;
+use super::verdict::read_view;
+use super::verdict::source_name;
+use super::verdict::write_not_asked;
+
+/// Most indicators that one batch may carry.
+pub const BATCH_LIMIT: usize = 1000;
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// What is wished beside the indicator: the same for every RPC that enriches.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Names of the sources to ask, without `sources/`.
+    pub sources: Vec<String>,
+    /// The policy, without `policies/`.
+    pub policy: Option<String>,
+    /// How far the indicator may be passed on.
+    pub tlp: Tlp,
+    /// How old a kept answer may be.
+    pub max_age: Option<std::time::Duration>,
+    /// How much of the verdict is wanted.
+    pub view: View,
+    /// The identifier that the caller gave; empty if none.
+    pub request_id: String,
+}
+
+/// The fields that every request to enrich has, as they stand on the wire.
+#[derive(Debug, Default)]
+pub struct WireWishes {
+    /// `sources`.
+    pub sources: Vec<String>,
+    /// `policy`.
+    pub policy: String,
+    /// `tlp`.
+    pub tlp: i32,
+    /// `max_age`.
+    pub max_age: Option<prost_types::Duration>,
+    /// `view`.
+    pub view: i32,
+    /// `request_id`.
+    pub request_id: String,
+}
+
+impl Wishes {
+    /// The wish for one indicator.
+    pub fn of(&self, indicator: Indicator, caller: &str, deadline: Option<SystemTime>) -> Wish {
+        Wish {
+            indicator,
+            sources: self.sources.clone(),
+            policy: self.policy.clone(),
+            tlp: self.tlp,
+            max_age: self.max_age,
+            caller: caller.to_owned(),
+            deadline,
+        }
+    }
+
+    /// Reads what is wished beside the indicator, noting every mistake.
+    pub fn read(wire: WireWishes, mistakes: &mut Mistakes) -> Self {
+        let sources = wire.sources.iter().enumerate();
+        let sources =
+            sources.filter_map(|(place, name)| mistakes.take(read_name(name, "sources", &format!("sources[{place}]"))));
+        let sources = sources.collect();
+        let policy = (!wire.policy.is_empty()).then(|| mistakes.take(read_name(&wire.policy, "policies", "policy")));
+        let max_age = wire.max_age.and_then(|age| mistakes.take(read_span(age, "max_age")));
+        let request_id = mistakes.take(read_request_id(wire.request_id)).unwrap_or_default();
+        Self {
+            sources,
+            policy: policy.flatten(),
+            tlp: mistakes.take(indicator::read_tlp(wire.tlp, "tlp")).flatten().unwrap_or_default(),
+            max_age,
+            view: mistakes.take(read_view(wire.view, "view")).unwrap_or_default(),
+            request_id,
+        }
+    }
+}
+
+/// Reads a request's identifier; empty if none was given.
+///
+/// # Errors
+/// When it is too long or not visible ASCII.
+pub fn read_request_id(text: String) -> Result<String, Violation> {
+    if text.len() <= LONGEST_REQUEST_ID && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text)
+    } else {
+        Err(Violation::invalid("request_id", "at most 128 visible ASCII characters, without spaces"))
+    }
+}
+
+/// One indicator as it was sent, and what was understood.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The indicator.
+    pub indicator: Indicator,
+    /// The text as it may be shown.
+    pub text: String,
+    /// How it was understood.
+    pub notes: Vec<String>,
+}
+
+/// Reads the indicator, noting its mistake.
+pub fn read_sent(wire: Option<&pb::Indicator>, field: &str) -> Result<Sent, Violation> {
+    let parsed = indicator::read(wire, field)?;
+    let sent = wire.map(|indicator| indicator.value.clone()).unwrap_or_default();
+    // The text of a URL with a password is not repeated: its masked normal form stands in for it.
+    let text = if parsed.indicator.has_url_credentials() { parsed.indicator.shown() } else { sent };
+    Ok(Sent { indicator: parsed.indicator, text, notes: parsed.notes })
+}
+
+/// Reads a request for one indicator.
+///
+/// # Errors
+/// [`Error::Invalid`] with every mistake.
+pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes) -> Result<(Sent, Wishes), Error> {
+    let mut mistakes = Mistakes::default();
+    let sent = mistakes.take(read_sent(wire, "indicator"));
+    let wishes = Wishes::read(wishes, &mut mistakes);
+    mistakes.finish()?;
+    Ok((sent.ok_or_else(incomplete)?, wishes))
+}
+
+/// Reads what holds for a whole batch; its indicators are read one by one later, so that a bad one does not fail the
+/// rest.
+///
+/// # Errors
+/// [`Error::Invalid`] with every mistake.
+pub fn read_batch(request: &mut pb::BatchEnrichRequest) -> Result<Wishes, Error> {
+    let mut mistakes = Mistakes::default();
+    match request.indicators.len() {
+        0 => mistakes.add(Violation::new("indicators", Reason::FieldRequired, "at least one indicator is needed")),
+        1..=BATCH_LIMIT => {}
+        many => {
+            let message = format!("{many} indicators; at most {BATCH_LIMIT} in one request: send several");
+            mistakes.add(Violation::new("indicators", Reason::TooMany, message));
+        }
+    }
+    let wishes = Wishes::read(
+        WireWishes {
+            sources: std::mem::take(&mut request.sources),
+            policy: std::mem::take(&mut request.policy),
+            tlp: request.tlp,
+            max_age: request.max_age,
+            view: request.view,
+            request_id: std::mem::take(&mut request.request_id),
+        },
+        &mut mistakes,
+    );
+    mistakes.finish()?;
+    Ok(wishes)
+}
+
+/// How one source's outcome was come by.
+pub fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceipt {
+    pb::SourceReceipt {
+        source: source_name(source),
+        called: receipt.called,
+        from_cache: receipt.from_cache,
+        shared: receipt.shared,
+        age: Some(span(receipt.age)),
+        latency: Some(span(receipt.latency)),
+        units: receipt.units,
+        quota: receipt.quota.iter().map(write_window).collect(),
+    }
+}
+
+/// How much of a window is used.
+pub fn write_window(window: &WindowUse) -> pb::QuotaUse {
+    pb::QuotaUse {
+        period: write_period(window.per).into(),
+        limit: window.limit,
+        used: window.used,
+        left: window.limit.saturating_sub(window.used),
+        turn_time: Some(timestamp(window.turns)),
+    }
+}
+
+/// What would happen with one source.
+pub fn write_plan(planned: &PlannedSource) -> pb::SourcePlan {
+    use pb::source_plan::Action;
+    let action = match &planned.planned {
+        Planned::Call { units, quota, discloses } => Action::Call(pb::PlannedCall {
+            units: *units,
+            quota: quota.iter().map(write_window).collect(),
+            discloses: *discloses,
+        }),
+        Planned::Kept(age) => Action::Kept(pb::KeptAnswer { age: Some(span(*age)) }),
+        Planned::NotAsked(not_asked) => Action::NotAsked(write_not_asked(not_asked)),
+    };
+    pb::SourcePlan { source: source_name(&planned.source), kind: planned.kind.clone(), action: Some(action) }
+}

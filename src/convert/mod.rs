@@ -1,0 +1,129 @@
+//! Protobuf to our types and back, one file per proto file. Reading a request collects every mistake with its field
+//! path; writing an answer cannot fail.
+
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::error::Reason;
+use crate::error::Violation;
+
+pub mod enrichment;
+pub mod indicator;
+pub mod source;
+pub mod verdict;
+pub mod verdict_read;
+
+/// Every mistake found in one request.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<Violation>);
+
+impl Mistakes {
+    /// Notes a mistake.
+    pub fn add(&mut self, violation: Violation) {
+        self.0.push(violation);
+    }
+
+    /// The value, or `None` with its mistakes noted.
+    pub fn take<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
+        read.map_err(|violation| self.0.push(violation)).ok()
+    }
+
+    /// Succeeds if there was no mistake.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every mistake.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
+    }
+}
+
+/// The failure for a value that conversion lost although no mistake was noted; cannot happen while every reader notes
+/// what it refuses, and is an error rather than a panic if it does.
+pub(crate) fn incomplete() -> Error {
+    Error::Invalid(vec![Violation::new("", Reason::FieldInvalid, "the request could not be read")])
+}
+
+/// A moment on the wire.
+pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    prost_types::Timestamp::from(time)
+}
+
+/// A span on the wire.
+pub fn span(span: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }
+}
+
+/// Reads a moment.
+///
+/// # Errors
+/// When it is outside the years 1 to 9999.
+pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<SystemTime, Violation> {
+    let in_range = (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    let outside = || Violation::invalid(field, "a time must lie between the years 1 and 9999, nanos between 0 and 999999999");
+    if !in_range {
+        return Err(outside());
+    }
+    SystemTime::try_from(time).map_err(|_| outside())
+}
+
+/// Reads a span, zero or more.
+///
+/// # Errors
+/// When it is negative or not normalised.
+pub fn read_span(span: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
+    match (u64::try_from(span.seconds), u32::try_from(span.nanos)) {
+        (Ok(seconds), Ok(nanos)) if seconds <= 315_576_000_000 && nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        _ => Err(Violation::invalid(field, "a span must not be negative, nor longer than 10,000 years")),
+    }
+}
+
+/// The part of a resource name behind its collection: `vt` of `sources/vt`.
+///
+/// # Errors
+/// When the name is not of that collection.
+pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Violation> {
+    match name.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')) {
+        Some(rest) if !rest.is_empty() && !rest.contains('/') => Ok(rest.to_owned()),
+        _ if name.is_empty() => {
+            Err(Violation::new(field, Reason::FieldRequired, format!("a name is needed: {collection}/NAME")))
+        }
+        _ => Err(Violation::invalid(field, format!("{:?} is no name of the form {collection}/NAME", shorten(name)))),
+    }
+}
+
+/// An enum number that this version does not know.
+pub(crate) fn unknown_enum(number: i32, allowed: &str, field: &str) -> Violation {
+    let message = format!("{number} is no value of this enum; known are {allowed}");
+    Violation::new(field, Reason::EnumUnknown, message)
+}
+
+/// At most the first 100 characters, for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_must_belong_to_its_collection() {
+        assert_eq!(read_name("sources/vt", "sources", "name"), Ok("vt".into()));
+        for wrong in ["vt", "sources/", "sources/a/b", "verdicts/vt"] {
+            let refused = read_name(wrong, "sources", "name").unwrap_err();
+            assert!(refused.to_string().contains("sources/NAME"), "{refused}");
+        }
+        assert_eq!(read_name("", "sources", "name").unwrap_err().reason, Reason::FieldRequired);
+    }
+
+    #[test]
+    fn spans_and_moments_out_of_range_are_refused_with_their_field() {
+        let negative = prost_types::Duration { seconds: -1, nanos: 0 };
+        assert_eq!(read_span(negative, "max_age").unwrap_err().field, "max_age");
+        let late = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+        assert_eq!(read_timestamp(late, "from_time").unwrap_err().field, "from_time");
+        let odd = prost_types::Timestamp { seconds: 0, nanos: -5 };
+        assert!(read_timestamp(odd, "from_time").is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! Who calls: the name behind a bearer token, a client certificate or the socket.
+//!
+//! Only the SHA-256 of a token is configured and compared; what was sent is never repeated.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time;
+use aws_lc_rs::digest;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::error::Error;
+use crate::settings::Token;
+
+/// The name of who calls; set on every request that reaches a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller(pub Arc<str>);
+
+/// How a connection was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over the network; with the SHA-256 of the client certificate, if it showed one.
+    Network(Option<Arc<str>>),
+    /// Over the socket in the data directory: a process of the same user.
+    Socket,
+}
+
+/// Knows the tokens.
+#[derive(Clone)]
+pub struct Authenticator {
+    tokens: Arc<[Token]>,
+}
+
+impl Authenticator {
+    /// Accepts these tokens; none means that everybody who can connect may call.
+    pub fn new(tokens: Vec<Token>) -> Self {
+        Self { tokens: tokens.into() }
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when tokens are set and none of them was sent.
+    pub fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Error> {
+        let certificate = match peer {
+            Peer::Socket => return Ok(Caller("local".into())),
+            Peer::Network(certificate) => certificate,
+        };
+        if self.tokens.is_empty() {
+            return Ok(Caller(match certificate {
+                Some(fingerprint) => format!("certificate:{fingerprint}").into(),
+                None => "anonymous".into(),
+            }));
+        }
+        let sent = headers.get(AUTHORIZATION).ok_or_else(|| refused("a token is needed"))?;
+        let token = sent.to_str().ok().and_then(bearer);
+        let token = token.ok_or_else(|| refused("the authorization header holds no bearer token"))?;
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        // Every token is compared, so that time tells nothing about which one is near.
+        let mut known = None;
+        for token in self.tokens.iter() {
+            if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {
+                known = Some(token.name.as_str());
+            }
+        }
+        known.map(|name| Caller(name.into())).ok_or_else(|| refused("the token is not known"))
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.tokens.iter().map(|token| token.name.as_str()).collect();
+        f.debug_struct("Authenticator").field("tokens", &names).finish()
+    }
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn refused(what: &str) -> Error {
+    Error::Unauthenticated { message: format!("{what}: send `authorization: Bearer TOKEN`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authenticator() -> Authenticator {
+        let hash = digest::digest(&digest::SHA256, b"right");
+        Authenticator::new(vec![Token { name: "soar".into(), sha256: hash.as_ref().try_into().unwrap() }])
+    }
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn the_name_behind_the_token_is_the_caller() {
+        let caller = authenticator().caller(&headers("Bearer right"), &Peer::Network(None)).unwrap();
+        assert_eq!(&*caller.0, "soar");
+    }
+
+    #[test]
+    fn no_token_and_a_wrong_one_are_refused_without_repeating_it() {
+        for sent in [HeaderMap::new(), headers("Bearer s3cret"), headers("Basic s3cret")] {
+            let refused = authenticator().caller(&sent, &Peer::Network(None)).unwrap_err();
+            assert!(matches!(refused, Error::Unauthenticated { .. }));
+            assert!(!refused.to_string().contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn the_socket_needs_no_token() {
+        assert_eq!(&*authenticator().caller(&HeaderMap::new(), &Peer::Socket).unwrap().0, "local");
+    }
+}

@@ -1,0 +1,147 @@
+//! The one place that makes a gRPC status of an [`Error`], with the details of `google.rpc`.
+//!
+//! Status and details travel in headers: the message is at most 1 KiB, the details at most 4 KiB. What does not fit is
+//! counted, not lost silently.
+
+use std::collections::HashMap;
+
+use tonic::Code;
+use tonic::Status;
+use tonic_types::ErrorDetails;
+use tonic_types::StatusExt;
+use tracing::error;
+
+use crate::error::Error;
+use crate::error::Violation;
+use crate::store::StoreError;
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "concord.v1";
+
+const LONGEST_MESSAGE: usize = 1024;
+const LONGEST_DETAILS: usize = 3072;
+/// What protobuf adds around one violation.
+const PER_VIOLATION: usize = 16;
+
+/// The status of a failed call.
+pub fn of(error: &Error) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(error.reason().as_str(), DOMAIN, HashMap::new());
+    match error {
+        Error::Invalid(violations) => add_violations(&mut details, violations),
+        Error::NotFound { name, hint, .. } => {
+            details.set_resource_info(collection(name), name.as_str(), "", hint.as_str());
+        }
+        Error::AlreadyExists { name } => {
+            details.set_resource_info(collection(name), name.as_str(), "", "it already exists");
+        }
+        Error::NotReady { reason, subject, message } => {
+            details.add_precondition_failure_violation(reason.as_str(), subject.as_str(), message.as_str());
+        }
+        Error::Exhausted { subject, message, retry_after } => {
+            details.add_quota_failure_violation(subject.as_str(), message.as_str());
+            details.set_retry_info(*retry_after);
+        }
+        Error::Unavailable { retry_after, .. } => {
+            details.set_retry_info(*retry_after);
+        }
+        Error::Conflict { .. }
+        | Error::Unauthenticated { .. }
+        | Error::Forbidden { .. }
+        | Error::Late { .. }
+        | Error::Internal { .. } => {}
+    }
+    Status::with_error_details(code(error), message(error), details)
+}
+
+/// The failure of a call whose store failed: the cause goes to the log.
+pub fn store_failed(error: StoreError) -> Error {
+    error!(%error, "the store failed");
+    Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) => Code::InvalidArgument,
+        Error::NotFound { .. } => Code::NotFound,
+        Error::AlreadyExists { .. } => Code::AlreadyExists,
+        Error::Conflict { .. } => Code::Aborted,
+        Error::NotReady { .. } => Code::FailedPrecondition,
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::Forbidden { .. } => Code::PermissionDenied,
+        Error::Exhausted { .. } => Code::ResourceExhausted,
+        Error::Unavailable { .. } => Code::Unavailable,
+        Error::Late { .. } => Code::DeadlineExceeded,
+        Error::Internal { .. } => Code::Internal,
+    }
+}
+
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    if text.len() <= LONGEST_MESSAGE {
+        return text;
+    }
+    let mut end = LONGEST_MESSAGE - '…'.len_utf8();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Adds as many violations as fit; the last one says how many more there are.
+fn add_violations(details: &mut ErrorDetails, violations: &[Violation]) {
+    let mut used = 0;
+    for (place, violation) in violations.iter().enumerate() {
+        used += violation.field.len() + violation.message.len() + PER_VIOLATION;
+        if used > LONGEST_DETAILS {
+            details.add_bad_request_violation("", format!("and {} more", violations.len() - place));
+            return;
+        }
+        details.add_bad_request_violation(violation.field.as_str(), violation.message.as_str());
+    }
+}
+
+/// `sources` of `sources/vt`.
+fn collection(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+
+    #[test]
+    fn every_mistake_travels_with_its_field() {
+        let error = Error::Invalid(vec![
+            Violation::new("indicator.value", Reason::FieldRequired, "an indicator is needed"),
+            Violation::invalid("tlp", "no TLP label"),
+        ]);
+        let status = of(&error);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["indicator.value", "tlp"]);
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("FIELD_REQUIRED", DOMAIN));
+    }
+
+    #[test]
+    fn a_thousand_mistakes_stay_within_the_size_of_a_header_and_are_counted() {
+        let violations = (0..1000).map(|n| Violation::invalid(format!("sources[{n}]"), "no such source")).collect();
+        let status = of(&Error::Invalid(violations));
+        assert!(status.message().len() <= LONGEST_MESSAGE, "{}", status.message().len());
+        assert!(status.details().len() <= 4096, "{}", status.details().len());
+        let details = status.get_error_details();
+        let listed = details.bad_request().unwrap().field_violations.clone();
+        let more: usize = listed.last().unwrap().description.split(' ').nth(1).unwrap().parse().unwrap();
+        assert_eq!(listed.len() - 1 + more, 1000);
+    }
+
+    #[test]
+    fn a_limit_says_when_to_come_back() {
+        let wait = std::time::Duration::from_secs(3);
+        let error = Error::Exhausted { subject: "requests".into(), message: "too many".into(), retry_after: Some(wait) };
+        assert_eq!(of(&error).get_error_details().retry_info().unwrap().retry_delay, Some(wait));
+    }
+}

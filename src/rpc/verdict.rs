@@ -1,0 +1,123 @@
+//! `VerdictService`.
+
+use std::sync::Arc;
+
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+
+use crate::convert::Mistakes;
+use crate::convert::incomplete;
+use crate::convert::indicator;
+use crate::convert::read_name;
+use crate::convert::read_timestamp;
+use crate::convert::verdict::RawAnswers;
+use crate::convert::verdict::View;
+use crate::convert::verdict::read_view;
+use crate::convert::verdict::write_record;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Reason;
+use crate::error::Violation;
+use crate::pb;
+use crate::pb::verdict_service_server::VerdictService;
+use crate::store::Cursor;
+use crate::store::Store;
+use crate::store::VerdictFilter;
+use crate::store::VerdictRecord;
+
+use super::page;
+use super::status;
+
+/// Answers `VerdictService`.
+#[derive(Clone, Debug)]
+pub struct VerdictRpc {
+    engine: Arc<Engine>,
+}
+
+impl VerdictRpc {
+    /// The service over this engine.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    async fn get(&self, request: pb::GetVerdictRequest) -> Result<pb::Verdict, Error> {
+        let mut mistakes = Mistakes::default();
+        let id = mistakes.take(read_name(&request.name, "verdicts", "name"));
+        let view = mistakes.take(read_view(request.view, "view"));
+        mistakes.finish()?;
+        let (id, view) = id.zip(view).ok_or_else(incomplete)?;
+        let record = self.engine.store().verdict(&id).await.map_err(status::store_failed)?;
+        let record = record.ok_or_else(|| Error::NotFound {
+            reason: Reason::VerdictNotFound,
+            name: request.name,
+            hint: "ListVerdicts shows those that the retention still keeps".into(),
+        })?;
+        let raw = if view == View::Raw { raw_answers(self.engine.store(), &record).await } else { RawAnswers::new() };
+        Ok(write_record(&record, true, view, &raw))
+    }
+
+    async fn list(&self, request: pb::ListVerdictsRequest) -> Result<pb::ListVerdictsResponse, Error> {
+        let mut mistakes = Mistakes::default();
+        let size = mistakes.take(page::read_size(request.page_size));
+        let view = mistakes.take(read_view(request.view, "view"));
+        if view == Some(View::Raw) {
+            mistakes.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
+        }
+        let filter = VerdictFilter {
+            indicator: request
+                .indicator
+                .as_ref()
+                .and_then(|wire| mistakes.take(indicator::read(Some(wire), "indicator")))
+                .map(|parsed| parsed.indicator),
+            disposition: mistakes.take(indicator::read_disposition(request.disposition, "disposition")).flatten(),
+            from: request.from_time.and_then(|time| mistakes.take(read_timestamp(time, "from_time"))),
+            until: request.until_time.and_then(|time| mistakes.take(read_timestamp(time, "until_time"))),
+        };
+        let parameters = format!("verdicts {filter:?} {:?}", request.view);
+        let after = mistakes.take(page::read_token(&request.page_token, &parameters));
+        mistakes.finish()?;
+        let ((size, view), after) = size.zip(view).zip(after).ok_or_else(incomplete)?;
+        let mut records = self.engine.store().verdicts(filter, size + 1, after).await.map_err(status::store_failed)?;
+        let more = records.len() > size;
+        records.truncate(size);
+        let last = records.last().filter(|_| more);
+        Ok(pb::ListVerdictsResponse {
+            next_page_token: last.map(|last| page::write_token(&cursor(last), &parameters)).unwrap_or_default(),
+            verdicts: records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect(),
+        })
+    }
+}
+
+fn cursor(record: &VerdictRecord) -> Cursor {
+    Cursor { time: record.create_time, id: record.id.clone() }
+}
+
+/// The raw answers behind a verdict, as far as they are still kept.
+pub(super) async fn raw_answers(store: &Arc<dyn Store>, record: &VerdictRecord) -> RawAnswers {
+    let mut raw = RawAnswers::new();
+    for (source, hash) in &record.answers {
+        if let Ok(Some(answer)) = store.answer(hash).await {
+            raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer.body).into_owned());
+        }
+    }
+    raw
+}
+
+#[tonic::async_trait]
+impl VerdictService for VerdictRpc {
+    async fn get_verdict(
+        &self,
+        request: Request<pb::GetVerdictRequest>,
+    ) -> Result<Response<pb::GetVerdictResponse>, Status> {
+        let verdict = self.get(request.into_inner()).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(pb::GetVerdictResponse { verdict: Some(verdict) }))
+    }
+
+    async fn list_verdicts(
+        &self,
+        request: Request<pb::ListVerdictsRequest>,
+    ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
+        self.list(request.into_inner()).await.map(Response::new).map_err(|error| status::of(&error))
+    }
+}
