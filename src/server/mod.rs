@@ -1,0 +1,226 @@
+//! The one place that wires everything: store, sources, engine, services, listeners.
+//!
+//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` reads certificates. Nothing
+//! is decided here about indicators or sources.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::engine::Parts;
+use crate::engine::Rules;
+use crate::fetch::SourceCache;
+use crate::settings::Config;
+use crate::settings::NO_SOURCE_HINT;
+use crate::settings::Registry;
+use crate::source::Source;
+use crate::store::DataDirectory;
+use crate::store::Sealer;
+use crate::store::Sqlite;
+use crate::store::SqliteOptions;
+use crate::store::Store;
+use crate::telemetry;
+
+mod listen;
+mod router;
+mod seal;
+mod tls;
+
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How long a shutdown waits for what is under way.
+const DRAIN: Duration = Duration::from_secs(15);
+/// How many kept outcomes the cache holds.
+const KEPT_OUTCOMES: u64 = 100_000;
+
+/// Why a server does not start, in words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError(pub String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On the address of the settings, and on the socket in the data directory.
+    Everywhere,
+    /// On the socket alone: the embedded server of one command.
+    SocketOnly,
+}
+
+/// A server that runs.
+pub struct Running {
+    address: Option<SocketAddr>,
+    socket: PathBuf,
+    engine: Arc<Engine>,
+    store: Arc<Sqlite>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    connections: TaskTracker,
+    // Held until the end: it is the lock on the data directory.
+    _directory: DataDirectory,
+}
+
+impl Running {
+    /// Starts a server with these settings and kinds.
+    ///
+    /// # Errors
+    /// When the data directory, a certificate, or the address cannot be used; the text says which and why.
+    pub async fn start(
+        config: &Config,
+        kinds: &[Arc<dyn Source>],
+        clock: Arc<dyn Clock>,
+        listen: Listen,
+    ) -> Result<Self, StartError> {
+        telemetry::init_metrics();
+        let acceptor = tls::acceptor(config.tls.as_ref())?;
+        let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
+        let options = SqliteOptions { durability: config.durability };
+        let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
+        let sealer = match &config.key {
+            Some(key) => Sealer::from_base64(key),
+            None => Sealer::from_key_file(&directory.key_path()),
+        };
+        let seal = Arc::new(seal::StoreSeal(sealer.map_err(said)?));
+        let registry = Registry::open(config, kinds, store.clone(), seal).await.map_err(said)?;
+        let tracker = TaskTracker::new();
+        let shared: Arc<dyn Store> = store.clone();
+        let engine = Arc::new(Engine::new(Parts {
+            registry: Arc::new(registry),
+            store: shared,
+            clock: clock.clone(),
+            cache: SourceCache::new(KEPT_OUTCOMES),
+            tracker: tracker.clone(),
+            rules: rules(config),
+        }));
+        if engine.registry().snapshot().is_empty() {
+            warn!("{NO_SOURCE_HINT}");
+        }
+        let router = router::build(config, engine.clone()).await?;
+        let stop = CancellationToken::new();
+        let connections = TaskTracker::new();
+        let serving = listen::Serving { router, acceptor, stop: stop.clone(), connections: connections.clone() };
+
+        let socket = directory.socket_path();
+        let unix = bind_socket(&socket)?;
+        tracker.spawn(listen::serve_socket(unix, serving.clone()));
+        let address = match listen {
+            Listen::SocketOnly => None,
+            Listen::Everywhere => {
+                let listener = TcpListener::bind(config.listen)
+                    .await
+                    .map_err(|error| StartError(format!("cannot listen on {}: {error}", config.listen)))?;
+                let address = listener.local_addr().map_err(said)?;
+                tracker.spawn(listen::serve_network(listener, serving));
+                info!(%address, tls = config.tls.is_some(), tokens = config.tokens.len(), "listening");
+                Some(address)
+            }
+        };
+        tracker.spawn(prune(engine.clone(), config.retention, stop.clone()));
+        Ok(Self { address, socket, engine, store, stop, tracker, connections, _directory: directory })
+    }
+
+    /// The address that it listens on, if any.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The socket that it listens on.
+    pub fn socket(&self) -> &PathBuf {
+        &self.socket
+    }
+
+    /// The engine behind the services.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Takes no new calls, lets those under way end, and writes what is not yet written.
+    pub async fn stop(self) {
+        info!("shutting down");
+        self.stop.cancel();
+        self.tracker.close();
+        self.connections.close();
+        let drained = async {
+            self.connections.wait().await;
+            self.tracker.wait().await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.engine.clock().sleep(DRAIN) => warn!("calls were still under way when the time to drain ended"),
+        }
+        self.store.close().await;
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            warn!(%error, "the socket could not be removed");
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        never_send: config.never_send.clone(),
+        internal_suffixes: config.internal_suffixes.clone(),
+        allowed_networks: config.allowed_networks.clone(),
+        default_deadline: config.default_deadline,
+        default_policy: config.default_policy.clone(),
+    }
+}
+
+fn said(error: impl fmt::Display) -> StartError {
+    StartError(error.to_string())
+}
+
+/// The socket that only this user's processes reach. One left by a server that was killed is replaced: the lock on the
+/// directory says that nobody listens on it.
+fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error: std::io::Error| StartError(format!("cannot open the socket {}: {error}", path.display()));
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn prune(engine: Arc<Engine>, retention: crate::store::Retention, stop: CancellationToken) {
+    loop {
+        match engine.store().prune(retention, engine.clock().now()).await {
+            Ok(pruned) => info!(
+                answers = pruned.answers,
+                verdicts = pruned.verdicts,
+                disclosures = pruned.disclosures,
+                "pruned the store"
+            ),
+            Err(error) => warn!(%error, "the store could not be pruned"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = engine.clock().sleep(PRUNE_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The services on one port, and what every request passes on its way to them.
+//!
+//! Outermost first: CORS (a preflight carries no token), panic catch, gRPC-Web (translates, so that what lies inside
+//! sees gRPC alone), the gate (limit on requests under way, then who calls), the service. Health needs no token, so that
+//! an orchestrator can ask; metrics do.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header;
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::AllowOrigin;
+use tower_http::cors::CorsLayer;
+use tracing::error;
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::pb;
+use crate::pb::enrichment_service_server::EnrichmentServiceServer;
+use crate::pb::source_service_server::SourceServiceServer;
+use crate::pb::verdict_service_server::VerdictServiceServer;
+use crate::rpc::EnrichmentRpc;
+use crate::rpc::SourceRpc;
+use crate::rpc::VerdictRpc;
+use crate::rpc::auth::Authenticator;
+use crate::rpc::auth::Peer;
+use crate::rpc::status;
+use crate::settings::Config;
+use crate::store::new_id;
+use crate::telemetry;
+
+use super::StartError;
+
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const METRICS: &str = "/metrics";
+
+/// What the gate knows.
+#[derive(Clone)]
+struct Gate {
+    authenticator: Authenticator,
+    under_way: Arc<Semaphore>,
+}
+
+/// Everything that one port serves.
+pub(super) async fn build(config: &Config, engine: Arc<Engine>) -> Result<Router, StartError> {
+    let gate = Gate {
+        authenticator: Authenticator::new(config.tokens.clone()),
+        under_way: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+    };
+    let gated = middleware::from_fn_with_state(gate, pass);
+    let services = services(config, engine).await?;
+    let grpc = services.layer(gated.clone()).layer(GrpcWebLayer::new());
+    let metrics = Router::new().route(METRICS, get(|| async { telemetry::render_metrics() })).layer(gated);
+    let router = metrics.fallback_service(grpc).layer(CatchPanicLayer::custom(after_panic));
+    Ok(match cors(&config.cors_origins)? {
+        Some(cors) => router.layer(cors),
+        None => router,
+    })
+}
+
+async fn services(config: &Config, engine: Arc<Engine>) -> Result<Router, StartError> {
+    let limit = config.limits.max_message_bytes;
+    let enrichment = EnrichmentServiceServer::new(EnrichmentRpc::new(engine.clone()));
+    let sources = SourceServiceServer::new(SourceRpc::new(engine.clone()));
+    let verdicts = VerdictServiceServer::new(VerdictRpc::new(engine));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<EnrichmentServiceServer<EnrichmentRpc>>().await;
+    reporter.set_serving::<SourceServiceServer<SourceRpc>>().await;
+    reporter.set_serving::<VerdictServiceServer<VerdictRpc>>().await;
+    let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
+    Ok(Routes::new(enrichment.max_decoding_message_size(limit))
+        .add_service(sources.max_decoding_message_size(limit))
+        .add_service(verdicts.max_decoding_message_size(limit))
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?)
+        .prepare()
+        .into_axum_router())
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Lets a request through to its service once it is known who calls.
+async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with(HEALTH) {
+        return next.run(request).await;
+    }
+    let peer = request.extensions().get::<Arc<Peer>>().cloned();
+    let peer = peer.as_deref().unwrap_or(&Peer::Network(None));
+    let caller = match gate.authenticator.caller(request.headers(), peer) {
+        Ok(caller) => caller,
+        Err(error) => return refuse(&request, &error),
+    };
+    let Ok(_permit) = gate.under_way.clone().try_acquire_owned() else {
+        let error = Error::Exhausted {
+            subject: "requests under way".into(),
+            message: "the server has as many as its limit allows".into(),
+            retry_after: Some(Duration::from_secs(1)),
+        };
+        return refuse(&request, &error);
+    };
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// The refusal in the terms of the request: plain HTTP for metrics, a gRPC status for all else.
+fn refuse(request: &Request, error: &Error) -> Response {
+    if request.uri().path() == METRICS {
+        let code = match error {
+            Error::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        return (code, error.to_string()).into_response();
+    }
+    status::of(error).into_http::<Body>()
+}
+
+/// No panic is reachable from outside as far as we know; if one is, its call alone fails.
+fn after_panic(cause: Box<dyn Any + Send>) -> Response {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    let incident = new_id(std::time::SystemTime::UNIX_EPOCH);
+    error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");
+    status::of(&Error::Internal { incident }).into_http::<Body>()
+}
+
+/// Browsers of these origins may call; none where the list is empty.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let read = |origin: &String| origin.parse().map_err(|_| StartError(format!("cors_origins: {origin:?} is no origin")));
+    let origins: Vec<HeaderValue> = origins.iter().map(read).collect::<Result<_, _>>()?;
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+    let allowed = ["x-grpc-web", "x-user-agent", "grpc-timeout"].map(HeaderName::from_static);
+    Ok(Some(
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::POST])
+            .allow_headers(allowed.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE]).collect::<Vec<_>>())
+            .expose_headers(exposed)
+            .max_age(Duration::from_secs(3600)),
+    ))
+}
