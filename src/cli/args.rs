@@ -1,0 +1,308 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use clap_complete::Shell;
+
+use crate::finding::Disposition;
+use crate::finding::Reliability;
+use crate::indicator::Tlp;
+
+/// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) client: Client,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Where the server is.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Client {
+    /// Server to talk to, http://HOST:PORT or https://HOST:PORT. Without: the one that runs on this data directory, or
+    /// else one started for this command alone
+    #[arg(long, global = true, env = "CONCORD_SERVER", value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// Bearer token for the server. Give it by the environment, where other users cannot see it
+    #[arg(long, global = true, env = "CONCORD_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+    /// PEM of the authority to trust for an https server in place of the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// PEM of the client certificate for a server that wants one
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    pub(super) client_certificate: Option<PathBuf>,
+    /// PEM of the key of the client certificate
+    #[arg(long, global = true, value_name = "FILE", requires = "client_certificate")]
+    pub(super) client_key: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, global = true, env = "CONCORD_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Directory for everything that is kept
+    #[arg(long, global = true, env = "CONCORD_DATA_DIRECTORY", value_name = "DIRECTORY")]
+    pub(super) data_directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// Ask about indicators
+    Enrich(Enrich),
+    /// Show, set and test sources
+    Source {
+        #[command(subcommand)]
+        command: Source,
+    },
+    /// Read verdicts made before
+    Verdict {
+        #[command(subcommand)]
+        command: Verdict,
+    },
+    /// Show who would be asked and what it would cost, without asking anybody
+    Plan(Wish),
+    /// Show quota used and left, and the calls saved
+    Usage {
+        /// Names of sources; none: all
+        sources: Vec<String>,
+    },
+    /// Show what was told to whom, when and for whom
+    Disclosures(Disclosures),
+    /// Look after the store
+    Store {
+        #[command(subcommand)]
+        command: Store,
+    },
+    /// Show the main job on a replay of seven kinds, without any key or network
+    Demo {
+        /// Leave the server running for a client to try
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Serve {
+    /// Address to listen on [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Listen beyond loopback without TLS and tokens
+    #[arg(long)]
+    pub(super) insecure_listen: bool,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub(super) check_config: bool,
+    /// Print the configuration in effect, secrets masked, and end
+    #[arg(long)]
+    pub(super) print_config: bool,
+}
+
+/// What is wished beside the indicator.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Wish {
+    /// Indicators, defanged or not. A path to a file is hashed here and never sent; - reads lines from standard input
+    pub(super) values: Vec<String>,
+    /// Read indicators from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Pull indicators out of pasted text instead of taking each line as one
+    #[arg(long)]
+    pub(super) extract: bool,
+    /// Ask only this source; may be repeated
+    #[arg(long = "source", value_name = "NAME")]
+    pub(super) sources: Vec<String>,
+    /// How far the indicators may be passed on
+    #[arg(long, default_value = "amber", value_name = "TLP")]
+    pub(super) tlp: Tlp,
+    /// How old a kept answer may be; 0s asks anew [default: as old as each source allows]
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "AGE")]
+    pub(super) max_age: Option<Duration>,
+    /// Time for the answer
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "TIME")]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Enrich {
+    #[command(flatten)]
+    pub(super) wish: Wish,
+    /// Policy that judges: weighted or xsoar [default: the server's]
+    #[arg(long, value_name = "NAME")]
+    pub(super) policy: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) output: Output,
+    /// End with 0 if the worst verdict is unknown or benign, 10 if suspicious, 20 if malicious
+    #[arg(long)]
+    pub(super) exit_code: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people: the verdict and the sources side by side
+    Table,
+    /// One JSON document with all verdicts
+    Json,
+    /// One JSON document a line, each verdict as it is ready
+    Jsonl,
+    /// One row a verdict
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Source {
+    /// List the sources and their state
+    List,
+    /// List the kinds of sources and their options
+    Kinds {
+        /// Only this kind, with all its options
+        kind: Option<String>,
+    },
+    /// Create a source or change some of its settings
+    Set(Box<SourceSet>),
+    /// Show one source
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Ask one harmless question: connectivity, credential, quota
+    Test {
+        /// Its name
+        name: String,
+    },
+    /// Delete a source that was made over the API
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SourceSet {
+    /// Its name
+    pub(super) name: String,
+    /// Its kind, when it is new [default: its name]
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// How far you trust it: A+, A, B, C, D, E or F
+    #[arg(long, value_name = "LETTER")]
+    pub(super) reliability: Option<Reliability>,
+    /// Switch it on or off
+    #[arg(long, value_name = "true|false")]
+    pub(super) enabled: Option<bool>,
+    /// Environment variable that holds the credential
+    #[arg(long, value_name = "NAME", conflicts_with = "credential_file")]
+    pub(super) credential_env: Option<String>,
+    /// File that holds the credential; - reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) credential_file: Option<PathBuf>,
+    /// Where questions go
+    #[arg(long, value_name = "URL")]
+    pub(super) base_url: Option<String>,
+    /// Sources of one family share data and count as nearly one opinion
+    #[arg(long)]
+    pub(super) family: Option<String>,
+    /// Tier of service
+    #[arg(long)]
+    pub(super) tier: Option<String>,
+    /// Calls that a window allows, minute=4; may be repeated
+    #[arg(long, value_name = "WINDOW=CALLS")]
+    pub(super) quota: Vec<String>,
+    /// Time for one attempt
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) timeout: Option<Duration>,
+    /// How long a finding is kept
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) keep_found: Option<Duration>,
+    /// How long "no record" is kept
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) keep_no_record: Option<Duration>,
+    /// Highest TLP that it may see
+    #[arg(long, value_name = "TLP")]
+    pub(super) max_tlp: Option<Tlp>,
+    /// Proxy for its requests
+    #[arg(long, value_name = "URL")]
+    pub(super) proxy: Option<String>,
+    /// PEM of the authorities to trust for it
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Option of its kind, NAME=VALUE; lists as JSON; may be repeated
+    #[arg(long = "option", value_name = "NAME=VALUE")]
+    pub(super) options: Vec<String>,
+    /// Take back a setting made over the API, by its path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(super) reset: Vec<String>,
+    /// Only check what would be in effect
+    #[arg(long)]
+    pub(super) validate_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verdict {
+    /// List verdicts, newest first
+    List(VerdictList),
+    /// Show one verdict
+    Show {
+        /// Its name: verdicts/ID, or the ID alone
+        name: String,
+        /// What to print
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct VerdictList {
+    /// Only of this indicator
+    #[arg(long)]
+    pub(super) indicator: Option<String>,
+    /// Only with this disposition
+    #[arg(long)]
+    pub(super) disposition: Option<Disposition>,
+    /// Only those of so long ago or less, like 24h
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) since: Option<Duration>,
+    /// At most so many
+    #[arg(long, default_value = "20")]
+    pub(super) limit: usize,
+    /// What to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Disclosures {
+    /// Only of this indicator
+    #[arg(long)]
+    pub(super) indicator: Option<String>,
+    /// Only to this source
+    #[arg(long)]
+    pub(super) source: Option<String>,
+    /// At most so many
+    #[arg(long, default_value = "50")]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Store {
+    /// Remove what the retention does not keep. A running server does so by itself
+    Prune,
+    /// Write a copy of the store, also beside a running server
+    Backup {
+        /// File to write; must not exist
+        to: PathBuf,
+    },
+}

@@ -1,0 +1,165 @@
+//! Finds the server that a command talks to: the one named, the one that runs on the data directory, or one started in
+//! this process for as long as the command runs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Certificate;
+use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::Endpoint;
+use tonic::transport::Identity;
+use tower::service_fn;
+
+use crate::clock::SystemClock;
+use crate::pb::enrichment_service_client::EnrichmentServiceClient;
+use crate::pb::source_service_client::SourceServiceClient;
+use crate::pb::verdict_service_client::VerdictServiceClient;
+use crate::server::Listen;
+use crate::server::Running;
+use crate::settings::Config;
+use crate::settings::Flags;
+use crate::sources;
+use crate::store::DataDirectory;
+use crate::telemetry;
+
+use super::Failure;
+use super::args::Client;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// A verdict with many facts may be larger than gRPC's usual 4 MiB.
+const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+type Wire = InterceptedService<Channel, Bearer>;
+
+/// A way to a server.
+pub(super) struct Connection {
+    wire: Wire,
+    embedded: Option<Running>,
+}
+
+/// Puts the token on every request.
+#[derive(Clone)]
+pub(super) struct Bearer(Option<AsciiMetadataValue>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, tonic::Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Connection {
+    /// Connects to the server that the arguments mean.
+    pub(super) async fn open(client: &Client) -> Result<Self, Failure> {
+        if let Some(server) = &client.server {
+            let channel = over_network(server, client).await?;
+            return Ok(Self { wire: InterceptedService::new(channel, bearer(client)?), embedded: None });
+        }
+        let config = config(client, Flags::default())?;
+        let socket = DataDirectory::socket_of(&config.data_directory);
+        if let Ok(channel) = over_socket(&socket).await {
+            return Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None });
+        }
+        telemetry::init_logs(&config.log.quiet());
+        let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await?;
+        let channel = over_socket(running.socket()).await?;
+        Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: Some(running) })
+    }
+
+    /// The client of `EnrichmentService`.
+    pub(super) fn enrichment(&self) -> EnrichmentServiceClient<Wire> {
+        EnrichmentServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// The client of `SourceService`.
+    pub(super) fn sources(&self) -> SourceServiceClient<Wire> {
+        SourceServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// The client of `VerdictService`.
+    pub(super) fn verdicts(&self) -> VerdictServiceClient<Wire> {
+        VerdictServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// Ends the server that was started for this command, if one was.
+    pub(super) async fn close(self) {
+        drop(self.wire);
+        if let Some(running) = self.embedded {
+            running.stop().await;
+        }
+    }
+}
+
+/// The configuration that the arguments mean.
+pub(super) fn config(client: &Client, mut flags: Flags) -> Result<Config, Failure> {
+    flags.data_directory = client.data_directory.clone();
+    let input = crate::settings::LoadInput {
+        file: client.config.clone(),
+        environment: crate::settings::process_environment(),
+        flags,
+        kinds: sources::all(),
+    };
+    crate::settings::load(input).map_err(|errors| Failure::new(errors.to_string()))
+}
+
+/// A channel over a server's socket.
+pub(super) async fn over_socket(path: &Path) -> Result<Channel, Failure> {
+    let path = path.to_owned();
+    let connector = service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://local").connect_timeout(CONNECT);
+    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable("the server's socket", &error))
+}
+
+async fn over_network(server: &str, client: &Client) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(server.to_owned())
+        .map_err(|_| Failure::new(format!("--server {server}: give http://HOST:PORT or https://HOST:PORT")))?
+        .connect_timeout(CONNECT);
+    let endpoint = if server.starts_with("https://") {
+        endpoint.tls_config(tls(client)?).map_err(|error| unreachable(server, &error))?
+    } else {
+        endpoint
+    };
+    endpoint.connect().await.map_err(|error| unreachable(server, &error))
+}
+
+fn tls(client: &Client) -> Result<ClientTlsConfig, Failure> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| Failure::io(path.display(), &error));
+    let mut tls = match &client.ca {
+        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+        None => ClientTlsConfig::new().with_enabled_roots(),
+    };
+    if let (Some(certificate), Some(key)) = (&client.client_certificate, &client.client_key) {
+        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    }
+    Ok(tls)
+}
+
+fn bearer(client: &Client) -> Result<Bearer, Failure> {
+    let token = client.token.as_ref().map(|token| format!("Bearer {token}").parse::<AsciiMetadataValue>());
+    let token = token.transpose().map_err(|_| Failure::new("the token holds characters that no header may hold"))?;
+    Ok(Bearer(token))
+}
+
+/// tonic's errors say little by themselves: the cause behind them is what helps.
+fn unreachable(what: &str, error: &tonic::transport::Error) -> Failure {
+    let mut text = format!("cannot reach {what}: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    Failure::new(text)
+}

@@ -1,0 +1,211 @@
+//! `concord enrich`.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::process::ExitCode;
+
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use tonic::Request;
+
+use crate::convert::indicator::write_tlp;
+use crate::convert::span;
+use crate::convert::verdict_read::read;
+use crate::export;
+use crate::pb;
+use crate::pb::batch_enrich_response::Result as Wire;
+use crate::verdict::Verdict;
+
+use super::Failure;
+use super::args::Client;
+use super::args::Enrich;
+use super::args::Output;
+use super::args::Wish;
+use super::connect::Connection;
+use super::input;
+use super::table;
+
+/// Most indicators in one call, as the protocol has it.
+const AT_ONCE: usize = 1000;
+/// From so many on, a bar shows the progress on a terminal.
+const MANY: usize = 5;
+
+/// Looks up everything that the arguments name.
+pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
+    let indicators = input::indicators(&enrich.wish)?;
+    let connection = Connection::open(client).await?;
+    let asked = ask(&connection, &enrich, indicators).await;
+    connection.close().await;
+    let report = asked?;
+    Ok(report.exit_code(enrich.exit_code))
+}
+
+async fn ask(connection: &Connection, enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Result<Report, Failure> {
+    let bar = bar(indicators.len());
+    let mut report = Report::new(enrich.output, bar.clone());
+    report.begin()?;
+    let mut place = 0;
+    for chunk in indicators.chunks(AT_ONCE) {
+        let request = request(enrich, chunk.to_vec());
+        let mut answers = connection.enrichment().batch_enrich(request).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            let index = place + usize::try_from(answer.index).unwrap_or_default();
+            bar.inc(1);
+            report.add(index, &indicators, answer.result)?;
+        }
+        place += chunk.len();
+    }
+    bar.finish_and_clear();
+    report.end()?;
+    Ok(report)
+}
+
+fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
+    let many = indicators.len() > MANY;
+    let Wish { sources, tlp, max_age, timeout, .. } = &enrich.wish;
+    let mut request = Request::new(pb::BatchEnrichRequest {
+        indicators,
+        sources: sources.iter().map(|name| full_name(name, "sources")).collect(),
+        policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
+        tlp: write_tlp(*tlp).into(),
+        max_age: max_age.map(span),
+        view: match enrich.output {
+            Output::Table => pb::View::Basic.into(),
+            Output::Json | Output::Jsonl | Output::Csv => pb::View::Full.into(),
+        },
+        request_id: String::new(),
+    });
+    // The time is for each indicator; a large batch takes as long as it takes.
+    if !many {
+        request.set_timeout(*timeout);
+    }
+    request
+}
+
+/// `sources/vt` of `vt`, and of itself.
+pub(super) fn full_name(name: &str, collection: &str) -> String {
+    if name.starts_with(&format!("{collection}/")) { name.to_owned() } else { format!("{collection}/{name}") }
+}
+
+fn bar(length: usize) -> ProgressBar {
+    if length < MANY || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX)).with_style(style)
+}
+
+/// Prints each answer in the order of the request, as soon as those before it are there (a line of JSON at once), and
+/// remembers the worst.
+struct Report {
+    output: Output,
+    bar: ProgressBar,
+    next: usize,
+    waiting: BTreeMap<usize, String>,
+    printed: bool,
+    worst: i32,
+    failed: usize,
+}
+
+impl Report {
+    fn new(output: Output, bar: ProgressBar) -> Self {
+        Self { output, bar, next: 0, waiting: BTreeMap::new(), printed: false, worst: 0, failed: 0 }
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        match self.output {
+            Output::Csv => self.print(&format!("{}\r\n", export::csv_header())),
+            Output::Json => self.print("[\n"),
+            Output::Table | Output::Jsonl => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        if self.output == Output::Json { self.print("\n]\n") } else { Ok(()) }
+    }
+
+    fn add(&mut self, index: usize, sent: &[pb::Indicator], result: Option<Wire>) -> Result<(), Failure> {
+        let text = match result {
+            Some(Wire::Answer(answer)) => self.answer(&answer)?,
+            Some(Wire::Error(error)) => {
+                self.failed += 1;
+                let value = sent.get(index).map(|indicator| indicator.value.as_str()).unwrap_or_default();
+                self.bar.suspend(|| eprintln!("concord: {value}: {}", error.message));
+                String::new()
+            }
+            None => String::new(),
+        };
+        if self.output == Output::Jsonl {
+            return self.print(&text);
+        }
+        self.waiting.insert(index, text);
+        while let Some(text) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            self.print_next(&text)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, answer: &pb::EnrichResponse) -> Result<String, Failure> {
+        let unreadable = |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
+        let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
+        self.worst = self.worst.max(verdict.disposition);
+        if self.output == Output::Table {
+            return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
+        }
+        let (name, verdict) = read(&verdict).map_err(|error| unreadable(&error))?;
+        Ok(match self.output {
+            Output::Csv => format!("{}\r\n", export::csv_row(&verdict)),
+            Output::Json => indented(&document(&name, &verdict)),
+            Output::Jsonl | Output::Table => format!("{}\n", document(&name, &verdict)),
+        })
+    }
+
+    fn print_next(&mut self, text: &str) -> Result<(), Failure> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let between = match self.output {
+            Output::Table => "\n",
+            Output::Json => ",\n",
+            Output::Jsonl | Output::Csv => "",
+        };
+        let between = if self.printed { between } else { "" };
+        self.printed = true;
+        self.print(&format!("{between}{text}"))
+    }
+
+    fn print(&self, text: &str) -> Result<(), Failure> {
+        let written = self.bar.suspend(|| {
+            let mut out = anstream::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+        written.map_err(|error| Failure::io("standard output", &error))
+    }
+
+    fn exit_code(&self, by_verdict: bool) -> ExitCode {
+        let worst = pb::Disposition::try_from(self.worst).unwrap_or_default();
+        match worst {
+            pb::Disposition::Malicious if by_verdict => ExitCode::from(20),
+            pb::Disposition::Suspicious if by_verdict => ExitCode::from(10),
+            _ if self.failed > 0 => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// A verdict as a document, with the name under which it is kept.
+pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
+    let mut document = export::verdict_to_json(verdict);
+    if let Some(members) = document.as_object_mut().filter(|_| !name.is_empty()) {
+        members.insert("name".into(), name.into());
+    }
+    document
+}
+
+/// A document within a list.
+pub(super) fn indented(document: &serde_json::Value) -> String {
+    let text = serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string());
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,106 @@
+//! The command line: itself a gRPC client of the server, and the way to start one.
+//!
+//! `args.rs` says what can be written, `connect.rs` finds or starts a server, one file per command group does the rest,
+//! `table.rs` lays out what people read. Machines read what `export` writes.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::server::StartError;
+
+mod args;
+mod connect;
+mod enrich;
+mod history;
+mod input;
+mod plan;
+mod serve;
+mod source;
+mod store;
+mod table;
+
+pub use args::Args;
+use args::Command;
+
+/// Why a command failed, in words for whoever typed it.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// A file or stream that could not be used.
+    fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        let text = match status.message() {
+            "" => format!("{:?}", status.code()),
+            message => message.to_owned(),
+        };
+        Self(text)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl From<crate::demo::DemoError> for Failure {
+    fn from(error: crate::demo::DemoError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs what the arguments say.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("concord: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("concord: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let Args { client, command } = args;
+    match command {
+        Command::Serve(serve) => serve::run(&client, &serve).await,
+        Command::Enrich(enrich) => enrich::run(&client, enrich).await,
+        Command::Source { command } => source::run(&client, command).await,
+        Command::Verdict { command } => history::verdicts(&client, command).await,
+        Command::Plan(wish) => plan::run(&client, wish).await,
+        Command::Usage { sources } => plan::usage(&client, sources).await,
+        Command::Disclosures(filter) => history::disclosures(&client, filter).await,
+        Command::Store { command } => store::run(&client, command).await,
+        Command::Demo { keep } => crate::demo::run(keep, &mut anstream::stdout()).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut <Args as clap::CommandFactory>::command(), "concord", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `concord plan` and `concord usage`.
+
+use std::process::ExitCode;
+
+use comfy_table::Cell;
+
+use crate::convert::indicator::write_tlp;
+use crate::convert::span;
+use crate::pb;
+
+use super::Failure;
+use super::args::Client;
+use super::args::Wish;
+use super::connect::Connection;
+use super::enrich::full_name;
+use super::input;
+use super::table;
+
+/// Shows who would be asked, without asking anybody.
+pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure> {
+    let indicators = input::indicators(&wish)?;
+    let connection = Connection::open(client).await?;
+    let mut failed = false;
+    for indicator in indicators {
+        let value = indicator.value.clone();
+        let planned = connection.enrichment().plan_enrichment(request(&wish, indicator)).await;
+        match planned {
+            Ok(plan) => print_plan(&plan.into_inner()),
+            Err(status) => {
+                failed = true;
+                eprintln!("concord: {value}: {}", status.message());
+            }
+        }
+    }
+    connection.close().await;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn request(wish: &Wish, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
+    pb::PlanEnrichmentRequest {
+        indicator: Some(indicator),
+        sources: wish.sources.iter().map(|name| full_name(name, "sources")).collect(),
+        tlp: write_tlp(wish.tlp).into(),
+        max_age: wish.max_age.map(span),
+    }
+}
+
+fn print_plan(plan: &pb::PlanEnrichmentResponse) {
+    use pb::source_plan::Action;
+    let indicator = plan.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
+    let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "TELLS OUTSIDE", "WHY"]);
+    for source in &plan.sources {
+        let (would, units, tells, why) = match &source.action {
+            Some(Action::Call(call)) => {
+                ("be asked", call.units.to_string(), if call.discloses { "yes" } else { "no" }, left(&call.quota))
+            }
+            Some(Action::Kept(kept)) => {
+                let age = kept.age.as_ref().map(table::short_age).unwrap_or_default();
+                ("answer from cache", "0".into(), "no", format!("kept for {age}"))
+            }
+            Some(Action::NotAsked(not_asked)) => {
+                let reason = table::words(not_asked.reason().as_str_name(), "NOT_ASKED_REASON_");
+                ("not be asked", "0".into(), "no", format!("{reason}: {}", not_asked.detail))
+            }
+            None => ("", String::new(), "", String::new()),
+        };
+        let name = format!("  {}", source.source.trim_start_matches("sources/"));
+        rows.add_row([&name, &source.kind, would, &units, tells, &why].map(Cell::new));
+    }
+    anstream::print!("{indicator}: {} quota units\n{}\n", plan.units, table::trim_lines(&rows.to_string()));
+}
+
+/// What is left, window by window: `minute 3 of 4, day 412 of 500`.
+fn left(quota: &[pb::QuotaUse]) -> String {
+    let windows = quota.iter().map(|window| {
+        let period = table::words(window.period().as_str_name(), "QUOTA_PERIOD_");
+        format!("{} of {} left this {period}", window.left, window.limit)
+    });
+    windows.collect::<Vec<_>>().join(", ")
+}
+
+/// Shows what the sources cost and what was saved.
+pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitCode, Failure> {
+    let connection = Connection::open(client).await?;
+    let sources = sources.iter().map(|name| full_name(name, "sources")).collect();
+    let usage = connection.sources().get_usage(pb::GetUsageRequest { sources }).await;
+    connection.close().await;
+    let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
+    for one in usage?.into_inner().usage {
+        let numbers = [one.calls, one.units, one.saved_by_cache, one.saved_by_sharing].map(|number| number.to_string());
+        let mut row = vec![Cell::new(one.source.trim_start_matches("sources/"))];
+        row.extend(numbers.map(Cell::new));
+        row.push(Cell::new(left(&one.quota)));
+        rows.add_row(row);
+    }
+    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    Ok(ExitCode::SUCCESS)
+}

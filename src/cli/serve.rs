@@ -1,0 +1,50 @@
+//! `concord serve`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::clock::SystemClock;
+use crate::server::Listen;
+use crate::server::Running;
+use crate::settings::Flags;
+use crate::sources;
+use crate::telemetry;
+
+use super::Failure;
+use super::args::Client;
+use super::args::Serve;
+use super::connect::config;
+
+/// Runs a server until it is told to end, or checks or prints its configuration.
+pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {
+    let flags = Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, ..Flags::default() };
+    let config = config(client, flags)?;
+    if serve.print_config {
+        print!("{}", config.render_masked());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if serve.check_config {
+        println!("the configuration is valid: {} sources declared", config.sources.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::init_logs(&config.log);
+    let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await?;
+    until_told_to_end().await?;
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves at SIGINT or SIGTERM.
+pub(super) async fn until_told_to_end() -> Result<(), Failure> {
+    let failed = |error| Failure::io("signals", &error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

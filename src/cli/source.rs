@@ -1,0 +1,262 @@
+//! `concord source`.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use comfy_table::Cell;
+use prost_types::value::Kind;
+
+use crate::convert::indicator::write_reliability;
+use crate::convert::indicator::write_tlp;
+use crate::convert::source::json_to_value;
+use crate::convert::source::value_to_json;
+use crate::convert::source::write_period;
+use crate::convert::span;
+use crate::pb;
+use crate::source::QuotaPer;
+
+use super::Failure;
+use super::args::Client;
+use super::args::Source;
+use super::args::SourceSet;
+use super::connect::Connection;
+use super::enrich::full_name;
+use super::table;
+
+/// Shows, sets, tests or deletes sources.
+pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {
+    let connection = Connection::open(client).await?;
+    let done = match command {
+        Source::List => list(&connection).await,
+        Source::Kinds { kind } => kinds(&connection, kind).await,
+        Source::Set(set) => self::set(&connection, *set).await,
+        Source::Get { name } => get(&connection, &name).await,
+        Source::Test { name } => test(&connection, &name).await,
+        Source::Delete { name } => delete(&connection, &name).await,
+    };
+    connection.close().await;
+    done
+}
+
+async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
+    let request = pb::ListSourcesRequest { page_size: 1000, page_token: String::new() };
+    let page = connection.sources().list_sources(request).await?.into_inner();
+    if page.sources.is_empty() {
+        println!("{}", page.hint);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "PATCHED"]);
+    for source in page.sources {
+        let state = table::words(source.state().as_str_name(), "SOURCE_STATE_");
+        let state = if source.state_detail.is_empty() { state } else { format!("{state}: {}", source.state_detail) };
+        let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
+        rows.add_row([
+            source.name.trim_start_matches("sources/").to_owned(),
+            source.kind.clone(),
+            table::letter(source.reliability).to_owned(),
+            state,
+            source.tier.clone(),
+            quota(&source.quota),
+            table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"),
+            format!("{declared} {}", source.origin_place),
+            source.patched_fields.join(" "),
+        ]);
+    }
+    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn quota(windows: &[pb::QuotaWindow]) -> String {
+    let windows = windows.iter().map(|window| {
+        let period = table::words(window.period().as_str_name(), "QUOTA_PERIOD_");
+        format!("{}/{period}", window.limit)
+    });
+    windows.collect::<Vec<_>>().join(" ")
+}
+
+async fn kinds(connection: &Connection, wanted: Option<String>) -> Result<ExitCode, Failure> {
+    let kinds = connection.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await?.into_inner().kinds;
+    match wanted {
+        None => {
+            let mut rows = table::plain(&["KIND", "TITLE", "LETTER", "CREDENTIAL", "LOOKS UP", "SUMMARY"]);
+            for kind in kinds {
+                let letter = table::letter(kind.reliability).to_owned();
+                rows.add_row([kind.kind, kind.title, letter, kind.credential, kind.forms.join(" "), kind.summary]);
+            }
+            anstream::print!("{}", table::trim_lines(&rows.to_string()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(name) => match kinds.into_iter().find(|kind| kind.kind == name) {
+            Some(kind) => {
+                print_kind(&kind);
+                Ok(ExitCode::SUCCESS)
+            }
+            None => Err(Failure::new(format!("no kind {name}; `concord source kinds` lists them"))),
+        },
+    }
+}
+
+fn print_kind(kind: &pb::SourceKind) {
+    let mut rows = table::plain(&["  OPTION", "TYPE", "DEFAULT", "HELP"]);
+    for option in &kind.options {
+        let default = option.default_value.as_ref().map(|value| value_to_json(value).to_string()).unwrap_or_default();
+        let help = if option.required { format!("{} (needed)", option.help) } else { option.help.clone() };
+        rows.add_row([format!("  {}", option.name), option.r#type.clone(), default, help]);
+    }
+    anstream::print!(
+        "{} ({})\n{}\n{}\nTerms: {}\n\n{}",
+        kind.title,
+        kind.kind,
+        kind.summary,
+        kind.home_page,
+        kind.terms,
+        table::trim_lines(&rows.to_string())
+    );
+}
+
+async fn set(connection: &Connection, set: SourceSet) -> Result<ExitCode, Failure> {
+    let reset = set.reset.clone();
+    let validate_only = set.validate_only;
+    let source = source_of(set)?;
+    let request = pb::ConfigureSourceRequest {
+        source: Some(source),
+        update_mask: None,
+        allow_missing: true,
+        validate_only,
+        reset_mask: (!reset.is_empty()).then_some(prost_types::FieldMask { paths: reset }),
+        request_id: String::new(),
+    };
+    let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
+    print_source(&source);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
+    let credential = credential(&set)?;
+    let ca_pem = match &set.ca_file {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?,
+        None => String::new(),
+    };
+    let options: Vec<_> = set.options.iter().map(|option| read_option(option)).collect::<Result<_, _>>()?;
+    Ok(pb::Source {
+        name: full_name(&set.name, "sources"),
+        kind: set.kind.unwrap_or_default(),
+        reliability: set.reliability.map_or(0, |letter| write_reliability(letter).into()),
+        enabled: set.enabled,
+        credential,
+        base_url: set.base_url.unwrap_or_default(),
+        family: set.family.unwrap_or_default(),
+        tier: set.tier.unwrap_or_default(),
+        quota: set.quota.iter().map(|text| read_quota(text)).collect::<Result<_, _>>()?,
+        timeout: set.timeout.map(span),
+        keep_found: set.keep_found.map(span),
+        keep_no_record: set.keep_no_record.map(span),
+        max_tlp: set.max_tlp.map_or(0, |tlp| write_tlp(tlp).into()),
+        proxy: set.proxy.unwrap_or_default(),
+        ca_pem,
+        options: (!options.is_empty()).then(|| prost_types::Struct { fields: options.into_iter().collect() }),
+        ..Default::default()
+    })
+}
+
+/// The credential, from where other users cannot see it: never from an argument.
+fn credential(set: &SourceSet) -> Result<String, Failure> {
+    let text = match (&set.credential_env, &set.credential_file) {
+        (Some(name), _) => {
+            read_variable(name).ok_or_else(|| Failure::new(format!("the environment holds no {name}")))?
+        }
+        (None, Some(path)) if path == Path::new("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::io("standard input", &error))?;
+            text
+        }
+        (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?,
+        (None, None) => return Ok(String::new()),
+    };
+    Ok(text.trim().to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line reads what its own arguments name")]
+fn read_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_option(text: &str) -> Result<(String, prost_types::Value), Failure> {
+    let (name, value) = text.split_once('=').ok_or_else(|| Failure::new(format!("--option {text}: write NAME=VALUE")))?;
+    // Numbers, flags, lists and tables as JSON; anything else is a text.
+    let value = match serde_json::from_str(value) {
+        Ok(document) => json_to_value(&document),
+        Err(_) => prost_types::Value { kind: Some(Kind::StringValue(value.to_owned())) },
+    };
+    Ok((name.to_owned(), value))
+}
+
+fn read_quota(text: &str) -> Result<pb::QuotaWindow, Failure> {
+    let wrong = |why: &str| Failure::new(format!("--quota {text}: {why}"));
+    let (per, limit) = text.split_once('=').ok_or_else(|| wrong("write minute=4, day=500 or month=15500"))?;
+    let per: QuotaPer = per.parse().map_err(|error: crate::finding::UnknownWord| wrong(&error.to_string()))?;
+    let limit = limit.parse().map_err(|_| wrong("the number of calls must be a whole number"))?;
+    Ok(pb::QuotaWindow { period: write_period(per).into(), limit })
+}
+
+async fn get(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
+    let request = pb::GetSourceRequest { name: full_name(name, "sources") };
+    print_source(&connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_source(source: &pb::Source) {
+    let mut rows = table::plain(&["SETTING", "VALUE"]);
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            rows.add_row([Cell::new(name), Cell::new(value)]);
+        }
+    };
+    row("name", source.name.clone());
+    row("kind", source.kind.clone());
+    row("state", table::words(source.state().as_str_name(), "SOURCE_STATE_"));
+    row("", source.state_detail.clone());
+    row("reliability", table::letter(source.reliability).to_owned());
+    row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
+    row("base_url", source.base_url.clone());
+    row("family", source.family.clone());
+    row("tier", source.tier.clone());
+    row("quota", quota(&source.quota));
+    row("timeout", source.timeout.as_ref().map(table::written).unwrap_or_default());
+    row("keep_found", source.keep_found.as_ref().map(table::written).unwrap_or_default());
+    row("keep_no_record", source.keep_no_record.as_ref().map(table::written).unwrap_or_default());
+    row("max_tlp", table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"));
+    row("proxy", source.proxy.clone());
+    for (name, value) in source.options.iter().flat_map(|options| &options.fields) {
+        row(&format!("options.{name}"), value_to_json(value).to_string());
+    }
+    row("patched", source.patched_fields.join(" "));
+    row("etag", source.etag.clone());
+    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+}
+
+async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
+    let request = pb::TestSourceRequest { name: full_name(name, "sources"), source: None, update_mask: None };
+    let tested = connection.sources().test_source(request).await?.into_inner();
+    println!("reachable: {}", if tested.reachable { "yes" } else { "no" });
+    if let Some(accepted) = tested.credential_accepted {
+        println!("credential accepted: {}", if accepted { "yes" } else { "no" });
+    }
+    if !tested.tier.is_empty() {
+        println!("tier: {}", tested.tier);
+    }
+    for window in &tested.quota_left {
+        println!("left this {}: {}", window.window, window.left);
+    }
+    println!("{}", tested.detail);
+    let good = tested.reachable && tested.credential_accepted != Some(false);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
+    let request = pb::DeleteSourceRequest { name: full_name(name, "sources"), etag: String::new(), allow_missing: false };
+    connection.sources().delete_source(request).await?;
+    println!("deleted {}", full_name(name, "sources"));
+    Ok(ExitCode::SUCCESS)
+}

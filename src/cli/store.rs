@@ -1,0 +1,41 @@
+//! `concord store`.
+
+use std::process::ExitCode;
+
+use crate::clock::Clock;
+use crate::clock::SystemClock;
+use crate::settings::Flags;
+use crate::store::AnswerStore;
+use crate::store::DataDirectory;
+use crate::store::Sqlite;
+use crate::store::SqliteOptions;
+
+use super::Failure;
+use super::args::Client;
+use super::args::Store;
+use super::connect::config;
+
+/// Prunes or copies the store.
+pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {
+    let config = config(client, Flags::default())?;
+    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    match command {
+        Store::Prune => {
+            let directory = DataDirectory::open(&config.data_directory).map_err(|error| failed(&error))?;
+            let options = SqliteOptions { durability: config.durability };
+            let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
+            let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
+            store.close().await;
+            println!(
+                "removed {} answers, {} verdicts, {} disclosures",
+                pruned.answers, pruned.verdicts, pruned.disclosures
+            );
+        }
+        Store::Backup { to } => {
+            let from = DataDirectory::database_of(&config.data_directory);
+            Sqlite::backup(&from, &to).await.map_err(|error| failed(&error))?;
+            println!("copied {} to {}", from.display(), to.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,236 @@
+//! What people read: the verdict, and the sources side by side. Colour only where a terminal shows it.
+
+use std::time::{Duration, SystemTime};
+
+use comfy_table::Attribute;
+use comfy_table::Cell;
+use comfy_table::CellAlignment;
+use comfy_table::Color;
+use comfy_table::ContentArrangement;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use crate::pb;
+
+/// Width where no terminal says its own.
+const PLAIN_WIDTH: u16 = 140;
+
+/// A table without lines, fitted to the terminal.
+pub(super) fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(PLAIN_WIDTH);
+    }
+    table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+    table
+}
+
+/// One verdict with its sources side by side.
+pub(crate) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
+    let mut text = headline(verdict);
+    for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
+        text.push_str(&format!("  note: {note}\n"));
+    }
+    text.push_str(&sources(verdict, receipt).to_string());
+    text.push('\n');
+    text.push_str(&footer(verdict));
+    trim_lines(&text)
+}
+
+fn headline(verdict: &pb::Verdict) -> String {
+    let disposition = disposition_of(verdict.disposition);
+    let indicator = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
+    let mut table = Table::new();
+    table.load_preset(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), Cell::new(indicator)]);
+    let head = table.to_string();
+    format!("{}\n  {}\n", head.trim(), verdict.summary)
+}
+
+fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
+    let mut table = plain(&["  SOURCE", "LETTER", "SAYS", "STRENGTH", "AGE", "WEIGHT", "AGREES", "FROM", "WHY"]);
+    for contribution in &verdict.contributions {
+        match &contribution.term {
+            Some(pb::contribution::Term::Source(_)) | None => {}
+            Some(_) => {
+                let name = term_name(contribution);
+                let cells = [format!("  {name}"), String::new(), String::new(), String::new(), String::new()];
+                let mut row: Vec<Cell> = cells.into_iter().map(Cell::new).collect();
+                row.push(weight(contribution.micro_nats));
+                row.extend([Cell::new(""), Cell::new(""), Cell::new(&contribution.sentence)]);
+                table.add_row(row);
+            }
+        }
+    }
+    for outcome in &verdict.outcomes {
+        table.add_row(source_row(outcome, verdict, receipt));
+    }
+    table
+}
+
+fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Vec<Cell> {
+    let contribution = verdict.contributions.iter().find(|one| {
+        matches!(&one.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source)
+    });
+    let name = outcome.source.trim_start_matches("sources/");
+    let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
+    let finding = match &outcome.result {
+        Some(pb::outcome::Result::Finding(finding)) => Some(finding),
+        _ => None,
+    };
+    let strength = finding.and_then(|finding| finding.strength).map(|strength| format!("{strength:.2}"));
+    let age = contribution.and_then(|one| one.age.as_ref()).map(short_age);
+    vec![
+        Cell::new(format!("{decides}{name}")),
+        Cell::new(letter(outcome.reliability)),
+        says(outcome),
+        Cell::new(strength.unwrap_or_default()),
+        Cell::new(age.unwrap_or_default()),
+        contribution.map_or_else(|| Cell::new(""), |one| weight(one.micro_nats)),
+        Cell::new(match contribution.and_then(|one| one.agrees) {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "",
+        }),
+        Cell::new(come_by(receipt, &outcome.source)),
+        Cell::new(why(outcome)),
+    ]
+}
+
+fn says(outcome: &pb::Outcome) -> Cell {
+    use pb::outcome::Result as Wire;
+    match &outcome.result {
+        Some(Wire::Finding(finding)) => coloured(disposition_of(finding.claim)),
+        Some(Wire::NoRecord(_)) => Cell::new("no record"),
+        Some(Wire::Error(_)) => Cell::new("error").fg(Color::Magenta),
+        Some(Wire::NotAsked(_)) => Cell::new("not asked"),
+        None => Cell::new(""),
+    }
+}
+
+fn why(outcome: &pb::Outcome) -> String {
+    use pb::outcome::Result as Wire;
+    match &outcome.result {
+        Some(Wire::Finding(finding)) => finding.reasons.join("; "),
+        Some(Wire::NoRecord(_)) => "nothing on this indicator".into(),
+        Some(Wire::Error(error)) => format!("{}: {}", words(error.kind().as_str_name(), "SOURCE_ERROR_KIND_"), error.detail),
+        Some(Wire::NotAsked(not_asked)) => {
+            let reason = words(not_asked.reason().as_str_name(), "NOT_ASKED_REASON_");
+            let until = not_asked.until.as_ref().map(|until| format!(", until {}", moment(until)));
+            format!("{reason}: {}{}", not_asked.detail, until.unwrap_or_default())
+        }
+        None => String::new(),
+    }
+}
+
+fn come_by(receipt: Option<&pb::Receipt>, source: &str) -> &'static str {
+    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == source));
+    match one {
+        Some(one) if one.from_cache => "cache",
+        Some(one) if one.shared => "shared",
+        Some(one) if one.called => "asked",
+        Some(_) | None => "",
+    }
+}
+
+fn footer(verdict: &pb::Verdict) -> String {
+    let mut parts = vec![format!("{} (revision {})", verdict.policy, verdict.policy_revision)];
+    if let Some(conflict) = verdict.conflict.as_ref().filter(|conflict| conflict.flagged) {
+        parts.push(format!("the sources contradict each other (K = {:.2}): look yourself", conflict.mass));
+    }
+    if verdict.partial {
+        parts.push("partial: a source that was meant to speak did not".into());
+    }
+    if !verdict.name.is_empty() {
+        parts.push(verdict.name.clone());
+    }
+    format!("  {}\n", parts.join(" | "))
+}
+
+/// A weight in nats, with its sign.
+fn weight(micro_nats: i64) -> Cell {
+    let nats = micro_nats as f64 / 1e6;
+    let cell = Cell::new(format!("{nats:+.3}")).set_alignment(CellAlignment::Right);
+    match micro_nats {
+        1.. => cell.fg(Color::Red),
+        0 => cell,
+        _ => cell.fg(Color::Green),
+    }
+}
+
+fn term_name(contribution: &pb::Contribution) -> &'static str {
+    match &contribution.term {
+        Some(pb::contribution::Term::Prior(_)) => "(prior)",
+        Some(pb::contribution::Term::Calibration(_)) => "(calibration)",
+        Some(pb::contribution::Term::Source(_)) | None => "",
+    }
+}
+
+/// A disposition in the colour that people expect.
+pub(super) fn coloured(word: &'static str) -> Cell {
+    let cell = Cell::new(word);
+    match word {
+        "malicious" => cell.fg(Color::Red),
+        "suspicious" => cell.fg(Color::Yellow),
+        "benign" => cell.fg(Color::Green),
+        _ => cell,
+    }
+}
+
+/// The word of a disposition on the wire.
+pub(super) fn disposition_of(number: i32) -> &'static str {
+    match pb::Disposition::try_from(number) {
+        Ok(pb::Disposition::Unknown) => "unknown",
+        Ok(pb::Disposition::Benign) => "benign",
+        Ok(pb::Disposition::Suspicious) => "suspicious",
+        Ok(pb::Disposition::Malicious) => "malicious",
+        Ok(pb::Disposition::Unspecified) | Err(_) => "",
+    }
+}
+
+/// The letter of a reliability on the wire.
+pub(super) fn letter(number: i32) -> &'static str {
+    match pb::Reliability::try_from(number) {
+        Ok(pb::Reliability::APlus) => "A+",
+        Ok(pb::Reliability::A) => "A",
+        Ok(pb::Reliability::B) => "B",
+        Ok(pb::Reliability::C) => "C",
+        Ok(pb::Reliability::D) => "D",
+        Ok(pb::Reliability::E) => "E",
+        Ok(pb::Reliability::F) => "F",
+        Ok(pb::Reliability::Unspecified) | Err(_) => "",
+    }
+}
+
+/// The words of an enum value on the wire: `quota spent`.
+pub(super) fn words(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+}
+
+/// A moment as RFC 3339 in seconds.
+pub(super) fn moment(time: &prost_types::Timestamp) -> String {
+    let time = SystemTime::try_from(*time).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A span in its largest unit: `3d`, `45s`.
+pub(super) fn short_age(span: &prost_types::Duration) -> String {
+    let seconds = u64::try_from(span.seconds).unwrap_or_default();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A span as people write it: `1day 2h`.
+pub(super) fn written(span: &prost_types::Duration) -> String {
+    let span = Duration::new(u64::try_from(span.seconds).unwrap_or_default(), u32::try_from(span.nanos).unwrap_or_default());
+    humantime::format_duration(span).to_string()
+}
+
+/// Tables pad their last column; nobody reads that.
+pub(super) fn trim_lines(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
