@@ -1,0 +1,69 @@
+// Asks Concord about one indicator and follows the sources as they answer.
+//
+//   npm run build && npm start -- http://127.0.0.1:7700 203.0.113.9
+
+import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+
+import { EnrichmentService } from "./gen/concord/v1/enrichment_service_pb.js";
+import { Disposition } from "./gen/concord/v1/indicator_pb.js";
+import type { Outcome } from "./gen/concord/v1/verdict_pb.js";
+
+const [server, value] = process.argv.slice(2);
+if (server === undefined || value === undefined) {
+  console.error("usage: npm start -- http://SERVER:PORT INDICATOR");
+  process.exit(2);
+}
+
+const withToken: Interceptor = (next) => (request) => {
+  const token = process.env["CONCORD_TOKEN"];
+  if (token !== undefined) {
+    request.header.set("authorization", `Bearer ${token}`);
+  }
+  return next(request);
+};
+
+const client = createClient(
+  EnrichmentService,
+  createGrpcTransport({ baseUrl: server, interceptors: [withToken] }),
+);
+
+// The four outcomes are four different things.
+function says(outcome: Outcome | undefined): string {
+  switch (outcome?.result.case) {
+    case "finding":
+      return `${Disposition[outcome.result.value.claim].toLowerCase()}: ${outcome.result.value.reasons.join("; ")}`;
+    case "noRecord":
+      return "no record";
+    case "error":
+      return `error: ${outcome.result.value.detail}`;
+    case "notAsked":
+      return `not asked: ${outcome.result.value.detail}`;
+    default:
+      return "unknown to this client";
+  }
+}
+
+for await (const message of client.streamEnrich({ indicator: { value } }, { timeoutMs: 5000 })) {
+  if (message.event.case === "progress") {
+    const { outcome, waiting } = message.event.value;
+    console.log(`${outcome?.source} says ${says(outcome)} (${waiting} still to answer)`);
+  } else if (message.event.case === "final") {
+    console.log(message.event.value.verdict?.summary);
+  }
+}
+
+// A wrong request is refused with every field at once; the details travel beside the message.
+try {
+  await client.enrich({ indicator: { value: "not an indicator" }, tlp: 99 }, { timeoutMs: 5000 });
+  throw new Error("nonsense was accepted");
+} catch (failure) {
+  const error = ConnectError.from(failure);
+  if (error.code !== Code.InvalidArgument) {
+    throw failure;
+  }
+  console.log(`refused with ${Code[error.code]}: ${error.rawMessage}`);
+  for (const detail of error.details) {
+    console.log(`  detail: ${"type" in detail ? detail.type : detail.desc.typeName}`);
+  }
+}
