@@ -1,0 +1,25 @@
+# What the checks run, one recipe each. `.ci/run` does all of it on a fresh machine.
+
+default: check test
+
+# Formatting, lints and documentation, warnings denied.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+test:
+    cargo test
+
+proto:
+    npx --yes @bufbuild/buf@1.75.0 lint
+
+licences:
+    python3 .ci/licences.py
+
+demo:
+    cargo run --release -- demo
+
+# How fast it is, as ratios against the limit in one run (docs/performance.md).
+bench:
+    cargo bench
