@@ -43,6 +43,8 @@ pub struct Fetched {
 /// How an outcome was come by; differs from call to call, so it is no part of the verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Receipt {
+    /// Whether a call left for this request.
+    pub called: bool,
     /// Whether it came from cache.
     pub from_cache: bool,
     /// Whether it was shared with another request for the same, already in flight.

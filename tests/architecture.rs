@@ -1,0 +1,229 @@
+//! Holds the table of rooms: a room imports only rooms above it, and of those only what its line names.
+//!
+//! The same table stands in ARCHITECTURE.md, in words.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
+
+/// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
+const ROOMS: [(&str, &[&str]); 20] = [
+    // floor 0
+    ("error", &[]),
+    ("indicator", &["error"]),
+    ("finding", &["indicator"]),
+    ("verdict", &["error", "indicator", "finding"]),
+    // floor 1
+    ("source", &["words"]),
+    ("sources", &["words", "source"]),
+    ("export", &["words"]),
+    ("clock", &[]),
+    ("store", &["words", "source", "clock"]),
+    // floor 2
+    ("settings", &["words", "source", "sources", "store", "clock"]),
+    ("fetch", &["words", "source", "store", "clock"]),
+    ("engine", &["*"]),
+    // floor 3
+    ("pb", &[]),
+    ("convert", &["*"]),
+    ("rpc", &["*"]),
+    ("telemetry", &["*"]),
+    ("server", &["*"]),
+    ("demo", &["*"]),
+    ("cli", &["*"]),
+    ("main", &["cli"]),
+];
+
+/// What floor 0 must not hold.
+const NOT_ON_FLOOR_0: [&str; 7] =
+    ["async ", ".await", "SystemTime::now", "Instant::now", "use serde", "use prost", "use tonic"];
+
+#[test]
+fn a_room_imports_only_what_its_line_in_the_table_names() {
+    let mut wrong = Vec::new();
+    for (room, file, text) in sources() {
+        let allowed = allowed(&room);
+        for import in imports(&text) {
+            if import != room && !allowed.contains(import.as_str()) {
+                wrong.push(format!("{}: {room} must not import {import}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_stands_in_the_table_and_every_line_of_the_table_is_a_room() {
+    let rooms: BTreeSet<String> = sources().into_iter().map(|(room, _, _)| room).filter(|room| room != "lib").collect();
+    let table: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
+    assert_eq!(rooms, table);
+}
+
+#[test]
+fn one_path_a_use_so_that_imports_can_be_read() {
+    let grouped: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, _, text)| text.contains("use crate::{"))
+        .map(|(_, file, _)| file.display().to_string())
+        .collect();
+    assert!(grouped.is_empty(), "`use crate::{{...}}` in {}", grouped.join(", "));
+}
+
+#[test]
+fn floor_0_has_no_async_no_clock_and_no_transport() {
+    let mut wrong = Vec::new();
+    for (room, file, text) in sources() {
+        if !WORDS.contains(&room.as_str()) {
+            continue;
+        }
+        for word in NOT_ON_FLOOR_0.iter().filter(|word| code(&text).contains(**word)) {
+            wrong.push(format!("{}: {word}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_adapter_does_no_input_or_output() {
+    let mut wrong = Vec::new();
+    for (room, file, text) in sources() {
+        if room != "sources" {
+            continue;
+        }
+        for word in [".await", "async fn", "reqwest", "tokio", "tracing", "SystemTime::now", "std::fs", "std::net::Tcp"] {
+            if code(&text).contains(word) {
+                wrong.push(format!("{}: {word}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_edge_names_the_protocol_and_only_settings_sources_export_and_store_derive_serde() {
+    let edge = ["pb", "convert", "rpc", "telemetry", "server", "demo", "cli"];
+    let serde = ["settings", "sources", "export", "store"];
+    let mut wrong = Vec::new();
+    for (room, file, text) in sources() {
+        let text = code(&text);
+        if !edge.contains(&room.as_str()) && (text.contains("use prost") || text.contains("use tonic")) {
+            wrong.push(format!("{}: {room} names the protocol", file.display()));
+        }
+        if !serde.contains(&room.as_str()) && (text.contains("derive(Serialize") || text.contains("Deserialize)")) {
+            wrong.push(format!("{}: {room} derives serde", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_status_makes_a_status() {
+    let mut wrong = Vec::new();
+    for (_, file, text) in sources() {
+        if file.ends_with("rpc/status.rs") {
+            continue;
+        }
+        let makes = ["Status::new(", "Status::invalid", "Status::not_found", "Status::internal", "Status::with_"];
+        wrong.extend(makes.iter().filter(|word| code(&text).contains(**word)).map(|word| format!("{}: {word}", file.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_kind_has_its_fixtures() {
+    let kinds: Vec<_> = concord::sources::all().iter().map(|kind| kind.about().kind.clone()).collect();
+    assert!(kinds.len() >= 7, "{kinds:?}");
+    for kind in kinds {
+        let folder = root().join("tests/fixtures/sources").join(&kind);
+        assert!(folder.is_dir(), "the kind {kind} has no fixtures in {}", folder.display());
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_600_lines() {
+    let mut long = Vec::new();
+    for folder in ["src", "tests", "benches", "examples/rust"] {
+        for file in files(&root().join(folder)) {
+            let lines = fs::read_to_string(&file).unwrap().lines().count();
+            if lines > 600 {
+                long.push(format!("{}: {lines} lines", file.display()));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+fn allowed(room: &str) -> BTreeSet<&'static str> {
+    let place = ROOMS.iter().position(|(name, _)| *name == room).unwrap_or(0);
+    let above: Vec<&str> = ROOMS.iter().take(place).map(|(name, _)| *name).collect();
+    let mut allowed = BTreeSet::new();
+    let lines: BTreeMap<_, _> = ROOMS.into_iter().collect();
+    for name in lines.get(room).copied().unwrap_or_default() {
+        match *name {
+            "*" => allowed.extend(above.iter().copied()),
+            "words" => allowed.extend(WORDS),
+            one => {
+                assert!(above.contains(&one), "{room} is above {one} in the table");
+                allowed.insert(one);
+            }
+        }
+    }
+    allowed
+}
+
+/// The rooms that a file imports: `use crate::ROOM`, `crate::ROOM::` in code, and `concord::ROOM` in `main.rs`.
+fn imports(text: &str) -> BTreeSet<String> {
+    let text = code(text);
+    let mut rooms = BTreeSet::new();
+    for marker in ["crate::", "concord::"] {
+        for piece in text.split(marker).skip(1) {
+            let room: String = piece.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
+            if ROOMS.iter().any(|(name, _)| *name == room) {
+                rooms.insert(room);
+            }
+        }
+    }
+    rooms
+}
+
+/// The text without comments and without its unit tests.
+fn code(text: &str) -> String {
+    let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
+    before_tests.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Every file of `src` with its room and text.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let src = root().join("src");
+    files(&src)
+        .into_iter()
+        .map(|file| {
+            let below = file.strip_prefix(&src).unwrap().components().next().unwrap();
+            let room = Path::new(below.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&file).unwrap();
+            (room, file, text)
+        })
+        .collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
