@@ -11,6 +11,7 @@ pub mod verdict;
 
 // floor 1: contracts, and what is pure behind them.
 pub mod clock;
+pub mod export;
 pub mod source;
 pub mod sources;
 pub mod store;
