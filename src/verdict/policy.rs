@@ -25,6 +25,7 @@ pub struct Policy {
 
 /// How a policy judges.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a server holds a handful of policies")]
 pub enum Rule {
     /// Log-odds fusion.
     Weighted(WeightedRule),
