@@ -2,9 +2,11 @@
 
 use concord::finding::{Disposition, Family, NotAskedReason, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
-use concord::verdict::{Term, fuse};
+use concord::verdict::{Calibration, Term, fuse};
 
-use crate::build::{aged, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term};
+use crate::build::{
+    aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
+};
 
 #[test]
 fn a_lone_virustotal_far_over_its_threshold_is_malicious_for_every_type() {
@@ -138,4 +140,44 @@ fn an_answer_counts_before_a_later_failure_of_the_same_source() {
     let verdict = judge(IndicatorType::Ip, vec![later, claim("a", Reliability::B, Disposition::Malicious)]);
     assert_eq!(verdict.outcomes.len(), 1);
     assert_eq!(term(&verdict, "a"), Some(3_075_775));
+}
+
+#[test]
+fn calibration_moves_the_sum_as_platt_does_and_says_so() {
+    let outcomes =
+        || vec![claim("a", Reliability::B, Disposition::Malicious), claim("b", Reliability::A, Disposition::Benign)];
+    let plain = judge(IndicatorType::File, outcomes()).log_odds_micro.unwrap();
+    let policy = changed(|rule| rule.calibration = Calibration { shift: -0.25, scale: 0.9 });
+    let fitted = fuse(&policy, &indicator(IndicatorType::File), now(), outcomes());
+    let off = fitted.log_odds_micro.unwrap() as f64 - (-250_000.0 + 0.9 * plain as f64);
+    assert!(off.abs() <= 2.0, "off by {off} micro-nats");
+    assert_eq!(fitted.contributions[1].sentence, "Fitting the policy to feedback moves the sum by -0.140 nats.");
+}
+
+#[test]
+fn a_strong_side_against_a_much_weaker_one_is_no_flagged_conflict() {
+    let verdict = judge(
+        IndicatorType::Domain,
+        vec![
+            claim("one", Reliability::APlus, Disposition::Malicious),
+            claim("two", Reliability::B, Disposition::Benign),
+        ],
+    );
+    let conflict = verdict.conflict.unwrap();
+    assert!(!conflict.flagged, "1.4 nats are under 0.4 of 5.4");
+    assert!(conflict.mass > 0.7, "{}", conflict.mass);
+}
+
+#[test]
+fn of_two_answers_that_weigh_the_same_the_same_one_is_kept_in_any_order() {
+    let answer = |tag: &str| {
+        let mut outcome = claim("a", Reliability::B, Disposition::Malicious);
+        if let OutcomeBody::Finding(finding) = &mut outcome.body {
+            finding.tags.push(tag.to_owned());
+        }
+        outcome
+    };
+    let one = judge(IndicatorType::Ip, vec![answer("x"), answer("y")]);
+    let other = judge(IndicatorType::Ip, vec![answer("y"), answer("x")]);
+    assert_eq!(one, other);
 }
