@@ -1,21 +1,27 @@
 //! The judge: outcomes and a policy in, a verdict with its explanation out. Pure: no clock, no I/O, and the order of
 //! the outcomes does not matter.
 //!
-//! Formulas and numbers: `docs/fusion.md`. `policy.rs` holds the numbers, `fuse.rs` the log-odds rule, `xsoar.rs` the
-//! compatible one, `explain.rs` the sentences. How an answer becomes a claim is not decided here but in `sources`.
+//! Formulas and numbers: `docs/fusion.md`. `policy.rs` holds the numbers, `evidence.rs` weighs one claim, `family.rs`
+//! pools those that are not independent, `fuse.rs` adds, `xsoar.rs` is the compatible rule, `explain.rs` the sentences.
+//! How an answer becomes a claim is not decided here but in `sources`.
 
 use std::time::{Duration, SystemTime};
 
 use crate::finding::{Disposition, Outcome, Reliability, Strength};
 use crate::indicator::Indicator;
 
+mod evidence;
 mod explain;
+mod family;
 mod fuse;
 mod policy;
 mod xsoar;
 
 pub use fuse::fuse;
-pub use policy::{Policy, Rule, WeightedRule};
+pub use policy::{
+    Ageing, Calibration, ClaimShares, ConflictNumbers, LetterRow, LetterTable, Policy, Rule, Thresholds, TypeNumbers,
+    WeightedRule,
+};
 
 /// What all sources together say of an indicator, and exactly why. Never changed once made.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,14 @@
-//! The numbers by which outcomes become a verdict.
+//! The numbers by which outcomes become a verdict. Every number's reason stands in `docs/fusion.md`.
+//!
+//! What is done with them stands in `evidence.rs` (one claim), `family.rs` (claims that are not independent) and
+//! `fuse.rs` (the sum). Nothing here computes.
+
+use std::time::Duration;
+
+use crate::finding::Reliability;
+use crate::indicator::IndicatorType;
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// The rules by which outcomes become a verdict. A changed policy has a new revision.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +25,7 @@ pub struct Policy {
 
 /// How a policy judges.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a server holds a handful of policies")]
 pub enum Rule {
     /// Log-odds fusion.
     Weighted(WeightedRule),
@@ -23,8 +34,114 @@ pub enum Rule {
 }
 
 /// The numbers of log-odds fusion.
+///
+/// For every type the prior lies between the thresholds of benign and suspicious; that alone makes "no evidence"
+/// always *unknown*, and whoever changes a number has to keep it so.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WeightedRule {}
+pub struct WeightedRule {
+    /// How often sources of a letter claim what.
+    pub letters: LetterTable,
+    /// What holds for addresses.
+    pub ip: TypeNumbers,
+    /// What holds for domain names.
+    pub domain: TypeNumbers,
+    /// What holds for URLs.
+    pub url: TypeNumbers,
+    /// What holds for files.
+    pub file: TypeNumbers,
+    /// Correlation inside a family that a user or a kind declares, 0 (independent) to 1 (one opinion).
+    pub family_correlation: f64,
+    /// From which probability on a verdict is what.
+    pub thresholds: Thresholds,
+    /// When a contradiction is flagged.
+    pub conflict: ConflictNumbers,
+    /// The correction by fitting to feedback.
+    pub calibration: Calibration,
+}
+
+/// The letters that carry evidence. F is not among them: it says that there is no basis to judge, so it weighs nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LetterTable {
+    /// A+
+    pub a_plus: LetterRow,
+    /// A
+    pub a: LetterRow,
+    /// B
+    pub b: LetterRow,
+    /// C
+    pub c: LetterRow,
+    /// D
+    pub d: LetterRow,
+    /// E
+    pub e: LetterRow,
+}
+
+/// How often a source of one letter claims what, given that it takes a side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LetterRow {
+    /// Of indicators that are malicious.
+    pub if_malicious: ClaimShares,
+    /// Of indicators that are benign.
+    pub if_benign: ClaimShares,
+}
+
+/// Shares of the three claims; together 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClaimShares {
+    /// Share of "benign", over 0.
+    pub benign: f64,
+    /// Share of "suspicious", over 0.
+    pub suspicious: f64,
+    /// Share of "malicious", over 0.
+    pub malicious: f64,
+}
+
+/// What holds for one type of indicator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TypeNumbers {
+    /// Probability that an indicator of this type is malicious before any source is asked.
+    pub prior: f64,
+    /// How claims on it fade; `None`: they do not.
+    pub ageing: Option<Ageing>,
+}
+
+/// How claims fade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ageing {
+    /// Age up to which a claim counts in full.
+    pub grace: Duration,
+    /// Time beyond the grace in which half of what the claim says of today is lost. Over zero.
+    pub half_life: Duration,
+}
+
+/// From which probability on a verdict is what. Between `benign` and `suspicious` it is unknown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// At least this: malicious.
+    pub malicious: f64,
+    /// At least this: suspicious.
+    pub suspicious: f64,
+    /// At most this: benign.
+    pub benign: f64,
+}
+
+/// When a contradiction is flagged: both conditions must hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConflictNumbers {
+    /// Least evidence of the weaker side in micro-nats.
+    pub floor_micro: i64,
+    /// Least share that the weaker side has of the stronger.
+    pub ratio: f64,
+}
+
+/// Platt's correction `a + b L`, spread over the terms so that they still add up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// `a`, in nats.
+    pub shift: f64,
+    /// `b`, over 0.
+    pub scale: f64,
+}
 
 impl Policy {
     /// The policies that are built in, the default (`weighted`) first.
@@ -32,11 +149,121 @@ impl Policy {
         vec![
             Self {
                 name: "weighted".into(),
-                summary: String::new(),
+                summary: "Adds up the evidence of all sources, each weighed by its letter, its age and what it shares \
+                          with others."
+                    .into(),
                 revision: 1,
-                rule: Rule::Weighted(WeightedRule {}),
+                rule: Rule::Weighted(WeightedRule::built_in()),
             },
-            Self { name: "xsoar".into(), summary: String::new(), revision: 1, rule: Rule::Xsoar },
+            Self {
+                name: "xsoar".into(),
+                summary:
+                    "Judges as Cortex XSOAR does: the most reliable source decides, a tie goes to the worse claim."
+                        .into(),
+                revision: 1,
+                rule: Rule::Xsoar,
+            },
         ]
+    }
+}
+
+impl WeightedRule {
+    /// The numbers of the built-in policy `weighted`.
+    pub fn built_in() -> Self {
+        Self {
+            letters: LetterTable::built_in(),
+            ip: TypeNumbers::fading(0.16, 14, 30),
+            domain: TypeNumbers::fading(0.20, 30, 60),
+            url: TypeNumbers::fading(0.25, 14, 14),
+            file: TypeNumbers { prior: 0.25, ageing: None },
+            family_correlation: 0.7,
+            thresholds: Thresholds { malicious: 0.80, suspicious: 0.30, benign: 0.10 },
+            conflict: ConflictNumbers { floor_micro: 1_000_000, ratio: 0.4 },
+            calibration: Calibration::NONE,
+        }
+    }
+
+    /// What holds for indicators of this type.
+    pub fn of_type(&self, indicator_type: IndicatorType) -> &TypeNumbers {
+        match indicator_type {
+            IndicatorType::Ip => &self.ip,
+            IndicatorType::Domain => &self.domain,
+            IndicatorType::Url => &self.url,
+            IndicatorType::File => &self.file,
+        }
+    }
+}
+
+impl LetterTable {
+    fn built_in() -> Self {
+        Self {
+            a_plus: LetterRow::new([0.05, 0.05, 0.90], [0.980, 0.016, 0.004]),
+            a: LetterRow::new([0.12, 0.08, 0.80], [0.960, 0.030, 0.010]),
+            b: LetterRow::new([0.23, 0.12, 0.65], [0.910, 0.060, 0.030]),
+            c: LetterRow::new([0.32, 0.16, 0.52], [0.820, 0.100, 0.080]),
+            d: LetterRow::new([0.40, 0.20, 0.40], [0.660, 0.160, 0.180]),
+            e: LetterRow::new([0.48, 0.20, 0.32], [0.580, 0.180, 0.240]),
+        }
+    }
+
+    /// The row of a letter; F has none.
+    pub fn row(&self, letter: Reliability) -> Option<&LetterRow> {
+        match letter {
+            Reliability::APlus => Some(&self.a_plus),
+            Reliability::A => Some(&self.a),
+            Reliability::B => Some(&self.b),
+            Reliability::C => Some(&self.c),
+            Reliability::D => Some(&self.d),
+            Reliability::E => Some(&self.e),
+            Reliability::F => None,
+        }
+    }
+}
+
+impl LetterRow {
+    /// Shares of benign, suspicious and malicious, in this order as the table in `docs/fusion.md` has them.
+    const fn new(if_malicious: [f64; 3], if_benign: [f64; 3]) -> Self {
+        let [benign, suspicious, malicious] = if_malicious;
+        let if_malicious = ClaimShares { benign, suspicious, malicious };
+        let [benign, suspicious, malicious] = if_benign;
+        Self { if_malicious, if_benign: ClaimShares { benign, suspicious, malicious } }
+    }
+}
+
+impl TypeNumbers {
+    const fn fading(prior: f64, grace_days: u64, half_life_days: u64) -> Self {
+        let grace = Duration::from_secs(grace_days * DAY);
+        Self { prior, ageing: Some(Ageing { grace, half_life: Duration::from_secs(half_life_days * DAY) }) }
+    }
+}
+
+impl Calibration {
+    /// No correction: the policy was not fitted.
+    pub const NONE: Self = Self { shift: 0.0, scale: 1.0 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prior_lies_between_benign_and_suspicious_so_that_silence_is_unknown() {
+        let rule = WeightedRule::built_in();
+        for indicator_type in IndicatorType::ALL {
+            let prior = rule.of_type(indicator_type).prior;
+            assert!(rule.thresholds.benign < prior, "{indicator_type:?}");
+            assert!(prior < rule.thresholds.suspicious, "{indicator_type:?}");
+        }
+        assert!(rule.thresholds.suspicious < rule.thresholds.malicious);
+    }
+
+    #[test]
+    fn the_shares_of_every_letter_add_up_to_one() {
+        let letters = LetterTable::built_in();
+        for row in Reliability::ALL.iter().filter_map(|letter| letters.row(*letter)) {
+            for shares in [row.if_malicious, row.if_benign] {
+                assert!((shares.benign + shares.suspicious + shares.malicious - 1.0).abs() < 1e-12, "{row:?}");
+            }
+        }
     }
 }

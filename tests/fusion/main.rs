@@ -1,0 +1,8 @@
+//! The judge seen from outside: golden vectors with every term, properties that hold for any outcomes, and the
+//! sentences that a person reads.
+
+mod build;
+mod documented;
+mod properties;
+mod sentences;
+mod vectors;

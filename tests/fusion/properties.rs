@@ -1,0 +1,290 @@
+//! What holds for any outcomes. Cases are random, but always the same ones.
+
+use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use concord::indicator::IndicatorType;
+use concord::verdict::{Calibration, Verdict, fuse};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::select;
+use proptest::test_runner::RngSeed;
+
+use crate::build::{
+    aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
+};
+
+const SIDES: [Disposition; 3] = [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious];
+
+/// Claims from benign to malicious, with "takes no side" where it belongs in evidence.
+const BY_HARM: [Disposition; 4] =
+    [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 1500, failure_persistence: None, rng_seed: RngSeed::Fixed(20), ..ProptestConfig::default() }
+}
+
+fn any_type() -> impl Strategy<Value = IndicatorType> {
+    select(&IndicatorType::ALL[..])
+}
+
+fn any_letter() -> impl Strategy<Value = Reliability> {
+    select(&Reliability::ALL[..])
+}
+
+fn any_strength() -> impl Strategy<Value = Option<f64>> {
+    prop_oneof![Just(None), (0..=100_u32).prop_map(|percent| Some(f64::from(percent) / 100.0))]
+}
+
+fn any_family() -> impl Strategy<Value = Option<Family>> {
+    let name = || select(&["f", "g", "h"][..]).prop_map(String::from);
+    prop_oneof![
+        Just(None),
+        name().prop_map(|name| Some(Family::Declared(name))),
+        name().prop_map(|name| Some(Family::Republished(name))),
+        name().prop_map(|name| Some(Family::SameKind(name))),
+    ]
+}
+
+/// A claim of a source, whose name is given later.
+fn any_claim() -> impl Strategy<Value = Outcome> {
+    (any_letter(), select(&Disposition::ALL[..]), any_strength(), -3..400_i64, any_family()).prop_map(
+        |(letter, disposition, strength, days, family)| {
+            let outcome = aged(strong(claim("", letter, disposition), strength), days);
+            match family {
+                Some(family) => in_family(outcome, family),
+                None => outcome,
+            }
+        },
+    )
+}
+
+fn any_silence() -> impl Strategy<Value = Outcome> {
+    let no_record = |letter| outcome("", letter, OutcomeBody::NoRecord);
+    prop_oneof![
+        any_letter().prop_map(no_record),
+        any_letter().prop_map(|letter| failed("", letter)),
+        (any_letter(), select(&NotAskedReason::ALL[..])).prop_map(|(letter, reason)| not_asked("", letter, reason)),
+    ]
+}
+
+/// Gives each outcome a name of its own, and a family of its own where it has none.
+fn named(outcomes: Vec<Outcome>, prefix: &str) -> Vec<Outcome> {
+    (0..)
+        .zip(outcomes)
+        .map(|(number, mut outcome): (u32, _)| {
+            outcome.source = format!("{prefix}{number:02}");
+            if outcome.family.name().is_empty() {
+                outcome.family = Family::SameKind(outcome.source.clone());
+            }
+            outcome
+        })
+        .collect()
+}
+
+fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
+    proptest::collection::vec(any_claim(), 0..10).prop_map(|outcomes| named(outcomes, "s"))
+}
+
+fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
+    proptest::collection::vec(any_silence(), 0..6).prop_map(|outcomes| named(outcomes, "t"))
+}
+
+fn log_odds(verdict: &Verdict) -> i64 {
+    verdict.log_odds_micro.expect("the weighted rule has log-odds")
+}
+
+fn with_claim(mut outcome: Outcome, claim: Disposition) -> Outcome {
+    if let OutcomeBody::Finding(finding) = &mut outcome.body {
+        finding.claim = claim;
+    }
+    outcome
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_terms_add_up_exactly(
+        kind in any_type(), outcomes in any_claims(), shift in -200..200_i32, scale in 1..300_u32,
+    ) {
+        let calibration = Calibration { shift: f64::from(shift) / 97.0, scale: f64::from(scale) / 101.0 };
+        let policy = changed(|rule| rule.calibration = calibration);
+        let verdict = fuse(&policy, &indicator(kind), now(), outcomes);
+        let sum: i64 = verdict.contributions.iter().map(|contribution| contribution.micro_nats).sum();
+        prop_assert_eq!(sum, log_odds(&verdict));
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_show(
+        kind in any_type(), claims in any_claims(), silences in any_silences(), salt in any::<u64>(),
+        name in select(&["weighted", "xsoar"][..]), again in any_claims(),
+    ) {
+        let mut outcomes = claims;
+        outcomes.extend(silences);
+        outcomes.extend(again); // several outcomes of one source
+        let mut shuffled = outcomes.clone();
+        let mut state = salt;
+        for place in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(place, (state >> 33) as usize % (place + 1));
+        }
+        let judged = |outcomes| fuse(&policy(name), &indicator(kind), now(), outcomes);
+        prop_assert_eq!(judged(outcomes), judged(shuffled));
+    }
+
+    #[test]
+    fn several_records_of_a_source_are_one_vote(kind in any_type(), letter in any_letter(), records in any_claims()) {
+        let renamed: Vec<Outcome> = records
+            .into_iter()
+            .map(|outcome| Outcome { source: "one".into(), reliability: letter, ..outcome })
+            .collect();
+        let together = judge(kind, renamed.clone());
+        prop_assert!(together.outcomes.len() <= 1);
+        let alone: Vec<i64> = renamed.into_iter().map(|outcome| log_odds(&judge(kind, vec![outcome]))).collect();
+        prop_assert!(alone.is_empty() || alone.contains(&log_odds(&together)));
+    }
+
+    #[test]
+    fn silence_adds_nothing(kind in any_type(), claims in any_claims(), silences in any_silences()) {
+        let before = judge(kind, claims.clone());
+        let mut outcomes = claims;
+        outcomes.extend(silences);
+        let after = judge(kind, outcomes);
+        prop_assert_eq!(log_odds(&before), log_odds(&after));
+        prop_assert_eq!(before.disposition, after.disposition);
+        prop_assert_eq!(before.conflict, after.conflict);
+    }
+
+    #[test]
+    fn silence_alone_is_unknown_and_never_benign(kind in any_type(), silences in any_silences()) {
+        prop_assert_eq!(judge(kind, silences.clone()).disposition, Disposition::Unknown);
+        let compatible = fuse(&policy("xsoar"), &indicator(kind), now(), silences);
+        prop_assert_eq!(compatible.disposition, Disposition::Unknown);
+    }
+
+    #[test]
+    fn who_cannot_be_judged_or_takes_no_side_adds_nothing(
+        kind in any_type(), claims in any_claims(), extra in any_claim(), unknown in any::<bool>(),
+    ) {
+        let mut extra = extra;
+        extra.source = "x".into();
+        if unknown {
+            extra = with_claim(extra, Disposition::Unknown);
+        } else {
+            extra.reliability = Reliability::F;
+        }
+        let before = judge(kind, claims.clone());
+        let mut outcomes = claims;
+        outcomes.push(extra);
+        let after = judge(kind, outcomes);
+        prop_assert_eq!(log_odds(&before), log_odds(&after));
+        prop_assert_eq!(before.disposition, after.disposition);
+    }
+
+    #[test]
+    fn a_worse_claim_never_lowers_the_sum(kind in any_type(), claims in any_claims(), extra in any_claim()) {
+        let sums: Vec<i64> = BY_HARM
+            .iter()
+            .map(|disposition| {
+                let mut outcomes = claims.clone();
+                outcomes.push(with_claim(Outcome { source: "x".into(), ..extra.clone() }, *disposition));
+                log_odds(&judge(kind, outcomes))
+            })
+            .collect();
+        prop_assert!(sums.is_sorted(), "{:?}", sums);
+    }
+
+    #[test]
+    fn a_better_letter_never_moves_the_sum_against_the_claim(
+        kind in any_type(), claims in any_claims(), extra in any_claim(), side in select(&SIDES[..]),
+    ) {
+        let mut sums: Vec<i64> = Reliability::ALL
+            .iter()
+            .map(|letter| {
+                let renamed = Outcome { source: "x".into(), reliability: *letter, ..extra.clone() };
+                let mut outcomes = claims.clone();
+                outcomes.push(with_claim(renamed, side));
+                log_odds(&judge(kind, outcomes))
+            })
+            .collect();
+        if side != Disposition::Benign {
+            sums.reverse();
+        }
+        prop_assert!(sums.is_sorted(), "{:?}", sums);
+    }
+
+    #[test]
+    fn a_surer_claim_never_moves_the_sum_against_itself(
+        kind in any_type(), letter in any_letter(), side in select(&SIDES[..]), days in 0..200_i64,
+        low in 0..=100_u32, high in 0..=100_u32,
+    ) {
+        let weight = |percent: u32| {
+            let outcome = strong(claim("x", letter, side), Some(f64::from(percent) / 100.0));
+            term(&judge(kind, vec![aged(outcome, days)]), "x").map(i64::abs)
+        };
+        prop_assert!(weight(low.min(high)) <= weight(low.max(high)));
+    }
+
+    #[test]
+    fn an_older_claim_is_never_stronger(
+        kind in any_type(), extra in any_claim(), young in -3..300_i64, more in 0..300_i64,
+    ) {
+        let weight = |days| {
+            let outcome = aged(Outcome { source: "x".into(), ..extra.clone() }, days);
+            term(&judge(kind, vec![outcome]), "x").map(i64::abs)
+        };
+        prop_assert!(weight(young + more) <= weight(young));
+    }
+
+    #[test]
+    fn equal_members_of_a_family_are_worth_more_than_one_and_less_than_independent_ones(
+        kind in any_type(), extra in any_claim(), count in 1..12_u32, percent in 0..=100_u32,
+    ) {
+        let correlation = f64::from(percent) / 100.0;
+        let policy = changed(|rule| rule.family_correlation = correlation);
+        let member = in_family(extra, Family::Declared("mirror".into()));
+        let total = |count: u32| {
+            let members = named((0..count).map(|_| member.clone()).collect(), "m");
+            let verdict = fuse(&policy, &indicator(kind), now(), members);
+            verdict.contributions.iter().skip(2).map(|contribution| contribution.micro_nats).sum::<i64>().abs()
+        };
+        let (one, all) = (total(1), total(count));
+        let n = f64::from(count);
+        let most = n / (1.0 + (n - 1.0) * correlation) * one as f64;
+        prop_assert!(all >= one, "{} members weigh {}, one {}", count, all, one);
+        prop_assert!(all as f64 <= most + n, "{} members weigh {}, at most {}", count, all, most);
+    }
+
+    #[test]
+    fn conflict_is_a_share_and_zero_where_one_side_is_empty(kind in any_type(), claims in any_claims()) {
+        let verdict = judge(kind, claims);
+        let conflict = verdict.conflict.expect("the weighted rule measures conflict");
+        prop_assert!((0.0..=1.0).contains(&conflict.mass));
+        let terms = || verdict.contributions.iter().skip(2).map(|contribution| contribution.micro_nats);
+        if !(terms().any(|term| term > 0) && terms().any(|term| term < 0)) {
+            prop_assert_eq!(conflict.mass, 0.0);
+            prop_assert!(!conflict.flagged);
+        }
+    }
+
+    #[test]
+    fn probability_and_coverage_are_shares(kind in any_type(), claims in any_claims(), silences in any_silences()) {
+        let mut outcomes = claims;
+        outcomes.extend(silences);
+        let verdict = judge(kind, outcomes);
+        prop_assert!((0.0..=1.0).contains(&verdict.coverage));
+        prop_assert!(verdict.probability.is_some_and(|probability| (0.0..=1.0).contains(&probability)));
+    }
+
+    #[test]
+    fn xsoar_is_the_maximum_over_letter_and_claim(kind in any_type(), claims in any_claims()) {
+        let mut best = (0, Disposition::Unknown);
+        for outcome in &claims {
+            let level = 7 - Reliability::ALL.iter().position(|letter| *letter == outcome.reliability).unwrap_or(7);
+            if let Some(claim) = outcome.body.claim().filter(|claim| claim.dbot_score() > 0) {
+                best = best.max((level, claim));
+            }
+        }
+        let verdict = fuse(&policy("xsoar"), &indicator(kind), now(), claims);
+        prop_assert_eq!(verdict.disposition, best.1);
+        prop_assert_eq!(verdict.deciding_source.is_some(), best.0 > 0);
+    }
+}
