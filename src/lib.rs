@@ -36,4 +36,5 @@ pub mod demo;
 pub mod pb;
 pub mod rpc;
 pub mod server;
+mod table;
 pub mod telemetry;

@@ -24,7 +24,7 @@ use super::args::Output;
 use super::args::Wish;
 use super::connect::Connection;
 use super::input;
-use super::table;
+use crate::table;
 
 /// Most indicators in one call, as the protocol has it.
 const AT_ONCE: usize = 1000;

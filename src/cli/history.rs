@@ -22,7 +22,7 @@ use super::connect::Connection;
 use super::enrich::document;
 use super::enrich::full_name;
 use super::enrich::indented;
-use super::table;
+use crate::table;
 
 /// A page is at most this long.
 const LONGEST_PAGE: usize = 1000;

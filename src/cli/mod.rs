@@ -1,7 +1,7 @@
 //! The command line: itself a gRPC client of the server, and the way to start one.
 //!
 //! `args.rs` says what can be written, `connect.rs` finds or starts a server, one file per command group does the rest,
-//! `table.rs` lays out what people read. Machines read what `export` writes.
+//! `table` lays out what people read. Machines read what `export` writes.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -19,7 +19,6 @@ mod plan;
 mod serve;
 mod source;
 mod store;
-mod table;
 
 pub use args::Args;
 use args::Command;

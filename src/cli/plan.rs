@@ -14,7 +14,7 @@ use super::args::Wish;
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::input;
-use super::table;
+use crate::table;
 
 /// Shows who would be asked, without asking anybody.
 pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure> {
@@ -52,7 +52,7 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) {
     for source in &plan.sources {
         let (would, units, tells, why) = match &source.action {
             Some(Action::Call(call)) => {
-                ("be asked", call.units.to_string(), if call.discloses { "yes" } else { "no" }, left(&call.quota))
+                ("be asked", call.units.to_string(), if call.discloses { "yes" } else { "no" }, table::left(&call.quota))
             }
             Some(Action::Kept(kept)) => {
                 let age = kept.age.as_ref().map(table::short_age).unwrap_or_default();
@@ -70,15 +70,6 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) {
     anstream::print!("{indicator}: {} quota units\n{}\n", plan.units, table::trim_lines(&rows.to_string()));
 }
 
-/// What is left, window by window: `minute 3 of 4, day 412 of 500`.
-fn left(quota: &[pb::QuotaUse]) -> String {
-    let windows = quota.iter().map(|window| {
-        let period = table::words(window.period().as_str_name(), "QUOTA_PERIOD_");
-        format!("{} of {} left this {period}", window.left, window.limit)
-    });
-    windows.collect::<Vec<_>>().join(", ")
-}
-
 /// Shows what the sources cost and what was saved.
 pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitCode, Failure> {
     let connection = Connection::open(client).await?;
@@ -90,7 +81,7 @@ pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitC
         let numbers = [one.calls, one.units, one.saved_by_cache, one.saved_by_sharing].map(|number| number.to_string());
         let mut row = vec![Cell::new(one.source.trim_start_matches("sources/"))];
         row.extend(numbers.map(Cell::new));
-        row.push(Cell::new(left(&one.quota)));
+        row.push(Cell::new(table::left(&one.quota)));
         rows.add_row(row);
     }
     anstream::print!("{}", table::trim_lines(&rows.to_string()));

@@ -22,7 +22,7 @@ use super::args::Source;
 use super::args::SourceSet;
 use super::connect::Connection;
 use super::enrich::full_name;
-use super::table;
+use crate::table;
 
 /// Shows, sets, tests or deletes sources.
 pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {

@@ -1,4 +1,5 @@
-//! What people read: the verdict, and the sources side by side. Colour only where a terminal shows it.
+//! What people read: the verdict, and the sources side by side. Used by `cli` and `demo`. Colour only where a terminal
+//! shows it.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +17,7 @@ use crate::pb;
 const PLAIN_WIDTH: u16 = 140;
 
 /// A table without lines, fitted to the terminal.
-pub(super) fn plain(header: &[&str]) -> Table {
+pub(crate) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
@@ -167,7 +168,7 @@ fn term_name(contribution: &pb::Contribution) -> &'static str {
 }
 
 /// A disposition in the colour that people expect.
-pub(super) fn coloured(word: &'static str) -> Cell {
+pub(crate) fn coloured(word: &'static str) -> Cell {
     let cell = Cell::new(word);
     match word {
         "malicious" => cell.fg(Color::Red),
@@ -178,7 +179,7 @@ pub(super) fn coloured(word: &'static str) -> Cell {
 }
 
 /// The word of a disposition on the wire.
-pub(super) fn disposition_of(number: i32) -> &'static str {
+pub(crate) fn disposition_of(number: i32) -> &'static str {
     match pb::Disposition::try_from(number) {
         Ok(pb::Disposition::Unknown) => "unknown",
         Ok(pb::Disposition::Benign) => "benign",
@@ -189,7 +190,7 @@ pub(super) fn disposition_of(number: i32) -> &'static str {
 }
 
 /// The letter of a reliability on the wire.
-pub(super) fn letter(number: i32) -> &'static str {
+pub(crate) fn letter(number: i32) -> &'static str {
     match pb::Reliability::try_from(number) {
         Ok(pb::Reliability::APlus) => "A+",
         Ok(pb::Reliability::A) => "A",
@@ -203,18 +204,18 @@ pub(super) fn letter(number: i32) -> &'static str {
 }
 
 /// The words of an enum value on the wire: `quota spent`.
-pub(super) fn words(name: &str, prefix: &str) -> String {
+pub(crate) fn words(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
 
 /// A moment as RFC 3339 in seconds.
-pub(super) fn moment(time: &prost_types::Timestamp) -> String {
+pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
     let time = SystemTime::try_from(*time).unwrap_or(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// A span in its largest unit: `3d`, `45s`.
-pub(super) fn short_age(span: &prost_types::Duration) -> String {
+pub(crate) fn short_age(span: &prost_types::Duration) -> String {
     let seconds = u64::try_from(span.seconds).unwrap_or_default();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -225,12 +226,21 @@ pub(super) fn short_age(span: &prost_types::Duration) -> String {
 }
 
 /// A span as people write it: `1day 2h`.
-pub(super) fn written(span: &prost_types::Duration) -> String {
+pub(crate) fn written(span: &prost_types::Duration) -> String {
     let span = Duration::new(u64::try_from(span.seconds).unwrap_or_default(), u32::try_from(span.nanos).unwrap_or_default());
     humantime::format_duration(span).to_string()
 }
 
 /// Tables pad their last column; nobody reads that.
-pub(super) fn trim_lines(text: &str) -> String {
+pub(crate) fn trim_lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// What is left, window by window: `3 of 4 left this minute, 412 of 500 left this day`.
+pub(crate) fn left(quota: &[pb::QuotaUse]) -> String {
+    let windows = quota.iter().map(|window| {
+        let period = words(window.period().as_str_name(), "QUOTA_PERIOD_");
+        format!("{} of {} left this {period}", window.left, window.limit)
+    });
+    windows.collect::<Vec<_>>().join(", ")
 }

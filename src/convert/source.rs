@@ -1,0 +1,315 @@
+//! `source.proto`: sources, kinds, options.
+
+use std::collections::BTreeMap;
+
+use prost_types::value::Kind;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::error::Reason;
+use crate::error::Violation;
+use crate::pb;
+use crate::settings::Change;
+use crate::settings::Configured;
+use crate::settings::Origin;
+use crate::settings::SourcePatch;
+use crate::settings::State;
+use crate::source::About;
+use crate::source::OptionSpec;
+use crate::source::OptionType;
+use crate::source::OptionValue;
+use crate::source::QuotaPer;
+use crate::source::QuotaWindow;
+use crate::store::Disclosure;
+
+use super::Mistakes;
+use super::indicator;
+use super::indicator::read_reliability;
+use super::indicator::read_tlp;
+use super::indicator::write_reliability;
+use super::indicator::write_tlp;
+use super::read_name;
+use super::read_span;
+use super::span;
+use super::timestamp;
+use super::unknown_enum;
+use super::verdict::source_name;
+
+/// A source on the wire, its credential left out.
+pub fn write(source: &Configured) -> pb::Source {
+    let settings = &source.settings;
+    let (state, state_detail) = write_state(&source.state);
+    let (origin, origin_place) = write_origin(source.origin.as_ref());
+    pb::Source {
+        name: source_name(&settings.name),
+        kind: settings.kind.clone(),
+        reliability: write_reliability(settings.reliability).into(),
+        enabled: Some(settings.enabled),
+        credential: String::new(),
+        credential_set: settings.credential.is_some(),
+        base_url: settings.base_url.as_ref().map(ToString::to_string).unwrap_or_default(),
+        family: settings.family.clone().unwrap_or_default(),
+        tier: settings.tier.clone(),
+        quota: settings.quota.iter().map(write_window).collect(),
+        timeout: Some(span(settings.timeout)),
+        keep_found: Some(span(settings.keep.found)),
+        keep_no_record: Some(span(settings.keep.no_record)),
+        max_tlp: write_tlp(settings.max_tlp).into(),
+        proxy: settings.proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ca_pem: settings.ca_pem.clone().unwrap_or_default(),
+        options: Some(prost_types::Struct {
+            fields: settings.options.iter().map(|(name, value)| (name.clone(), write_value(value))).collect(),
+        }),
+        state: state.into(),
+        state_detail,
+        origin: origin.into(),
+        origin_place,
+        patched_fields: source.patched.clone(),
+        etag: source.etag.clone(),
+    }
+}
+
+fn write_state(state: &State) -> (pb::SourceState, String) {
+    match state {
+        State::Active => (pb::SourceState::Active, String::new()),
+        State::Disabled => (pb::SourceState::Disabled, String::new()),
+        State::NotConfigured(missing) => (pb::SourceState::NotConfigured, missing.clone()),
+    }
+}
+
+fn write_origin(origin: Option<&Origin>) -> (pb::SourceOrigin, String) {
+    match origin {
+        None => (pb::SourceOrigin::Api, String::new()),
+        Some(Origin::File(path)) => (pb::SourceOrigin::File, path.display().to_string()),
+        Some(Origin::Environment(variable)) => (pb::SourceOrigin::Environment, variable.clone()),
+    }
+}
+
+/// A quota window on the wire.
+pub fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
+    pb::QuotaWindow { period: write_period(window.per).into(), limit: window.limit }
+}
+
+/// The period of a quota window on the wire.
+pub fn write_period(per: QuotaPer) -> pb::QuotaPeriod {
+    match per {
+        QuotaPer::Minute => pb::QuotaPeriod::Minute,
+        QuotaPer::Day => pb::QuotaPeriod::Day,
+        QuotaPer::Month => pb::QuotaPeriod::Month,
+    }
+}
+
+/// Reads a wish to change a source, noting every mistake. Fields that are not set are left alone.
+pub fn read_change(
+    source: pb::Source,
+    update_mask: Option<prost_types::FieldMask>,
+    mistakes: &mut Mistakes,
+) -> Change {
+    let name = mistakes.take(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
+    let text = |text: String| (!text.is_empty()).then_some(text);
+    let credential = text(source.credential.clone()).map(SecretString::from);
+    let reliability = mistakes.take(read_reliability(source.reliability, "source.reliability")).flatten();
+    let max_tlp = mistakes.take(read_tlp(source.max_tlp, "source.max_tlp")).flatten();
+    let patch = SourcePatch {
+        kind: text(source.kind),
+        enabled: source.enabled,
+        reliability: reliability.map(|letter| letter.to_string()),
+        base_url: text(source.base_url),
+        family: text(source.family),
+        tier: text(source.tier),
+        quota: read_quota(&source.quota, mistakes),
+        timeout: written(source.timeout, "source.timeout", mistakes),
+        keep_found: written(source.keep_found, "source.keep_found", mistakes),
+        keep_no_record: written(source.keep_no_record, "source.keep_no_record", mistakes),
+        max_tlp: max_tlp.map(|tlp| tlp.to_string()),
+        proxy: text(source.proxy),
+        ca_pem: text(source.ca_pem),
+        options: read_options(source.options.unwrap_or_default()),
+    };
+    Change {
+        name,
+        patch,
+        credential,
+        mask: update_mask.map(|mask| mask.paths),
+        reset: Vec::new(),
+        allow_missing: false,
+        etag: source.etag,
+    }
+}
+
+fn read_options(options: prost_types::Struct) -> BTreeMap<String, Value> {
+    options.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
+}
+
+fn written(span: Option<prost_types::Duration>, field: &str, mistakes: &mut Mistakes) -> Option<String> {
+    let span = mistakes.take(read_span(span?, field))?;
+    Some(humantime::format_duration(span).to_string())
+}
+
+fn read_quota(windows: &[pb::QuotaWindow], mistakes: &mut Mistakes) -> Option<BTreeMap<String, u64>> {
+    if windows.is_empty() {
+        return None;
+    }
+    let mut quota = BTreeMap::new();
+    for (place, window) in windows.iter().enumerate() {
+        let field = format!("source.quota[{place}].period");
+        let Some(per) = mistakes.take(read_period(window.period, &field)) else { continue };
+        if quota.insert(per.as_str().to_owned(), window.limit).is_some() {
+            mistakes.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
+        }
+    }
+    Some(quota)
+}
+
+fn read_period(number: i32, field: &str) -> Result<QuotaPer, Violation> {
+    match pb::QuotaPeriod::try_from(number) {
+        Ok(pb::QuotaPeriod::Minute) => Ok(QuotaPer::Minute),
+        Ok(pb::QuotaPeriod::Day) => Ok(QuotaPer::Day),
+        Ok(pb::QuotaPeriod::Month) => Ok(QuotaPer::Month),
+        Ok(pb::QuotaPeriod::Unspecified) => {
+            Err(Violation::new(field, Reason::FieldRequired, "a window needs its period: MINUTE, DAY or MONTH"))
+        }
+        Err(_) => Err(unknown_enum(number, "1 (MINUTE), 2 (DAY), 3 (MONTH)", field)),
+    }
+}
+
+/// A kind on the wire.
+pub fn write_kind(about: &About) -> pb::SourceKind {
+    pb::SourceKind {
+        kind: about.kind.clone(),
+        title: about.title.clone(),
+        summary: about.summary.clone(),
+        home_page: about.home_page.clone(),
+        terms: about.terms.clone(),
+        forms: about.forms.iter().map(|form| form.as_str().to_owned()).collect(),
+        transport: about.transport.as_str().to_owned(),
+        credential: about.credential.as_str().to_owned(),
+        base_url: about.base_url.clone().unwrap_or_default(),
+        tiers: about
+            .tiers
+            .iter()
+            .map(|tier| pb::SourceTier {
+                name: tier.name.clone(),
+                help: tier.help.clone(),
+                quota: tier.quota.iter().map(write_window).collect(),
+            })
+            .collect(),
+        reliability: write_reliability(about.reliability).into(),
+        max_tlp: write_tlp(about.max_tlp).into(),
+        timeout: Some(span(about.timeout)),
+        keep_found: Some(span(about.keep.found)),
+        keep_no_record: Some(span(about.keep.no_record)),
+        family: about.family.clone().unwrap_or_default(),
+        options: about.options.iter().map(write_option).collect(),
+    }
+}
+
+fn write_option(spec: &OptionSpec) -> pb::SourceOption {
+    let (min, max) = match &spec.value_type {
+        OptionType::Integer { min, max } => (Some(*min as f64), Some(*max as f64)),
+        OptionType::Number { min, max } => (Some(*min), Some(*max)),
+        OptionType::Flag
+        | OptionType::Text
+        | OptionType::Choice(_)
+        | OptionType::TextList
+        | OptionType::TextTable
+        | OptionType::Address
+        | OptionType::Path
+        | OptionType::Resolver
+        | OptionType::Span => (None, None),
+    };
+    let choices = match &spec.value_type {
+        OptionType::Choice(words) => words.clone(),
+        _ => Vec::new(),
+    };
+    pb::SourceOption {
+        name: spec.name.clone(),
+        r#type: spec.value_type.as_str().to_owned(),
+        default_value: spec.default.as_ref().map(write_value),
+        required: spec.required,
+        help: spec.help.clone(),
+        min,
+        max,
+        choices,
+    }
+}
+
+/// The value of an option on the wire.
+fn write_value(value: &OptionValue) -> prost_types::Value {
+    let document = match value {
+        OptionValue::Integer(number) => Value::from(*number),
+        OptionValue::Number(number) => Value::from(*number),
+        OptionValue::Flag(flag) => Value::from(*flag),
+        OptionValue::Text(text) => Value::from(text.clone()),
+        OptionValue::List(list) => Value::from(list.clone()),
+        OptionValue::Table(table) => table.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect(),
+    };
+    json_to_value(&document)
+}
+
+/// JSON as `google.protobuf.Value`. Numbers become floating point, as the type has it.
+pub fn json_to_value(document: &Value) -> prost_types::Value {
+    let kind = match document {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(flag) => Kind::BoolValue(*flag),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text.clone()),
+        Value::Array(list) => {
+            Kind::ListValue(prost_types::ListValue { values: list.iter().map(json_to_value).collect() })
+        }
+        Value::Object(members) => Kind::StructValue(prost_types::Struct {
+            fields: members.iter().map(|(name, value)| (name.clone(), json_to_value(value))).collect(),
+        }),
+    };
+    prost_types::Value { kind: Some(kind) }
+}
+
+/// `google.protobuf.Value` as JSON; a whole number as an integer.
+pub fn value_to_json(value: &prost_types::Value) -> Value {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(flag)) => Value::from(*flag),
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < 9e15 => Value::from(*number as i64),
+        Some(Kind::NumberValue(number)) => Value::from(*number),
+        Some(Kind::StringValue(text)) => Value::from(text.clone()),
+        Some(Kind::ListValue(list)) => list.values.iter().map(value_to_json).collect(),
+        Some(Kind::StructValue(members)) => {
+            members.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
+        }
+    }
+}
+
+/// A disclosure on the wire.
+pub fn write_disclosure(disclosure: &Disclosure) -> pb::Disclosure {
+    pb::Disclosure {
+        id: disclosure.id.clone(),
+        time: Some(timestamp(disclosure.time)),
+        indicator: Some(indicator::write(&disclosure.indicator)),
+        source: source_name(&disclosure.source),
+        to: disclosure.to.clone(),
+        caller: disclosure.caller.clone(),
+        tlp: write_tlp(disclosure.tlp).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_values_survive_the_wire() {
+        let document = serde_json::json!({ "a": [1, 2.5, "x", true, null], "b": { "c": -7 } });
+        assert_eq!(value_to_json(&json_to_value(&document)), document);
+    }
+
+    #[test]
+    fn a_window_without_or_with_an_unknown_period_is_refused_and_a_double_one_too() {
+        let window = |period| pb::QuotaWindow { period, limit: 4 };
+        let mut mistakes = Mistakes::default();
+        read_quota(&[window(0), window(9), window(1), window(1)], &mut mistakes);
+        let refused = mistakes.finish().unwrap_err().to_string();
+        for part in ["quota[0].period: a window needs", "quota[1].period: 9 is no value", "quota[3].period: the minute is given twice"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which indicators are looked up, and what each shows.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tonic::Request;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::table;
+use crate::pb;
+use crate::pb::enrichment_service_client::EnrichmentServiceClient;
+use crate::pb::source_service_client::SourceServiceClient;
+
+use super::DemoError;
+use super::answers;
+use super::failed;
+
+/// One look-up and what it shows.
+struct Scene {
+    shows: &'static str,
+    value: &'static str,
+    policy: &'static str,
+    tlp: pb::Tlp,
+}
+
+const fn scene(shows: &'static str, value: &'static str) -> Scene {
+    Scene { shows, value, policy: "", tlp: pb::Tlp::Unspecified }
+}
+
+const SCENES: [Scene; 13] = [
+    scene("agreement: every source that knows it says malicious", "198.51.100[.]7"),
+    scene("disagreement: engines say malicious, two sources know the service behind it", "203.0.113.5"),
+    Scene {
+        policy: "policies/xsoar",
+        ..scene("the same under the policy in which the most reliable source decides", "203.0.113.5")
+    },
+    scene("not found: nobody knows it, and that is not benign", "192.0.2.44"),
+    scene("a source times out: the others' verdict stands, and says that it is partial", "198.51.100.23"),
+    scene("positive evidence of harmlessness", "203.0.113.80"),
+    scene("a defanged URL", "hxxp://files[.]example[.]com/invoice.exe"),
+    scene("its domain", "files.example.com"),
+    scene("a file by its SHA-256", answers::BAD_FILE),
+    scene("a file that a vendor ships, by its MD5", answers::KNOWN_FILE),
+    scene("a private address: nobody outside is told", "10.20.30.40"),
+    Scene { tlp: pb::Tlp::Red, ..scene("TLP:RED: only the local list is asked", "203.0.113.99") },
+    scene("quota spent: the tenth question within a minute is not asked", "198.51.100.200"),
+];
+
+/// Looks everything up through the server and writes what comes of it.
+pub(super) async fn play(server: SocketAddr, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}")).map_err(failed)?;
+    let channel = endpoint.connect().await.map_err(failed)?;
+    for (place, scene) in SCENES.iter().enumerate() {
+        let answer = look_up(&channel, scene).await?;
+        let verdict = answer.decode_verdict().map_err(failed)?;
+        let text = table::verdict(&verdict, answer.receipt.as_ref());
+        writeln!(out, "{}. {}\n{text}", place + 1, scene.shows).map_err(failed)?;
+    }
+    let again = look_up(&channel, &SCENES[0]).await?;
+    let from_cache = again.receipt.is_some_and(|receipt| receipt.verdict_from_cache);
+    writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })
+        .map_err(failed)?;
+    usage(&channel, out).await
+}
+
+async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {
+    let mut request = Request::new(pb::EnrichRequest {
+        indicator: Some(pb::Indicator { r#type: 0, value: scene.value.to_owned() }),
+        policy: scene.policy.to_owned(),
+        tlp: scene.tlp.into(),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_secs(5));
+    let answer = EnrichmentServiceClient::new(channel.clone()).enrich(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| failed(status.message()))
+}
+
+async fn usage(channel: &Channel, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let usage = SourceServiceClient::new(channel.clone()).get_usage(pb::GetUsageRequest::default()).await;
+    let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
+    let mut rows = table::plain(&["SOURCE", "CALLS", "SAVED BY CACHE", "QUOTA"]);
+    for one in usage {
+        let source = one.source.trim_start_matches("sources/").to_owned();
+        rows.add_row([source, one.calls.to_string(), one.saved_by_cache.to_string(), table::left(&one.quota)]);
+    }
+    write!(out, "{}", table::trim_lines(&rows.to_string())).map_err(failed)
+}

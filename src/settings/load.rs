@@ -1,0 +1,401 @@
+//! Reads file, environment and flags, in this order, into a [`Config`], and lists every mistake at once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::error::Violation;
+use crate::source::Source;
+use crate::store::Durability;
+use crate::store::Retention;
+
+use super::Config;
+use super::ConfigErrors;
+use super::Declared;
+use super::Environment;
+use super::Flags;
+use super::Limits;
+use super::LogFormat;
+use super::LogSettings;
+use super::NeverSend;
+use super::Origin;
+use super::SourcePatch;
+use super::TlsConfig;
+use super::Token;
+use super::options::nearest;
+use super::patch;
+use super::raw::Raw;
+use super::raw::RawSource;
+
+/// Variables that declare a source by themselves: the variable, and the kind, which is also the source's name.
+const CREDENTIALS: [(&str, &str); 4] = [
+    ("VIRUSTOTAL_API_KEY", "virustotal"),
+    ("ABUSEIPDB_API_KEY", "abuseipdb"),
+    ("URLHAUS_AUTH_KEY", "urlhaus"),
+    ("GREYNOISE_API_KEY", "greynoise"),
+];
+const DAY: u64 = 86_400;
+/// Every setting of the file, for hints at misspelt names.
+const KNOWN: [&str; 45] = [
+    "listen", "insecure_listen", "data_directory", "default_deadline", "default_policy", "durability", "cors_origins",
+    "never_send", "internal_suffixes", "list_folders", "allowed_networks", "tls", "tokens", "log", "limits", "retention",
+    "sources", "certificate", "key", "client_ca", "format", "filter", "max_in_flight", "max_message_bytes", "answers_age",
+    "answers_bytes", "verdicts_age", "disclosures_age", "kind", "enabled", "reliability", "credential", "base_url",
+    "family", "tier", "quota", "timeout", "keep_found", "keep_no_record", "max_tlp", "proxy", "ca_file", "options",
+    "minute", "day",
+];
+
+/// Where settings come from.
+pub struct LoadInput<'a> {
+    /// The file named by the user; `None`: the usual places, where a file may be missing.
+    pub file: Option<PathBuf>,
+    /// The environment, as [`process_environment`] reads it.
+    pub environment: Environment,
+    /// What the command line sets.
+    pub flags: Flags,
+    /// Every kind.
+    pub kinds: &'a [Arc<dyn Source>],
+}
+
+/// The environment of this process; what is not UTF-8 is left out.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn process_environment() -> Environment {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Reads everything that was written into what is meant.
+///
+/// # Errors
+/// A file that does not parse stops with line and column; past that, every mistake is listed with its path.
+pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
+    let file = input.file.clone().or_else(|| usual_file(&input.environment));
+    let fail = |violations| ConfigErrors { file: file.clone(), violations };
+    let text = match &file {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| fail(vec![Violation::invalid("", error.to_string())]))?,
+        None => String::new(),
+    };
+    let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
+    let raw = loader.parse(&text).map_err(|mistake| fail(vec![mistake]))?;
+    let config = loader.config(raw);
+    if loader.mistakes.is_empty() { Ok(config) } else { Err(fail(loader.mistakes)) }
+}
+
+fn usual_file(environment: &Environment) -> Option<PathBuf> {
+    let own = environment.get("XDG_CONFIG_HOME").map(PathBuf::from);
+    let own = own.or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".config")));
+    let places = own.into_iter().chain([PathBuf::from("/etc")]);
+    places.map(|folder| folder.join("concord/concord.toml")).find(|path| path.is_file())
+}
+
+struct Loader<'a> {
+    input: &'a LoadInput<'a>,
+    file: Option<PathBuf>,
+    mistakes: Vec<Violation>,
+}
+
+impl Loader<'_> {
+    fn parse(&mut self, text: &str) -> Result<Raw, Violation> {
+        let mut unknown = Vec::new();
+        let document = toml::Deserializer::parse(text).map_err(|error| syntax(&error))?;
+        let raw = serde_ignored::deserialize(document, |path| unknown.push(path.to_string())).map_err(|error| syntax(&error))?;
+        for path in unknown {
+            let name = path.rsplit('.').next().unwrap_or(&path);
+            let hint = nearest(name, &KNOWN).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            self.mistake(&path, format!("no such setting{hint}"));
+        }
+        Ok(raw)
+    }
+
+    fn config(&mut self, raw: Raw) -> Config {
+        let environment = &self.input.environment;
+        let flags = &self.input.flags;
+        let listen = environment.get("CONCORD_LISTEN").cloned().or(raw.listen);
+        let listen = flags.listen.or_else(|| listen.and_then(|text| self.read(&text, "listen", "an address with a port, as 127.0.0.1:7700")));
+        let insecure_listen = flags.insecure_listen || raw.insecure_listen;
+        let tls = raw.tls.and_then(|tls| self.tls(tls));
+        let tokens = self.tokens(&raw.tokens);
+        let directory = raw.data_directory.map(PathBuf::from);
+        let directory = environment.get("CONCORD_DATA_DIRECTORY").map(PathBuf::from).or(directory);
+        let mut config = Config {
+            listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
+            insecure_listen,
+            tls,
+            tokens,
+            cors_origins: raw.cors_origins,
+            data_directory: flags.data_directory.clone().or(directory).unwrap_or_else(|| usual_directory(environment)),
+            log: self.log(raw.log),
+            default_deadline: self.span(raw.default_deadline.as_deref(), "default_deadline", Duration::from_secs(10)),
+            default_policy: self.policy(raw.default_policy),
+            limits: Limits {
+                max_in_flight: raw.limits.max_in_flight.unwrap_or(1024).max(1),
+                max_message_bytes: raw.limits.max_message_bytes.unwrap_or(4 * 1024 * 1024),
+            },
+            never_send: NeverSend::parse(&raw.never_send).unwrap_or_else(|mistakes| {
+                self.mistakes.extend(mistakes);
+                NeverSend::default()
+            }),
+            internal_suffixes: raw.internal_suffixes.iter().map(|one| one.trim_matches('.').to_lowercase()).collect(),
+            list_folders: raw.list_folders.iter().map(PathBuf::from).collect(),
+            allowed_networks: self.networks(&raw.allowed_networks),
+            retention: self.retention(&raw.retention),
+            durability: self.durability(raw.durability.as_deref()),
+            key: environment.get("CONCORD_KEY").cloned().map(SecretString::from),
+            sources: Vec::new(),
+            file: self.file.clone(),
+        };
+        self.exposed(&config);
+        config.sources = self.sources(raw.sources);
+        config
+    }
+
+    fn mistake(&mut self, field: &str, message: impl Into<String>) {
+        self.mistakes.push(Violation::invalid(field, message));
+    }
+
+    fn read<T: std::str::FromStr>(&mut self, text: &str, field: &str, what: &str) -> Option<T> {
+        let read = text.trim().parse().ok();
+        if read.is_none() {
+            self.mistake(field, format!("{text:?} is not {what}"));
+        }
+        read
+    }
+
+    fn span(&mut self, text: Option<&str>, field: &str, default: Duration) -> Duration {
+        match text.map(|text| patch::read_span(text, field)) {
+            Some(Ok(span)) => span,
+            Some(Err(violation)) => {
+                self.mistakes.push(violation);
+                default
+            }
+            None => default,
+        }
+    }
+
+    fn tls(&mut self, tls: super::raw::RawTls) -> Option<TlsConfig> {
+        match (tls.certificate, tls.key) {
+            (Some(certificate), Some(key)) => Some(TlsConfig {
+                certificate: certificate.into(),
+                key: key.into(),
+                client_ca: tls.client_ca.map(PathBuf::from),
+            }),
+            (certificate, _) => {
+                let missing = if certificate.is_none() { "tls.certificate" } else { "tls.key" };
+                self.mistake(missing, "TLS needs both certificate and key, each the path of a PEM file");
+                None
+            }
+        }
+    }
+
+    fn tokens(&mut self, raw: &std::collections::BTreeMap<String, String>) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        for (name, text) in raw {
+            match read_sha256(text) {
+                Some(sha256) => tokens.push(Token { name: name.clone(), sha256 }),
+                None => self.mistake(
+                    &format!("tokens.{name}"),
+                    "must be the SHA-256 of the token in 64 hexadecimal digits: printf %s TOKEN | sha256sum",
+                ),
+            }
+        }
+        tokens
+    }
+
+    fn log(&mut self, raw: super::raw::RawLog) -> LogSettings {
+        let environment = &self.input.environment;
+        let format = environment.get("CONCORD_LOG_FORMAT").cloned().or(raw.format);
+        let format = match format.as_deref() {
+            None | Some("json") => LogFormat::Json,
+            Some("pretty") => LogFormat::Pretty,
+            Some(other) => {
+                self.mistake("log.format", format!("{other:?} is not allowed; use json or pretty"));
+                LogFormat::Json
+            }
+        };
+        let filter = environment.get("CONCORD_LOG").cloned().or(raw.filter).unwrap_or_else(|| "info".into());
+        LogSettings { format, filter }
+    }
+
+    fn policy(&mut self, name: Option<String>) -> String {
+        let name = name.map(|name| name.trim_start_matches("policies/").to_owned()).unwrap_or_else(|| "weighted".into());
+        let known = crate::verdict::Policy::built_in();
+        if !known.iter().any(|policy| policy.name == name) {
+            let known: Vec<_> = known.iter().map(|policy| policy.name.as_str()).collect();
+            self.mistake("default_policy", format!("{name:?} is no policy; use one of {}", known.join(", ")));
+        }
+        name
+    }
+
+    fn networks(&mut self, raw: &[String]) -> Vec<IpNet> {
+        let read = |(place, text): (usize, &String)| {
+            self.read(text, &format!("allowed_networks[{place}]"), "a network, as 10.1.0.0/16")
+        };
+        raw.iter().enumerate().filter_map(read).collect()
+    }
+
+    fn retention(&mut self, raw: &super::raw::RawRetention) -> Retention {
+        let days = |days| Duration::from_secs(days * DAY);
+        Retention {
+            answers_age: self.span(raw.answers_age.as_deref(), "retention.answers_age", days(30)),
+            answers_bytes: raw.answers_bytes.unwrap_or(1 << 30),
+            verdicts_age: self.span(raw.verdicts_age.as_deref(), "retention.verdicts_age", days(365)),
+            disclosures_age: self.span(raw.disclosures_age.as_deref(), "retention.disclosures_age", days(365)),
+        }
+    }
+
+    fn durability(&mut self, text: Option<&str>) -> Durability {
+        match text {
+            None | Some("process") => Durability::Process,
+            Some("power") => Durability::Power,
+            Some(other) => {
+                self.mistake("durability", format!("{other:?} is not allowed; use process or power"));
+                Durability::Process
+            }
+        }
+    }
+
+    /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and tells secrets.
+    fn exposed(&mut self, config: &Config) {
+        let guarded = config.tls.is_some() && (!config.tokens.is_empty() || config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+        if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
+            self.mistake(
+                "listen",
+                format!(
+                    "{} is reachable from other machines: set [tls] and [tokens], or start with --insecure-listen \
+                     where something in front has both",
+                    config.listen
+                ),
+            );
+        }
+    }
+
+    fn sources(&mut self, raw: std::collections::BTreeMap<String, RawSource>) -> Vec<Declared> {
+        let mut declared = Vec::new();
+        for (name, source) in &raw {
+            if let Some(one) = self.source(name, source) {
+                declared.push(one);
+            }
+        }
+        for (variable, kind) in CREDENTIALS {
+            let value = self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
+            let Some(value) = value else { continue };
+            let credential = SecretString::from(value.to_owned());
+            match declared.iter_mut().find(|one| one.name == kind) {
+                Some(one) => one.credential = one.credential.take().or(Some(credential)),
+                None => declared.push(Declared {
+                    name: kind.to_owned(),
+                    patch: SourcePatch { kind: Some(kind.to_owned()), ..SourcePatch::default() },
+                    credential: Some(credential),
+                    origin: Origin::Environment(variable.to_owned()),
+                }),
+            }
+        }
+        declared.sort_by(|a, b| a.name.cmp(&b.name));
+        declared
+    }
+
+    fn source(&mut self, name: &str, raw: &RawSource) -> Option<Declared> {
+        let path = format!("sources.{name}");
+        if let Err(violation) = check_name(name) {
+            self.mistakes.push(Violation::invalid(&path, violation));
+        }
+        let Some(kind) = &raw.kind else {
+            self.mistake(&format!("{path}.kind"), format!("every source needs its kind: {}", self.kinds()));
+            return None;
+        };
+        let Some(adapter) = self.input.kinds.iter().find(|one| one.about().kind == *kind) else {
+            self.mistake(&format!("{path}.kind"), format!("{kind:?} is no kind; use one of {}", self.kinds()));
+            return None;
+        };
+        let credential = self.credential(&path, raw.credential.as_deref());
+        let ca_pem = raw.ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
+            Ok(pem) => Some(pem),
+            Err(error) => {
+                self.mistake(&format!("{path}.ca_file"), format!("{file}: {error}"));
+                None
+            }
+        });
+        let patch = raw.patch(ca_pem);
+        match patch::effective(adapter.about(), name, &patch, credential.clone()) {
+            Ok(_) => {}
+            Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|one| one.under(&path))),
+        }
+        let origin = Origin::File(self.file.clone().unwrap_or_default());
+        Some(Declared { name: name.to_owned(), patch, credential, origin })
+    }
+
+    /// The credential from where the file says: `env:NAME`, `file:PATH`, or the value itself.
+    fn credential(&mut self, path: &str, text: Option<&str>) -> Option<SecretString> {
+        let field = format!("{path}.credential");
+        let text = text?.trim();
+        let value = if let Some(variable) = text.strip_prefix("env:") {
+            match self.input.environment.get(variable) {
+                Some(value) => value.clone(),
+                None => {
+                    self.mistake(&field, format!("the environment holds no {variable}"));
+                    return None;
+                }
+            }
+        } else if let Some(file) = text.strip_prefix("file:") {
+            match std::fs::read_to_string(file) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.mistake(&field, format!("{file}: {error}"));
+                    return None;
+                }
+            }
+        } else {
+            text.to_owned()
+        };
+        let value = value.trim();
+        if value.is_empty() {
+            self.mistake(&field, "is empty");
+            return None;
+        }
+        Some(SecretString::from(value.to_owned()))
+    }
+
+    fn kinds(&self) -> String {
+        self.input.kinds.iter().map(|kind| kind.about().kind.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Lower-case letters, digits, `-`, `_`; at most 63 characters.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    if !name.is_empty() && name.len() <= 63 && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err("a source's name is 1 to 63 lower-case letters, digits, - or _")
+    }
+}
+
+fn usual_directory(environment: &Environment) -> PathBuf {
+    let own = environment.get("XDG_DATA_HOME").map(PathBuf::from);
+    let own = own.or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".local/share")));
+    own.map_or_else(|| PathBuf::from("/var/lib/concord"), |folder| folder.join("concord"))
+}
+
+fn read_sha256(text: &str) -> Option<[u8; 32]> {
+    let text = text.trim().strip_prefix("sha256:").unwrap_or(text.trim());
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (place, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(place * 2..place * 2 + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// A file that does not parse: the parser's own words hold line and column, and may show the line, which may hold a
+/// secret; only the place and the message are kept.
+fn syntax(error: &toml::de::Error) -> Violation {
+    let text = error.to_string();
+    let place = text.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");
+    Violation::invalid("", format!("{place}: {}", error.message()))
+}

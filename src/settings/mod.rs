@@ -1,0 +1,224 @@
+//! What was written (file, environment, flags, API) becomes what is meant.
+//!
+//! `raw.rs` mirrors the file, `load.rs` turns it into a [`Config`], `patch.rs` lays the settings of one source in layers,
+//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect and what the API changed. The only
+//! room that reads the environment and the configuration file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::error::Violation;
+use crate::store::Durability;
+use crate::store::Retention;
+
+mod load;
+mod never_send;
+mod options;
+mod patch;
+mod raw;
+mod registry;
+mod render;
+
+pub use load::LoadInput;
+pub use load::load;
+pub use load::process_environment;
+pub use never_send::NeverSend;
+pub use patch::SourcePatch;
+pub use registry::Change;
+pub use registry::Configured;
+pub use registry::Registry;
+pub use registry::Seal;
+pub use registry::State;
+
+/// What a first start with nothing declared says.
+pub const NO_SOURCE_HINT: &str = "no source is configured, so nobody is asked: set VIRUSTOTAL_API_KEY in the environment, \
+     declare [sources.NAME] in the configuration file, or run `concord source set NAME --kind KIND`; \
+     `concord source kinds` lists the kinds";
+
+/// Everything that a server needs to know, with nothing optional that is needed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Whether it may listen beyond loopback without TLS and tokens.
+    pub insecure_listen: bool,
+    /// Certificates, if it speaks TLS.
+    pub tls: Option<TlsConfig>,
+    /// Who may call; empty: everybody who can connect.
+    pub tokens: Vec<Token>,
+    /// Origins of browsers that may call.
+    pub cors_origins: Vec<String>,
+    /// Directory for everything that is kept.
+    pub data_directory: PathBuf,
+    /// Logs.
+    pub log: LogSettings,
+    /// Time for a request whose caller sets no deadline.
+    pub default_deadline: Duration,
+    /// The policy that judges where the request names none.
+    pub default_policy: String,
+    /// Limits of the server.
+    pub limits: Limits,
+    /// Indicators and hosts of which nobody outside is told.
+    pub never_send: NeverSend,
+    /// Suffixes of internal names beside the usual ones.
+    pub internal_suffixes: Vec<String>,
+    /// Folders from which a list may be read that is set over the API.
+    pub list_folders: Vec<PathBuf>,
+    /// Networks that sources may stand in although they are not public.
+    pub allowed_networks: Vec<IpNet>,
+    /// What pruning keeps.
+    pub retention: Retention,
+    /// What the store survives.
+    pub durability: Durability,
+    /// Key that credentials are encrypted with, in base64; `None`: a file beside the store.
+    pub key: Option<SecretString>,
+    /// Sources that the file and the environment declare, in order of name.
+    pub sources: Vec<Declared>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+}
+
+/// A source as the file or the environment declares it.
+#[derive(Clone)]
+pub struct Declared {
+    /// Its name, without `sources/`.
+    pub name: String,
+    /// What is written about it.
+    pub patch: SourcePatch,
+    /// Its credential, read from where the file says.
+    pub credential: Option<SecretString>,
+    /// Where it is declared.
+    pub origin: Origin,
+}
+
+impl fmt::Debug for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Declared")
+            .field("name", &self.name)
+            .field("patch", &self.patch)
+            .field("credential", &self.credential.as_ref().map(|_| "***"))
+            .field("origin", &self.origin)
+            .finish()
+    }
+}
+
+/// Where a source is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In this file.
+    File(PathBuf),
+    /// By this environment variable.
+    Environment(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Environment(variable) => f.write_str(variable),
+        }
+    }
+}
+
+/// Certificates of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM of the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM of its key.
+    pub key: PathBuf,
+    /// PEM of the authority that clients' certificates must come from; `None`: clients need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Who may call: a name, and the SHA-256 of the token that shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The caller's name.
+    pub name: String,
+    /// SHA-256 of the token.
+    pub sha256: [u8; 32],
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Limits of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests under way at once; more are refused.
+    pub max_in_flight: usize,
+    /// Largest request message in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How they look.
+    pub format: LogFormat,
+    /// What is logged, as `tracing` filters are written: `info`, `concord=debug`.
+    pub filter: String,
+}
+
+impl LogSettings {
+    /// The same, but no more than warnings, for a server that runs inside one command.
+    #[must_use]
+    pub fn quiet(&self) -> Self {
+        let filter = if self.filter == "info" { "error".to_owned() } else { self.filter.clone() };
+        Self { filter, ..self.clone() }
+    }
+}
+
+/// What the command line sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--insecure-listen`.
+    pub insecure_listen: bool,
+    /// `--data-directory`.
+    pub data_directory: Option<PathBuf>,
+}
+
+/// Every mistake in the configuration at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    /// The file, if one was read.
+    pub file: Option<PathBuf>,
+    /// The mistakes, each with the path of its setting.
+    pub violations: Vec<Violation>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "the configuration ({}) cannot be used:", file.display())?,
+            None => write!(f, "the configuration cannot be used:")?,
+        }
+        self.violations.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// The environment, as one reading of it.
+pub type Environment = BTreeMap<String, String>;

@@ -1,0 +1,149 @@
+//! The never-send list: domains with their subdomains, networks, URL prefixes and hashes of which nobody outside is told.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::error::Violation;
+use crate::indicator::Form;
+use crate::indicator::Host;
+use crate::indicator::Indicator;
+use crate::indicator::IndicatorType;
+
+/// Rules of what is never told outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NeverSend {
+    domains: BTreeSet<String>,
+    networks: Vec<IpNet>,
+    prefixes: Vec<String>,
+    hashes: BTreeSet<String>,
+}
+
+impl NeverSend {
+    /// Reads rules: `example.com` (with subdomains), `203.0.113.0/24` or an address, `https://example.com/private/`,
+    /// a file hash.
+    ///
+    /// # Errors
+    /// Every rule that is none of these, with its place.
+    pub fn parse(rules: &[String]) -> Result<Self, Vec<Violation>> {
+        let mut list = Self::default();
+        let mut mistakes = Vec::new();
+        for (place, rule) in rules.iter().enumerate() {
+            if let Err(message) = list.add(rule.trim()) {
+                mistakes.push(Violation::invalid(format!("never_send[{place}]"), message));
+            }
+        }
+        if mistakes.is_empty() { Ok(list) } else { Err(mistakes) }
+    }
+
+    fn add(&mut self, rule: &str) -> Result<(), String> {
+        if let Ok(network) = rule.parse::<IpNet>() {
+            self.networks.push(network.trunc());
+            return Ok(());
+        }
+        let plain = rule.strip_prefix("*.").or_else(|| rule.strip_prefix('.')).unwrap_or(rule);
+        let parsed = if rule.contains("://") { Indicator::parse(rule) } else { parse_plain(plain) };
+        let indicator = parsed.map_err(|refusal| format!("{rule:?} is no domain, network, URL or hash: {refusal}"))?.indicator;
+        match indicator.form() {
+            Form::Ipv4 | Form::Ipv6 => self.networks.extend(indicator.ip().map(IpNet::from)),
+            Form::Domain => {
+                self.domains.insert(indicator.value().to_owned());
+            }
+            Form::Url => self.prefixes.push(indicator.value().to_owned()),
+            Form::Md5 | Form::Sha1 | Form::Sha256 => {
+                self.hashes.insert(indicator.value().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The rule that names this indicator or its host, if one does.
+    pub fn names(&self, indicator: &Indicator) -> Option<String> {
+        if self.hashes.contains(indicator.value()) {
+            return Some(indicator.value().to_owned());
+        }
+        if indicator.form() == Form::Url
+            && let Some(prefix) = self.prefixes.iter().find(|prefix| indicator.value().starts_with(prefix.as_str()))
+        {
+            return Some(prefix.clone());
+        }
+        match indicator.host()? {
+            Host::Ip(ip) => self.network_of(ip),
+            Host::Name(name) => self.domain_of(&name),
+        }
+    }
+
+    fn network_of(&self, ip: IpAddr) -> Option<String> {
+        self.networks.iter().find(|network| network.contains(&ip)).map(ToString::to_string)
+    }
+
+    /// The domain itself, or the nearest one above it.
+    fn domain_of(&self, name: &str) -> Option<String> {
+        let mut rest = name;
+        loop {
+            if self.domains.contains(rest) {
+                return Some(rest.to_owned());
+            }
+            rest = rest.split_once('.')?.1;
+        }
+    }
+
+    /// The rules as they are in effect, for the printed configuration.
+    pub fn rules(&self) -> Vec<String> {
+        let networks = self.networks.iter().map(ToString::to_string);
+        self.domains.iter().cloned().chain(networks).chain(self.prefixes.clone()).chain(self.hashes.clone()).collect()
+    }
+}
+
+/// A rule without a scheme: a name is a domain even where its suffix is nobody's.
+fn parse_plain(rule: &str) -> Result<crate::indicator::Parsed, crate::indicator::Refusal> {
+    Indicator::parse(rule).or_else(|refusal| Indicator::parse_as(rule, IndicatorType::Domain).map_err(|_| refusal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(rules: &[&str]) -> NeverSend {
+        NeverSend::parse(&rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn names(list: &NeverSend, text: &str) -> Option<String> {
+        list.names(&Indicator::parse(text).unwrap().indicator)
+    }
+
+    #[test]
+    fn a_domain_covers_its_subdomains_and_the_urls_on_them() {
+        let list = list(&["example.com"]);
+        assert_eq!(names(&list, "example.com"), Some("example.com".into()));
+        assert_eq!(names(&list, "a.b.example.com"), Some("example.com".into()));
+        assert_eq!(names(&list, "https://www.example.com/x"), Some("example.com".into()));
+        assert_eq!(names(&list, "notexample.com"), None);
+    }
+
+    #[test]
+    fn a_network_covers_addresses_and_the_urls_on_them() {
+        let list = list(&["203.0.113.0/24", "2001:db8::/32"]);
+        assert_eq!(names(&list, "203.0.113.9"), Some("203.0.113.0/24".into()));
+        assert_eq!(names(&list, "http://203.0.113.9/a"), Some("203.0.113.0/24".into()));
+        assert_eq!(names(&list, "2001:db8::1"), Some("2001:db8::/32".into()));
+        assert_eq!(names(&list, "198.51.100.1"), None);
+    }
+
+    #[test]
+    fn url_prefixes_and_hashes_are_rules_too() {
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        let list = list(&["https://example.org/private/", hash]);
+        assert!(names(&list, "https://example.org/private/plan").is_some());
+        assert!(names(&list, "https://example.org/public").is_none());
+        assert_eq!(names(&list, hash), Some(hash.into()));
+    }
+
+    #[test]
+    fn every_wrong_rule_is_named_by_its_place() {
+        let wrong = NeverSend::parse(&["example.com".into(), "???".into(), "1.2.3".into()]).unwrap_err();
+        let fields: Vec<_> = wrong.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["never_send[1]", "never_send[2]"]);
+    }
+}

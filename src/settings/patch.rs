@@ -1,0 +1,287 @@
+//! The settings of one source in layers: the kind's defaults, what file or environment declares, what the API patched.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use url::Url;
+
+use crate::error::Reason;
+use crate::error::Violation;
+use crate::source::About;
+use crate::source::OptionType;
+use crate::source::OptionValue;
+use crate::source::QuotaPer;
+use crate::source::QuotaWindow;
+use crate::source::SourceSettings;
+
+use super::options;
+
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
+const FIELDS: [&str; 11] = [
+    "enabled", "reliability", "base_url", "family", "tier", "quota", "timeout", "keep_found", "keep_no_record", "max_tlp",
+    "proxy",
+];
+
+/// What one layer says of a source; unset fields are left to the layer below. Written as in the configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourcePatch {
+    /// Its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reliability: Option<String>,
+    /// Where questions go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Family; empty: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Calls by window: `minute`, `day`, `month`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<BTreeMap<String, u64>>,
+    /// Time for one attempt, with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// How long a finding is kept, with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_found: Option<String>,
+    /// How long "no record" is kept, with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_no_record: Option<String>,
+    /// Highest TLP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tlp: Option<String>,
+    /// Proxy; empty: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// PEM of authorities; empty: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Options by name.
+    pub options: BTreeMap<String, Value>,
+}
+
+impl SourcePatch {
+    /// The paths that a mask may name; an option's path is `options.NAME`.
+    pub(super) fn is_path(path: &str) -> bool {
+        FIELDS.contains(&path) || path == "ca_pem" || path == "options" || path.starts_with("options.")
+    }
+
+    /// The paths of the fields that this layer sets, but for `kind`.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let fields = FIELDS.iter().chain(&["ca_pem"]).filter(|path| self.clone_of(path) != Some(Self::default()));
+        fields.map(|path| (*path).to_owned()).chain(self.options.keys().map(|name| format!("options.{name}"))).collect()
+    }
+
+    /// A patch that sets this one field as this layer does; `None` for an unknown path.
+    fn clone_of(&self, path: &str) -> Option<Self> {
+        let mut only = Self::default();
+        only.copy(path, self).then_some(only)
+    }
+
+    /// Takes the field at `path` from `other`, set or unset; false for an unknown path.
+    pub(super) fn copy(&mut self, path: &str, other: &Self) -> bool {
+        match path {
+            "enabled" => self.enabled = other.enabled,
+            "reliability" => self.reliability.clone_from(&other.reliability),
+            "base_url" => self.base_url.clone_from(&other.base_url),
+            "family" => self.family.clone_from(&other.family),
+            "tier" => self.tier.clone_from(&other.tier),
+            "quota" => self.quota.clone_from(&other.quota),
+            "timeout" => self.timeout.clone_from(&other.timeout),
+            "keep_found" => self.keep_found.clone_from(&other.keep_found),
+            "keep_no_record" => self.keep_no_record.clone_from(&other.keep_no_record),
+            "max_tlp" => self.max_tlp.clone_from(&other.max_tlp),
+            "proxy" => self.proxy.clone_from(&other.proxy),
+            "ca_pem" => self.ca_pem.clone_from(&other.ca_pem),
+            "options" => self.options.clone_from(&other.options),
+            _ => return self.copy_option(path, other),
+        }
+        true
+    }
+
+    fn copy_option(&mut self, path: &str, other: &Self) -> bool {
+        let Some(name) = path.strip_prefix("options.") else { return false };
+        match other.options.get(name) {
+            Some(value) => self.options.insert(name.to_owned(), value.clone()),
+            None => self.options.remove(name),
+        };
+        true
+    }
+
+    /// This layer with `above` laid over it.
+    pub(super) fn under(&self, above: &Self) -> Self {
+        let mut both = self.clone();
+        for path in above.paths() {
+            both.copy(&path, above);
+        }
+        both.kind = above.kind.clone().or(both.kind);
+        both
+    }
+}
+
+/// The settings in effect: the kind's defaults with `patch` over them. `from_api` is refused what only a file may say.
+///
+/// # Errors
+/// Every mistake, with its path below the source.
+pub(super) fn effective(
+    about: &About,
+    name: &str,
+    patch: &SourcePatch,
+    credential: Option<SecretString>,
+) -> Result<SourceSettings, Vec<Violation>> {
+    let mut mistakes = Vec::new();
+    let mut settings = SourceSettings::from_defaults(about, name);
+    settings.credential = credential;
+    settings.enabled = patch.enabled.unwrap_or(true);
+    word(&mut settings.reliability, &patch.reliability, "reliability", &mut mistakes);
+    word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", &mut mistakes);
+    span(&mut settings.timeout, &patch.timeout, "timeout", &mut mistakes);
+    span(&mut settings.keep.found, &patch.keep_found, "keep_found", &mut mistakes);
+    span(&mut settings.keep.no_record, &patch.keep_no_record, "keep_no_record", &mut mistakes);
+    if settings.timeout.is_zero() || settings.timeout > LONGEST_TIMEOUT {
+        mistakes.push(Violation::invalid("timeout", "must be above zero and at most 5 minutes"));
+    }
+    if let Some(family) = &patch.family {
+        settings.family = (!family.trim().is_empty()).then(|| family.trim().to_owned());
+    }
+    tier(&mut settings, about, patch, &mut mistakes);
+    settings.base_url = address(&patch.base_url, "base_url", &mut mistakes).or(settings.base_url.take());
+    settings.proxy = address(&patch.proxy, "proxy", &mut mistakes);
+    settings.ca_pem = patch.ca_pem.clone().filter(|pem| !pem.trim().is_empty());
+    if settings.ca_pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+        mistakes.push(Violation::invalid("ca_pem", "holds no PEM certificate"));
+    }
+    for (name, value) in &patch.options {
+        match options::read(about, name, value) {
+            Ok(value) => {
+                settings.options.insert(name.clone(), value);
+            }
+            Err(violation) => mistakes.push(violation.under("options")),
+        }
+    }
+    if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+}
+
+/// What a source lacks to be asked, if anything.
+pub(super) fn missing(about: &About, settings: &SourceSettings) -> Option<String> {
+    use crate::source::CredentialNeed;
+    if about.credential == CredentialNeed::Required && settings.credential.is_none() {
+        return Some(format!("a credential is needed; see {}", about.home_page));
+    }
+    let unset = about.options.iter().filter(|spec| spec.required && !settings.options.contains_key(&spec.name));
+    let unset: Vec<_> = unset.map(|spec| format!("options.{}", spec.name)).collect();
+    (!unset.is_empty()).then(|| format!("needs {}", unset.join(", ")))
+}
+
+/// Everything that decides where a credential goes: it may not be joined to another one without being given again.
+pub(super) fn destination(about: &About, settings: &SourceSettings) -> String {
+    let leads = |spec: &&crate::source::OptionSpec| {
+        matches!(spec.value_type, OptionType::Address | OptionType::Resolver | OptionType::Text | OptionType::Path)
+    };
+    let options: Vec<(&str, Option<&OptionValue>)> = about
+        .options
+        .iter()
+        .filter(leads)
+        .map(|spec| (spec.name.as_str(), settings.options.get(&spec.name)))
+        .collect();
+    format!("{:?} {:?} {:?} {options:?}", settings.base_url, settings.proxy, settings.ca_pem)
+}
+
+fn tier(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
+    if let Some(wanted) = &patch.tier {
+        match about.tiers.iter().find(|tier| tier.name == *wanted) {
+            Some(tier) => {
+                settings.tier.clone_from(&tier.name);
+                settings.quota.clone_from(&tier.quota);
+            }
+            None => {
+                let known: Vec<_> = about.tiers.iter().map(|tier| tier.name.as_str()).collect();
+                mistakes.push(Violation::invalid("tier", format!("{wanted:?} is no tier; use one of {}", known.join(", "))));
+            }
+        }
+    }
+    if let Some(quota) = &patch.quota {
+        settings.quota = quota.iter().filter_map(|(per, limit)| window(per, *limit, mistakes)).collect();
+        settings.quota.sort_by_key(|window| window.per);
+    }
+}
+
+fn window(per: &str, limit: u64, mistakes: &mut Vec<Violation>) -> Option<QuotaWindow> {
+    let per = match per.parse::<QuotaPer>() {
+        Ok(per) => per,
+        Err(unknown) => {
+            mistakes.push(Violation::invalid("quota", unknown.to_string()));
+            return None;
+        }
+    };
+    if limit == 0 {
+        let message = "must be at least 1; to stop asking, disable the source";
+        mistakes.push(Violation::invalid(format!("quota.{}", per.as_str()), message));
+        return None;
+    }
+    Some(QuotaWindow { per, limit })
+}
+
+fn word<T: std::str::FromStr>(into: &mut T, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>)
+where
+    T::Err: std::fmt::Display,
+{
+    match text.as_deref().map(str::parse) {
+        Some(Ok(word)) => *into = word,
+        Some(Err(error)) => mistakes.push(Violation::invalid(field, error.to_string())),
+        None => {}
+    }
+}
+
+fn span(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) {
+    match text.as_deref().map(|text| read_span(text, field)) {
+        Some(Ok(span)) => *into = span,
+        Some(Err(violation)) => mistakes.push(violation),
+        None => {}
+    }
+}
+
+/// Reads a span written with its unit.
+pub(super) fn read_span(text: &str, field: &str) -> Result<Duration, Violation> {
+    humantime::parse_duration(text)
+        .map_err(|_| Violation::invalid(field, format!("{text:?} is no span; write it with its unit: 5s, 15m, 24h, 7d")))
+}
+
+/// Reads an address; empty is none.
+fn address(text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) -> Option<Url> {
+    let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
+    match read_address(text) {
+        Ok(url) => Some(url),
+        Err(message) => {
+            mistakes.push(Violation::new(field, Reason::FieldInvalid, message));
+            None
+        }
+    }
+}
+
+/// Reads an http or https address without user and password.
+pub(super) fn read_address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no address ({error}); write https://HOST/"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("must be an http or https address".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or password: give the credential in its own field".into());
+    }
+    Ok(url)
+}
+

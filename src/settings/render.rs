@@ -1,0 +1,87 @@
+//! The configuration in effect as TOML, secrets masked, for `--print-config`.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::LogFormat;
+
+impl Config {
+    /// The configuration in effect as TOML, every secret shown as `***`.
+    pub fn render_masked(&self) -> String {
+        let mut text = String::new();
+        let out = &mut text;
+        line(out, "listen", quoted(self.listen));
+        line(out, "insecure_listen", self.insecure_listen);
+        line(out, "data_directory", quoted(self.data_directory.display()));
+        line(out, "default_deadline", quoted(humantime::format_duration(self.default_deadline)));
+        line(out, "default_policy", quoted(&self.default_policy));
+        line(out, "durability", quoted(self.durability.as_str()));
+        line(out, "cors_origins", list(&self.cors_origins));
+        line(out, "never_send", list(&self.never_send.rules()));
+        line(out, "internal_suffixes", list(&self.internal_suffixes));
+        line(out, "list_folders", list(&self.list_folders.iter().map(|one| one.display()).collect::<Vec<_>>()));
+        line(out, "allowed_networks", list(&self.allowed_networks));
+        if let Some(tls) = &self.tls {
+            out.push_str("\n[tls]\n");
+            line(out, "certificate", quoted(tls.certificate.display()));
+            line(out, "key", quoted(tls.key.display()));
+            if let Some(client_ca) = &tls.client_ca {
+                line(out, "client_ca", quoted(client_ca.display()));
+            }
+        }
+        if !self.tokens.is_empty() {
+            out.push_str("\n[tokens]\n");
+            self.tokens.iter().for_each(|token| line(out, &token.name, quoted("***")));
+        }
+        out.push_str("\n[log]\n");
+        line(out, "format", quoted(if self.log.format == LogFormat::Json { "json" } else { "pretty" }));
+        line(out, "filter", quoted(&self.log.filter));
+        out.push_str("\n[limits]\n");
+        line(out, "max_in_flight", self.limits.max_in_flight);
+        line(out, "max_message_bytes", self.limits.max_message_bytes);
+        out.push_str("\n[retention]\n");
+        line(out, "answers_age", quoted(humantime::format_duration(self.retention.answers_age)));
+        line(out, "answers_bytes", self.retention.answers_bytes);
+        line(out, "verdicts_age", quoted(humantime::format_duration(self.retention.verdicts_age)));
+        line(out, "disclosures_age", quoted(humantime::format_duration(self.retention.disclosures_age)));
+        for source in &self.sources {
+            let _ = write!(out, "\n# declared by {}\n[sources.{}]\n", source.origin, source.name);
+            if source.credential.is_some() {
+                line(out, "credential", quoted("***"));
+            }
+            // A patch is plain data: texts, numbers, flags, lists and tables all have a TOML form.
+            out.push_str(&render_patch(&source.name, source));
+        }
+        text
+    }
+}
+
+fn render_patch(name: &str, source: &super::Declared) -> String {
+    let document = serde_json::to_value(&source.patch).unwrap_or_default();
+    let Ok(toml::Value::Table(mut table)) = toml::Value::try_from(&document) else { return String::new() };
+    let options = table.remove("options");
+    let quota = table.remove("quota");
+    table.remove("ca_pem");
+    let mut text = toml::to_string(&table).unwrap_or_default();
+    for (section, value) in [("quota", quota), ("options", options)] {
+        let Some(toml::Value::Table(table)) = value.filter(|value| value.as_table().is_some_and(|table| !table.is_empty())) else {
+            continue;
+        };
+        let _ = write!(text, "[sources.{name}.{section}]\n{}", toml::to_string(&table).unwrap_or_default());
+    }
+    text
+}
+
+fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "{name} = {value}");
+}
+
+/// A TOML text.
+fn quoted(text: impl std::fmt::Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(quoted).collect();
+    format!("[{}]", items.join(", "))
+}

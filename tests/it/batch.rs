@@ -1,0 +1,65 @@
+use concord::pb;
+use concord::pb::batch_enrich_response::Result as Wire;
+use tokio_stream::StreamExt;
+
+use crate::harness::TestServer;
+use crate::harness::indicator;
+use crate::harness::malicious_virustotal;
+use crate::harness::virustotal_at;
+
+async fn batch(server: &TestServer, values: &[&str]) -> Vec<pb::BatchEnrichResponse> {
+    let request = pb::BatchEnrichRequest {
+        indicators: values.iter().map(|value| indicator(value)).collect(),
+        ..Default::default()
+    };
+    let stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+    let mut answers: Vec<_> = stream.map(Result::unwrap).collect().await;
+    answers.sort_by_key(|answer| answer.index);
+    answers
+}
+
+#[tokio::test]
+async fn a_bad_indicator_does_not_fail_the_rest_and_every_place_is_answered_once() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let answers = batch(&server, &["198.51.100.7", "not an indicator", "198.51.100.8"]).await;
+    let places: Vec<_> = answers.iter().map(|answer| answer.index).collect();
+    assert_eq!(places, [0, 1, 2]);
+    let Some(Wire::Error(error)) = &answers[1].result else { panic!("{:?}", answers[1]) };
+    assert_eq!((error.field.as_str(), error.reason.as_str()), ("indicators[1].value", "INDICATOR_INVALID"));
+    for good in [&answers[0], &answers[2]] {
+        let Some(Wire::Answer(answer)) = &good.result else { panic!("{good:?}") };
+        assert_eq!(answer.decode_verdict().unwrap().disposition(), pb::Disposition::Malicious);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn duplicates_are_asked_once_and_answered_each_with_their_own_text() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let answers = batch(&server, &["198.51.100.7", "198.51.100[.]7", " 198.51.100.7 "]).await;
+    assert_eq!(answers.len(), 3);
+    assert_eq!(virustotal.calls(), 1);
+    let receipts: Vec<_> = answers
+        .iter()
+        .map(|answer| match &answer.result {
+            Some(Wire::Answer(answer)) => answer.receipt.clone().unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(receipts[1].text, "198.51.100[.]7");
+    assert_eq!(receipts.iter().map(|receipt| receipt.sources[0].units).sum::<u32>(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_and_an_oversized_batch_are_refused_whole() {
+    let server = TestServer::start("").await;
+    let empty = server.enrichment().batch_enrich(pb::BatchEnrichRequest::default()).await.unwrap_err();
+    assert!(empty.message().contains("at least one indicator"), "{}", empty.message());
+    let many = pb::BatchEnrichRequest { indicators: vec![indicator("198.51.100.7"); 1001], ..Default::default() };
+    let refused = server.enrichment().batch_enrich(many).await.unwrap_err();
+    assert!(refused.message().contains("1001 indicators; at most 1000"), "{}", refused.message());
+    server.stop().await;
+}

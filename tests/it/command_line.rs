@@ -1,0 +1,145 @@
+//! The program as it is typed: its output, its exit codes, a second process beside the first.
+
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use crate::harness::TestServer;
+use crate::harness::malicious_virustotal;
+use crate::harness::virustotal_at;
+
+fn concord(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+    command.env_clear().env("HOME", folder).arg("--data-directory").arg(folder.join("data"));
+    command
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_enrich_starts_one_and_asks_nobody_who_is_not_declared() {
+    let folder = TempDir::new().unwrap();
+    let mut command = concord(folder.path());
+    command.args(["enrich", "192.0.2.1", "--output", "json"]);
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let documents: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(documents[0]["disposition"], "unknown");
+    assert!(documents[0]["name"].as_str().unwrap().starts_with("verdicts/"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_talks_to_the_first_through_its_socket() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut command = concord(server.folder.path());
+    command.args(["enrich", "198.51.100[.]7", "--exit-code"]);
+    let output = run(command).await;
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(20), "{}", text(&output.stderr));
+    for part in ["malicious", "198.51.100.7", "virustotal", "60 of 94 engines", "LETTER", "WEIGHT", "AGREES"] {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "colour without a terminal");
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let file = server.folder.path().join("sample.bin");
+    std::fs::write(&file, b"abc").unwrap();
+    let mut command = concord(server.folder.path());
+    command.arg("enrich").arg(&file);
+    let output = run(command).await;
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert!(text(&output.stdout).contains(hash), "{}", text(&output.stdout));
+    assert_eq!(virustotal.paths(), [format!("/files/{hash}")]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indicators_are_pulled_out_of_pasted_text_and_written_as_rows() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut command = concord(server.folder.path());
+    command.args(["enrich", "--extract", "--output", "csv", "seen hxxp://bad[.]example[.]com/a from 198.51.100[.]9 today"]);
+    let output = run(command).await;
+    let rows = text(&output.stdout);
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+    assert!(rows.contains("http://bad.example.com/a") && rows.contains("198.51.100.9"), "{rows}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_indicator_is_named_and_fails_the_command_after_the_others() {
+    let folder = TempDir::new().unwrap();
+    let mut command = concord(folder.path());
+    command.args(["enrich", "192.0.2.1", "10.0.0.0/8"]);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("10.0.0.0/8"), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("192.0.2.1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_can_be_checked_and_printed_with_its_secrets_masked() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, "[sources.vt]\nkind = \"virustotal\"\ncredential = \"s3cret\"\n").unwrap();
+    let mut command = concord(folder.path());
+    command.arg("--config").arg(&file).args(["serve", "--print-config"]);
+    let printed = text(&run(command).await.stdout);
+    assert!(printed.contains("[sources.vt]") && printed.contains("***") && !printed.contains("s3cret"), "{printed}");
+    std::fs::write(&file, "listn = \"127.0.0.1:1\"\n[sources.vt]\nkind = \"virustotle\"\n").unwrap();
+    let mut command = concord(folder.path());
+    command.arg("--config").arg(&file).args(["serve", "--check-config"]);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("listn") && told.contains("did you mean listen") && told.contains("sources.vt.kind"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
+    let server = TestServer::start("").await;
+    let copy = server.folder.path().join("copy.db");
+    let mut command = concord(server.folder.path());
+    command.args(["store", "backup"]).arg(&copy);
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(copy.is_file());
+    let mut command = concord(server.folder.path());
+    command.args(["store", "prune"]);
+    let output = run(command).await;
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_shows_every_scene_without_network_or_certificates() {
+    let folder = TempDir::new().unwrap();
+    let mut command = concord(folder.path());
+    command.arg("demo").env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let output = run(command).await;
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}\n{shown}", text(&output.stderr));
+    let parts = [
+        "agreement", "contradict", "no record", "timeout", "quota spent", "private address", "policies/xsoar",
+        "tlp:", "from cache: yes, nobody was asked",
+    ];
+    for part in parts {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
+}

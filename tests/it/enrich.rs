@@ -1,0 +1,213 @@
+use std::time::Duration;
+
+use concord::pb;
+use serde_json::json;
+use tokio_stream::StreamExt;
+
+use crate::harness::Replay;
+use crate::harness::TestServer;
+use crate::harness::indicator;
+use crate::harness::malicious_virustotal;
+use crate::harness::report;
+use crate::harness::virustotal_at;
+
+#[tokio::test]
+async fn a_lone_virustotal_with_sixty_engines_is_malicious_for_each_of_the_four_types() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let hash = "d41d8cd98f00b204e9800998ecf8427e";
+    for value in ["198.51.100.7", "evil.example.com", "http://evil.example.com/a", hash] {
+        let enriched = server.enrich(value).await;
+        assert_eq!(enriched.verdict.disposition(), pb::Disposition::Malicious, "{value}: {}", enriched.verdict.summary);
+        assert_eq!(enriched.verdict.dbot_score, 3);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn contributions_add_up_exactly_to_the_log_odds() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let verdict = server.enrich("198.51.100.7").await.verdict;
+    let sum: i64 = verdict.contributions.iter().map(|one| one.micro_nats).sum();
+    assert_eq!(Some(sum), verdict.log_odds_micro_nats);
+    assert!(verdict.contributions.iter().all(|one| !one.sentence.is_empty()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn not_found_is_unknown_and_never_benign() {
+    let nothing = Replay::start(Duration::ZERO, Box::new(|_| (404, json!({ "error": { "code": "NotFoundError" } })))).await;
+    let server = TestServer::start(&virustotal_at(nothing.address)).await;
+    let enriched = server.enrich("198.51.100.7").await;
+    assert_eq!(enriched.verdict.disposition(), pb::Disposition::Unknown);
+    assert!(matches!(enriched.outcome("virustotal"), pb::outcome::Result::NoRecord(_)));
+    assert!(!enriched.verdict.partial);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_fault_of_a_source_is_an_outcome_and_the_others_verdict_stands() {
+    use pb::SourceErrorKind as Kind;
+    let faults: [(u16, serde_json::Value, Kind); 6] = [
+        (200, json!("{\"data\": {\"attributes\""), Kind::Malformed),
+        (200, json!("<html><body>Service page</body></html>"), Kind::Malformed),
+        (200, json!(""), Kind::Malformed),
+        (200, json!({ "data": { "attributes": { "last_analysis_stats": { "malicious": "many" } } } }), Kind::Malformed),
+        (401, json!({ "error": { "code": "WrongCredentialsError" } }), Kind::Unauthorized),
+        (500, json!("oops"), Kind::Unavailable),
+    ];
+    for (status, body, kind) in faults {
+        let answer = body.clone();
+        let broken = Replay::start(Duration::ZERO, Box::new(move |_| (status, answer.clone()))).await;
+        let good = malicious_virustotal().await;
+        let second = virustotal_at(good.address).replace("[sources.virustotal]", "[sources.second]");
+        let server = TestServer::start(&(virustotal_at(broken.address) + &second)).await;
+        let enriched = server.enrich("198.51.100.7").await;
+        let pb::outcome::Result::Error(error) = enriched.outcome("virustotal") else { panic!("{body}: no error") };
+        assert_eq!(error.kind(), kind, "{body}");
+        assert_eq!(enriched.verdict.disposition(), pb::Disposition::Malicious, "{body}");
+        assert!(enriched.verdict.partial, "{body}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
+    let slow = Replay::start(Duration::from_secs(20), Box::new(|_| (200, report(60, 0)))).await;
+    let quick = malicious_virustotal().await;
+    let second = virustotal_at(quick.address).replace("[sources.virustotal]", "[sources.quick]");
+    let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
+    let mut request = tonic::Request::new(pb::EnrichRequest {
+        indicator: Some(indicator("198.51.100.7")),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_millis(800));
+    let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
+    let verdict = answer.decode_verdict().unwrap();
+    assert!(verdict.partial);
+    assert_eq!(verdict.disposition(), pb::Disposition::Malicious);
+    let late = verdict.outcomes.iter().find(|one| one.source == "sources/virustotal").unwrap();
+    let Some(pb::outcome::Result::Error(error)) = &late.result else { panic!("{late:?}") };
+    assert_eq!(error.kind(), pb::SourceErrorKind::Timeout);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_callers_at_once_are_one_question_and_the_next_is_none() {
+    let virustotal = Replay::start(Duration::from_millis(200), Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
+    let answers = futures_util::future::join_all(calls).await;
+    assert_eq!(virustotal.calls(), 1);
+    assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
+    let units: u32 = answers.iter().flat_map(|one| &one.receipt.sources).map(|source| source.units).sum();
+    assert_eq!(units, 1, "one unit is paid, by one of the hundred");
+    let next = server.enrich("198.51.100.7").await;
+    assert!(next.receipt.verdict_from_cache);
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_kept_verdict_is_the_same_bytes_and_the_same_name() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let first = server.enrichment().enrich(request.clone()).await.unwrap().into_inner();
+    let second = server.enrichment().enrich(request).await.unwrap().into_inner();
+    assert_eq!(first.verdict, second.verdict);
+    assert!(!first.decode_verdict().unwrap().name.is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn max_age_zero_asks_anew() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let anew = pb::EnrichRequest {
+        indicator: Some(indicator("198.51.100.7")),
+        max_age: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
+        ..Default::default()
+    };
+    server.enrich("198.51.100.7").await;
+    server.enrich_as(anew).await;
+    assert_eq!(virustotal.calls(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn kept_answers_are_forgotten_when_their_time_is_over() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    server.enrich("198.51.100.7").await;
+    server.clock.advance(Duration::from_secs(23 * 3600));
+    let kept = server.enrich("198.51.100.7").await;
+    assert!(kept.receipt.sources[0].from_cache);
+    assert_eq!(virustotal.calls(), 1);
+    server.clock.advance(Duration::from_secs(2 * 3600));
+    server.enrich("198.51.100.7").await;
+    assert_eq!(virustotal.calls(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_stream_tells_each_outcome_and_ends_with_the_answer() {
+    let virustotal = malicious_virustotal().await;
+    let second = virustotal_at(virustotal.address).replace("[sources.virustotal]", "[sources.second]");
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + &second)).await;
+    let request = pb::StreamEnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let stream = server.enrichment().stream_enrich(request).await.unwrap().into_inner();
+    let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
+    assert_eq!(events.len(), 3);
+    let pb::stream_enrich_response::Event::Progress(first) = &events[0] else { panic!("{:?}", events[0]) };
+    assert_eq!(first.waiting, 1);
+    assert_eq!(first.verdict_so_far.as_ref().unwrap().disposition(), pb::Disposition::Malicious);
+    let pb::stream_enrich_response::Event::Final(last) = &events[2] else { panic!("{:?}", events[2]) };
+    assert_eq!(last.decode_verdict().unwrap().outcomes.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_xsoar_policy_names_the_source_that_decides_and_has_no_probability() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let request = pb::EnrichRequest {
+        indicator: Some(indicator("198.51.100.7")),
+        policy: "policies/xsoar".into(),
+        ..Default::default()
+    };
+    let verdict = server.enrich_as(request).await.verdict;
+    assert_eq!(verdict.deciding_source, "sources/virustotal");
+    assert_eq!(verdict.probability, None);
+    assert!(verdict.contributions.is_empty());
+    assert_eq!(verdict.dbot_score, 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_full_view_shows_facts_and_the_raw_view_the_answer_itself() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let finding_in = |view: pb::View| {
+        let request = pb::EnrichRequest {
+            indicator: Some(indicator("198.51.100.7")),
+            view: view.into(),
+            ..Default::default()
+        };
+        async {
+            let enriched = server.enrich_as(request).await;
+            match enriched.outcome("virustotal") {
+                pb::outcome::Result::Finding(finding) => finding.clone(),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let basic = finding_in(pb::View::Basic).await;
+    assert!(basic.facts.is_empty() && basic.raw.is_empty() && !basic.reasons.is_empty());
+    let full = finding_in(pb::View::Full).await;
+    assert!(!full.facts.is_empty() && full.raw.is_empty());
+    let raw = finding_in(pb::View::Raw).await;
+    assert!(raw.raw[0].contains("last_analysis_stats"));
+    server.stop().await;
+}

@@ -1,0 +1,172 @@
+//! Every mistake of a request is answered with its field; the texts are a golden file (`UPDATE_GOLDEN=1` writes it).
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use concord::pb;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::harness::TestServer;
+use crate::harness::indicator;
+use crate::harness::malicious_virustotal;
+use crate::harness::virustotal_at;
+
+fn ask(value: &str) -> pb::EnrichRequest {
+    pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }
+}
+
+fn describe(what: &str, status: &Status, text: &mut String) {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    writeln!(text, "## {what}\n{:?} {reason}: {}", status.code(), status.message()).unwrap();
+    for violation in details.bad_request().into_iter().flat_map(|one| &one.field_violations) {
+        writeln!(text, "  {}: {}", violation.field, violation.description).unwrap();
+    }
+    for violation in details.precondition_failure().into_iter().flat_map(|one| &one.violations) {
+        writeln!(text, "  {} {}: {}", violation.r#type, violation.subject, violation.description).unwrap();
+    }
+    if let Some(resource) = details.resource_info() {
+        writeln!(text, "  {} {}: {}", resource.resource_type, resource.resource_name, resource.description).unwrap();
+    }
+    text.push('\n');
+}
+
+#[tokio::test]
+async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut text = String::new();
+
+    let enrichments = [
+        ("no indicator", pb::EnrichRequest::default()),
+        ("a network", ask("10.0.0.0/8")),
+        ("leading zeros", ask("198.51.100.007")),
+        ("an unknown type", pb::EnrichRequest { indicator: Some(pb::Indicator { r#type: 9, value: "x".into() }), ..Default::default() }),
+        ("everything at once", pb::EnrichRequest {
+            indicator: Some(indicator("CVE-2024-3094")),
+            sources: vec!["virustotal".into(), "sources/".into()],
+            policy: "weighted".into(),
+            tlp: 42,
+            max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+            view: -1,
+            request_id: "a b".into(),
+        }),
+        ("an unknown source", pb::EnrichRequest { sources: vec!["sources/virustotl".into()], ..ask("192.0.2.1") }),
+        ("two unknown sources", pb::EnrichRequest {
+            sources: vec!["sources/a".into(), "sources/virustotal".into(), "sources/b".into()],
+            ..ask("192.0.2.1")
+        }),
+        ("an unknown policy", pb::EnrichRequest { policy: "policies/strict".into(), ..ask("192.0.2.1") }),
+    ];
+    for (what, request) in enrichments {
+        describe(what, &server.enrichment().enrich(request).await.unwrap_err(), &mut text);
+    }
+
+    let lists = [
+        ("a negative page", pb::ListVerdictsRequest { page_size: -1, ..Default::default() }),
+        ("a damaged token", pb::ListVerdictsRequest { page_token: "AAAA".into(), ..Default::default() }),
+        ("a wrong filter", pb::ListVerdictsRequest { disposition: 77, indicator: Some(indicator("??")), ..Default::default() }),
+    ];
+    for (what, request) in lists {
+        describe(what, &server.verdicts().list_verdicts(request).await.unwrap_err(), &mut text);
+    }
+    let missing = pb::GetVerdictRequest { name: "verdicts/nothing".into(), view: 0 };
+    describe("no such verdict", &server.verdicts().get_verdict(missing).await.unwrap_err(), &mut text);
+
+    let source = |source: pb::Source| pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
+    let option = |name: &str, number: f64| prost_types::Struct {
+        fields: [(name.to_owned(), prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(number)) })].into(),
+    };
+    let changes = [
+        ("no source", pb::ConfigureSourceRequest::default()),
+        ("an unknown kind", source(pb::Source { name: "sources/x".into(), kind: "virustotle".into(), ..Default::default() })),
+        ("a wrong option", source(pb::Source {
+            name: "sources/virustotal".into(),
+            options: Some(option("malicious_treshold_ip", 3.0)),
+            ..Default::default()
+        })),
+        ("an option out of its limits", source(pb::Source {
+            name: "sources/virustotal".into(),
+            options: Some(option("malicious_threshold_ip", 0.0)),
+            tier: "gold".into(),
+            ..Default::default()
+        })),
+        ("a credential by reference", source(pb::Source {
+            name: "sources/virustotal".into(),
+            credential: "env:SECRET".into(),
+            ..Default::default()
+        })),
+        ("another address for a kept credential", source(pb::Source {
+            name: "sources/virustotal".into(),
+            base_url: "https://virustotal.example.com/".into(),
+            ..Default::default()
+        })),
+        ("an address that the API may not set", source(pb::Source {
+            name: "sources/virustotal".into(),
+            base_url: "http://169.254.169.254/".into(),
+            credential: "new".into(),
+            ..Default::default()
+        })),
+        ("a mask that names nothing", pb::ConfigureSourceRequest {
+            update_mask: Some(prost_types::FieldMask { paths: vec!["colour".into()] }),
+            ..source(pb::Source { name: "sources/virustotal".into(), ..Default::default() })
+        }),
+        ("an old etag", source(pb::Source {
+            name: "sources/virustotal".into(),
+            etag: "r7".into(),
+            enabled: Some(false),
+            ..Default::default()
+        })),
+        ("without allow_missing", pb::ConfigureSourceRequest {
+            allow_missing: false,
+            ..source(pb::Source { name: "sources/new".into(), kind: "virustotal".into(), ..Default::default() })
+        }),
+    ];
+    for (what, request) in changes {
+        describe(what, &server.sources().configure_source(request).await.unwrap_err(), &mut text);
+    }
+    let delete = pb::DeleteSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    let refused = server.sources().delete_source(delete).await.unwrap_err();
+    describe("deleting what the file declares", &refused, &mut text);
+    server.stop().await;
+
+    // The file's place differs from run to run.
+    let folder = std::env::temp_dir().display().to_string();
+    let text: String = text.lines().map(|line| mask_place(line, &folder) + "\n").collect();
+    golden("errors.txt", &text);
+}
+
+fn mask_place(line: &str, folder: &str) -> String {
+    match (line.find(folder), line.find("concord.toml")) {
+        (Some(from), Some(to)) if from < to => format!("{}FOLDER/{}", &line[..from], &line[to..]),
+        _ => line.to_owned(),
+    }
+}
+
+fn golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, kept, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+}
+
+#[tokio::test]
+async fn every_reason_of_the_program_stands_in_the_protocol() {
+    for reason in concord::error::Reason::ALL {
+        let name = format!("REASON_{}", reason.as_str());
+        assert!(pb::Reason::from_str_name(&name).is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_oversized_message_keeps_the_code_of_the_protocol() {
+    let server = TestServer::start("").await;
+    let huge = "x".repeat(5 * 1024 * 1024);
+    let refused = server.enrichment().enrich(ask(&huge)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    server.stop().await;
+}

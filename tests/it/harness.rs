@@ -1,0 +1,224 @@
+//! Starts a server with sources that are replayed on loopback.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use concord::clock::ManualClock;
+use concord::pb;
+use concord::pb::enrichment_service_client::EnrichmentServiceClient;
+use concord::pb::source_service_client::SourceServiceClient;
+use concord::pb::verdict_service_client::VerdictServiceClient;
+use concord::server::Listen;
+use concord::server::Running;
+use concord::settings::Config;
+use concord::settings::Environment;
+use concord::settings::Flags;
+use concord::settings::LoadInput;
+use concord::settings::load;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+/// The moment at which every test begins.
+pub fn start_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)
+}
+
+/// What a replayed source answers, by what stands last in the path.
+pub type Answers = Box<dyn Fn(&str) -> (u16, Value) + Send + Sync>;
+
+/// A source on loopback that counts its calls.
+pub struct Replay {
+    pub address: SocketAddr,
+    calls: Arc<AtomicUsize>,
+    paths: Arc<Mutex<Vec<String>>>,
+    stop: CancellationToken,
+}
+
+impl Replay {
+    /// Answers with `answers`, after `delay`.
+    pub async fn start(delay: Duration, answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let stop = CancellationToken::new();
+        let (counted, seen, answers) = (calls.clone(), paths.clone(), Arc::new(answers));
+        let router = Router::new().fallback(move |uri: Uri, _: Bytes| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            seen.lock().unwrap().push(uri.path().to_owned());
+            let answers = answers.clone();
+            async move {
+                tokio::time::sleep(delay).await;
+                let (status, body) = answers(uri.path().rsplit('/').next().unwrap_or_default());
+                reply(status, body)
+            }
+        });
+        let stopped = stop.clone();
+        TaskTracker::new().spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                _ = axum::serve(listener, router).into_future() => {}
+            }
+        });
+        Self { address, calls, paths, stop }
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub fn paths(&self) -> Vec<String> {
+        self.paths.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn reply(status: u16, body: Value) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    // A text stands for a body that is not JSON.
+    let body = body.as_str().map(str::to_owned).unwrap_or_else(|| body.to_string());
+    (status, body).into_response()
+}
+
+/// A VirusTotal report in its documented form.
+pub fn report(malicious: u64, suspicious: u64) -> Value {
+    json!({ "data": { "id": "x", "type": "ip_address", "attributes": {
+        "last_analysis_date": 1_790_000_000_u64 - 3600,
+        "last_analysis_stats": {
+            "malicious": malicious, "suspicious": suspicious, "harmless": 0,
+            "undetected": 94 - malicious - suspicious, "timeout": 0,
+        },
+        "last_analysis_results": {},
+    } } })
+}
+
+/// A VirusTotal that calls everything malicious.
+pub async fn malicious_virustotal() -> Replay {
+    Replay::start(Duration::ZERO, Box::new(|_| (200, report(60, 0)))).await
+}
+
+/// The configuration of one VirusTotal at this address.
+pub fn virustotal_at(address: SocketAddr) -> String {
+    format!(
+        "[sources.virustotal]\nkind = \"virustotal\"\ncredential = \"s3cret-credential\"\nbase_url = \"http://{address}\"\n"
+    )
+}
+
+/// A server that runs.
+pub struct TestServer {
+    running: Option<Running>,
+    pub clock: Arc<ManualClock>,
+    pub channel: Channel,
+    pub folder: Arc<TempDir>,
+    pub address: SocketAddr,
+}
+
+impl TestServer {
+    /// Starts with this configuration on a new data directory.
+    pub async fn start(configuration: &str) -> Self {
+        Self::start_on(Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::at(start_time())), configuration).await
+    }
+
+    /// Starts on a data directory that may have been used before.
+    pub async fn start_on(folder: Arc<TempDir>, clock: Arc<ManualClock>, configuration: &str) -> Self {
+        let config = config(&folder, configuration);
+        let kinds = concord::sources::all();
+        let running = Running::start(&config, kinds, clock.clone(), Listen::Everywhere).await.unwrap();
+        let address = running.address().unwrap();
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect_lazy();
+        Self { running: Some(running), clock, channel, folder, address }
+    }
+
+    pub fn enrichment(&self) -> EnrichmentServiceClient<Channel> {
+        EnrichmentServiceClient::new(self.channel.clone())
+    }
+
+    pub fn sources(&self) -> SourceServiceClient<Channel> {
+        SourceServiceClient::new(self.channel.clone())
+    }
+
+    pub fn verdicts(&self) -> VerdictServiceClient<Channel> {
+        VerdictServiceClient::new(self.channel.clone())
+    }
+
+    /// Enriches one indicator with the usual wishes.
+    pub async fn enrich(&self, value: &str) -> Enriched {
+        self.enrich_as(pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }).await
+    }
+
+    /// Enriches with these wishes.
+    pub async fn enrich_as(&self, request: pb::EnrichRequest) -> Enriched {
+        let answer = self.enrichment().enrich(request).await.unwrap().into_inner();
+        Enriched { verdict: answer.decode_verdict().unwrap(), receipt: answer.receipt.unwrap() }
+    }
+
+    /// Ends the server as a shutdown does.
+    pub async fn stop(mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+    }
+}
+
+/// An answer, decoded.
+#[derive(Debug)]
+pub struct Enriched {
+    pub verdict: pb::Verdict,
+    pub receipt: pb::Receipt,
+}
+
+impl Enriched {
+    /// The outcome of a source.
+    pub fn outcome(&self, source: &str) -> &pb::outcome::Result {
+        let name = format!("sources/{source}");
+        let outcome = self.verdict.outcomes.iter().find(|one| one.source == name);
+        outcome.unwrap_or_else(|| panic!("no outcome of {name}")).result.as_ref().unwrap()
+    }
+
+    /// Why a source was not asked.
+    pub fn not_asked(&self, source: &str) -> pb::NotAskedReason {
+        match self.outcome(source) {
+            pb::outcome::Result::NotAsked(not_asked) => not_asked.reason(),
+            other => panic!("{source} was asked: {other:?}"),
+        }
+    }
+}
+
+pub fn indicator(value: &str) -> pb::Indicator {
+    pb::Indicator { r#type: 0, value: value.to_owned() }
+}
+
+/// The configuration, with its data in this folder and a free port.
+pub fn config(folder: &TempDir, text: &str) -> Config {
+    let file = folder.path().join("concord.toml");
+    std::fs::write(&file, text).unwrap();
+    let flags = Flags {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        data_directory: Some(folder.path().join("data")),
+        ..Flags::default()
+    };
+    let kinds = concord::sources::all();
+    load(LoadInput { file: Some(file), environment: Environment::new(), flags, kinds }).unwrap()
+}

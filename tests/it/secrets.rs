@@ -1,0 +1,84 @@
+//! Looks for a token, a credential and the key wherever they must not stand.
+
+use std::path::Path;
+
+use concord::pb;
+
+use crate::harness::TestServer;
+use crate::harness::malicious_virustotal;
+
+const TOKEN: &str = "t0ken-that-nobody-may-see";
+const CREDENTIAL: &str = "cr3dential-that-nobody-may-see";
+
+#[tokio::test]
+async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
+    let virustotal = malicious_virustotal().await;
+    let hash = sha256_hex(TOKEN);
+    let configuration = format!("allowed_networks = [\"127.0.0.0/8\"]\n[tokens]\nsoar = \"{hash}\"\n");
+    let server = TestServer::start(&configuration).await;
+    let mut seen = String::new();
+
+    let mut sources = server.sources();
+    let source = pb::Source {
+        name: "sources/vt".into(),
+        kind: "virustotal".into(),
+        credential: CREDENTIAL.into(),
+        base_url: format!("http://{}", virustotal.address),
+        ..Default::default()
+    };
+    let configure = pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
+    let made = sources.configure_source(with_token(configure)).await.unwrap().into_inner();
+    seen.push_str(&format!("{made:?}"));
+    let enrich = pb::EnrichRequest { indicator: Some(crate::harness::indicator("198.51.100.7")), view: 3, ..Default::default() };
+    seen.push_str(&format!("{:?}", server.enrichment().enrich(with_token(enrich)).await.unwrap().into_inner()));
+    let test = pb::TestSourceRequest { name: "sources/vt".into(), ..Default::default() };
+    seen.push_str(&format!("{:?}", sources.test_source(with_token(test)).await.unwrap().into_inner()));
+    let mut wrong = tonic::Request::new(pb::ListSourcesRequest::default());
+    wrong.metadata_mut().insert("authorization", format!("Bearer {TOKEN}x").parse().unwrap());
+    seen.push_str(&format!("{:?}", sources.list_sources(wrong).await.unwrap_err()));
+    seen.push_str(&metrics(&server).await);
+    let config = crate::harness::config(&server.folder, &configuration);
+    seen.push_str(&format!("{config:?} {}", config.render_masked()));
+
+    let folder = server.folder.clone();
+    let key = std::fs::read(folder.path().join("data/key")).unwrap();
+    assert_eq!(mode_of(&folder.path().join("data/key")), 0o600);
+    server.stop().await;
+    for secret in [TOKEN, CREDENTIAL] {
+        assert!(!seen.contains(secret), "{secret} was shown");
+    }
+    for file in files(folder.path()).iter().filter(|file| !file.ends_with("key")) {
+        let bytes = std::fs::read(file).unwrap();
+        for secret in [TOKEN.as_bytes(), CREDENTIAL.as_bytes(), &key] {
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret), "a secret stands in {}", file.display());
+        }
+    }
+}
+
+fn with_token<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    request
+}
+
+async fn metrics(server: &TestServer) -> String {
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{}/metrics", server.address));
+    let text = request.bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("concord_"), "the metrics are empty: {text}");
+    text
+}
+
+fn sha256_hex(text: &str) -> String {
+    use aws_lc_rs::digest;
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn mode_of(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).filter(|path| path.is_file()).collect()
+}

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use concord::clock::ManualClock;
+use concord::pb;
+use prost_types::FieldMask;
+use prost_types::value::Kind;
+use tempfile::TempDir;
+
+use crate::harness::TestServer;
+use crate::harness::malicious_virustotal;
+use crate::harness::report;
+use crate::harness::start_time;
+use crate::harness::virustotal_at;
+
+const ALLOWED: &str = "allowed_networks = [\"127.0.0.0/8\"]\n";
+
+fn named(name: &str) -> pb::Source {
+    pb::Source { name: format!("sources/{name}"), ..Default::default() }
+}
+
+async fn configure(server: &TestServer, source: pb::Source) -> Result<pb::Source, tonic::Status> {
+    let request = pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
+    Ok(server.sources().configure_source(request).await?.into_inner().source.unwrap())
+}
+
+fn number(name: &str, number: f64) -> Option<prost_types::Struct> {
+    let value = prost_types::Value { kind: Some(Kind::NumberValue(number)) };
+    Some(prost_types::Struct { fields: [(name.to_owned(), value)].into() })
+}
+
+#[tokio::test]
+async fn a_first_start_has_no_source_and_says_how_to_get_one() {
+    let server = TestServer::start("").await;
+    let list = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap().into_inner();
+    assert!(list.sources.is_empty());
+    assert!(list.hint.contains("VIRUSTOTAL_API_KEY"), "{}", list.hint);
+    let verdict = server.enrich("198.51.100.7").await.verdict;
+    assert_eq!(verdict.disposition(), pb::Disposition::Unknown);
+    assert_eq!(verdict.coverage, 0.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_made_over_the_api_is_asked_at_once_and_survives_a_restart() {
+    let virustotal = malicious_virustotal().await;
+    let folder = Arc::new(TempDir::new().unwrap());
+    let clock = Arc::new(ManualClock::at(start_time()));
+    let server = TestServer::start_on(folder.clone(), clock.clone(), ALLOWED).await;
+    let source = pb::Source {
+        kind: "virustotal".into(),
+        credential: "s3cret-credential".into(),
+        base_url: format!("http://{}", virustotal.address),
+        reliability: pb::Reliability::A.into(),
+        ..named("vt")
+    };
+    let made = configure(&server, source).await.unwrap();
+    assert_eq!((made.state(), made.origin()), (pb::SourceState::Active, pb::SourceOrigin::Api));
+    assert!(made.credential_set && made.credential.is_empty());
+    assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
+    server.stop().await;
+
+    let server = TestServer::start_on(folder, clock, ALLOWED).await;
+    let request = pb::GetSourceRequest { name: "sources/vt".into() };
+    let kept = server.sources().get_source(request).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(kept, made);
+    assert_eq!(server.enrich("198.51.100.8").await.verdict.disposition(), pb::Disposition::Malicious);
+    let delete = pb::DeleteSourceRequest { name: "sources/vt".into(), ..Default::default() };
+    server.sources().delete_source(delete).await.unwrap();
+    let list = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap().into_inner();
+    assert!(list.sources.is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_wins_field_by_field_and_can_be_taken_back() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let patch = pb::Source { reliability: pb::Reliability::D.into(), options: number("malicious_threshold_ip", 80.0), ..named("virustotal") };
+    let patched = configure(&server, patch).await.unwrap();
+    assert_eq!(patched.reliability(), pb::Reliability::D);
+    assert_eq!(patched.patched_fields, ["reliability", "options.malicious_threshold_ip"]);
+    assert_eq!(patched.origin(), pb::SourceOrigin::File);
+    let reset = pb::ConfigureSourceRequest {
+        source: Some(named("virustotal")),
+        reset_mask: Some(FieldMask { paths: vec!["reliability".into()] }),
+        ..Default::default()
+    };
+    let reset = server.sources().configure_source(reset).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(reset.reliability(), pb::Reliability::B);
+    assert_eq!(reset.patched_fields, ["options.malicious_threshold_ip"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_threshold_judges_the_kept_answer_anew_without_paying() {
+    let virustotal = crate::harness::Replay::start(Default::default(), Box::new(|_| (200, report(12, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
+    let patch = pb::Source { options: number("malicious_threshold_ip", 40.0), ..named("virustotal") };
+    configure(&server, patch).await.unwrap();
+    let enriched = server.enrich("198.51.100.7").await;
+    let pb::outcome::Result::Finding(finding) = enriched.outcome("virustotal") else { panic!() };
+    assert_eq!(finding.claim(), pb::Disposition::Suspicious);
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn validate_only_changes_nothing_and_a_repeated_request_is_done_once() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let change = |validate_only, request_id: &str, enabled| pb::ConfigureSourceRequest {
+        source: Some(pb::Source { enabled: Some(enabled), ..named("virustotal") }),
+        validate_only,
+        request_id: request_id.into(),
+        ..Default::default()
+    };
+    let checked = server.sources().configure_source(change(true, "", false)).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(checked.state(), pb::SourceState::Disabled);
+    let request = pb::GetSourceRequest { name: "sources/virustotal".into() };
+    let now = server.sources().get_source(request).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(now.state(), pb::SourceState::Active);
+    let first = server.sources().configure_source(change(false, "id-1", false)).await.unwrap().into_inner();
+    let again = server.sources().configure_source(change(false, "id-1", false)).await.unwrap().into_inner();
+    assert_eq!(first, again);
+    let reused = server.sources().configure_source(change(false, "id-1", true)).await.unwrap_err();
+    assert_eq!(reused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(server.enrich("198.51.100.7").await.not_asked("virustotal"), pb::NotAskedReason::Disabled);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_kind_is_listed_with_its_options_in_full() {
+    let server = TestServer::start("").await;
+    let kinds = server.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await.unwrap().into_inner().kinds;
+    let names: Vec<_> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
+    assert_eq!(names, ["abuseipdb", "dnsbl", "greynoise", "hashlookup", "list", "urlhaus", "virustotal"]);
+    for kind in &kinds {
+        assert!(!kind.summary.is_empty() && !kind.terms.is_empty() && !kind.tiers.is_empty(), "{}", kind.kind);
+        for option in &kind.options {
+            assert!(!option.help.is_empty(), "{}.{}", kind.kind, option.name);
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_test_button_tells_reachability_and_whether_the_credential_is_accepted() {
+    let refusing = crate::harness::Replay::start(
+        Default::default(),
+        Box::new(|_| (401, serde_json::json!({ "error": { "code": "WrongCredentialsError" } }))),
+    )
+    .await;
+    let server = TestServer::start(&virustotal_at(refusing.address)).await;
+    let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    let tested = server.sources().test_source(request).await.unwrap().into_inner();
+    assert!(tested.reachable, "{tested:?}");
+    assert_eq!(tested.credential_accepted, Some(false));
+    server.stop().await;
+
+    let server = TestServer::start(&virustotal_at("127.0.0.1:9".parse().unwrap())).await;
+    let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    let tested = server.sources().test_source(request).await.unwrap().into_inner();
+    assert!(!tested.reachable);
+    assert_eq!(tested.error.unwrap().kind(), pb::SourceErrorKind::Unavailable);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_test_of_unsaved_settings_does_not_carry_a_kept_credential_elsewhere() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&(ALLOWED.to_owned() + &virustotal_at(virustotal.address))).await;
+    let elsewhere = malicious_virustotal().await;
+    let request = pb::TestSourceRequest {
+        source: Some(pb::Source { base_url: format!("http://{}", elsewhere.address), ..named("virustotal") }),
+        ..Default::default()
+    };
+    let refused = server.sources().test_source(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(elsewhere.calls(), 0);
+    server.stop().await;
+}

@@ -1,0 +1,113 @@
+//! What one port serves: health, reflection, metrics, gRPC-Web, and who may call.
+
+use concord::pb;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::TestServer;
+
+/// SHA-256 of `token`.
+const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
+
+async fn guarded() -> TestServer {
+    TestServer::start(&format!("cors_origins = [\"https://soc.example.com\"]\n[tokens]\nsoar = \"{TOKEN_HASH}\"\n")).await
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+#[tokio::test]
+async fn health_is_open_and_all_else_wants_the_token() {
+    let server = guarded().await;
+    let mut health = HealthClient::new(server.channel.clone());
+    let request = HealthCheckRequest { service: "concord.v1.EnrichmentService".into() };
+    assert_eq!(health.check(request).await.unwrap().into_inner().status, 1);
+    let refused = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(http().get(format!("http://{}/metrics", server.address)).send().await.unwrap().status(), 401);
+    let mut request = tonic::Request::new(pb::ListSourcesRequest::default());
+    request.metadata_mut().insert("authorization", "Bearer token".parse().unwrap());
+    server.sources().list_sources(request).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn both_versions_of_reflection_name_the_services() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest as V1;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient as ClientV1;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as MessageV1;
+    use tonic_reflection::pb::v1alpha::ServerReflectionRequest as Alpha;
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient as ClientAlpha;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest as MessageAlpha;
+    let server = TestServer::start("").await;
+    let ask = V1 { host: String::new(), message_request: Some(MessageV1::ListServices(String::new())) };
+    let mut client = ClientV1::new(server.channel.clone());
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let text = format!("{:?}", answers.message().await.unwrap());
+    let ask = Alpha { host: String::new(), message_request: Some(MessageAlpha::ListServices(String::new())) };
+    let mut client = ClientAlpha::new(server.channel.clone());
+    let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let alpha = format!("{:?}", answers.message().await.unwrap());
+    for service in ["concord.v1.EnrichmentService", "concord.v1.SourceService", "concord.v1.VerdictService"] {
+        assert!(text.contains(service) && alpha.contains(service), "{service}");
+    }
+    server.stop().await;
+}
+
+/// A message in the frame of gRPC.
+pub fn framed(message: &impl prost::Message) -> Vec<u8> {
+    let bytes = message.encode_to_vec();
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+    frame.extend(bytes);
+    frame
+}
+
+#[tokio::test]
+async fn a_browser_calls_by_grpc_web_over_http_1() {
+    let server = guarded().await;
+    let call = http()
+        .post(format!("http://{}/concord.v1.SourceService/ListSourceKinds", server.address))
+        .header("content-type", "application/grpc-web+proto")
+        .header("x-grpc-web", "1")
+        .header("origin", "https://soc.example.com")
+        .bearer_auth("token")
+        .body(framed(&pb::ListSourceKindsRequest {}));
+    let answer = call.send().await.unwrap();
+    assert_eq!(answer.version(), reqwest::Version::HTTP_11);
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://soc.example.com");
+    let body = answer.bytes().await.unwrap();
+    let text = String::from_utf8_lossy(&body);
+    assert!(text.contains("virustotal") && text.contains("grpc-status:0"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn other_origins_are_not_allowed() {
+    let server = guarded().await;
+    let preflight = http()
+        .request(reqwest::Method::OPTIONS, format!("http://{}/concord.v1.SourceService/ListSources", server.address))
+        .header("origin", "https://evil.example.com")
+        .header("access-control-request-method", "POST");
+    let answer = preflight.send().await.unwrap();
+    assert!(answer.headers().get("access-control-allow-origin").is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_socket_needs_no_token_and_its_caller_is_local() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = guarded().await;
+    let socket = concord::store::DataDirectory::socket_of(&server.folder.path().join("data"));
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let channel = tonic::transport::Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
+    let mut client = pb::source_service_client::SourceServiceClient::new(channel);
+    client.list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+    server.stop().await;
+}
