@@ -60,7 +60,7 @@ impl Coalesce {
         {
             return Waiter { seat, landed: flight.landed.clone(), shared: true, deadline };
         }
-        let end = now.checked_add(self.site.total_time()).unwrap_or(deadline);
+        let end = now.checked_add(self.site.time_to_begin()).unwrap_or(deadline);
         let (party, seat) = Party::begin(end, deadline);
         let (send, landed) = watch::channel(None);
         board.insert(flight_key.clone(), Flight { party: party.clone(), landed: landed.clone() });

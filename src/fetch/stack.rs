@@ -137,7 +137,7 @@ impl SourceStack {
     async fn ask_once(&self, question: Question) -> Result<Answer, SourceError> {
         let now = self.site.clock.now();
         // The attempt's own time bounds it; the party is there because every attempt has one.
-        let end = now.checked_add(self.site.total_time()).unwrap_or(now);
+        let end = now.checked_add(self.site.time_to_begin()).unwrap_or(now);
         let (party, _seat) = Party::begin(end, end);
         let attempt = Attempt { question, told: None, party };
         let answer = self.ask.clone().oneshot(attempt).await;

@@ -41,7 +41,8 @@ where
         let (site, inner) = (self.site.clone(), self.inner.clone());
         Box::pin(async move {
             let party = trip.party.clone();
-            let span = party.end().duration_since(site.clock.now()).unwrap_or_default();
+            let to_begin = party.end().duration_since(site.clock.now()).unwrap_or_default();
+            let span = to_begin.saturating_add(site.settings.timeout);
             tokio::select! {
                 biased;
                 concluded = inner.oneshot(trip) => concluded,

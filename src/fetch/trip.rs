@@ -18,7 +18,7 @@ use crate::source::{Access, Answer, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
 use super::Request;
-use super::cache::{Key, Kept};
+use super::cache::{Kept, Key};
 use super::observe::Tally;
 
 /// A layer's answer under way.
@@ -72,9 +72,10 @@ impl Site {
         lock(&self.suspended).filter(|until| *until > now)
     }
 
-    /// The longest that all attempts of one conversation may take together.
-    pub(super) fn total_time(&self) -> Duration {
-        self.settings.timeout.saturating_mul(3)
+    /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole
+    /// timeout, so that all take three timeouts together at most.
+    pub(super) fn time_to_begin(&self) -> Duration {
+        self.settings.timeout.saturating_mul(2)
     }
 }
 
@@ -204,7 +205,7 @@ struct PartyState {
 }
 
 impl Party {
-    /// A party of one, who waits until `deadline`; its conversation ends at `end` at the latest.
+    /// A party of one, who waits until `deadline`; its conversation begins nothing further from `end` on.
     pub(super) fn begin(end: SystemTime, deadline: SystemTime) -> (Arc<Self>, Seat) {
         let state = PartyState { waiting: BTreeMap::from([(0, deadline)]), next_seat: 1, ..PartyState::default() };
         let party = Arc::new(Self { end, state: Mutex::new(state) });
@@ -233,13 +234,13 @@ impl Party {
         !state.closed
     }
 
-    /// Time until the last of those who wait has left, or the total time is up.
+    /// Time until the last of those who wait has left, or nothing further may begin anyway.
     pub(super) fn time_left(&self, now: SystemTime) -> Duration {
         let latest = lock(&self.state).waiting.values().max().copied();
         latest.and_then(|latest| latest.min(self.end).duration_since(now).ok()).unwrap_or_default()
     }
 
-    /// When the total time is up.
+    /// From when on nothing further begins.
     pub(super) fn end(&self) -> SystemTime {
         self.end
     }
