@@ -34,11 +34,6 @@ impl SourceCache {
         let weigh = |_: &Key, kept: &Arc<Kept>| kept.weight();
         Self { entries: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build() }
     }
-
-    /// Forgets everything, of all sources.
-    pub fn clear(&self) {
-        self.entries.invalidate_all();
-    }
 }
 
 impl fmt::Debug for SourceCache {
@@ -193,9 +188,13 @@ impl Shelf {
         kept_for.min(by_answer).min(max_age.unwrap_or(Duration::MAX))
     }
 
-    fn put(&self, key: Key, concluded: &Concluded) {
+    fn put(&self, key: Key, concluded: &Concluded, now: SystemTime) {
         let nothing_kept = self.keep.found.is_zero() && self.keep.no_record.is_zero();
         if !self.open || nothing_kept || concluded.steps.is_empty() {
+            return;
+        }
+        // Half a conversation must not push out a whole one that is still good.
+        if !concluded.whole && matches!(self.find(&key, None, now), Found::Whole(..)) {
             return;
         }
         let body = (concluded.whole && concluded.body.is_answer()).then(|| concluded.body.clone());
@@ -302,16 +301,16 @@ where
     }
 
     fn call(&mut self, trip: Trip) -> Self::Future {
-        let (shelf, inner) = (self.shelf.clone(), self.inner.clone());
-        let now = self.site.clock.now();
+        let (site, shelf, inner) = (self.site.clone(), self.shelf.clone(), self.inner.clone());
         Box::pin(async move {
+            let now = site.clock.now();
             if let Found::Whole(body, kept) = shelf.find(&trip.key, trip.request.max_age, now) {
                 let steps = kept.steps.clone();
                 return Ok(Concluded { body, time: kept.time, from_cache: true, whole: true, steps });
             }
             let key = trip.key.clone();
             let concluded = inner.oneshot(trip).await?;
-            shelf.put(key, &concluded);
+            shelf.put(key, &concluded, site.clock.now());
             Ok(concluded)
         })
     }

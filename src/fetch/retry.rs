@@ -58,7 +58,8 @@ where
         Box::pin(async move {
             earn(&purse);
             let mut failure: Option<SourceError> = None;
-            for number in 0..=RETRIES {
+            let mut number = 0;
+            loop {
                 let error = match (inner.clone().oneshot(attempt.clone()).await, failure) {
                     (Ok(answer), _) => return Ok(answer),
                     (Err(Obstacle::Failed(error)), _) => error,
@@ -75,9 +76,8 @@ where
                 }
                 site.clock.sleep(wait).await;
                 failure = Some(error);
+                number += 1;
             }
-            // The last round always returns; this is what it would return.
-            Err(failure.map_or_else(Obstacle::no_time, Obstacle::Failed))
         })
     }
 }

@@ -104,16 +104,51 @@ async fn a_kept_answer_carries_the_letter_of_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_answers_that_cannot_be_read_any_more_are_asked_anew() {
-    let mut bench = Bench::new(&[Act::says("found 9"), Act::says("none")]);
+async fn a_new_rating_revision_rereads_and_then_rests() {
+    let mut bench = Bench::new(&[Act::says("found 9")]);
     bench.look_up().await;
-    // A kind whose new question differs would pay; here the word itself is unreadable for the new threshold's kind.
     let mut newer = about();
     newer.rating_revision = 2;
     bench.change(newer, settings(&about()));
-    let fetched = bench.look_up().await;
-    assert!(fetched.receipt.from_cache, "a new rating alone does not ask");
+    assert!(bench.look_up().await.receipt.from_cache);
+    assert!(bench.look_up().await.receipt.from_cache);
     assert_eq!(bench.stage.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_answers_that_cannot_be_read_any_more_are_asked_anew() {
+    let mut bench = Bench::per_minute(4, &[Act::says("none")]);
+    bench.look_up().await;
+    let mut strict = settings(&about());
+    strict.options.insert("strict".into(), true.into());
+    bench.change(about(), strict);
+    bench.stage.play(&[Act::says("found 9")]);
+    let fetched = bench.look_up().await;
+    assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
+    assert_eq!((fetched.receipt.from_cache, fetched.receipt.answers.len(), bench.stage.calls()), (false, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_option_that_changes_the_question_asks_anew() {
+    let mut bench = Bench::new(&[Act::says("found 9")]);
+    bench.look_up().await;
+    let mut deeper = settings(&about());
+    deeper.options.insert("depth".into(), "deep".into());
+    bench.change(about(), deeper);
+    assert!(!bench.look_up().await.receipt.from_cache);
+    assert_eq!(bench.stage.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_conversation_does_not_push_out_a_whole_one() {
+    let bench = Bench::per_minute(3, &[Act::says("more 9"), Act::says("found 9"), Act::says("more 9")]);
+    bench.look_up().await;
+    let mut anew = bench.request();
+    anew.max_age = Some(Duration::ZERO);
+    let half = bench.stack.look_up(anew).await;
+    assert_eq!(finding(&half.outcome).1.len(), 2);
+    let kept = bench.look_up().await;
+    assert_eq!((kept.receipt.from_cache, finding(&kept.outcome).1.len()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError};
+use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
     About, Access, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Keep, Lookup, Probe,
@@ -152,8 +152,11 @@ impl Source for Word {
         &self.0
     }
 
-    fn ask(&self, lookup: &Lookup, _: Access<'_>) -> Result<Question, SourceError> {
-        Ok(question(lookup.indicator.value(), 1))
+    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+        if lookup.indicator.value() == "198.51.100.66" {
+            return Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing to ask"));
+        }
+        Ok(question(&format!("{}{}", lookup.indicator.value(), access.text("depth")), 1))
     }
 
     fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
@@ -170,6 +173,8 @@ impl Source for Word {
             ("found", number) => Ok(Reading::Found(rated(number)?)),
             ("more", "") => Ok(Reading::More { so_far: None, next: next() }),
             ("more", number) => Ok(Reading::More { so_far: Some(rated(number)?), next: next() }),
+            ("none", _) if access.flag("strict") => Err(SourceError::malformed("none is no answer")),
+            ("fault", _) => panic!("a fault in the kind"),
             ("none", _) => Ok(Reading::NoRecord),
             _ => Err(SourceError::malformed("an unknown word")),
         }
@@ -245,6 +250,7 @@ pub(super) struct Books {
     pub(super) disclosures: Mutex<Vec<Disclosure>>,
     pub(super) raw: Mutex<Vec<RawAnswer>>,
     pub(super) away: Mutex<bool>,
+    pub(super) hangs: Mutex<bool>,
     log: Log,
 }
 
@@ -269,6 +275,9 @@ impl Books {
 impl Ledger for Books {
     fn take(&self, take: Take) -> Pending<'_, Taken> {
         Box::pin(async move {
+            if *lock(&self.hangs) {
+                std::future::pending::<()>().await;
+            }
             self.reachable()?;
             lock(&self.log).push("taken");
             let uses: Vec<_> = take.windows.iter().map(|window| self.window(*window, take.at)).collect();

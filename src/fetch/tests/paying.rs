@@ -181,3 +181,20 @@ async fn a_probe_pays_but_discloses_nobody() {
     assert_eq!(again.map_err(|error| error.kind), Err(SourceErrorKind::QuotaExhausted));
     assert_eq!(bench.stage.calls(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_hangs_is_not_waited_for_beyond_the_total_time() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    *bench.books.hangs.lock().unwrap() = true;
+    let fetched = bench.look_up().await;
+    assert_eq!(not_asked(&fetched.outcome).reason, NotAskedReason::Deadline);
+    assert_eq!((fetched.receipt.latency, bench.stage.calls()), (30 * SECOND, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_cannot_be_written_costs_nothing() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    let fetched = bench.stack.look_up(bench.request_for("198.51.100.66", SECOND)).await;
+    assert_eq!(error(&fetched.outcome).kind, SourceErrorKind::BadQuestion);
+    assert_eq!((bench.stage.calls(), fetched.receipt.units), (0, 0));
+}

@@ -127,3 +127,24 @@ async fn at_the_deadline_what_is_known_so_far_stands() {
     assert_eq!(claim, Disposition::Malicious);
     assert_eq!(reasons[1], "incomplete: no answer before the deadline");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_in_a_kind_is_an_error_and_stands_in_nobodys_way() {
+    let bench = Bench::new(&[Act::says("fault"), Act::says("found 9")]);
+    let error = error(&bench.look_up().await.outcome);
+    assert_eq!(error.kind, SourceErrorKind::Unavailable);
+    assert!(error.detail.contains("fault of this server"));
+    assert_eq!(finding(&bench.look_up().await.outcome).0, Disposition::Malicious);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_asks_anew_does_not_join_one_that_rereads() {
+    let bench = Bench::new(&[Act::says("more 9").after(SECOND), Act::status(401, None), Act::says("found 2")]);
+    bench.look_up().await;
+    let reread = bench.begin(bench.request());
+    let mut request = bench.request();
+    request.max_age = Some(Duration::ZERO);
+    let anew = bench.begin(request);
+    assert!(!reread.await.unwrap().receipt.shared && !anew.await.unwrap().receipt.shared);
+    assert_eq!(bench.stage.calls(), 4);
+}
