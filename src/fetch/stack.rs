@@ -59,8 +59,8 @@ type Ask = BoxCloneSyncService<Attempt, Answer, Obstacle>;
 
 /// The way to one source under one set of settings.
 pub struct SourceStack {
-    site: Arc<Site>,
-    shelf: Shelf,
+    pub(super) site: Arc<Site>,
+    pub(super) shelf: Shelf,
     look_up: LookUp,
     ask: Ask,
 }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use tower::ServiceExt;
+
+use super::super::cache::Keep as Write;
+use super::super::trip::{Concluded, Party, Trip};
 use super::{Act, Bench, SECOND, about, error, finding, settings};
 use crate::finding::{Disposition, OutcomeBody, Reliability, SourceErrorKind};
 use crate::source::{Keep, Transport};
@@ -195,4 +199,19 @@ async fn raw_answers_are_stored_under_their_hash() {
     assert_eq!(raw[0].hash, "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe");
     assert_eq!(fetched.receipt.answers, vec![raw[0].hash.clone()]);
     assert!(matches!(fetched.outcome.body, OutcomeBody::NoRecord));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_begins_just_after_another_ended_finds_its_result() {
+    let bench = Bench::new(&[Act::says("found 9")]);
+    let first = bench.look_up().await;
+    let request = bench.request();
+    let (party, _seat) = Party::begin(request.deadline, request.deadline);
+    let key = bench.stack.shelf.key(&request.lookup);
+    let below = tower::service_fn(|trip: Trip| async move {
+        Ok::<_, std::convert::Infallible>(Concluded::nothing(OutcomeBody::NoRecord, trip.request.deadline))
+    });
+    let write = Write::over(&bench.stack.site, &bench.stack.shelf, below);
+    let Ok(concluded) = write.oneshot(Trip { request, key, kept: None, party }).await;
+    assert_eq!((concluded.body, concluded.from_cache), (first.outcome.body, true));
 }

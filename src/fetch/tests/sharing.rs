@@ -148,3 +148,27 @@ async fn a_request_that_asks_anew_does_not_join_one_that_rereads() {
     assert!(!reread.await.unwrap().receipt.shared && !anew.await.unwrap().receipt.shared);
     assert_eq!(bench.stage.calls(), 4);
 }
+
+#[test]
+fn what_is_counted_bears_source_and_outcome() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::per_minute(4, &[Act::status(503, None), Act::says("none")]);
+            bench.look_up().await;
+            bench.look_up().await;
+        });
+    });
+    let text = handle.render();
+    for line in [
+        r#"concord_source_calls_total{source="word",outcome="unavailable"} 1"#,
+        r#"concord_source_calls_total{source="word",outcome="answer"} 1"#,
+        r#"concord_source_quota_units_total{source="word"} 2"#,
+        r#"concord_source_lookups_total{source="word",outcome="no_record",from="source"} 1"#,
+        r#"concord_source_lookups_total{source="word",outcome="no_record",from="cache"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
