@@ -16,6 +16,24 @@ use crate::source::Lookup;
 use crate::source::Question;
 use crate::store::WindowUse;
 
+mod attempt_time;
+mod cache;
+mod coalesce;
+mod conversation;
+mod observe;
+mod quota;
+mod retry;
+mod stack;
+mod total_time;
+mod trip;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::{KeptAge, SourceCache};
+pub use observe::Counters;
+pub use stack::{Parts, SourceStack};
+
 /// One look-up of one source, as the engine asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

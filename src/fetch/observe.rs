@@ -1,0 +1,157 @@
+//! Layer 1, observe: outermost, since it counts everything, hits and refusals too. Also holds the counts that the layers
+//! below report, and the names of all metrics of this room.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tower::Service;
+use tower::ServiceExt;
+
+use crate::finding::OutcomeBody;
+use crate::source::Answer;
+
+use super::trip::{Obstacle, Passage, Site};
+use super::{Fetched, Request};
+
+/// What one source was asked for since its stack was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls that left for the source, retries included.
+    pub calls: u64,
+    /// Look-ups answered from cache.
+    pub cache_hits: u64,
+    /// Look-ups answered by a conversation that another had begun.
+    pub shared: u64,
+    /// Quota units taken.
+    pub units: u64,
+}
+
+/// The counts behind [`Counters`].
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    calls: AtomicU64,
+    cache_hits: AtomicU64,
+    shared: AtomicU64,
+    units: AtomicU64,
+    disclosures: AtomicU64,
+}
+
+impl Tally {
+    /// Counts a call that leaves.
+    pub(super) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a unit that was taken.
+    pub(super) fn unit(&self) {
+        self.units.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts now.
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            calls: self.calls.load(Ordering::Relaxed),
+            cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            shared: self.shared.load(Ordering::Relaxed),
+            units: self.units.load(Ordering::Relaxed),
+        }
+    }
+
+    /// An identifier that sorts by time; two of one source at one moment differ by their number.
+    pub(super) fn disclosure_id(&self, now: SystemTime, source: &str) -> String {
+        let nanos = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let number = self.disclosures.fetch_add(1, Ordering::Relaxed);
+        format!("{nanos:020x}-{number:08x}-{source}")
+    }
+
+    fn look_up(&self, fetched: &Fetched) {
+        if fetched.receipt.from_cache {
+            self.cache_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        if fetched.receipt.shared {
+            self.shared.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts look-ups and measures how long they take.
+#[derive(Clone)]
+pub(super) struct Observe<S> {
+    site: Arc<Site>,
+    inner: S,
+}
+
+impl<S> Observe<S> {
+    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
+        Self { site: site.clone(), inner }
+    }
+}
+
+impl<S> Service<Request> for Observe<S>
+where
+    S: Service<Request, Response = Fetched, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Fetched;
+    type Error = Infallible;
+    type Future = Passage<Fetched, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (site, inner) = (self.site.clone(), self.inner.clone());
+        Box::pin(async move {
+            let begun = site.clock.now();
+            let mut fetched = inner.oneshot(request).await?;
+            let latency = site.clock.now().duration_since(begun).unwrap_or_default();
+            fetched.receipt.latency = latency;
+            site.tally.look_up(&fetched);
+            look_up(&site, &fetched, latency);
+            Ok(fetched)
+        })
+    }
+}
+
+fn look_up(site: &Site, fetched: &Fetched, latency: Duration) {
+    let source = site.settings.name.clone();
+    let from = match (fetched.receipt.from_cache, fetched.receipt.shared) {
+        (true, _) => "cache",
+        (false, true) => "shared",
+        (false, false) => "source",
+    };
+    let outcome = word(&fetched.outcome.body);
+    metrics::counter!("concord_source_lookups_total", "source" => source.clone(), "outcome" => outcome, "from" => from)
+        .increment(1);
+    metrics::histogram!("concord_source_lookup_seconds", "source" => source, "from" => from)
+        .record(latency.as_secs_f64());
+}
+
+fn word(body: &OutcomeBody) -> &'static str {
+    match body {
+        OutcomeBody::Finding(_) => "finding",
+        OutcomeBody::NoRecord => "no_record",
+        OutcomeBody::Error(error) => error.kind.as_str(),
+        OutcomeBody::NotAsked(not_asked) => not_asked.reason.as_str(),
+    }
+}
+
+/// Counts one call by what came of it.
+pub(super) fn call(site: &Site, result: &Result<Answer, Obstacle>) {
+    let outcome = match result {
+        Ok(_) => "answer",
+        Err(Obstacle::Failed(error) | Obstacle::Broken(error)) => error.kind.as_str(),
+        Err(Obstacle::Barred(not_asked)) => not_asked.reason.as_str(),
+    };
+    metrics::counter!("concord_source_calls_total", "source" => site.settings.name.clone(), "outcome" => outcome)
+        .increment(1);
+}
+
+/// Counts one quota unit.
+pub(super) fn unit(site: &Site) {
+    metrics::counter!("concord_source_quota_units_total", "source" => site.settings.name.clone()).increment(1);
+}

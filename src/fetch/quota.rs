@@ -1,0 +1,173 @@
+//! Layer 7, quota and ledger: every attempt pays before it leaves, in `call`, so that nothing leaves unpaid and a
+//! service that is merely asked whether it is ready pays nothing. A disclosure is on record before it happens.
+//!
+//! Our own refusal is "not asked". A ledger that cannot be reached closes the way.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use tower::Service;
+use tower::ServiceExt;
+
+use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
+use crate::source::{Answer, Question};
+use crate::store::{Disclosure, StoreError, Take, Taken, WindowUse};
+
+use super::observe;
+use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
+
+/// How long a source is left alone that says its quota is used up and not until when.
+const SUSPENSION: Duration = Duration::from_secs(60);
+
+/// No source is left alone longer than this, whatever it says.
+const LONGEST_SUSPENSION: Duration = Duration::from_secs(31 * 86_400);
+
+/// Takes a unit and records the disclosure before an attempt leaves.
+#[derive(Clone)]
+pub(super) struct Quota<S> {
+    site: Arc<Site>,
+    inner: S,
+}
+
+impl<S> Quota<S> {
+    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
+        Self { site: site.clone(), inner }
+    }
+}
+
+impl<S> Service<Attempt> for Quota<S>
+where
+    S: Service<Attempt, Response = Answer, Error = Obstacle> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = Obstacle;
+    type Future = Passage<Answer, Obstacle>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Obstacle>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, attempt: Attempt) -> Self::Future {
+        let (site, inner) = (self.site.clone(), self.inner.clone());
+        Box::pin(async move {
+            let now = site.clock.now();
+            if !attempt.party.may_go_on(now) {
+                return Err(Obstacle::no_time());
+            }
+            if let Some(until) = site.suspended_until(now) {
+                return Err(spent("the source says that its quota is used up", until));
+            }
+            pay(&site, &attempt, now).await?;
+            if let Some(told) = &attempt.told {
+                disclose(&site, &attempt, told).await?;
+            }
+            attempt.party.called();
+            site.tally.call();
+            let result = inner.oneshot(attempt).await;
+            observe::call(&site, &result);
+            if let Err(Obstacle::Failed(error)) = &result {
+                suspend(&site, error);
+            }
+            result
+        })
+    }
+}
+
+async fn pay(site: &Site, attempt: &Attempt, now: SystemTime) -> Result<(), Obstacle> {
+    if site.settings.quota.is_empty() {
+        return Ok(());
+    }
+    let take = Take {
+        account: site.account.clone(),
+        source: site.settings.name.clone(),
+        windows: site.settings.quota.clone(),
+        at: now,
+    };
+    match site.ledger.take(take).await {
+        Ok(Taken::Granted(windows)) => {
+            attempt.party.paid(windows);
+            site.tally.unit();
+            observe::unit(site);
+            Ok(())
+        }
+        Ok(Taken::Spent(window)) => {
+            attempt.party.saw(window);
+            Err(spent(&describe(window), window.turns))
+        }
+        Err(error) => Err(ledger_away(site, &error)),
+    }
+}
+
+async fn disclose(site: &Site, attempt: &Attempt, told: &Told) -> Result<(), Obstacle> {
+    if !site.is_outside() || attempt.party.is_disclosed() {
+        return Ok(());
+    }
+    let now = site.clock.now();
+    let disclosure = Disclosure {
+        id: site.tally.disclosure_id(now, &site.settings.name),
+        time: now,
+        indicator: told.indicator.clone(),
+        source: site.settings.name.clone(),
+        to: host_of(site, &attempt.question),
+        caller: told.caller.clone(),
+        tlp: told.tlp,
+    };
+    site.ledger.disclose(disclosure).await.map_err(|error| ledger_away(site, &error))?;
+    attempt.party.disclosed();
+    Ok(())
+}
+
+/// The host of a URL, the zone of a DNS name. The name itself repeats the indicator and may hold a credential's place.
+fn host_of(site: &Site, question: &Question) -> String {
+    match question {
+        Question::Http(http) => http.url.host_str().unwrap_or_default().to_owned(),
+        Question::Dns(dns) => {
+            let zone = site.access().text("zone").to_owned();
+            if zone.is_empty() { behind_numbers(&dns.name) } else { zone }
+        }
+        Question::List(_) => String::new(),
+    }
+}
+
+/// A DNS name without the leading labels that spell an address or stand for a credential.
+fn behind_numbers(name: &str) -> String {
+    let spells = |label: &&str| label.starts_with('{') || label.len() == 1 || label.bytes().all(|b| b.is_ascii_digit());
+    name.split('.').skip_while(spells).collect::<Vec<_>>().join(".")
+}
+
+fn describe(window: WindowUse) -> String {
+    format!("{} of {} calls per {} are used", window.used, window.limit, window.per.as_str())
+}
+
+fn spent(detail: &str, until: SystemTime) -> Obstacle {
+    let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, detail);
+    not_asked.until = Some(until);
+    Obstacle::Barred(not_asked)
+}
+
+fn ledger_away(site: &Site, error: &StoreError) -> Obstacle {
+    tracing::error!(source = site.settings.name, %error, "the ledger cannot be reached, so nothing is asked");
+    Obstacle::Broken(SourceError::unavailable("the ledger cannot be reached, so the source was not asked"))
+}
+
+/// A source that says "enough" is believed at once, whatever our own count says.
+fn suspend(site: &Site, error: &SourceError) {
+    if error.kind == SourceErrorKind::QuotaExhausted {
+        let span = error.retry_after.unwrap_or(SUSPENSION).min(LONGEST_SUSPENSION);
+        *lock(&site.suspended) = site.clock.now().checked_add(span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind_numbers;
+
+    #[test]
+    fn a_zone_is_what_stands_behind_the_address() {
+        assert_eq!(behind_numbers("2.2.0.192.bl.example.com"), "bl.example.com");
+        assert_eq!(behind_numbers("1.0.0.f.{credential}.bl.example.com"), "bl.example.com");
+        assert_eq!(behind_numbers("bl.example.com"), "bl.example.com");
+    }
+}

@@ -1,0 +1,200 @@
+//! What is paid, when, and what a refusal brings; what is tried again and what is not.
+
+use std::time::Duration;
+
+use super::{Act, Bench, SECOND, about, error, finding, not_asked, settings};
+use crate::finding::{Disposition, NotAskedReason, SourceError, SourceErrorKind};
+
+fn down() -> Act {
+    Act::fails(SourceError::unavailable("down"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_a_minute_are_never_five_in_any_sixty_seconds() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    for number in 0..60_u32 {
+        let address = format!("192.0.2.{number}");
+        bench.stack.look_up(bench.request_for(&address, 60 * SECOND)).await;
+        tokio::time::sleep(7 * SECOND).await;
+    }
+    let times = bench.stage.times();
+    assert!(times.len() > 20, "the quota is used: {}", times.len());
+    for five in times.windows(5) {
+        assert!(five[4] - five[0] >= 60 * SECOND, "five calls within {:?}", five[4] - five[0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_quota_is_not_asked_and_says_until_when() {
+    let bench = Bench::per_minute(1, &[Act::says("found 9")]);
+    bench.look_up().await;
+    tokio::time::sleep(20 * SECOND).await;
+    let request = bench.request_for("192.0.2.2", 60 * SECOND);
+    let now = request.deadline - 60 * SECOND;
+    let refused = bench.stack.look_up(request).await;
+    let not_asked = not_asked(&refused.outcome);
+    assert_eq!(not_asked.reason, NotAskedReason::QuotaSpent);
+    assert_eq!(not_asked.until, Some(now + 40 * SECOND));
+    assert_eq!(not_asked.detail, "1 of 1 calls per minute are used");
+    assert_eq!((bench.stage.calls(), refused.receipt.units, refused.receipt.quota.len()), (1, 0, 1));
+    assert_eq!(bench.stack.windows().await[0].used, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_and_disclosure_are_on_record_before_the_call_leaves() {
+    let bench = Bench::per_minute(4, &[down(), Act::says("found 9")]);
+    bench.look_up().await;
+    let log = bench.log.lock().unwrap().clone();
+    assert_eq!(log, ["taken", "disclosed", "sent", "taken", "sent"]);
+    let disclosure = bench.books.disclosures.lock().unwrap()[0].clone();
+    assert_eq!((disclosure.to.as_str(), disclosure.caller.as_str()), ("source.example.com", "tester"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_pays() {
+    let bench = Bench::per_minute(2, &[down()]);
+    let fetched = bench.look_up().await;
+    assert_eq!((bench.stage.calls(), fetched.receipt.units), (2, 2));
+    // The third attempt was not paid for; what the source did before is the truth about it.
+    assert_eq!(error(&fetched.outcome).kind, SourceErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
+    let bench = Bench::per_minute(1, &[Act::says("found 9").after(5 * SECOND)]);
+    let stack = bench.stack.clone();
+    let dropped = tokio::time::timeout(SECOND, stack.probe("tester")).await;
+    assert!(dropped.is_err());
+    assert_eq!(bench.books.takes.lock().unwrap().len(), 1);
+    assert_eq!(not_asked(&bench.look_up().await.outcome).reason, NotAskedReason::QuotaSpent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_is_away_closes_the_way() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    *bench.books.away.lock().unwrap() = true;
+    let error = error(&bench.look_up().await.outcome);
+    assert_eq!(error.kind, SourceErrorKind::Unavailable);
+    assert!(error.detail.contains("ledger"));
+    assert_eq!(bench.stage.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_record_of_the_disclosure_nothing_leaves() {
+    // No quota: the disclosure alone needs the ledger.
+    let bench = Bench::new(&[Act::says("found 9")]);
+    *bench.books.away.lock().unwrap() = true;
+    assert_eq!(error(&bench.look_up().await.outcome).kind, SourceErrorKind::Unavailable);
+    assert_eq!(bench.stage.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_the_moment_is_tried_twice_again_with_growing_waits() {
+    let bench = Bench::new(&[Act::status(503, None)]);
+    let fetched = bench.look_up().await;
+    assert_eq!(error(&fetched.outcome).kind, SourceErrorKind::Unavailable);
+    let times = bench.stage.times();
+    assert_eq!(times.len(), 3);
+    let (first, second) = (times[1], times[2] - times[1]);
+    assert!(first >= Duration::from_millis(100) && first <= Duration::from_millis(201), "{first:?}");
+    assert!(second >= Duration::from_millis(200) && second <= Duration::from_millis(401), "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_not_change_is_not_tried_again() {
+    for status in [400, 401, 403, 302] {
+        let bench = Bench::new(&[Act::status(status, None)]);
+        bench.look_up().await;
+        assert_eq!(bench.stage.calls(), 1, "status {status}");
+    }
+    let bench = Bench::new(&[Act::says("gibberish")]);
+    assert_eq!(error(&bench.look_up().await.outcome).kind, SourceErrorKind::Malformed);
+    assert_eq!(bench.stage.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_the_source_asks_for_is_kept_if_it_fits() {
+    let bench = Bench::new(&[Act::status(503, Some(7)), Act::says("found 9")]);
+    assert_eq!(finding(&bench.look_up().await.outcome).0, Disposition::Malicious);
+    let times = bench.stage.times();
+    assert!(times[1] >= 7 * SECOND && times[1] < 8 * SECOND, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_does_not_fit_the_time_left_is_not_begun() {
+    let bench = Bench::new(&[Act::status(503, Some(7)), Act::says("found 9")]);
+    let fetched = bench.stack.look_up(bench.request_for("192.0.2.1", 5 * SECOND)).await;
+    let error = error(&fetched.outcome);
+    assert_eq!((error.kind, error.retry_after), (SourceErrorKind::Unavailable, Some(7 * SECOND)));
+    assert_eq!(fetched.receipt.latency, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_in_trouble_is_not_asked_three_times_as_often() {
+    let bench = Bench::new(&[down()]);
+    for number in 0..100_u32 {
+        bench.stack.look_up(bench.request_for(&format!("192.0.2.{number}"), 60 * SECOND)).await;
+    }
+    assert_eq!(bench.stage.calls(), 100 + 14, "five retries in hand, and one for every ten questions after the first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_says_enough_is_left_alone_as_long_as_it_says() {
+    let bench = Bench::per_minute(100, &[Act::status(429, Some(90)), Act::says("found 9")]);
+    let first = bench.look_up().await;
+    let error = error(&first.outcome);
+    assert_eq!((error.kind, error.retry_after), (SourceErrorKind::QuotaExhausted, Some(90 * SECOND)));
+    tokio::time::sleep(89 * SECOND).await;
+    let second = not_asked(&bench.look_up().await.outcome);
+    assert_eq!((second.reason, second.until), (NotAskedReason::QuotaSpent, bench.stack.suspended_until()));
+    assert_eq!((bench.stage.calls(), bench.books.takes.lock().unwrap().len()), (1, 1));
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(finding(&bench.look_up().await.outcome).0, Disposition::Malicious);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_beyond_all_reckoning_neither_panics_nor_lasts_for_ever() {
+    let bench = Bench::new(&[Act::status(429, Some(u64::MAX))]);
+    bench.look_up().await;
+    assert!(bench.stack.suspended_until().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_has_the_sources_timeout_and_all_have_a_bound() {
+    let mut quick = settings(&about());
+    quick.timeout = 2 * SECOND;
+    let bench = Bench::with(about(), quick, &[Act::says("found 9").after(100 * SECOND)]);
+    let fetched = bench.look_up().await;
+    let error = error(&fetched.outcome);
+    assert_eq!((error.kind, error.detail.as_str()), (SourceErrorKind::Timeout, "no answer within 2000 ms"));
+    assert_eq!(bench.stage.calls(), 2, "the third would begin after twice the timeout");
+    assert!(fetched.receipt.latency <= 6 * SECOND, "{:?}", fetched.receipt.latency);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_pays_but_discloses_nobody() {
+    let bench = Bench::per_minute(1, &[Act::says("none")]);
+    assert_eq!(bench.stack.probe("tester").await.connectivity, Ok(()));
+    assert_eq!(bench.books.takes.lock().unwrap().len(), 1);
+    assert!(bench.books.disclosures.lock().unwrap().is_empty());
+    let again = bench.stack.probe("tester").await.connectivity;
+    assert_eq!(again.map_err(|error| error.kind), Err(SourceErrorKind::QuotaExhausted));
+    assert_eq!(bench.stage.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_hangs_is_not_waited_for_beyond_the_total_time() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    *bench.books.hangs.lock().unwrap() = true;
+    let fetched = bench.look_up().await;
+    assert_eq!(not_asked(&fetched.outcome).reason, NotAskedReason::Deadline);
+    assert_eq!((fetched.receipt.latency, bench.stage.calls()), (30 * SECOND, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_cannot_be_written_costs_nothing() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    let fetched = bench.stack.look_up(bench.request_for("198.51.100.66", SECOND)).await;
+    assert_eq!(error(&fetched.outcome).kind, SourceErrorKind::BadQuestion);
+    assert_eq!((bench.stage.calls(), fetched.receipt.units), (0, 0));
+}
