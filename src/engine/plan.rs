@@ -75,26 +75,22 @@ impl Engine {
     }
 
     async fn plan_source(&self, entry: &Entry, wish: &Wish) -> Planned {
-        let fetched = match self.step(entry, wish) {
-            Step::Settled(fetched) => fetched,
-            Step::Ask(entry, stack) => return self.plan_call(entry, stack).await,
+        let (entry, stack) = match self.step(entry, wish) {
+            Step::Ask(entry, stack) => (entry, stack),
+            Step::Settled(fetched) => {
+                return match fetched.outcome.body {
+                    OutcomeBody::NotAsked(not_asked) => Planned::NotAsked(not_asked),
+                    OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => {
+                        Planned::Kept(fetched.receipt.age)
+                    }
+                };
+            }
         };
-        match fetched.outcome.body {
-            OutcomeBody::NotAsked(not_asked) => Planned::NotAsked(not_asked),
-            OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => Planned::Kept(fetched.receipt.age),
+        let lookup = Lookup { indicator: wish.indicator.clone() };
+        match stack.kept(&lookup, wish.max_age, self.clock.now()) {
+            Some(kept) => Planned::Kept(kept.age),
+            None => plan_call(entry, stack).await,
         }
-    }
-
-    async fn plan_call(&self, entry: &Entry, stack: &SourceStack) -> Planned {
-        let quota = stack.windows().await;
-        if let Some(spent) = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.turns) {
-            let detail = format!("{} of {} calls a {} are used", spent.used, spent.limit, spent.per.as_str());
-            let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, detail);
-            not_asked.until = Some(spent.turns);
-            return Planned::NotAsked(not_asked);
-        }
-        let discloses = entry.configured.kind.about().transport.is_outside();
-        Planned::Call { units: u32::from(!quota.is_empty()), quota, discloses }
     }
 
     /// The entries of these names, or all, in order of name.
@@ -128,14 +124,32 @@ impl Engine {
             }
         };
         let lookup = Lookup { indicator: wish.indicator.clone() };
-        if let Some(kept) = stack.kept(&lookup, wish.max_age) {
-            return Step::Settled(kept);
-        }
         match disclose::withheld(&self.rules, source, &wish.indicator, wish.tlp) {
-            Some(not_asked) => Step::Settled(settled(entry, now, not_asked)),
+            Some(not_asked) => {
+                let kept = stack.from_kept(&lookup, wish.max_age);
+                Step::Settled(kept.unwrap_or_else(|| settled(entry, now, not_asked)))
+            }
             None => Step::Ask(entry, stack),
         }
     }
+}
+
+async fn plan_call(entry: &Entry, stack: &SourceStack) -> Planned {
+    let quota = stack.windows().await;
+    let spent = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.turns);
+    if let Some(spent) = spent {
+        let detail = format!("{} of {} calls a {} are used", spent.used, spent.limit, spent.per.as_str());
+        return Planned::NotAsked(until(detail, spent.turns));
+    }
+    if let Some(end) = stack.suspended_until() {
+        return Planned::NotAsked(until("the source said that its quota is used up".into(), end));
+    }
+    let discloses = entry.configured.kind.about().transport.is_outside();
+    Planned::Call { units: u32::from(!quota.is_empty()), quota, discloses }
+}
+
+fn until(detail: String, end: SystemTime) -> NotAsked {
+    NotAsked { reason: NotAskedReason::QuotaSpent, detail, until: Some(end) }
 }
 
 fn no_source(place: usize, name: &str) -> Violation {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::fetch::EgressRules;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
-use crate::fetch::StackParts as FetchParts;
+use crate::fetch::Parts;
 use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;
@@ -96,13 +96,14 @@ impl Stacks {
         let parts = &self.parts;
         let rules = EgressRules { from_api: source.from_api, allowed_networks: parts.allowed_networks.clone() };
         let transport = transport_for(source.kind.clone(), source.settings.clone(), rules, parts.clock.clone())?;
-        Ok(Arc::new(SourceStack::new(FetchParts {
+        Ok(Arc::new(SourceStack::new(Parts {
             source: source.kind.clone(),
             settings: source.settings.clone(),
             family,
             account: account(&source.settings),
             transport,
-            store: parts.store.clone(),
+            ledger: parts.store.clone(),
+            answers: parts.store.clone(),
             clock: parts.clock.clone(),
             cache: parts.cache.clone(),
             tracker: parts.tracker.clone(),

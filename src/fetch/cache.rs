@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
-use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Transport};
+use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, Transport};
 
 use super::trip::{Concluded, Passage, Site, Step, Trip};
 use super::{Fetched, Receipt, Request};
@@ -175,6 +175,23 @@ impl Shelf {
             Found::Answers(_) | Found::Nothing => return None,
         };
         Some(KeptAge { time: kept.time, age: now.duration_since(kept.time).unwrap_or_default() })
+    }
+
+    /// The outcome by what is kept alone, read again where the rating changed; `None`: a call would be needed.
+    pub(super) fn outcome(&self, site: &Site, lookup: &Lookup, max_age: Option<Duration>, now: SystemTime) -> Option<Fetched> {
+        match self.find(&self.key(lookup), max_age, now) {
+            Found::Whole(body, kept) => Some(from_cache(site, body, &kept, now)),
+            Found::Answers(kept) => {
+                let answers: Vec<_> = kept.steps.iter().map(|step| step.answer.clone()).collect();
+                let body = match site.source.read(lookup, site.access(), &answers).ok()? {
+                    Reading::Found(finding) => OutcomeBody::Finding(finding),
+                    Reading::NoRecord => OutcomeBody::NoRecord,
+                    Reading::More { .. } => return None,
+                };
+                Some(from_cache(site, body, &kept, now))
+            }
+            Found::Nothing => None,
+        }
     }
 
     fn bound(&self, kept: &Kept, max_age: Option<Duration>) -> Duration {

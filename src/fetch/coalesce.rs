@@ -130,14 +130,16 @@ impl Waiter {
         let party = self.seat.party();
         let shared = self.shared && !concluded.from_cache;
         let age = if concluded.body.is_answer() { now.duration_since(concluded.time).ok() } else { None };
+        let asked = !matches!(concluded.body, OutcomeBody::NotAsked(_));
         let receipt = Receipt {
+            called: asked && !self.shared && !concluded.from_cache,
             from_cache: concluded.from_cache,
             shared,
             age: age.unwrap_or_default(),
             units: if self.shared { 0 } else { party.units() },
             quota: party.windows(),
             answers: concluded.hashes(),
-            ..Receipt::default()
+            latency: Duration::ZERO,
         };
         Fetched { outcome: site.outcome(concluded.body.clone(), concluded.time), receipt }
     }

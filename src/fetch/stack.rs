@@ -105,6 +105,11 @@ impl SourceStack {
         self.shelf.age(lookup, max_age, now)
     }
 
+    /// The outcome by what is kept alone, where nothing may leave; `None`: a call would be needed.
+    pub fn from_kept(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+        self.shelf.outcome(&self.site, lookup, max_age, self.site.clock.now())
+    }
+
     /// How much of the source's quota is used now. Empty if it has none, or the ledger cannot be reached.
     pub async fn windows(&self) -> Vec<WindowUse> {
         let site = &self.site;

@@ -40,8 +40,8 @@ mod tls;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a shutdown waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How many kept outcomes the cache holds.
-const KEPT_OUTCOMES: u64 = 100_000;
+/// How many bytes of kept answers the cache holds.
+const KEPT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Why a server does not start, in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Running {
             registry: Arc::new(registry),
             store: shared,
             clock: clock.clone(),
-            cache: SourceCache::new(KEPT_OUTCOMES),
+            cache: SourceCache::new(KEPT_BYTES),
             tracker: tracker.clone(),
             rules: rules(config),
         }));
