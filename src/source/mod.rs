@@ -4,11 +4,9 @@
 //! The kinds themselves stand in `sources`, the way a question takes in `fetch`, where settings come from in `settings`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
-use secrecy::SecretString;
 use url::Url;
 
 use crate::finding::{Finding, Reliability, SourceError, SourceErrorKind, find_word};
@@ -16,9 +14,11 @@ use crate::indicator::{Form, Indicator, Tlp};
 
 mod index;
 mod options;
+mod settings;
 
 pub use index::{ListEntry, ListIndex};
 pub use options::{OptionSpec, OptionType, OptionValue};
+pub use settings::SourceSettings;
 
 /// An adapter to one sort of source. Pure: writes the question and reads the answer.
 pub trait Source: Send + Sync + 'static {
@@ -309,57 +309,6 @@ impl std::str::FromStr for QuotaPer {
     }
 }
 
-/// The settings of one source as they are in effect: nothing optional that is needed, every option filled in.
-#[derive(Clone)]
-pub struct SourceSettings {
-    /// Its name without `sources/`: lower-case letters, digits, `-`, `_`; at most 63 characters.
-    pub name: String,
-    /// Its kind.
-    pub kind: String,
-    /// Whether it is asked at all.
-    pub enabled: bool,
-    /// How far its user trusts it.
-    pub reliability: Reliability,
-    /// The family its user declares, if any.
-    pub family: Option<String>,
-    /// Tier of service, one of its kind's.
-    pub tier: String,
-    /// The credential. `Debug` shows that there is one, never which.
-    pub credential: Option<SecretString>,
-    /// Where questions go.
-    pub base_url: Option<Url>,
-    /// Its quota; empty means none.
-    pub quota: Vec<QuotaWindow>,
-    /// Time for one attempt.
-    pub timeout: Duration,
-    /// How long answers are kept.
-    pub keep: Keep,
-    /// Highest TLP that it may see.
-    pub max_tlp: Tlp,
-    /// Proxy for its HTTP requests.
-    pub proxy: Option<Url>,
-    /// PEM of the certificate authorities to trust for it in place of the system's.
-    pub ca_pem: Option<String>,
-    /// Every option of its kind, filled with the kind's default where the user said nothing. An option without a
-    /// default that is not set is absent.
-    pub options: BTreeMap<String, OptionValue>,
-}
-
-impl fmt::Debug for SourceSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceSettings")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .field("enabled", &self.enabled)
-            .field("reliability", &self.reliability)
-            .field("tier", &self.tier)
-            .field("credential", &self.credential.as_ref().map(|_| "***"))
-            .field("base_url", &self.base_url.as_ref().map(Url::as_str))
-            .field("options", &self.options)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What goes to a source. A closed set: sources are many, transports are few.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
@@ -402,6 +351,8 @@ pub enum CredentialPlace {
     Header(String),
     /// In place of the text `{credential}` in the address's path (percent-encoded there as `%7Bcredential%7D`).
     Path,
+    /// Both in the header of this lower-case name and in place of `{credential}` in the path.
+    HeaderAndPath(String),
 }
 
 /// A DNS query for A records (and the TXT that explains a listing is not asked for: it would cost a second query).

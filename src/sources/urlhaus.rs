@@ -1,0 +1,307 @@
+//! URLhaus: addresses from which malware is spread, the hosts that serve them and the files that they deliver. What is
+//! offline was bad, and says so for as long as it is fresh.
+
+use std::time::Duration;
+use std::time::SystemTime;
+
+use super::http;
+use super::json;
+use super::json::Object;
+use crate::finding::Disposition;
+use crate::finding::Fact;
+use crate::finding::Finding;
+use crate::finding::Relation;
+use crate::finding::Reliability;
+use crate::finding::SourceError;
+use crate::finding::SourceErrorKind;
+use crate::finding::Strength;
+use crate::indicator::Form;
+use crate::indicator::Indicator;
+use crate::indicator::IndicatorType;
+use crate::indicator::Tlp;
+use crate::source::About;
+use crate::source::Access;
+use crate::source::Answer;
+use crate::source::CredentialNeed;
+use crate::source::CredentialPlace;
+use crate::source::Keep;
+use crate::source::Lookup;
+use crate::source::OptionSpec;
+use crate::source::OptionType;
+use crate::source::Probe;
+use crate::source::Question;
+use crate::source::QuotaPer;
+use crate::source::QuotaWindow;
+use crate::source::Reading;
+use crate::source::Source;
+use crate::source::Tier;
+use crate::source::Transport;
+use crate::source::check_status;
+
+/// The kind `urlhaus`.
+pub(super) struct UrlHaus {
+    about: About,
+}
+
+impl UrlHaus {
+    /// The kind with its description.
+    pub(super) fn new() -> Self {
+        Self { about: about() }
+    }
+}
+
+impl Source for UrlHaus {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+        let (form, value) = http::subject(lookup);
+        match form {
+            Form::Ipv4 | Form::Ipv6 | Form::Domain => question(access, "host", "host", value),
+            Form::Url => question(access, "url", "url", value),
+            Form::Md5 => question(access, "payload", "md5_hash", value),
+            Form::Sha256 => question(access, "payload", "sha256_hash", value),
+            Form::Sha1 => Err(http::unsupported(form)),
+        }
+    }
+
+    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+        let answer = http::only(answers)?;
+        let value = json::parse(http::success(answer)?)?;
+        let record = Object::root(&value)?;
+        if status_word(&record)? == Word::NoResults {
+            return Ok(Reading::NoRecord);
+        }
+        let form = lookup.indicator.form();
+        let finding = match form {
+            Form::Url => rate_url(&record, access, answer.received)?,
+            Form::Ipv4 | Form::Ipv6 | Form::Domain => rate_host(&record, answer.received)?,
+            Form::Md5 | Form::Sha256 => match rate_payload(&record, answer.received)? {
+                Some(finding) => finding,
+                None => return Ok(Reading::NoRecord),
+            },
+            Form::Sha1 => return Err(http::unsupported(form)),
+        };
+        Ok(Reading::Found(described(finding, &record, form)))
+    }
+
+    fn check(&self, answer: &Answer) -> Result<(), SourceError> {
+        check_status(answer)?;
+        let (_, body) = answer.http()?;
+        // What cannot be read is no refusal: `read` says what is wrong with it.
+        let Ok(value) = json::parse(body) else { return Ok(()) };
+        match Object::root(&value).and_then(|record| status_word(&record)) {
+            Err(error) if error.kind == SourceErrorKind::BadQuestion => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+        http::probe_with(question(access, "host", "host", "example.com"))
+    }
+
+    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let check = |answer: &Answer| self.check(answer).and_then(|()| http::success(answer).map(|_| ()));
+        http::probe_result(answers, check, http::has_credential(access))
+    }
+}
+
+fn question(access: Access<'_>, call: &str, field: &str, value: &str) -> Result<Question, SourceError> {
+    // The service answers only with the slash at the end.
+    let url = http::address(access, &[call, ""])?;
+    Ok(http::post(url, field, value, CredentialPlace::Header("auth-key".into())))
+}
+
+/// What the service says of our question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Ok,
+    NoResults,
+}
+
+fn status_word(record: &Object<'_>) -> Result<Word, SourceError> {
+    let word = record.need_text("query_status")?.to_ascii_lowercase();
+    match word.as_str() {
+        "ok" => Ok(Word::Ok),
+        "no_results" => Ok(Word::NoResults),
+        "http_post_expected" => Err(SourceError::new(SourceErrorKind::BadQuestion, "the source wants a POST")),
+        word if word.starts_with("invalid_") => {
+            Err(SourceError::new(SourceErrorKind::BadQuestion, "the source calls the value invalid"))
+        }
+        _ => Err(record.unreadable("query_status", "a word that we know")),
+    }
+}
+
+fn is_online(record: &Object<'_>) -> Result<bool, SourceError> {
+    match record.need_text("url_status")?.to_ascii_lowercase().as_str() {
+        "online" => Ok(true),
+        "offline" | "unknown" => Ok(false),
+        _ => Err(record.unreadable("url_status", "online, offline or unknown")),
+    }
+}
+
+/// When the source last affirmed its record: the first of these members that is there.
+fn affirmed(record: &Object<'_>) -> Result<Option<SystemTime>, SourceError> {
+    for member in ["last_online", "lastseen", "date_added", "firstseen"] {
+        if let Some(time) = record.time(member)? {
+            return Ok(Some(time));
+        }
+    }
+    Ok(None)
+}
+
+fn found(claim: Disposition, strength: f64, reason: String, observed: Option<SystemTime>) -> Finding {
+    let mut finding = Finding::new(claim, Some(Strength::clamped(strength)), reason);
+    finding.observed_time = observed;
+    finding
+}
+
+fn rate_url(record: &Object<'_>, access: Access<'_>, received: SystemTime) -> Result<Finding, SourceError> {
+    if is_online(record)? {
+        let reason = "the URL is online and spreads malware".to_owned();
+        return Ok(found(Disposition::Malicious, 0.95, reason, Some(received)));
+    }
+    let last = match record.time("last_online")? {
+        Some(time) => time,
+        None => record.time("date_added")?.ok_or_else(|| record.missing("date_added"))?,
+    };
+    let recent = u64::try_from(access.integer("recent_days")).unwrap_or(0).max(1);
+    // A date after the answer is a clock that differs: as fresh as can be.
+    let age = received.duration_since(last).unwrap_or_default();
+    let days = age.as_secs() / 86_400;
+    let reason = format!("the URL spread malware, last known {days} days before the answer (recent: under {recent})");
+    let claim = if days < recent { Disposition::Malicious } else { Disposition::Suspicious };
+    Ok(found(claim, 0.85, reason, affirmed(record)?))
+}
+
+fn rate_host(record: &Object<'_>, received: SystemTime) -> Result<Finding, SourceError> {
+    let urls = record.objects("urls")?.ok_or_else(|| record.missing("urls"))?;
+    let mut online = 0_usize;
+    let mut newest = None;
+    for url in &urls {
+        online += usize::from(is_online(url)?);
+        newest = newest.max(affirmed(url)?);
+    }
+    let observed = if online > 0 { Some(received) } else { newest.or(record.time("firstseen")?) };
+    let counts = format!("{online} of {} listed malware URLs of the host are online", urls.len());
+    if let Some(word) = abused(record)? {
+        let reason = format!("{counts}, but Spamhaus DBL calls it an abused legitimate host ({word})");
+        return Ok(found(Disposition::Suspicious, 0.5, reason, observed));
+    }
+    let claim = if online > 0 { Disposition::Malicious } else { Disposition::Suspicious };
+    Ok(found(claim, 0.85, counts, observed))
+}
+
+/// The word by which Spamhaus DBL says that a legitimate host is being abused.
+fn abused<'a>(record: &Object<'a>) -> Result<Option<&'a str>, SourceError> {
+    let Some(blacklists) = record.object("blacklists")? else { return Ok(None) };
+    let word = blacklists.text("spamhaus_dbl")?;
+    Ok(word.filter(|word| word.to_ascii_lowercase().starts_with("abused_legit")))
+}
+
+fn rate_payload(record: &Object<'_>, received: SystemTime) -> Result<Option<Finding>, SourceError> {
+    if record.text("md5_hash")?.is_none() && record.text("sha256_hash")?.is_none() {
+        return Ok(None);
+    }
+    let urls = record.objects("urls")?.unwrap_or_default();
+    let online = urls.iter().map(is_online).filter(|online| matches!(online, Ok(true))).count();
+    let observed = if online > 0 { Some(received) } else { affirmed(record)? };
+    let reason = format!("the file was delivered by {} listed malware URLs, {online} of them online", urls.len());
+    Ok(Some(found(Disposition::Malicious, 0.95, reason, observed)))
+}
+
+/// The finding with all that the answer tells beside the claim.
+fn described(mut finding: Finding, record: &Object<'_>, form: Form) -> Finding {
+    finding.facts = facts(record);
+    finding.tags = tags(record);
+    finding.relations = relations(record, form);
+    let page = record.text("urlhaus_reference").ok().flatten();
+    finding.permalink = page.filter(|page| page.starts_with("https://urlhaus.abuse.ch/")).map(str::to_owned);
+    finding
+}
+
+fn facts(record: &Object<'_>) -> Vec<Fact> {
+    let mut facts = record.facts(&[
+        ("url_status", "url_status"),
+        ("threat", "threat"),
+        ("host", "host"),
+        ("url_count", "url_count"),
+        ("reporter", "reporter"),
+        ("signature", "malware_family"),
+        ("file_type", "file_type"),
+        ("file_size", "size"),
+        ("md5_hash", "md5"),
+        ("sha256_hash", "sha256"),
+    ]);
+    facts.extend(record.time_facts(&[
+        ("date_added", "first_seen"),
+        ("firstseen", "first_seen"),
+        ("last_online", "last_online"),
+        ("lastseen", "last_seen"),
+    ]));
+    if let Ok(Some(blacklists)) = record.object("blacklists") {
+        facts.extend(blacklists.facts(&[("spamhaus_dbl", "spamhaus_dbl"), ("surbl", "surbl")]));
+    }
+    let urls = record.objects("urls").ok().flatten();
+    let online = |urls: Vec<Object<'_>>| urls.iter().filter(|url| matches!(is_online(url), Ok(true))).count() as u64;
+    facts.extend(urls.map(|urls| Fact::new("urls_online", online(urls))));
+    facts
+}
+
+/// The labels of the record and of its URLs, each once, in the order in which they come.
+fn tags(record: &Object<'_>) -> Vec<String> {
+    let mut tags = record.texts("tags");
+    for url in record.objects("urls").ok().flatten().unwrap_or_default() {
+        for tag in url.texts("tags") {
+            if tags.len() < json::LIST_LIMIT && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+    tags
+}
+
+/// The URLs of a host or of a file, and the files of a URL; what is no indicator is left out.
+fn relations(record: &Object<'_>, form: Form) -> Vec<Relation> {
+    let (list, member, wanted, word) = match form {
+        Form::Url => ("payloads", "response_sha256", IndicatorType::File, "delivers_file"),
+        Form::Ipv4 | Form::Ipv6 | Form::Domain => ("urls", "url", IndicatorType::Url, "hosts_url"),
+        Form::Md5 | Form::Sha1 | Form::Sha256 => ("urls", "url", IndicatorType::Url, "delivered_by_url"),
+    };
+    let items = record.objects(list).ok().flatten().unwrap_or_default();
+    let others = items.iter().filter_map(|item| {
+        let parsed = Indicator::parse_as(item.text(member).ok()??, wanted).ok()?;
+        Some(Relation { relation: word.to_owned(), indicator: parsed.indicator })
+    });
+    others.take(json::LIST_LIMIT).collect()
+}
+
+fn about() -> About {
+    let quota = vec![QuotaWindow { per: QuotaPer::Minute, limit: 60 }];
+    About {
+        kind: "urlhaus".into(),
+        title: "URLhaus".into(),
+        summary: "Lists URLs that spread malware, with their hosts and the files that they deliver.".into(),
+        home_page: "https://urlhaus.abuse.ch/".into(),
+        terms: "Free key, fair use; commercial use by agreement. See https://abuse.ch/terms-of-use/.".into(),
+        forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
+        transport: Transport::Http,
+        credential: CredentialNeed::Required,
+        base_url: Some("https://urlhaus-api.abuse.ch/v1/".into()),
+        tiers: vec![Tier { name: "free".into(), help: "with a free key; the quota is courtesy".into(), quota }],
+        reliability: Reliability::A,
+        max_tlp: Tlp::Amber,
+        timeout: Duration::from_secs(5),
+        keep: Keep { found: Duration::from_secs(3_600), no_record: Duration::from_secs(3_600) },
+        family: None,
+        options: vec![OptionSpec::new(
+            "recent_days",
+            OptionType::Integer { min: 1, max: 3_650 },
+            30_i64.into(),
+            "A URL that is offline counts as malicious for this many days, then as suspicious.",
+        )],
+        fetch_revision: 1,
+        rating_revision: 1,
+    }
+}
