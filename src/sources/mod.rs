@@ -2,3 +2,4 @@
 //! the answer. The contract stands in `source`, the way a question takes in `fetch`.
 
 pub mod dnsbl;
+pub mod list;
