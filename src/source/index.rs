@@ -1,9 +1,27 @@
 //! An index over a list's entries, for look-ups in microseconds: exact values, names with their subdomains, networks.
-//! `sources/list.rs` reads the formats and fills it; `fetch` keeps it and looks up.
+//! `sources/list.rs` reads the formats and fills it; `fetch` keeps it and looks up. No I/O, no format is known here.
 //!
-//! Placeholder signatures are final; the structure behind them is this file's own.
+//! All entries stand in one text and one open-addressing table of 32-bit entry numbers: a million entries cost their
+//! text and about 24 bytes each. The hash is keyed at random and every hit is compared with the text, so nobody can
+//! make up a value that is taken for a listed one.
 
-use crate::indicator::Indicator;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::indicator::{Form, Host, Indicator};
+
+/// Marks a free slot of the table; no entry has this number.
+const FREE: u32 = u32::MAX;
+/// Slots of an empty table.
+const FEWEST_SLOTS: usize = 16;
+/// Bytes kept of what a list says beside an entry.
+const LONGEST_NOTE: usize = 256;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +33,427 @@ pub struct ListEntry {
 }
 
 /// An immutable index over the entries of one list.
-#[derive(Debug, Default)]
-pub struct ListIndex {}
+#[derive(Default)]
+pub struct ListIndex {
+    text: String,
+    entries: Vec<Entry>,
+    slots: Vec<u32>,
+    hasher: RandomState,
+    /// Lengths of the networks that the list names, so that a look-up tries no other.
+    ipv4_lengths: BTreeSet<u8>,
+    ipv6_lengths: BTreeSet<u8>,
+    title: String,
+    urls_by_host: bool,
+    passed_over: usize,
+}
+
+/// Where an entry stands in the text: the value, and its note right behind it.
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    value_length: u32,
+    note_length: u16,
+    subdomains: bool,
+}
+
+/// Where a value stands in the table, or would stand.
+enum Slot {
+    Taken(u32),
+    Free(usize),
+}
 
 impl ListIndex {
     /// The most specific entry that names the indicator: itself, its name with subdomains, its network.
     pub fn find(&self, indicator: &Indicator) -> Option<ListEntry> {
-        let _ = indicator;
+        let number = match indicator.form() {
+            Form::Ipv4 | Form::Ipv6 => self.address(indicator.value(), indicator.ip()),
+            Form::Domain => self.name(indicator.value()),
+            Form::Url => self.url(indicator),
+            Form::Md5 | Form::Sha1 | Form::Sha256 => self.exact(indicator.value()),
+        };
+        self.entry(number?)
+    }
+
+    /// How many different entries the list has.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the list has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many entries of the list could not be read and were passed over, as the source's settings allow.
+    pub fn passed_over(&self) -> usize {
+        self.passed_over
+    }
+
+    fn url(&self, indicator: &Indicator) -> Option<u32> {
+        if let Some(number) = self.exact(indicator.value()) {
+            return Some(number);
+        }
+        if !self.urls_by_host {
+            return None;
+        }
+        match indicator.host()? {
+            Host::Ip(ip) => self.address(&ip.to_string(), Some(ip)),
+            Host::Name(name) => self.name(&name),
+        }
+    }
+
+    fn address(&self, text: &str, ip: Option<IpAddr>) -> Option<u32> {
+        if let Some(number) = self.exact(text) {
+            return Some(number);
+        }
+        let ip = ip?;
+        let lengths = if ip.is_ipv4() { &self.ipv4_lengths } else { &self.ipv6_lengths };
+        lengths.iter().rev().find_map(|length| {
+            let network = IpNet::new(ip, *length).ok()?.trunc();
+            self.exact(&network.to_string())
+        })
+    }
+
+    fn name(&self, name: &str) -> Option<u32> {
+        if let Some(number) = self.exact(name) {
+            return Some(number);
+        }
+        let mut rest = name;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(number) = self.exact(parent).filter(|number| self.has_subdomains(*number)) {
+                return Some(number);
+            }
+            rest = parent;
+        }
         None
+    }
+
+    fn has_subdomains(&self, number: u32) -> bool {
+        self.entries.get(number as usize).is_some_and(|entry| entry.subdomains)
+    }
+
+    fn exact(&self, value: &str) -> Option<u32> {
+        match self.slot(value) {
+            Slot::Taken(number) => Some(number),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Walks from the value's own slot to the value or to the first free slot; the table always has a free one.
+    fn slot(&self, value: &str) -> Slot {
+        let mask = self.slots.len().saturating_sub(1);
+        let mut position = (self.hasher.hash_one(value) as usize) & mask;
+        loop {
+            match self.slots.get(position) {
+                None | Some(&FREE) => return Slot::Free(position),
+                Some(&number) if self.value(number) == Some(value) => return Slot::Taken(number),
+                Some(_) => position = (position + 1) & mask,
+            }
+        }
+    }
+
+    fn value(&self, number: u32) -> Option<&str> {
+        let entry = self.entries.get(number as usize)?;
+        self.text.get(entry.start..entry.start + entry.value_length as usize)
+    }
+
+    fn entry(&self, number: u32) -> Option<ListEntry> {
+        let entry = self.entries.get(number as usize)?;
+        let value = self.value(number)?;
+        let behind = entry.start + entry.value_length as usize;
+        let note = self.text.get(behind..behind + usize::from(entry.note_length))?;
+        let note = if note.is_empty() { self.title.as_str() } else { note };
+        Some(ListEntry { value: shown(value), note: note.to_owned() })
+    }
+}
+
+impl fmt::Debug for ListIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A million entries, some with passwords in their URLs, are nothing for a log.
+        f.debug_struct("ListIndex").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+/// Fills a [`ListIndex`]. Of entries that are there twice the first is kept.
+#[derive(Debug, Default)]
+pub struct ListIndexBuilder {
+    index: ListIndex,
+}
+
+impl ListIndexBuilder {
+    /// A builder with room for entries of together `bytes` bytes of text.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut builder = Self::default();
+        builder.index.text.reserve(bytes);
+        builder
+    }
+
+    /// What stands as note beside every entry that has none: the title of the list.
+    pub fn title(&mut self, title: &str) {
+        clipped(title.trim()).clone_into(&mut self.index.title);
+    }
+
+    /// Whether an entry for a name or an address also names the URLs on it.
+    pub fn urls_by_host(&mut self, yes: bool) {
+        self.index.urls_by_host = yes;
+    }
+
+    /// Counts an entry that could not be read. Returns how many there are by now.
+    pub fn pass_over(&mut self) -> usize {
+        self.index.passed_over += 1;
+        self.index.passed_over
+    }
+
+    /// Adds an indicator that is named itself, and nothing beside it.
+    ///
+    /// # Errors
+    /// `TooLarge` when the index is full (4 billion entries, or a value of 4 GiB).
+    pub fn value(&mut self, indicator: &Indicator, note: &str) -> Result<(), SourceError> {
+        self.add(indicator.value(), note, false)
+    }
+
+    /// Adds a domain name, in its normal form, with all its subdomains.
+    ///
+    /// # Errors
+    /// `TooLarge` when the index is full.
+    pub fn name(&mut self, name: &str, note: &str) -> Result<(), SourceError> {
+        self.add(name, note, true)
+    }
+
+    /// Adds a network with all its addresses; bits behind the prefix are cleared.
+    ///
+    /// # Errors
+    /// `TooLarge` when the index is full.
+    pub fn network(&mut self, network: IpNet, note: &str) -> Result<(), SourceError> {
+        let network = network.trunc();
+        let lengths =
+            if network.addr().is_ipv4() { &mut self.index.ipv4_lengths } else { &mut self.index.ipv6_lengths };
+        lengths.insert(network.prefix_len());
+        self.add(&network.to_string(), note, false)
+    }
+
+    /// The finished index.
+    pub fn build(self) -> ListIndex {
+        let mut index = self.index;
+        index.text.shrink_to_fit();
+        index.entries.shrink_to_fit();
+        index
+    }
+
+    fn add(&mut self, value: &str, note: &str, subdomains: bool) -> Result<(), SourceError> {
+        self.make_room();
+        match self.index.slot(value) {
+            Slot::Taken(number) => {
+                if let Some(entry) = self.index.entries.get_mut(number as usize) {
+                    entry.subdomains |= subdomains;
+                }
+            }
+            Slot::Free(position) => {
+                let number = self.append(value, clipped(note.trim()), subdomains)?;
+                if let Some(slot) = self.index.slots.get_mut(position) {
+                    *slot = number;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, value: &str, note: &str, subdomains: bool) -> Result<u32, SourceError> {
+        let full = || SourceError::new(SourceErrorKind::TooLarge, "the list has more than an index can hold: split it");
+        let number = u32::try_from(self.index.entries.len()).ok().filter(|number| *number != FREE).ok_or_else(full)?;
+        let entry = Entry {
+            start: self.index.text.len(),
+            value_length: u32::try_from(value.len()).map_err(|_| full())?,
+            note_length: u16::try_from(note.len()).map_err(|_| full())?,
+            subdomains,
+        };
+        self.index.text.push_str(value);
+        self.index.text.push_str(note);
+        self.index.entries.push(entry);
+        Ok(number)
+    }
+
+    /// Doubles the table before it is three quarters full, so that a walk stays short and always ends.
+    fn make_room(&mut self) {
+        let slots = self.index.slots.len();
+        if (self.index.entries.len() + 1) * 4 <= slots * 3 {
+            return;
+        }
+        let mut grown = vec![FREE; (slots * 2).max(FEWEST_SLOTS)];
+        let mask = grown.len() - 1;
+        for number in self.index.slots.iter().copied().filter(|number| *number != FREE) {
+            let Some(value) = self.index.value(number) else { continue };
+            let mut position = (self.index.hasher.hash_one(value) as usize) & mask;
+            while grown[position] != FREE {
+                position = (position + 1) & mask;
+            }
+            grown[position] = number;
+        }
+        self.index.slots = grown;
+    }
+}
+
+/// At most [`LONGEST_NOTE`] bytes of a note, cut between characters.
+fn clipped(note: &str) -> &str {
+    let mut end = note.len().min(LONGEST_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note.get(..end).unwrap_or_default()
+}
+
+/// An entry as it may be shown: a URL without its password.
+fn shown(value: &str) -> String {
+    if value.contains("://") {
+        Indicator::from_normal(Form::Url, value).map_or_else(|_| String::new(), |url| url.shown())
+    } else {
+        value.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn indicator(form: Form, value: &str) -> Indicator {
+        Indicator::from_normal(form, value).unwrap()
+    }
+
+    fn found(index: &ListIndex, form: Form, value: &str) -> Option<String> {
+        index.find(&indicator(form, value)).map(|entry| entry.value)
+    }
+
+    #[test]
+    fn the_longest_of_nested_networks_names_an_address_and_the_address_itself_comes_first() {
+        let mut builder = ListIndexBuilder::default();
+        for network in ["192.0.2.0/24", "192.0.0.0/16", "192.0.2.128/25", "2001:db8::/32"] {
+            builder.network(network.parse().unwrap(), "").unwrap();
+        }
+        builder.value(&indicator(Form::Ipv4, "192.0.2.200"), "").unwrap();
+        let index = builder.build();
+        assert_eq!(found(&index, Form::Ipv4, "192.0.2.200").as_deref(), Some("192.0.2.200"));
+        assert_eq!(found(&index, Form::Ipv4, "192.0.2.201").as_deref(), Some("192.0.2.128/25"));
+        assert_eq!(found(&index, Form::Ipv4, "192.0.2.1").as_deref(), Some("192.0.2.0/24"));
+        assert_eq!(found(&index, Form::Ipv4, "192.0.3.1").as_deref(), Some("192.0.0.0/16"));
+        assert_eq!(found(&index, Form::Ipv4, "192.1.0.1"), None);
+        assert_eq!(found(&index, Form::Ipv6, "2001:db8::7").as_deref(), Some("2001:db8::/32"));
+        assert_eq!(found(&index, Form::Ipv6, "2001:db9::7"), None);
+    }
+
+    #[test]
+    fn a_name_covers_its_subdomains_only_where_it_was_added_so() {
+        let mut builder = ListIndexBuilder::default();
+        builder.name("with.example.com", "").unwrap();
+        builder.value(&indicator(Form::Domain, "exact.example.com"), "").unwrap();
+        let index = builder.build();
+        assert_eq!(found(&index, Form::Domain, "a.b.with.example.com").as_deref(), Some("with.example.com"));
+        assert_eq!(found(&index, Form::Domain, "exact.example.com").as_deref(), Some("exact.example.com"));
+        assert_eq!(found(&index, Form::Domain, "a.exact.example.com"), None);
+        assert_eq!(found(&index, Form::Domain, "notwith.example.com"), None);
+        assert_eq!(found(&index, Form::Domain, "example.com"), None);
+    }
+
+    #[test]
+    fn an_entry_that_comes_twice_counts_once_keeps_its_first_note_and_gains_subdomains() {
+        let mut builder = ListIndexBuilder::default();
+        builder.value(&indicator(Form::Domain, "example.com"), "first").unwrap();
+        builder.name("example.com", "second").unwrap();
+        let index = builder.build();
+        assert_eq!(index.len(), 1);
+        let entry = index.find(&indicator(Form::Domain, "www.example.com")).unwrap();
+        assert_eq!(entry, ListEntry { value: "example.com".into(), note: "first".into() });
+    }
+
+    #[test]
+    fn a_note_is_cut_between_characters_and_the_title_stands_in_for_a_missing_one() {
+        let mut builder = ListIndexBuilder::default();
+        builder.title("Example list");
+        builder.name("long.example.com", &"é".repeat(200)).unwrap();
+        builder.name("bare.example.com", " ").unwrap();
+        let index = builder.build();
+        let note = |name| index.find(&indicator(Form::Domain, name)).unwrap().note;
+        assert_eq!(note("long.example.com"), "é".repeat(128));
+        assert_eq!(note("bare.example.com"), "Example list");
+    }
+
+    #[test]
+    fn an_empty_index_names_nothing() {
+        let index = ListIndexBuilder::default().build();
+        assert!(index.is_empty());
+        assert_eq!(found(&index, Form::Ipv4, "192.0.2.1"), None);
+        assert_eq!(found(&index, Form::Domain, "example.com"), None);
+    }
+
+    #[test]
+    fn every_one_of_a_hundred_thousand_entries_is_found_and_no_other() {
+        let mut builder = ListIndexBuilder::default();
+        let hash = |number: u32| format!("{number:032x}");
+        for number in 0..100_000 {
+            builder.value(&indicator(Form::Md5, &hash(number)), "").unwrap();
+        }
+        let index = builder.build();
+        assert_eq!(index.len(), 100_000);
+        assert!((0..100_000).all(|number| found(&index, Form::Md5, &hash(number)).is_some()));
+        assert!((100_000..200_000).all(|number| found(&index, Form::Md5, &hash(number)).is_none()));
+    }
+
+    /// The slow and plain way to the same answer.
+    fn scanned(networks: &[IpNet], ip: IpAddr) -> Option<IpNet> {
+        networks.iter().filter(|network| network.contains(&ip)).max_by_key(|network| network.prefix_len()).copied()
+    }
+
+    fn scanned_name<'a>(exact: &'a [String], covering: &'a [String], name: &str) -> Option<&'a String> {
+        let exactly = exact.iter().filter(|entry| *entry == name);
+        let below = covering.iter().filter(|entry| entry.as_str() == name || name.ends_with(&format!(".{entry}")));
+        exactly.chain(below).max_by_key(|entry| entry.len())
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        // Few bits vary, so that networks nest and addresses hit.
+        let ipv4 = (0u32..64).prop_map(|low| IpAddr::from((0xC000_0200 | low).to_be_bytes()));
+        let ipv6 = (0u128..64).prop_map(|low| IpAddr::from(((0x2001_0db8u128 << 96) | low).to_be_bytes()));
+        prop_oneof![ipv4, ipv6]
+    }
+
+    fn any_network() -> impl Strategy<Value = IpNet> {
+        (any_address(), 0u8..=12).prop_map(|(ip, host_bits)| {
+            let length = if ip.is_ipv4() { 32 } else { 128 } - host_bits;
+            IpNet::new(ip, length).unwrap().trunc()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_found_as_a_scan_over_all_networks_finds_it(
+            networks in prop::collection::vec(any_network(), 0..20),
+            ip in any_address(),
+        ) {
+            let mut builder = ListIndexBuilder::default();
+            for network in &networks {
+                builder.network(*network, "").unwrap();
+            }
+            let form = if ip.is_ipv4() { Form::Ipv4 } else { Form::Ipv6 };
+            let expected = scanned(&networks, ip).map(|network| network.to_string());
+            prop_assert_eq!(found(&builder.build(), form, &ip.to_string()), expected);
+        }
+
+        #[test]
+        fn a_name_is_found_as_a_scan_over_all_names_finds_it(
+            exact in prop::collection::vec("[ab](\\.[ab]){1,3}", 0..12),
+            covering in prop::collection::vec("[ab](\\.[ab]){1,3}", 0..12),
+            name in "[ab](\\.[ab]){1,4}",
+        ) {
+            let mut builder = ListIndexBuilder::default();
+            for entry in &exact {
+                builder.value(&indicator(Form::Domain, entry), "").unwrap();
+            }
+            for entry in &covering {
+                builder.name(entry, "").unwrap();
+            }
+            let expected = scanned_name(&exact, &covering, &name).cloned();
+            prop_assert_eq!(found(&builder.build(), Form::Domain, &name), expected);
+        }
     }
 }

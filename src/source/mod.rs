@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use crate::finding::{Finding, Reliability, SourceError, SourceErrorKind, find_word};
+use crate::finding::{Family, Finding, Reliability, SourceError, SourceErrorKind, find_word};
 use crate::indicator::{Form, Indicator, Tlp};
 
 mod index;
 mod options;
 mod settings;
 
-pub use index::{ListEntry, ListIndex};
+pub use index::{ListEntry, ListIndex, ListIndexBuilder};
 pub use options::{OptionSpec, OptionType, OptionValue};
 pub use settings::SourceSettings;
 
@@ -50,6 +50,27 @@ pub trait Source: Send + Sync + 'static {
 
     /// Reads the answers to [`Source::probe`], one per question, each either an answer or why there is none.
     fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe;
+
+    /// Whether this source, as its settings are, looks up this form: a DNS zone of names takes no address.
+    fn takes(&self, form: Form, access: Access<'_>) -> bool {
+        let _ = access;
+        self.about().forms.contains(&form)
+    }
+
+    /// Which sources of this kind say the same thing: all of them, unless the settings name what they read.
+    fn opinion(&self, access: Access<'_>) -> String {
+        let _ = access;
+        self.about().kind.clone()
+    }
+
+    /// Which sources count as one opinion with this one: its user's word, else its kind's, else [`Source::opinion`].
+    fn family(&self, access: Access<'_>) -> Family {
+        match (&access.settings.family, &self.about().family) {
+            (Some(declared), _) => Family::Declared(declared.clone()),
+            (None, Some(republished)) => Family::Republished(republished.clone()),
+            (None, None) => Family::SameKind(self.opinion(access)),
+        }
+    }
 
     /// Builds the index of a downloaded or local list; only kinds whose transport is a list have one.
     ///

@@ -9,10 +9,12 @@ use std::sync::LazyLock;
 use crate::source::Source;
 
 mod abuseipdb;
+mod dnsbl;
 mod greynoise;
 mod hashlookup;
 mod http;
 mod json;
+mod list;
 mod urlhaus;
 mod virustotal;
 
@@ -23,6 +25,8 @@ static ALL: LazyLock<Vec<Arc<dyn Source>>> = LazyLock::new(|| {
         Arc::new(urlhaus::UrlHaus::new()),
         Arc::new(greynoise::GreyNoise::new()),
         Arc::new(hashlookup::HashLookup::new()),
+        Arc::new(dnsbl::Dnsbl),
+        Arc::new(list::List),
     ]
 });
 

@@ -1,0 +1,486 @@
+//! Kind `dnsbl`: a zone that answers over DNS whether an address or a name is listed (RFC 5782).
+//! Knows the return codes of Spamhaus ZEN and DBL; every other zone is read by the code table of its source.
+//! No query is sent here: `fetch` does that and fills in the credential.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::indicator::{Form, Indicator, Tlp};
+use crate::source::{
+    About, Access, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, Keep, Lookup, OptionSpec, OptionType,
+    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, Tier, Transport,
+};
+
+/// Where the transport puts the credential.
+const CREDENTIAL: &str = "{credential}";
+/// Length of a Spamhaus DQS key, to judge how long a name will be once the transport has filled it in.
+const KEY_LENGTH: usize = 26;
+/// Longest name in DNS, written without its trailing dot.
+const LONGEST_NAME: usize = 253;
+/// Tag of addresses that are given out to households; such a listing is policy, not abuse.
+const DYNAMIC_RANGE: &str = "dynamic range";
+
+/// The kind `dnsbl`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dnsbl;
+
+static ABOUT: LazyLock<About> = LazyLock::new(|| About {
+    kind: "dnsbl".into(),
+    title: "DNS block list".into(),
+    summary: "Whether a DNS zone such as Spamhaus ZEN or DBL lists an address or a name.".into(),
+    home_page: "https://www.spamhaus.org/blocklists/".into(),
+    terms: "Each zone has its own; the public Spamhaus zones are free for low-volume, non-commercial use \
+            (https://www.spamhaus.org/blocklists/dnsbl-fair-use-policy/)."
+        .into(),
+    forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain],
+    transport: Transport::Dns,
+    credential: CredentialNeed::Optional,
+    base_url: None,
+    tiers: vec![Tier {
+        name: "standard".into(),
+        help: "any zone; a Spamhaus DQS zone takes its key as credential".into(),
+        quota: vec![QuotaWindow { per: QuotaPer::Minute, limit: 600 }],
+    }],
+    reliability: Reliability::B,
+    max_tlp: Tlp::Amber,
+    timeout: Duration::from_secs(2),
+    // The record's own TTL shortens the first.
+    keep: Keep { found: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
+    family: None,
+    options: options(),
+    fetch_revision: 1,
+    rating_revision: 1,
+});
+
+fn options() -> Vec<OptionSpec> {
+    let lookups = ["auto", "ip", "domain", "both"].map(String::from).to_vec();
+    vec![
+        OptionSpec::required(
+            "zone",
+            OptionType::Text,
+            "zone to ask, such as zen.spamhaus.org or {credential}.zen.dq.spamhaus.net",
+        ),
+        OptionSpec::new(
+            "lookup",
+            OptionType::Choice(lookups),
+            OptionValue::from("auto"),
+            "what the zone lists; auto: names for DBL, ZRD, SURBL and URIBL zones, else addresses",
+        ),
+        OptionSpec::unset(
+            "codes",
+            OptionType::TextTable,
+            "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\"",
+        ),
+        OptionSpec::unset(
+            "resolver",
+            OptionType::Resolver,
+            "resolver to ask, address or address:port; unset: the system's (Spamhaus refuses public ones)",
+        ),
+    ]
+}
+
+impl Source for Dnsbl {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn takes(&self, form: Form, access: Access<'_>) -> bool {
+        let zone = Zone::of(access);
+        match form {
+            Form::Ipv4 | Form::Ipv6 => zone.takes_addresses,
+            Form::Domain => zone.takes_names,
+            Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => false,
+        }
+    }
+
+    fn opinion(&self, access: Access<'_>) -> String {
+        format!("dnsbl:{}", Zone::of(access).shown())
+    }
+
+    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+        let zone = Zone::of(access);
+        zone.check(access)?;
+        code_table(access)?;
+        let form = lookup.indicator.form();
+        if !self.takes(form, access) {
+            return Err(bad_question(format!("{} lists no {}", zone.shown(), form.as_str())));
+        }
+        let label = match lookup.indicator.ip() {
+            Some(ip) => reversed(ip),
+            None => lookup.indicator.value().to_owned(),
+        };
+        question(&zone, &label, access).map(Question::Dns)
+    }
+
+    fn check(&self, answer: &Answer) -> Result<(), SourceError> {
+        match addresses(answer)? {
+            Some(addresses) => refusal(addresses).map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+        let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
+        self.check(answer)?;
+        let codes = match addresses(answer)? {
+            Some(codes) if !codes.is_empty() => codes,
+            Some(_) | None => return Ok(Reading::NoRecord),
+        };
+        let zone = Zone::of(access);
+        let table = code_table(access)?;
+        let mut listings: Vec<Listing> = codes.iter().map(|code| zone.listing(*code, &table)).collect();
+        listings.sort_by(Listing::heaviest_first);
+        listings.dedup_by_key(|listing| listing.code);
+        Ok(match finding(&zone, &lookup.indicator, &listings) {
+            Some(finding) => Reading::Found(finding),
+            None => Reading::NoRecord,
+        })
+    }
+
+    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+        let zone = Zone::of(access);
+        if zone.check(access).is_err() {
+            return Vec::new();
+        }
+        let labels = if zone.takes_addresses { ["2.0.0.127", "1.0.0.127"] } else { ["test", "invalid"] };
+        labels.iter().filter_map(|label| question(&zone, label, access).ok()).map(Question::Dns).collect()
+    }
+
+    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let zone = Zone::of(access);
+        let connectivity = zone.check(access).and_then(|()| probed(answers));
+        let detail = match &connectivity {
+            Ok(()) => format!("{} lists its test point and not the point beside it", zone.shown()),
+            Err(error) => format!("{}: {}", zone.shown(), error.detail),
+        };
+        // A zone that lists its test point has taken the key in its name; a failure can have other causes.
+        let credential_accepted = (connectivity.is_ok() && zone.has_credential()).then_some(true);
+        Probe { connectivity, credential_accepted, tier: None, quota_left: Vec::new(), detail }
+    }
+}
+
+/// A zone as its settings name it.
+struct Zone {
+    /// Lower case, without outer dots, with the credential's place.
+    name: String,
+    codes: Codes,
+    takes_addresses: bool,
+    takes_names: bool,
+}
+
+/// Whose return codes a zone has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Codes {
+    Zen,
+    Dbl,
+    Table,
+}
+
+impl Zone {
+    fn of(access: Access<'_>) -> Self {
+        let mut name = access.text("zone").trim().trim_matches('.').to_ascii_lowercase();
+        if matches!(name.as_str(), "zen.dq.spamhaus.net" | "dbl.dq.spamhaus.net" | "zrd.dq.spamhaus.net") {
+            // Such a zone answers only under a key, so the place of the key goes without saying.
+            name = format!("{CREDENTIAL}.{name}");
+        }
+        let ends = |zones: &[&str]| zones.iter().any(|zone| is_below(&name, zone));
+        let codes = if ends(&["zen.spamhaus.org", "zen.dq.spamhaus.net"]) {
+            Codes::Zen
+        } else if ends(&["dbl.spamhaus.org", "dbl.dq.spamhaus.net"]) {
+            Codes::Dbl
+        } else {
+            Codes::Table
+        };
+        let lists_names = codes == Codes::Dbl || ends(&["zrd.dq.spamhaus.net", "surbl.org", "uribl.com"]);
+        let (takes_addresses, takes_names) = match access.text("lookup") {
+            "ip" => (true, false),
+            "domain" => (false, true),
+            "both" => (true, true),
+            _ => (!lists_names, lists_names),
+        };
+        Self { name, codes, takes_addresses, takes_names }
+    }
+
+    fn has_credential(&self) -> bool {
+        self.name.contains(CREDENTIAL)
+    }
+
+    /// The zone as it may be shown, the same for every way to the same list: no key, no place of a key.
+    fn shown(&self) -> &str {
+        match self.codes {
+            Codes::Zen => "zen.spamhaus.org",
+            Codes::Dbl => "dbl.spamhaus.org",
+            Codes::Table => match self.name.rfind(CREDENTIAL) {
+                Some(place) => self.name.get(place + CREDENTIAL.len()..).unwrap_or_default().trim_start_matches('.'),
+                None if is_below(&self.name, "dq.spamhaus.net") => "dq.spamhaus.net",
+                None => &self.name,
+            },
+        }
+    }
+
+    fn check(&self, access: Access<'_>) -> Result<(), SourceError> {
+        if self.name.is_empty() {
+            return Err(bad_question("option zone is empty: name the zone to ask, such as zen.spamhaus.org".into()));
+        }
+        if self.has_credential() {
+            return match access.settings.credential {
+                Some(_) => self.check_labels(),
+                None => Err(SourceError::new(
+                    SourceErrorKind::Unauthorized,
+                    "the zone needs a key: set the source's credential",
+                )),
+            };
+        }
+        if is_below(&self.name, "dq.spamhaus.net") {
+            return Err(bad_question(
+                "option zone holds a key in clear: set it as credential and write {credential} in its place".into(),
+            ));
+        }
+        self.check_labels()
+    }
+
+    fn check_labels(&self) -> Result<(), SourceError> {
+        let plain = self.name.replace(CREDENTIAL, "key");
+        let is_label = |label: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            (1..=63).contains(&label.len()) && label.bytes().all(allowed)
+        };
+        if plain.split('.').all(is_label) {
+            Ok(())
+        } else {
+            Err(bad_question(format!("option zone is no DNS name: {}", self.shown())))
+        }
+    }
+
+    /// What one returned address means.
+    fn listing(&self, code: Ipv4Addr, table: &[Listing]) -> Listing {
+        let last_two = (code.octets()[2], code.octets()[3]);
+        let in_first = code.octets()[1] == 0;
+        let (claim, strength, label) = match self.codes {
+            Codes::Zen if in_first => zen(last_two),
+            Codes::Dbl if in_first => dbl(last_two),
+            Codes::Zen | Codes::Dbl => UNNAMED,
+            Codes::Table => {
+                return match table.iter().find(|row| row.code == code) {
+                    Some(row) => row.clone(),
+                    None => Listing::new(code, Disposition::Suspicious, 0.85, "listed"),
+                };
+            }
+        };
+        Listing::new(code, claim, strength, label)
+    }
+}
+
+/// A code that its zone's operator has not named yet: listed, but nobody told us for what.
+const UNNAMED: (Disposition, f64, &str) = (Disposition::Unknown, 0.0, "a code that we have no name for");
+
+fn zen(last_two: (u8, u8)) -> (Disposition, f64, &'static str) {
+    match last_two {
+        (0, 2) => (Disposition::Malicious, 0.85, "SBL, spam source or spam operation"),
+        (0, 3) => (Disposition::Malicious, 0.85, "SBL CSS, sender of low reputation"),
+        (0, 4..=7) => (Disposition::Malicious, 0.85, "XBL, hijacked machine or open proxy"),
+        (0, 9) => (Disposition::Malicious, 1.0, "SBL DROP, network in criminal hands"),
+        (0, 10) => (Disposition::Unknown, 0.0, "PBL, range that sends no mail itself, by its provider"),
+        (0, 11) => (Disposition::Unknown, 0.0, "PBL, range that sends no mail itself, by Spamhaus"),
+        _ => UNNAMED,
+    }
+}
+
+fn dbl(last_two: (u8, u8)) -> (Disposition, f64, &'static str) {
+    match last_two {
+        (1, 2) => (Disposition::Suspicious, 0.85, "spam domain"),
+        (1, 4) => (Disposition::Malicious, 0.85, "phishing domain"),
+        (1, 5) => (Disposition::Malicious, 0.85, "malware domain"),
+        (1, 6) => (Disposition::Malicious, 0.85, "botnet command domain"),
+        (1, 102) => (Disposition::Suspicious, 0.5, "legitimate domain abused for spam"),
+        (1, 103) => (Disposition::Suspicious, 0.5, "legitimate redirector abused for spam"),
+        (1, 104) => (Disposition::Suspicious, 0.5, "legitimate domain abused for phishing"),
+        (1, 105) => (Disposition::Suspicious, 0.5, "legitimate domain abused for malware"),
+        (1, 106) => (Disposition::Suspicious, 0.5, "legitimate domain abused for botnet command"),
+        _ => UNNAMED,
+    }
+}
+
+/// One returned address and what it claims.
+#[derive(Clone, Debug, PartialEq)]
+struct Listing {
+    code: Ipv4Addr,
+    claim: Disposition,
+    strength: Strength,
+    label: String,
+}
+
+impl Listing {
+    fn new(code: Ipv4Addr, claim: Disposition, strength: f64, label: &str) -> Self {
+        Self { code, claim, strength: Strength::clamped(strength), label: label.to_owned() }
+    }
+
+    /// By claim, then strength; the code makes the order the same however the resolver shuffles.
+    fn heaviest_first(&self, other: &Self) -> std::cmp::Ordering {
+        (other.claim, other.strength).cmp(&(self.claim, self.strength)).then(self.code.cmp(&other.code))
+    }
+}
+
+/// Reads the option `codes`: address to claim, strength (.85 if left out) and label.
+fn code_table(access: Access<'_>) -> Result<Vec<Listing>, SourceError> {
+    let rows = access.table("codes").into_iter().flatten();
+    rows.map(|(code, meaning)| code_row(code, meaning).map_err(bad_question)).collect()
+}
+
+fn code_row(code: &str, meaning: &str) -> Result<Listing, String> {
+    let mistake = |what: String| format!("option codes, \"{code}\": {what}; write such as \"malicious 0.85 spam\"");
+    let address = code.trim().parse::<Ipv4Addr>().ok().filter(|address| address.octets()[0] == 127);
+    let address = address.ok_or_else(|| mistake("is no address in 127.0.0.0/8".into()))?;
+    let (word, rest) = split_word(meaning);
+    let claim = word.parse::<Disposition>().map_err(|unknown| mistake(unknown.to_string()))?;
+    let (number, after) = split_word(rest);
+    match number.parse::<f64>() {
+        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(Listing::new(address, claim, strength, label(after))),
+        Ok(_) => Err(mistake(format!("strength {number} is outside 0 to 1"))),
+        Err(_) => Ok(Listing::new(address, claim, Strength::FULL.get(), label(rest))),
+    }
+}
+
+fn split_word(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim()))
+}
+
+fn label(text: &str) -> &str {
+    if text.is_empty() { "listed" } else { text }
+}
+
+/// The addresses of a DNS answer; `None` if the name does not exist.
+fn addresses(answer: &Answer) -> Result<Option<&[Ipv4Addr]>, SourceError> {
+    match &answer.body {
+        AnswerBody::Dns(DnsAnswer::Addresses(addresses)) => Ok(Some(addresses)),
+        AnswerBody::Dns(DnsAnswer::NameError) => Ok(None),
+        AnswerBody::Dns(DnsAnswer::Failure(code)) => Err(failure(code)),
+        AnswerBody::Http { .. } | AnswerBody::List(_) => Err(SourceError::malformed("not a DNS answer")),
+    }
+}
+
+fn failure(code: &str) -> SourceError {
+    let kind = if code.eq_ignore_ascii_case("REFUSED") {
+        SourceErrorKind::Refused
+    } else if code.eq_ignore_ascii_case("FORMERR") {
+        SourceErrorKind::BadQuestion
+    } else {
+        SourceErrorKind::Unavailable
+    };
+    SourceError::new(kind, format!("the name server answers {code}"))
+}
+
+/// The refusal that hides among the addresses, if any; refusals come before every listing.
+fn refusal(addresses: &[Ipv4Addr]) -> Option<SourceError> {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    let is_outside = |address: &&Ipv4Addr| address.octets()[0] != 127;
+    sorted.iter().find_map(|address| refused_code(*address)).or_else(|| {
+        let address = sorted.iter().find(is_outside)?;
+        Some(SourceError::malformed(format!(
+            "{address} is outside 127.0.0.0/8: the resolver rewrites answers, ask another one"
+        )))
+    })
+}
+
+fn refused_code(address: Ipv4Addr) -> Option<SourceError> {
+    let (kind, what) = match address.octets() {
+        [127, 255, 255, 252] => (SourceErrorKind::BadQuestion, "the zone is mistyped: check option zone"),
+        [127, 255, 255, 254] => {
+            (SourceErrorKind::Refused, "asked through a public resolver: set option resolver, or use a key")
+        }
+        [127, 255, 255, 255] => (SourceErrorKind::QuotaExhausted, "too many queries"),
+        [127, 255, 255, _] => (SourceErrorKind::Malformed, "an error code that we have no name for"),
+        [127, 0, 1, 255] => (SourceErrorKind::BadQuestion, "the zone takes names, not addresses: check option lookup"),
+        _ => return None,
+    };
+    Some(SourceError::new(kind, format!("{address}: {what}")))
+}
+
+/// The finding of these listings, the heaviest first; `None` without any.
+fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<Finding> {
+    let heaviest = listings.first()?;
+    let strength = (heaviest.claim != Disposition::Unknown).then_some(heaviest.strength);
+    let reason = |listing: &Listing| format!("{} lists it as {} ({})", zone.shown(), listing.code, listing.label);
+    let mut finding = Finding::new(heaviest.claim, strength, reason(heaviest));
+    finding.reasons.extend(listings.iter().skip(1).map(reason));
+    finding.facts = vec![
+        Fact::new("zone", zone.shown()),
+        Fact::new("codes", listings.iter().map(|listing| listing.code.to_string()).collect::<Vec<_>>()),
+        Fact::new("listings", listings.iter().map(|listing| listing.label.clone()).collect::<Vec<_>>()),
+    ];
+    let is_pbl = |listing: &Listing| matches!(listing.code.octets(), [127, 0, 0, 10 | 11]);
+    if zone.codes == Codes::Zen && listings.iter().any(is_pbl) {
+        finding.tags.push(DYNAMIC_RANGE.into());
+    }
+    finding.permalink = match zone.codes {
+        Codes::Zen | Codes::Dbl => Some(format!("https://check.spamhaus.org/results/?query={}", indicator.value())),
+        Codes::Table => None,
+    };
+    Some(finding)
+}
+
+fn question(zone: &Zone, label: &str, access: Access<'_>) -> Result<DnsQuestion, SourceError> {
+    let name = format!("{label}.{}", zone.name);
+    let filled = name.len() + if zone.has_credential() { KEY_LENGTH.saturating_sub(CREDENTIAL.len()) } else { 0 };
+    if filled > LONGEST_NAME {
+        return Err(bad_question(format!("the name to ask would be longer than {LONGEST_NAME} characters")));
+    }
+    let resolver = Some(access.text("resolver").trim()).filter(|text| !text.is_empty()).map(str::to_owned);
+    Ok(DnsQuestion { name, resolver })
+}
+
+/// Octets of IPv4, nibbles of IPv6, the last one first.
+fn reversed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(ip) => {
+            let mut name = String::with_capacity(63);
+            for octet in ip.octets().iter().rev() {
+                let dot = if name.is_empty() { "" } else { "." };
+                // Writing to a String cannot fail.
+                let _ = write!(name, "{dot}{:x}.{:x}", octet & 15, octet >> 4);
+            }
+            name
+        }
+    }
+}
+
+/// Judges the answers to the two questions of a probe.
+fn probed(answers: &[Result<Answer, SourceError>]) -> Result<(), SourceError> {
+    let [listed, unlisted] = answers else {
+        return Err(SourceError::unavailable("the zone was not asked"));
+    };
+    let test_point = listed.as_ref().map_err(Clone::clone).and_then(is_listed)?;
+    if !test_point {
+        return Err(SourceError::unavailable(
+            "the zone does not list its test point: it is mistyped, shut down, or refuses the key",
+        ));
+    }
+    if unlisted.as_ref().map_err(Clone::clone).and_then(is_listed)? {
+        return Err(SourceError::malformed("the zone lists what it must not: it lists everything, do not use it"));
+    }
+    Ok(())
+}
+
+fn is_listed(answer: &Answer) -> Result<bool, SourceError> {
+    let listed = addresses(answer)?.unwrap_or_default();
+    refusal(listed).map_or(Ok(!listed.is_empty()), Err)
+}
+
+/// Whether a name is the zone or ends with it, at a label's border.
+fn is_below(name: &str, zone: &str) -> bool {
+    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn bad_question(detail: String) -> SourceError {
+    SourceError::new(SourceErrorKind::BadQuestion, detail)
+}

@@ -1,0 +1,237 @@
+//! Kind `list`: a list of indicators, from a local file or a feed, that is looked up without asking anybody.
+//! States what a listing claims; how the formats are read stands in `list/`.
+//! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+use url::Url;
+
+use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::indicator::{Form, Indicator, Tlp};
+use crate::source::{
+    About, Access, Answer, AnswerBody, CredentialNeed, Keep, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
+    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, Transport,
+};
+
+mod csv;
+mod entry;
+mod formats;
+
+/// The kind `list`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct List;
+
+static ABOUT: LazyLock<About> = LazyLock::new(|| About {
+    kind: "list".into(),
+    title: "Local list or feed".into(),
+    summary: "Whether a list of your own, or one that is downloaded, names an indicator; nobody is asked.".into(),
+    home_page: "https://github.com/MISP/misp-warninglists".into(),
+    terms: "Those of the list.".into(),
+    forms: Form::ALL.to_vec(),
+    transport: Transport::List,
+    credential: CredentialNeed::None,
+    base_url: None,
+    tiers: vec![Tier { name: "standard".into(), help: "no quota".into(), quota: Vec::new() }],
+    reliability: Reliability::C,
+    max_tlp: Tlp::Red,
+    timeout: Duration::from_secs(5),
+    keep: Keep { found: Duration::ZERO, no_record: Duration::ZERO },
+    family: None,
+    options: options(),
+    fetch_revision: 1,
+    rating_revision: 1,
+});
+
+fn options() -> Vec<OptionSpec> {
+    let choice = |words: &[&str]| OptionType::Choice(words.iter().map(|word| (*word).to_owned()).collect());
+    let text = |word: &str| OptionValue::from(word);
+    vec![
+        OptionSpec::unset("path", OptionType::Path, "file that holds the list; either this or url"),
+        OptionSpec::unset("url", OptionType::Address, "feed that holds the list; either this or path"),
+        OptionSpec::new(
+            "format",
+            choice(&["auto", "plain", "csv", "warninglist", "jsonl"]),
+            text("auto"),
+            "format; auto: csv if column is set, jsonl if member is, MISP warninglist by its content, else plain lines",
+        ),
+        OptionSpec::new(
+            "type",
+            choice(&["auto", "ip", "domain", "url", "file"]),
+            text("auto"),
+            "what the entries are; auto: guessed entry by entry (names of internal networks need: domain)",
+        ),
+        OptionSpec::unset(
+            "column",
+            OptionType::Text,
+            "csv: the entry's column, by number from 1 or by its header's name",
+        ),
+        OptionSpec::new(
+            "separator",
+            choice(&["comma", "semicolon", "tab"]),
+            text("comma"),
+            "csv: what separates the columns",
+        ),
+        OptionSpec::unset("member", OptionType::Text, "jsonl: the member that holds the entry; dots go into objects"),
+        OptionSpec::new(
+            "claim",
+            choice(&["malicious", "suspicious", "benign", "unknown"]),
+            text("suspicious"),
+            "what it means to be on the list",
+        ),
+        OptionSpec::new(
+            "strength",
+            OptionType::Number { min: 0.0, max: 1.0 },
+            OptionValue::Number(Strength::FULL.get()),
+            "how sure the list is of that, 0 to 1; 0.85 is the full weight of its letter",
+        ),
+        OptionSpec::unset("tags", OptionType::TextList, "tags of what is listed, such as tor-exit"),
+        OptionSpec::new(
+            "subdomains",
+            OptionType::Flag,
+            OptionValue::Flag(true),
+            "whether a name on the list stands for its subdomains too (a warninglist says so itself)",
+        ),
+        OptionSpec::new(
+            "urls_by_host",
+            OptionType::Flag,
+            OptionValue::Flag(false),
+            "whether a name or address on the list stands for the URLs on it too",
+        ),
+        OptionSpec::new(
+            "unreadable",
+            OptionType::Integer { min: 0, max: 1_000_000 },
+            OptionValue::Integer(0),
+            "entries that may be unreadable before the whole list is refused",
+        ),
+        OptionSpec::new("refresh", OptionType::Span, text("1h"), "url: time after which the feed is loaded again"),
+    ]
+}
+
+impl Source for List {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn opinion(&self, access: Access<'_>) -> String {
+        format!("list:{}", place(access))
+    }
+
+    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+        check_settings(access)?;
+        Ok(Question::List(ListQuestion { indicator: lookup.indicator.clone() }))
+    }
+
+    fn check(&self, answer: &Answer) -> Result<(), SourceError> {
+        said(answer).map(|_| ())
+    }
+
+    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+        let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
+        let Said { entry, loaded, stale } = said(answer)?;
+        let Some(entry) = entry else { return Ok(Reading::NoRecord) };
+        Ok(Reading::Found(finding(&lookup.indicator, access, entry, loaded, stale)))
+    }
+
+    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+        // An address of the documentation: any look-up tells whether the list is there.
+        let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok().filter(|_| check_settings(access).is_ok());
+        indicator.map(|indicator| Question::List(ListQuestion { indicator })).into_iter().collect()
+    }
+
+    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let (connectivity, detail) = match probed(access, answers) {
+            Ok(detail) => (Ok(()), detail),
+            Err(error) => (Err(error.clone()), error.detail),
+        };
+        Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail }
+    }
+
+    fn index(&self, access: Access<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
+        formats::index(access, file)
+    }
+}
+
+/// What a list that was loaded says.
+struct Said<'a> {
+    entry: Option<&'a ListEntry>,
+    loaded: SystemTime,
+    stale: Option<&'a str>,
+}
+
+fn said(answer: &Answer) -> Result<Said<'_>, SourceError> {
+    match &answer.body {
+        AnswerBody::List(ListAnswer::Listed { entry, loaded, stale }) => {
+            Ok(Said { entry: Some(entry), loaded: *loaded, stale: stale.as_deref() })
+        }
+        AnswerBody::List(ListAnswer::NotListed { loaded, stale }) => {
+            Ok(Said { entry: None, loaded: *loaded, stale: stale.as_deref() })
+        }
+        AnswerBody::List(ListAnswer::NeverLoaded(why)) => {
+            Err(SourceError::unavailable(format!("the list was never loaded: {why}")))
+        }
+        AnswerBody::Http { .. } | AnswerBody::Dns(_) => Err(SourceError::malformed("not an answer of a list")),
+    }
+}
+
+fn finding(
+    indicator: &Indicator,
+    access: Access<'_>,
+    entry: &ListEntry,
+    loaded: SystemTime,
+    stale: Option<&str>,
+) -> Finding {
+    let claim = access.text("claim").parse().unwrap_or(Disposition::Suspicious);
+    let strength = (claim != Disposition::Unknown).then(|| Strength::clamped(access.number("strength")));
+    let mut finding = Finding::new(claim, strength, reason(indicator, entry));
+    finding.observed_time = Some(loaded);
+    finding.tags = access.list("tags").to_vec();
+    finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", loaded)];
+    if !entry.note.is_empty() {
+        finding.facts.push(Fact::new("list_note", entry.note.as_str()));
+    }
+    if let Some(why) = stale {
+        finding.reasons.push(format!("the last reload of the list was not taken: {why}"));
+        finding.facts.push(Fact::new("list_stale", why));
+    }
+    finding
+}
+
+fn reason(indicator: &Indicator, entry: &ListEntry) -> String {
+    let covers = if entry.value == indicator.shown() { "" } else { ", which covers it" };
+    let note = if entry.note.is_empty() { String::new() } else { format!(" ({})", entry.note) };
+    format!("the list names {}{covers}{note}", entry.value)
+}
+
+fn probed(access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Result<String, SourceError> {
+    check_settings(access)?;
+    let answer = answers.first().ok_or_else(|| SourceError::unavailable("the list was not looked up"))?;
+    let Said { loaded, stale, .. } = said(answer.as_ref().map_err(Clone::clone)?)?;
+    let when = jiff::Timestamp::try_from(loaded).map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
+    let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
+    Ok(format!("{} was loaded {when}{stale}", place(access)))
+}
+
+fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
+    let bad = |detail: &str| Err(SourceError::new(SourceErrorKind::BadQuestion, detail));
+    match (access.text("path").is_empty(), access.text("url").is_empty()) {
+        (true, true) => bad("no list: set option path to a file, or option url to a feed"),
+        (false, false) => bad("options path and url are both set: keep the one that is meant"),
+        (true, false) | (false, true) => Ok(()),
+    }
+}
+
+/// The file or feed as it may be shown: an address without user, query and fragment, which may hold a key.
+fn place(access: Access<'_>) -> String {
+    let path = access.text("path");
+    if !path.is_empty() {
+        return path.to_owned();
+    }
+    let Ok(mut url) = Url::parse(access.text("url")) else { return String::new() };
+    url.set_query(None);
+    url.set_fragment(None);
+    // Fails only for addresses that can hold neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}

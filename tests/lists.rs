@@ -1,0 +1,448 @@
+//! DNS block lists and lists: every code and every format by table, refusals by line, and what holds for any input.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use concord::finding::{Disposition, FactValue, Family, Finding, SourceError, SourceErrorKind};
+use concord::indicator::{Form, Indicator};
+use concord::source::{
+    Access, Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
+    SourceSettings,
+};
+use concord::sources::dnsbl::Dnsbl;
+use concord::sources::list::List;
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn settings(kind: &dyn Source, options: &[(&str, OptionValue)]) -> SourceSettings {
+    let about = kind.about();
+    let defaults = about.options.iter().filter_map(|spec| Some((spec.name.clone(), spec.default.clone()?)));
+    let given = options.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    SourceSettings {
+        name: "example".into(),
+        kind: about.kind.clone(),
+        enabled: true,
+        reliability: about.reliability,
+        family: None,
+        tier: about.tiers[0].name.clone(),
+        credential: None,
+        base_url: None,
+        quota: about.tiers[0].quota.clone(),
+        timeout: about.timeout,
+        keep: about.keep,
+        max_tlp: about.max_tlp,
+        proxy: None,
+        ca_pem: None,
+        options: defaults.chain(given).collect(),
+    }
+}
+
+fn lookup(text: &str) -> Lookup {
+    Lookup { indicator: Indicator::parse(text).unwrap_or_else(|refusal| panic!("{text}: {refusal}")).indicator }
+}
+
+fn fixtures(kind: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sources").join(kind)
+}
+
+fn cases(kind: &str) -> Vec<Value> {
+    let text = std::fs::read(fixtures(kind).join("cases.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn received() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)
+}
+
+fn answer(body: AnswerBody) -> Answer {
+    Answer { received: received(), ttl: None, body }
+}
+
+fn dns(value: &Value) -> Answer {
+    answer(AnswerBody::Dns(match value {
+        Value::String(code) if code == "NXDOMAIN" => DnsAnswer::NameError,
+        Value::String(code) => DnsAnswer::Failure(code.clone()),
+        other => DnsAnswer::Addresses(serde_json::from_value(other.clone()).unwrap()),
+    }))
+}
+
+fn found(reading: Reading) -> Finding {
+    match reading {
+        Reading::Found(finding) => finding,
+        Reading::NoRecord | Reading::More { .. } => panic!("no finding: {reading:?}"),
+    }
+}
+
+fn fact<'a>(finding: &'a Finding, name: &str) -> Option<&'a FactValue> {
+    finding.facts.iter().find(|fact| fact.name == name).map(|fact| &fact.value)
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn dns_settings(case: &Value) -> SourceSettings {
+    let mut options = vec![("zone", OptionValue::from(case["zone"].as_str().unwrap()))];
+    if let Some(lookup) = case["lookup"].as_str() {
+        options.push(("lookup", OptionValue::from(lookup)));
+    }
+    if case["codes_option"].is_object() {
+        let table: BTreeMap<String, String> = serde_json::from_value(case["codes_option"].clone()).unwrap();
+        options.push(("codes", OptionValue::Table(table)));
+    }
+    let mut settings = settings(&Dnsbl, &options);
+    settings.credential = case["credential"].as_str().map(|key| key.to_owned().into());
+    settings
+}
+
+#[test]
+fn every_answer_of_a_dns_zone_reads_as_its_line_of_the_table_says() {
+    for case in cases("dnsbl") {
+        let name = case["name"].as_str().unwrap();
+        let settings = dns_settings(&case);
+        let access = Access { settings: &settings };
+        let lookup = lookup(case["indicator"].as_str().unwrap());
+        let question = Dnsbl.ask(&lookup, access).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let (Some(asked), Question::Dns(question)) = (case["asked"].as_str(), &question) {
+            assert_eq!(question.name, asked, "{name}");
+        }
+        let answer = dns(&case["answer"]);
+        let reading = Dnsbl.read(&lookup, access, std::slice::from_ref(&answer));
+        assert_eq!(Dnsbl.check(&answer).err(), reading.clone().err(), "{name}: check and read refuse alike");
+        judge(name, &case, reading);
+    }
+}
+
+fn judge(name: &str, case: &Value, reading: Result<Reading, SourceError>) {
+    if let Some(kind) = case["error"].as_str() {
+        assert_eq!(reading.map_err(|error| error.kind.as_str()), Err(kind), "{name}");
+    } else if case["no_record"] == true {
+        assert_eq!(reading, Ok(Reading::NoRecord), "{name}");
+    } else {
+        let finding = found(reading.unwrap_or_else(|error| panic!("{name}: {error}")));
+        assert_eq!(finding.claim.as_str(), case["claim"], "{name}");
+        assert_eq!(finding.strength.map(|strength| strength.get()), case["strength"].as_f64(), "{name}");
+        if case["codes"].is_array() {
+            assert_eq!(fact(&finding, "codes"), Some(&FactValue::List(texts(&case["codes"]))), "{name}");
+        }
+        if case["tags"].is_array() {
+            assert_eq!(finding.tags, texts(&case["tags"]), "{name}");
+        }
+        if let Some(reason) = case["reason"].as_str() {
+            assert_eq!(finding.reasons, [reason], "{name}");
+        }
+    }
+}
+
+#[test]
+fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
+    let Some(folder) = std::env::var_os("CONCORD_FIXTURES") else {
+        println!("skipped: CONCORD_FIXTURES is not set");
+        return;
+    };
+    let file = std::fs::read(PathBuf::from(folder).join("dnsbl/spamhaus-return-codes.json")).unwrap();
+    let published: Value = serde_json::from_slice(&file).unwrap();
+    for (zone, indicator) in [("zen.spamhaus.org", "192.0.2.1"), ("dbl.spamhaus.org", "example.com")] {
+        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        for (code, meaning) in published[zone].as_object().unwrap() {
+            let answer = dns(&serde_json::json!([code]));
+            match Dnsbl.read(&lookup(indicator), Access { settings: &settings }, &[answer]) {
+                Ok(reading) => {
+                    let reasons = found(reading).reasons;
+                    assert!(!reasons.concat().contains("no name for"), "{zone} {code} ({meaning}): {reasons:?}");
+                }
+                Err(error) => assert_eq!(code, "127.0.1.255", "{error}"),
+            }
+        }
+    }
+    for code in published["errors"].as_object().unwrap().keys() {
+        let error = Dnsbl.check(&dns(&serde_json::json!([code]))).unwrap_err();
+        assert!(error.detail.contains(code) && error.kind != SourceErrorKind::Malformed, "{error}");
+    }
+}
+
+#[test]
+fn a_zone_takes_only_what_it_lists() {
+    let takes = |zone: &str, lookup: &str| {
+        let options = [("zone", OptionValue::from(zone)), ("lookup", OptionValue::from(lookup))];
+        let settings = settings(&Dnsbl, &options);
+        let access = Access { settings: &settings };
+        Form::ALL.into_iter().filter(|form| Dnsbl.takes(*form, access)).collect::<Vec<_>>()
+    };
+    let (addresses, names) = (vec![Form::Ipv4, Form::Ipv6], vec![Form::Domain]);
+    assert_eq!(takes("zen.spamhaus.org", "auto"), addresses);
+    assert_eq!(takes("bl.example.com", "auto"), addresses);
+    assert_eq!(takes("dbl.spamhaus.org", "auto"), names);
+    assert_eq!(takes("multi.surbl.org", "auto"), names);
+    assert_eq!(takes("bl.example.com", "domain"), names);
+    assert_eq!(takes("bl.example.com", "both"), [addresses, names].concat());
+}
+
+#[test]
+fn a_zone_that_cannot_be_asked_says_what_is_missing() {
+    let refused = |zone: &str, codes: &[(&str, &str)], indicator: &str| {
+        let table = codes.iter().map(|(code, meaning)| ((*code).to_owned(), (*meaning).to_owned())).collect();
+        let options = [("zone", OptionValue::from(zone)), ("codes", OptionValue::Table(table))];
+        let settings = settings(&Dnsbl, &options);
+        let error = Dnsbl.ask(&lookup(indicator), Access { settings: &settings }).unwrap_err();
+        (error.kind, error.detail)
+    };
+    let ip = "192.0.2.1";
+    let bad = |refusal: (SourceErrorKind, String), part: &str| {
+        assert!(refusal.0 == SourceErrorKind::BadQuestion && refusal.1.contains(part), "{refusal:?} lacks {part}");
+    };
+    bad(refused("", &[], ip), "option zone is empty");
+    bad(refused("bl..example.com", &[], ip), "no DNS name");
+    bad(refused("bl example com", &[], ip), "no DNS name");
+    bad(refused("zen.spamhaus.org", &[], "example.com"), "lists no domain");
+    bad(refused("bl.example.com", &[("10.0.0.1", "malicious")], ip), "127.0.0.0/8");
+    bad(refused("bl.example.com", &[("127.0.0.2", "evil")], ip), "\"127.0.0.2\"");
+    bad(refused("bl.example.com", &[("127.0.0.2", "malicious 2")], ip), "outside 0 to 1");
+    assert_eq!(refused("zen.dq.spamhaus.net", &[], ip).0, SourceErrorKind::Unauthorized);
+}
+
+#[test]
+fn a_key_written_into_the_zone_is_refused_and_shown_nowhere() {
+    for zone in ["secretkey.zen.dq.spamhaus.net", "secretkey.xbl.dq.spamhaus.net"] {
+        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        let access = Access { settings: &settings };
+        let error = Dnsbl.ask(&lookup("192.0.2.1"), access).unwrap_err();
+        let probe = Dnsbl.read_probe(access, &[]);
+        let shown = format!("{error} {probe:?} {:?}", Dnsbl.family(access));
+        assert!(error.detail.contains("credential") && !shown.contains("secretkey"), "{shown}");
+        assert!(Dnsbl.probe(access).is_empty());
+    }
+}
+
+#[test]
+fn two_ways_to_one_zone_are_one_opinion_and_two_zones_are_two() {
+    let family = |zone: &str| {
+        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        Dnsbl.family(Access { settings: &settings })
+    };
+    assert_eq!(family("zen.spamhaus.org"), Family::SameKind("dnsbl:zen.spamhaus.org".into()));
+    assert_eq!(family("{credential}.zen.dq.spamhaus.net"), family("zen.spamhaus.org"));
+    assert_ne!(family("bl.example.com"), family("zen.spamhaus.org"));
+    assert_eq!(family("{credential}.bl.example.com"), family("BL.example.com."));
+    let mut settings = settings(&Dnsbl, &[("zone", OptionValue::from("zen.spamhaus.org"))]);
+    settings.family = Some("mail".into());
+    assert_eq!(Dnsbl.family(Access { settings: &settings }), Family::Declared("mail".into()));
+}
+
+#[test]
+fn the_test_points_of_a_zone_tell_whether_it_works() {
+    let probe = |zone: &str, answers: [Value; 2]| {
+        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        let access = Access { settings: &settings };
+        let names: Vec<String> = Dnsbl
+            .probe(access)
+            .into_iter()
+            .map(|question| match question {
+                Question::Dns(question) => question.name,
+                Question::Http(_) | Question::List(_) => panic!("not DNS"),
+            })
+            .collect();
+        let answers: Vec<_> = answers.iter().map(|value| Ok(dns(value))).collect();
+        (names, Dnsbl.read_probe(access, &answers).connectivity.map_err(|error| error.kind))
+    };
+    let (listed, unlisted) = (serde_json::json!(["127.0.0.2"]), serde_json::json!("NXDOMAIN"));
+    let zen = probe("zen.spamhaus.org", [listed.clone(), unlisted.clone()]);
+    assert_eq!(zen.0, ["2.0.0.127.zen.spamhaus.org", "1.0.0.127.zen.spamhaus.org"]);
+    assert_eq!(zen.1, Ok(()));
+    let dbl = probe("dbl.spamhaus.org", [listed.clone(), unlisted.clone()]);
+    assert_eq!(dbl.0, ["test.dbl.spamhaus.org", "invalid.dbl.spamhaus.org"]);
+    let failed = |answers| probe("bl.example.com", answers).1.unwrap_err();
+    assert_eq!(failed([unlisted.clone(), unlisted.clone()]), SourceErrorKind::Unavailable);
+    assert_eq!(failed([listed.clone(), listed.clone()]), SourceErrorKind::Malformed);
+    assert_eq!(failed([serde_json::json!(["127.255.255.254"]), unlisted]), SourceErrorKind::Refused);
+    assert_eq!(failed([listed, serde_json::json!("SERVFAIL")]), SourceErrorKind::Unavailable);
+}
+
+#[test]
+fn a_name_too_long_for_dns_is_refused_before_it_is_asked() {
+    let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(55), "example.com".into()].join(".");
+    let settings = settings(&Dnsbl, &[("zone", OptionValue::from("dbl.spamhaus.org"))]);
+    let error = Dnsbl.ask(&lookup(&long), Access { settings: &settings }).unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::BadQuestion);
+}
+
+fn option_value(value: &Value) -> OptionValue {
+    match value {
+        Value::Bool(flag) => OptionValue::Flag(*flag),
+        Value::Number(number) => OptionValue::Integer(number.as_i64().unwrap()),
+        Value::String(text) => OptionValue::from(text.as_str()),
+        other => panic!("no option value: {other}"),
+    }
+}
+
+fn list_settings(case: &Value) -> SourceSettings {
+    let mut options = vec![("path", OptionValue::from("lists/example.txt"))];
+    let given = case["options"].as_object().into_iter().flatten();
+    options.extend(given.map(|(name, value)| (name.as_str(), option_value(value))));
+    settings(&List, &options)
+}
+
+#[test]
+fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
+    for case in cases("list") {
+        let name = format!("{} {}", case["file"], case["options"]);
+        let bytes = std::fs::read(fixtures("list").join(case["file"].as_str().unwrap())).unwrap();
+        let settings = list_settings(&case);
+        let index = List.index(Access { settings: &settings }, &bytes);
+        if case["error"].is_array() {
+            let error = index.expect_err(&name);
+            assert_eq!(error.kind, SourceErrorKind::Malformed, "{name}");
+            for part in texts(&case["error"]) {
+                assert!(error.detail.contains(&part), "{name}: {} lacks {part}", error.detail);
+            }
+            continue;
+        }
+        let index = index.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(index.len() as u64, case["size"], "{name}");
+        assert_eq!(index.passed_over() as u64, case["passed_over"].as_u64().unwrap_or(0), "{name}");
+        for (text, expected) in case["finds"].as_object().unwrap() {
+            let entry = index.find(&lookup(text).indicator).map(|entry| entry.value);
+            assert_eq!(entry.as_deref(), expected.as_str(), "{name}: {text}");
+        }
+        for (text, expected) in case["notes"].as_object().into_iter().flatten() {
+            let note = index.find(&lookup(text).indicator).map(|entry| entry.note);
+            assert_eq!(note.as_deref(), expected.as_str(), "{name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn recorded_lists_name_what_the_table_of_look_ups_says() {
+    let Some(folder) = std::env::var_os("CONCORD_FIXTURES").map(PathBuf::from) else {
+        println!("skipped: CONCORD_FIXTURES is not set");
+        return;
+    };
+    let find = |file: &str, options: &[(&str, OptionValue)], text: &str| {
+        let settings = settings(&List, options);
+        let index = List.index(Access { settings: &settings }, &std::fs::read(folder.join(file)).unwrap());
+        index.unwrap_or_else(|error| panic!("{file}: {error}")).find(&lookup(text).indicator).map(|entry| entry.value)
+    };
+    let member = [("member", OptionValue::from("cidr"))];
+    let drop = "local-lists/spamhaus-drop-v4-head.ndjson";
+    assert_eq!(find(drop, &member, "1.10.16.77").as_deref(), Some("1.10.16.0/20"));
+    assert_eq!(find(drop, &member, "8.8.8.8"), None);
+    let rfc5735 = "local-lists/misp-warninglist-rfc5735.json";
+    assert_eq!(find(rfc5735, &[], "192.0.2.9").as_deref(), Some("192.0.2.0/24"));
+    let country = "local-lists/urlhaus-country-feed-head.csv";
+    let host = [("column", OptionValue::from("host")), ("unreadable", OptionValue::Integer(5))];
+    assert_eq!(find(country, &host, "124.255.20.23").as_deref(), Some("124.255.20.23"));
+}
+
+fn listed(entry: &str, note: &str, stale: Option<&str>) -> Answer {
+    let entry = ListEntry { value: entry.into(), note: note.into() };
+    answer(AnswerBody::List(ListAnswer::Listed { entry, loaded: received(), stale: stale.map(str::to_owned) }))
+}
+
+#[test]
+fn what_is_listed_is_what_the_settings_claim_as_of_the_last_load() {
+    let settings = settings(
+        &List,
+        &[
+            ("path", OptionValue::from("lists/example.txt")),
+            ("claim", OptionValue::from("malicious")),
+            ("strength", OptionValue::Number(0.6)),
+            ("tags", OptionValue::List(vec!["tor-exit".into()])),
+        ],
+    );
+    let answer = listed("192.0.2.0/24", "EX1", Some("the file shrank by more than half"));
+    let finding = found(List.read(&lookup("192.0.2.7"), Access { settings: &settings }, &[answer]).unwrap());
+    assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Malicious, Some(0.6)));
+    assert_eq!(finding.observed_time, Some(received()));
+    assert_eq!(finding.tags, ["tor-exit"]);
+    let reasons = [
+        "the list names 192.0.2.0/24, which covers it (EX1)",
+        "the last reload of the list was not taken: the file shrank by more than half",
+    ];
+    assert_eq!(finding.reasons, reasons);
+}
+
+#[test]
+fn by_default_a_listing_is_suspicious_at_full_weight() {
+    let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
+    let reading = List.read(&lookup("192.0.2.7"), Access { settings: &settings }, &[listed("192.0.2.7", "", None)]);
+    let finding = found(reading.unwrap());
+    assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Suspicious, Some(0.85)));
+    assert_eq!(finding.reasons, ["the list names 192.0.2.7"]);
+}
+
+#[test]
+fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
+    let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
+    let access = Access { settings: &settings };
+    let never = answer(AnswerBody::List(ListAnswer::NeverLoaded("no such file".into())));
+    let error = List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&never)).unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Unavailable);
+    assert!(error.detail.contains("no such file"));
+    assert!(List.read_probe(access, &[Ok(never)]).connectivity.is_err());
+    let unlisted = answer(AnswerBody::List(ListAnswer::NotListed { loaded: received(), stale: None }));
+    assert_eq!(List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&unlisted)), Ok(Reading::NoRecord));
+    let probe = List.read_probe(access, &[Ok(unlisted)]);
+    assert_eq!(probe.connectivity, Ok(()));
+    assert!(probe.detail.starts_with("lists/example.txt was loaded at 2026-"), "{}", probe.detail);
+}
+
+#[test]
+fn a_list_needs_either_a_file_or_a_feed() {
+    let ask = |options: &[(&str, OptionValue)]| {
+        let settings = settings(&List, options);
+        List.ask(&lookup("192.0.2.7"), Access { settings: &settings }).map_err(|error| error.kind)
+    };
+    let (path, url) = (("path", OptionValue::from("a.txt")), ("url", OptionValue::from("https://example.com/a")));
+    assert_eq!(ask(&[]), Err(SourceErrorKind::BadQuestion));
+    assert_eq!(ask(&[path.clone(), url.clone()]), Err(SourceErrorKind::BadQuestion));
+    assert!(matches!(ask(&[path]), Ok(Question::List(_))));
+    assert!(matches!(ask(&[url]), Ok(Question::List(_))));
+}
+
+#[test]
+fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
+    let url = OptionValue::from("https://user:pass@example.com/feed.txt?key=secret#part");
+    let settings = settings(&List, &[("url", url)]);
+    let family = List.family(Access { settings: &settings });
+    assert_eq!(family, Family::SameKind("list:https://example.com/feed.txt".into()));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_list_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        format in prop::sample::select(vec!["auto", "plain", "csv", "warninglist", "jsonl"]),
+    ) {
+        let options = [("format", OptionValue::from(format)), ("member", OptionValue::from("a.b"))];
+        let settings = settings(&List, &options);
+        let _ = List.index(Access { settings: &settings }, &bytes);
+    }
+
+    #[test]
+    fn no_text_near_the_formats_makes_a_list_panic(text in "[\"\\[\\]{}:,;#*./0-9a-f é\n]{0,120}") {
+        for format in ["auto", "plain", "csv", "warninglist", "jsonl"] {
+            let settings = settings(&List, &[("format", OptionValue::from(format))]);
+            let _ = List.index(Access { settings: &settings }, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn whatever_a_zone_returns_is_read_without_panic_and_in_any_order_alike(
+        octets in prop::collection::vec(any::<[u8; 4]>(), 0..6),
+        zone in prop::sample::select(vec!["zen.spamhaus.org", "bl.example.com"]),
+        local in any::<bool>(),
+    ) {
+        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        let first = |[a, b, c, d]: [u8; 4]| if local { [127, 0, 0, d] } else { [a, b, c, d] };
+        let mut addresses: Vec<Ipv4Addr> = octets.into_iter().map(|octets| Ipv4Addr::from(first(octets))).collect();
+        let read = |addresses: Vec<Ipv4Addr>| {
+            let answer = answer(AnswerBody::Dns(DnsAnswer::Addresses(addresses)));
+            Dnsbl.read(&lookup("192.0.2.1"), Access { settings: &settings }, &[answer])
+        };
+        let one = read(addresses.clone());
+        addresses.reverse();
+        prop_assert_eq!(one, read(addresses));
+    }
+}
