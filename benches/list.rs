@@ -1,7 +1,5 @@
 //! How long a look-up in a list of a million entries takes: hit, miss, name with subdomains, network.
 
-#![expect(missing_docs, reason = "the macros of criterion write functions without documentation")]
-
 use std::hint::black_box;
 
 use concord::indicator::{Form, Indicator};
