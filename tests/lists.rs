@@ -17,26 +17,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 fn settings(kind: &dyn Source, options: &[(&str, OptionValue)]) -> SourceSettings {
-    let about = kind.about();
-    let defaults = about.options.iter().filter_map(|spec| Some((spec.name.clone(), spec.default.clone()?)));
-    let given = options.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-    SourceSettings {
-        name: "example".into(),
-        kind: about.kind.clone(),
-        enabled: true,
-        reliability: about.reliability,
-        family: None,
-        tier: about.tiers[0].name.clone(),
-        credential: None,
-        base_url: None,
-        quota: about.tiers[0].quota.clone(),
-        timeout: about.timeout,
-        keep: about.keep,
-        max_tlp: about.max_tlp,
-        proxy: None,
-        ca_pem: None,
-        options: defaults.chain(given).collect(),
-    }
+    let mut settings = SourceSettings::from_defaults(kind.about(), "example");
+    settings.options.extend(options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    settings
 }
 
 fn lookup(text: &str) -> Lookup {

@@ -11,13 +11,14 @@ use crate::indicator::Tlp;
 use crate::indicator::is_internal_name;
 use crate::settings::Configured;
 use crate::settings::State;
+use crate::source::Access;
 
 use super::Rules;
 
 /// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
 pub(super) fn unfit(source: &Configured, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
-    if !about.forms.contains(&indicator.form()) {
+    if !source.kind.takes(indicator.form(), Access { settings: &source.settings }) {
         let detail = format!("{} does not look up {}", about.title, indicator.form().as_str());
         return Some(NotAsked::new(NotAskedReason::TypeUnsupported, detail));
     }

@@ -11,7 +11,6 @@ use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::fetch::EgressRules;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
 use crate::fetch::Parts;
@@ -21,6 +20,7 @@ use crate::finding::SourceError;
 use crate::settings::Configured;
 use crate::settings::Registry;
 use crate::source::Access;
+use crate::source::EgressRules;
 use crate::source::SourceSettings;
 use crate::store::Store;
 

@@ -20,11 +20,16 @@ mod attempt_time;
 mod cache;
 mod coalesce;
 mod conversation;
+mod dns;
+mod http;
+mod list;
 mod observe;
 mod quota;
 mod retry;
 mod stack;
+mod tls;
 mod total_time;
+mod transport;
 mod trip;
 
 #[cfg(test)]
@@ -33,6 +38,7 @@ mod tests;
 pub use cache::{KeptAge, SourceCache};
 pub use observe::Counters;
 pub use stack::{Parts, SourceStack};
+pub use transport::transport_for;
 
 /// One look-up of one source, as the engine asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,10 +12,12 @@ use url::Url;
 use crate::finding::{Family, Finding, Reliability, SourceError, SourceErrorKind, find_word};
 use crate::indicator::{Form, Indicator, Tlp};
 
+mod egress;
 mod index;
 mod options;
 mod settings;
 
+pub use egress::EgressRules;
 pub use index::{ListEntry, ListIndex, ListIndexBuilder};
 pub use options::{OptionSpec, OptionType, OptionValue};
 pub use settings::SourceSettings;

@@ -9,12 +9,12 @@ use std::sync::LazyLock;
 use crate::source::Source;
 
 mod abuseipdb;
-mod dnsbl;
+pub mod dnsbl;
 mod greynoise;
 mod hashlookup;
 mod http;
 mod json;
-mod list;
+pub mod list;
 mod urlhaus;
 mod virustotal;
 

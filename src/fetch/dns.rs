@@ -1,0 +1,203 @@
+//! DNS to a zone: one query, one server, no cache, no hosts file, no search names. Nothing is asked twice in hiding.
+//!
+//! hickory's codec writes and reads the messages; an answer that does not fit a datagram is asked again over TCP.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use hickory_proto::op::Message;
+use hickory_proto::op::MessageType;
+use hickory_proto::op::OpCode;
+use hickory_proto::op::Query;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::Name;
+use hickory_proto::rr::RData;
+use hickory_proto::rr::RecordType;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
+
+use crate::clock::Clock;
+use crate::finding::SourceError;
+use crate::finding::SourceErrorKind;
+use crate::source::Answer;
+use crate::source::AnswerBody;
+use crate::source::DnsAnswer;
+use crate::source::DnsQuestion;
+use crate::source::EgressRules;
+use crate::source::Question;
+use crate::source::SourceSettings;
+
+use super::Transport;
+
+const PORT: u16 = 53;
+const PLACEHOLDER: &str = "{credential}";
+/// Where the system names its resolvers.
+const SYSTEM: &str = "/etc/resolv.conf";
+const DATAGRAM: usize = 4096;
+
+/// Sends DNS questions of one source.
+pub(super) struct DnsTransport {
+    credential: Option<SecretString>,
+    rules: EgressRules,
+    clock: Arc<dyn Clock>,
+}
+
+impl DnsTransport {
+    /// A transport for a source with these settings.
+    pub(super) fn new(settings: &SourceSettings, rules: EgressRules, clock: Arc<dyn Clock>) -> Self {
+        Self { credential: settings.credential.clone(), rules, clock }
+    }
+
+    async fn ask(&self, question: &DnsQuestion) -> Result<Answer, SourceError> {
+        let name = self.name(question)?;
+        let server = self.server(question.resolver.as_deref()).await?;
+        let query = message(name.clone())?;
+        let bytes = query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
+        let mut reply = by_datagram(server, &bytes, &query).await?;
+        if reply.metadata.truncation {
+            reply = by_stream(server, &bytes, &query).await?;
+        }
+        let (ttl, answer) = read(&reply);
+        Ok(Answer { received: self.clock.now(), ttl, body: AnswerBody::Dns(answer) })
+    }
+
+    fn name(&self, question: &DnsQuestion) -> Result<Name, SourceError> {
+        let mut text = question.name.clone();
+        if text.contains(PLACEHOLDER) {
+            let Some(credential) = &self.credential else {
+                return Err(SourceError::new(SourceErrorKind::Unauthorized, "the zone needs a credential and there is none"));
+            };
+            text = text.replace(PLACEHOLDER, credential.expose_secret());
+        }
+        let name = Name::from_ascii(format!("{}.", text.trim_end_matches('.')));
+        name.map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name to ask is no domain name"))
+    }
+
+    async fn server(&self, resolver: Option<&str>) -> Result<SocketAddr, SourceError> {
+        let server = match resolver {
+            Some(text) => read_server(text).ok_or_else(|| SourceError::unavailable("the resolver is no address"))?,
+            None => system_server().await?,
+        };
+        // The system's own resolver is nobody's choice over the API.
+        let rules = if resolver.is_some() { self.rules.clone() } else { EgressRules::default() };
+        rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
+        Ok(server)
+    }
+}
+
+impl Transport for DnsTransport {
+    fn send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
+        Box::pin(async move {
+            match question {
+                Question::Dns(question) => self.ask(question).await,
+                Question::Http(_) | Question::List(_) => Err(SourceError::new(SourceErrorKind::BadQuestion, "not a DNS question")),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for DnsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DnsTransport").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+fn read_server(text: &str) -> Option<SocketAddr> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, PORT)))
+}
+
+async fn system_server() -> Result<SocketAddr, SourceError> {
+    let text = tokio::fs::read_to_string(SYSTEM).await;
+    let text = text.map_err(|error| SourceError::unavailable(format!("the system names no resolver: {error}")))?;
+    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let server = named.filter_map(read_server).next();
+    server.ok_or_else(|| SourceError::unavailable("the system names no resolver; set the option resolver"))
+}
+
+/// A query for A records with an identifier that nobody can guess.
+fn message(name: Name) -> Result<Message, SourceError> {
+    let mut id = [0; 2];
+    rand::fill(&mut id).map_err(|_| SourceError::unavailable("no random numbers could be had"))?;
+    let mut message = Message::new(u16::from_be_bytes(id), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, RecordType::A));
+    Ok(message)
+}
+
+async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SourceError> {
+    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await.map_err(lost)?;
+    socket.connect(server).await.map_err(lost)?;
+    socket.send(query).await.map_err(lost)?;
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let length = socket.recv(&mut buffer).await.map_err(lost)?;
+        let reply = buffer.get(..length).map(Message::from_vec);
+        // What is not the answer to this query was sent by somebody else: the wait goes on.
+        if let Some(Ok(reply)) = reply
+            && answers(&reply, asked)
+        {
+            return Ok(reply);
+        }
+    }
+}
+
+async fn by_stream(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SourceError> {
+    let mut stream = TcpStream::connect(server).await.map_err(lost)?;
+    let length = u16::try_from(query.len()).map_err(|_| SourceError::malformed("the query is too long"))?;
+    stream.write_all(&length.to_be_bytes()).await.map_err(lost)?;
+    stream.write_all(query).await.map_err(lost)?;
+    let mut bytes = vec![0; usize::from(stream.read_u16().await.map_err(lost)?)];
+    stream.read_exact(&mut bytes).await.map_err(lost)?;
+    match Message::from_vec(&bytes) {
+        Ok(reply) if answers(&reply, asked) => Ok(reply),
+        Ok(_) | Err(_) => Err(SourceError::malformed("the DNS answer cannot be read")),
+    }
+}
+
+fn answers(reply: &Message, asked: &Message) -> bool {
+    reply.metadata.id == asked.metadata.id
+        && reply.metadata.message_type == MessageType::Response
+        && reply.queries.first().map(Query::name) == asked.queries.first().map(Query::name)
+}
+
+fn lost(error: std::io::Error) -> SourceError {
+    SourceError::unavailable(format!("no answer from the DNS server: {error}"))
+}
+
+/// The answer, and how long it may be kept: the shortest of its records. An answer without records says nothing of that.
+fn read(reply: &Message) -> (Option<Duration>, DnsAnswer) {
+    match reply.metadata.response_code {
+        ResponseCode::NoError => {
+            let mut ttl = None;
+            let mut addresses = Vec::new();
+            for record in &reply.answers {
+                if let RData::A(address) = &record.data {
+                    addresses.push(address.0);
+                    let seconds = Duration::from_secs(u64::from(record.ttl));
+                    ttl = Some(ttl.map_or(seconds, |shortest: Duration| shortest.min(seconds)));
+                }
+            }
+            (ttl, DnsAnswer::Addresses(addresses))
+        }
+        ResponseCode::NXDomain => (None, DnsAnswer::NameError),
+        ResponseCode::ServFail => (None, DnsAnswer::Failure("SERVFAIL".into())),
+        ResponseCode::Refused => (None, DnsAnswer::Failure("REFUSED".into())),
+        other => (None, DnsAnswer::Failure(format!("{other:?}").to_uppercase())),
+    }
+}

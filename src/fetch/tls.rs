@@ -1,0 +1,31 @@
+//! Which certificate authorities are trusted: those of the source, else the system's, else built-in ones, so that it works
+//! on a machine without any.
+
+use reqwest::Certificate;
+
+use crate::finding::SourceError;
+use crate::finding::SourceErrorKind;
+
+/// The authorities to trust for a source whose settings hold this PEM, or none.
+pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceError> {
+    match ca_pem {
+        Some(pem) => own(pem),
+        None => Ok(system()),
+    }
+}
+
+fn own(pem: &str) -> Result<Vec<Certificate>, SourceError> {
+    let unusable = |why: String| SourceError::new(SourceErrorKind::Unavailable, format!("ca_pem cannot be used: {why}"));
+    let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| unusable(error.to_string()))?;
+    if certificates.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(certificates) }
+}
+
+fn system() -> Vec<Certificate> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let found: Vec<_> = found.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    tracing::debug!("the system has no certificate authorities: the built-in ones are used");
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
+}

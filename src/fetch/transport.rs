@@ -1,0 +1,32 @@
+//! Picks the transport of a source by its kind.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::finding::SourceError;
+use crate::source::EgressRules;
+use crate::source::Source;
+use crate::source::SourceSettings;
+use crate::source::Transport as Way;
+
+use super::Transport;
+use super::dns::DnsTransport;
+use super::http::HttpTransport;
+use super::list::ListTransport;
+
+/// The transport of a source with these settings. Opens no connection yet.
+///
+/// # Errors
+/// When the settings cannot be used: an address that may not be reached, authorities that are no certificates.
+pub fn transport_for(
+    source: Arc<dyn Source>,
+    settings: Arc<SourceSettings>,
+    rules: EgressRules,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Transport>, SourceError> {
+    Ok(match source.about().transport {
+        Way::Http => Arc::new(HttpTransport::new(&settings, rules, clock)?),
+        Way::Dns => Arc::new(DnsTransport::new(&settings, rules, clock)),
+        Way::List => Arc::new(ListTransport::new(source, settings, rules, clock)?),
+    })
+}

@@ -1,0 +1,138 @@
+//! Configuration files with one mistake each, and the text that each is answered with (`UPDATE_GOLDEN=1` writes it).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use concord::settings::Config;
+use concord::settings::Environment;
+use concord::settings::Flags;
+use concord::settings::LoadInput;
+use concord::settings::Origin;
+use concord::settings::load;
+use concord::sources;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn environment(entries: &[(&str, &str)]) -> Environment {
+    entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn read(file: &Path, environment: Environment) -> Result<Config, String> {
+    let input = LoadInput { file: Some(file.to_owned()), environment, flags: Flags::default(), kinds: sources::all() };
+    load(input).map_err(|errors| errors.to_string())
+}
+
+fn read_text(text: &str, entries: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("concord.toml");
+    std::fs::write(&file, text).unwrap();
+    read(&file, environment(entries))
+}
+
+#[test]
+fn every_file_with_a_mistake_is_answered_with_its_text() {
+    let folder = root().join("tests/fixtures/config");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+        seen += 1;
+        let told = read(file, Environment::new()).err().unwrap_or_else(|| panic!("{} was accepted", file.display()));
+        let told = told.replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!told.contains("hunter2"), "{told}");
+        let expected = file.with_extension("txt");
+        if update {
+            std::fs::write(&expected, &told).unwrap();
+        }
+        if std::fs::read_to_string(&expected).unwrap_or_default() != told {
+            wrong.push(format!("{}:\n{told}", file.display()));
+        }
+    }
+    assert!(seen >= 30, "only {seen} files");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_example_configuration_is_valid_and_every_setting_in_it_too() {
+    let file = root().join("deploy/concord.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(read(&file, Environment::new()).is_ok(), "{:?}", read(&file, Environment::new()));
+    // Settings that are commented out stand as `#name = value` without a space; text has a space.
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty()).unwrap_or(line))
+        .filter(|line| !line.contains("env:") && !line.contains("file:") && !line.contains("ca_file"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = read_text(&all, &[]).unwrap_or_else(|told| panic!("{told}\n{all}"));
+    assert!(config.sources.len() >= 7, "{:?}", config.sources);
+}
+
+#[test]
+fn a_key_in_the_environment_alone_makes_a_source() {
+    let keys = [("VIRUSTOTAL_API_KEY", "a"), ("ABUSEIPDB_API_KEY", "b"), ("URLHAUS_AUTH_KEY", "c"), ("GREYNOISE_API_KEY", "d")];
+    let config = read_text("", &keys).unwrap();
+    let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["abuseipdb", "greynoise", "urlhaus", "virustotal"]);
+    assert_eq!(config.sources[3].origin, Origin::Environment("VIRUSTOTAL_API_KEY".into()));
+}
+
+#[test]
+fn the_file_stands_over_the_defaults_the_environment_over_the_file_and_flags_over_all() {
+    let text = "listen = \"127.0.0.1:1111\"\ndata_directory = \"/from/file\"\n";
+    assert_eq!(read_text("", &[]).unwrap().listen.port(), 7700);
+    assert_eq!(read_text(text, &[]).unwrap().listen.port(), 1111);
+    let changed = read_text(text, &[("CONCORD_LISTEN", "127.0.0.1:2222"), ("CONCORD_DATA_DIRECTORY", "/from/environment")]);
+    let changed = changed.unwrap();
+    assert_eq!((changed.listen.port(), changed.data_directory.to_str()), (2222, Some("/from/environment")));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, text).unwrap();
+    let flags = Flags { listen: "127.0.0.1:3333".parse().ok(), ..Flags::default() };
+    let environment = environment(&[("CONCORD_LISTEN", "127.0.0.1:2222")]);
+    let config = load(LoadInput { file: Some(file), environment, flags, kinds: sources::all() }).unwrap();
+    assert_eq!(config.listen.port(), 3333);
+}
+
+#[test]
+fn a_credential_is_read_from_where_the_file_says_and_never_shown() {
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "from-file\n").unwrap();
+    let text = format!(
+        "[sources.a]\nkind = \"virustotal\"\ncredential = \"env:MY_KEY\"\n\
+         [sources.b]\nkind = \"virustotal\"\ncredential = \"file:{}\"\n\
+         [sources.c]\nkind = \"virustotal\"\ncredential = \"in-clear\"\n",
+        key.display()
+    );
+    let config = read_text(&text, &[("MY_KEY", "from-environment")]).unwrap();
+    let credentials: BTreeMap<_, _> = config
+        .sources
+        .iter()
+        .map(|source| (source.name.as_str(), source.credential.as_ref().unwrap().expose_secret().to_owned()))
+        .collect();
+    assert_eq!(credentials["a"], "from-environment");
+    assert_eq!(credentials["b"], "from-file");
+    assert_eq!(credentials["c"], "in-clear");
+    let shown = format!("{config:?}{}", config.render_masked());
+    for secret in credentials.values() {
+        assert!(!shown.contains(secret.as_str()), "{secret} is shown");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read_again_but_for_the_secrets() {
+    let text = "never_send = [\"example.com\"]\n[tokens]\nsoar = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0\"\n\
+        [sources.vt]\nkind = \"virustotal\"\ncredential = \"x\"\nquota = { minute = 9 }\noptions.malicious_threshold_ip = 7\n";
+    let printed = read_text(text, &[]).unwrap().render_masked();
+    let without_tokens: String = printed.lines().filter(|line| !line.starts_with("soar")).map(|line| format!("{line}\n")).collect();
+    let again = read_text(&without_tokens, &[]).unwrap_or_else(|told| panic!("{told}\n{printed}"));
+    assert_eq!(again.sources[0].patch, read_text(text, &[]).unwrap().sources[0].patch);
+}
