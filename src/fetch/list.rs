@@ -144,7 +144,11 @@ impl Shared {
         let before = self.copy.load_full();
         let mut copy = (*before).clone();
         match self.load(&before).await {
-            Ok(None) => copy.refused = None,
+            // A feed that says "unchanged" is well; a file that did not change is still what was refused before.
+            Ok(None) => match self.place {
+                Place::Feed { .. } => copy.refused = None,
+                Place::File(_) => {}
+            },
             Ok(Some((mark, bytes))) => {
                 let taken = self.index(&before, bytes).await;
                 copy.mark = mark;
@@ -157,7 +161,11 @@ impl Shared {
                     Err(why) => copy.refused = Some(why),
                 }
             }
-            Err(why) => copy.refused = Some(why),
+            Err(why) => {
+                // Once it can be had again it is read again, changed or not.
+                copy.mark.clear();
+                copy.refused = Some(why);
+            }
         }
         if let Some(why) = copy.refused.as_ref().filter(|_| before.refused != copy.refused) {
             tracing::warn!(source = self.settings.name, why, "the list was not taken");
