@@ -284,7 +284,7 @@ fn about() -> About {
         title: "URLhaus".into(),
         summary: "Lists URLs that spread malware, with their hosts and the files that they deliver.".into(),
         home_page: "https://urlhaus.abuse.ch/".into(),
-        terms: "Free key, fair use; commercial use by agreement. See https://abuse.ch/terms-of-use/.".into(),
+        terms: "Free key, fair use; commercial use by agreement. See https://urlhaus.abuse.ch/api/.".into(),
         forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
         transport: Transport::Http,
         credential: CredentialNeed::Required,

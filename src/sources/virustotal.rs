@@ -385,7 +385,7 @@ fn about() -> About {
         title: "VirusTotal".into(),
         summary: "Collects what some ninety anti-virus engines and block lists say of an indicator.".into(),
         home_page: "https://www.virustotal.com/".into(),
-        terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/docs/please-give-me-an-api-key.".into(),
+        terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
         forms: Form::ALL.to_vec(),
         transport: Transport::Http,
         credential: CredentialNeed::Required,
@@ -427,4 +427,43 @@ fn options() -> Vec<OptionSpec> {
     let help = "Malicious when this many preferred vendors say so, whatever the rest say.";
     options.push(OptionSpec::new("preferred_threshold", engines(), 5_i64.into(), help));
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_record_tells_the_tier_and_what_is_left_of_the_quota() {
+        let user = |allowed: u64| {
+            let quotas = serde_json::json!({
+                "api_requests_daily": {"used": 88, "allowed": allowed},
+                "api_requests_monthly": {"used": 88, "allowed": 15_500},
+            });
+            serde_json::to_vec(&serde_json::json!({"data": {"attributes": {"quotas": quotas}}})).expect("JSON")
+        };
+        let blank = || http::probe_result(&[], |_| Ok(()), true);
+        let free = with_user(blank(), &user(500));
+        assert_eq!(free.tier.as_deref(), Some("free"));
+        assert_eq!(free.quota_left, [("day".to_owned(), 412), ("month".to_owned(), 15_412)]);
+        assert_eq!(with_user(blank(), &user(20_000)).tier.as_deref(), Some("premium"));
+        assert_eq!(with_user(blank(), b"{}").tier, None);
+    }
+
+    #[test]
+    fn an_error_code_that_the_service_does_not_document_is_not_passed_on() {
+        assert_eq!(known_code(br#"{"error": {"code": "s3cret"}}"#), None);
+        assert_eq!(known_code(br#"{"error": {"code": "NotFoundError"}}"#), Some("NotFoundError"));
+    }
+
+    #[test]
+    fn every_threshold_that_the_rating_reads_is_an_option() {
+        let about = about();
+        for wanted in IndicatorType::ALL.map(IndicatorType::as_str) {
+            for prefix in ["malicious_threshold", "suspicious_threshold"] {
+                let name = format!("{prefix}_{wanted}");
+                assert!(about.options.iter().any(|spec| spec.name == name), "no option {name}");
+            }
+        }
+    }
 }

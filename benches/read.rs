@@ -1,0 +1,46 @@
+//! How long it takes to read a report of some ninety engines into a finding.
+
+use std::hint::black_box;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use concord::indicator::Form;
+use concord::indicator::Indicator;
+use concord::source::Access;
+use concord::source::Answer;
+use concord::source::AnswerBody;
+use concord::source::Lookup;
+use concord::source::SourceSettings;
+use concord::sources;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+
+const REPORT: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/hit.json");
+
+/// A report as large as real ones: the fixture's engines, padded to ninety.
+fn report() -> Vec<u8> {
+    let mut report: serde_json::Value = serde_json::from_slice(REPORT).expect("the fixture is JSON");
+    let results = &mut report["data"]["attributes"]["last_analysis_results"];
+    for number in 0..90 {
+        let name = format!("Engine {number}");
+        results[&name] = serde_json::json!({"category": "malicious", "engine_name": name, "method": "blacklist"});
+    }
+    serde_json::to_vec(&report).expect("JSON")
+}
+
+fn read_report(criterion: &mut Criterion) {
+    let source = sources::find("virustotal").expect("the kind");
+    let settings = SourceSettings::from_defaults(source.about(), "bench");
+    let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.10").expect("an address");
+    let lookup = Lookup { indicator };
+    let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
+    let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: report() };
+    let answers = [Answer { received, ttl: None, body }];
+    criterion.bench_function("read a VirusTotal report of 100 engines", |bencher| {
+        bencher.iter(|| source.read(black_box(&lookup), Access { settings: &settings }, black_box(&answers)));
+    });
+}
+
+criterion_group!(benches, read_report);
+criterion_main!(benches);

@@ -1,0 +1,247 @@
+//! The fixtures of every kind, read to what `cases.json` beside them states.
+
+use concord::finding::FactValue;
+use concord::finding::Finding;
+use concord::finding::SourceError;
+use concord::indicator::Form;
+use concord::source::Access;
+use concord::source::CredentialNeed;
+use concord::source::HttpMethod;
+use concord::source::OptionValue;
+use concord::source::Question;
+use concord::source::Reading;
+use concord::source::Source;
+use concord::source::SourceSettings;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::agrees;
+use super::answer;
+use super::found;
+use super::http_kinds;
+use super::lookup;
+use super::outcome;
+use super::reasons;
+use super::settings;
+use super::word;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    pub(crate) file: String,
+    form: String,
+    indicator: String,
+    pub(crate) status: u16,
+    expect: String,
+    /// The question, as `GET address` or `POST address field=value`.
+    #[serde(default)]
+    asks: Option<String>,
+    #[serde(default)]
+    tier: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    options: BTreeMap<String, Value>,
+    /// Part of a reason or of an error's detail.
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    facts: BTreeMap<String, Value>,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    /// Relation and indicator, a space between.
+    #[serde(default)]
+    relations: Option<Vec<String>>,
+    #[serde(default)]
+    permalink: Option<String>,
+    /// Seconds since 1970.
+    #[serde(default)]
+    observed: Option<u64>,
+    /// Seconds.
+    #[serde(default)]
+    retry_after: Option<u64>,
+}
+
+pub(crate) fn fixtures(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sources").join(kind)
+}
+
+pub(crate) fn cases(kind: &str) -> Vec<Case> {
+    let path = fixtures(kind).join("cases.json");
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn option(value: &Value) -> OptionValue {
+    match value {
+        Value::Number(number) => OptionValue::Integer(number.as_i64().expect("a whole number")),
+        Value::Bool(flag) => OptionValue::Flag(*flag),
+        Value::String(text) => OptionValue::Text(text.clone()),
+        Value::Array(items) => {
+            OptionValue::List(items.iter().map(|item| item.as_str().expect("a text").to_owned()).collect())
+        }
+        Value::Null | Value::Object(_) => panic!("cases set numbers, flags, texts and lists only"),
+    }
+}
+
+fn form(word: &str) -> Form {
+    Form::ALL.into_iter().find(|form| form.as_str() == word).expect("a form")
+}
+
+fn case_settings(source: &Arc<dyn Source>, case: &Case) -> SourceSettings {
+    let mut settings = settings(source);
+    if let Some(tier) = &case.tier {
+        assert!(source.about().tiers.iter().any(|known| known.name == *tier), "no tier {tier}");
+        settings.tier.clone_from(tier);
+    }
+    for (name, value) in &case.options {
+        assert!(source.about().options.iter().any(|spec| spec.name == *name), "no option {name}");
+        settings.options.insert(name.clone(), option(value));
+    }
+    settings
+}
+
+/// The question in one line.
+fn asked(question: &Question) -> String {
+    let Question::Http(http) = question else { panic!("a kind of HTTP asks over HTTP") };
+    match &http.method {
+        HttpMethod::Get => format!("GET {}", http.url),
+        HttpMethod::PostForm(fields) => {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("POST {} {}", http.url, fields.join("&"))
+        }
+    }
+}
+
+#[test]
+fn every_question_is_the_one_that_its_case_states() {
+    for source in http_kinds() {
+        let kind = &source.about().kind;
+        let cases = cases(kind);
+        assert!(cases.iter().any(|case| case.asks.is_some()), "{kind}: no case states its question");
+        for case in &cases {
+            let Some(stated) = &case.asks else { continue };
+            let settings = case_settings(&source, case);
+            let question = source.ask(&lookup(form(&case.form), &case.indicator), Access { settings: &settings });
+            assert_eq!(asked(&question.expect("a question")), *stated);
+        }
+    }
+}
+
+fn shown(value: &FactValue) -> Value {
+    match value {
+        FactValue::Text(text) => text.clone().into(),
+        FactValue::Integer(number) => (*number).into(),
+        FactValue::Number(number) => (*number).into(),
+        FactValue::Flag(flag) => (*flag).into(),
+        FactValue::Time(time) => seconds(*time).into(),
+        FactValue::List(list) => list.clone().into(),
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// What a case says and the reading does not, one line each.
+fn differences(case: &Case, reading: &Result<Reading, SourceError>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut compare = |what: &str, stated: String, is: String| {
+        if stated != is {
+            wrong.push(format!("{what}: states {stated}, is {is}"));
+        }
+    };
+    let none = Finding::new(concord::finding::Disposition::Unknown, None, "");
+    let finding = found(reading).unwrap_or(&none);
+    if !agrees(reading, &case.expect) {
+        let strength = finding.strength.map(|strength| strength.get());
+        compare("outcome", case.expect.clone(), format!("{} {strength:?}", word(reading)));
+    }
+    let reason = reasons(reading);
+    if case.reason.as_ref().is_some_and(|part| !reason.contains(part)) {
+        compare("reason", format!("{:?}", case.reason), reason);
+    }
+    for (name, value) in &case.facts {
+        let is = finding.facts.iter().find(|fact| fact.name == *name).map(|fact| shown(&fact.value));
+        compare(name, value.to_string(), is.unwrap_or_default().to_string());
+    }
+    if let Some(tags) = &case.tags {
+        compare("tags", format!("{tags:?}"), format!("{:?}", finding.tags));
+    }
+    if let Some(relations) = &case.relations {
+        let is: Vec<_> =
+            finding.relations.iter().map(|other| format!("{} {}", other.relation, other.indicator.value())).collect();
+        compare("relations", format!("{relations:?}"), format!("{is:?}"));
+    }
+    if case.permalink.is_some() {
+        compare("permalink", format!("{:?}", case.permalink), format!("{:?}", finding.permalink));
+    }
+    if case.observed.is_some() {
+        compare("observed", format!("{:?}", case.observed), format!("{:?}", finding.observed_time.map(seconds)));
+    }
+    let delay = reading.as_ref().err().and_then(|error| error.retry_after).map(|delay| delay.as_secs());
+    if case.retry_after.is_some() {
+        compare("retry after", format!("{:?}", case.retry_after), format!("{delay:?}"));
+    }
+    wrong
+}
+
+#[test]
+fn every_fixture_reads_to_the_outcome_that_its_case_states() {
+    let mut wrong = Vec::new();
+    for source in http_kinds() {
+        let kind = &source.about().kind;
+        for case in cases(kind) {
+            let body = std::fs::read(fixtures(kind).join(&case.file)).expect("the case's file");
+            let headers = case.headers.clone().into_iter().collect();
+            let lookup = lookup(form(&case.form), &case.indicator);
+            let reading = outcome(&source, &case_settings(&source, &case), &lookup, answer(case.status, headers, body));
+            let place = format!("{kind}/{} ({})", case.file, case.expect);
+            wrong.extend(differences(&case, &reading).into_iter().map(|line| format!("{place}: {line}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_kind_has_a_hit_a_miss_a_refusal_a_limit_and_a_malformed_answer_among_its_cases() {
+    for source in http_kinds() {
+        let about = source.about();
+        let refusal = match about.credential {
+            CredentialNeed::None => ("unavailable.json", "error: unavailable"),
+            CredentialNeed::Optional | CredentialNeed::Required => ("unauthorized.json", "error: unauthorized"),
+        };
+        let wanted = [
+            ("miss.json", "no_record"),
+            refusal,
+            ("limited.json", "error: quota exhausted"),
+            ("malformed.json", "error: malformed"),
+        ];
+        let cases = cases(&about.kind);
+        assert!(
+            cases.iter().any(|case| case.file == "hit.json" && !case.expect.starts_with("error")),
+            "{}",
+            about.kind
+        );
+        for (file, outcome) in wanted {
+            let there = cases.iter().any(|case| case.file == file && case.expect == outcome);
+            assert!(there, "{}: no case {file} that states {outcome}", about.kind);
+        }
+    }
+}
+
+#[test]
+fn every_fixture_file_stands_in_a_case() {
+    for source in http_kinds() {
+        let kind = &source.about().kind;
+        let cases = cases(kind);
+        for entry in std::fs::read_dir(fixtures(kind)).expect("the kind's fixtures") {
+            let name = entry.expect("a file").file_name().into_string().expect("a name in UTF-8");
+            assert!(name == "cases.json" || cases.iter().any(|case| case.file == name), "{kind}/{name} is in no case");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What holds for every kind: whom it asks, what a status means, that nothing makes it panic.
+
+use concord::finding::SourceError;
+use concord::finding::SourceErrorKind;
+use concord::indicator::Form;
+use concord::source::Access;
+use concord::source::Answer;
+use concord::source::CredentialNeed;
+use concord::source::CredentialPlace;
+use concord::source::Question;
+use concord::source::Source;
+use concord::source::SourceSettings;
+use concord::sources;
+use proptest::prelude::*;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::KEY;
+use super::answer;
+use super::cases::cases;
+use super::cases::fixtures;
+use super::http_kinds;
+use super::lookup;
+use super::outcome;
+use super::samples;
+use super::settings;
+use super::word;
+
+fn asserts_home(question: &Question, settings: &SourceSettings) {
+    let Question::Http(http) = question else { panic!("a kind of HTTP asks over HTTP") };
+    let home = settings.base_url.as_ref().expect("a base address");
+    assert_eq!(http.url.origin(), home.origin());
+    assert!(http.url.path().starts_with(home.path()), "{} is not under {home}", http.url);
+    assert!(http.url.username().is_empty() && http.url.password().is_none() && http.url.fragment().is_none());
+}
+
+#[test]
+fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_look_up() {
+    for source in http_kinds() {
+        let mut settings = settings(&source);
+        for base in [source.about().base_url.as_deref().expect("a base address"), "http://127.0.0.1:9/mirror"] {
+            settings.base_url = Some(base.parse().expect("an address"));
+            for tier in &source.about().tiers {
+                settings.tier.clone_from(&tier.name);
+                let access = Access { settings: &settings };
+                for form in Form::ALL {
+                    for value in samples(form) {
+                        let asked = source.ask(&lookup(form, value), access);
+                        assert_eq!(asked.is_ok(), source.about().forms.contains(&form), "{form:?}: {asked:?}");
+                        asked.iter().for_each(|question| asserts_home(question, &settings));
+                    }
+                }
+                let probe = source.probe(access);
+                assert!(!probe.is_empty());
+                probe.iter().for_each(|question| asserts_home(question, &settings));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_source_without_base_address_asks_nothing_and_does_not_panic() {
+    for source in http_kinds() {
+        let mut settings = settings(&source);
+        for base in [None, Some("data:text/plain,x".parse().expect("an address"))] {
+            settings.base_url = base;
+            let access = Access { settings: &settings };
+            for form in &source.about().forms {
+                assert!(source.ask(&lookup(*form, samples(*form)[0]), access).is_err());
+            }
+            assert!(source.probe(access).is_empty());
+            assert!(source.read_probe(access, &[]).connectivity.is_err());
+        }
+    }
+}
+
+#[test]
+fn a_credential_has_a_place_exactly_where_the_kind_takes_one_and_is_never_shown() {
+    for source in http_kinds() {
+        let settings = settings(&source);
+        let access = Access { settings: &settings };
+        let takes = source.about().credential != CredentialNeed::None;
+        for form in &source.about().forms {
+            let question = source.ask(&lookup(*form, samples(*form)[0]), access).expect("a question");
+            let Question::Http(http) = &question else { panic!("a kind of HTTP asks over HTTP") };
+            assert_eq!(http.credential != CredentialPlace::None, takes);
+            assert!(!format!("{question:?}").contains(KEY));
+        }
+        assert!(!format!("{access:?}{settings:?}{:?}", source.probe(access)).contains(KEY));
+    }
+}
+
+#[test]
+fn statuses_mean_the_same_for_every_kind_and_a_delay_is_taken_from_the_header() {
+    let statuses = [
+        (401, SourceErrorKind::Unauthorized),
+        (403, SourceErrorKind::Forbidden),
+        (400, SourceErrorKind::BadQuestion),
+        (422, SourceErrorKind::BadQuestion),
+        (429, SourceErrorKind::QuotaExhausted),
+        (302, SourceErrorKind::Refused),
+        (500, SourceErrorKind::Unavailable),
+        (504, SourceErrorKind::Timeout),
+    ];
+    for source in http_kinds() {
+        for (status, kind) in statuses {
+            let delay = vec![("retry-after".to_owned(), "77".to_owned())];
+            let error = source.check(&answer(status, delay, b"<html>".to_vec())).expect_err("a refusal");
+            assert_eq!(error.kind, kind, "{} {status}", source.about().kind);
+            assert_eq!(error.retry_after, Some(Duration::from_secs(77)), "{} {status}", source.about().kind);
+        }
+    }
+}
+
+#[test]
+fn a_probe_tells_a_wrong_credential_from_a_source_that_cannot_be_reached() {
+    for source in http_kinds() {
+        let settings = settings(&source);
+        let access = Access { settings: &settings };
+        let refused = source.read_probe(access, &[Ok(answer(401, Vec::new(), Vec::new()))]);
+        assert_eq!((refused.connectivity, refused.credential_accepted), (Ok(()), Some(false)));
+        let away = source.read_probe(access, &[Err(SourceError::unavailable("connection refused"))]);
+        assert!(away.connectivity.is_err());
+        assert_eq!(away.credential_accepted, None);
+        let spent = source.read_probe(access, &[Ok(answer(429, Vec::new(), Vec::new()))]);
+        assert_eq!((spent.connectivity, spent.credential_accepted), (Ok(()), None));
+    }
+}
+
+#[test]
+fn kinds_are_found_by_name_and_their_descriptions_hold_together() {
+    for source in sources::all() {
+        let about = source.about();
+        let same = sources::find(&format!(" {} ", about.kind.to_uppercase())).expect("found by name");
+        assert_eq!(same.about().kind, about.kind);
+        assert!(!about.tiers.is_empty() && !about.forms.is_empty(), "{}", about.kind);
+        assert!(about.tiers.iter().flat_map(|tier| &tier.quota).all(|window| window.limit > 0));
+        let settings = SourceSettings::from_defaults(about, "name");
+        assert_eq!(settings.tier, about.tiers[0].name);
+        assert_eq!(settings.quota, about.tiers[0].quota);
+        assert_eq!(settings.base_url.is_some(), about.base_url.is_some());
+        assert_eq!(settings.options.len(), about.options.iter().filter(|spec| spec.default.is_some()).count());
+        let names: std::collections::BTreeSet<_> = about.options.iter().map(|spec| &spec.name).collect();
+        assert_eq!(names.len(), about.options.len(), "an option of {} stands there twice", about.kind);
+    }
+    assert!(sources::find("no such kind").is_none());
+}
+
+/// Replaces the member at this place, counted through the whole value, with another.
+fn mutate(value: &mut Value, place: &mut usize, with: &Value) {
+    if *place == 0 {
+        *value = with.clone();
+    }
+    *place = place.wrapping_sub(1);
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| mutate(item, place, with)),
+        Value::Object(members) => members.values_mut().for_each(|item| mutate(item, place, with)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn any_member() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(|number| serde_json::json!(number)),
+        ".{0,12}".prop_map(Value::from),
+        Just(serde_json::json!([])),
+        Just(serde_json::json!({})),
+        Just(serde_json::json!([{}, 1, "a", null])),
+    ]
+}
+
+fn read_all_forms(source: &Arc<dyn Source>, answer: &Answer) {
+    let mut settings = settings(source);
+    for tier in &source.about().tiers {
+        settings.tier.clone_from(&tier.name);
+        let access = Access { settings: &settings };
+        let _ = source.check(answer);
+        let _ = source.read_probe(access, &[Ok(answer.clone())]);
+        for form in Form::ALL {
+            let _ = source.read(&lookup(form, samples(form)[0]), access, std::slice::from_ref(answer));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_a_kind_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for source in http_kinds() {
+            read_all_forms(&source, &answer(status, Vec::new(), body.clone()));
+        }
+    }
+
+    #[test]
+    fn no_value_of_any_header_makes_a_kind_panic(text in "[ -~]{0,24}", body in Just(b"{}".to_vec())) {
+        let headers = ["retry-after", "x-ratelimit-reset", "x-ratelimit-remaining"].map(|name| (name.to_owned(), text.clone()));
+        for source in http_kinds() {
+            read_all_forms(&source, &answer(429, headers.to_vec(), body.clone()));
+        }
+    }
+
+    #[test]
+    fn no_indicator_makes_a_kind_panic_or_ask_elsewhere(text in "\\PC{0,60}") {
+        for source in http_kinds() {
+            let settings = settings(&source);
+            for form in Form::ALL {
+                let asked = source.ask(&lookup(form, &text), Access { settings: &settings });
+                asked.iter().for_each(|question| asserts_home(question, &settings));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_with_any_member_changed_is_read_without_panic(place in 0_usize..60, with in any_member(), pick in any::<usize>()) {
+        for source in http_kinds() {
+            let cases = cases(&source.about().kind);
+            let case = &cases[pick % cases.len()];
+            let body = std::fs::read(fixtures(&source.about().kind).join(&case.file)).expect("the case's file");
+            let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { continue };
+            mutate(&mut value, &mut place.clone(), &with);
+            read_all_forms(&source, &answer(case.status, Vec::new(), serde_json::to_vec(&value).expect("JSON")));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_never_taken_for_a_record() {
+    for source in http_kinds() {
+        let settings = settings(&source);
+        let form = source.about().forms[0];
+        for body in ["", "null", "[]", "<html>", "{", "{}", "\"text\"", "{\"data\": []}", "{\"data\": {}}"] {
+            let reading =
+                outcome(&source, &settings, &lookup(form, samples(form)[0]), answer(200, Vec::new(), body.into()));
+            assert_eq!(word(&reading), "error: malformed", "{} {body}", source.about().kind);
+        }
+    }
+}
