@@ -59,8 +59,8 @@ pub(super) fn encode(verdict: &Verdict, answers: &[(String, String)]) -> Result<
 /// What [`encode`] wrote.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), StoreError> {
     let json = decompress(bytes)?;
-    let body: BodyTwin =
-        serde_json::from_slice(&json).map_err(|error| StoreError::new(format!("a kept verdict is damaged: {error}")))?;
+    let body: BodyTwin = serde_json::from_slice(&json)
+        .map_err(|error| StoreError::new(format!("a kept verdict is damaged: {error}")))?;
     if body.version != VERSION {
         return Err(StoreError::new(format!("a kept verdict has layout {}, unknown to this version", body.version)));
     }

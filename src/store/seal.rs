@@ -59,7 +59,8 @@ impl Sealer {
     /// # Errors
     /// The text is no base64 or holds another number of bytes.
     pub fn from_base64(text: &SecretString) -> Result<Self, StoreError> {
-        let plain = Zeroizing::new(text.expose_secret().trim().trim_end_matches('=').replace('-', "+").replace('_', "/"));
+        let plain =
+            Zeroizing::new(text.expose_secret().trim().trim_end_matches('=').replace('-', "+").replace('_', "/"));
         let bytes = general_purpose::STANDARD_NO_PAD
             .decode(plain.as_bytes())
             // The error of the decoder would show a byte of the key.
@@ -150,8 +151,7 @@ pub(super) fn private_file(path: &Path) -> io::Result<fs::File> {
 fn check_mode(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
-    let metadata =
-        fs::metadata(path).map_err(|error| StoreError::new(format!("key file {shown}: {error}")))?;
+    let metadata = fs::metadata(path).map_err(|error| StoreError::new(format!("key file {shown}: {error}")))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let hint = format!("key file {shown} has mode {mode:04o}, open to others: chmod 600 {shown}");

@@ -30,12 +30,7 @@ fn insert(connection: &Connection, answer: &RawAnswer) -> Result<(), StoreError>
 
 /// The answer as kept, its body still compressed.
 fn kept(row: &Row<'_>) -> rusqlite::Result<RawAnswer> {
-    Ok(RawAnswer {
-        hash: row.get(0)?,
-        source: row.get(1)?,
-        received: quota::time(row.get(2)?),
-        body: row.get(3)?,
-    })
+    Ok(RawAnswer { hash: row.get(0)?, source: row.get(1)?, received: quota::time(row.get(2)?), body: row.get(3)? })
 }
 
 impl AnswerStore for Sqlite {

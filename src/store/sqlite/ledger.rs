@@ -35,12 +35,17 @@ struct AccountAt<'a> {
     now: i64,
 }
 
+/// A count out of the database, which knows signed numbers only.
+fn number(count: i64) -> Result<u64, StoreError> {
+    u64::try_from(count).map_err(|_| StoreError::new("a kept count is negative"))
+}
+
 impl quota::Recorded for AccountAt<'_> {
     fn in_minute(&self) -> Result<u64, StoreError> {
         let mut statement =
             self.connection.prepare_cached("SELECT count(*) FROM quota_calls WHERE account = ?1 AND at > ?2")?;
         let begin = self.now.saturating_sub(quota::MINUTE);
-        Ok(statement.query_row(params![self.account, begin], |row| row.get(0))?)
+        number(statement.query_row(params![self.account, begin], |row| row.get(0))?)
     }
 
     fn oldest(&self, skip: u64) -> Result<Option<i64>, StoreError> {
@@ -60,7 +65,7 @@ impl quota::Recorded for AccountAt<'_> {
         let mut statement = self.connection.prepare_cached(
             "SELECT coalesce(sum(used), 0) FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts >= ?3",
         )?;
-        Ok(statement.query_row(params![self.account, per.as_str(), starts], |row| row.get(0))?)
+        number(statement.query_row(params![self.account, per.as_str(), starts], |row| row.get(0))?)
     }
 }
 

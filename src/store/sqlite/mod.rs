@@ -207,7 +207,10 @@ mod tests {
         let before = store.commits();
         let (opened, numbers, ()) = tokio::join!(first, others, async { opener.await.expect("released") });
         assert!(opened.expect("written"));
-        assert_eq!(numbers.into_iter().map(|number| number.expect("written")).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+        assert_eq!(
+            numbers.into_iter().map(|number| number.expect("written")).collect::<Vec<_>>(),
+            (0..50).collect::<Vec<_>>()
+        );
         assert!(store.commits() - before <= 2, "{} transactions for 51 writes", store.commits() - before);
     }
 
@@ -217,10 +220,7 @@ mod tests {
         let store = open(&folder);
         let insert = |name: &'static str, fail: bool| {
             store.write(move |connection| {
-                connection.execute(
-                    "INSERT INTO sources (name, revision, document) VALUES (?1, 1, '{}')",
-                    [name],
-                )?;
+                connection.execute("INSERT INTO sources (name, revision, document) VALUES (?1, 1, '{}')", [name])?;
                 if fail { Err(StoreError::new("on purpose")) } else { Ok(()) }
             })
         };
@@ -276,7 +276,8 @@ mod tests {
     fn a_file_that_is_no_database_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("concord.db");
-        std::fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20)).expect("written");
+        std::fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20))
+            .expect("written");
         assert!(Sqlite::open(&path, &SqliteOptions::default()).is_err());
     }
 

@@ -10,8 +10,10 @@ use super::super::StoreError;
 use super::super::Swap;
 use super::Sqlite;
 
-fn kept(row: &Row<'_>) -> rusqlite::Result<SourceRow> {
-    Ok(SourceRow { name: row.get(0)?, revision: row.get(1)?, document: row.get(2)?, credential: row.get(3)? })
+fn kept(row: &Row<'_>) -> Result<SourceRow, StoreError> {
+    let revision: i64 = row.get(1)?;
+    let revision = u64::try_from(revision).map_err(|_| StoreError::new("a kept revision is negative"))?;
+    Ok(SourceRow { name: row.get(0)?, revision, document: row.get(2)?, credential: row.get(3)? })
 }
 
 /// Whether the statement met the row it expected.
@@ -28,8 +30,8 @@ impl SourceStore for Sqlite {
         self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT name, revision, document, credential FROM sources ORDER BY name")?;
-            let rows = statement.query_map([], kept)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let rows = statement.query_and_then([], kept)?;
+            rows.collect()
         })
     }
 
