@@ -15,6 +15,20 @@ use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
 use crate::verdict::Verdict;
 
+mod directory;
+mod encode;
+mod id;
+mod memory;
+mod quota;
+mod seal;
+mod sqlite;
+
+pub use directory::{DataDirectory, Peek};
+pub use id::new_id;
+pub use memory::Memory;
+pub use seal::Sealer;
+pub use sqlite::{Durability, Sqlite, SqliteOptions};
+
 /// A store operation under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -23,6 +37,13 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 pub struct StoreError {
     /// What failed, for the operator. Never holds a secret.
     pub detail: String,
+}
+
+impl StoreError {
+    /// What failed. The text must not hold a secret.
+    pub fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into() }
+    }
 }
 
 impl fmt::Display for StoreError {

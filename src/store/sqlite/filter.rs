@@ -1,0 +1,55 @@
+//! Puts the conditions of a list together, so that each filter can use its index.
+
+use rusqlite::types::Value;
+
+use super::super::Cursor;
+use super::super::quota::nanos;
+use crate::indicator::Indicator;
+
+/// The conditions of a SELECT with their values.
+#[derive(Default)]
+pub(super) struct Conditions {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    /// One more condition; `?` stands for each value. The text is always ours, never a caller's.
+    pub(super) fn and(&mut self, condition: &'static str, values: impl IntoIterator<Item = Value>) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(condition);
+        self.values.extend(values);
+    }
+
+    /// Only of this indicator.
+    pub(super) fn indicator(&mut self, indicator: Option<&Indicator>) {
+        if let Some(indicator) = indicator {
+            let form = Value::Text(indicator.form().as_str().to_owned());
+            self.and("value = ? AND form = ?", [Value::Text(indicator.value().to_owned()), form]);
+        }
+    }
+
+    /// Only of this span of time, and only behind the cursor.
+    pub(super) fn span(
+        &mut self,
+        from: Option<std::time::SystemTime>,
+        until: Option<std::time::SystemTime>,
+        after: Option<Cursor>,
+    ) {
+        if let Some(from) = from {
+            self.and("time >= ?", [Value::Integer(nanos(from))]);
+        }
+        if let Some(until) = until {
+            self.and("time < ?", [Value::Integer(nanos(until))]);
+        }
+        if let Some(after) = after {
+            self.and("(time, id) < (?, ?)", [Value::Integer(nanos(after.time)), Value::Text(after.id)]);
+        }
+    }
+
+    /// The whole statement, newest first, with its values.
+    pub(super) fn newest(mut self, select: &str, limit: usize) -> (String, Vec<Value>) {
+        self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+        (format!("{select}{} ORDER BY time DESC, id DESC LIMIT ?", self.text), self.values)
+    }
+}

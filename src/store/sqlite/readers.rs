@@ -1,0 +1,70 @@
+//! A few threads that read, each over its own connection, and that also do work which only costs time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc;
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::StoreError;
+use super::connect;
+
+type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The way to the reading threads.
+pub(super) struct Readers {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+}
+
+impl Readers {
+    /// Starts this many threads, each with its own connection to the database.
+    pub(super) fn start(path: &Path, count: usize) -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(receiver));
+        for number in 0..count {
+            let connection = connect(path)?;
+            connection.pragma_update(None, "query_only", "ON")?;
+            let queue = queue.clone();
+            let thread = thread::Builder::new().name(format!("store-reader-{number}"));
+            let started = thread.spawn(move || read_all(&connection, &queue));
+            started.map_err(|error| StoreError::new(format!("a reader cannot start: {error}")))?;
+        }
+        Ok(Self { jobs: Mutex::new(Some(sender)) })
+    }
+
+    /// Queues the work and waits for its result.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Box::new(move |connection| {
+            // A caller that went away does not need the answer.
+            let _ = sender.send(work(connection));
+        }))?;
+        receiver.await.map_err(|_| StoreError::new("a reader ended before it answered"))?
+    }
+
+    fn queue(&self, job: Job) -> Result<(), StoreError> {
+        let closed = || StoreError::new("the store is closed");
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
+    }
+
+    /// Takes no more jobs; the threads end once they have done those they have.
+    pub(super) fn close(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+fn read_all(connection: &Connection, queue: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        job(connection);
+    }
+}

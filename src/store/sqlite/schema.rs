@@ -1,0 +1,102 @@
+//! The tables, as a list of steps that is only ever added to. Times are nanoseconds since 1970.
+
+use rusqlite::Connection;
+use rusqlite::TransactionBehavior;
+
+use super::StoreError;
+
+/// Step `n` brings a database from version `n` to `n + 1`.
+const STEPS: &[&str] = &["
+CREATE TABLE verdicts (
+    id TEXT PRIMARY KEY,
+    time INTEGER NOT NULL,
+    form TEXT NOT NULL,
+    value TEXT NOT NULL,
+    disposition TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    tlp TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX verdicts_by_time ON verdicts (time, id);
+CREATE INDEX verdicts_by_indicator ON verdicts (value, form, time, id);
+CREATE INDEX verdicts_by_disposition ON verdicts (disposition, time, id);
+
+CREATE TABLE answers (
+    hash TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX answers_by_seen ON answers (seen, hash, size);
+
+CREATE TABLE sources (
+    name TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    credential BLOB
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE quota_calls (
+    account TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    source TEXT NOT NULL
+) STRICT;
+CREATE INDEX quota_calls_by_account ON quota_calls (account, at);
+
+CREATE TABLE quota_counts (
+    account TEXT NOT NULL,
+    per TEXT NOT NULL,
+    starts INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (account, per, starts)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE disclosures (
+    id TEXT PRIMARY KEY,
+    time INTEGER NOT NULL,
+    form TEXT NOT NULL,
+    value TEXT NOT NULL,
+    source TEXT NOT NULL,
+    told TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    tlp TEXT NOT NULL
+) STRICT;
+CREATE INDEX disclosures_by_time ON disclosures (time, id);
+CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
+CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
+"];
+
+/// Brings the tables to this version.
+///
+/// # Errors
+/// The database was made by a newer version, or a step fails; then nothing of it stays.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let done = usize::try_from(version).ok().filter(|done| *done <= STEPS.len()).ok_or_else(|| {
+        StoreError::new(format!("the database has version {version}, made by a newer version than this ({known})"))
+    })?;
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        migrate(&mut connection).expect("first");
+        connection.execute("INSERT INTO sources VALUES ('a', 1, '{}', NULL)", []).expect("inserts");
+        migrate(&mut connection).expect("second");
+        let rows: i64 = connection.query_row("SELECT count(*) FROM sources", [], |row| row.get(0)).expect("counts");
+        assert_eq!(rows, 1);
+    }
+}

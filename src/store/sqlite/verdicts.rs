@@ -1,0 +1,99 @@
+//! Verdicts in SQLite: columns to find them by, and a compressed body that holds the whole.
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
+use rusqlite::ToSql;
+use rusqlite::params;
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+
+use super::super::Cursor;
+use super::super::Pending;
+use super::super::StoreError;
+use super::super::VerdictFilter;
+use super::super::VerdictRecord;
+use super::super::VerdictStore;
+use super::super::encode;
+use super::super::quota::nanos;
+use super::super::quota::time;
+use super::Sqlite;
+use super::filter::Conditions;
+
+const SELECT: &str = "SELECT id, time, caller, tlp, body FROM verdicts";
+
+/// A row before it is decoded.
+struct Kept {
+    id: String,
+    time: i64,
+    caller: String,
+    tlp: String,
+    body: Vec<u8>,
+}
+
+impl Kept {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, time: row.get(1)?, caller: row.get(2)?, tlp: row.get(3)?, body: row.get(4)? })
+    }
+
+    fn record(self) -> Result<VerdictRecord, StoreError> {
+        let (verdict, answers) = encode::decode(&self.body)?;
+        let tlp = encode::tlp(&self.tlp)?;
+        Ok(VerdictRecord { id: self.id, create_time: time(self.time), caller: self.caller, tlp, verdict, answers })
+    }
+}
+
+fn insert(connection: &Connection, record: &VerdictRecord, body: &[u8]) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+    )?;
+    let verdict = &record.verdict;
+    let values: [&dyn ToSql; 8] = [
+        &record.id,
+        &nanos(record.create_time),
+        &verdict.indicator.form().as_str(),
+        &verdict.indicator.value(),
+        &verdict.disposition.as_str(),
+        &record.caller,
+        &record.tlp.as_str(),
+        &body,
+    ];
+    match statement.execute(values)? {
+        0 => Err(StoreError::new(format!("verdict {} is kept already and never changes", record.id))),
+        _ => Ok(()),
+    }
+}
+
+impl VerdictStore for Sqlite {
+    fn append(&self, record: VerdictRecord) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let body = encode::encode(&record.verdict, &record.answers)?;
+            self.write(move |connection| insert(connection, &record, &body)).await
+        })
+    }
+
+    fn verdict<'a>(&'a self, id: &'a str) -> Pending<'a, Option<VerdictRecord>> {
+        let id = id.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+            let kept = statement.query_row(params![id], Kept::of).optional()?;
+            kept.map(Kept::record).transpose()
+        })
+    }
+
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> Pending<'_, Vec<VerdictRecord>> {
+        self.read(move |connection| {
+            let mut conditions = Conditions::default();
+            conditions.indicator(filter.indicator.as_ref());
+            if let Some(disposition) = filter.disposition {
+                conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
+            }
+            conditions.span(filter.from, filter.until, after);
+            let (text, values) = conditions.newest(SELECT, limit);
+            let mut statement = connection.prepare_cached(&text)?;
+            let rows = statement.query_map(params_from_iter(values), Kept::of)?;
+            rows.map(|row| row?.record()).collect()
+        })
+    }
+}

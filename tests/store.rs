@@ -1,0 +1,596 @@
+//! The contract of a store, run on every backend, and what only the durable one promises.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use concord::finding::Disposition;
+use concord::finding::Fact;
+use concord::finding::FactValue;
+use concord::finding::Family;
+use concord::finding::Finding;
+use concord::finding::NotAsked;
+use concord::finding::NotAskedReason;
+use concord::finding::Outcome;
+use concord::finding::OutcomeBody;
+use concord::finding::Relation;
+use concord::finding::Reliability;
+use concord::finding::SourceError;
+use concord::finding::SourceErrorKind;
+use concord::finding::Strength;
+use concord::indicator::Form;
+use concord::indicator::Indicator;
+use concord::indicator::Tlp;
+use concord::source::QuotaPer;
+use concord::source::QuotaWindow;
+use concord::store::AnswerStore;
+use concord::store::Cursor;
+use concord::store::Disclosure;
+use concord::store::DisclosureFilter;
+use concord::store::Ledger;
+use concord::store::Memory;
+use concord::store::RawAnswer;
+use concord::store::Retention;
+use concord::store::Sealer;
+use concord::store::SourceRow;
+use concord::store::SourceStore;
+use concord::store::Sqlite;
+use concord::store::SqliteOptions;
+use concord::store::Store;
+use concord::store::Swap;
+use concord::store::Take;
+use concord::store::Taken;
+use concord::store::VerdictFilter;
+use concord::store::VerdictRecord;
+use concord::store::VerdictStore;
+use concord::store::WindowUse;
+use concord::verdict::Conflict;
+use concord::verdict::Contribution;
+use concord::verdict::PolicyRef;
+use concord::verdict::Term;
+use concord::verdict::Verdict;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+
+/// 2026-03-31T23:59:00Z: the last minute of a month.
+const MONTH_END: Duration = Duration::from_secs(1_775_001_540);
+
+fn at(seconds: f64) -> SystemTime {
+    UNIX_EPOCH + MONTH_END + Duration::from_secs_f64(seconds)
+}
+
+fn second(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn ip(value: &str) -> Indicator {
+    Indicator::from_normal(Form::Ipv4, value).expect("an address in normal form")
+}
+
+fn outcome(source: &str, body: OutcomeBody) -> Outcome {
+    Outcome {
+        source: source.into(),
+        kind: "test".into(),
+        reliability: Reliability::APlus,
+        family: Family::SameKind("test".into()),
+        time: at(1.5),
+        body,
+    }
+}
+
+/// One of everything that a verdict can hold.
+fn rich_verdict(indicator: Indicator) -> Verdict {
+    let mut finding = Finding::new(Disposition::Malicious, Some(Strength::clamped(0.1 + 0.2)), "7 of 70 engines");
+    finding.observed_time = Some(UNIX_EPOCH - Duration::new(1, 1));
+    finding.permalink = Some("https://example.com/report".into());
+    finding.tags = vec!["botnet".into(), "ümlaut".into()];
+    finding.relations = vec![Relation { relation: "hosted_with".into(), indicator: ip("192.0.2.9") }];
+    finding.facts = vec![
+        Fact::new("country", "NL"),
+        Fact::new("as_number", -7_i64),
+        Fact::new("score", 0.1_f64 + 0.7),
+        Fact::new("listed", true),
+        Fact::new("last_seen", at(0.123_456_789)),
+        Fact::new("names", FactValue::List(vec!["a.example.com".into(), String::new()])),
+    ];
+    let mut error = SourceError::new(SourceErrorKind::Timeout, "no answer in 5 s");
+    error.retry_after = Some(Duration::new(3, 7));
+    let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, "4 a minute");
+    not_asked.until = Some(at(60.0));
+    let mut declared = outcome("c", OutcomeBody::Error(error));
+    declared.family = Family::Declared("shared".into());
+    let mut republished = outcome("d", OutcomeBody::NotAsked(not_asked));
+    republished.family = Family::Republished("origin".into());
+    let term = |term, micro_nats| Contribution {
+        term,
+        reliability: Some(Reliability::B),
+        claim: Some(Disposition::Suspicious),
+        strength: Some(Strength::FULL),
+        age: Some(Duration::new(86_400, 999_999_999)),
+        micro_nats,
+        agrees: Some(true),
+        sentence: "says so".into(),
+    };
+    let bare = Contribution {
+        reliability: None,
+        claim: None,
+        strength: None,
+        age: None,
+        agrees: None,
+        ..term(Term::Prior, i64::MIN)
+    };
+    Verdict {
+        indicator,
+        disposition: Disposition::Malicious,
+        summary: "Malicious.".into(),
+        probability: Some(0.999_999_999_999_999_9),
+        log_odds_micro: Some(i64::MAX),
+        coverage: 2.0 / 3.0,
+        conflict: Some(Conflict { mass: 0.1 * 3.0, flagged: true }),
+        contributions: vec![bare, term(Term::Calibration, 0), term(Term::Source("a".into()), -5)],
+        deciding_source: Some("a".into()),
+        outcomes: vec![
+            outcome("a", OutcomeBody::Finding(finding)),
+            outcome("b", OutcomeBody::NoRecord),
+            declared,
+            republished,
+        ],
+        policy: PolicyRef { name: "weighted".into(), revision: 3 },
+        partial: true,
+        judged_time: at(2.000_000_001),
+    }
+}
+
+fn record(id: &str, address: &str, disposition: Disposition, seconds: f64) -> VerdictRecord {
+    let mut verdict = rich_verdict(ip(address));
+    verdict.disposition = disposition;
+    VerdictRecord {
+        id: id.into(),
+        create_time: at(seconds),
+        caller: "analyst".into(),
+        tlp: Tlp::AmberStrict,
+        verdict,
+        answers: vec![("b".into(), "f00d".into()), ("a".into(), "beef".into())],
+    }
+}
+
+fn ids(records: &[VerdictRecord]) -> Vec<&str> {
+    records.iter().map(|record| record.id.as_str()).collect()
+}
+
+fn take(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Take {
+    Take { account: account.into(), source: "test".into(), windows: windows_of(windows), at: at(seconds) }
+}
+
+fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
+    windows.iter().map(|(per, limit)| QuotaWindow { per: *per, limit: *limit }).collect()
+}
+
+async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
+    match store.take(take("account", windows, seconds)).await.expect("a take") {
+        Taken::Granted(uses) => uses.iter().map(|window| window.used).collect(),
+        Taken::Spent(window) => panic!("spent: {window:?}"),
+    }
+}
+
+async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> WindowUse {
+    match store.take(take("account", windows, seconds)).await.expect("a take") {
+        Taken::Granted(uses) => panic!("granted: {uses:?}"),
+        Taken::Spent(window) => window,
+    }
+}
+
+fn answer(hash: &str, body: &[u8], seconds: f64) -> RawAnswer {
+    RawAnswer { hash: hash.into(), source: "test".into(), received: at(seconds), body: body.to_vec() }
+}
+
+fn keep_all() -> Retention {
+    let long = second(365 * 86_400);
+    Retention { answers_age: long, answers_bytes: u64::MAX, verdicts_age: long, disclosures_age: long }
+}
+
+fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclosure {
+    Disclosure {
+        id: id.into(),
+        time: at(seconds),
+        indicator: ip(address),
+        source: source.into(),
+        to: "api.example.com".into(),
+        caller: "analyst".into(),
+        tlp: Tlp::Green,
+    }
+}
+
+fn row(revision: u64, document: &str) -> SourceRow {
+    SourceRow { name: "alpha".into(), revision, document: document.into(), credential: Some(vec![0, 159, 255]) }
+}
+
+async fn a_verdict_comes_back_exactly(store: Arc<dyn Store>) {
+    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789);
+    store.append(kept.clone()).await.expect("kept");
+    assert_eq!(store.verdict("v1").await.expect("read"), Some(kept));
+    assert_eq!(store.verdict("v2").await.expect("read"), None);
+}
+
+async fn a_kept_verdict_never_changes(store: Arc<dyn Store>) {
+    let first = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    store.append(first.clone()).await.expect("kept");
+    let second = record("v1", "192.0.2.2", Disposition::Benign, 1.0);
+    assert!(store.append(second).await.is_err());
+    assert_eq!(store.verdict("v1").await.expect("read"), Some(first));
+    assert_eq!(store.verdicts(VerdictFilter::default(), 10, None).await.expect("list").len(), 1);
+}
+
+async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
+    for (id, seconds) in [("b", 1.0), ("a", 1.0), ("d", 3.0), ("c", 2.0), ("e", 1.0)] {
+        store.append(record(id, "192.0.2.1", Disposition::Benign, seconds)).await.expect("kept");
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.verdicts(VerdictFilter::default(), 2, after).await.expect("page");
+        let Some(last) = page.last() else { break };
+        after = Some(Cursor { time: last.create_time, id: last.id.clone() });
+        seen.extend(page.iter().map(|record| record.id.clone()));
+    }
+    assert_eq!(seen, ["d", "c", "e", "b", "a"]);
+}
+
+async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
+    store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("kept");
+    store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0)).await.expect("kept");
+    store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0)).await.expect("kept");
+    let list = async |filter| store.verdicts(filter, 10, None).await.expect("list");
+    let none = VerdictFilter::default();
+    let indicator = Some(ip("192.0.2.1"));
+    let disposition = Some(Disposition::Malicious);
+    assert_eq!(ids(&list(VerdictFilter { indicator: indicator.clone(), ..none.clone() }).await), ["c", "a"]);
+    assert_eq!(ids(&list(VerdictFilter { disposition, ..none.clone() }).await), ["c", "b"]);
+    assert_eq!(ids(&list(VerdictFilter { indicator, disposition, ..none.clone() }).await), ["c"]);
+    assert_eq!(ids(&list(VerdictFilter { from: Some(at(2.0)), ..none.clone() }).await), ["c", "b"]);
+    assert_eq!(ids(&list(VerdictFilter { until: Some(at(2.0)), ..none }).await), ["a"]);
+}
+
+async fn an_answer_is_kept_once(store: Arc<dyn Store>) {
+    let first = answer("f00d", &[0, 159, 255].repeat(1_000), 1.25);
+    store.keep_answer(first.clone()).await.expect("kept");
+    store.keep_answer(answer("f00d", &first.body, 9.0)).await.expect("kept");
+    assert_eq!(store.answer("f00d").await.expect("read"), Some(first));
+    assert_eq!(store.answer("beef").await.expect("read"), None);
+}
+
+async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
+    store.keep_answer(answer("old", b"1", 0.0)).await.expect("kept");
+    store.keep_answer(answer("edge", b"2", 10.0)).await.expect("kept");
+    store.keep_answer(answer("seen-again", b"3", 0.0)).await.expect("kept");
+    store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("kept");
+    store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0)).await.expect("kept");
+    store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0)).await.expect("kept");
+    store.disclose(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("kept");
+    store.disclose(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("kept");
+    let age = second(10);
+    let retention = Retention { answers_age: age, verdicts_age: age, disclosures_age: age, ..keep_all() };
+    let pruned = store.prune(retention, at(20.0)).await.expect("pruned");
+    assert_eq!((pruned.answers, pruned.verdicts, pruned.disclosures), (1, 1, 1));
+    assert_eq!(store.answer("old").await.expect("read"), None);
+    assert!(store.answer("edge").await.expect("read").is_some());
+    assert!(store.answer("seen-again").await.expect("read").is_some());
+    assert_eq!(store.verdict("old").await.expect("read"), None);
+    assert!(store.verdict("new").await.expect("read").is_some());
+    assert_eq!(store.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
+    let again = store.prune(retention, at(20.0)).await.expect("pruned");
+    assert_eq!((again.answers, again.verdicts, again.disclosures), (0, 0, 0));
+}
+
+async fn pruning_by_size_removes_the_oldest(store: Arc<dyn Store>) {
+    for (hash, seconds) in [("b", 2.0), ("a", 1.0), ("c", 3.0)] {
+        store.keep_answer(answer(hash, b"nine bytes and more", seconds)).await.expect("kept");
+    }
+    let all = store.prune(keep_all(), at(4.0)).await.expect("pruned");
+    assert_eq!(all.answers, 0, "all fit");
+    // The three are of one size, between 19 and 40 bytes: two fit into 80, three do not into 56.
+    let pruned = store.prune(Retention { answers_bytes: 56, ..keep_all() }, at(4.0)).await.expect("pruned");
+    assert!((1..=2).contains(&pruned.answers), "{pruned:?}");
+    assert_eq!(store.answer("a").await.expect("read"), None);
+    assert!(store.answer("c").await.expect("read").is_some());
+    store.prune(Retention { answers_bytes: 0, ..keep_all() }, at(4.0)).await.expect("pruned");
+    assert_eq!(store.answer("c").await.expect("read"), None);
+}
+
+async fn pruning_leaves_the_quota_of_today(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 5), (QuotaPer::Day, 5)];
+    granted(&*store, &windows, 0.0).await;
+    let none = second(0);
+    let nothing = Retention { answers_age: none, answers_bytes: 0, verdicts_age: none, disclosures_age: none };
+    store.prune(nothing, at(1.0)).await.expect("pruned");
+    assert_eq!(granted(&*store, &windows, 2.0).await, [2, 2]);
+}
+
+async fn a_source_row_changes_only_from_the_revision_expected(store: Arc<dyn Store>) {
+    assert_eq!(store.put_source_row(row(2, "{}"), 1).await, Ok(Swap::Conflict), "there is none yet");
+    assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
+    assert_eq!(store.put_source_row(row(1, "{\"x\":1}"), 0).await, Ok(Swap::Conflict), "there is one");
+    assert_eq!(store.put_source_row(row(2, "{\"y\":1}"), 1).await, Ok(Swap::Done));
+    assert_eq!(store.put_source_row(row(2, "{\"z\":1}"), 1).await, Ok(Swap::Conflict), "somebody was faster");
+    assert_eq!(store.source_rows().await, Ok(vec![row(2, "{\"y\":1}")]));
+    assert_eq!(store.delete_source_row("alpha", 1).await, Ok(Swap::Conflict));
+    assert_eq!(store.delete_source_row("alpha", 2).await, Ok(Swap::Done));
+    assert_eq!(store.source_rows().await, Ok(Vec::new()));
+}
+
+async fn source_rows_are_listed_by_name(store: Arc<dyn Store>) {
+    for name in ["b", "a", "c"] {
+        let row = SourceRow { name: name.into(), credential: None, ..row(1, "{}") };
+        assert_eq!(store.put_source_row(row, 0).await, Ok(Swap::Done));
+    }
+    let rows = store.source_rows().await.expect("rows");
+    assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert!(rows.iter().all(|row| row.credential.is_none()));
+}
+
+async fn a_minute_slides(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2)];
+    assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
+    assert_eq!(granted(&*store, &windows, 30.0).await, [2]);
+    let full = spent(&*store, &windows, 59.999).await;
+    assert_eq!((full.used, full.limit, full.turns), (2, 2, at(60.0)));
+    assert_eq!(granted(&*store, &windows, 60.0).await, [2], "the call at 0 is 60 s old");
+    assert_eq!(spent(&*store, &windows, 60.0).await.turns, at(90.0));
+}
+
+async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
+    let mut calls: Vec<f64> = Vec::new();
+    // Uneven steps, so that the window's edge is met from both sides.
+    let mut now = 0.0;
+    for step in 0..400_u32 {
+        now += f64::from((step * 7_919) % 13);
+        if let Taken::Granted(_) = store.take(take("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take") {
+            calls.push(now);
+        }
+    }
+    assert!(calls.len() > 100, "only {} calls", calls.len());
+    for pair in calls.windows(5) {
+        assert!(pair[4] - pair[0] >= 60.0, "five calls within a minute: {pair:?}");
+    }
+}
+
+async fn a_clock_that_steps_back_frees_nothing(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 10)];
+    granted(&*store, &windows, 3_600.0).await;
+    granted(&*store, &windows, 3_600.0).await;
+    let full = spent(&*store, &windows, 0.0).await;
+    assert_eq!((full.per, full.turns), (QuotaPer::Minute, at(60.0)), "but not for an hour");
+    spent(&*store, &windows, 59.0).await;
+    assert_eq!(granted(&*store, &windows, 60.0).await, [1, 3], "the calls count for the day now current");
+    let list = windows_of(&windows);
+    let uses = store.usage("account", &list, at(61.0)).await.expect("usage");
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 3]);
+}
+
+async fn a_clock_that_jumps_ahead_and_back_forgets_nothing(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 3)];
+    granted(&*store, &windows, 0.0).await;
+    granted(&*store, &windows, 0.0).await;
+    granted(&*store, &windows, 1_800.0).await;
+    assert_eq!(spent(&*store, &windows, 1.0).await.used, 3);
+}
+
+async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 1)];
+    granted(&*store, &windows, 0.005).await;
+    assert_eq!(spent(&*store, &windows, 0.0).await.turns, at(60.005));
+    spent(&*store, &windows, 60.004).await;
+    granted(&*store, &windows, 60.005).await;
+}
+
+async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Day, 1), (QuotaPer::Month, 2)];
+    assert_eq!(granted(&*store, &windows, -86_400.0 + 172_800.0 - 86_400.0).await, [1, 1]);
+    let full = spent(&*store, &windows, 59.999_999).await;
+    assert_eq!((full.per, full.turns), (QuotaPer::Day, at(60.0)));
+    assert_eq!(granted(&*store, &windows, 60.0).await, [1, 1], "day and month turned together");
+    assert_eq!(granted(&*store, &windows, 60.0 + 86_400.0).await, [1, 2]);
+    let full = spent(&*store, &windows, 61.0 + 86_400.0).await;
+    assert_eq!((full.per, full.turns), (QuotaPer::Month, at(60.0) + second(30 * 86_400)), "the one that turns last");
+}
+
+async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 1), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
+    assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1, 1]);
+    for _ in 0..3 {
+        assert_eq!(spent(&*store, &windows, 1.0).await.per, QuotaPer::Minute);
+    }
+    let uses = store.usage("account", &windows_of(&windows), at(2.0)).await.expect("usage");
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+async fn many_takes_at_once_never_exceed_the_limit(store: Arc<dyn Store>) {
+    let takes = (0..100).map(|_| store.take(take("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
+    let taken = futures_util::future::join_all(takes).await;
+    let granted = taken.iter().filter(|taken| matches!(taken, Ok(Taken::Granted(_)))).count();
+    assert_eq!(granted, 7);
+}
+
+async fn accounts_do_not_share_quota(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Day, 1)];
+    granted(&*store, &windows, 0.0).await;
+    let other = store.take(take("other", &windows, 0.0)).await.expect("a take");
+    assert!(matches!(other, Taken::Granted(_)), "{other:?}");
+    spent(&*store, &windows, 0.0).await;
+}
+
+async fn a_lowered_limit_waits_until_enough_calls_are_old(store: Arc<dyn Store>) {
+    for seconds in [0.0, 10.0, 20.0] {
+        granted(&*store, &[(QuotaPer::Minute, 3)], seconds).await;
+    }
+    let full = spent(&*store, &[(QuotaPer::Minute, 1)], 30.0).await;
+    assert_eq!((full.used, full.turns), (3, at(80.0)));
+    granted(&*store, &[(QuotaPer::Minute, 1)], 80.0).await;
+}
+
+async fn a_window_added_later_knows_the_calls_before(store: Arc<dyn Store>) {
+    granted(&*store, &[], 0.0).await;
+    granted(&*store, &[(QuotaPer::Minute, 9)], 1.0).await;
+    assert_eq!(granted(&*store, &[(QuotaPer::Month, 9), (QuotaPer::Minute, 9)], 2.0).await, [3, 3]);
+}
+
+async fn usage_of_an_unknown_account_is_nothing(store: Arc<dyn Store>) {
+    let windows = windows_of(&[(QuotaPer::Month, 9), (QuotaPer::Minute, 3)]);
+    let uses = store.usage("nobody", &windows, at(0.0)).await.expect("usage");
+    let shown: Vec<_> = uses.iter().map(|window| (window.per, window.limit, window.used, window.turns)).collect();
+    assert_eq!(shown, [(QuotaPer::Month, 9, 0, at(60.0)), (QuotaPer::Minute, 3, 0, at(0.0))]);
+}
+
+async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
+    for (id, address, source, seconds) in
+        [("a", "192.0.2.1", "x", 1.0), ("b", "192.0.2.2", "x", 1.0), ("c", "192.0.2.1", "y", 2.0)]
+    {
+        store.disclose(disclosure(id, address, source, seconds)).await.expect("kept");
+    }
+    assert!(store.disclose(disclosure("a", "192.0.2.1", "x", 1.0)).await.is_err(), "each stands once");
+    let list = async |filter, limit, after| {
+        let rows = store.disclosures(filter, limit, after).await.expect("list");
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let none = DisclosureFilter::default();
+    assert_eq!(list(none.clone(), 9, None).await, ["c", "b", "a"]);
+    let behind = Some(Cursor { time: at(1.0), id: "b".into() });
+    assert_eq!(list(none.clone(), 9, behind).await, ["a"]);
+    let of = DisclosureFilter { indicator: Some(ip("192.0.2.1")), ..none.clone() };
+    assert_eq!(list(of, 9, None).await, ["c", "a"]);
+    assert_eq!(list(DisclosureFilter { source: Some("x".into()), ..none.clone() }, 1, None).await, ["b"]);
+    assert_eq!(list(DisclosureFilter { from: Some(at(2.0)), ..none.clone() }, 9, None).await, ["c"]);
+    assert_eq!(list(DisclosureFilter { until: Some(at(2.0)), ..none.clone() }, 9, None).await, ["b", "a"]);
+    let whole = store.disclosures(none, 1, None).await.expect("list");
+    assert_eq!(whole, [disclosure("c", "192.0.2.1", "y", 2.0)]);
+}
+
+/// Runs each sentence of the contract on each backend.
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        mod memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(Arc::new(Memory::new())).await;
+            })+
+        }
+        mod sqlite {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let folder = tempfile::tempdir().expect("a folder");
+                super::$name(open(folder.path())).await;
+            })+
+        }
+    };
+}
+
+contract![
+    a_verdict_comes_back_exactly,
+    a_kept_verdict_never_changes,
+    verdicts_are_listed_newest_first_page_by_page,
+    a_filter_narrows_by_each_of_its_fields,
+    an_answer_is_kept_once,
+    pruning_removes_what_is_too_old,
+    pruning_by_size_removes_the_oldest,
+    pruning_leaves_the_quota_of_today,
+    a_source_row_changes_only_from_the_revision_expected,
+    source_rows_are_listed_by_name,
+    a_minute_slides,
+    no_sixty_seconds_hold_more_than_the_limit,
+    a_clock_that_steps_back_frees_nothing,
+    a_clock_that_jumps_ahead_and_back_forgets_nothing,
+    a_call_that_overtook_another_still_counts_its_full_minute,
+    day_and_month_turn_with_the_calendar,
+    a_unit_is_taken_of_all_windows_or_of_none,
+    many_takes_at_once_never_exceed_the_limit,
+    accounts_do_not_share_quota,
+    a_lowered_limit_waits_until_enough_calls_are_old,
+    a_window_added_later_knows_the_calls_before,
+    usage_of_an_unknown_account_is_nothing,
+    disclosures_are_listed_by_what_and_to_whom,
+];
+
+fn open(folder: &Path) -> Arc<Sqlite> {
+    Sqlite::open(&folder.join("concord.db"), &SqliteOptions::default()).expect("opens")
+}
+
+/// What a process killed now would leave behind: the files as they stand, without any orderly end.
+fn killed_now(folder: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().expect("a folder");
+    for name in ["concord.db", "concord.db-wal"] {
+        fs::copy(folder.join(name), left.path().join(name)).expect("copied");
+    }
+    left
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_killed_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    store.append(kept.clone()).await.expect("kept");
+    granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
+    store.disclose(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("kept");
+    assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
+
+    let left = killed_now(folder.path());
+    let again = open(left.path());
+    assert_eq!(again.verdict("v1").await.expect("read"), Some(kept));
+    assert_eq!(granted(&*again, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 1.0).await, [2, 2]);
+    assert_eq!(again.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
+    assert_eq!(again.source_rows().await, Ok(vec![row(1, "{}")]));
+}
+
+#[tokio::test]
+async fn a_closed_store_opens_again_with_everything_in_one_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.keep_answer(answer("f00d", b"body", 0.0)).await.expect("kept");
+    store.close().await.expect("closed");
+    let again = open(folder.path());
+    assert_eq!(again.answer("f00d").await.expect("read"), Some(answer("f00d", b"body", 0.0)));
+}
+
+#[tokio::test]
+async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    store.append(kept.clone()).await.expect("kept");
+    let target = tempfile::tempdir().expect("a folder");
+    let copy = target.path().join("concord.db");
+    Sqlite::backup(&folder.path().join("concord.db"), &copy).expect("copied");
+    store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("goes on");
+    let refused = Sqlite::backup(&folder.path().join("concord.db"), &copy);
+    assert!(refused.is_err(), "a backup is not overwritten");
+    let restored = open(target.path());
+    assert_eq!(restored.verdicts(VerdictFilter::default(), 9, None).await.expect("list"), [kept]);
+    let nowhere = target.path().join("none.db");
+    assert!(Sqlite::backup(&folder.path().join("missing.db"), &nowhere).is_err());
+    assert!(!nowhere.exists(), "a failed backup leaves nothing");
+}
+
+#[tokio::test]
+async fn a_credential_never_stands_in_clear_in_the_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "correct-horse-battery-staple";
+    let sealer = Sealer::from_key_file(&folder.path().join("key")).expect("a sealer");
+    let sealed = sealer.seal("alpha", &SecretString::from(secret)).expect("sealed");
+    let store = open(folder.path());
+    let row = SourceRow { credential: Some(sealed), ..row(1, "{\"note\":\"in the clear\"}") };
+    assert_eq!(store.put_source_row(row, 0).await, Ok(Swap::Done));
+    let bytes: Vec<u8> = ["concord.db", "concord.db-wal"]
+        .iter()
+        .flat_map(|name| fs::read(folder.path().join(name)).expect("a file"))
+        .collect();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("in the clear"), "the row is in these files");
+    assert!(!holds(secret));
+    let rows = store.source_rows().await.expect("rows");
+    let kept = rows[0].credential.as_deref().expect("a credential");
+    assert_eq!(sealer.open("alpha", kept).expect("opens").expose_secret(), secret);
+    assert!(!format!("{rows:?}").contains(&format!("{kept:?}")), "not even sealed is it shown");
+}
