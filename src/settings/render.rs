@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::store::Durability;
+
 use super::Config;
 use super::LogFormat;
 
@@ -15,7 +17,7 @@ impl Config {
         line(out, "data_directory", quoted(self.data_directory.display()));
         line(out, "default_deadline", quoted(humantime::format_duration(self.default_deadline)));
         line(out, "default_policy", quoted(&self.default_policy));
-        line(out, "durability", quoted(self.durability.as_str()));
+        line(out, "durability", quoted(if self.durability == Durability::Full { "full" } else { "normal" }));
         line(out, "cors_origins", list(&self.cors_origins));
         line(out, "never_send", list(&self.never_send.rules()));
         line(out, "internal_suffixes", list(&self.internal_suffixes));

@@ -100,7 +100,7 @@ async fn other_origins_are_not_allowed() {
 async fn the_socket_needs_no_token_and_its_caller_is_local() {
     use std::os::unix::fs::PermissionsExt;
     let server = guarded().await;
-    let socket = concord::store::DataDirectory::socket_of(&server.folder.path().join("data"));
+    let socket = concord::store::DataDirectory::peek(&server.folder.path().join("data")).unwrap().socket_path();
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
