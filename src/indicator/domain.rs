@@ -6,8 +6,8 @@ const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 /// Suffixes of the public list that in free text are far more often the end of a file's name.
 const FILE_SUFFIXES: [&str; 24] = [
-    "zip", "mov", "sh", "py", "rs", "pl", "pm", "ps", "so", "md", "cc", "ai", "app", "java", "jar", "bat", "cab", "tar",
-    "ini", "bin", "dat", "doc", "cpl", "foo",
+    "zip", "mov", "sh", "py", "rs", "pl", "pm", "ps", "so", "md", "cc", "ai", "app", "java", "jar", "bat", "cab",
+    "tar", "ini", "bin", "dat", "doc", "cpl", "foo",
 ];
 
 /// The normal form of a name, by form alone.
@@ -19,8 +19,8 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
     if let Some(plain) = name.strip_prefix('.') {
         return Err(Refusal::new(text, format!("begins with a dot: look up {plain} itself")));
     }
-    let unicode = idna::Config::default().use_std3_ascii_rules(false).transitional_processing(false);
-    let ascii = unicode.to_ascii(name).map_err(|_| Refusal::new(text, "is no valid internationalised name (UTS 46)"))?;
+    let ascii =
+        idna::domain_to_ascii(name).map_err(|_| Refusal::new(text, "is no valid internationalised name (UTS 46)"))?;
     check(text, &ascii)?;
     Ok(ascii)
 }

@@ -119,7 +119,10 @@ impl Found {
     /// `host/path` is a URL where the host is sure; `word/word` is prose.
     fn with_path(&mut self, whole: &str, host: &str, text: &str, span: Range<usize>, defanged: bool) {
         let bare = host.split(':').next().unwrap_or_default();
-        let network = whole.rsplit('/').next().is_some_and(|rest| !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit()));
+        let network = whole
+            .rsplit('/')
+            .next()
+            .is_some_and(|rest| !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit()));
         if is_ipv4(bare) {
             if !network {
                 self.parsed(bare, IndicatorType::Ip, text, span);

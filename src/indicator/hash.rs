@@ -38,6 +38,8 @@ pub(super) fn unsupported(text: &str) -> Option<&'static str> {
 fn is_ssdeep(text: &str) -> bool {
     let mut parts = text.splitn(3, ':');
     let (Some(size), Some(one), Some(two)) = (parts.next(), parts.next(), parts.next()) else { return false };
-    let part = |part: &str| part.len() >= 3 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/');
+    let part = |part: &str| {
+        part.len() >= 3 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+    };
     !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()) && part(one) && part(two)
 }

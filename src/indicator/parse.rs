@@ -52,9 +52,10 @@ fn decode_whole(text: &str) -> String {
     if !["http%3a%2f%2f", "https%3a%2f%2f", "ftp%3a%2f%2f"].iter().any(|scheme| head.starts_with(scheme)) {
         return text.to_owned();
     }
-    let decoded = ::url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B").replace('&', "%26")).as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned());
+    let decoded =
+        ::url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B").replace('&', "%26")).as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned());
     decoded.unwrap_or_else(|| text.to_owned())
 }
 
@@ -70,7 +71,9 @@ fn strip(text: &str) -> &str {
             }
         }
         // Square brackets surround IPv6 addresses, and marks at the end: only a whole pair is taken off.
-        if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| !inner.contains(['[', ']'])) {
+        if let Some(inner) =
+            text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| !inner.contains(['[', ']']))
+        {
             text = inner;
         }
         if text == before {
@@ -110,12 +113,17 @@ fn other_kind(text: &str) -> Option<Refusal> {
     let refuse = |why: &str| Some(Refusal::new(text, why));
     let upper = text.to_ascii_uppercase();
     if let Some(kind) = hash::unsupported(text) {
-        return refuse(&format!("is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256"));
+        return refuse(&format!(
+            "is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256"
+        ));
     }
     if upper.starts_with("CVE-") {
         return refuse("is a CVE number, which is not looked up yet");
     }
-    if upper.strip_prefix("AS").is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())) {
+    if upper
+        .strip_prefix("AS")
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         return refuse("is an AS number, which is not looked up yet");
     }
     if is_network(text) {
@@ -126,7 +134,10 @@ fn other_kind(text: &str) -> Option<Refusal> {
     }
     for scheme in ["mailto:", "javascript:", "data:", "file:", "tel:"] {
         if text.to_ascii_lowercase().starts_with(scheme) {
-            return refuse(&format!("has the scheme {}; looked up are http, https and ftp", scheme.trim_end_matches(':')));
+            return refuse(&format!(
+                "has the scheme {}; looked up are http, https and ftp",
+                scheme.trim_end_matches(':')
+            ));
         }
     }
     None
@@ -168,7 +179,10 @@ fn as_ip(text: &str) -> Result<Parsed, Refusal> {
         return Err(Refusal::new(text, "has a zone, which means something on one machine only: leave it out"));
     }
     if is_network(text) {
-        return Err(Refusal::new(text, "is a network: look up single addresses; networks go into lists and never-send rules"));
+        return Err(Refusal::new(
+            text,
+            "is a network: look up single addresses; networks go into lists and never-send rules",
+        ));
     }
     let ip: IpAddr = bare.trim_end_matches('.').parse().map_err(|_| no_address(text, bare))?;
     let ip = match ip.to_canonical() {
@@ -192,7 +206,10 @@ fn no_address(text: &str, bare: &str) -> Refusal {
         return Refusal::new(text, "has a number above 255: no IPv4 address");
     }
     if numeric {
-        let why = format!("has {} of the four numbers of an IPv4 address; short and integer forms are read only within a URL", octets.len());
+        let why = format!(
+            "has {} of the four numbers of an IPv4 address; short and integer forms are read only within a URL",
+            octets.len()
+        );
         return Refusal::new(text, why);
     }
     Refusal::new(text, "is no IP address: IPv4 has four decimal numbers, IPv6 is written as in RFC 5952")

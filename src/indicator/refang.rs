@@ -30,8 +30,22 @@ const SCHEMES: [(&str, &str); 18] = [
 ];
 /// Ways to write what stands between scheme and host.
 const SEPARATORS: [&str; 16] = [
-    "[://]", "(://)", "{://}", "[:]//", "(:)//", "{:}//", "[:]\\\\", ":[//]", "[:][//]", "[:][/][/]", ":[/][/]", ":\\\\", ":\\/\\/",
-    "://", "[:/]/", "[:]/",
+    "[://]",
+    "(://)",
+    "{://}",
+    "[:]//",
+    "(:)//",
+    "{:}//",
+    "[:]\\\\",
+    ":[//]",
+    "[:][//]",
+    "[:][/][/]",
+    ":[/][/]",
+    ":\\\\",
+    ":\\/\\/",
+    "://",
+    "[:/]/",
+    "[:]/",
 ];
 /// What stands between brackets for a dot, in lower case.
 const DOT_WORDS: [&str; 5] = ["dot", "punkt", "punto", "point", "."];
@@ -43,11 +57,8 @@ const CLOSING: [char; 3] = [']', ')', '}'];
 
 /// The text with every mark undone.
 pub fn refang(text: &str) -> String {
-    let visible: String = text
-        .chars()
-        .filter(|c| !INVISIBLE.contains(c))
-        .map(|c| if DOTS.contains(&c) { '.' } else { c })
-        .collect();
+    let visible: String =
+        text.chars().filter(|c| !INVISIBLE.contains(c)).map(|c| if DOTS.contains(&c) { '.' } else { c }).collect();
     let schemes = undo_schemes(&visible);
     let marks = undo_marks(&schemes);
     undo_escapes(&marks)
@@ -80,7 +91,8 @@ fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     if !first.is_ascii_alphabetic() {
         return None;
     }
-    let (length, scheme) = SCHEMES.iter().find_map(|(written, meant)| starts(text, written).map(|length| (length, *meant)))?;
+    let (length, scheme) =
+        SCHEMES.iter().find_map(|(written, meant)| starts(text, written).map(|length| (length, *meant)))?;
     let rest = text.get(length..)?;
     let rest_trimmed = rest.strip_prefix(' ').filter(|rest| rest.starts_with(['[', ':'])).unwrap_or(rest);
     let skipped = rest.len() - rest_trimmed.len();
@@ -142,7 +154,8 @@ fn skip_space(text: &str, length: usize, meant: &str) -> usize {
 }
 
 fn word_at(text: &str, bracketed: bool) -> Option<(&'static str, usize)> {
-    if let Some(length) = DOT_WORDS.iter().filter(|word| bracketed || **word == ".").find_map(|word| starts(text, word)) {
+    if let Some(length) = DOT_WORDS.iter().filter(|word| bracketed || **word == ".").find_map(|word| starts(text, word))
+    {
         return Some((".", length));
     }
     if !bracketed {
@@ -219,7 +232,9 @@ mod tests {
 
     #[test]
     fn a_text_without_marks_comes_back_as_it_is() {
-        for text in ["https://example.com/a(b).html", "see (example.com).", "f(x).y is code", "a[0].b", "http is a word"] {
+        for text in
+            ["https://example.com/a(b).html", "see (example.com).", "f(x).y is code", "a[0].b", "http is a word"]
+        {
             assert_eq!(refang(text), text);
         }
     }

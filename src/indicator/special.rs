@@ -142,7 +142,14 @@ fn of_v6(ip: Ipv6Addr) -> Option<Special> {
 /// The IPv4 address that an IPv6 address carries.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = ip.octets();
-    let at = |place: usize| Some(Ipv4Addr::new(*octets.get(place)?, *octets.get(place + 1)?, *octets.get(place + 2)?, *octets.get(place + 3)?));
+    let at = |place: usize| {
+        Some(Ipv4Addr::new(
+            *octets.get(place)?,
+            *octets.get(place + 1)?,
+            *octets.get(place + 2)?,
+            *octets.get(place + 3)?,
+        ))
+    };
     match of_v6(ip)? {
         Special::SixToFour => at(2),
         Special::Nat64 => at(12),
@@ -155,7 +162,9 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 /// Whether a name belongs to an internal network: a single label, one of the usual suffixes, or one of `extra`.
 pub fn is_internal_name(name: &str, extra: &[String]) -> bool {
     let below = |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    !name.contains('.') || INTERNAL_SUFFIXES.iter().any(|suffix| below(suffix)) || extra.iter().any(|suffix| below(suffix))
+    !name.contains('.')
+        || INTERNAL_SUFFIXES.iter().any(|suffix| below(suffix))
+        || extra.iter().any(|suffix| below(suffix))
 }
 
 #[cfg(test)]

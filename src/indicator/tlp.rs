@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn labels_are_read_in_every_usual_spelling() {
-        for (text, tlp) in [("amber", Tlp::Amber), ("TLP:RED", Tlp::Red), ("amber_strict", Tlp::AmberStrict), ("white", Tlp::Clear)] {
+        for (text, tlp) in
+            [("amber", Tlp::Amber), ("TLP:RED", Tlp::Red), ("amber_strict", Tlp::AmberStrict), ("white", Tlp::Clear)]
+        {
             assert_eq!(text.parse(), Ok(tlp), "{text}");
         }
         assert!("purple".parse::<Tlp>().unwrap_err().to_string().contains("AMBER+STRICT"));

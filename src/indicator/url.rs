@@ -21,7 +21,9 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
             let plain = name.trim_end_matches('.').to_owned();
             // A single label is a name too: within a network it leads somewhere.
             if plain.contains('.') {
-                domain::normal(&plain).map_err(|refusal| Refusal::new(text, format!("has a host that is no domain: {}", refusal.message)))?;
+                domain::normal(&plain).map_err(|refusal| {
+                    Refusal::new(text, format!("has a host that is no domain: {}", refusal.message))
+                })?;
             }
             if plain.is_empty() {
                 return Err(Refusal::new(text, "has no host"));

@@ -42,12 +42,51 @@ const CREDENTIALS: [(&str, &str); 4] = [
 const DAY: u64 = 86_400;
 /// Every setting of the file, for hints at misspelt names.
 const KNOWN: [&str; 45] = [
-    "listen", "insecure_listen", "data_directory", "default_deadline", "default_policy", "durability", "cors_origins",
-    "never_send", "internal_suffixes", "list_folders", "allowed_networks", "tls", "tokens", "log", "limits", "retention",
-    "sources", "certificate", "key", "client_ca", "format", "filter", "max_in_flight", "max_message_bytes", "answers_age",
-    "answers_bytes", "verdicts_age", "disclosures_age", "kind", "enabled", "reliability", "credential", "base_url",
-    "family", "tier", "quota", "timeout", "keep_found", "keep_no_record", "max_tlp", "proxy", "ca_file", "options",
-    "minute", "day",
+    "listen",
+    "insecure_listen",
+    "data_directory",
+    "default_deadline",
+    "default_policy",
+    "durability",
+    "cors_origins",
+    "never_send",
+    "internal_suffixes",
+    "list_folders",
+    "allowed_networks",
+    "tls",
+    "tokens",
+    "log",
+    "limits",
+    "retention",
+    "sources",
+    "certificate",
+    "key",
+    "client_ca",
+    "format",
+    "filter",
+    "max_in_flight",
+    "max_message_bytes",
+    "answers_age",
+    "answers_bytes",
+    "verdicts_age",
+    "disclosures_age",
+    "kind",
+    "enabled",
+    "reliability",
+    "credential",
+    "base_url",
+    "family",
+    "tier",
+    "quota",
+    "timeout",
+    "keep_found",
+    "keep_no_record",
+    "max_tlp",
+    "proxy",
+    "ca_file",
+    "options",
+    "minute",
+    "day",
 ];
 
 /// Where settings come from.
@@ -65,7 +104,9 @@ pub struct LoadInput<'a> {
 /// The environment of this process; what is not UTF-8 is left out.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn process_environment() -> Environment {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Reads everything that was written into what is meant.
@@ -76,7 +117,9 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     let file = input.file.clone().or_else(|| usual_file(&input.environment));
     let fail = |violations| ConfigErrors { file: file.clone(), violations };
     let text = match &file {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| fail(vec![Violation::invalid("", error.to_string())]))?,
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| fail(vec![Violation::invalid("", error.to_string())]))?
+        }
         None => String::new(),
     };
     let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
@@ -102,7 +145,8 @@ impl Loader<'_> {
     fn parse(&mut self, text: &str) -> Result<Raw, Violation> {
         let mut unknown = Vec::new();
         let document = toml::Deserializer::parse(text).map_err(|error| syntax(&error))?;
-        let raw = serde_ignored::deserialize(document, |path| unknown.push(path.to_string())).map_err(|error| syntax(&error))?;
+        let raw = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
+            .map_err(|error| syntax(&error))?;
         for path in unknown {
             let name = path.rsplit('.').next().unwrap_or(&path);
             let hint = nearest(name, &KNOWN).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
@@ -115,7 +159,9 @@ impl Loader<'_> {
         let environment = &self.input.environment;
         let flags = &self.input.flags;
         let listen = environment.get("CONCORD_LISTEN").cloned().or(raw.listen);
-        let listen = flags.listen.or_else(|| listen.and_then(|text| self.read(&text, "listen", "an address with a port, as 127.0.0.1:7700")));
+        let listen = flags.listen.or_else(|| {
+            listen.and_then(|text| self.read(&text, "listen", "an address with a port, as 127.0.0.1:7700"))
+        });
         let insecure_listen = flags.insecure_listen || raw.insecure_listen;
         let tls = raw.tls.and_then(|tls| self.tls(tls));
         let tokens = self.tokens(&raw.tokens);
@@ -221,7 +267,8 @@ impl Loader<'_> {
     }
 
     fn policy(&mut self, name: Option<String>) -> String {
-        let name = name.map(|name| name.trim_start_matches("policies/").to_owned()).unwrap_or_else(|| "weighted".into());
+        let name =
+            name.map(|name| name.trim_start_matches("policies/").to_owned()).unwrap_or_else(|| "weighted".into());
         let known = crate::verdict::Policy::built_in();
         if !known.iter().any(|policy| policy.name == name) {
             let known: Vec<_> = known.iter().map(|policy| policy.name.as_str()).collect();
@@ -260,7 +307,8 @@ impl Loader<'_> {
 
     /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and tells secrets.
     fn exposed(&mut self, config: &Config) {
-        let guarded = config.tls.is_some() && (!config.tokens.is_empty() || config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+        let guarded = config.tls.is_some()
+            && (!config.tokens.is_empty() || config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
         if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
             self.mistake(
                 "listen",
@@ -281,7 +329,8 @@ impl Loader<'_> {
             }
         }
         for (variable, kind) in CREDENTIALS {
-            let value = self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
+            let value =
+                self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
             let credential = SecretString::from(value.to_owned());
             match declared.iter_mut().find(|one| one.name == kind) {

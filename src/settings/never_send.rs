@@ -44,7 +44,8 @@ impl NeverSend {
         }
         let plain = rule.strip_prefix("*.").or_else(|| rule.strip_prefix('.')).unwrap_or(rule);
         let parsed = if rule.contains("://") { Indicator::parse(rule) } else { parse_plain(plain) };
-        let indicator = parsed.map_err(|refusal| format!("{rule:?} is no domain, network, URL or hash: {refusal}"))?.indicator;
+        let indicator =
+            parsed.map_err(|refusal| format!("{rule:?} is no domain, network, URL or hash: {refusal}"))?.indicator;
         match indicator.form() {
             Form::Ipv4 | Form::Ipv6 => self.networks.extend(indicator.ip().map(IpNet::from)),
             Form::Domain => {

@@ -276,7 +276,8 @@ impl Registry {
         if !change.etag.is_empty() && change.etag != etag_of(row) {
             return Err(Error::Conflict { name: format!("sources/{name}") });
         }
-        let mut patched = row.cloned().unwrap_or_else(|| Patched { revision: 0, patch: SourcePatch::default(), credential: None });
+        let mut patched =
+            row.cloned().unwrap_or_else(|| Patched { revision: 0, patch: SourcePatch::default(), credential: None });
         patched.revision += 1;
         self.apply(change, declared, &mut patched)?;
         let configured = self.resolve(name, declared, Some(&patched)).map_err(|mistakes| under_source(mistakes))?;
@@ -293,7 +294,10 @@ impl Registry {
         let kind = patched.patch.kind.clone().or_else(|| declared.and_then(|one| one.patch.kind.clone()));
         match (&kind, &change.patch.kind) {
             (Some(kind), Some(wanted)) if kind != wanted => {
-                mistakes.push(Violation::invalid("source.kind", format!("is {kind} and cannot be changed: delete the source first")));
+                mistakes.push(Violation::invalid(
+                    "source.kind",
+                    format!("is {kind} and cannot be changed: delete the source first"),
+                ));
             }
             (None, wanted) => patched.patch.kind = Some(wanted.clone().unwrap_or_else(|| change.name.clone())),
             (Some(_), _) => {}
@@ -328,7 +332,12 @@ impl Registry {
     }
 
     /// The settings in effect of one source, with everything that is known about it.
-    fn resolve(&self, name: &str, declared: Option<&Declared>, patched: Option<&Patched>) -> Result<Configured, Vec<Violation>> {
+    fn resolve(
+        &self,
+        name: &str,
+        declared: Option<&Declared>,
+        patched: Option<&Patched>,
+    ) -> Result<Configured, Vec<Violation>> {
         let below = declared.map(|one| one.patch.clone()).unwrap_or_default();
         let above = patched.map(|one| one.patch.clone()).unwrap_or_default();
         let both = below.under(&above);
@@ -368,7 +377,9 @@ impl Registry {
         let option = path.strip_prefix("options.");
         let leads = |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver);
         matches!(path, "base_url" | "proxy")
-            || option.is_some_and(|name| kind.about().options.iter().any(|spec| spec.name == name && leads(&spec.value_type)))
+            || option.is_some_and(|name| {
+                kind.about().options.iter().any(|spec| spec.name == name && leads(&spec.value_type))
+            })
     }
 
     /// What the API may not say: a path or address beyond what the configuration allows, a credential by reference.
@@ -386,7 +397,10 @@ impl Registry {
         let rules = EgressRules { from_api: true, allowed_networks: self.allowed_networks.clone() };
         for path in ["base_url", "proxy"] {
             let text = if path == "base_url" { &patched.patch.base_url } else { &patched.patch.proxy };
-            let url = text.as_deref().filter(|text| !text.trim().is_empty()).and_then(|text| url::Url::parse(text.trim()).ok());
+            let url = text
+                .as_deref()
+                .filter(|text| !text.trim().is_empty())
+                .and_then(|text| url::Url::parse(text.trim()).ok());
             if let Some(Err(why)) = url.map(|url| rules.check_url(&url)) {
                 mistakes.push(Violation::new(format!("source.{path}"), Reason::EgressForbidden, why));
             }
@@ -394,7 +408,9 @@ impl Registry {
         for name in patched.patch.options.keys() {
             let field = format!("source.options.{name}");
             let spec = configured.kind.about().options.iter().find(|spec| spec.name == *name);
-            let Some((spec, OptionValue::Text(text))) = spec.zip(configured.settings.options.get(name)) else { continue };
+            let Some((spec, OptionValue::Text(text))) = spec.zip(configured.settings.options.get(name)) else {
+                continue;
+            };
             match spec.value_type {
                 OptionType::Address => {
                     if let Some(Err(why)) = url::Url::parse(text).ok().map(|url| rules.check_url(&url)) {
@@ -445,9 +461,10 @@ impl Registry {
         Err(Error::NotReady {
             reason: Reason::CredentialRequired,
             subject: format!("sources/{}", change.name),
-            message: "the kept credential was given for another address, proxy or authority: send the credential along \
+            message:
+                "the kept credential was given for another address, proxy or authority: send the credential along \
                       in the same request"
-                .into(),
+                    .into(),
         })
     }
 

@@ -11,7 +11,8 @@ use crate::harness::TestServer;
 const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
 
 async fn guarded() -> TestServer {
-    TestServer::start(&format!("cors_origins = [\"https://soc.example.com\"]\n[tokens]\nsoar = \"{TOKEN_HASH}\"\n")).await
+    TestServer::start(&format!("cors_origins = [\"https://soc.example.com\"]\n[tokens]\nsoar = \"{TOKEN_HASH}\"\n"))
+        .await
 }
 
 fn http() -> reqwest::Client {
@@ -106,7 +107,8 @@ async fn the_socket_needs_no_token_and_its_caller_is_local() {
         let socket = socket.clone();
         async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
     });
-    let channel = tonic::transport::Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
     let mut client = pb::source_service_client::SourceServiceClient::new(channel);
     client.list_sources(pb::ListSourcesRequest::default()).await.unwrap();
     server.stop().await;
