@@ -25,7 +25,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
             let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
-            store.close().await;
+            store.close().await.map_err(|error| failed(&error))?;
             println!(
                 "removed {} answers, {} verdicts, {} disclosures",
                 pruned.answers, pruned.verdicts, pruned.disclosures

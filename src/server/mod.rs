@@ -165,7 +165,9 @@ impl Running {
             () = drained => {}
             () = self.engine.clock().sleep(DRAIN) => warn!("calls were still under way when the time to drain ended"),
         }
-        self.store.close().await;
+        if let Err(error) = self.store.close().await {
+            warn!(%error, "the store did not close well");
+        }
         if let Err(error) = std::fs::remove_file(&self.socket) {
             warn!(%error, "the socket could not be removed");
         }
