@@ -249,11 +249,11 @@ impl Loader<'_> {
 
     fn durability(&mut self, text: Option<&str>) -> Durability {
         match text {
-            None | Some("process") => Durability::Process,
-            Some("power") => Durability::Power,
+            None | Some("normal") => Durability::Normal,
+            Some("full") => Durability::Full,
             Some(other) => {
-                self.mistake("durability", format!("{other:?} is not allowed; use process or power"));
-                Durability::Process
+                self.mistake("durability", format!("{other:?} is not allowed; use normal or full"));
+                Durability::Normal
             }
         }
     }
