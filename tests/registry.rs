@@ -172,7 +172,10 @@ async fn a_kept_credential_of_the_api_goes_nowhere_else() {
     let registry = fresh("").await;
     registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
     let elsewhere = at("vt", "https://elsewhere.example.com/");
-    let proxied = Change { patch: SourcePatch { proxy: Some("https://proxy.example.com/".into()), ..Default::default() }, ..virustotal("vt") };
+    let proxied = Change {
+        patch: SourcePatch { proxy: Some("https://proxy.example.com/".into()), ..Default::default() },
+        ..virustotal("vt")
+    };
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
     let trusted = Change { patch: SourcePatch { ca_pem: Some(pem.into()), ..Default::default() }, ..virustotal("vt") };
     for change in [elsewhere.clone(), proxied, trusted] {
@@ -268,12 +271,18 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
         change.patch.options.insert("claim".into(), "malicious".into());
         change
     };
-    let outside = [folder.path().join("secret"), lists.join("../secret"), folder.path().join("missing"), lists.join("missing")];
+    let outside =
+        [folder.path().join("secret"), lists.join("../secret"), folder.path().join("missing"), lists.join("missing")];
     let mut told = Vec::new();
     for path in outside {
         let refused = registry.configure(list(&path)).await.unwrap_err();
         told.push(refused.to_string());
-        assert_eq!(fields(refused), [("source.options.path".to_owned(), Reason::EgressForbidden)], "{}", path.display());
+        assert_eq!(
+            fields(refused),
+            [("source.options.path".to_owned(), Reason::EgressForbidden)],
+            "{}",
+            path.display()
+        );
     }
     told.dedup();
     assert_eq!(told.len(), 1, "the answers tell files apart: {told:?}");
@@ -302,12 +311,14 @@ async fn every_wrong_field_is_named_by_its_path_in_the_request() {
     change.patch.reliability = Some("G".into());
     change.patch.timeout = Some("0s".into());
     change.patch.options.insert("malicious_threshold_ip".into(), 0.into());
-    let named: Vec<_> = fields(registry.configure(change).await.unwrap_err()).into_iter().map(|(field, _)| field).collect();
+    let named: Vec<_> =
+        fields(registry.configure(change).await.unwrap_err()).into_iter().map(|(field, _)| field).collect();
     assert_eq!(named, ["source.reliability", "source.timeout", "source.options.malicious_threshold_ip"]);
     let masked = Change { mask: Some(vec!["colour".into(), "options.colour".into()]), ..virustotal("vt") };
     let mask = ("update_mask".to_owned(), Reason::MaskInvalid);
     assert_eq!(fields(registry.configure(masked).await.unwrap_err()), [mask.clone(), mask]);
-    let other = Change { patch: SourcePatch { kind: Some("nothing".into()), ..Default::default() }, ..virustotal("vt") };
+    let other =
+        Change { patch: SourcePatch { kind: Some("nothing".into()), ..Default::default() }, ..virustotal("vt") };
     assert_eq!(fields(registry.configure(other).await.unwrap_err()), [("source.kind".to_owned(), Reason::KindUnknown)]);
 }
 

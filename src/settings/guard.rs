@@ -23,8 +23,7 @@ use super::SourcePatch;
 use super::patch;
 
 /// Why a source is not asked whose declared credential an address set over the API would receive.
-pub(super) const CREDENTIAL_ELSEWHERE: &str =
-    "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
+pub(super) const CREDENTIAL_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
      along over the API, or reset those fields";
 
 /// What the configuration lets callers name.
@@ -87,11 +86,13 @@ impl Guard {
     /// missing is answered like one elsewhere, so that the answer does not tell what the server's disk holds.
     fn check_path(&self, path: &Path) -> Result<(), String> {
         let real = path.canonicalize().ok();
-        let inside = |folder: &PathBuf| real.as_ref().zip(folder.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b));
+        let inside =
+            |folder: &PathBuf| real.as_ref().zip(folder.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b));
         if self.list_folders.iter().any(inside) {
             return Ok(());
         }
-        Err("over the API only a file may be named that exists under a folder of list_folders in the configuration".into())
+        Err("over the API only a file may be named that exists under a folder of list_folders in the configuration"
+            .into())
     }
 }
 
@@ -129,8 +130,9 @@ pub(super) fn credential_required(name: &str) -> Error {
     Error::NotReady {
         reason: Reason::CredentialRequired,
         subject: format!("sources/{name}"),
-        message: "the kept credential was given for another address, proxy, authority or option: send the credential along \
+        message:
+            "the kept credential was given for another address, proxy, authority or option: send the credential along \
                   in the same request"
-            .into(),
+                .into(),
     }
 }

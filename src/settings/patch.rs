@@ -23,7 +23,16 @@ use super::options;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
 const FIELDS: [&str; 11] = [
-    "enabled", "reliability", "base_url", "family", "tier", "quota", "timeout", "keep_found", "keep_no_record", "max_tlp",
+    "enabled",
+    "reliability",
+    "base_url",
+    "family",
+    "tier",
+    "quota",
+    "timeout",
+    "keep_found",
+    "keep_no_record",
+    "max_tlp",
     "proxy",
 ];
 
@@ -192,12 +201,8 @@ pub(super) fn destination(about: &About, settings: &SourceSettings) -> String {
     let leads = |spec: &&crate::source::OptionSpec| {
         matches!(spec.value_type, OptionType::Address | OptionType::Resolver | OptionType::Text | OptionType::Path)
     };
-    let options: Vec<(&str, Option<&OptionValue>)> = about
-        .options
-        .iter()
-        .filter(leads)
-        .map(|spec| (spec.name.as_str(), settings.options.get(&spec.name)))
-        .collect();
+    let options: Vec<(&str, Option<&OptionValue>)> =
+        about.options.iter().filter(leads).map(|spec| (spec.name.as_str(), settings.options.get(&spec.name))).collect();
     format!("{:?} {:?} {:?} {options:?}", settings.base_url, settings.proxy, settings.ca_pem)
 }
 
@@ -210,7 +215,10 @@ fn tier(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mista
             }
             None => {
                 let known: Vec<_> = about.tiers.iter().map(|tier| tier.name.as_str()).collect();
-                mistakes.push(Violation::invalid("tier", format!("{wanted:?} is no tier; use one of {}", known.join(", "))));
+                mistakes.push(Violation::invalid(
+                    "tier",
+                    format!("{wanted:?} is no tier; use one of {}", known.join(", ")),
+                ));
             }
         }
     }
@@ -257,8 +265,9 @@ fn span(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut 
 
 /// Reads a span written with its unit.
 pub(super) fn read_span(text: &str, field: &str) -> Result<Duration, Violation> {
-    humantime::parse_duration(text)
-        .map_err(|_| Violation::invalid(field, format!("{text:?} is no span; write it with its unit: 5s, 15m, 24h, 7d")))
+    humantime::parse_duration(text).map_err(|_| {
+        Violation::invalid(field, format!("{text:?} is no span; write it with its unit: 5s, 15m, 24h, 7d"))
+    })
 }
 
 /// Reads an address; empty is none.
@@ -284,4 +293,3 @@ pub(super) fn read_address(text: &str) -> Result<Url, String> {
     }
     Ok(url)
 }
-

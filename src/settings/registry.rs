@@ -362,7 +362,10 @@ impl Registry {
         let kind = patched.patch.kind.clone().or_else(|| declared.and_then(|one| one.patch.kind.clone()));
         match (&kind, &change.patch.kind) {
             (Some(kind), Some(wanted)) if kind != wanted => {
-                mistakes.push(Violation::invalid("source.kind", format!("is {kind} and cannot be changed: delete the source first")));
+                mistakes.push(Violation::invalid(
+                    "source.kind",
+                    format!("is {kind} and cannot be changed: delete the source first"),
+                ));
             }
             (None, wanted) => patched.patch.kind = Some(wanted.clone().unwrap_or_else(|| change.name.clone())),
             (Some(_), _) => {}
@@ -378,7 +381,9 @@ impl Registry {
             match path.as_str() {
                 "credential" => patched.credential = change.credential.as_ref().map(trimmed),
                 "name" | "kind" => {}
-                _ if SourcePatch::is_path(path) && self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path) => {
+                _ if SourcePatch::is_path(path)
+                    && self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path) =>
+                {
                     patched.patch.copy(path, &change.patch);
                 }
                 _ => mistakes.push(unknown_path("update_mask", path)),
@@ -404,7 +409,12 @@ impl Registry {
     }
 
     /// The settings in effect of one source, with everything that is known about it.
-    fn resolve(&self, name: &str, declared: Option<&Declared>, patched: Option<&Patched>) -> Result<Configured, Vec<Violation>> {
+    fn resolve(
+        &self,
+        name: &str,
+        declared: Option<&Declared>,
+        patched: Option<&Patched>,
+    ) -> Result<Configured, Vec<Violation>> {
         let below = declared.map(|one| one.patch.clone()).unwrap_or_default();
         let above = patched.map(|one| one.patch.clone()).unwrap_or_default();
         let both = below.under(&above);
@@ -468,7 +478,13 @@ impl Registry {
     }
 
     /// Stands for a source whose settings are wrong; `None` where not even its kind is known.
-    fn unusable(&self, name: &str, declared: Option<&Declared>, row: Option<&Patched>, why: String) -> Option<Configured> {
+    fn unusable(
+        &self,
+        name: &str,
+        declared: Option<&Declared>,
+        row: Option<&Patched>,
+        why: String,
+    ) -> Option<Configured> {
         let kind = row.and_then(|row| row.patch.kind.as_ref()).or_else(|| declared?.patch.kind.as_ref())?;
         let adapter = self.kinds.iter().find(|one| one.about().kind == *kind)?;
         let enabled = row.and_then(|row| row.patch.enabled).or_else(|| declared?.patch.enabled).unwrap_or(true);

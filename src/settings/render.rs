@@ -73,7 +73,9 @@ fn render_patch(name: &str, source: &super::Declared) -> String {
     table.remove("ca_pem");
     let mut text = toml::to_string(&table).unwrap_or_default();
     for (section, value) in [("quota", quota), ("options", options)] {
-        let Some(toml::Value::Table(table)) = value.filter(|value| value.as_table().is_some_and(|table| !table.is_empty())) else {
+        let Some(toml::Value::Table(table)) =
+            value.filter(|value| value.as_table().is_some_and(|table| !table.is_empty()))
+        else {
             continue;
         };
         let _ = write!(text, "[sources.{name}.{section}]\n{}", toml::to_string(&table).unwrap_or_default());
