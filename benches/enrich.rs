@@ -37,13 +37,19 @@ impl EnrichmentService for Echo {
 
     type StreamEnrichStream = Nothing<pb::StreamEnrichResponse>;
 
-    async fn stream_enrich(&self, _: Request<pb::StreamEnrichRequest>) -> Result<Response<Self::StreamEnrichStream>, Status> {
+    async fn stream_enrich(
+        &self,
+        _: Request<pb::StreamEnrichRequest>,
+    ) -> Result<Response<Self::StreamEnrichStream>, Status> {
         Ok(Response::new(tokio_stream::empty()))
     }
 
     type BatchEnrichStream = Nothing<pb::BatchEnrichResponse>;
 
-    async fn batch_enrich(&self, _: Request<pb::BatchEnrichRequest>) -> Result<Response<Self::BatchEnrichStream>, Status> {
+    async fn batch_enrich(
+        &self,
+        _: Request<pb::BatchEnrichRequest>,
+    ) -> Result<Response<Self::BatchEnrichStream>, Status> {
         Ok(Response::new(tokio_stream::empty()))
     }
 
@@ -72,7 +78,8 @@ async fn concord_server(folder: &std::path::Path) -> (Running, EnrichmentService
         ..Flags::default()
     };
     let kinds = concord::sources::all();
-    let config = load(LoadInput { file: Some(file), environment: Environment::new(), flags, kinds }).expect("a configuration");
+    let config =
+        load(LoadInput { file: Some(file), environment: Environment::new(), flags, kinds }).expect("a configuration");
     let running = Running::start(&config, kinds, Arc::new(SystemClock), Listen::Everywhere).await.expect("a server");
     let address = running.address().expect("an address");
     let client = EnrichmentServiceClient::connect(format!("http://{address}")).await.expect("a channel");

@@ -19,7 +19,7 @@ const PLAIN_WIDTH: u16 = 140;
 /// A table without lines, fitted to the terminal.
 pub(crate) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(PLAIN_WIDTH);
     }
@@ -43,7 +43,7 @@ fn headline(verdict: &pb::Verdict) -> String {
     let disposition = disposition_of(verdict.disposition);
     let indicator = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut table = Table::new();
-    table.load_preset(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), Cell::new(indicator)]);
+    table.load_style(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), Cell::new(indicator)]);
     let head = table.to_string();
     format!("{}\n  {}\n", head.trim(), verdict.summary)
 }
@@ -70,9 +70,10 @@ fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
 }
 
 fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Vec<Cell> {
-    let contribution = verdict.contributions.iter().find(|one| {
-        matches!(&one.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source)
-    });
+    let contribution = verdict
+        .contributions
+        .iter()
+        .find(|one| matches!(&one.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source));
     let name = outcome.source.trim_start_matches("sources/");
     let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
     let finding = match &outcome.result {
@@ -114,7 +115,9 @@ fn why(outcome: &pb::Outcome) -> String {
     match &outcome.result {
         Some(Wire::Finding(finding)) => finding.reasons.join("; "),
         Some(Wire::NoRecord(_)) => "nothing on this indicator".into(),
-        Some(Wire::Error(error)) => format!("{}: {}", words(error.kind().as_str_name(), "SOURCE_ERROR_KIND_"), error.detail),
+        Some(Wire::Error(error)) => {
+            format!("{}: {}", words(error.kind().as_str_name(), "SOURCE_ERROR_KIND_"), error.detail)
+        }
         Some(Wire::NotAsked(not_asked)) => {
             let reason = words(not_asked.reason().as_str_name(), "NOT_ASKED_REASON_");
             let until = not_asked.until.as_ref().map(|until| format!(", until {}", moment(until)));
@@ -227,7 +230,8 @@ pub(crate) fn short_age(span: &prost_types::Duration) -> String {
 
 /// A span as people write it: `1day 2h`.
 pub(crate) fn written(span: &prost_types::Duration) -> String {
-    let span = Duration::new(u64::try_from(span.seconds).unwrap_or_default(), u32::try_from(span.nanos).unwrap_or_default());
+    let span =
+        Duration::new(u64::try_from(span.seconds).unwrap_or_default(), u32::try_from(span.nanos).unwrap_or_default());
     humantime::format_duration(span).to_string()
 }
 

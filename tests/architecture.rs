@@ -95,7 +95,8 @@ fn an_adapter_does_no_input_or_output() {
         if room != "sources" {
             continue;
         }
-        for word in [".await", "async fn", "reqwest", "tokio", "tracing", "SystemTime::now", "std::fs", "std::net::Tcp"] {
+        for word in [".await", "async fn", "reqwest", "tokio", "tracing", "SystemTime::now", "std::fs", "std::net::Tcp"]
+        {
             if code(&text).contains(word) {
                 wrong.push(format!("{}: {word}", file.display()));
             }
@@ -129,7 +130,9 @@ fn only_status_makes_a_status() {
             continue;
         }
         let makes = ["Status::new(", "Status::invalid", "Status::not_found", "Status::internal", "Status::with_"];
-        wrong.extend(makes.iter().filter(|word| code(&text).contains(**word)).map(|word| format!("{}: {word}", file.display())));
+        wrong.extend(
+            makes.iter().filter(|word| code(&text).contains(**word)).map(|word| format!("{}: {word}", file.display())),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -182,7 +185,8 @@ fn imports(text: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for marker in ["crate::", "concord::"] {
         for piece in text.split(marker).skip(1) {
-            let room: String = piece.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
+            let room: String =
+                piece.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
             if ROOMS.iter().any(|(name, _)| *name == room) {
                 rooms.insert(room);
             }

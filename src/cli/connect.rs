@@ -28,6 +28,7 @@ use crate::settings::Config;
 use crate::settings::Flags;
 use crate::sources;
 use crate::store::DataDirectory;
+use crate::store::Peek;
 use crate::telemetry;
 
 use super::Failure;
@@ -66,8 +67,9 @@ impl Connection {
             return Ok(Self { wire: InterceptedService::new(channel, bearer(client)?), embedded: None });
         }
         let config = config(client, Flags::default())?;
-        let socket = DataDirectory::socket_of(&config.data_directory);
-        if let Ok(channel) = over_socket(&socket).await {
+        let running = DataDirectory::peek(&config.data_directory).ok().filter(Peek::is_held);
+        if let Some(running) = running {
+            let channel = over_socket(&running.socket_path()).await?;
             return Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None });
         }
         telemetry::init_logs(&config.log.quiet());

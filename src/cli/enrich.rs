@@ -92,7 +92,8 @@ fn bar(length: usize) -> ProgressBar {
     if length < MANY || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX)).with_style(style)
 }
 
@@ -148,7 +149,8 @@ impl Report {
     }
 
     fn answer(&mut self, answer: &pb::EnrichResponse) -> Result<String, Failure> {
-        let unreadable = |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
+        let unreadable =
+            |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
         let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
         self.worst = self.worst.max(verdict.disposition);
         if self.output == Output::Table {

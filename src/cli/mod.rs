@@ -96,9 +96,16 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Usage { sources } => plan::usage(&client, sources).await,
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,
-        Command::Demo { keep } => crate::demo::run(keep, &mut anstream::stdout()).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+        Command::Demo { keep } => {
+            crate::demo::run(keep, &mut anstream::stdout()).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+        }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut <Args as clap::CommandFactory>::command(), "concord", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut <Args as clap::CommandFactory>::command(),
+                "concord",
+                &mut std::io::stdout(),
+            );
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -51,9 +51,12 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) {
     let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "TELLS OUTSIDE", "WHY"]);
     for source in &plan.sources {
         let (would, units, tells, why) = match &source.action {
-            Some(Action::Call(call)) => {
-                ("be asked", call.units.to_string(), if call.discloses { "yes" } else { "no" }, table::left(&call.quota))
-            }
+            Some(Action::Call(call)) => (
+                "be asked",
+                call.units.to_string(),
+                if call.discloses { "yes" } else { "no" },
+                table::left(&call.quota),
+            ),
             Some(Action::Kept(kept)) => {
                 let age = kept.age.as_ref().map(table::short_age).unwrap_or_default();
                 ("answer from cache", "0".into(), "no", format!("kept for {age}"))

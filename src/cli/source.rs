@@ -46,7 +46,8 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
         println!("{}", page.hint);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "PATCHED"]);
+    let mut rows =
+        table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "PATCHED"]);
     for source in page.sources {
         let state = table::words(source.state().as_str_name(), "SOURCE_STATE_");
         let state = if source.state_detail.is_empty() { state } else { format!("{state}: {}", source.state_detail) };
@@ -183,7 +184,8 @@ fn read_variable(name: &str) -> Option<String> {
 }
 
 fn read_option(text: &str) -> Result<(String, prost_types::Value), Failure> {
-    let (name, value) = text.split_once('=').ok_or_else(|| Failure::new(format!("--option {text}: write NAME=VALUE")))?;
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| Failure::new(format!("--option {text}: write NAME=VALUE")))?;
     // Numbers, flags, lists and tables as JSON; anything else is a text.
     let value = match serde_json::from_str(value) {
         Ok(document) => json_to_value(&document),
@@ -255,7 +257,8 @@ async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> 
 }
 
 async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
-    let request = pb::DeleteSourceRequest { name: full_name(name, "sources"), etag: String::new(), allow_missing: false };
+    let request =
+        pb::DeleteSourceRequest { name: full_name(name, "sources"), etag: String::new(), allow_missing: false };
     connection.sources().delete_source(request).await?;
     println!("deleted {}", full_name(name, "sources"));
     Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
     match command {
         Store::Prune => {
             let directory = DataDirectory::open(&config.data_directory).map_err(|error| failed(&error))?;
-            let options = SqliteOptions { durability: config.durability };
+            let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
             let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
             store.close().await;
@@ -32,8 +32,10 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             );
         }
         Store::Backup { to } => {
-            let from = DataDirectory::database_of(&config.data_directory);
-            Sqlite::backup(&from, &to).await.map_err(|error| failed(&error))?;
+            let from = DataDirectory::peek(&config.data_directory).map_err(|error| failed(&error))?.database_path();
+            let (source, copy) = (from.clone(), to.clone());
+            let copied = tokio::task::spawn_blocking(move || Sqlite::backup(&source, &copy)).await;
+            copied.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
             println!("copied {} to {}", from.display(), to.display());
         }
     }

@@ -59,8 +59,10 @@ pub fn span(span: Duration) -> prost_types::Duration {
 /// # Errors
 /// When it is outside the years 1 to 9999.
 pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<SystemTime, Violation> {
-    let in_range = (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
-    let outside = || Violation::invalid(field, "a time must lie between the years 1 and 9999, nanos between 0 and 999999999");
+    let in_range =
+        (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    let outside =
+        || Violation::invalid(field, "a time must lie between the years 1 and 9999, nanos between 0 and 999999999");
     if !in_range {
         return Err(outside());
     }
@@ -73,7 +75,9 @@ pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<Syste
 /// When it is negative or not normalised.
 pub fn read_span(span: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
     match (u64::try_from(span.seconds), u32::try_from(span.nanos)) {
-        (Ok(seconds), Ok(nanos)) if seconds <= 315_576_000_000 && nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        (Ok(seconds), Ok(nanos)) if seconds <= 315_576_000_000 && nanos < 1_000_000_000 => {
+            Ok(Duration::new(seconds, nanos))
+        }
         _ => Err(Violation::invalid(field, "a span must not be negative, nor longer than 10,000 years")),
     }
 }

@@ -100,11 +100,7 @@ pub fn write_period(per: QuotaPer) -> pb::QuotaPeriod {
 }
 
 /// Reads a wish to change a source, noting every mistake. Fields that are not set are left alone.
-pub fn read_change(
-    source: pb::Source,
-    update_mask: Option<prost_types::FieldMask>,
-    mistakes: &mut Mistakes,
-) -> Change {
+pub fn read_change(source: pb::Source, update_mask: Option<prost_types::FieldMask>, mistakes: &mut Mistakes) -> Change {
     let name = mistakes.take(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
     let text = |text: String| (!text.is_empty()).then_some(text);
     let credential = text(source.credential.clone()).map(SecretString::from);
@@ -242,7 +238,9 @@ fn write_value(value: &OptionValue) -> prost_types::Value {
         OptionValue::Flag(flag) => Value::from(*flag),
         OptionValue::Text(text) => Value::from(text.clone()),
         OptionValue::List(list) => Value::from(list.clone()),
-        OptionValue::Table(table) => table.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect(),
+        OptionValue::Table(table) => {
+            table.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect()
+        }
     };
     json_to_value(&document)
 }
@@ -308,7 +306,11 @@ mod tests {
         let mut mistakes = Mistakes::default();
         read_quota(&[window(0), window(9), window(1), window(1)], &mut mistakes);
         let refused = mistakes.finish().unwrap_err().to_string();
-        for part in ["quota[0].period: a window needs", "quota[1].period: 9 is no value", "quota[3].period: the minute is given twice"] {
+        for part in [
+            "quota[0].period: a window needs",
+            "quota[1].period: 9 is no value",
+            "quota[3].period: the minute is given twice",
+        ] {
             assert!(refused.contains(part), "{refused}");
         }
     }

@@ -202,9 +202,5 @@ pub fn write_not_asked(not_asked: &NotAsked) -> pb::NotAsked {
         NotAskedReason::QuotaSpent => Wire::QuotaSpent,
         NotAskedReason::Deadline => Wire::Deadline,
     };
-    pb::NotAsked {
-        reason: reason.into(),
-        detail: not_asked.detail.clone(),
-        until: not_asked.until.map(timestamp),
-    }
+    pb::NotAsked { reason: reason.into(), detail: not_asked.detail.clone(), until: not_asked.until.map(timestamp) }
 }

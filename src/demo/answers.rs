@@ -193,7 +193,10 @@ fn greynoise(ip: &str, now: SystemTime) -> Reply {
         "203.0.113.5" => Reply::new(200, known(false, true, "benign", "Example Public DNS")),
         "203.0.113.80" => Reply::new(200, known(false, true, "benign", "Example Updates")),
         "198.51.100.23" => Reply { slow: true, ..Reply::new(200, known(true, false, "malicious", "unknown")) },
-        _ => Reply::new(404, json!({ "ip": ip, "noise": false, "riot": false, "message": "IP not observed scanning the internet" })),
+        _ => Reply::new(
+            404,
+            json!({ "ip": ip, "noise": false, "riot": false, "message": "IP not observed scanning the internet" }),
+        ),
     }
 }
 

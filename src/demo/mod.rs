@@ -58,7 +58,8 @@ pub async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoErr
     let replay = replay::Replay::start(now).await.map_err(failed)?;
     let config = config(&folder, &replay, keep)?;
     telemetry::init_logs(&config.log);
-    let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await.map_err(failed)?;
+    let running =
+        Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await.map_err(failed)?;
     let address = running.address().ok_or_else(|| failed("the server has no address"))?;
     let played = script::play(address, out).await;
     if keep && played.is_ok() {

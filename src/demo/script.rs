@@ -8,10 +8,10 @@ use tonic::Request;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
-use crate::table;
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
+use crate::table;
 
 use super::DemoError;
 use super::answers;

@@ -49,7 +49,7 @@ fn withheld_outside(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
         return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));
     }
     let internal = match indicator.host() {
-        Some(Host::Ip(ip)) => Special::of(ip).filter(|special| special.is_internal()).map(|special| {
+        Some(Host::Ip(ip)) => Special::internal(ip).map(|special| {
             let detail = format!("{ip} is {}: never told outside", special.as_str());
             NotAsked::new(NotAskedReason::PrivateAddress, detail)
         }),

@@ -94,14 +94,17 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for an unknown source or policy, [`Error::Late`] when no time is left. A source's failure
     /// is an outcome, a store's a verdict that is not kept.
-    pub async fn enrich(&self, wish: &Wish, mut progress: Option<&mut (dyn FnMut(Progress) + Send)>) -> Result<Enriched, Error> {
+    pub async fn enrich(
+        &self,
+        wish: &Wish,
+        mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
+    ) -> Result<Enriched, Error> {
         let policy = self.policy(wish.policy.as_deref())?;
         let budget = Budget::new(self.clock.now(), wish.deadline, self.rules.default_deadline)?;
         let stacks = self.stacks.current();
         let chosen = self.named(&stacks.entries, &wish.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
-        let mut pending: FuturesUnordered<_> =
-            chosen.iter().map(|entry| self.look_up(entry, wish, budget)).collect();
+        let mut pending: FuturesUnordered<_> = chosen.iter().map(|entry| self.look_up(entry, wish, budget)).collect();
         while let Some(next) = pending.next().await {
             fetched.push(next);
             if let (Some(tell), Some(last)) = (progress.as_deref_mut(), fetched.last()) {

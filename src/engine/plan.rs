@@ -103,7 +103,9 @@ impl Engine {
         match unknown.as_slice() {
             [] => {}
             [(_, name)] => return Err(self.registry.not_found(name)),
-            several => return Err(Error::Invalid(several.iter().map(|(place, name)| no_source(*place, name)).collect())),
+            several => {
+                return Err(Error::Invalid(several.iter().map(|(place, name)| no_source(*place, name)).collect()));
+            }
         }
         Ok(entries.iter().filter(|entry| names.contains(&entry.configured.settings.name)).collect())
     }

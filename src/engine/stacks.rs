@@ -11,9 +11,9 @@ use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::fetch::Parts;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
-use crate::fetch::Parts;
 use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;

@@ -178,7 +178,13 @@ impl Shelf {
     }
 
     /// The outcome by what is kept alone, read again where the rating changed; `None`: a call would be needed.
-    pub(super) fn outcome(&self, site: &Site, lookup: &Lookup, max_age: Option<Duration>, now: SystemTime) -> Option<Fetched> {
+    pub(super) fn outcome(
+        &self,
+        site: &Site,
+        lookup: &Lookup,
+        max_age: Option<Duration>,
+        now: SystemTime,
+    ) -> Option<Fetched> {
         match self.find(&self.key(lookup), max_age, now) {
             Found::Whole(body, kept) => Some(from_cache(site, body, &kept, now)),
             Found::Answers(kept) => {

@@ -63,7 +63,8 @@ impl DnsTransport {
         let name = self.name(question)?;
         let server = self.server(question.resolver.as_deref()).await?;
         let query = message(name.clone())?;
-        let bytes = query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
+        let bytes =
+            query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
         let mut reply = by_datagram(server, &bytes, &query).await?;
         if reply.metadata.truncation {
             reply = by_stream(server, &bytes, &query).await?;
@@ -76,7 +77,10 @@ impl DnsTransport {
         let mut text = question.name.clone();
         if text.contains(PLACEHOLDER) {
             let Some(credential) = &self.credential else {
-                return Err(SourceError::new(SourceErrorKind::Unauthorized, "the zone needs a credential and there is none"));
+                return Err(SourceError::new(
+                    SourceErrorKind::Unauthorized,
+                    "the zone needs a credential and there is none",
+                ));
             };
             text = text.replace(PLACEHOLDER, credential.expose_secret());
         }
@@ -104,7 +108,9 @@ impl Transport for DnsTransport {
         Box::pin(async move {
             match question {
                 Question::Dns(question) => self.ask(question).await,
-                Question::Http(_) | Question::List(_) => Err(SourceError::new(SourceErrorKind::BadQuestion, "not a DNS question")),
+                Question::Http(_) | Question::List(_) => {
+                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not a DNS question"))
+                }
             }
         })
     }
@@ -140,7 +146,8 @@ fn message(name: Name) -> Result<Message, SourceError> {
 }
 
 async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SourceError> {
-    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await.map_err(lost)?;
     socket.connect(server).await.map_err(lost)?;
     socket.send(query).await.map_err(lost)?;

@@ -67,7 +67,11 @@ impl HttpTransport {
     ///
     /// # Errors
     /// When the base address or the proxy may not be reached.
-    pub(super) fn new(settings: &SourceSettings, rules: EgressRules, clock: Arc<dyn Clock>) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        settings: &SourceSettings,
+        rules: EgressRules,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SourceError> {
         for url in settings.base_url.iter().chain(&settings.proxy) {
             rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         }
@@ -101,7 +105,8 @@ impl HttpTransport {
             .tls_certs_only(tls::roots(self.ca_pem.as_deref())?)
             .pool_idle_timeout(Duration::from_secs(60));
         if let Some(proxy) = &self.proxy {
-            let proxy = reqwest::Proxy::all(proxy.clone()).map_err(|error| unavailable("the proxy cannot be used", &error))?;
+            let proxy =
+                reqwest::Proxy::all(proxy.clone()).map_err(|error| unavailable("the proxy cannot be used", &error))?;
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|error| unavailable("no client could be made", &error))
@@ -117,12 +122,18 @@ impl HttpTransport {
             HttpMethod::Get => client.get(url),
             HttpMethod::PostForm(fields) => client.post(url).form(fields),
         };
-        for (name, value) in question.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(extra.iter().copied()) {
+        for (name, value) in
+            question.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(extra.iter().copied())
+        {
             request = request.header(name, value);
         }
         if let (Some(name), Some(credential)) = (header_of(&question.credential), &self.credential) {
-            let mut value = HeaderValue::from_str(credential.expose_secret())
-                .map_err(|_| SourceError::new(SourceErrorKind::Unauthorized, "the credential holds characters that no header may hold"))?;
+            let mut value = HeaderValue::from_str(credential.expose_secret()).map_err(|_| {
+                SourceError::new(
+                    SourceErrorKind::Unauthorized,
+                    "the credential holds characters that no header may hold",
+                )
+            })?;
             value.set_sensitive(true);
             request = request.header(name, value);
         }
@@ -140,7 +151,10 @@ impl HttpTransport {
             url.set_path(&path);
         }
         if url.path().contains(PLACEHOLDER) {
-            return Err(SourceError::new(SourceErrorKind::Unauthorized, "the address needs a credential and there is none"));
+            return Err(SourceError::new(
+                SourceErrorKind::Unauthorized,
+                "the address needs a credential and there is none",
+            ));
         }
         Ok(url)
     }
@@ -193,7 +207,9 @@ impl Transport for HttpTransport {
         Box::pin(async move {
             match question {
                 Question::Http(question) => self.ask(question, &[]).await,
-                Question::Dns(_) | Question::List(_) => Err(SourceError::new(SourceErrorKind::BadQuestion, "not an HTTP question")),
+                Question::Dns(_) | Question::List(_) => {
+                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not an HTTP question"))
+                }
             }
         })
     }
@@ -228,7 +244,9 @@ fn literal(url: &Url) -> Option<IpAddr> {
 fn same_host(attempt: redirect::Attempt) -> redirect::Action {
     let allowed = attempt.previous().last().is_some_and(|from| {
         let to = attempt.url();
-        from.host() == to.host() && from.port_or_known_default() == to.port_or_known_default() && from.scheme() == to.scheme()
+        from.host() == to.host()
+            && from.port_or_known_default() == to.port_or_known_default()
+            && from.scheme() == to.scheme()
     });
     if allowed && attempt.previous().len() <= MOST_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }

@@ -88,7 +88,12 @@ impl ListTransport {
         let place = match (access.text("path"), access.text("url")) {
             (path, "") if !path.is_empty() => Place::File(PathBuf::from(path)),
             ("", url) if !url.is_empty() => feed(url, access.text("refresh"), &settings, rules, clock.clone())?,
-            _ => return Err(SourceError::new(SourceErrorKind::BadQuestion, "a list needs one of the options path and url")),
+            _ => {
+                return Err(SourceError::new(
+                    SourceErrorKind::BadQuestion,
+                    "a list needs one of the options path and url",
+                ));
+            }
         };
         let copy = ArcSwap::from_pointee(Copy::default());
         Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, loading: Mutex::new(()) }) })
@@ -115,7 +120,8 @@ fn feed(
     rules: EgressRules,
     clock: Arc<dyn Clock>,
 ) -> Result<Place, SourceError> {
-    let url = Url::parse(url).map_err(|error| SourceError::new(SourceErrorKind::BadQuestion, format!("url: {error}")))?;
+    let url =
+        Url::parse(url).map_err(|error| SourceError::new(SourceErrorKind::BadQuestion, format!("url: {error}")))?;
     rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
     let every = humantime::parse_duration(refresh).unwrap_or(DEFAULT_REFRESH);
     let http = HttpTransport::new(settings, rules, clock)?.of_size(LARGEST_LIST);
@@ -240,7 +246,9 @@ impl Transport for ListTransport {
         Box::pin(async move {
             match question {
                 Question::List(question) => self.ask(question).await,
-                Question::Http(_) | Question::Dns(_) => Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list")),
+                Question::Http(_) | Question::Dns(_) => {
+                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list"))
+                }
             }
         })
     }

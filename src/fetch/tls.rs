@@ -15,7 +15,8 @@ pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceErro
 }
 
 fn own(pem: &str) -> Result<Vec<Certificate>, SourceError> {
-    let unusable = |why: String| SourceError::new(SourceErrorKind::Unavailable, format!("ca_pem cannot be used: {why}"));
+    let unusable =
+        |why: String| SourceError::new(SourceErrorKind::Unavailable, format!("ca_pem cannot be used: {why}"));
     let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| unusable(error.to_string()))?;
     if certificates.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(certificates) }
 }

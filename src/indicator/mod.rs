@@ -7,9 +7,23 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod domain;
+mod extract;
+mod hash;
+mod parse;
+mod refang;
+mod special;
 mod tlp;
+mod url;
 
+pub use extract::ExtractOptions;
+pub use extract::Extracted;
+pub use extract::extract;
+pub use refang::refang;
+pub use special::Special;
+pub use special::is_internal_name;
 pub use tlp::Tlp;
+pub use tlp::UnknownTlp;
 
 /// The four types of indicators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,7 +95,7 @@ impl Indicator {
     /// # Errors
     /// When the text is no indicator of a supported type; the refusal says what it was understood as.
     pub fn parse(text: &str) -> Result<Parsed, Refusal> {
-        parse_any(text)
+        parse::parse(text, None)
     }
 
     /// Reads one indicator whose type the caller states; the form alone decides (no suffix list).
@@ -89,12 +103,7 @@ impl Indicator {
     /// # Errors
     /// When the text is not of that type.
     pub fn parse_as(text: &str, wanted: IndicatorType) -> Result<Parsed, Refusal> {
-        let parsed = parse_any(text)?;
-        if parsed.indicator.indicator_type() == wanted {
-            Ok(parsed)
-        } else {
-            Err(Refusal { message: format!("not a {}", wanted.as_str()) })
-        }
+        parse::parse(text, Some(wanted))
     }
 
     /// Takes back an indicator that was written by us before (a store, a page token).
@@ -102,7 +111,12 @@ impl Indicator {
     /// # Errors
     /// When the value is not in its normal form.
     pub fn from_normal(form: Form, value: &str) -> Result<Self, Refusal> {
-        Ok(Self { form, value: Arc::from(value) })
+        let read = parse::parse(value, Some(form.indicator_type()))?.indicator;
+        if read.form == form && &*read.value == value {
+            Ok(read)
+        } else {
+            Err(Refusal::new(value, format!("is not the normal form of an indicator of the form {}", form.as_str())))
+        }
     }
 
     /// Its form.
@@ -122,22 +136,51 @@ impl Indicator {
 
     /// The normal form as it may be shown: the user and password of a URL masked.
     pub fn shown(&self) -> String {
-        self.value.to_string()
+        if self.has_url_credentials() { url::masked(&self.value) } else { self.value.to_string() }
+    }
+
+    /// The normal form so that no program takes it for a link.
+    pub fn defanged(&self) -> String {
+        match self.form {
+            Form::Md5 | Form::Sha1 | Form::Sha256 => self.value.to_string(),
+            Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Url => refang::defang(&self.value),
+        }
+    }
+
+    /// The Unicode form of a domain, where it differs.
+    pub fn unicode(&self) -> Option<String> {
+        if self.form == Form::Domain { domain::unicode(&self.value) } else { None }
     }
 
     /// The address of an IP indicator.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.value.parse().ok()
+        match self.form {
+            Form::Ipv4 | Form::Ipv6 => self.value.parse().ok(),
+            Form::Domain | Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => None,
+        }
     }
 
     /// The host: of a URL its host, of an address or name itself; a file has none.
     pub fn host(&self) -> Option<Host> {
-        None
+        match self.form {
+            Form::Ipv4 | Form::Ipv6 => self.ip().map(Host::Ip),
+            Form::Domain => Some(Host::Name(self.value.to_string())),
+            Form::Url => url::host(&self.value),
+            Form::Md5 | Form::Sha1 | Form::Sha256 => None,
+        }
     }
 
     /// Whether it is a URL that carries a user or password.
     pub fn has_url_credentials(&self) -> bool {
-        false
+        self.form == Form::Url && self.value.contains('@') && url::has_credentials(&self.value)
+    }
+}
+
+impl Refusal {
+    /// `text` is no indicator, for this reason.
+    fn new(text: &str, why: impl fmt::Display) -> Self {
+        let shown: String = url::masked(text.trim()).chars().take(100).collect();
+        Self { message: format!("{shown:?} {why}") }
     }
 }
 
@@ -196,21 +239,4 @@ impl Form {
             Self::Md5 | Self::Sha1 | Self::Sha256 => IndicatorType::File,
         }
     }
-}
-
-fn parse_any(text: &str) -> Result<Parsed, Refusal> {
-    let text = text.trim().to_lowercase();
-    let form = if let Ok(ip) = text.parse::<IpAddr>() {
-        if ip.is_ipv4() { Form::Ipv4 } else { Form::Ipv6 }
-    } else if text.contains("://") {
-        Form::Url
-    } else {
-        match (text.len(), text.bytes().all(|b| b.is_ascii_hexdigit())) {
-            (32, true) => Form::Md5,
-            (40, true) => Form::Sha1,
-            (64, true) => Form::Sha256,
-            _ => Form::Domain,
-        }
-    };
-    Ok(Parsed { indicator: Indicator { form, value: Arc::from(text) }, notes: Vec::new() })
 }

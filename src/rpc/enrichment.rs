@@ -131,13 +131,13 @@ impl EnrichmentRpc {
         wishes
     }
 
-    async fn plan(&self, request: pb::PlanEnrichmentRequest, context: Context) -> Result<pb::PlanEnrichmentResponse, Error> {
-        let wire = WireWishes {
-            sources: request.sources,
-            tlp: request.tlp,
-            max_age: request.max_age,
-            ..Default::default()
-        };
+    async fn plan(
+        &self,
+        request: pb::PlanEnrichmentRequest,
+        context: Context,
+    ) -> Result<pb::PlanEnrichmentResponse, Error> {
+        let wire =
+            WireWishes { sources: request.sources, tlp: request.tlp, max_age: request.max_age, ..Default::default() };
         let (sent, wishes) = read_one(request.indicator.as_ref(), wire)?;
         let wish = wishes.of(sent.indicator.clone(), &context.caller, None);
         let planned = self.engine.plan(&wish).await?;
@@ -192,7 +192,8 @@ impl EnrichmentService for EnrichmentRpc {
         request: Request<pb::StreamEnrichRequest>,
     ) -> Result<Response<Self::StreamEnrichStream>, Status> {
         let context = Context::of(&request, &self.engine);
-        let pb::StreamEnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } = request.into_inner();
+        let pb::StreamEnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } =
+            request.into_inner();
         let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
         let (sent, wishes) = read_one(indicator.as_ref(), wire).map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);

@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn a_limit_says_when_to_come_back() {
         let wait = std::time::Duration::from_secs(3);
-        let error = Error::Exhausted { subject: "requests".into(), message: "too many".into(), retry_after: Some(wait) };
+        let error =
+            Error::Exhausted { subject: "requests".into(), message: "too many".into(), retry_after: Some(wait) };
         assert_eq!(of(&error).get_error_details().retry_info().unwrap().retry_delay, Some(wait));
     }
 }

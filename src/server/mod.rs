@@ -91,7 +91,7 @@ impl Running {
         telemetry::init_metrics();
         let acceptor = tls::acceptor(config.tls.as_ref())?;
         let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
-        let options = SqliteOptions { durability: config.durability };
+        let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
         let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
         let sealer = match &config.key {
             Some(key) => Sealer::from_base64(key),

@@ -149,7 +149,8 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
     if origins.is_empty() {
         return Ok(None);
     }
-    let read = |origin: &String| origin.parse().map_err(|_| StartError(format!("cors_origins: {origin:?} is no origin")));
+    let read =
+        |origin: &String| origin.parse().map_err(|_| StartError(format!("cors_origins: {origin:?} is no origin")));
     let origins: Vec<HeaderValue> = origins.iter().map(read).collect::<Result<_, _>>()?;
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
     let allowed = ["x-grpc-web", "x-user-agent", "grpc-timeout"].map(HeaderName::from_static);

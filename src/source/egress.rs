@@ -44,7 +44,9 @@ impl EgressRules {
         }
         let allowed = ip.is_some_and(|ip| self.allows(ip));
         if self.from_api && url.scheme() != "https" && !allowed {
-            return Err("set over the API it must be https; the configuration can allow a network (allowed_networks)".into());
+            return Err(
+                "set over the API it must be https; the configuration can allow a network (allowed_networks)".into()
+            );
         }
         Ok(())
     }
@@ -110,7 +112,12 @@ mod tests {
 
     #[test]
     fn metadata_and_link_local_addresses_are_never_reached() {
-        for text in ["http://169.254.169.254/", "http://[fe80::1]/", "http://100.100.100.200/", "http://metadata.google.internal/"] {
+        for text in [
+            "http://169.254.169.254/",
+            "http://[fe80::1]/",
+            "http://100.100.100.200/",
+            "http://metadata.google.internal/",
+        ] {
             assert!(rules(false, &["0.0.0.0/0", "::/0"]).check_url(&url(text)).is_err(), "{text}");
         }
         assert!(rules(false, &[]).check_ip("::ffff:169.254.169.254".parse().unwrap()).is_err());

@@ -122,15 +122,19 @@ fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Whoever may write in the directory could put a key or a database of theirs there.
+/// Whoever may write in the directory could put a key or a database of theirs there. A group may: mounted volumes are
+/// given to a group.
 #[cfg(unix)]
 fn check_mode(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| StoreError::new(format!("data directory {shown}: {error}")))?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        let hint = format!("data directory {shown} has mode {mode:04o}, so others may write in it: chmod 700 {shown}");
+    if mode & 0o002 != 0 {
+        let hint = format!(
+            "data directory {shown} has mode {mode:04o}, so everybody may write in it: chmod 700 {shown}, or name a \
+             directory in it that does not exist yet"
+        );
         return Err(StoreError::new(hint));
     }
     Ok(())

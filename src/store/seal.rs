@@ -134,8 +134,20 @@ fn make_key_file(path: &Path) -> io::Result<()> {
     fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        Err(_) | Ok(()) => Ok(()),
+        Err(_) | Ok(()) => sync_folder_of(path),
     }
+}
+
+/// Without this, power loss could leave credentials behind whose key is gone.
+#[cfg(unix)]
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder_of(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A new, empty file that only its owner may read and write.

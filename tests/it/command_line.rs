@@ -73,7 +73,13 @@ async fn indicators_are_pulled_out_of_pasted_text_and_written_as_rows() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let mut command = concord(server.folder.path());
-    command.args(["enrich", "--extract", "--output", "csv", "seen hxxp://bad[.]example[.]com/a from 198.51.100[.]9 today"]);
+    command.args([
+        "enrich",
+        "--extract",
+        "--output",
+        "csv",
+        "seen hxxp://bad[.]example[.]com/a from 198.51.100[.]9 today",
+    ]);
     let output = run(command).await;
     let rows = text(&output.stdout);
     assert_eq!(rows.lines().count(), 3, "{rows}");
@@ -107,7 +113,10 @@ async fn the_configuration_can_be_checked_and_printed_with_its_secrets_masked() 
     let output = run(command).await;
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("listn") && told.contains("did you mean listen") && told.contains("sources.vt.kind"), "{told}");
+    assert!(
+        told.contains("listn") && told.contains("did you mean listen") && told.contains("sources.vt.kind"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,8 +145,15 @@ async fn the_demonstration_shows_every_scene_without_network_or_certificates() {
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{}\n{shown}", text(&output.stderr));
     let parts = [
-        "agreement", "contradict", "no record", "timeout", "quota spent", "private address", "policies/xsoar",
-        "tlp:", "from cache: yes, nobody was asked",
+        "agreement",
+        "contradict",
+        "no record",
+        "timeout",
+        "quota spent",
+        "private address",
+        "policies/xsoar",
+        "tlp:",
+        "from cache: yes, nobody was asked",
     ];
     for part in parts {
         assert!(shown.contains(part), "{part} is missing in\n{shown}");

@@ -81,7 +81,8 @@ async fn the_ledger_says_what_was_told_to_whom_and_for_whom() {
     };
     let all = list(pb::ListDisclosuresRequest::default()).await.disclosures;
     assert_eq!(all.len(), 2, "{all:?}");
-    let told = list(pb::ListDisclosuresRequest { indicator: Some(indicator("198.51.100.1")), ..Default::default() }).await;
+    let told =
+        list(pb::ListDisclosuresRequest { indicator: Some(indicator("198.51.100.1")), ..Default::default() }).await;
     let one = &told.disclosures[0];
     assert_eq!(one.source, "sources/virustotal");
     assert_eq!(one.caller, "anonymous");

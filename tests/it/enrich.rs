@@ -37,7 +37,8 @@ async fn contributions_add_up_exactly_to_the_log_odds() {
 
 #[tokio::test]
 async fn not_found_is_unknown_and_never_benign() {
-    let nothing = Replay::start(Duration::ZERO, Box::new(|_| (404, json!({ "error": { "code": "NotFoundError" } })))).await;
+    let nothing =
+        Replay::start(Duration::ZERO, Box::new(|_| (404, json!({ "error": { "code": "NotFoundError" } })))).await;
     let server = TestServer::start(&virustotal_at(nothing.address)).await;
     let enriched = server.enrich("198.51.100.7").await;
     assert_eq!(enriched.verdict.disposition(), pb::Disposition::Unknown);
@@ -78,10 +79,8 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
     let quick = malicious_virustotal().await;
     let second = virustotal_at(quick.address).replace("[sources.virustotal]", "[sources.quick]");
     let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
-    let mut request = tonic::Request::new(pb::EnrichRequest {
-        indicator: Some(indicator("198.51.100.7")),
-        ..Default::default()
-    });
+    let mut request =
+        tonic::Request::new(pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() });
     request.set_timeout(Duration::from_millis(800));
     let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
     let verdict = answer.decode_verdict().unwrap();
@@ -190,11 +189,8 @@ async fn the_full_view_shows_facts_and_the_raw_view_the_answer_itself() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let finding_in = |view: pb::View| {
-        let request = pb::EnrichRequest {
-            indicator: Some(indicator("198.51.100.7")),
-            view: view.into(),
-            ..Default::default()
-        };
+        let request =
+            pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), view: view.into(), ..Default::default() };
         async {
             let enriched = server.enrich_as(request).await;
             match enriched.outcome("virustotal") {

@@ -42,21 +42,30 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
         ("no indicator", pb::EnrichRequest::default()),
         ("a network", ask("10.0.0.0/8")),
         ("leading zeros", ask("198.51.100.007")),
-        ("an unknown type", pb::EnrichRequest { indicator: Some(pb::Indicator { r#type: 9, value: "x".into() }), ..Default::default() }),
-        ("everything at once", pb::EnrichRequest {
-            indicator: Some(indicator("CVE-2024-3094")),
-            sources: vec!["virustotal".into(), "sources/".into()],
-            policy: "weighted".into(),
-            tlp: 42,
-            max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
-            view: -1,
-            request_id: "a b".into(),
-        }),
+        (
+            "an unknown type",
+            pb::EnrichRequest { indicator: Some(pb::Indicator { r#type: 9, value: "x".into() }), ..Default::default() },
+        ),
+        (
+            "everything at once",
+            pb::EnrichRequest {
+                indicator: Some(indicator("CVE-2024-3094")),
+                sources: vec!["virustotal".into(), "sources/".into()],
+                policy: "weighted".into(),
+                tlp: 42,
+                max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+                view: -1,
+                request_id: "a b".into(),
+            },
+        ),
         ("an unknown source", pb::EnrichRequest { sources: vec!["sources/virustotl".into()], ..ask("192.0.2.1") }),
-        ("two unknown sources", pb::EnrichRequest {
-            sources: vec!["sources/a".into(), "sources/virustotal".into(), "sources/b".into()],
-            ..ask("192.0.2.1")
-        }),
+        (
+            "two unknown sources",
+            pb::EnrichRequest {
+                sources: vec!["sources/a".into(), "sources/virustotal".into(), "sources/b".into()],
+                ..ask("192.0.2.1")
+            },
+        ),
         ("an unknown policy", pb::EnrichRequest { policy: "policies/strict".into(), ..ask("192.0.2.1") }),
     ];
     for (what, request) in enrichments {
@@ -66,7 +75,10 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
     let lists = [
         ("a negative page", pb::ListVerdictsRequest { page_size: -1, ..Default::default() }),
         ("a damaged token", pb::ListVerdictsRequest { page_token: "AAAA".into(), ..Default::default() }),
-        ("a wrong filter", pb::ListVerdictsRequest { disposition: 77, indicator: Some(indicator("??")), ..Default::default() }),
+        (
+            "a wrong filter",
+            pb::ListVerdictsRequest { disposition: 77, indicator: Some(indicator("??")), ..Default::default() },
+        ),
     ];
     for (what, request) in lists {
         describe(what, &server.verdicts().list_verdicts(request).await.unwrap_err(), &mut text);
@@ -74,54 +86,86 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
     let missing = pb::GetVerdictRequest { name: "verdicts/nothing".into(), view: 0 };
     describe("no such verdict", &server.verdicts().get_verdict(missing).await.unwrap_err(), &mut text);
 
-    let source = |source: pb::Source| pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
+    let source = |source: pb::Source| pb::ConfigureSourceRequest {
+        source: Some(source),
+        allow_missing: true,
+        ..Default::default()
+    };
     let option = |name: &str, number: f64| prost_types::Struct {
-        fields: [(name.to_owned(), prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(number)) })].into(),
+        fields: [(name.to_owned(), prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(number)) })]
+            .into(),
     };
     let changes = [
         ("no source", pb::ConfigureSourceRequest::default()),
-        ("an unknown kind", source(pb::Source { name: "sources/x".into(), kind: "virustotle".into(), ..Default::default() })),
-        ("a wrong option", source(pb::Source {
-            name: "sources/virustotal".into(),
-            options: Some(option("malicious_treshold_ip", 3.0)),
-            ..Default::default()
-        })),
-        ("an option out of its limits", source(pb::Source {
-            name: "sources/virustotal".into(),
-            options: Some(option("malicious_threshold_ip", 0.0)),
-            tier: "gold".into(),
-            ..Default::default()
-        })),
-        ("a credential by reference", source(pb::Source {
-            name: "sources/virustotal".into(),
-            credential: "env:SECRET".into(),
-            ..Default::default()
-        })),
-        ("another address for a kept credential", source(pb::Source {
-            name: "sources/virustotal".into(),
-            base_url: "https://virustotal.example.com/".into(),
-            ..Default::default()
-        })),
-        ("an address that the API may not set", source(pb::Source {
-            name: "sources/virustotal".into(),
-            base_url: "http://169.254.169.254/".into(),
-            credential: "new".into(),
-            ..Default::default()
-        })),
-        ("a mask that names nothing", pb::ConfigureSourceRequest {
-            update_mask: Some(prost_types::FieldMask { paths: vec!["colour".into()] }),
-            ..source(pb::Source { name: "sources/virustotal".into(), ..Default::default() })
-        }),
-        ("an old etag", source(pb::Source {
-            name: "sources/virustotal".into(),
-            etag: "r7".into(),
-            enabled: Some(false),
-            ..Default::default()
-        })),
-        ("without allow_missing", pb::ConfigureSourceRequest {
-            allow_missing: false,
-            ..source(pb::Source { name: "sources/new".into(), kind: "virustotal".into(), ..Default::default() })
-        }),
+        (
+            "an unknown kind",
+            source(pb::Source { name: "sources/x".into(), kind: "virustotle".into(), ..Default::default() }),
+        ),
+        (
+            "a wrong option",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                options: Some(option("malicious_treshold_ip", 3.0)),
+                ..Default::default()
+            }),
+        ),
+        (
+            "an option out of its limits",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                options: Some(option("malicious_threshold_ip", 0.0)),
+                tier: "gold".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "a credential by reference",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                credential: "env:SECRET".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "another address for a kept credential",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                base_url: "https://virustotal.example.com/".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "an address that the API may not set",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                base_url: "http://169.254.169.254/".into(),
+                credential: "new".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "a mask that names nothing",
+            pb::ConfigureSourceRequest {
+                update_mask: Some(prost_types::FieldMask { paths: vec!["colour".into()] }),
+                ..source(pb::Source { name: "sources/virustotal".into(), ..Default::default() })
+            },
+        ),
+        (
+            "an old etag",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                etag: "r7".into(),
+                enabled: Some(false),
+                ..Default::default()
+            }),
+        ),
+        (
+            "without allow_missing",
+            pb::ConfigureSourceRequest {
+                allow_missing: false,
+                ..source(pb::Source { name: "sources/new".into(), kind: "virustotal".into(), ..Default::default() })
+            },
+        ),
     ];
     for (what, request) in changes {
         describe(what, &server.sources().configure_source(request).await.unwrap_err(), &mut text);

@@ -41,7 +41,8 @@ async fn verdicts_are_listed_newest_first_page_by_page_and_by_filter() {
         server.clock.advance(Duration::from_secs(10));
     }
     server.enrich("10.0.0.1").await;
-    let list = async |request: pb::ListVerdictsRequest| server.verdicts().list_verdicts(request).await.unwrap().into_inner();
+    let list =
+        async |request: pb::ListVerdictsRequest| server.verdicts().list_verdicts(request).await.unwrap().into_inner();
 
     let mut values = Vec::new();
     let mut request = pb::ListVerdictsRequest { page_size: 4, ..Default::default() };
@@ -55,7 +56,10 @@ async fn verdicts_are_listed_newest_first_page_by_page_and_by_filter() {
     }
     assert_eq!(values, ["10.0.0.1", "198.51.100.5", "198.51.100.4", "198.51.100.3", "198.51.100.2", "198.51.100.1"]);
 
-    let of = |disposition: pb::Disposition| pb::ListVerdictsRequest { disposition: disposition.into(), ..Default::default() };
+    let of = |disposition: pb::Disposition| pb::ListVerdictsRequest {
+        disposition: disposition.into(),
+        ..Default::default()
+    };
     assert_eq!(list(of(pb::Disposition::Malicious)).await.verdicts.len(), 5);
     assert_eq!(list(of(pb::Disposition::Unknown)).await.verdicts.len(), 1);
     assert_eq!(list(of(pb::Disposition::Benign)).await.verdicts.len(), 0);

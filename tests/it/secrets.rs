@@ -29,7 +29,8 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
     let configure = pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
     let made = sources.configure_source(with_token(configure)).await.unwrap().into_inner();
     seen.push_str(&format!("{made:?}"));
-    let enrich = pb::EnrichRequest { indicator: Some(crate::harness::indicator("198.51.100.7")), view: 3, ..Default::default() };
+    let enrich =
+        pb::EnrichRequest { indicator: Some(crate::harness::indicator("198.51.100.7")), view: 3, ..Default::default() };
     seen.push_str(&format!("{:?}", server.enrichment().enrich(with_token(enrich)).await.unwrap().into_inner()));
     let test = pb::TestSourceRequest { name: "sources/vt".into(), ..Default::default() };
     seen.push_str(&format!("{:?}", sources.test_source(with_token(test)).await.unwrap().into_inner()));
@@ -62,7 +63,8 @@ fn with_token<T>(message: T) -> tonic::Request<T> {
 }
 
 async fn metrics(server: &TestServer) -> String {
-    let request = reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{}/metrics", server.address));
+    let request =
+        reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{}/metrics", server.address));
     let text = request.bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
     assert!(text.contains("concord_"), "the metrics are empty: {text}");
     text
@@ -80,5 +82,8 @@ fn mode_of(path: &Path) -> u32 {
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).filter(|path| path.is_file()).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .filter(|path| path.is_file())
+        .collect()
 }

@@ -75,7 +75,11 @@ async fn a_source_made_over_the_api_is_asked_at_once_and_survives_a_restart() {
 async fn a_patch_wins_field_by_field_and_can_be_taken_back() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
-    let patch = pb::Source { reliability: pb::Reliability::D.into(), options: number("malicious_threshold_ip", 80.0), ..named("virustotal") };
+    let patch = pb::Source {
+        reliability: pb::Reliability::D.into(),
+        options: number("malicious_threshold_ip", 80.0),
+        ..named("virustotal")
+    };
     let patched = configure(&server, patch).await.unwrap();
     assert_eq!(patched.reliability(), pb::Reliability::D);
     assert_eq!(patched.patched_fields, ["reliability", "options.malicious_threshold_ip"]);
@@ -115,7 +119,8 @@ async fn validate_only_changes_nothing_and_a_repeated_request_is_done_once() {
         request_id: request_id.into(),
         ..Default::default()
     };
-    let checked = server.sources().configure_source(change(true, "", false)).await.unwrap().into_inner().source.unwrap();
+    let checked =
+        server.sources().configure_source(change(true, "", false)).await.unwrap().into_inner().source.unwrap();
     assert_eq!(checked.state(), pb::SourceState::Disabled);
     let request = pb::GetSourceRequest { name: "sources/virustotal".into() };
     let now = server.sources().get_source(request).await.unwrap().into_inner().source.unwrap();

@@ -11,7 +11,8 @@ use crate::harness::TestServer;
 const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
 
 async fn guarded() -> TestServer {
-    TestServer::start(&format!("cors_origins = [\"https://soc.example.com\"]\n[tokens]\nsoar = \"{TOKEN_HASH}\"\n")).await
+    TestServer::start(&format!("cors_origins = [\"https://soc.example.com\"]\n[tokens]\nsoar = \"{TOKEN_HASH}\"\n"))
+        .await
 }
 
 fn http() -> reqwest::Client {
@@ -100,13 +101,14 @@ async fn other_origins_are_not_allowed() {
 async fn the_socket_needs_no_token_and_its_caller_is_local() {
     use std::os::unix::fs::PermissionsExt;
     let server = guarded().await;
-    let socket = concord::store::DataDirectory::socket_of(&server.folder.path().join("data"));
+    let socket = concord::store::DataDirectory::peek(&server.folder.path().join("data")).unwrap().socket_path();
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
     });
-    let channel = tonic::transport::Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
     let mut client = pb::source_service_client::SourceServiceClient::new(channel);
     client.list_sources(pb::ListSourcesRequest::default()).await.unwrap();
     server.stop().await;

@@ -1,5 +1,7 @@
 //! Puts the conditions of a list together, so that each filter can use its index.
 
+use std::time::SystemTime;
+
 use rusqlite::types::Value;
 
 use super::super::Cursor;
@@ -30,12 +32,7 @@ impl Conditions {
     }
 
     /// Only of this span of time, and only behind the cursor.
-    pub(super) fn span(
-        &mut self,
-        from: Option<std::time::SystemTime>,
-        until: Option<std::time::SystemTime>,
-        after: Option<Cursor>,
-    ) {
+    pub(super) fn span(&mut self, from: Option<SystemTime>, until: Option<SystemTime>, after: Option<Cursor>) {
         if let Some(from) = from {
             self.and("time >= ?", [Value::Integer(nanos(from))]);
         }

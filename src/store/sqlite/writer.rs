@@ -142,3 +142,75 @@ fn in_savepoint<T>(
     connection.execute_batch(end)?;
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A database of one table, and two connections to it that do not wait for each other.
+    fn two_connections(folder: &tempfile::TempDir) -> (Connection, Connection) {
+        let path = folder.path().join("test.db");
+        let first = Connection::open(&path).expect("opens");
+        first.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER)").expect("made");
+        first.busy_timeout(Duration::ZERO).expect("set");
+        (first, Connection::open(&path).expect("opens"))
+    }
+
+    fn insert(connection: &Connection) -> Result<usize, StoreError> {
+        Ok(connection.execute("INSERT INTO t VALUES (1)", [])?)
+    }
+
+    fn count(connection: &Connection) -> i64 {
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("counts")
+    }
+
+    #[tokio::test]
+    async fn where_no_transaction_can_begin_nothing_is_written_and_the_next_write_works() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (connection, other) = two_connections(&folder);
+        let writer = Writer::start(connection).expect("starts");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+        let refused = writer.run(insert).await;
+        assert!(refused.is_err(), "{refused:?}");
+        other.execute_batch("ROLLBACK").expect("unlocks");
+        assert_eq!(count(&other), 0);
+        assert_eq!(writer.run(insert).await, Ok(1));
+        assert_eq!((count(&other), writer.commits()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_is_told_to_all_and_leaves_no_transaction_open() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (connection, other) = two_connections(&folder);
+        let tables = "PRAGMA foreign_keys = ON; CREATE TABLE p (id INTEGER PRIMARY KEY);
+            CREATE TABLE c (p INTEGER REFERENCES p DEFERRABLE INITIALLY DEFERRED);";
+        connection.execute_batch(tables).expect("made");
+        let writer = Writer::start(connection).expect("starts");
+        let orphan = writer.run(|connection| {
+            insert(connection)?;
+            Ok(connection.execute("INSERT INTO c VALUES (7)", [])?)
+        });
+        assert!(orphan.await.is_err(), "the parent is missing at the commit");
+        assert_eq!(count(&other), 0);
+        assert_eq!(writer.run(insert).await, Ok(1));
+        assert_eq!(count(&other), 1);
+    }
+
+    #[test]
+    fn a_transaction_ended_by_a_job_fails_the_jobs_behind_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (connection, other) = two_connections(&folder);
+        connection.execute_batch("BEGIN IMMEDIATE").expect("begins");
+        // By hand what a full disk does to a transaction.
+        let ends = in_savepoint(&connection, |connection| {
+            insert(connection)?;
+            Ok(connection.execute_batch("ROLLBACK")?)
+        });
+        assert!(ends.is_err(), "what it wrote is gone");
+        assert!(in_savepoint(&connection, insert).is_err(), "it would commit by itself");
+        assert!(commit(&connection).is_err());
+        assert_eq!(count(&other), 0);
+    }
+}

@@ -1,0 +1,45 @@
+//! File hashes, told apart by their length.
+
+use super::Form;
+
+/// The form of a text of hexadecimal digits, if its length is that of a hash that we look up.
+pub(super) fn form_of(text: &str) -> Option<Form> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    match text.len() {
+        32 => Some(Form::Md5),
+        40 => Some(Form::Sha1),
+        64 => Some(Form::Sha256),
+        _ => None,
+    }
+}
+
+/// What a text is that looks like a hash that we do not look up.
+pub(super) fn unsupported(text: &str) -> Option<&'static str> {
+    if is_ssdeep(text) {
+        return Some("SSDEEP");
+    }
+    let body = text.strip_prefix("T1").unwrap_or(text);
+    if !body.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    match (text.len(), body.len()) {
+        (72, 70) => Some("TLSH"),
+        (56, 56) => Some("SHA-224"),
+        (70, 70) => Some("TLSH"),
+        (96, 96) => Some("SHA-384"),
+        (128, 128) => Some("SHA-512"),
+        _ => None,
+    }
+}
+
+/// `blocksize:hash:hash`.
+fn is_ssdeep(text: &str) -> bool {
+    let mut parts = text.splitn(3, ':');
+    let (Some(size), Some(one), Some(two)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let part = |part: &str| {
+        part.len() >= 3 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+    };
+    !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()) && part(one) && part(two)
+}

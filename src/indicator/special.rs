@@ -1,0 +1,231 @@
+//! Special addresses by name (IANA special-purpose registries, RFC 6890 and its updates), and internal names.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+/// Suffixes that no public name server answers for (RFC 6762, RFC 8375, RFC 6761, ICANN's reserved names).
+const INTERNAL_SUFFIXES: [&str; 10] =
+    ["local", "localhost", "internal", "intranet", "lan", "home", "corp", "home.arpa", "test", "invalid"];
+
+/// What an address is reserved for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Special {
+    /// Private use (RFC 1918).
+    Private,
+    /// Loopback.
+    Loopback,
+    /// Link-local (RFC 3927, RFC 4291).
+    LinkLocal,
+    /// Shared between a provider and its customers (CGNAT, RFC 6598).
+    Cgnat,
+    /// Unique local IPv6 (RFC 4193).
+    UniqueLocal,
+    /// Multicast.
+    Multicast,
+    /// The unspecified address and "this network".
+    Unspecified,
+    /// Limited broadcast.
+    Broadcast,
+    /// Documentation (RFC 5737, RFC 3849, RFC 9637).
+    Documentation,
+    /// Benchmarking (RFC 2544, RFC 5180).
+    Benchmarking,
+    /// Reserved for protocols or the future.
+    Reserved,
+    /// 6to4 (RFC 3056).
+    SixToFour,
+    /// Teredo (RFC 4380).
+    Teredo,
+    /// IPv4 embedded for translation (RFC 6052).
+    Nat64,
+}
+
+impl Special {
+    /// What the address is reserved for, if anything.
+    pub fn of(ip: IpAddr) -> Option<Self> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => of_v4(ip),
+            IpAddr::V6(ip) => of_v6(ip),
+        }
+    }
+
+    /// The words used in outputs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "a private address",
+            Self::Loopback => "a loopback address",
+            Self::LinkLocal => "a link-local address",
+            Self::Cgnat => "a shared (CGNAT) address",
+            Self::UniqueLocal => "a unique local address",
+            Self::Multicast => "a multicast address",
+            Self::Unspecified => "an unspecified address",
+            Self::Broadcast => "the broadcast address",
+            Self::Documentation => "a documentation address",
+            Self::Benchmarking => "a benchmarking address",
+            Self::Reserved => "a reserved address",
+            Self::SixToFour => "a 6to4 address",
+            Self::Teredo => "a Teredo address",
+            Self::Nat64 => "a NAT64 address",
+        }
+    }
+
+    /// Whether it says something of an internal network, and is therefore never told outside.
+    pub fn is_internal(self) -> bool {
+        match self {
+            Self::Private
+            | Self::Loopback
+            | Self::LinkLocal
+            | Self::Cgnat
+            | Self::UniqueLocal
+            | Self::Unspecified
+            | Self::Broadcast => true,
+            Self::Multicast
+            | Self::Documentation
+            | Self::Benchmarking
+            | Self::Reserved
+            | Self::SixToFour
+            | Self::Teredo
+            | Self::Nat64 => false,
+        }
+    }
+
+    /// The reason why an address is internal: its own, or that of the IPv4 address that it embeds.
+    pub fn internal(ip: IpAddr) -> Option<Self> {
+        let own = Self::of(ip).filter(|special| special.is_internal());
+        own.or_else(|| match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => embedded(ip).and_then(of_v4).filter(|special| special.is_internal()),
+        })
+    }
+}
+
+fn of_v4(ip: Ipv4Addr) -> Option<Special> {
+    let [a, b, c, _] = ip.octets();
+    Some(match (a, b, c) {
+        (0, ..) => Special::Unspecified,
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) => Special::Private,
+        (127, ..) => Special::Loopback,
+        (169, 254, _) => Special::LinkLocal,
+        (100, 64..=127, _) => Special::Cgnat,
+        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Special::Documentation,
+        (198, 18..=19, _) => Special::Benchmarking,
+        (192, 0, 0) => Special::Reserved,
+        (192, 88, 99) => Special::SixToFour,
+        (224..=239, ..) => Special::Multicast,
+        (255, 255, 255) if ip == Ipv4Addr::BROADCAST => Special::Broadcast,
+        (240..=255, ..) => Special::Reserved,
+        _ => return None,
+    })
+}
+
+fn of_v6(ip: Ipv6Addr) -> Option<Special> {
+    let segments = ip.segments();
+    let [a, b, c, ..] = segments;
+    Some(match (a, b) {
+        _ if ip.is_unspecified() => Special::Unspecified,
+        _ if ip.is_loopback() => Special::Loopback,
+        (0xfe80..=0xfebf, _) => Special::LinkLocal,
+        (0xfc00..=0xfdff, _) => Special::UniqueLocal,
+        (0xff00..=0xffff, _) => Special::Multicast,
+        (0x2001, 0x0db8) | (0x3fff, 0..=0x0fff) => Special::Documentation,
+        (0x2001, 0x0002) if c == 0 => Special::Benchmarking,
+        (0x2001, 0) => Special::Teredo,
+        (0x2001, 1..=0x01ff) => Special::Reserved,
+        (0x2002, _) => Special::SixToFour,
+        (0x0064, 0xff9b) => Special::Nat64,
+        (0x0100, 0) | (0x5f00, _) => Special::Reserved,
+        _ => return None,
+    })
+}
+
+/// The IPv4 address that an IPv6 address carries.
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = ip.octets();
+    let at = |place: usize| {
+        Some(Ipv4Addr::new(
+            *octets.get(place)?,
+            *octets.get(place + 1)?,
+            *octets.get(place + 2)?,
+            *octets.get(place + 3)?,
+        ))
+    };
+    match of_v6(ip)? {
+        Special::SixToFour => at(2),
+        Special::Nat64 => at(12),
+        // Teredo keeps the client's address with every bit turned.
+        Special::Teredo => at(12).map(|ip| Ipv4Addr::from_bits(!ip.to_bits())),
+        _ => None,
+    }
+}
+
+/// Whether a name belongs to an internal network: a single label, one of the usual suffixes, or one of `extra`.
+pub fn is_internal_name(name: &str, extra: &[String]) -> bool {
+    let below = |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    !name.contains('.')
+        || INTERNAL_SUFFIXES.iter().any(|suffix| below(suffix))
+        || extra.iter().any(|suffix| below(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Special> {
+        Special::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn every_special_range_has_its_name() {
+        let table = [
+            ("10.0.0.1", Special::Private),
+            ("172.31.255.255", Special::Private),
+            ("192.168.0.1", Special::Private),
+            ("127.0.0.1", Special::Loopback),
+            ("169.254.1.1", Special::LinkLocal),
+            ("100.64.0.1", Special::Cgnat),
+            ("0.0.0.0", Special::Unspecified),
+            ("255.255.255.255", Special::Broadcast),
+            ("224.0.0.1", Special::Multicast),
+            ("192.0.2.1", Special::Documentation),
+            ("198.18.0.1", Special::Benchmarking),
+            ("240.0.0.1", Special::Reserved),
+            ("::1", Special::Loopback),
+            ("::", Special::Unspecified),
+            ("fe80::1", Special::LinkLocal),
+            ("fd00::1", Special::UniqueLocal),
+            ("ff02::1", Special::Multicast),
+            ("2001:db8::1", Special::Documentation),
+            ("2001::1", Special::Teredo),
+            ("2002:a00:1::", Special::SixToFour),
+            ("64:ff9b::a00:1", Special::Nat64),
+            ("::ffff:10.0.0.1", Special::Private),
+        ];
+        for (text, special) in table {
+            assert_eq!(of(text), Some(special), "{text}");
+        }
+        for public in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111"] {
+            assert_eq!(of(public), None, "{public}");
+        }
+    }
+
+    #[test]
+    fn an_embedded_private_address_is_internal() {
+        for text in ["2002:0a00:0001::", "64:ff9b::192.168.0.1", "::ffff:10.1.2.3", "2001:0:1:2:3:4:f5ff:fffe"] {
+            assert!(Special::internal(text.parse().unwrap()).is_some(), "{text}");
+        }
+        assert_eq!(Special::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);
+        assert_eq!(Special::internal("192.0.2.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn single_labels_and_internal_suffixes_are_internal_names() {
+        let extra = ["example.internal-corp".to_owned()];
+        for name in ["intranet", "wiki.corp", "a.home.arpa", "printer.local", "x.example.internal-corp"] {
+            assert!(is_internal_name(name, &extra), "{name}");
+        }
+        for name in ["example.com", "corp.example.com", "notlocal.net", "mylocal.org"] {
+            assert!(!is_internal_name(name, &extra), "{name}");
+        }
+    }
+}

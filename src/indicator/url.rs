@@ -1,0 +1,69 @@
+//! URLs: parsed as browsers do (WHATWG), without fragment; one form for those that a server cannot tell apart.
+
+use url::Host as UrlHost;
+use url::Url;
+
+use super::Host;
+use super::Refusal;
+use super::domain;
+
+/// The normal form of a URL.
+pub(super) fn normal(text: &str) -> Result<String, Refusal> {
+    let mut url = Url::parse(text).map_err(|error| Refusal::new(text, format!("is no valid URL: {error}")))?;
+    match url.scheme() {
+        "http" | "https" | "ftp" => {}
+        other => return Err(Refusal::new(text, format!("has the scheme {other}; looked up are http, https and ftp"))),
+    }
+    url.set_fragment(None);
+    match url.host() {
+        None => return Err(Refusal::new(text, "has no host")),
+        Some(UrlHost::Domain(name)) => {
+            let plain = name.trim_end_matches('.').to_owned();
+            // A single label is a name too: within a network it leads somewhere.
+            if plain.contains('.') {
+                domain::normal(&plain).map_err(|refusal| {
+                    Refusal::new(text, format!("has a host that is no domain: {}", refusal.message))
+                })?;
+            }
+            if plain.is_empty() {
+                return Err(Refusal::new(text, "has no host"));
+            }
+            if plain != name && url.set_host(Some(&plain)).is_err() {
+                return Err(Refusal::new(text, "has no valid host"));
+            }
+        }
+        Some(UrlHost::Ipv6(ip)) => {
+            // The same host as the IPv4 address that it maps.
+            if let Some(v4) = ip.to_ipv4_mapped() {
+                url.set_ip_host(v4.into()).map_err(|()| Refusal::new(text, "has no valid host"))?;
+            }
+        }
+        Some(UrlHost::Ipv4(_)) => {}
+    }
+    Ok(url.into())
+}
+
+/// The host of a URL in normal form.
+pub(super) fn host(value: &str) -> Option<Host> {
+    Some(match Url::parse(value).ok()?.host()? {
+        UrlHost::Domain(name) => Host::Name(name.to_owned()),
+        UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
+        UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
+    })
+}
+
+/// Whether a URL in normal form carries a user or password.
+pub(super) fn has_credentials(value: &str) -> bool {
+    Url::parse(value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+}
+
+/// The URL with its user and password masked, wherever they stand; the text is not touched otherwise.
+pub(super) fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{tail}"),
+        None => text.to_owned(),
+    }
+}
