@@ -1,6 +1,7 @@
 //! Reads file, environment and flags, in this order, into a [`Config`], and lists every mistake at once.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
 
 use crate::error::Violation;
 use crate::source::Source;
@@ -40,54 +42,18 @@ const CREDENTIALS: [(&str, &str); 4] = [
     ("GREYNOISE_API_KEY", "greynoise"),
 ];
 const DAY: u64 = 86_400;
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+/// A batch of a thousand indicators fits into the least.
+const MESSAGE_BYTES: RangeInclusive<usize> = 65_536..=67_108_864;
+/// SHA-256 of nothing: what `sha256sum` says when the token's variable was empty.
+const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// Every setting of the file, for hints at misspelt names.
-const KNOWN: [&str; 45] = [
-    "listen",
-    "insecure_listen",
-    "data_directory",
-    "default_deadline",
-    "default_policy",
-    "durability",
-    "cors_origins",
-    "never_send",
-    "internal_suffixes",
-    "list_folders",
-    "allowed_networks",
-    "tls",
-    "tokens",
-    "log",
-    "limits",
-    "retention",
-    "sources",
-    "certificate",
-    "key",
-    "client_ca",
-    "format",
-    "filter",
-    "max_in_flight",
-    "max_message_bytes",
-    "answers_age",
-    "answers_bytes",
-    "verdicts_age",
-    "disclosures_age",
-    "kind",
-    "enabled",
-    "reliability",
-    "credential",
-    "base_url",
-    "family",
-    "tier",
-    "quota",
-    "timeout",
-    "keep_found",
-    "keep_no_record",
-    "max_tlp",
-    "proxy",
-    "ca_file",
-    "options",
-    "minute",
-    "day",
-];
+const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \
+    never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
+    certificate key client_ca format filter max_in_flight max_message_bytes answers_age answers_bytes \
+    verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
+    keep_found keep_no_record max_tlp proxy ca_file options minute day month";
 
 /// Where settings come from.
 pub struct LoadInput<'a> {
@@ -149,7 +115,9 @@ impl Loader<'_> {
             .map_err(|error| syntax(&error))?;
         for path in unknown {
             let name = path.rsplit('.').next().unwrap_or(&path);
-            let hint = nearest(name, &KNOWN).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            let hint = nearest(name, &KNOWN.split(' ').collect::<Vec<_>>())
+                .map(|near| format!("; did you mean {near}?"))
+                .unwrap_or_default();
             self.mistake(&path, format!("no such setting{hint}"));
         }
         Ok(raw)
@@ -175,12 +143,9 @@ impl Loader<'_> {
             cors_origins: raw.cors_origins,
             data_directory: flags.data_directory.clone().or(directory).unwrap_or_else(|| usual_directory(environment)),
             log: self.log(raw.log),
-            default_deadline: self.span(raw.default_deadline.as_deref(), "default_deadline", Duration::from_secs(10)),
+            default_deadline: self.deadline(raw.default_deadline.as_deref()),
             default_policy: self.policy(raw.default_policy),
-            limits: Limits {
-                max_in_flight: raw.limits.max_in_flight.unwrap_or(1024).max(1),
-                max_message_bytes: raw.limits.max_message_bytes.unwrap_or(4 * 1024 * 1024),
-            },
+            limits: self.limits(&raw.limits),
             never_send: NeverSend::parse(&raw.never_send).unwrap_or_else(|mistakes| {
                 self.mistakes.extend(mistakes);
                 NeverSend::default()
@@ -222,6 +187,29 @@ impl Loader<'_> {
         }
     }
 
+    fn deadline(&mut self, text: Option<&str>) -> Duration {
+        let deadline = self.span(text, "default_deadline", Duration::from_secs(10));
+        if deadline < SHORTEST_DEADLINE || deadline > LONGEST_DEADLINE {
+            self.mistake("default_deadline", "must be from 100ms to 10m");
+        }
+        deadline
+    }
+
+    fn limits(&mut self, raw: &super::raw::RawLimits) -> Limits {
+        let limits = Limits {
+            max_in_flight: raw.max_in_flight.unwrap_or(1024),
+            max_message_bytes: raw.max_message_bytes.unwrap_or(4 * 1024 * 1024),
+        };
+        if limits.max_in_flight == 0 {
+            self.mistake("limits.max_in_flight", "must be at least 1");
+        }
+        if !MESSAGE_BYTES.contains(&limits.max_message_bytes) {
+            let (least, most) = (MESSAGE_BYTES.start(), MESSAGE_BYTES.end());
+            self.mistake("limits.max_message_bytes", format!("must be from {least} to {most}"));
+        }
+        limits
+    }
+
     fn tls(&mut self, tls: super::raw::RawTls) -> Option<TlsConfig> {
         match (tls.certificate, tls.key) {
             (Some(certificate), Some(key)) => Some(TlsConfig {
@@ -241,6 +229,10 @@ impl Loader<'_> {
         let mut tokens = Vec::new();
         for (name, text) in raw {
             match read_sha256(text) {
+                Some(sha256) if Some(sha256) == read_sha256(HASH_OF_NOTHING) => {
+                    let message = format!("{HASH_OF_NOTHING} is the SHA-256 of nothing: hash the token itself");
+                    self.mistake(&format!("tokens.{name}"), message);
+                }
                 Some(sha256) => tokens.push(Token { name: name.clone(), sha256 }),
                 None => self.mistake(
                     &format!("tokens.{name}"),
@@ -263,6 +255,9 @@ impl Loader<'_> {
             }
         };
         let filter = environment.get("CONCORD_LOG").cloned().or(raw.filter).unwrap_or_else(|| "info".into());
+        if let Err(error) = EnvFilter::try_new(&filter) {
+            self.mistake("log.filter", format!("{filter:?} is no filter ({error}); write info, or concord=debug,warn"));
+        }
         LogSettings { format, filter }
     }
 
@@ -446,5 +441,18 @@ fn read_sha256(text: &str) -> Option<[u8; 32]> {
 fn syntax(error: &toml::de::Error) -> Violation {
     let text = error.to_string();
     let place = text.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");
-    Violation::invalid("", format!("{place}: {}", error.message()))
+    Violation::invalid("", format!("{place}: {}", without_value(error.message())))
+}
+
+/// The message without the value that has the wrong type: it may be a credential written without quotes.
+fn without_value(message: &str) -> String {
+    let shown = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match shown.and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((found, expected)) => {
+            let found = found.split(['`', '"']).next().unwrap_or_default().trim();
+            let expected = if matches!(expected, "usize" | "u64") { "a whole number" } else { expected };
+            format!("wrong type: {found}, expected {expected}")
+        }
+        None => message.to_owned(),
+    }
 }

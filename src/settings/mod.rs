@@ -1,8 +1,8 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
 //! `raw.rs` mirrors the file, `load.rs` turns it into a [`Config`], `patch.rs` lays the settings of one source in layers,
-//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect and what the API changed. The only
-//! room that reads the environment and the configuration file.
+//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect and what the API changed, `guard.rs`
+//! what it may not. The only room that reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,7 @@ use crate::error::Violation;
 use crate::store::Durability;
 use crate::store::Retention;
 
+mod guard;
 mod load;
 mod never_send;
 mod options;

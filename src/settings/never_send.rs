@@ -42,10 +42,19 @@ impl NeverSend {
             self.networks.push(network.trunc());
             return Ok(());
         }
+        let wrong = || {
+            format!(
+                "{rule:?} is no rule; write a domain (example.com), a network (203.0.113.0/24), a URL prefix \
+                 (https://example.com/private/) or a file hash"
+            )
+        };
+        // What looks like a network and is none must not be guessed to be an address with a path.
+        if rule.contains('/') && !rule.contains("://") {
+            return Err(wrong());
+        }
         let plain = rule.strip_prefix("*.").or_else(|| rule.strip_prefix('.')).unwrap_or(rule);
         let parsed = if rule.contains("://") { Indicator::parse(rule) } else { parse_plain(plain) };
-        let indicator =
-            parsed.map_err(|refusal| format!("{rule:?} is no domain, network, URL or hash: {refusal}"))?.indicator;
+        let indicator = parsed.map_err(|_| wrong())?.indicator;
         match indicator.form() {
             Form::Ipv4 | Form::Ipv6 => self.networks.extend(indicator.ip().map(IpNet::from)),
             Form::Domain => {

@@ -6,12 +6,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
@@ -20,9 +17,6 @@ use tracing::warn;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
-use crate::source::EgressRules;
-use crate::source::OptionType;
-use crate::source::OptionValue;
 use crate::source::Source;
 use crate::source::SourceSettings;
 use crate::store::SourceRow;
@@ -34,6 +28,8 @@ use super::Config;
 use super::Declared;
 use super::Origin;
 use super::SourcePatch;
+use super::guard;
+use super::guard::Guard;
 use super::load::check_name;
 use super::patch;
 
@@ -113,12 +109,44 @@ pub struct Change {
     pub etag: String,
 }
 
+impl Change {
+    /// Whether a credential comes along that takes effect: one that the mask leaves out, or that is taken back, does not.
+    fn brings_credential(&self) -> bool {
+        let named = |paths: &[String]| paths.iter().any(|path| path == "credential");
+        self.credential.is_some() && self.mask.as_deref().is_none_or(named) && !named(&self.reset)
+    }
+}
+
 /// What the API said about one source.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Patched {
     revision: u64,
     patch: SourcePatch,
     credential: Option<SecretString>,
+    /// Why the kept row, or part of it, cannot be used.
+    unreadable: Option<Unreadable>,
+}
+
+/// Why a kept row cannot be used.
+#[derive(Clone)]
+enum Unreadable {
+    /// Its document is none of ours; what it restricted is not known.
+    Document(String),
+    /// Its credential was sealed with another key.
+    Credential,
+}
+
+impl Unreadable {
+    fn message(&self) -> String {
+        match self {
+            Self::Document(why) => {
+                format!("the settings kept for it cannot be read ({why}): set them again, every field that matters")
+            }
+            Self::Credential => {
+                "the credential kept for it cannot be decrypted with this key: give it again, or reset it".into()
+            }
+        }
+    }
 }
 
 /// The sources in effect.
@@ -127,8 +155,7 @@ pub struct Registry {
     kinds: Vec<Arc<dyn Source>>,
     store: Arc<dyn SourceStore>,
     seal: Arc<dyn Seal>,
-    list_folders: Vec<PathBuf>,
-    allowed_networks: Vec<IpNet>,
+    guard: Guard,
     rows: Mutex<BTreeMap<String, Patched>>,
     snapshot: ArcSwap<Vec<Configured>>,
 }
@@ -146,20 +173,17 @@ impl Registry {
     ) -> Result<Self, StoreError> {
         let mut rows = BTreeMap::new();
         for row in store.source_rows().await? {
-            match read_row(&row, seal.as_ref()) {
-                Ok(patched) => {
-                    rows.insert(row.name, patched);
-                }
-                Err(why) => warn!(source = row.name, why, "the kept settings of a source cannot be used"),
-            }
+            rows.insert(row.name.clone(), read_row(&row, seal.as_ref()));
         }
         let registry = Self {
             declared: config.sources.iter().map(|one| (one.name.clone(), one.clone())).collect(),
             kinds: kinds.to_vec(),
             store,
             seal,
-            list_folders: config.list_folders.clone(),
-            allowed_networks: config.allowed_networks.clone(),
+            guard: Guard {
+                list_folders: config.list_folders.clone(),
+                allowed_networks: config.allowed_networks.clone(),
+            },
             rows: Mutex::new(BTreeMap::new()),
             snapshot: ArcSwap::from_pointee(Vec::new()),
         };
@@ -217,7 +241,7 @@ impl Registry {
         };
         match self.store.put_source_row(row, expected).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}
-            Swap::Conflict => return Err(Error::Conflict { name: format!("sources/{name}") }),
+            Swap::Conflict => return Err(self.overtaken(&mut rows, &name).await),
         }
         rows.insert(name.clone(), patched);
         self.publish(&rows);
@@ -255,11 +279,27 @@ impl Registry {
         }
         match self.store.delete_source_row(name, row.revision).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}
-            Swap::Conflict => return Err(Error::Conflict { name: format!("sources/{name}") }),
+            Swap::Conflict => return Err(self.overtaken(&mut rows, name).await),
         }
         rows.remove(name);
         self.publish(&rows);
         Ok(())
+    }
+
+    /// The store holds another row than we know: a caller that left in the middle of its change leaves one that is kept
+    /// and not yet in effect. Brings it into effect, so that the next try sees it.
+    async fn overtaken(&self, rows: &mut BTreeMap<String, Patched>, name: &str) -> Error {
+        match self.store.source_rows().await {
+            Ok(kept) => {
+                match kept.iter().find(|row| row.name == name) {
+                    Some(row) => rows.insert(name.to_owned(), read_row(row, self.seal.as_ref())),
+                    None => rows.remove(name),
+                };
+                self.publish(rows);
+                Error::Conflict { name: format!("sources/{name}") }
+            }
+            Err(error) => unavailable(&error),
+        }
     }
 
     /// The change laid over what there is, checked against every rule.
@@ -276,16 +316,44 @@ impl Registry {
         if !change.etag.is_empty() && change.etag != etag_of(row) {
             return Err(Error::Conflict { name: format!("sources/{name}") });
         }
-        let mut patched =
-            row.cloned().unwrap_or_else(|| Patched { revision: 0, patch: SourcePatch::default(), credential: None });
+        let mut patched = row.cloned().unwrap_or_default();
         patched.revision += 1;
         self.apply(change, declared, &mut patched)?;
-        let configured = self.resolve(name, declared, Some(&patched)).map_err(|mistakes| under_source(mistakes))?;
-        self.check_api(change, &patched, &configured)?;
-        if let Ok(before) = self.get(name) {
-            self.check_destination(change, &before, &configured)?;
+        self.mend(change, &mut patched)?;
+        let configured = self.resolve(name, declared, Some(&patched)).map_err(under_source)?;
+        self.guard.check_api(change.credential.as_ref(), &patched.patch, &configured)?;
+        if !change.brings_credential() && patched.credential.is_some() {
+            let before = self.resolve(name, declared, row).ok();
+            guard::check_kept_credential(before.as_ref().map(|one| one.settings.as_ref()), &configured)?;
+        } else if patched.credential.is_none() && self.misplaced(declared, &configured) {
+            return Err(guard::credential_required(name));
         }
         Ok((configured, patched))
+    }
+
+    /// What could not be read is written over only by somebody who knows: never loses a sealed credential unasked.
+    fn mend(&self, change: &Change, patched: &mut Patched) -> Result<(), Error> {
+        let named = |path: &str| change.mask.iter().flatten().chain(&change.reset).any(|one| one == path);
+        let Some(unreadable) = patched.unreadable.take() else { return Ok(()) };
+        let sealed = matches!(unreadable, Unreadable::Credential) || patched.credential.is_some();
+        if sealed && !change.brings_credential() && !named("credential") {
+            return Err(Error::NotReady {
+                reason: Reason::CredentialRequired,
+                subject: format!("sources/{}", change.name),
+                message: unreadable.message(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the declared credential would go elsewhere than its declaration says, by what the API patched. The
+    /// credential may have been declared after the patch was made, so this is judged at every look, not at changes alone.
+    fn misplaced(&self, declared: Option<&Declared>, now: &Configured) -> bool {
+        let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
+        let about = now.kind.about();
+        let meant = patch::effective(about, &declared.name, &declared.patch, None);
+        let there = patch::destination(about, &now.settings);
+        meant.map_or(true, |meant| patch::destination(about, &meant) != there)
     }
 
     /// Writes the fields of the change into what the API said so far.
@@ -311,9 +379,11 @@ impl Registry {
         };
         for path in &paths {
             match path.as_str() {
-                "credential" => patched.credential = change.credential.clone(),
+                "credential" => patched.credential = change.credential.as_ref().map(trimmed),
                 "name" | "kind" => {}
-                _ if SourcePatch::is_path(path) => {
+                _ if SourcePatch::is_path(path)
+                    && self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path) =>
+                {
                     patched.patch.copy(path, &change.patch);
                 }
                 _ => mistakes.push(unknown_path("update_mask", path)),
@@ -329,6 +399,13 @@ impl Registry {
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(Error::Invalid(mistakes)) }
+    }
+
+    /// Whether the kind has the option at this path; true for other paths, and where the kind is not known.
+    fn has_option(&self, kind: Option<&String>, path: &str) -> bool {
+        let Some(name) = path.strip_prefix("options.") else { return true };
+        let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
+        adapter.is_none_or(|one| one.about().options.iter().any(|spec| spec.name == name))
     }
 
     /// The settings in effect of one source, with everything that is known about it.
@@ -347,142 +424,89 @@ impl Registry {
             let message = format!("{kind:?} is no kind; use one of {}", known.join(", "));
             return Err(vec![Violation::new("kind", Reason::KindUnknown, message)]);
         };
+        let about = adapter.about();
         let credential = patched.and_then(|one| one.credential.clone());
         let with_credential = credential.is_some();
-        let credential = credential.or_else(|| declared.and_then(|one| one.credential.clone()));
-        let about = adapter.about();
-        let settings = patch::effective(about, name, &both, credential)?;
-        let state = match (settings.enabled, patch::missing(about, &settings)) {
-            (false, _) => State::Disabled,
-            (true, Some(missing)) => State::NotConfigured(missing),
-            (true, None) => State::Active,
-        };
+        let unreadable = patched.and_then(|one| one.unreadable.as_ref());
+        let below_credential = declared.and_then(|one| one.credential.clone()).filter(|_| unreadable.is_none());
+        let settings = patch::effective(about, name, &both, credential.or(below_credential))?;
+        let lack = unreadable.map(Unreadable::message).or_else(|| patch::missing(about, &settings));
         let mut fields = above.paths();
         if with_credential {
             fields.push("credential".into());
         }
-        let from_api = fields.iter().any(|path| self.is_address(adapter.as_ref(), path));
+        let from_api = fields.iter().any(|path| guard::is_address(about, path));
         Ok(Configured {
+            state: state(settings.enabled, lack),
             settings: Arc::new(settings),
             kind: adapter.clone(),
             origin: declared.map(|one| one.origin.clone()),
             patched: if declared.is_some() { fields } else { Vec::new() },
             etag: etag_of(patched),
-            state,
             from_api,
-        })
-    }
-
-    fn is_address(&self, kind: &dyn Source, path: &str) -> bool {
-        let option = path.strip_prefix("options.");
-        let leads = |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver);
-        matches!(path, "base_url" | "proxy")
-            || option.is_some_and(|name| {
-                kind.about().options.iter().any(|spec| spec.name == name && leads(&spec.value_type))
-            })
-    }
-
-    /// What the API may not say: a path or address beyond what the configuration allows, a credential by reference.
-    fn check_api(&self, change: &Change, patched: &Patched, configured: &Configured) -> Result<(), Error> {
-        let mut mistakes = Vec::new();
-        if let Some(credential) = &change.credential {
-            let text = credential.expose_secret().trim();
-            if text.starts_with("env:") || text.starts_with("file:") {
-                let message = "over the API a credential is the value itself; env: and file: are read from the configuration file only";
-                mistakes.push(Violation::invalid("source.credential", message));
-            } else if text.is_empty() || text.chars().any(char::is_control) {
-                mistakes.push(Violation::invalid("source.credential", "must be one line of text and not empty"));
-            }
-        }
-        let rules = EgressRules { from_api: true, allowed_networks: self.allowed_networks.clone() };
-        for path in ["base_url", "proxy"] {
-            let text = if path == "base_url" { &patched.patch.base_url } else { &patched.patch.proxy };
-            let url = text
-                .as_deref()
-                .filter(|text| !text.trim().is_empty())
-                .and_then(|text| url::Url::parse(text.trim()).ok());
-            if let Some(Err(why)) = url.map(|url| rules.check_url(&url)) {
-                mistakes.push(Violation::new(format!("source.{path}"), Reason::EgressForbidden, why));
-            }
-        }
-        for name in patched.patch.options.keys() {
-            let field = format!("source.options.{name}");
-            let spec = configured.kind.about().options.iter().find(|spec| spec.name == *name);
-            let Some((spec, OptionValue::Text(text))) = spec.zip(configured.settings.options.get(name)) else {
-                continue;
-            };
-            match spec.value_type {
-                OptionType::Address => {
-                    if let Some(Err(why)) = url::Url::parse(text).ok().map(|url| rules.check_url(&url)) {
-                        mistakes.push(Violation::new(field, Reason::EgressForbidden, why));
-                    }
-                }
-                OptionType::Resolver => {
-                    if let Err(why) = rules.check_resolver(text) {
-                        mistakes.push(Violation::new(field, Reason::EgressForbidden, why));
-                    }
-                }
-                OptionType::Path => {
-                    if let Err(why) = self.check_path(Path::new(text)) {
-                        mistakes.push(Violation::new(field, Reason::EgressForbidden, why));
-                    }
-                }
-                OptionType::Integer { .. }
-                | OptionType::Number { .. }
-                | OptionType::Flag
-                | OptionType::Text
-                | OptionType::Choice(_)
-                | OptionType::TextList
-                | OptionType::TextTable
-                | OptionType::Span => {}
-            }
-        }
-        if mistakes.is_empty() { Ok(()) } else { Err(Error::Invalid(mistakes)) }
-    }
-
-    /// A file that a caller names must stand under a folder that the configuration names, links followed.
-    fn check_path(&self, path: &Path) -> Result<(), String> {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let inside = |folder: &PathBuf| real.starts_with(folder.canonicalize().unwrap_or_else(|_| folder.clone()));
-        let climbs = real.components().any(|part| part == std::path::Component::ParentDir);
-        if !climbs && self.list_folders.iter().any(inside) {
-            return Ok(());
-        }
-        Err("over the API only a file under a folder of list_folders in the configuration may be named".into())
-    }
-
-    /// A kept credential goes only where it was given for.
-    fn check_destination(&self, change: &Change, before: &Configured, after: &Configured) -> Result<(), Error> {
-        let about = after.kind.about();
-        let same = patch::destination(about, &before.settings) == patch::destination(about, &after.settings);
-        if same || change.credential.is_some() || after.settings.credential.is_none() {
-            return Ok(());
-        }
-        Err(Error::NotReady {
-            reason: Reason::CredentialRequired,
-            subject: format!("sources/{}", change.name),
-            message:
-                "the kept credential was given for another address, proxy or authority: send the credential along \
-                      in the same request"
-                    .into(),
         })
     }
 
     fn publish(&self, rows: &BTreeMap<String, Patched>) {
         let before = self.snapshot();
         let names: BTreeSet<&String> = self.declared.keys().chain(rows.keys()).collect();
-        let mut sources = Vec::with_capacity(names.len());
-        for name in names {
-            let row = rows.get(name);
-            match self.resolve(name, self.declared.get(name), row) {
-                Ok(one) => sources.push(unchanged(&before, one)),
-                Err(mistakes) => {
-                    let why: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-                    warn!(source = name, why = why.join("; "), "a source cannot be used");
+        let shown = names.into_iter().filter_map(|name| self.shown(name, rows.get(name)));
+        self.snapshot.store(Arc::new(shown.map(|one| unchanged(&before, one)).collect()));
+    }
+
+    /// The source as callers see it: one whose settings cannot be used is shown as not configured, with why, and without
+    /// its credential.
+    fn shown(&self, name: &str, row: Option<&Patched>) -> Option<Configured> {
+        let declared = self.declared.get(name);
+        match self.resolve(name, declared, row) {
+            Ok(mut one) => {
+                if row.is_none_or(|row| row.credential.is_none()) && self.misplaced(declared, &one) {
+                    let mut settings = SourceSettings::clone(&one.settings);
+                    settings.credential = None;
+                    one.state = state(settings.enabled, Some(guard::CREDENTIAL_ELSEWHERE.to_owned()));
+                    one.settings = Arc::new(settings);
                 }
+                Some(one)
+            }
+            Err(mistakes) => {
+                let why: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+                let why = why.join("; ");
+                warn!(source = name, why, "a source cannot be used");
+                self.unusable(name, declared, row, why)
             }
         }
-        self.snapshot.store(Arc::new(sources));
+    }
+
+    /// Stands for a source whose settings are wrong; `None` where not even its kind is known.
+    fn unusable(
+        &self,
+        name: &str,
+        declared: Option<&Declared>,
+        row: Option<&Patched>,
+        why: String,
+    ) -> Option<Configured> {
+        let kind = row.and_then(|row| row.patch.kind.as_ref()).or_else(|| declared?.patch.kind.as_ref())?;
+        let adapter = self.kinds.iter().find(|one| one.about().kind == *kind)?;
+        let enabled = row.and_then(|row| row.patch.enabled).or_else(|| declared?.patch.enabled).unwrap_or(true);
+        let mut settings = SourceSettings::from_defaults(adapter.about(), name);
+        settings.enabled = enabled;
+        Some(Configured {
+            settings: Arc::new(settings),
+            kind: adapter.clone(),
+            origin: declared.map(|one| one.origin.clone()),
+            patched: row.filter(|_| declared.is_some()).map(|row| row.patch.paths()).unwrap_or_default(),
+            etag: etag_of(row),
+            state: state(enabled, Some(why)),
+            from_api: row.is_some(),
+        })
+    }
+}
+
+fn state(enabled: bool, lack: Option<String>) -> State {
+    match (enabled, lack) {
+        (false, _) => State::Disabled,
+        (true, Some(lack)) => State::NotConfigured(lack),
+        (true, None) => State::Active,
     }
 }
 
@@ -505,10 +529,29 @@ fn etag_of(row: Option<&Patched>) -> String {
     format!("r{}", row.map_or(0, |row| row.revision))
 }
 
-fn read_row(row: &SourceRow, seal: &dyn Seal) -> Result<Patched, String> {
-    let patch = serde_json::from_str(&row.document).map_err(|error| error.to_string())?;
-    let credential = row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)).transpose();
-    Ok(Patched { revision: row.revision, patch, credential: credential.map_err(|error| error.to_string())? })
+/// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and
+/// its revision is needed to write over it.
+fn read_row(row: &SourceRow, seal: &dyn Seal) -> Patched {
+    let mut patched =
+        Patched { revision: row.revision, patch: SourcePatch::default(), credential: None, unreadable: None };
+    match serde_json::from_str(&row.document) {
+        Ok(patch) => patched.patch = patch,
+        Err(error) => patched.unreadable = Some(Unreadable::Document(error.to_string())),
+    }
+    match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
+        Some(Ok(credential)) => patched.credential = Some(credential),
+        Some(Err(_)) => patched.unreadable = patched.unreadable.or(Some(Unreadable::Credential)),
+        None => {}
+    }
+    if let Some(unreadable) = &patched.unreadable {
+        warn!(source = row.name, why = unreadable.message(), "the kept settings of a source cannot be used");
+    }
+    patched
+}
+
+/// The credential without the line break that pasting and files leave.
+fn trimmed(credential: &SecretString) -> SecretString {
+    SecretString::from(credential.expose_secret().trim().to_owned())
 }
 
 fn unknown_path(mask: &str, path: &str) -> Violation {

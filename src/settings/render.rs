@@ -17,7 +17,7 @@ impl Config {
         line(out, "data_directory", quoted(self.data_directory.display()));
         line(out, "default_deadline", quoted(humantime::format_duration(self.default_deadline)));
         line(out, "default_policy", quoted(&self.default_policy));
-        line(out, "durability", quoted(if self.durability == Durability::Full { "full" } else { "normal" }));
+        line(out, "durability", quoted(durability_word(self.durability)));
         line(out, "cors_origins", list(&self.cors_origins));
         line(out, "never_send", list(&self.never_send.rules()));
         line(out, "internal_suffixes", list(&self.internal_suffixes));
@@ -55,6 +55,13 @@ impl Config {
             out.push_str(&render_patch(&source.name, source));
         }
         text
+    }
+}
+
+fn durability_word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Normal => "normal",
+        Durability::Full => "full",
     }
 }
 

@@ -1,0 +1,365 @@
+//! The sources in effect: layers, etags, what the API may not say, and where a kept credential may go.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use concord::error::Error;
+use concord::error::Reason;
+use concord::settings::Change;
+use concord::settings::Config;
+use concord::settings::Configured;
+use concord::settings::Environment;
+use concord::settings::Flags;
+use concord::settings::LoadInput;
+use concord::settings::Registry;
+use concord::settings::Seal;
+use concord::settings::SourcePatch;
+use concord::settings::State;
+use concord::settings::load;
+use concord::sources;
+use concord::store::Memory;
+use concord::store::SourceRow;
+use concord::store::SourceStore;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use tempfile::TempDir;
+
+/// Seals by a prefix that stands for the key, so that another key cannot open it.
+struct Prefix(&'static str);
+
+impl Seal for Prefix {
+    fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error> {
+        Ok(format!("{} {name} {}", self.0, credential.expose_secret()).into_bytes())
+    }
+
+    fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error> {
+        let text = String::from_utf8_lossy(sealed);
+        let opened = text.strip_prefix(&format!("{} {name} ", self.0)).map(SecretString::from);
+        opened.ok_or_else(|| Error::Internal { incident: "another key".into() })
+    }
+}
+
+fn config(text: &str, keys: &[(&str, &str)]) -> Config {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("concord.toml");
+    std::fs::write(&file, text).unwrap();
+    let environment: Environment = keys.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    load(LoadInput { file: Some(file), environment, flags: Flags::default(), kinds: sources::all() }).unwrap()
+}
+
+async fn open(store: &Arc<Memory>, config: &Config, key: &'static str) -> Registry {
+    let store: Arc<dyn SourceStore> = store.clone();
+    Registry::open(config, sources::all(), store, Arc::new(Prefix(key))).await.unwrap()
+}
+
+async fn fresh(text: &str) -> Registry {
+    open(&Arc::new(Memory::default()), &config(text, &[]), "k").await
+}
+
+fn secret(text: &str) -> Option<SecretString> {
+    Some(SecretString::from(text))
+}
+
+fn virustotal(name: &str) -> Change {
+    let patch = SourcePatch { kind: Some("virustotal".into()), ..SourcePatch::default() };
+    Change { name: name.into(), patch, allow_missing: true, ..Change::default() }
+}
+
+fn at(name: &str, base_url: &str) -> Change {
+    let mut change = virustotal(name);
+    change.patch.base_url = Some(base_url.into());
+    change
+}
+
+fn credential(one: &Configured) -> Option<&str> {
+    one.settings.credential.as_ref().map(ExposeSecret::expose_secret)
+}
+
+fn fields(error: Error) -> Vec<(String, Reason)> {
+    match error {
+        Error::Invalid(violations) => violations.into_iter().map(|one| (one.field, one.reason)).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+const FILE: &str = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"declared\"\nreliability = \"B\"\n";
+
+#[tokio::test]
+async fn a_change_wins_field_by_field_outlives_the_process_and_a_reset_takes_it_back() {
+    let store = Arc::new(Memory::default());
+    let config = config(FILE, &[]);
+    let registry = open(&store, &config, "k").await;
+    let mut change = virustotal("vt");
+    change.patch.timeout = Some("3s".into());
+    let changed = registry.configure(change).await.unwrap();
+    assert_eq!((changed.patched.as_slice(), changed.settings.reliability.as_str()), (&["timeout".to_owned()][..], "B"));
+    let again = open(&store, &config, "k").await;
+    assert_eq!(again.get("vt").unwrap().settings.timeout.as_secs(), 3);
+    let reset = Change { name: "vt".into(), reset: vec!["timeout".into()], ..Change::default() };
+    let back = again.configure(reset).await.unwrap();
+    assert!(back.patched.is_empty());
+    assert_ne!(back.settings.timeout.as_secs(), 3);
+}
+
+#[tokio::test]
+async fn an_old_etag_changes_nothing() {
+    let registry = fresh(FILE).await;
+    let before = registry.get("vt").unwrap();
+    let mut change = virustotal("vt");
+    change.patch.enabled = Some(false);
+    change.etag = before.etag.clone();
+    let after = registry.configure(change.clone()).await.unwrap();
+    assert_eq!(after.state, State::Disabled);
+    change.patch.enabled = Some(true);
+    assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::EtagMismatch);
+    assert_eq!(registry.get("vt").unwrap().state, State::Disabled);
+}
+
+#[tokio::test]
+async fn a_change_that_another_writer_overtook_is_refused_once_and_then_seen() {
+    let store = Arc::new(Memory::default());
+    let registry = open(&store, &config(FILE, &[]), "k").await;
+    let document = "{\"timeout\":\"7s\"}".to_owned();
+    let row = SourceRow { name: "vt".into(), revision: 1, document, credential: None };
+    store.put_source_row(row, 0).await.unwrap();
+    let mut change = virustotal("vt");
+    change.patch.tier = Some("premium".into());
+    assert_eq!(registry.configure(change.clone()).await.unwrap_err().reason(), Reason::EtagMismatch);
+    let both = registry.configure(change).await.unwrap();
+    assert_eq!((both.settings.timeout.as_secs(), both.settings.tier.as_str()), (7, "premium"));
+}
+
+#[tokio::test]
+async fn what_is_only_tried_is_not_kept() {
+    let registry = fresh(FILE).await;
+    let mut change = virustotal("vt");
+    change.patch.timeout = Some("3s".into());
+    assert_eq!(registry.effective(&change).await.unwrap().settings.timeout.as_secs(), 3);
+    assert_ne!(registry.get("vt").unwrap().settings.timeout.as_secs(), 3);
+}
+
+#[tokio::test]
+async fn a_declared_source_is_not_deleted_and_the_place_is_named() {
+    let registry = open(&Arc::new(Memory::default()), &config("", &[("VIRUSTOTAL_API_KEY", "a")]), "k").await;
+    let refused = registry.delete("virustotal", "", false).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::DeclaredElsewhere);
+    assert!(refused.to_string().contains("VIRUSTOTAL_API_KEY"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_source_of_the_api_is_deleted_for_good() {
+    let store = Arc::new(Memory::default());
+    let registry = open(&store, &config("", &[]), "k").await;
+    registry.configure(Change { credential: secret("x"), ..virustotal("mine") }).await.unwrap();
+    registry.delete("mine", "", false).await.unwrap();
+    assert_eq!(registry.get("mine").unwrap_err().reason(), Reason::SourceNotFound);
+    assert!(registry.delete("mine", "", true).await.is_ok());
+    assert!(open(&store, &config("", &[]), "k").await.snapshot().is_empty());
+}
+
+#[tokio::test]
+async fn a_missing_source_is_made_only_where_that_is_allowed() {
+    let registry = fresh("").await;
+    let change = Change { allow_missing: false, ..virustotal("vt") };
+    assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::SourceNotFound);
+    let made = registry.configure(virustotal("vt")).await.unwrap();
+    assert!(matches!(made.state, State::NotConfigured(_)), "{:?}", made.state);
+    assert_eq!(made.origin, None);
+}
+
+#[tokio::test]
+async fn a_kept_credential_of_the_api_goes_nowhere_else() {
+    let registry = fresh("").await;
+    registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
+    let elsewhere = at("vt", "https://elsewhere.example.com/");
+    let proxied = Change {
+        patch: SourcePatch { proxy: Some("https://proxy.example.com/".into()), ..Default::default() },
+        ..virustotal("vt")
+    };
+    let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+    let trusted = Change { patch: SourcePatch { ca_pem: Some(pem.into()), ..Default::default() }, ..virustotal("vt") };
+    for change in [elsewhere.clone(), proxied, trusted] {
+        let patch = change.patch.clone();
+        assert_eq!(registry.effective(&change).await.unwrap_err().reason(), Reason::CredentialRequired, "{patch:?}");
+        assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::CredentialRequired, "{patch:?}");
+    }
+    let along = Change { credential: secret("other"), ..elsewhere };
+    assert_eq!(credential(&registry.configure(along).await.unwrap()), Some("other"));
+    let back = Change { name: "vt".into(), reset: vec!["base_url".into()], ..Change::default() };
+    assert_eq!(registry.configure(back).await.unwrap_err().reason(), Reason::CredentialRequired);
+}
+
+#[tokio::test]
+async fn a_credential_that_the_mask_leaves_out_does_not_count_as_sent_along() {
+    let registry = fresh("").await;
+    registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
+    let elsewhere = at("vt", "https://elsewhere.example.com/");
+    let masked = Change { credential: secret("bait"), mask: Some(vec!["base_url".into()]), ..elsewhere };
+    assert_eq!(registry.configure(masked).await.unwrap_err().reason(), Reason::CredentialRequired);
+}
+
+#[tokio::test]
+async fn a_reset_credential_does_not_bring_the_declared_one_to_another_address() {
+    let registry = fresh(FILE).await;
+    let mine = Change { credential: secret("bait"), ..at("vt", "https://elsewhere.example.com/") };
+    registry.configure(mine.clone()).await.unwrap();
+    let reset = Change { name: "vt".into(), reset: vec!["credential".into()], ..Change::default() };
+    assert_eq!(registry.configure(reset.clone()).await.unwrap_err().reason(), Reason::CredentialRequired);
+    let removed = Change { name: "vt".into(), mask: Some(vec!["credential".into()]), ..Change::default() };
+    assert_eq!(registry.configure(removed).await.unwrap_err().reason(), Reason::CredentialRequired);
+    let both_ways = Change { reset: vec!["credential".into()], ..mine };
+    assert_eq!(registry.configure(both_ways).await.unwrap_err().reason(), Reason::CredentialRequired);
+    let all_back = Change { reset: vec!["credential".into(), "base_url".into()], ..reset };
+    assert_eq!(credential(&registry.configure(all_back).await.unwrap()), Some("declared"));
+}
+
+#[tokio::test]
+async fn a_credential_declared_after_the_address_was_set_over_the_api_is_not_sent_there() {
+    let store = Arc::new(Memory::default());
+    let without = config("[sources.virustotal]\nkind = \"virustotal\"\n", &[]);
+    let elsewhere = at("virustotal", "https://elsewhere.example.com/");
+    open(&store, &without, "k").await.configure(elsewhere).await.unwrap();
+    let with = config("", &[("VIRUSTOTAL_API_KEY", "later")]);
+    let registry = open(&store, &with, "k").await;
+    let one = registry.get("virustotal").unwrap();
+    assert_eq!(credential(&one), None);
+    assert!(matches!(one.state, State::NotConfigured(_)), "{:?}", one.state);
+    let reset = Change { name: "virustotal".into(), reset: vec!["base_url".into()], ..Change::default() };
+    let back = registry.configure(reset).await.unwrap();
+    assert_eq!((credential(&back), &back.state), (Some("later"), &State::Active));
+}
+
+#[tokio::test]
+async fn a_credential_over_the_api_is_a_value_and_never_a_reference() {
+    let registry = fresh("").await;
+    for text in ["env:HOME", "file:/etc/passwd", " file:/etc/passwd", "", "two\nlines"] {
+        let refused = registry.configure(Change { credential: secret(text), ..virustotal("vt") }).await.unwrap_err();
+        assert_eq!(fields(refused), [("source.credential".to_owned(), Reason::FieldInvalid)], "{text:?}");
+    }
+    assert!(registry.snapshot().is_empty());
+}
+
+#[tokio::test]
+async fn addresses_over_the_api_are_https_and_public_unless_their_network_is_allowed() {
+    let registry = fresh("allowed_networks = [\"10.1.0.0/16\"]\n").await;
+    let egress = |field: &str| vec![(format!("source.{field}"), Reason::EgressForbidden)];
+    for text in ["http://vt.example.com/", "https://127.0.0.1/", "https://10.2.0.1/", "https://169.254.169.254/"] {
+        let refused = registry.configure(at("vt", text)).await.unwrap_err();
+        assert_eq!(fields(refused), egress("base_url"), "{text}");
+    }
+    let allowed = registry.configure(at("vt", "http://10.1.0.1:8080/")).await.unwrap();
+    assert!(allowed.from_api);
+    let mut zone = virustotal("zone");
+    zone.patch.kind = Some("dnsbl".into());
+    zone.patch.options.insert("zone".into(), "bl.example.com".into());
+    zone.patch.options.insert("resolver".into(), "127.0.0.1:5353".into());
+    assert_eq!(fields(registry.configure(zone).await.unwrap_err()), egress("options.resolver"));
+}
+
+#[tokio::test]
+async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    let lists = folder.path().join("lists");
+    std::fs::create_dir(&lists).unwrap();
+    std::fs::write(lists.join("ours.txt"), "192.0.2.1\n").unwrap();
+    std::fs::write(folder.path().join("secret"), "s").unwrap();
+    let registry = fresh(&format!("list_folders = [{:?}]\n", lists.display().to_string())).await;
+    let list = |path: &Path| {
+        let mut change = virustotal("ours");
+        change.patch.kind = Some("list".into());
+        change.patch.options.insert("path".into(), path.display().to_string().into());
+        change.patch.options.insert("claim".into(), "malicious".into());
+        change
+    };
+    let outside =
+        [folder.path().join("secret"), lists.join("../secret"), folder.path().join("missing"), lists.join("missing")];
+    let mut told = Vec::new();
+    for path in outside {
+        let refused = registry.configure(list(&path)).await.unwrap_err();
+        told.push(refused.to_string());
+        assert_eq!(
+            fields(refused),
+            [("source.options.path".to_owned(), Reason::EgressForbidden)],
+            "{}",
+            path.display()
+        );
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "the answers tell files apart: {told:?}");
+    registry.configure(list(&lists.join("ours.txt"))).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_out_of_a_listed_folder_leads_nowhere() {
+    let folder = TempDir::new().unwrap();
+    let lists = folder.path().join("lists");
+    std::fs::create_dir(&lists).unwrap();
+    std::fs::write(folder.path().join("secret"), "s").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret"), lists.join("link")).unwrap();
+    let registry = fresh(&format!("list_folders = [{:?}]\n", lists.display().to_string())).await;
+    let mut change = virustotal("ours");
+    change.patch.kind = Some("list".into());
+    change.patch.options.insert("path".into(), lists.join("link").display().to_string().into());
+    assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::EgressForbidden);
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named_by_its_path_in_the_request() {
+    let registry = fresh("").await;
+    let mut change = virustotal("vt");
+    change.patch.reliability = Some("G".into());
+    change.patch.timeout = Some("0s".into());
+    change.patch.options.insert("malicious_threshold_ip".into(), 0.into());
+    let named: Vec<_> =
+        fields(registry.configure(change).await.unwrap_err()).into_iter().map(|(field, _)| field).collect();
+    assert_eq!(named, ["source.reliability", "source.timeout", "source.options.malicious_threshold_ip"]);
+    let masked = Change { mask: Some(vec!["colour".into(), "options.colour".into()]), ..virustotal("vt") };
+    let mask = ("update_mask".to_owned(), Reason::MaskInvalid);
+    assert_eq!(fields(registry.configure(masked).await.unwrap_err()), [mask.clone(), mask]);
+    let other =
+        Change { patch: SourcePatch { kind: Some("nothing".into()), ..Default::default() }, ..virustotal("vt") };
+    assert_eq!(fields(registry.configure(other).await.unwrap_err()), [("source.kind".to_owned(), Reason::KindUnknown)]);
+}
+
+#[tokio::test]
+async fn a_credential_of_another_key_leaves_its_source_not_configured_and_is_not_lost_unasked() {
+    let store = Arc::new(Memory::default());
+    let config = config(FILE, &[]);
+    let made = Change { credential: secret("given"), ..virustotal("vt") };
+    open(&store, &config, "k").await.configure(made).await.unwrap();
+    let registry = open(&store, &config, "another").await;
+    let one = registry.get("vt").unwrap();
+    assert!(matches!(&one.state, State::NotConfigured(why) if why.contains("decrypted")), "{:?}", one.state);
+    assert_eq!(credential(&one), None);
+    let mut change = virustotal("vt");
+    change.patch.timeout = Some("3s".into());
+    assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::CredentialRequired);
+    assert_eq!(credential(&open(&store, &config, "k").await.get("vt").unwrap()), Some("given"));
+    let again = Change { credential: secret("again"), ..virustotal("vt") };
+    assert_eq!(registry.configure(again).await.unwrap().state, State::Active);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_read_do_not_lift_what_they_restricted() {
+    for document in ["{\"max_tlp\":\"PURPLE\"}", "no json"] {
+        let store = Arc::new(Memory::default());
+        let row = SourceRow { name: "vt".into(), revision: 4, document: document.into(), credential: None };
+        store.put_source_row(row, 0).await.unwrap();
+        let registry = open(&store, &config(FILE, &[]), "k").await;
+        let one = registry.get("vt").unwrap();
+        assert!(matches!(one.state, State::NotConfigured(_)), "{document}: {:?}", one.state);
+        let mut change = virustotal("vt");
+        change.patch.max_tlp = Some("GREEN".into());
+        let mended = registry.configure(change).await.unwrap();
+        assert_eq!((mended.state, mended.settings.max_tlp.as_str()), (State::Active, "GREEN"), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_answered_with_the_nearest_or_with_how_to_get_a_source() {
+    let told = fresh(FILE).await.get("vtt").unwrap_err().to_string();
+    assert!(told.contains("did you mean sources/vt?"), "{told}");
+    let told = fresh("").await.get("vt").unwrap_err().to_string();
+    assert!(told.contains("VIRUSTOTAL_API_KEY"), "{told}");
+}
