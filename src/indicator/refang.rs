@@ -133,14 +133,18 @@ fn mark_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
     let after = inner.get(space + word..)?;
     let space_after = after.len() - after.trim_start_matches(' ').len();
     let tail = after.get(space_after..)?;
-    let close = tail.len() - tail.trim_start_matches(|c| CLOSING.contains(&c) || OPENING.contains(&c)).len();
+    let closing = tail.len() - tail.trim_start_matches(CLOSING).len();
+    // `www.[example`: a bracket on the wrong side, where none stands before the dot.
+    let odd = if open == 0 { tail.len() - tail.trim_start_matches(OPENING).len() } else { 0 };
+    let close = closing.max(odd);
     let length = open + space + word + if close > 0 { space_after + close } else { 0 };
     let next = text.get(length..).and_then(|rest| rest.chars().next());
     let between_words = before.is_some_and(is_word) && next.is_some_and(is_word);
     match (open > 0, close > 0) {
         (true, true) if text.starts_with(OPENING) || between_words => Some((meant, skip_space(text, length, meant))),
         // Half a pair of brackets is a mark only within a word, and only around a dot.
-        (true, false) | (false, true) if meant == "." && between_words && space == 0 => Some((meant, length)),
+        (true, false) if meant == "." && between_words && space == 0 && text.starts_with(OPENING) => Some((meant, length)),
+        (false, true) if meant == "." && between_words && space == 0 => Some((meant, length)),
         _ => None,
     }
 }

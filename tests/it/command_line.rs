@@ -132,7 +132,7 @@ async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
     command.args(["store", "prune"]);
     let output = run(command).await;
     assert!(!output.status.success());
-    assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is held by process"), "{}", text(&output.stderr));
     server.stop().await;
 }
 
