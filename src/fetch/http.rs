@@ -258,7 +258,7 @@ impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let rules = self.0.clone();
         Box::pin(async move {
-            rules.check_name(name.as_str())?;
+            rules.check_name(name.as_str()).map_err(Forbidden)?;
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let mut refused = None;
             let mut allowed: Vec<SocketAddr> = Vec::new();
@@ -269,16 +269,42 @@ impl Resolve for Guarded {
                 }
             }
             match (allowed.is_empty(), refused) {
-                (true, Some(why)) => Err(why.into()),
+                (true, Some(why)) => Err(Forbidden(why).into()),
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
     }
 }
 
+/// Egress rules forbid the address: told apart from a name that does not resolve, since asking again cannot help.
+#[derive(Debug)]
+struct Forbidden(String);
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Forbidden {}
+
+fn forbidden(error: &reqwest::Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(Forbidden(why)) = error.downcast_ref() {
+            return Some(why.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// What failed, without the address, which may hold what was looked up and a credential.
 fn failed(error: reqwest::Error) -> SourceError {
     let error = error.without_url();
+    if let Some(why) = forbidden(&error) {
+        return SourceError::new(SourceErrorKind::Refused, why);
+    }
     let what = if error.is_connect() {
         "no connection"
     } else if error.is_timeout() {
@@ -303,4 +329,32 @@ fn unavailable(what: &str, error: &reqwest::Error) -> SourceError {
         detail.push_str(&format!(": {last}"));
     }
     SourceError::unavailable(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_forbidden_address_is_refused_and_not_retried() {
+        let transport = HttpTransport {
+            client: OnceLock::new(),
+            credential: None,
+            proxy: None,
+            ca_pem: None,
+            rules: EgressRules { from_api: true, allowed_networks: Vec::new() },
+            clock: Arc::new(ManualClock::at(std::time::UNIX_EPOCH)),
+            largest: LARGEST_ANSWER,
+        };
+        let question = HttpQuestion {
+            method: HttpMethod::Get,
+            url: Url::parse("http://localhost:9/?secret=1").unwrap(),
+            headers: Vec::new(),
+            credential: CredentialPlace::None,
+        };
+        let error = transport.ask(&question, &[]).await.unwrap_err();
+        assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
+        assert!(!error.kind.is_transient() && !error.detail.contains("secret"), "{error}");
+    }
 }

@@ -150,11 +150,9 @@ impl Shared {
         let before = self.copy.load_full();
         let mut copy = (*before).clone();
         match self.load(&before).await {
-            // A feed that says "unchanged" is well; a file that did not change is still what was refused before.
-            Ok(None) => match self.place {
-                Place::Feed { .. } => copy.refused = None,
-                Place::File(_) => {}
-            },
+            // Unchanged: a copy that was refused before stands there still, so the reason stays. A load that failed has
+            // cleared the mark, so that "unchanged" never hides it.
+            Ok(None) => {}
             Ok(Some((mark, bytes))) => {
                 let taken = self.index(&before, bytes).await;
                 copy.mark = mark;
