@@ -95,7 +95,8 @@ impl Stacks {
     pub(super) fn build(&self, source: &Configured, family: Family) -> Result<Arc<SourceStack>, SourceError> {
         let parts = &self.parts;
         let rules = EgressRules { from_api: source.from_api, allowed_networks: parts.allowed_networks.clone() };
-        let transport = transport_for(source.kind.clone(), source.settings.clone(), rules, parts.clock.clone())?;
+        let (kind, clock, tracker) = (source.kind.clone(), parts.clock.clone(), parts.tracker.clone());
+        let transport = transport_for(kind, source.settings.clone(), rules, clock, tracker)?;
         Ok(Arc::new(SourceStack::new(Parts {
             source: source.kind.clone(),
             settings: source.settings.clone(),

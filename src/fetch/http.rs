@@ -1,7 +1,10 @@
 //! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host.
 //!
-//! The client is built at the first question, so that a source that is never asked loads no certificates. Texts of errors
-//! hold neither the credential nor the path and query of the address.
+//! A client is built at the first question that needs it, so that a source that is never asked by https loads no
+//! certificates. Texts of errors hold neither the credential nor the path and query of the address.
+//!
+//! Behind a proxy it is the proxy that resolves the target. A source set over the API has its target resolved here as well
+//! and refused by what is found, or if nothing is; what the proxy itself may reach stays with the proxy's own rules.
 
 use std::fmt;
 use std::future::Future;
@@ -9,10 +12,10 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::Response;
 use reqwest::dns::Addrs;
@@ -23,6 +26,7 @@ use reqwest::header::HeaderValue;
 use reqwest::redirect;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use tokio::sync::OnceCell;
 use url::Host;
 use url::Url;
 
@@ -53,7 +57,10 @@ const KEPT_HEADERS: [&str; 4] = ["retry-after", "content-type", "etag", "last-mo
 
 /// Sends HTTP questions of one source.
 pub(super) struct HttpTransport {
-    client: OnceLock<Result<Client, SourceError>>,
+    /// For what needs no authorities.
+    plain: OnceCell<Client>,
+    /// For https, or for a proxy that is spoken to by https.
+    secure: OnceCell<Client>,
     credential: Option<SecretString>,
     proxy: Option<Url>,
     ca_pem: Option<String>,
@@ -66,7 +73,7 @@ impl HttpTransport {
     /// A transport for a source with these settings.
     ///
     /// # Errors
-    /// When the base address or the proxy may not be reached.
+    /// When the base address or the proxy may not be reached, or the authorities to trust are no certificates.
     pub(super) fn new(
         settings: &SourceSettings,
         rules: EgressRules,
@@ -75,8 +82,10 @@ impl HttpTransport {
         for url in settings.base_url.iter().chain(&settings.proxy) {
             rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         }
+        tls::check(settings.ca_pem.as_deref())?;
         Ok(Self {
-            client: OnceLock::new(),
+            plain: OnceCell::new(),
+            secure: OnceCell::new(),
             credential: settings.credential.clone(),
             proxy: settings.proxy.clone(),
             ca_pem: settings.ca_pem.clone(),
@@ -92,17 +101,28 @@ impl HttpTransport {
         self
     }
 
-    fn client(&self) -> Result<&Client, SourceError> {
-        self.client.get_or_init(|| self.build()).as_ref().map_err(Clone::clone)
+    async fn client(&self, url: &Url) -> Result<&Client, SourceError> {
+        if is_https(url) || self.proxy.as_ref().is_some_and(is_https) {
+            self.secure.get_or_try_init(|| async { self.build(self.roots().await?) }).await
+        } else {
+            self.plain.get_or_try_init(|| async { self.build(Vec::new()) }).await
+        }
     }
 
-    fn build(&self) -> Result<Client, SourceError> {
+    /// The authorities, read off the threads that serve: the system's are hundreds of files.
+    async fn roots(&self) -> Result<Vec<Certificate>, SourceError> {
+        let ca_pem = self.ca_pem.clone();
+        let roots = tokio::task::spawn_blocking(move || tls::roots(ca_pem.as_deref())).await;
+        roots.map_err(|_| SourceError::unavailable("the certificate authorities could not be read"))?
+    }
+
+    fn build(&self, roots: Vec<Certificate>) -> Result<Client, SourceError> {
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .no_proxy()
             .redirect(redirect::Policy::custom(same_host))
             .dns_resolver(Arc::new(Guarded(self.rules.clone())))
-            .tls_certs_only(tls::roots(self.ca_pem.as_deref())?)
+            .tls_certs_only(roots)
             .pool_idle_timeout(Duration::from_secs(60));
         if let Some(proxy) = &self.proxy {
             let proxy =
@@ -114,10 +134,8 @@ impl HttpTransport {
 
     async fn ask(&self, question: &HttpQuestion, extra: &[(&str, &str)]) -> Result<Answer, SourceError> {
         let url = self.address(question)?;
-        if let Some(ip) = literal(&url) {
-            self.rules.check_ip(ip).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-        }
-        let client = self.client()?;
+        self.check_target(&url).await?;
+        let client = self.client(&url).await?;
         let mut request = match &question.method {
             HttpMethod::Get => client.get(url),
             HttpMethod::PostForm(fields) => client.post(url).form(fields),
@@ -139,6 +157,28 @@ impl HttpTransport {
         }
         let response = request.send().await.map_err(failed)?;
         self.read(response).await
+    }
+
+    /// What the client's own resolver does not judge: an address that needs no resolving, a name that a proxy resolves.
+    async fn check_target(&self, url: &Url) -> Result<(), SourceError> {
+        let refused = |why: String| SourceError::new(SourceErrorKind::Refused, why);
+        match url.host() {
+            Some(Host::Ipv4(ip)) => self.rules.check_ip(IpAddr::V4(ip)).map_err(refused),
+            Some(Host::Ipv6(ip)) => self.rules.check_ip(IpAddr::V6(ip)).map_err(refused),
+            Some(Host::Domain(name)) if self.proxy.is_some() && self.rules.from_api => {
+                let found = tokio::net::lookup_host((name, 0)).await;
+                let mut found = found.map_err(|_| {
+                    refused(format!(
+                        "{name} does not resolve here, so it cannot be told what the proxy would reach; an address set \
+                         in the configuration file is not checked like this"
+                    ))
+                })?;
+                // The proxy takes whichever it likes, so all of them must be allowed.
+                found.try_for_each(|address| self.rules.check_ip(address.ip())).map_err(refused)
+            }
+            Some(Host::Domain(_)) => Ok(()),
+            None => Err(refused("the address has no host".into())),
+        }
     }
 
     /// The address with the credential in its path, where the adapter wants it there.
@@ -232,12 +272,8 @@ fn is_kept(name: &str) -> bool {
     KEPT_HEADERS.contains(&name) || name.starts_with("x-ratelimit") || name.starts_with("x-rate-limit")
 }
 
-fn literal(url: &Url) -> Option<IpAddr> {
-    match url.host()? {
-        Host::Ipv4(ip) => Some(IpAddr::V4(ip)),
-        Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
-        Host::Domain(_) => None,
-    }
+fn is_https(url: &Url) -> bool {
+    url.scheme() == "https"
 }
 
 /// Only on the same host and port, and never back from https: the credential must not be carried elsewhere.
@@ -299,6 +335,21 @@ fn forbidden(error: &reqwest::Error) -> Option<String> {
     None
 }
 
+/// Whether the body came whole and cannot be decompressed: asking again would bring the same. What breaks off on its way
+/// has an error of the connection among its causes.
+fn is_corrupt(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    let mut decompressing = false;
+    while let Some(error) = cause {
+        if error.is::<hyper::Error>() {
+            return false;
+        }
+        decompressing |= error.is::<std::io::Error>();
+        cause = error.source();
+    }
+    error.is_decode() && decompressing
+}
+
 /// What failed, without the address, which may hold what was looked up and a credential.
 fn failed(error: reqwest::Error) -> SourceError {
     let error = error.without_url();
@@ -309,6 +360,8 @@ fn failed(error: reqwest::Error) -> SourceError {
         "no connection"
     } else if error.is_timeout() {
         return SourceError::new(SourceErrorKind::Timeout, "no answer in time");
+    } else if is_corrupt(&error) {
+        return SourceError::malformed("the answer cannot be decompressed");
     } else if error.is_decode() || error.is_body() {
         "the answer broke off"
     } else {
@@ -336,25 +389,53 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    #[tokio::test]
-    async fn a_name_that_resolves_to_a_forbidden_address_is_refused_and_not_retried() {
-        let transport = HttpTransport {
-            client: OnceLock::new(),
+    fn transport(from_api: bool, proxy: Option<&str>) -> HttpTransport {
+        HttpTransport {
+            plain: OnceCell::new(),
+            secure: OnceCell::new(),
             credential: None,
-            proxy: None,
+            proxy: proxy.map(|text| Url::parse(text).unwrap()),
             ca_pem: None,
-            rules: EgressRules { from_api: true, allowed_networks: Vec::new() },
+            rules: EgressRules { from_api, allowed_networks: Vec::new() },
             clock: Arc::new(ManualClock::at(std::time::UNIX_EPOCH)),
             largest: LARGEST_ANSWER,
-        };
-        let question = HttpQuestion {
+        }
+    }
+
+    fn question(url: &str) -> HttpQuestion {
+        HttpQuestion {
             method: HttpMethod::Get,
-            url: Url::parse("http://localhost:9/?secret=1").unwrap(),
+            url: Url::parse(url).unwrap(),
             headers: Vec::new(),
             credential: CredentialPlace::None,
-        };
-        let error = transport.ask(&question, &[]).await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_forbidden_address_is_refused_and_not_retried() {
+        let transport = transport(true, None);
+        let error = transport.ask(&question("http://localhost:9/?secret=1"), &[]).await.unwrap_err();
         assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
         assert!(!error.kind.is_transient() && !error.detail.contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_the_name_of_a_source_set_over_the_api_is_judged_before_the_proxy_is_asked() {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        proxy.set_nonblocking(true).unwrap();
+        let transport = transport(true, Some(&format!("http://{}", proxy.local_addr().unwrap())));
+        let error = transport.ask(&question("http://localhost:9/"), &[]).await.unwrap_err();
+        assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
+        assert_eq!(proxy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn no_authorities_are_read_for_a_source_without_tls() {
+        let transport = transport(false, None);
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        transport.ask(&question(&format!("http://{closed}/")), &[]).await.unwrap_err();
+        assert!(transport.plain.initialized() && !transport.secure.initialized());
+        transport.ask(&question(&format!("https://{closed}/")), &[]).await.unwrap_err();
+        assert!(transport.secure.initialized());
     }
 }

@@ -1,8 +1,9 @@
 //! Look-ups in a list that was read before: a local file, read again when it changes, or a feed, loaded again when its
 //! time is over.
 //!
-//! A reload that fails, or that shrinks the list by more than half, keeps the last good copy and says so. A look-up never
-//! waits for a reload while there is a copy.
+//! A reload that fails, or that shrinks the list by more than half, keeps the last good copy and says so; a feed that
+//! stays that small is taken in the end. Loads run in tasks of their own, whoever gives up: a look-up starts one and goes
+//! on with the copy there is; only the first copy is waited for, as long as the attempt lasts.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::clock::Clock;
@@ -40,6 +43,11 @@ const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 /// After a load that failed, the next try is at most so far away.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// A load that takes longer is given up, so that one that hangs does not keep the next from starting.
+const LONGEST_LOAD: Duration = Duration::from_secs(300);
+/// Loads of a feed in a row that are less than half of the copy in use, the last of which is believed.
+const LOADS_TO_SHRINK: u32 = 3;
+
 /// Looks up in the list of one source.
 pub(super) struct ListTransport {
     shared: Arc<Shared>,
@@ -51,7 +59,9 @@ struct Shared {
     place: Place,
     clock: Arc<dyn Clock>,
     copy: ArcSwap<Copy>,
-    loading: Mutex<()>,
+    /// Held by the task that loads.
+    loading: Arc<Mutex<()>>,
+    tracker: TaskTracker,
 }
 
 enum Place {
@@ -71,6 +81,16 @@ struct Copy {
     mark: String,
     /// Why the last load was not taken.
     refused: Option<String>,
+    /// How many loads in a row were refused for being too small.
+    shrunk: u32,
+}
+
+/// Why what was loaded is not taken.
+enum Refusal {
+    /// It cannot be read, or not be had.
+    Unusable(String),
+    /// It has no more than so many entries, in place of so many.
+    Shrunk { has: usize, had: usize },
 }
 
 impl ListTransport {
@@ -83,6 +103,7 @@ impl ListTransport {
         settings: Arc<SourceSettings>,
         rules: EgressRules,
         clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
     ) -> Result<Self, SourceError> {
         let access = Access { settings: &settings };
         let place = match (access.text("path"), access.text("url")) {
@@ -96,7 +117,8 @@ impl ListTransport {
             }
         };
         let copy = ArcSwap::from_pointee(Copy::default());
-        Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, loading: Mutex::new(()) }) })
+        let loading = Arc::new(Mutex::new(()));
+        Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, loading, tracker }) })
     }
 
     async fn ask(&self, question: &ListQuestion) -> Result<Answer, SourceError> {
@@ -129,60 +151,100 @@ fn feed(
 }
 
 impl Shared {
-    /// The copy to use: the one there is, unless the place must be looked at again.
+    /// The copy to use: the one there is. When the place must be looked at again, a task does.
     async fn current(self: &Arc<Self>, now: SystemTime) -> Arc<Copy> {
         let copy = self.copy.load_full();
         if copy.next_look.is_some_and(|next| now < next) {
             return copy;
         }
-        // One looks; the others use what there is, and wait only for the very first copy.
-        match self.loading.try_lock() {
-            Ok(_one) => self.look(now).await,
-            Err(_) if copy.index.is_some() => copy,
-            Err(_) => {
-                let _waited = self.loading.lock().await;
-                self.copy.load_full()
-            }
+        if let Ok(one) = self.loading.clone().try_lock_owned() {
+            let shared = self.clone();
+            self.tracker.spawn(async move {
+                shared.look().await;
+                drop(one);
+            });
         }
+        if copy.index.is_some() {
+            return copy;
+        }
+        let _loaded = self.loading.lock().await;
+        self.copy.load_full()
     }
 
-    async fn look(&self, now: SystemTime) -> Arc<Copy> {
+    async fn look(&self) {
         let before = self.copy.load_full();
+        let begun = self.clock.now();
         let mut copy = (*before).clone();
-        match self.load(&before).await {
+        match self.load_in_time(&before).await {
             // Unchanged: a copy that was refused before stands there still, so the reason stays. A load that failed has
             // cleared the mark, so that "unchanged" never hides it.
             Ok(None) => {}
             Ok(Some((mark, bytes))) => {
-                let taken = self.index(&before, bytes).await;
                 copy.mark = mark;
-                match taken {
+                match self.index(&before, bytes).await {
                     Ok(index) => {
                         copy.index = Some(Arc::new(index));
-                        copy.loaded = Some(now);
+                        copy.loaded = Some(begun);
                         copy.refused = None;
+                        copy.shrunk = 0;
                     }
-                    Err(why) => copy.refused = Some(why),
+                    Err(refusal) => self.refuse(&mut copy, refusal),
                 }
             }
             Err(why) => {
                 // Once it can be had again it is read again, changed or not.
                 copy.mark.clear();
-                copy.refused = Some(why);
+                self.refuse(&mut copy, Refusal::Unusable(why));
             }
         }
         if let Some(why) = copy.refused.as_ref().filter(|_| before.refused != copy.refused) {
             tracing::warn!(source = self.settings.name, why, "the list was not taken");
         }
-        let wait = match &self.place {
+        copy.next_look = self.clock.now().checked_add(self.wait(&copy));
+        self.copy.store(Arc::new(copy));
+    }
+
+    /// How long until the place is looked at again.
+    fn wait(&self, copy: &Copy) -> Duration {
+        match &self.place {
             Place::File(_) => LOOK_EVERY,
-            Place::Feed { every, .. } if copy.refused.is_some() => (*every).min(AFTER_FAILURE),
+            // A feed that shrank is believed by its own pace, not within minutes.
+            Place::Feed { every, .. } if copy.refused.is_some() && copy.shrunk == 0 => (*every).min(AFTER_FAILURE),
             Place::Feed { every, .. } => *every,
+        }
+    }
+
+    /// Notes why the last load was not taken, and what becomes of it.
+    fn refuse(&self, copy: &mut Copy, refusal: Refusal) {
+        let (has, had) = match refusal {
+            Refusal::Unusable(why) => {
+                copy.shrunk = 0;
+                copy.refused = Some(why);
+                return;
+            }
+            Refusal::Shrunk { has, had } => (has, had),
         };
-        copy.next_look = now.checked_add(wait);
-        let copy = Arc::new(copy);
-        self.copy.store(copy.clone());
-        copy
+        copy.shrunk = copy.shrunk.saturating_add(1);
+        let way_out = match &self.place {
+            Place::File(_) => "if that is meant, restart the server".to_owned(),
+            Place::Feed { .. } if has == 0 => {
+                "an empty one is never taken; if that is meant, restart the server".into()
+            }
+            Place::Feed { .. } => {
+                // Else the feed would answer that nothing changed, and it could not be loaded once more.
+                copy.mark.clear();
+                format!("it is taken if {LOADS_TO_SHRINK} loads in a row bring so few (now {})", copy.shrunk)
+            }
+        };
+        copy.refused = Some(format!("the new copy has {has} entries, less than half of the {had} in use; {way_out}"));
+    }
+
+    async fn load_in_time(&self, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {
+        tokio::select! {
+            biased;
+            loaded = self.load(before) => loaded,
+            () = self.clock.sleep(LONGEST_LOAD) => Err(format!("not loaded within {} s", LONGEST_LOAD.as_secs())),
+        }
     }
 
     /// What stands at the place and its mark; `None` if it did not change.
@@ -194,16 +256,24 @@ impl Shared {
     }
 
     /// The index over what was read, built off the threads that serve.
-    async fn index(&self, before: &Copy, bytes: Vec<u8>) -> Result<ListIndex, String> {
+    async fn index(&self, before: &Copy, bytes: Vec<u8>) -> Result<ListIndex, Refusal> {
         let (source, settings) = (self.source.clone(), self.settings.clone());
         let build = move || source.index(Access { settings: &settings }, &bytes);
-        let built = tokio::task::spawn_blocking(build).await.map_err(|_| "the list could not be read".to_owned())?;
-        let index = built.map_err(|error| error.detail)?;
-        match before.index.as_ref().map(|index| index.len()) {
-            Some(had) if index.len() * 2 < had => {
-                Err(format!("the new copy has {} entries, less than half of the {had} in use", index.len()))
-            }
-            Some(_) | None => Ok(index),
+        let built = tokio::task::spawn_blocking(build).await;
+        let built = built.map_err(|_| Refusal::Unusable("the list could not be read".into()))?;
+        let index = built.map_err(|error| Refusal::Unusable(error.detail))?;
+        let (has, had) = (index.len(), before.index.as_ref().map_or(0, |index| index.len()));
+        if has.saturating_mul(2) < had && !self.is_believed(before, has) {
+            return Err(Refusal::Shrunk { has, had });
+        }
+        Ok(index)
+    }
+
+    /// Whether a copy that is too small was seen often enough to be what is meant.
+    fn is_believed(&self, before: &Copy, has: usize) -> bool {
+        match &self.place {
+            Place::File(_) => false,
+            Place::Feed { .. } => has > 0 && before.shrunk.saturating_add(1) >= LOADS_TO_SHRINK,
         }
     }
 }
@@ -215,10 +285,17 @@ async fn load_file(path: &PathBuf, before: &Copy) -> std::io::Result<Option<(Str
     if mark == before.mark {
         return Ok(None);
     }
-    if about.len() > u64::try_from(LARGEST_LIST).unwrap_or(u64::MAX) {
+    if !about.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    // Read to the limit and one byte more: a file can grow after it was measured.
+    let limit = u64::try_from(LARGEST_LIST).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    tokio::fs::File::open(path).await?.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
+    if bytes.len() > LARGEST_LIST {
         return Err(std::io::Error::other(format!("more than {LARGEST_LIST} bytes")));
     }
-    Ok(Some((mark, tokio::fs::read(path).await?)))
+    Ok(Some((mark, bytes)))
 }
 
 async fn load_feed(http: &HttpTransport, url: &Url, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {

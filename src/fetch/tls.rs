@@ -14,6 +14,14 @@ pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceErro
     }
 }
 
+/// Whether these authorities can be used.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check(ca_pem: Option<&str>) -> Result<(), SourceError> {
+    ca_pem.map_or(Ok(()), |pem| own(pem).map(|_| ()))
+}
+
 fn own(pem: &str) -> Result<Vec<Certificate>, SourceError> {
     let unusable =
         |why: String| SourceError::new(SourceErrorKind::Unavailable, format!("ca_pem cannot be used: {why}"));

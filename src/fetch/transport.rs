@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::clock::Clock;
 use crate::finding::SourceError;
 use crate::source::EgressRules;
@@ -14,7 +16,8 @@ use super::dns::DnsTransport;
 use super::http::HttpTransport;
 use super::list::ListTransport;
 
-/// The transport of a source with these settings. Opens no connection yet.
+/// The transport of a source with these settings. Opens no connection yet. A list is loaded in tasks of `tracker`, so that
+/// no look-up has to drive it.
 ///
 /// # Errors
 /// When the settings cannot be used: an address that may not be reached, authorities that are no certificates.
@@ -23,10 +26,11 @@ pub fn transport_for(
     settings: Arc<SourceSettings>,
     rules: EgressRules,
     clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
 ) -> Result<Arc<dyn Transport>, SourceError> {
     Ok(match source.about().transport {
         Way::Http => Arc::new(HttpTransport::new(&settings, rules, clock)?),
         Way::Dns => Arc::new(DnsTransport::new(&settings, rules, clock)),
-        Way::List => Arc::new(ListTransport::new(source, settings, rules, clock)?),
+        Way::List => Arc::new(ListTransport::new(source, settings, rules, clock, tracker)?),
     })
 }

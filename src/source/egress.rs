@@ -2,6 +2,8 @@
 //! in a network that the configuration allows. `settings` judges what is written, `fetch` what a name resolves to.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -13,7 +15,8 @@ use crate::indicator::Special;
 /// Names under which clouds serve their metadata.
 const METADATA_NAMES: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
 /// Addresses under which clouds serve their metadata, beside the link-local ones.
-const METADATA_ADDRESSES: [&str; 3] = ["100.100.100.200", "fd00:ec2::254", "168.63.129.16"];
+const METADATA_ADDRESSES: [&str; 5] =
+    ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"];
 
 /// The rules for one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,17 +66,22 @@ impl EgressRules {
         Ok(())
     }
 
-    /// Whether this address may be reached, as it was written or resolved.
+    /// Whether this address may be reached, as it was written or resolved. An IPv6 address is judged by the IPv4 address
+    /// that it carries as well: a gateway (NAT64, 6to4) would connect to that one.
     ///
     /// # Errors
     /// The reason and the way out.
     pub fn check_ip(&self, ip: IpAddr) -> Result<(), String> {
         let ip = ip.to_canonical();
-        let metadata = METADATA_ADDRESSES.iter().any(|text| text.parse() == Ok(ip));
-        if metadata || Special::of(ip) == Some(Special::LinkLocal) {
+        let carried = match ip {
+            IpAddr::V4(_) => Vec::new(),
+            IpAddr::V6(ip) => carried(ip),
+        };
+        if is_never_reached(ip) || carried.iter().any(|ip| is_never_reached(IpAddr::V4(*ip))) {
             return Err(format!("{ip} is a link-local or cloud metadata address: never reached"));
         }
-        match Special::of(ip) {
+        let special = Special::of(ip).or_else(|| carried.iter().find_map(|ip| Special::of(IpAddr::V4(*ip))));
+        match special {
             Some(special) if self.from_api && !self.allows(ip) => Err(format!(
                 "{ip} is {}: over the API only public addresses may be set, unless the configuration allows the network \
                  (allowed_networks)",
@@ -95,6 +103,34 @@ impl EgressRules {
 
     fn allows(&self, ip: IpAddr) -> bool {
         self.allowed_networks.iter().any(|network| network.contains(&ip))
+    }
+}
+
+fn is_never_reached(ip: IpAddr) -> bool {
+    METADATA_ADDRESSES.iter().any(|text| text.parse() == Ok(ip)) || Special::of(ip) == Some(Special::LinkLocal)
+}
+
+/// The IPv4 addresses that an IPv6 address may stand for: mapped, compatible and translated ones, NAT64 with the
+/// well-known prefix and with a local one (RFC 8215, where every length of prefix of RFC 6052 is possible), 6to4, Teredo.
+fn carried(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let pair = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    // Between bits 64 and 71 the address is interrupted by an octet that is zero.
+    let around = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits & u128::from(u32::MAX)).unwrap_or_default());
+    let bits = ip.to_bits();
+    match (a, b) {
+        (0, 0) if (c, d) == (0, 0) && matches!((e, f), (0, 0) | (0, 0xffff) | (0xffff, 0)) => vec![pair(g, h)],
+        (0x0064, 0xff9b) => {
+            let upper = bits >> 64 & 0xffff;
+            let lower = bits >> 40 & 0xffff;
+            let after_48 = around(upper << 16 | lower);
+            let after_56 = around((bits >> 64 & 0xff) << 24 | bits >> 32 & 0x00ff_ffff);
+            let after_64 = around(bits >> 24);
+            vec![pair(g, h), after_48, after_56, after_64]
+        }
+        (0x2002, _) => vec![pair(b, c)],
+        (0x2001, 0) => vec![pair(c, d), pair(!g, !h)],
+        _ => Vec::new(),
     }
 }
 
@@ -121,6 +157,41 @@ mod tests {
             assert!(rules(false, &["0.0.0.0/0", "::/0"]).check_url(&url(text)).is_err(), "{text}");
         }
         assert!(rules(false, &[]).check_ip("::ffff:169.254.169.254".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_metadata_address_inside_an_ipv6_address_is_never_reached() {
+        for text in [
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::100.100.100.200",
+            "64:ff9b:1::169.254.169.254",
+            // The prefixes of 48, 56 and 64 bits.
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00:0",
+            "2002:a9fe:a9fe::1",
+            "2001:0:a9fe:a9fe::1",
+            // Teredo turns every bit of the client's address.
+            "2001:0:c000:201::5601:5601",
+        ] {
+            let ip = text.parse().unwrap();
+            let why = rules(false, &["::/0"]).check_ip(ip).unwrap_err();
+            assert!(why.contains("never reached"), "{text}: {why}");
+            assert!(rules(false, &[]).check_url(&url(&format!("http://[{text}]/"))).is_err(), "{text}");
+        }
+        assert_eq!(rules(false, &[]).check_ip("64:ff9b::198.51.100.1".parse().unwrap()), Ok(()));
+        assert_eq!(rules(false, &[]).check_ip("2001:db8::a9fe:a9fe".parse().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn a_private_address_inside_an_ipv6_address_is_not_public() {
+        for text in ["::10.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::1"] {
+            assert!(rules(true, &[]).check_ip(text.parse().unwrap()).is_err(), "{text}");
+            assert_eq!(rules(false, &[]).check_ip(text.parse().unwrap()), Ok(()), "{text}");
+        }
     }
 
     #[test]
