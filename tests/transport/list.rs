@@ -1,0 +1,271 @@
+//! Lists: read from a file or a feed, read again, kept when what comes is worse, and never in a look-up's way.
+
+use std::future::ready;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use concord::indicator::Indicator;
+use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, OptionValue, Question};
+use tokio::sync::Notify;
+
+use crate::site::{Reply, Site};
+use crate::{Bench, bench, settings, try_bench};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const FOUR: &str = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";
+const ONE: &str = "192.0.2.1\n";
+
+fn file(path: &Path) -> Bench {
+    let path = OptionValue::from(path.to_str().unwrap());
+    bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))))
+}
+
+fn feed(site: &Site) -> Bench {
+    let url = OptionValue::from(site.url("/feed").as_str());
+    bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))))
+}
+
+fn listing(text: &str) -> Reply {
+    Reply::new("200 OK", "", text.as_bytes())
+}
+
+impl Bench {
+    async fn look_up(&self, text: &str) -> ListAnswer {
+        let indicator = Indicator::parse(text).unwrap().indicator;
+        let answer = self.transport.send(&Question::List(ListQuestion { indicator })).await.unwrap();
+        match answer.body {
+            AnswerBody::List(answer) => answer,
+            AnswerBody::Http { .. } | AnswerBody::Dns(_) => panic!("{answer:?}"),
+        }
+    }
+
+    /// Until every load under way has ended.
+    async fn loads(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+        self.tracker.reopen();
+    }
+
+    /// What the list says of its first and its last entry, once time has passed and what that set off has ended.
+    async fn after(&self, span: Duration) -> [Said; 2] {
+        self.clock.advance(span);
+        self.look_up("192.0.2.1").await;
+        self.loads().await;
+        [said(self.look_up("192.0.2.1").await), said(self.look_up("192.0.2.4").await)]
+    }
+}
+
+/// Whether it is listed, and why the last load was not taken.
+type Said = (bool, Option<String>);
+
+fn said(answer: ListAnswer) -> Said {
+    match answer {
+        ListAnswer::Listed { stale, .. } => (true, stale),
+        ListAnswer::NotListed { stale, .. } => (false, stale),
+        ListAnswer::NeverLoaded(why) => panic!("never loaded: {why}"),
+    }
+}
+
+fn fresh(listed: [bool; 2]) -> [Said; 2] {
+    listed.map(|listed| (listed, None))
+}
+
+#[tokio::test]
+async fn a_file_is_read_at_the_first_look_up() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, FOUR).unwrap();
+    let list = file(&path);
+    match list.look_up("192.0.2.4").await {
+        ListAnswer::Listed { entry, loaded, stale } => {
+            assert_eq!((entry.value.as_str(), loaded, stale), ("192.0.2.4", crate::now(), None));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(said(list.look_up("198.51.100.1").await), (false, None));
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_read_again_within_a_second() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, "192.0.2.1\n").unwrap();
+    let list = file(&path);
+    assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
+    std::fs::write(&path, FOUR).unwrap();
+    assert_eq!(list.after(Duration::from_millis(999)).await, fresh([true, false]));
+    assert_eq!(list.after(Duration::from_millis(1)).await, fresh([true, true]));
+}
+
+#[tokio::test]
+async fn a_reload_that_cannot_be_read_keeps_the_copy_and_says_so_until_it_can() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, FOUR).unwrap();
+    let list = file(&path);
+    list.after(Duration::ZERO).await;
+    for round in 0..2 {
+        std::fs::write(&path, "192.0.2.1\n<html> is no indicator\n").unwrap();
+        let [first, last] = list.after(Duration::from_secs(1)).await;
+        assert!(first.0 && last.0, "round {round}");
+        assert!(last.1.unwrap().contains("line 2"), "round {round}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let [_, last] = list.after(Duration::from_secs(1)).await;
+    assert!(last.0 && last.1.unwrap().contains("list.txt"));
+    std::fs::write(&path, FOUR).unwrap();
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, true]));
+}
+
+#[tokio::test]
+async fn a_file_that_lost_more_than_half_is_not_taken_and_the_way_out_is_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, FOUR).unwrap();
+    let list = file(&path);
+    list.after(Duration::ZERO).await;
+    std::fs::write(&path, ONE).unwrap();
+    for _ in 0..5 {
+        let [_, last] = list.after(Duration::from_secs(1)).await;
+        let why = last.1.unwrap();
+        assert!(last.0 && why.contains("1 entries, less than half of the 4") && why.contains("restart"), "{why}");
+    }
+    std::fs::write(&path, "192.0.2.1\n192.0.2.2\n").unwrap();
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, false]), "half is enough");
+}
+
+#[tokio::test]
+async fn a_list_that_was_never_loaded_says_why() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let list = file(&folder.path().join("absent.txt"));
+    assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("absent.txt")));
+    let list = file(folder.path());
+    assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("not a file")));
+    let site = Site::start(vec![Reply::new("500 Internal Server Error", "", b"")]).await;
+    let list = feed(&site);
+    assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("500")));
+}
+
+#[tokio::test]
+async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
+    let tagged = Reply::new("200 OK", "etag: \"v1\"\r\n", FOUR.as_bytes());
+    let unchanged = Reply::raw("HTTP/1.1 304 Not Modified\r\nconnection: close\r\netag: \"v1\"\r\n\r\n");
+    let site = Site::start(vec![tagged, unchanged, listing("192.0.2.1\n192.0.2.2\n")]).await;
+    let list = feed(&site);
+    assert_eq!(list.after(Duration::ZERO).await, fresh([true, true]));
+    list.after(HOUR - Duration::from_secs(1)).await;
+    assert_eq!(site.seen().len(), 1);
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, true]));
+    assert_eq!(list.after(HOUR).await, fresh([true, false]));
+    let seen = site.seen();
+    let conditional = |request: &String| request.contains("if-none-match: \"v1\"\r\n");
+    assert_eq!(seen.iter().map(conditional).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[tokio::test]
+async fn a_feed_that_fails_keeps_its_copy_and_is_tried_again_within_a_minute() {
+    let failing = Reply::new("503 Service Unavailable", "", b"");
+    let elsewhere = Reply::new("302 Found", "location: http://feed.example.com/\r\n", b"");
+    let site = Site::start(vec![listing(FOUR), failing, elsewhere, listing(FOUR)]).await;
+    let list = feed(&site);
+    list.after(Duration::ZERO).await;
+    for status in ["503", "302"] {
+        let [_, last] = list.after(if status == "503" { HOUR } else { Duration::from_secs(60) }).await;
+        assert!(last.0 && last.1.unwrap().contains(status));
+    }
+    assert_eq!(list.after(Duration::from_secs(60)).await, fresh([true, true]));
+}
+
+#[tokio::test]
+async fn a_feed_that_stays_small_is_believed_at_the_third_load() {
+    let small = || Reply::new("200 OK", "etag: \"small\"\r\n", ONE.as_bytes());
+    let site = Site::start(vec![listing(FOUR), small(), listing(FOUR), small(), small(), small()]).await;
+    let list = feed(&site);
+    list.after(Duration::ZERO).await;
+    let [_, last] = list.after(HOUR).await;
+    assert!(last.0 && last.1.unwrap().contains("(now 1)"));
+    // One that is whole again in between begins anew.
+    assert_eq!(list.after(HOUR).await, fresh([true, true]));
+    for count in ["(now 1)", "(now 2)"] {
+        let [_, last] = list.after(HOUR).await;
+        assert!(last.0 && last.1.unwrap().contains(count), "{count}");
+    }
+    assert_eq!(list.after(HOUR).await, fresh([true, false]));
+}
+
+#[tokio::test]
+async fn an_empty_feed_never_takes_the_place_of_a_list() {
+    let site = Site::start([FOUR, "", "", "", ""].map(listing).into_iter().collect()).await;
+    let list = feed(&site);
+    list.after(Duration::ZERO).await;
+    for _ in 0..4 {
+        let [_, last] = list.after(HOUR).await;
+        assert!(last.0 && last.1.unwrap().contains("never taken"));
+    }
+    assert_eq!(site.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn a_look_up_does_not_wait_for_a_reload() {
+    let told = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&told)]).await;
+    let list = feed(&site);
+    list.after(Duration::ZERO).await;
+    list.clock.advance(HOUR);
+    // The feed answers only after these look-ups have.
+    for _ in 0..3 {
+        assert_eq!(said(list.look_up("192.0.2.4").await), (false, None));
+    }
+    told.notify_one();
+    list.loads().await;
+    assert_eq!(said(list.look_up("192.0.2.4").await), (true, None));
+    assert_eq!(site.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn the_first_load_goes_on_when_who_waited_for_it_gave_up() {
+    let told = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(FOUR).when(&told)]).await;
+    let list = feed(&site);
+    tokio::select! {
+        biased;
+        answer = list.look_up("192.0.2.1") => panic!("answered without a copy: {answer:?}"),
+        () = ready(()) => {}
+    }
+    told.notify_one();
+    list.loads().await;
+    assert_eq!(said(list.look_up("192.0.2.1").await), (true, None));
+    assert_eq!(site.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn who_comes_while_the_first_copy_is_loaded_waits_for_it() {
+    let told = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(FOUR).when(&told)]).await;
+    let list = feed(&site);
+    let tell = async { told.notify_one() };
+    let (one, other, ()) = tokio::join!(list.look_up("192.0.2.1"), list.look_up("192.0.2.4"), tell);
+    assert_eq!((said(one), said(other)), ((true, None), (true, None)));
+    assert_eq!(site.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_never_answers_is_given_up() {
+    let site = Site::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
+    let answer = feed(&site).look_up("192.0.2.1").await;
+    assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("300 s")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_feed_that_may_not_be_reached_is_told_before_anything_is_asked() {
+    for (from_api, url) in
+        [(false, "http://169.254.169.254/list"), (true, "http://feed.example.com/"), (true, "https://10.0.0.1/")]
+    {
+        let settings = settings("list", |settings| drop(settings.options.insert("url".into(), OptionValue::from(url))));
+        let refused = try_bench(settings, EgressRules { from_api, allowed_networks: Vec::new() });
+        assert!(refused.is_err(), "{url}");
+    }
+    let neither = try_bench(settings("list", |_| {}), EgressRules::default());
+    assert!(neither.err().unwrap().detail.contains("path and url"));
+}

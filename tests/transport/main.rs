@@ -1,0 +1,61 @@
+//! The ways out, against servers on the loopback that say exactly what a test wants: HTTP and its bounds, TLS, DNS, lists.
+//!
+//! Nothing here waits for time to pass: servers answer at once or when told, and the clock moves by hand.
+
+mod dns;
+mod gzip;
+mod http;
+mod list;
+mod site;
+mod tls;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use concord::clock::ManualClock;
+use concord::fetch::{Transport, transport_for};
+use concord::finding::SourceError;
+use concord::source::{EgressRules, Source, SourceSettings};
+use concord::sources;
+use secrecy::SecretString;
+use tokio_util::task::TaskTracker;
+
+/// A credential that can be recognised wherever it turns up.
+const CREDENTIAL: &str = "k3y-that-must-not-show";
+
+/// A transport and what it runs on.
+struct Bench {
+    transport: Arc<dyn Transport>,
+    clock: Arc<ManualClock>,
+    tracker: TaskTracker,
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)
+}
+
+fn kind(name: &str) -> Arc<dyn Source> {
+    sources::find(name).unwrap()
+}
+
+/// The settings of a source of this kind, changed as the test needs.
+fn settings(name: &str, change: impl FnOnce(&mut SourceSettings)) -> SourceSettings {
+    let mut settings = SourceSettings::from_defaults(kind(name).about(), "example");
+    settings.base_url = None;
+    change(&mut settings);
+    settings
+}
+
+fn with_credential(settings: &mut SourceSettings) {
+    settings.credential = Some(SecretString::from(CREDENTIAL));
+}
+
+fn try_bench(settings: SourceSettings, rules: EgressRules) -> Result<Bench, SourceError> {
+    let (clock, tracker) = (Arc::new(ManualClock::at(now())), TaskTracker::new());
+    let transport = transport_for(kind(&settings.kind), Arc::new(settings), rules, clock.clone(), tracker.clone())?;
+    Ok(Bench { transport, clock, tracker })
+}
+
+fn bench(settings: SourceSettings) -> Bench {
+    try_bench(settings, EgressRules::default()).unwrap()
+}
