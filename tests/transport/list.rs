@@ -192,6 +192,8 @@ async fn a_feed_that_stays_small_is_believed_at_the_third_load() {
         assert!(last.0 && last.1.unwrap().contains(count), "{count}");
     }
     assert_eq!(list.after(HOUR).await, fresh([true, false]));
+    // A feed that is asked whether it changed would say no, and could not be believed.
+    assert!(site.seen().iter().all(|request| !request.contains("if-none-match")));
 }
 
 #[tokio::test]
