@@ -52,6 +52,8 @@ pub struct Parts {
     pub cache: SourceCache,
     /// Who waits for conversations when the server stops.
     pub tracker: TaskTracker,
+    /// What the source cost so far.
+    pub tally: Arc<Tally>,
 }
 
 type LookUp = BoxCloneSyncService<Request, Fetched, Infallible>;
@@ -74,7 +76,8 @@ impl std::fmt::Debug for SourceStack {
 impl SourceStack {
     /// Builds the way to a source. Opens no connection.
     pub fn new(parts: Parts) -> Self {
-        let Parts { source, settings, family, account, transport, ledger, answers, clock, cache, tracker } = parts;
+        let Parts { source, settings, family, account, transport, ledger, answers, clock, cache, tracker, tally } =
+            parts;
         let site = Arc::new(Site {
             source,
             settings,
@@ -84,7 +87,7 @@ impl SourceStack {
             answers,
             clock,
             tracker,
-            tally: Tally::default(),
+            tally,
             suspended: Mutex::new(None),
         });
         let shelf = Shelf::of(&site, cache);
@@ -149,7 +152,7 @@ impl SourceStack {
         answer.map_err(|obstacle| obstacle.into_error(self.site.clock.now()))
     }
 
-    /// What was counted since this stack was built.
+    /// What was counted for the source.
     pub fn counters(&self) -> Counters {
         self.site.tally.counters()
     }
