@@ -56,7 +56,7 @@ struct Shared {
 
 enum Place {
     File(PathBuf),
-    Feed { url: Url, every: Duration, http: HttpTransport },
+    Feed { url: Url, every: Duration, http: Box<HttpTransport> },
 }
 
 /// What is in use, and what is known of where it came from.
@@ -124,7 +124,7 @@ fn feed(
         Url::parse(url).map_err(|error| SourceError::new(SourceErrorKind::BadQuestion, format!("url: {error}")))?;
     rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
     let every = humantime::parse_duration(refresh).unwrap_or(DEFAULT_REFRESH);
-    let http = HttpTransport::new(settings, rules, clock)?.of_size(LARGEST_LIST);
+    let http = Box::new(HttpTransport::new(settings, rules, clock)?.of_size(LARGEST_LIST));
     Ok(Place::Feed { url, every, http })
 }
 
