@@ -16,6 +16,7 @@ const FILES: [&str; 7] = [
     "concord/v1/verdict_service.proto",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo names the folder for generated code in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;

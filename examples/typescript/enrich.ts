@@ -6,7 +6,8 @@ import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import { EnrichmentService } from "./gen/concord/v1/enrichment_service_pb.js";
-import { Disposition } from "./gen/concord/v1/indicator_pb.js";
+import { Disposition, type Tlp } from "./gen/concord/v1/indicator_pb.js";
+import { BadRequestSchema } from "./gen/google/rpc/error_details_pb.js";
 import type { Outcome } from "./gen/concord/v1/verdict_pb.js";
 
 const [server, value] = process.argv.slice(2);
@@ -55,7 +56,7 @@ for await (const message of client.streamEnrich({ indicator: { value } }, { time
 
 // A wrong request is refused with every field at once; the details travel beside the message.
 try {
-  await client.enrich({ indicator: { value: "not an indicator" }, tlp: 99 }, { timeoutMs: 5000 });
+  await client.enrich({ indicator: { value: "not an indicator" }, tlp: 99 as Tlp }, { timeoutMs: 5000 });
   throw new Error("nonsense was accepted");
 } catch (failure) {
   const error = ConnectError.from(failure);
@@ -63,7 +64,9 @@ try {
     throw failure;
   }
   console.log(`refused with ${Code[error.code]}: ${error.rawMessage}`);
-  for (const detail of error.details) {
-    console.log(`  detail: ${"type" in detail ? detail.type : detail.desc.typeName}`);
+  for (const { fieldViolations } of error.findDetails(BadRequestSchema)) {
+    for (const { field, description } of fieldViolations) {
+      console.log(`  ${field}: ${description}`);
+    }
   }
 }

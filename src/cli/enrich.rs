@@ -15,6 +15,7 @@ use crate::convert::verdict_read::read;
 use crate::export;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
+use crate::settings::NO_SOURCE_HINT;
 use crate::verdict::Verdict;
 
 use super::Failure;
@@ -38,6 +39,9 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
     let asked = ask(&connection, &enrich, indicators).await;
     connection.close().await;
     let report = asked?;
+    if report.without_sources {
+        eprintln!("concord: {NO_SOURCE_HINT}");
+    }
     Ok(report.exit_code(enrich.exit_code))
 }
 
@@ -107,11 +111,22 @@ struct Report {
     printed: bool,
     worst: i32,
     failed: usize,
+    /// Whether a verdict rests on no source at all, because there is none.
+    without_sources: bool,
 }
 
 impl Report {
     fn new(output: Output, bar: ProgressBar) -> Self {
-        Self { output, bar, next: 0, waiting: BTreeMap::new(), printed: false, worst: 0, failed: 0 }
+        Self {
+            output,
+            bar,
+            next: 0,
+            waiting: BTreeMap::new(),
+            printed: false,
+            worst: 0,
+            failed: 0,
+            without_sources: false,
+        }
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
@@ -153,6 +168,7 @@ impl Report {
             |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
         let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
         self.worst = self.worst.max(verdict.disposition);
+        self.without_sources |= verdict.outcomes.is_empty();
         if self.output == Output::Table {
             return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
         }

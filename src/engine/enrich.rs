@@ -120,7 +120,7 @@ impl Engine {
     /// One source: never fails, and never takes longer than the budget.
     async fn look_up(&self, entry: &Entry, wish: &Wish, budget: Budget) -> Fetched {
         let (entry, stack) = match self.step(entry, wish) {
-            Step::Settled(fetched) => return fetched,
+            Step::Settled(fetched) => return *fetched,
             Step::Ask(entry, stack) => (entry, stack),
         };
         let request = Request {

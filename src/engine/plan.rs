@@ -53,7 +53,7 @@ pub(super) enum Step<'a> {
     /// Ask it.
     Ask(&'a Entry, &'a SourceStack),
     /// It is settled already.
-    Settled(Fetched),
+    Settled(Box<Fetched>),
 }
 
 impl Engine {
@@ -116,20 +116,20 @@ impl Engine {
         let now = self.clock.now();
         let source = &entry.configured;
         if let Some(not_asked) = disclose::unfit(source, &wish.indicator) {
-            return Step::Settled(settled(entry, now, not_asked));
+            return Step::Settled(Box::new(settled(entry, now, not_asked)));
         }
         let stack = match &entry.stack {
             Ok(stack) => stack,
             Err(error) => {
                 let not_asked = NotAsked::new(NotAskedReason::NotConfigured, error.detail.clone());
-                return Step::Settled(settled(entry, now, not_asked));
+                return Step::Settled(Box::new(settled(entry, now, not_asked)));
             }
         };
         let lookup = Lookup { indicator: wish.indicator.clone() };
         match disclose::withheld(&self.rules, source, &wish.indicator, wish.tlp) {
             Some(not_asked) => {
                 let kept = stack.from_kept(&lookup, wish.max_age);
-                Step::Settled(kept.unwrap_or_else(|| settled(entry, now, not_asked)))
+                Step::Settled(Box::new(kept.unwrap_or_else(|| settled(entry, now, not_asked))))
             }
             None => Step::Ask(entry, stack),
         }

@@ -22,7 +22,7 @@ impl Engine {
     pub async fn probe(&self, source: &Configured, caller: &str) -> Probed {
         let started = self.clock.now();
         let family = source.kind.family(Access { settings: &source.settings });
-        let probe = match self.stacks.build(source, family) {
+        let probe = match self.stacks.build(source, family, self.stacks.tally(&source.settings.name)) {
             Ok(stack) => stack.probe(caller).await,
             Err(error) => Probe {
                 detail: error.detail.clone(),

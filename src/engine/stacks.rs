@@ -1,5 +1,6 @@
 //! The way to each source as the registry has it now; rebuilt only for sources whose settings changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::fetch::Parts;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
+use crate::fetch::Tally;
 use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;
@@ -41,6 +43,7 @@ pub(super) struct Entry {
     pub(super) family: Family,
     /// The way to it, or why its settings cannot be used.
     pub(super) stack: Result<Arc<SourceStack>, SourceError>,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// All sources, in order of name, as of one state of the registry.
@@ -55,13 +58,14 @@ pub(super) struct Generation {
 pub(super) struct Stacks {
     parts: StackParts,
     current: ArcSwap<Generation>,
-    rebuild: Mutex<()>,
+    /// Held while a new state is built; what each source cost, by name.
+    tallies: Mutex<BTreeMap<String, Arc<Tally>>>,
 }
 
 impl Stacks {
     pub(super) fn new(parts: StackParts) -> Self {
         let nothing = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
-        Self { parts, current: ArcSwap::from_pointee(nothing), rebuild: Mutex::new(()) }
+        Self { parts, current: ArcSwap::from_pointee(nothing), tallies: Mutex::new(BTreeMap::new()) }
     }
 
     /// The sources as the registry has them now.
@@ -71,28 +75,40 @@ impl Stacks {
         if Arc::ptr_eq(&current.snapshot, &snapshot) {
             return current;
         }
-        let _only_one = self.rebuild.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load_full();
         let snapshot = self.parts.registry.snapshot();
         if Arc::ptr_eq(&current.snapshot, &snapshot) {
             return current;
         }
-        let entries = snapshot.iter().map(|source| self.entry(&current, source)).collect();
+        let mut tally = |source: &Configured| tallies.entry(source.settings.name.clone()).or_default().clone();
+        let entries = snapshot.iter().map(|source| self.entry(&current, source, tally(source))).collect();
         let next = Arc::new(Generation { number: current.number + 1, snapshot, entries });
         self.current.store(next.clone());
         next
     }
 
-    fn entry(&self, before: &Generation, source: &Configured) -> Entry {
+    /// What the source of this name cost so far; a name that is not known yet begins at nothing.
+    pub(super) fn tally(&self, name: &str) -> Arc<Tally> {
+        let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.get(name).cloned().unwrap_or_default()
+    }
+
+    fn entry(&self, before: &Generation, source: &Configured, tally: Arc<Tally>) -> Entry {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
         let family = source.kind.family(Access { settings: &source.settings });
-        let stack = kept.unwrap_or_else(|| self.build(source, family.clone()));
-        Entry { configured: source.clone(), family, stack }
+        let stack = kept.unwrap_or_else(|| self.build(source, family.clone(), tally.clone()));
+        Entry { configured: source.clone(), family, stack, tally }
     }
 
     /// The way to a source with these settings, saved or not.
-    pub(super) fn build(&self, source: &Configured, family: Family) -> Result<Arc<SourceStack>, SourceError> {
+    pub(super) fn build(
+        &self,
+        source: &Configured,
+        family: Family,
+        tally: Arc<Tally>,
+    ) -> Result<Arc<SourceStack>, SourceError> {
         let parts = &self.parts;
         let rules = EgressRules { from_api: source.from_api, allowed_networks: parts.allowed_networks.clone() };
         let (kind, clock, tracker) = (source.kind.clone(), parts.clock.clone(), parts.tracker.clone());
@@ -108,6 +124,7 @@ impl Stacks {
             clock: parts.clock.clone(),
             cache: parts.cache.clone(),
             tracker: parts.tracker.clone(),
+            tally,
         })))
     }
 }

@@ -18,6 +18,13 @@ pub struct Usage {
 }
 
 impl Engine {
+    /// Counts that a kept verdict answered for these sources, so that they were not asked.
+    pub fn count_saved<'a>(&self, sources: impl Iterator<Item = &'a str>) {
+        for source in sources {
+            self.stacks.tally(source).saved();
+        }
+    }
+
     /// The usage of these sources, or of all, in order of name.
     ///
     /// # Errors
@@ -27,10 +34,11 @@ impl Engine {
         let mut usage = Vec::new();
         for entry in self.named(&stacks.entries, names)? {
             let source = entry.configured.settings.name.clone();
-            let (quota, counters) = match &entry.stack {
-                Ok(stack) => (stack.windows().await, stack.counters()),
-                Err(_) => (Vec::new(), Counters::default()),
+            let quota = match &entry.stack {
+                Ok(stack) => stack.windows().await,
+                Err(_) => Vec::new(),
             };
+            let counters = entry.tally.counters();
             usage.push(Usage { source, quota, counters });
         }
         Ok(usage)

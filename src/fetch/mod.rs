@@ -36,7 +36,7 @@ mod trip;
 mod tests;
 
 pub use cache::{KeptAge, SourceCache};
-pub use observe::Counters;
+pub use observe::{Counters, Tally};
 pub use stack::{Parts, SourceStack};
 pub use transport::transport_for;
 

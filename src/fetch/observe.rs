@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tower::Service;
 use tower::ServiceExt;
@@ -29,14 +29,13 @@ pub struct Counters {
     pub units: u64,
 }
 
-/// The counts behind [`Counters`].
+/// The counts behind [`Counters`]; outlives the stacks of a source, so that new settings do not forget what it cost.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub struct Tally {
     calls: AtomicU64,
     cache_hits: AtomicU64,
     shared: AtomicU64,
     units: AtomicU64,
-    disclosures: AtomicU64,
 }
 
 impl Tally {
@@ -51,7 +50,7 @@ impl Tally {
     }
 
     /// The counts now.
-    pub(super) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         Counters {
             calls: self.calls.load(Ordering::Relaxed),
             cache_hits: self.cache_hits.load(Ordering::Relaxed),
@@ -60,11 +59,9 @@ impl Tally {
         }
     }
 
-    /// An identifier that sorts by time; two of one source at one moment differ by their number.
-    pub(super) fn disclosure_id(&self, now: SystemTime, source: &str) -> String {
-        let nanos = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let number = self.disclosures.fetch_add(1, Ordering::Relaxed);
-        format!("{nanos:020x}-{number:08x}-{source}")
+    /// Counts a look-up that a kept verdict answered before it came here.
+    pub fn saved(&self) {
+        self.cache_hits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn look_up(&self, fetched: &Fetched) {

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
 use crate::source::{Answer, Question};
-use crate::store::{Disclosure, StoreError, Take, Taken, WindowUse};
+use crate::store::{Disclosure, StoreError, Take, Taken, WindowUse, new_id};
 
 use super::observe;
 use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
@@ -106,7 +106,7 @@ async fn disclose(site: &Site, attempt: &Attempt, told: &Told) -> Result<(), Obs
     }
     let now = site.clock.now();
     let disclosure = Disclosure {
-        id: site.tally.disclosure_id(now, &site.settings.name),
+        id: new_id(now),
         time: now,
         indicator: told.indicator.clone(),
         source: site.settings.name.clone(),

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::clock::Clock;
-use crate::finding::{Family, SourceError};
+use crate::finding::{Family, NotAsked, SourceError, SourceErrorKind};
 use crate::source::{Answer, Lookup, Probe, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
@@ -52,6 +52,8 @@ pub struct Parts {
     pub cache: SourceCache,
     /// Who waits for conversations when the server stops.
     pub tracker: TaskTracker,
+    /// What the source cost so far.
+    pub tally: Arc<Tally>,
 }
 
 type LookUp = BoxCloneSyncService<Request, Fetched, Infallible>;
@@ -74,7 +76,8 @@ impl std::fmt::Debug for SourceStack {
 impl SourceStack {
     /// Builds the way to a source. Opens no connection.
     pub fn new(parts: Parts) -> Self {
-        let Parts { source, settings, family, account, transport, ledger, answers, clock, cache, tracker } = parts;
+        let Parts { source, settings, family, account, transport, ledger, answers, clock, cache, tracker, tally } =
+            parts;
         let site = Arc::new(Site {
             source,
             settings,
@@ -84,7 +87,7 @@ impl SourceStack {
             answers,
             clock,
             tracker,
-            tally: Tally::default(),
+            tally,
             suspended: Mutex::new(None),
         });
         let shelf = Shelf::of(&site, cache);
@@ -134,22 +137,25 @@ impl SourceStack {
         tracing::info!(source = site.settings.name, caller, "probing the source");
         let mut answers = Vec::new();
         for question in site.source.probe(site.access()).into_iter().take(MAX_PROBE_QUESTIONS) {
-            answers.push(self.ask_once(question).await);
+            match self.ask_once(question).await {
+                // Nothing left, so nothing was learned: not even whether the source can be reached.
+                Err(Obstacle::Barred(not_asked)) if answers.is_empty() => return barred(&not_asked),
+                answer => answers.push(answer.map_err(|obstacle| obstacle.into_error(site.clock.now()))),
+            }
         }
         site.source.read_probe(site.access(), &answers)
     }
 
-    async fn ask_once(&self, question: Question) -> Result<Answer, SourceError> {
+    async fn ask_once(&self, question: Question) -> Result<Answer, Obstacle> {
         let now = self.site.clock.now();
         // The attempt's own time bounds it; the party is there because every attempt has one.
         let end = now.checked_add(self.site.time_to_begin()).unwrap_or(now);
         let (party, _seat) = Party::begin(end, end);
         let attempt = Attempt { question, told: None, party };
-        let answer = self.ask.clone().oneshot(attempt).await;
-        answer.map_err(|obstacle| obstacle.into_error(self.site.clock.now()))
+        self.ask.clone().oneshot(attempt).await
     }
 
-    /// What was counted since this stack was built.
+    /// What was counted for the source.
     pub fn counters(&self) -> Counters {
         self.site.tally.counters()
     }
@@ -167,6 +173,18 @@ impl SourceStack {
     /// Which sources count as one opinion with it.
     pub fn family(&self) -> &Family {
         &self.site.family
+    }
+}
+
+/// What the Test button learned when our own rules let no question leave.
+fn barred(not_asked: &NotAsked) -> Probe {
+    let detail = format!("not asked: {}", not_asked.detail);
+    Probe {
+        connectivity: Err(SourceError::new(SourceErrorKind::QuotaExhausted, detail.clone())),
+        credential_accepted: None,
+        tier: None,
+        quota_left: Vec::new(),
+        detail,
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Site {
     pub(super) answers: Arc<dyn AnswerStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tracker: TaskTracker,
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
     /// Until when the source itself asked us to stay away.
     pub(super) suspended: Mutex<Option<SystemTime>>,
 }

@@ -67,7 +67,7 @@ pub struct EnrichmentRpc {
 struct KeptVerdict {
     bytes: Bytes,
     until: SystemTime,
-    /// When each source answered, for the ages in the receipt.
+    /// When each source that was asked answered, for the ages in the receipt.
     answered: Vec<(String, SystemTime)>,
 }
 
@@ -98,7 +98,8 @@ impl EnrichmentRpc {
         let verdict = write_record(&enriched.record, enriched.kept, wishes.view, &raw);
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
-            let answered = enriched.record.verdict.outcomes.iter().map(|one| (one.source.clone(), one.time)).collect();
+            let answers = enriched.record.verdict.outcomes.iter().filter(|one| one.body.is_answer());
+            let answered = answers.map(|one| (one.source.clone(), one.time)).collect();
             self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), until, answered }));
         }
         Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, sent, wishes)) })
@@ -106,6 +107,7 @@ impl EnrichmentRpc {
 
     fn repeat(&self, kept: &KeptVerdict, sent: &Sent, wishes: &Wishes) -> pb::EnrichResponse {
         let now = self.now();
+        self.engine.count_saved(kept.answered.iter().map(|(source, _)| source.as_str()));
         let from_cache = |(source, time): &(String, SystemTime)| pb::SourceReceipt {
             source: source_name(source),
             from_cache: true,

@@ -33,6 +33,7 @@ use super::options::nearest;
 use super::patch;
 use super::raw::Raw;
 use super::raw::RawSource;
+use super::values;
 
 /// Variables that declare a source by themselves: the variable, and the kind, which is also the source's name.
 const CREDENTIALS: [(&str, &str); 4] = [
@@ -177,7 +178,7 @@ impl Loader<'_> {
     }
 
     fn span(&mut self, text: Option<&str>, field: &str, default: Duration) -> Duration {
-        match text.map(|text| patch::read_span(text, field)) {
+        match text.map(|text| values::read_span(text, field)) {
             Some(Ok(span)) => span,
             Some(Err(violation)) => {
                 self.mistakes.push(violation);

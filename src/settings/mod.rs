@@ -25,6 +25,7 @@ mod patch;
 mod raw;
 mod registry;
 mod render;
+mod values;
 
 pub use load::LoadInput;
 pub use load::load;

@@ -8,7 +8,8 @@ use crate::source::OptionSpec;
 use crate::source::OptionType;
 use crate::source::OptionValue;
 
-use super::patch::read_address;
+use super::values::read_address;
+use super::values::read_span;
 
 /// Reads the option of this name.
 ///
@@ -58,7 +59,7 @@ fn read_value(spec: &OptionSpec, value: &Value) -> Result<OptionValue, String> {
         }
         OptionType::Span => {
             let span = text(value)?;
-            super::patch::read_span(span, "").map_err(|violation| violation.message)?;
+            read_span(span, "").map_err(|violation| violation.message)?;
             Ok(OptionValue::Text(span.to_owned()))
         }
         OptionType::TextList => read_list(value),

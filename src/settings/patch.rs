@@ -19,6 +19,8 @@ use crate::source::QuotaWindow;
 use crate::source::SourceSettings;
 
 use super::options;
+use super::values::read_address;
+use super::values::read_span;
 
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
@@ -263,13 +265,6 @@ fn span(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut 
     }
 }
 
-/// Reads a span written with its unit.
-pub(super) fn read_span(text: &str, field: &str) -> Result<Duration, Violation> {
-    humantime::parse_duration(text).map_err(|_| {
-        Violation::invalid(field, format!("{text:?} is no span; write it with its unit: 5s, 15m, 24h, 7d"))
-    })
-}
-
 /// Reads an address; empty is none.
 fn address(text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) -> Option<Url> {
     let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
@@ -280,16 +275,4 @@ fn address(text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) ->
             None
         }
     }
-}
-
-/// Reads an http or https address without user and password.
-pub(super) fn read_address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("is no address ({error}); write https://HOST/"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("must be an http or https address".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or password: give the credential in its own field".into());
-    }
-    Ok(url)
 }

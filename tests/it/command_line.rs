@@ -34,6 +34,7 @@ async fn without_a_server_enrich_starts_one_and_asks_nobody_who_is_not_declared(
     let documents: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(documents[0]["disposition"], "unknown");
     assert!(documents[0]["name"].as_str().unwrap().starts_with("verdicts/"));
+    assert!(text(&output.stderr).contains("VIRUSTOTAL_API_KEY"), "{}", text(&output.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@ mod enrich;
 mod errors;
 mod harness;
 mod history;
+mod process;
+mod protocol;
 mod quota;
 mod secrets;
 mod sources;

@@ -44,7 +44,8 @@ async fn a_restart_does_not_give_units_back() {
     }
     server.stop().await;
     let server = TestServer::start_on(folder, clock, &configuration).await;
-    server.enrich("198.51.100.4").await;
+    let fourth = server.enrich("198.51.100.4").await;
+    assert_eq!(fourth.verdict.disposition(), pb::Disposition::Malicious, "{:?}", fourth.verdict.outcomes);
     let fifth = server.enrich("198.51.100.5").await;
     assert_eq!(fifth.not_asked("virustotal"), pb::NotAskedReason::QuotaSpent);
     assert_eq!(virustotal.calls(), 4);

@@ -3,10 +3,12 @@
 use concord::finding::SourceError;
 use concord::finding::SourceErrorKind;
 use concord::indicator::Form;
+use concord::indicator::Indicator;
 use concord::source::Access;
 use concord::source::Answer;
 use concord::source::CredentialNeed;
 use concord::source::CredentialPlace;
+use concord::source::Lookup;
 use concord::source::Question;
 use concord::source::Source;
 use concord::source::SourceSettings;
@@ -208,7 +210,9 @@ proptest! {
         for source in http_kinds() {
             let settings = settings(&source);
             for form in Form::ALL {
-                let asked = source.ask(&lookup(form, &text), Access { settings: &settings });
+                let Ok(parsed) = Indicator::parse_as(&text, form.indicator_type()) else { continue };
+                let lookup = Lookup { indicator: parsed.indicator };
+                let asked = source.ask(&lookup, Access { settings: &settings });
                 asked.iter().for_each(|question| asserts_home(question, &settings));
             }
         }

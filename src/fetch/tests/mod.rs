@@ -426,6 +426,7 @@ fn build(
         clock: clock.clone(),
         cache: cache.clone(),
         tracker: tracker.clone(),
+        tally: Default::default(),
     })
 }
 
