@@ -143,7 +143,9 @@ fn mark_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
     match (open > 0, close > 0) {
         (true, true) if text.starts_with(OPENING) || between_words => Some((meant, skip_space(text, length, meant))),
         // Half a pair of brackets is a mark only within a word, and only around a dot.
-        (true, false) if meant == "." && between_words && space == 0 && text.starts_with(OPENING) => Some((meant, length)),
+        (true, false) if meant == "." && between_words && space == 0 && text.starts_with(OPENING) => {
+            Some((meant, length))
+        }
         (false, true) if meant == "." && between_words && space == 0 => Some((meant, length)),
         _ => None,
     }

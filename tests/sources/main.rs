@@ -44,7 +44,9 @@ pub(crate) fn settings(source: &Arc<dyn Source>) -> SourceSettings {
 }
 
 pub(crate) fn lookup(form: Form, value: &str) -> Lookup {
-    Lookup { indicator: Indicator::parse_as(value, form.indicator_type()).expect("an indicator of this form").indicator }
+    Lookup {
+        indicator: Indicator::parse_as(value, form.indicator_type()).expect("an indicator of this form").indicator,
+    }
 }
 
 pub(crate) fn answer(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Answer {
