@@ -153,6 +153,9 @@ impl<'a> Found<'a> {
     /// A name, perhaps with port and path: a domain, an IPv4 address, a hash, a URL without scheme, or prose.
     fn name(&mut self, range: Range<usize>) -> usize {
         let text = self.undone.text();
+        if let Some(scheme) = scan::glued_scheme(text, &range) {
+            return scheme;
+        }
         let range = scan::after_percent(text, range);
         let (host, port) = self.without_port(range.clone());
         let path = port.unwrap_or(host.end);

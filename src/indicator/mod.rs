@@ -14,6 +14,8 @@ mod parse;
 mod refang;
 mod scan;
 mod special;
+#[cfg(test)]
+mod tests;
 mod tlp;
 mod undone;
 mod url;

@@ -128,10 +128,9 @@ fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     Some((scheme, length + skipped + separator.len() + gap(tail)))
 }
 
-/// More slashes than two, and one space before what can be a host: `http:/// example.com`.
+/// One space before what can be a host, with more slashes than two: `http:/// example.com`.
 fn gap(text: &str) -> usize {
-    let host = text.trim_start_matches('/');
-    let host = host.strip_prefix(' ').unwrap_or(host);
+    let Some(host) = text.trim_start_matches('/').strip_prefix(' ') else { return 0 };
     let word = host.split_whitespace().next().unwrap_or_default();
     let is_host = host.starts_with(|c: char| c.is_alphanumeric()) && word.contains('.');
     if is_host { text.len() - host.len() } else { 0 }

@@ -101,6 +101,18 @@ pub(super) fn beside_other_scheme(text: &str, at: usize) -> bool {
     text.get(..at).is_some_and(|before| before.ends_with("://"))
 }
 
+/// Where `http` begins at the end of a name with `://` after it, if a URL is glued to the word before: `seehttp://…`.
+pub(super) fn glued_scheme(text: &str, name: &Range<usize>) -> Option<usize> {
+    let glued = text.get(name.end..).is_some_and(|rest| rest.starts_with("://"));
+    let word = text.get(name.clone()).filter(|_| glued)?;
+    let ends = |scheme: &&str| {
+        let tail = word.len().checked_sub(scheme.len()).and_then(|start| word.get(start..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(scheme))
+    };
+    let scheme = ["https", "http"].into_iter().find(ends)?;
+    (word.len() > scheme.len()).then_some(name.end - scheme.len())
+}
+
 /// Whether a name is by itself, and no part of a path (`C:\dir\name`, `./name`) or of code (`name()`, `name="`).
 pub(super) fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let mut rest = before(text, range.start);
@@ -156,10 +168,11 @@ fn cut_host(url: &str) -> &str {
     let host = rest.get(..host_end).unwrap_or_default();
     let user = host.rfind('@').map_or(0, |at| at + 1);
     let punctuation = host.get(user..).and_then(|host| host.find([',', ';', '\'', '(', ')', '*', '!', '=', '&']));
-    match punctuation {
-        Some(at) => url.get(..start + user + at).unwrap_or(url),
-        None => url,
-    }
+    // What is left must be a host with a dot: `http://192,0,2,1` is not the address 192 in short form.
+    let cut = punctuation
+        .and_then(|at| url.get(..start + user + at))
+        .filter(|cut| cut.get(start..).is_some_and(|host| host.contains('.')));
+    cut.unwrap_or(url)
 }
 
 /// Without trailing punctuation; a closing bracket stays where one was opened.
