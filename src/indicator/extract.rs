@@ -2,9 +2,6 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use super::Host;
 use super::Indicator;
@@ -12,14 +9,21 @@ use super::IndicatorType;
 use super::domain;
 use super::hash;
 use super::parse;
-use super::refang::refang;
+use super::refang;
+use super::scan;
+use super::scan::Candidate;
+use super::scan::Kind;
+use super::undone::Undone;
+
+/// No address is written longer, and looking for one within a longer run would be slow.
+const LONGEST_IPV6: usize = 64;
 
 /// What is pulled out beside what stands there by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtractOptions {
     /// Also the host of each URL.
     pub url_hosts: bool,
-    /// Also the domain of each e-mail address.
+    /// Also the domain or address of each e-mail address.
     pub email_domains: bool,
 }
 
@@ -28,7 +32,7 @@ pub struct ExtractOptions {
 pub struct Extracted {
     /// The indicator.
     pub indicator: Indicator,
-    /// The text that it was read from.
+    /// The text that it was read from, as it stands in the given text, marks and all.
     pub text: String,
     /// Where that text stands, in bytes.
     pub span: Range<usize>,
@@ -36,163 +40,215 @@ pub struct Extracted {
     pub notes: Vec<String>,
 }
 
-/// A piece of text without spaces; marks with single spaces around them stay within.
-static PIECE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?i)[^\s<>|]+(?:\s[\[\(\{](?:\.|dot)[\]\)\}]\s?[^\s<>|]+)*").ok());
-/// What can be an indicator within an undone piece: a URL, an address, a name with an optional path, a hash.
-static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?x)
-        (?P<url>\b(?:https?|ftp)://[^\s"'<>`{}|^]+)
-        |(?P<ipv6>\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)
-        |(?P<mail>[\w.+-]+@[\w.-]+\.\w+)
-        |(?P<name>[\p{L}\p{N}_](?:[\p{L}\p{N}_.-]*[\p{L}\p{N}_])?(?::\d{1,5})?(?P<path>/[^\s"'<>`{}|^,;]*)?)
-        "#,
-    )
-    .ok()
-});
-
 /// Every indicator in the text.
 pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
-    let mut found = Found { options: *options, seen: HashSet::new(), list: Vec::new() };
-    let (Some(piece), Some(candidate)) = (PIECE.as_ref(), CANDIDATE.as_ref()) else { return found.list };
-    for part in piece.find_iter(text) {
-        let undone = refang(part.as_str());
-        let defanged = undone != part.as_str();
-        for captures in candidate.captures_iter(&undone) {
-            found.take(&captures, part.as_str(), part.range(), defanged);
-        }
+    let undone = refang::undo(text);
+    let mut found = Found { given: text, undone: &undone, options: *options, seen: HashSet::new(), list: Vec::new() };
+    let mut at = 0;
+    while let Some(candidate) = scan::next(undone.text(), at) {
+        at = found.take(&candidate).max(at + 1);
     }
     found.list
 }
 
-struct Found {
+struct Found<'a> {
+    given: &'a str,
+    undone: &'a Undone,
     options: ExtractOptions,
     seen: HashSet<Indicator>,
     list: Vec<Extracted>,
 }
 
-impl Found {
-    fn take(&mut self, captures: &regex::Captures<'_>, text: &str, span: Range<usize>, defanged: bool) {
-        if let Some(url) = captures.name("url") {
-            self.url(trim_url(url.as_str()), text, span);
-        } else if let Some(ipv6) = captures.name("ipv6") {
-            self.parsed(ipv6.as_str().trim_end_matches('.'), IndicatorType::Ip, text, span);
-        } else if let Some(mail) = captures.name("mail") {
-            if self.options.email_domains {
-                let name = mail.as_str().rsplit('@').next().unwrap_or_default();
-                self.name(name, text, span, true);
+impl<'a> Found<'a> {
+    /// Takes what the candidate holds; the answer is where to go on.
+    fn take(&mut self, candidate: &Candidate) -> usize {
+        let range = candidate.range.clone();
+        match candidate.kind {
+            Kind::Url => self.url(range),
+            Kind::Encoded => {
+                self.parsed(&range, IndicatorType::Url);
+                range.end
             }
-        } else if let Some(name) = captures.name("name") {
-            match captures.name("path") {
-                Some(path) => {
-                    let host = name.as_str().get(..name.len() - path.len()).unwrap_or_default();
-                    self.with_path(name.as_str(), host, text, span, defanged);
-                }
-                None => self.bare(name.as_str(), text, span, defanged),
-            }
+            Kind::Ipv6 => self.ipv6(range),
+            Kind::Mail => self.mail(range),
+            Kind::Name => self.name(range),
         }
     }
 
-    fn url(&mut self, url: &str, text: &str, span: Range<usize>) {
-        let Ok(read) = Indicator::parse_as(url, IndicatorType::Url) else { return };
-        // A host that nobody can register, and that is no address, is an example in prose.
-        let host = read.indicator.host();
-        let known = match &host {
-            Some(Host::Name(name)) => domain::has_public_suffix(name),
-            Some(Host::Ip(_)) => true,
-            None => false,
+    fn slice(&self, range: Range<usize>) -> &'a str {
+        self.undone.text().get(range).unwrap_or_default()
+    }
+
+    fn url(&mut self, range: Range<usize>) -> usize {
+        let text = self.undone.text();
+        let length = scan::url_length(text, range.clone());
+        let range = range.start..range.start + length;
+        if let Ok(read) = Indicator::parse_as(self.slice(range.clone()), IndicatorType::Url) {
+            // A host that nobody can register, and that is no address, is an example in prose.
+            let known = match read.indicator.host() {
+                Some(Host::Name(name)) => domain::has_public_suffix(&name),
+                Some(Host::Ip(_)) => true,
+                None => false,
+            };
+            if known {
+                self.add_url(read.indicator, &range, read.notes);
+            }
+        }
+        range.end
+    }
+
+    fn add_url(&mut self, url: Indicator, range: &Range<usize>, notes: Vec<String>) {
+        let host = url.host();
+        self.add(url, range, notes);
+        if !self.options.url_hosts {
+            return;
+        }
+        let host = match host {
+            Some(Host::Name(name)) => Indicator::parse_as(&name, IndicatorType::Domain),
+            Some(Host::Ip(ip)) => Indicator::parse_as(&ip.to_string(), IndicatorType::Ip),
+            None => return,
         };
-        if !known {
-            return;
+        if let Ok(read) = host {
+            self.add(read.indicator, range, read.notes);
         }
-        self.add(read.indicator, text, span.clone(), read.notes);
-        if self.options.url_hosts {
-            match host {
-                Some(Host::Name(name)) => self.name(&name, text, span, true),
-                Some(Host::Ip(ip)) => self.parsed(&ip.to_string(), IndicatorType::Ip, text, span),
-                None => {}
+    }
+
+    fn ipv6(&mut self, range: Range<usize>) -> usize {
+        let text = self.undone.text();
+        let found = self.slice(range.clone());
+        // `label:2001:db8::1`
+        let after_label = found.starts_with(':') && !found.starts_with("::") && scan::word_before(text, range.start);
+        let start = range.start + usize::from(after_label);
+        let kept = found.trim_end_matches('.');
+        let kept = if kept.ends_with("::") { kept } else { kept.trim_end_matches(':') };
+        let inner = start..range.start + kept.len();
+        let alone = (after_label || !scan::word_before(text, inner.start)) && !scan::word_after(text, range.end);
+        let digits = kept.bytes().any(|byte| byte.is_ascii_digit());
+        if alone && digits && self.parsed(&inner, IndicatorType::Ip) {
+            return inner.end;
+        }
+        let first = found.find(':').unwrap_or_default();
+        if found.len() > LONGEST_IPV6 {
+            return range.end;
+        }
+        if first > 0 && !scan::word_before(text, range.start) {
+            self.word(range.start..range.start + first, None);
+        }
+        range.start + first + 1
+    }
+
+    fn mail(&mut self, range: Range<usize>) -> usize {
+        let at = self.slice(range.clone()).rfind('@').map_or(range.end, |at| range.start + at + 1);
+        if self.options.email_domains {
+            let host = at..range.end;
+            if parse::is_ipv4(self.slice(host.clone())) {
+                self.parsed(&host, IndicatorType::Ip);
+            } else {
+                self.domain(host, true);
+            }
+        }
+        range.end
+    }
+
+    /// A name, perhaps with port and path: a domain, an IPv4 address, a hash, a URL without scheme, or prose.
+    fn name(&mut self, range: Range<usize>) -> usize {
+        let text = self.undone.text();
+        if let Some(scheme) = scan::glued_scheme(text, &range) {
+            return scheme;
+        }
+        let range = scan::after_percent(text, range);
+        let (host, port) = self.without_port(range.clone());
+        let path = port.unwrap_or(host.end);
+        let path_end = scan::path_end(text, path);
+        if path == path_end {
+            self.word(host, port);
+            return path;
+        }
+        if scan::beside_other_scheme(text, host.start) {
+            self.word(host, port);
+            return path_end;
+        }
+        self.with_path(host, path, path_end)
+    }
+
+    /// `host/path`, a network, or a list with slashes.
+    fn with_path(&mut self, host: Range<usize>, path: usize, path_end: usize) -> usize {
+        let text = self.undone.text();
+        let is_ipv4 = parse::is_ipv4(self.slice(host.clone()));
+        let whole = host.start..host.start + scan::url_length(text, host.start..path_end);
+        if is_ipv4 && parse::is_network(self.slice(whole.clone())) {
+            return path_end;
+        }
+        let pair = is_ipv4 && parse::is_ipv4(self.slice(path + 1..whole.end));
+        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.domain_like(&host);
+        if is_host && !pair && whole.end > path && scan::stands_alone(text, &whole) {
+            self.parsed(&whole, IndicatorType::Url);
+            return whole.end;
+        }
+        self.word(host, (path > 0).then_some(path));
+        path + 1
+    }
+
+    /// The range without a port, and where the port ends: `name:80`, but not `label:203.0.113.1` or `md5:00…`.
+    fn without_port(&self, range: Range<usize>) -> (Range<usize>, Option<usize>) {
+        let text = self.slice(range.clone());
+        match text.rfind(':').filter(|_| !text.ends_with(']')) {
+            Some(colon) => {
+                let host = range.start..range.start + colon;
+                let cut = scan::word_after(self.undone.text(), range.end)
+                    || scan::dot_word_after(self.undone.text(), range.end);
+                (host, (!cut).then_some(range.end))
+            }
+            None => (range, None),
+        }
+    }
+
+    /// A word by itself, and where its port ends if it has one.
+    fn word(&mut self, range: Range<usize>, port: Option<usize>) {
+        let text = self.slice(range.clone());
+        let with_port = range.start..port.unwrap_or(range.end);
+        if hash::form_of(text).is_some() {
+            self.parsed(&range, IndicatorType::File);
+        } else if parse::is_ipv4(text) || text.starts_with('[') {
+            self.parsed(&with_port, IndicatorType::Ip);
+        } else if scan::stands_alone(self.undone.text(), &range) && self.domain_like(&range) {
+            self.parsed(&with_port, IndicatorType::Domain);
+        }
+    }
+
+    fn domain(&mut self, range: Range<usize>, sure: bool) {
+        if sure || self.domain_like(&range) {
+            let known = domain::normal(self.slice(range.clone())).is_ok_and(|name| domain::has_public_suffix(&name));
+            if known {
+                self.parsed(&range, IndicatorType::Domain);
             }
         }
     }
 
-    /// `host/path` is a URL where the host is sure; `word/word` is prose.
-    fn with_path(&mut self, whole: &str, host: &str, text: &str, span: Range<usize>, defanged: bool) {
-        let bare = host.split(':').next().unwrap_or_default();
-        let network = whole
-            .rsplit('/')
-            .next()
-            .is_some_and(|rest| !rest.is_empty() && rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit()));
-        if is_ipv4(bare) {
-            if !network {
-                self.parsed(bare, IndicatorType::Ip, text, span);
-            }
-            return;
-        }
-        if domain_like(bare, defanged) {
-            if let Ok(read) = Indicator::parse(trim_url(whole)) {
-                self.add(read.indicator, text, span, read.notes);
-            }
-            return;
-        }
-        for word in whole.split('/') {
-            self.bare(word, text, span.clone(), defanged);
-        }
+    /// Whether a name is rather a domain than the name of a file: a public suffix, and no doubt.
+    fn domain_like(&self, range: &Range<usize>) -> bool {
+        let text = self.slice(range.clone());
+        let sure = self.given.get(self.undone.original(range.clone())) != Some(text)
+            || scan::beside_other_scheme(self.undone.text(), range.start);
+        domain::normal(text)
+            .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file(&name)))
     }
 
-    fn bare(&mut self, word: &str, text: &str, span: Range<usize>, defanged: bool) {
-        let host = word.split(':').next().unwrap_or_default();
-        if hash::form_of(word).is_some() {
-            self.parsed(word, IndicatorType::File, text, span);
-        } else if is_ipv4(host) {
-            self.parsed(word, IndicatorType::Ip, text, span);
-        } else {
-            self.name(host, text, span, defanged);
+    fn parsed(&mut self, range: &Range<usize>, wanted: IndicatorType) -> bool {
+        let read = Indicator::parse_as(self.slice(range.clone()), wanted);
+        match read {
+            Ok(read) if wanted == IndicatorType::Url => self.add_url(read.indicator, range, read.notes),
+            Ok(read) => self.add(read.indicator, range, read.notes),
+            Err(_) => return false,
         }
+        true
     }
 
-    fn name(&mut self, name: &str, text: &str, span: Range<usize>, sure: bool) {
-        if domain_like(name, sure) {
-            self.parsed(name, IndicatorType::Domain, text, span);
-        }
-    }
-
-    fn parsed(&mut self, value: &str, wanted: IndicatorType, text: &str, span: Range<usize>) {
-        if let Ok(read) = Indicator::parse_as(value, wanted) {
-            self.add(read.indicator, text, span, read.notes);
-        }
-    }
-
-    fn add(&mut self, indicator: Indicator, text: &str, span: Range<usize>, notes: Vec<String>) {
+    fn add(&mut self, indicator: Indicator, range: &Range<usize>, notes: Vec<String>) {
         if self.seen.insert(indicator.clone()) {
-            self.list.push(Extracted { indicator, text: text.to_owned(), span, notes });
-        }
-    }
-}
-
-/// Four numbers by themselves, not within a longer dotted run.
-fn is_ipv4(text: &str) -> bool {
-    text.parse::<std::net::Ipv4Addr>().is_ok()
-}
-
-fn domain_like(name: &str, sure: bool) -> bool {
-    domain::normal(&parse::clean(name))
-        .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file(&name)))
-}
-
-/// A URL in prose without the punctuation that follows it; a closing bracket stays where one was opened.
-fn trim_url(url: &str) -> &str {
-    let mut url = url;
-    loop {
-        let before = url;
-        url = url.trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '"', '*', '_']);
-        for (open, close) in [('(', ')'), ('[', ']')] {
-            if url.ends_with(close) && url.matches(open).count() < url.matches(close).count() {
-                url = url.strip_suffix(close).unwrap_or(url);
-            }
-        }
-        if url == before {
-            return url;
+            let span = self.undone.original(range.clone());
+            let text = self.given.get(span.clone()).unwrap_or_default().to_owned();
+            self.list.push(Extracted { indicator, text, span, notes });
         }
     }
 }

@@ -34,6 +34,16 @@ pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     }
 }
 
+/// Why a text is no hash by its length.
+pub(super) fn lengths(text: &str) -> String {
+    let lengths = "MD5 has 32, SHA-1 40, SHA-256 64";
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        format!("has {} hexadecimal digits and is no file hash that is looked up: {lengths}", text.len())
+    } else {
+        format!("is no file hash: {lengths} hexadecimal digits")
+    }
+}
+
 /// `blocksize:hash:hash`.
 fn is_ssdeep(text: &str) -> bool {
     let mut parts = text.splitn(3, ':');

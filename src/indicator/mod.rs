@@ -12,8 +12,12 @@ mod extract;
 mod hash;
 mod parse;
 mod refang;
+mod scan;
 mod special;
+#[cfg(test)]
+mod tests;
 mod tlp;
+mod undone;
 mod url;
 
 pub use extract::ExtractOptions;
@@ -179,7 +183,7 @@ impl Indicator {
 impl Refusal {
     /// `text` is no indicator, for this reason.
     fn new(text: &str, why: impl fmt::Display) -> Self {
-        let shown: String = url::masked(text.trim()).chars().take(100).collect();
+        let shown: String = url::masked_text(text.trim()).chars().take(100).collect();
         Self { message: format!("{shown:?} {why}") }
     }
 }

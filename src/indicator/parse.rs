@@ -16,26 +16,52 @@ use super::refang::undo_words;
 use super::url;
 
 const LONGEST: usize = 8 * 1024;
+/// How often a URL is read again until nothing changes.
+const ROUNDS: usize = 8;
 /// What surrounds an indicator in a text and is no part of it.
 const SURROUNDING: [(char, char); 8] =
     [('"', '"'), ('\'', '\''), ('`', '`'), ('<', '>'), ('(', ')'), ('{', '}'), ('“', '”'), ('«', '»')];
+/// Schemes that are written without slashes.
+const OTHER_SCHEMES: [&str; 6] = ["mailto:", "javascript:", "data:", "file:", "tel:", "urn:"];
+/// Fewer hexadecimal digits may be a word or a number; from here on they are meant as a hash.
+const SHORTEST_DIGEST: usize = 16;
+const NETWORK: &str = "is a network: look up single addresses; networks go into lists and never-send rules";
 const TRAILING: [char; 6] = [',', ';', '!', '?', '|', '…'];
 
 /// Reads one indicator, guessing its type or held to `wanted`.
 pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed, Refusal> {
     if text.len() > LONGEST {
-        return Err(Refusal::new(text, "is longer than 8 KiB"));
+        // Not shown: a password could stand anywhere in it.
+        let message = format!("a text of {} bytes is longer than 8 KiB, more than any indicator", text.len());
+        return Err(Refusal { message });
     }
     let clean = clean(text);
     if clean.is_empty() {
         return Err(Refusal::new(text, "holds nothing: give an IP address, a domain, a URL or a file hash"));
     }
-    match wanted {
-        None => guess(&clean),
-        Some(IndicatorType::Ip) => as_ip(&clean),
-        Some(IndicatorType::Domain) => as_domain(&clean, false),
-        Some(IndicatorType::Url) => as_url(&clean),
-        Some(IndicatorType::File) => as_hash(&clean),
+    let Some(wanted) = wanted else { return guess(&clean) };
+    let read = match wanted {
+        IndicatorType::Ip => as_ip(&clean),
+        IndicatorType::Domain => as_domain(&clean, false),
+        IndicatorType::Url => as_url(&clean),
+        IndicatorType::File => as_hash(&clean),
+    };
+    read.map_err(|refusal| mistaken(&clean, wanted).unwrap_or(refusal))
+}
+
+/// A text of another type than the one stated says so, which helps more than why it is not the one stated.
+fn mistaken(text: &str, wanted: IndicatorType) -> Option<Refusal> {
+    let meant = guess(text).ok()?.indicator.indicator_type();
+    let why = || format!("is {}, not {}", with_article(meant), with_article(wanted));
+    (meant != wanted).then(|| Refusal::new(text, why()))
+}
+
+fn with_article(indicator: IndicatorType) -> &'static str {
+    match indicator {
+        IndicatorType::Ip => "an IP address",
+        IndicatorType::Domain => "a domain",
+        IndicatorType::Url => "a URL",
+        IndicatorType::File => "a file hash",
     }
 }
 
@@ -110,42 +136,54 @@ fn has_scheme(text: &str) -> bool {
 
 /// What the text is if it is something that is known and not looked up.
 fn other_kind(text: &str) -> Option<Refusal> {
-    let refuse = |why: &str| Some(Refusal::new(text, why));
-    let upper = text.to_ascii_uppercase();
-    if let Some(kind) = hash::unsupported(text) {
-        return refuse(&format!(
-            "is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256"
-        ));
+    let lower = text.to_ascii_lowercase();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(refusal) = no_hash(text) {
+        return Some(refusal);
     }
-    if upper.starts_with("CVE-") {
-        return refuse("is a CVE number, which is not looked up yet");
+    if lower.strip_prefix("cve-").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit())) {
+        return Some(Refusal::new(text, "is a CVE number, which is not looked up yet"));
     }
-    if upper
-        .strip_prefix("AS")
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        return refuse("is an AS number, which is not looked up yet");
+    if lower.strip_prefix("as").is_some_and(|number| digits(number.strip_prefix('n').unwrap_or(number))) {
+        return Some(Refusal::new(text, "is an AS number, which is not looked up yet"));
     }
     if is_network(text) {
-        return refuse("is a network: look up single addresses; networks go into lists and never-send rules");
+        return Some(Refusal::new(text, NETWORK));
+    }
+    if let Some(scheme) = OTHER_SCHEMES.into_iter().find(|scheme| lower.starts_with(scheme)) {
+        let why = format!("has the scheme {}; looked up are http, https and ftp", scheme.trim_end_matches(':'));
+        return Some(Refusal::new(text, why));
     }
     if text.contains('@') && !text.contains('/') {
-        return refuse("is an e-mail address, which is not looked up yet: look up its domain");
-    }
-    for scheme in ["mailto:", "javascript:", "data:", "file:", "tel:"] {
-        if text.to_ascii_lowercase().starts_with(scheme) {
-            return refuse(&format!(
-                "has the scheme {}; looked up are http, https and ftp",
-                scheme.trim_end_matches(':')
-            ));
-        }
+        return Some(Refusal::new(text, "is an e-mail address, which is not looked up yet: look up its domain"));
     }
     None
 }
 
-fn is_network(text: &str) -> bool {
+/// A digest of a kind or length that we do not look up.
+fn no_hash(text: &str) -> Option<Refusal> {
+    if let Some(kind) = hash::unsupported(text) {
+        let why = format!("is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256");
+        return Some(Refusal::new(text, why));
+    }
+    let hexadecimal = text.len() >= SHORTEST_DIGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (hexadecimal && hash::form_of(text).is_none()).then(|| Refusal::new(text, hash::lengths(text)))
+}
+
+/// Four decimal numbers.
+pub(super) fn is_ipv4(text: &str) -> bool {
+    text.parse::<Ipv4Addr>().is_ok()
+}
+
+/// An address and the length of a prefix.
+pub(super) fn is_network(text: &str) -> bool {
     text.split_once('/').is_some_and(|(ip, length)| {
-        ip.parse::<IpAddr>().is_ok() && length.parse::<u8>().is_ok_and(|length| length <= 128)
+        let longest = match ip.parse() {
+            Ok(IpAddr::V4(_)) => 32,
+            Ok(IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        length.bytes().all(|byte| byte.is_ascii_digit()) && length.parse::<u8>().is_ok_and(|length| length <= longest)
     })
 }
 
@@ -159,41 +197,28 @@ fn looks_like_ip(text: &str) -> bool {
 
 fn as_ip(text: &str) -> Result<Parsed, Refusal> {
     let mut notes = Vec::new();
-    let inner = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let bare = match inner {
-        Some((ip, rest)) => {
-            if let Some(port) = rest.strip_prefix(':').filter(|port| !port.is_empty()) {
-                notes.push(format!("port {port} dropped"));
-            }
-            ip
-        }
-        None => match split_port(text) {
-            (host, Some(port)) if text.matches(':').count() == 1 => {
-                notes.push(format!("port {port} dropped"));
-                host
-            }
-            _ => text,
+    let (bare, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((ip, "")) => (ip, None),
+        Some((ip, rest)) => match rest.strip_prefix(':').filter(|port| is_port(port)) {
+            Some(port) => (ip, Some(port)),
+            None => return Err(Refusal::new(text, "has something other than a port after its closing bracket")),
         },
+        None => split_port(text),
     };
     if bare.contains('%') {
         return Err(Refusal::new(text, "has a zone, which means something on one machine only: leave it out"));
     }
     if is_network(text) {
-        return Err(Refusal::new(
-            text,
-            "is a network: look up single addresses; networks go into lists and never-send rules",
-        ));
+        return Err(Refusal::new(text, NETWORK));
     }
-    let ip: IpAddr = bare.trim_end_matches('.').parse().map_err(|_| no_address(text, bare))?;
-    let ip = match ip.to_canonical() {
-        folded if folded != ip => {
-            notes.push(format!("the IPv4 address within {ip}"));
-            folded
-        }
-        same => same,
-    };
-    let form = if ip.is_ipv4() { Form::Ipv4 } else { Form::Ipv6 };
-    Ok(parsed(form, ip.to_string(), notes))
+    let ip: IpAddr = bare.strip_suffix('.').unwrap_or(bare).parse().map_err(|_| no_address(text, bare))?;
+    notes.extend(port.map(|port| format!("port {port} dropped")));
+    let folded = ip.to_canonical();
+    if folded != ip {
+        notes.push(format!("the IPv4 address within {ip}"));
+    }
+    let form = if folded.is_ipv4() { Form::Ipv4 } else { Form::Ipv6 };
+    Ok(parsed(form, folded.to_string(), notes))
 }
 
 fn no_address(text: &str, bare: &str) -> Refusal {
@@ -212,6 +237,10 @@ fn no_address(text: &str, bare: &str) -> Refusal {
         );
         return Refusal::new(text, why);
     }
+    let part = |octet: &&str| octet.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
+    if !bare.contains(':') && octets.iter().any(|octet| part(octet)) {
+        return Refusal::new(text, "has hexadecimal numbers, which are read as an IPv4 address only within a URL");
+    }
     Refusal::new(text, "is no IP address: IPv4 has four decimal numbers, IPv6 is written as in RFC 5952")
 }
 
@@ -227,7 +256,9 @@ fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
     let name = domain::normal(host)?;
     if guessing && !domain::has_public_suffix(&name) {
         let last = name.rsplit('.').next().unwrap_or_default();
-        let why = format!("ends in .{last}, which is no public suffix: if it is a domain all the same, state the type");
+        let what = if last.len() <= 4 && last.is_ascii() { "perhaps the name of a file; " } else { "" };
+        let why =
+            format!("ends in .{last}, which is no public suffix: {what}if it is a domain all the same, state the type");
         return Err(Refusal::new(text, why));
     }
     if let Some(unicode) = domain::unicode(&name) {
@@ -240,26 +271,28 @@ fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
 fn without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
     let host = text.get(..at).unwrap_or_default();
     let (name, _) = split_port(host);
-    let known = name.parse::<Ipv4Addr>().is_ok()
+    let known = is_ipv4(name)
         || name.starts_with('[')
         || domain::normal(name).is_ok_and(|name| domain::has_public_suffix(&name));
     if !known {
-        return Err(Refusal::new(text, "is no indicator: neither an IP address, a domain, a URL nor a file hash"));
+        let why = "has no scheme, and what stands before its path is neither an address nor a name under a public \
+                   suffix: if it is a URL all the same, begin it with http://";
+        return Err(Refusal::new(text, why));
     }
-    let mut read = as_url(&format!("http://{text}")).map_err(|refusal| Refusal { message: refusal.message })?;
+    let mut read = as_url(&format!("http://{text}"))?;
     read.notes.push("read as http, since it has no scheme".into());
     Ok(read)
 }
 
 fn as_url(text: &str) -> Result<Parsed, Refusal> {
     if !has_scheme(text) {
-        let at = text.find(['/', '?']);
-        return match at {
-            Some(at) if other_kind(text).is_none() => without_scheme(text, at),
-            _ => Err(Refusal::new(text, "has no scheme: a URL begins with http://, https:// or ftp://")),
+        return match (other_kind(text), text.find(['/', '?'])) {
+            (Some(other), _) => Err(other),
+            (None, Some(at)) => without_scheme(text, at),
+            (None, None) => Err(Refusal::new(text, "has no scheme: a URL begins with http://, https:// or ftp://")),
         };
     }
-    let value = url::normal(text)?;
+    let value = settled(text)?;
     let mut notes = Vec::new();
     if url::has_credentials(&value) {
         notes.push("carries a user or password: kept, shown masked, and not sent to outside sources".into());
@@ -267,29 +300,57 @@ fn as_url(text: &str) -> Result<Parsed, Refusal> {
     Ok(parsed(Form::Url, value, notes))
 }
 
+/// The normal form of a URL, which is what reading it once more gives: normalising can bring forth marks and trailing
+/// punctuation (where it drops a tab or a fragment), and these are undone as well.
+fn settled(text: &str) -> Result<String, Refusal> {
+    let mut value = url::normal(trim_tail(text))?;
+    for _ in 0..ROUNDS {
+        let cleaned = clean(&value);
+        let again = trim_tail(&cleaned);
+        if again == value {
+            return match value.len() {
+                0..=LONGEST => Ok(value),
+                _ => Err(Refusal::new(text, "is longer than 8 KiB in its normal form")),
+            };
+        }
+        value = url::normal(again)?;
+    }
+    Err(Refusal::new(text, "has marks within marks: write the URL without any"))
+}
+
 fn as_hash(text: &str) -> Result<Parsed, Refusal> {
     if let Some(form) = hash::form_of(text) {
         return Ok(parsed(form, text.to_ascii_lowercase(), Vec::new()));
     }
-    if let Some(kind) = hash::unsupported(text) {
-        let why = format!("is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256");
-        return Err(Refusal::new(text, why));
+    if let Some(refusal) = no_hash(text) {
+        return Err(refusal);
     }
-    Err(Refusal::new(text, "is no file hash: MD5 has 32, SHA-1 40, SHA-256 64 hexadecimal digits"))
+    Err(Refusal::new(text, hash::lengths(text)))
 }
 
 /// `host:port`, where the port is a number.
 fn split_port(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty()
-                && !host.contains(':')
-                && (1..=5).contains(&port.len())
-                && port.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            (host, Some(port))
-        }
+        Some((host, port)) if !host.is_empty() && !host.contains(':') && is_port(port) => (host, Some(port)),
         _ => (text, None),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// Without what ends a sentence and no URL: a full stop after a word, closing brackets that nothing opened.
+fn trim_tail(mut text: &str) -> &str {
+    loop {
+        let stop = text.strip_suffix('.').filter(|rest| rest.ends_with(|c: char| c.is_alphanumeric()));
+        let bracket = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')]
+            .into_iter()
+            .find_map(|(open, close)| text.strip_suffix(close).filter(|_| !text.contains(open)));
+        match stop.or(bracket) {
+            Some(rest) => text = rest,
+            None => return text,
+        }
     }
 }
 

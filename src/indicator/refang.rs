@@ -2,31 +2,43 @@
 //!
 //! Only marks are undone: a text without any comes back as it is, but for invisible characters.
 
-/// Characters that are no part of any indicator and that copying brings along.
-const INVISIBLE: [char; 8] =
-    ['\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{00ad}', '\u{200e}', '\u{200f}'];
+use std::ops::RangeInclusive;
+
+use super::undone::Edit;
+use super::undone::Undone;
+
+/// Characters that are no part of any indicator and that copying brings along: joiners, marks of direction, soft hyphens.
+const INVISIBLE: [RangeInclusive<char>; 6] = [
+    '\u{00ad}'..='\u{00ad}',
+    '\u{061c}'..='\u{061c}',
+    '\u{200b}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+];
 /// Dots of other scripts that a resolver takes for a dot (UTS 46).
 const DOTS: [char; 4] = ['\u{ff0e}', '\u{3002}', '\u{ff61}', '\u{2024}'];
 /// What stands for `http` in a defanged scheme, longest first, in lower case.
-const SCHEMES: [(&str, &str); 18] = [
-    ("hxxps", "https"),
-    ("hxxp", "http"),
-    ("hxtps", "https"),
-    ("hxtp", "http"),
-    ("htxps", "https"),
-    ("htxp", "http"),
-    ("httpxs", "https"),
-    ("httpx", "http"),
-    ("h**ps", "https"),
-    ("h**p", "http"),
-    ("h__ps", "https"),
-    ("h__p", "http"),
-    ("meows", "https"),
-    ("meow", "http"),
-    ("https", "https"),
-    ("http", "http"),
-    ("fxps", "ftps"),
-    ("fxp", "ftp"),
+const SCHEMES: [(&str, &str); 19] = [
+    ("hxxps", "https://"),
+    ("hxxp", "http://"),
+    ("hxtps", "https://"),
+    ("hxtp", "http://"),
+    ("htxps", "https://"),
+    ("htxp", "http://"),
+    ("httpxs", "https://"),
+    ("httpx", "https://"),
+    ("h**ps", "https://"),
+    ("h**p", "http://"),
+    ("h__ps", "https://"),
+    ("h__p", "http://"),
+    ("meows", "https://"),
+    ("meow", "http://"),
+    ("https", "https://"),
+    ("http", "http://"),
+    ("fxps", "ftps://"),
+    ("fxp", "ftp://"),
+    ("ftp", "ftp://"),
 ];
 /// Ways to write what stands between scheme and host.
 const SEPARATORS: [&str; 16] = [
@@ -51,44 +63,59 @@ const SEPARATORS: [&str; 16] = [
 const DOT_WORDS: [&str; 5] = ["dot", "punkt", "punto", "point", "."];
 /// What else stands between brackets, and what it means.
 const OTHER_MARKS: [(&str, &str); 8] =
-    [("://", "://"), ("//", "//"), (":", ":"), ("/", "/"), ("at", "@"), ("@", "@"), (",", "."), ("www", "www")];
+    [("://", "://"), ("//", "//"), (":", ":"), ("/", "/"), ("at", "@"), ("@", "@"), (",", "."), ("-", "-")];
 const OPENING: [char; 3] = ['[', '(', '{'];
 const CLOSING: [char; 3] = [']', ')', '}'];
 
 /// The text with every mark undone.
 pub fn refang(text: &str) -> String {
-    let visible: String =
-        text.chars().filter(|c| !INVISIBLE.contains(c)).map(|c| if DOTS.contains(&c) { '.' } else { c }).collect();
-    let schemes = undo_schemes(&visible);
-    let marks = undo_marks(&schemes);
-    undo_escapes(&marks)
+    undo(text).into_text()
+}
+
+/// The text with every mark undone, and where each part of it came from.
+pub(super) fn undo(text: &str) -> Undone {
+    let mut undone = Undone::new(text);
+    for step in [characters, schemes, marks, escapes] {
+        let edits = step(undone.text());
+        undone.apply(&edits);
+    }
+    undone
+}
+
+/// Invisible characters and the dots of other scripts.
+fn characters(text: &str) -> Vec<Edit> {
+    if text.is_ascii() {
+        return Vec::new();
+    }
+    let edit = |(at, c): (usize, char)| match c {
+        c if INVISIBLE.iter().any(|range| range.contains(&c)) => Some((at..at + c.len_utf8(), "")),
+        c if DOTS.contains(&c) => Some((at..at + c.len_utf8(), ".")),
+        _ => None,
+    };
+    text.char_indices().filter_map(edit).collect()
 }
 
 /// Defanged schemes and separators, wherever a scheme can begin.
-fn undo_schemes(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+fn schemes(text: &str) -> Vec<Edit> {
+    let mut edits = Vec::new();
     let mut before = None;
-    while let Some(first) = rest.chars().next() {
-        let begins = before.is_none_or(|c: char| !c.is_alphanumeric());
-        if let Some((scheme, length)) = begins.then(|| scheme_at(rest)).flatten() {
-            out.push_str(scheme);
-            out.push_str("://");
-            rest = rest.get(length..).unwrap_or_default();
-            before = Some('/');
-            continue;
+    let mut at = 0;
+    while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        let begins = before.is_none_or(|c: char| !c.is_ascii_alphanumeric());
+        let scheme = if begins { text.get(at..).and_then(scheme_at) } else { None };
+        let length = scheme.map_or(first.len_utf8(), |(_, length)| length);
+        if let Some((scheme, length)) = scheme.filter(|(scheme, length)| text.get(at..at + length) != Some(scheme)) {
+            edits.push((at..at + length, scheme));
         }
-        out.push(first);
-        before = Some(first);
-        rest = rest.get(first.len_utf8()..).unwrap_or_default();
+        before = Some(if scheme.is_some() { '/' } else { first });
+        at += length;
     }
-    out
+    edits
 }
 
 /// The scheme that the text begins with, and how long it and its separator are.
 fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
-    let first = text.chars().next()?;
-    if !first.is_ascii_alphabetic() {
+    if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
         return None;
     }
     let (length, scheme) =
@@ -97,7 +124,16 @@ fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     let rest_trimmed = rest.strip_prefix(' ').filter(|rest| rest.starts_with(['[', ':'])).unwrap_or(rest);
     let skipped = rest.len() - rest_trimmed.len();
     let separator = SEPARATORS.iter().find(|separator| rest_trimmed.starts_with(**separator))?;
-    Some((scheme, length + skipped + separator.len()))
+    let tail = rest_trimmed.get(separator.len()..)?;
+    Some((scheme, length + skipped + separator.len() + gap(tail)))
+}
+
+/// One space before what can be a host, with more slashes than two: `http:/// example.com`.
+fn gap(text: &str) -> usize {
+    let Some(host) = text.trim_start_matches('/').strip_prefix(' ') else { return 0 };
+    let word = host.split_whitespace().next().unwrap_or_default();
+    let is_host = host.starts_with(|c: char| c.is_alphanumeric()) && word.contains('.');
+    if is_host { text.len() - host.len() } else { 0 }
 }
 
 /// How long `prefix` is in `text` if the text begins with it, letter case aside.
@@ -106,37 +142,50 @@ fn starts(text: &str, prefix: &str) -> Option<usize> {
 }
 
 /// Marks in brackets, in any mix of brackets.
-fn undo_marks(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if let Some((meant, length)) = mark_at(rest, out.chars().next_back()) {
-            while out.ends_with(' ') && meant == "." {
-                out.pop();
-            }
-            out.push_str(meant);
-            rest = rest.get(length..).unwrap_or_default();
+fn marks(text: &str) -> Vec<Edit> {
+    let mut edits: Vec<Edit> = Vec::new();
+    let mut before = None;
+    let mut at = 0;
+    while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        let Some((meant, length)) = text.get(at..).and_then(|rest| mark_at(rest, before)) else {
+            before = Some(first);
+            at += first.len_utf8();
             continue;
+        };
+        let done = edits.last().map_or(0, |(range, _)| range.end);
+        let spaces = text.get(done..at).map_or(0, |kept| kept.len() - kept.trim_end_matches(' ').len());
+        let start = if meant == "." { at - spaces } else { at };
+        if text.get(start..at + length) != Some(meant) {
+            edits.push((start..at + length, meant));
         }
-        out.push(first);
-        rest = rest.get(first.len_utf8()..).unwrap_or_default();
+        before = meant.chars().next_back();
+        at += length;
     }
-    out
+    edits
 }
 
 /// The mark that the text begins with: what it means and how long it is. `before` is the character before it.
 fn mark_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
-    let open = text.len() - text.trim_start_matches(|c| OPENING.contains(&c) || CLOSING.contains(&c)).len();
+    let first = text.chars().next()?;
+    if first == '<' {
+        return angle_at(text, before);
+    }
+    if first != '.' && !OPENING.contains(&first) && !CLOSING.contains(&first) {
+        return None;
+    }
+    // All brackets are one byte long. More than three in a row are no mark.
+    let open = text.chars().take(4).take_while(|c| OPENING.contains(c) || CLOSING.contains(c)).count();
+    if open > 3 {
+        return None;
+    }
     let inner = text.get(open..)?;
-    let space = inner.len() - inner.trim_start_matches(' ').len();
+    let space = if open > 0 { inner.len() - inner.trim_start_matches(' ').len() } else { 0 };
     let (meant, word) = word_at(inner.get(space..)?, open > 0)?;
     let after = inner.get(space + word..)?;
-    let space_after = after.len() - after.trim_start_matches(' ').len();
+    let space_after = if open > 0 { after.len() - after.trim_start_matches(' ').len() } else { 0 };
     let tail = after.get(space_after..)?;
     let closing = tail.len() - tail.trim_start_matches(CLOSING).len();
-    // `www.[example`: a bracket on the wrong side, where none stands before the dot.
-    let odd = if open == 0 { tail.len() - tail.trim_start_matches(OPENING).len() } else { 0 };
-    let close = closing.max(odd);
+    let close = closing.max(if space_after == 0 { wrong_side(text, tail, before) } else { 0 });
     let length = open + space + word + if close > 0 { space_after + close } else { 0 };
     let next = text.get(length..).and_then(|rest| rest.chars().next());
     let between_words = before.is_some_and(is_word) && next.is_some_and(is_word);
@@ -146,9 +195,26 @@ fn mark_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
         (true, false) if meant == "." && between_words && space == 0 && text.starts_with(OPENING) => {
             Some((meant, length))
         }
-        (false, true) if meant == "." && between_words && space == 0 => Some((meant, length)),
+        (false, true) if meant == "." && between_words => Some((meant, length)),
         _ => None,
     }
+}
+
+/// `www.[example` and `example}.{com`: how many brackets stand on the wrong side after a dot. `end.[1]` is a footnote.
+fn wrong_side(text: &str, tail: &str, before: Option<char>) -> usize {
+    let rest = tail.trim_start_matches(['[', '{']);
+    let first = rest.chars().next();
+    let possible = text.starts_with(['.', '}', ']'])
+        && (first.is_some_and(char::is_alphabetic)
+            || before.is_some_and(|c| c.is_ascii_digit()) && !rest.chars().take(4).any(|c| c == ']'));
+    if possible { tail.len() - rest.len() } else { 0 }
+}
+
+/// `example<dot>com`: angle brackets mark a dot only within a word, since elsewhere they are markup.
+fn angle_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
+    let length = ["<.>", "<dot>"].iter().find_map(|mark| starts(text, mark))?;
+    let next = text.get(length..).and_then(|rest| rest.chars().next());
+    (before.is_some_and(is_word) && next.is_some_and(is_word)).then_some((".", length))
 }
 
 /// A dot in brackets may have spaces around it: `evil [.] com`.
@@ -175,14 +241,25 @@ fn is_word(c: char) -> bool {
 }
 
 /// A backslash or caret before a dot.
-fn undo_escapes(text: &str) -> String {
-    text.replace("\\.", ".").replace("^.", ".")
+fn escapes(text: &str) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find(['\\', '^'])) {
+        let start = at + found;
+        at = start + 1;
+        if text.get(at..).is_some_and(|rest| rest.starts_with('.')) {
+            at += 1;
+            edits.push((start..at, "."));
+        }
+    }
+    edits
 }
 
-/// Words for dots in a text that has no real one: `example-dot-com`, `example dot com`. Only for one indicator by itself.
+/// Words for dots in a text that has no real one: `example-dot-com`, `example dot com`; and dots between spaces.
+/// Only for one indicator by itself.
 pub(super) fn undo_words(text: &str) -> String {
     if text.contains('.') {
-        return text.to_owned();
+        return text.replace(" . ", ".");
     }
     let mut out = text.to_owned();
     for word in ["-dot-", "_dot_", " dot ", "-DOT-", "_DOT_", " DOT ", " Dot "] {
@@ -217,7 +294,10 @@ mod tests {
             ("hXXps[:]//evil(.)example{.}com", "https://evil.example.com"),
             ("h**p://evil[dot]example(dot)com", "http://evil.example.com"),
             ("meow://example.com", "http://example.com"),
-            ("httpx://example.com", "http://example.com"),
+            ("httpx://example.com", "https://example.com"),
+            ("http:/// example.com/a", "http://example.com/a"),
+            ("evil}.{example<dot>com", "evil.example.com"),
+            ("evil[-]example.com", "evil-example.com"),
             ("fxp://example.com/", "ftp://example.com/"),
             ("http:\\\\example.com\\a", "http://example.com\\a"),
             ("http[://]example.com", "http://example.com"),
@@ -238,9 +318,17 @@ mod tests {
 
     #[test]
     fn a_text_without_marks_comes_back_as_it_is() {
-        for text in
-            ["https://example.com/a(b).html", "see (example.com).", "f(x).y is code", "a[0].b", "http is a word"]
-        {
+        for text in [
+            "https://example.com/a(b).html",
+            "see (example.com).",
+            "f(x).y is code",
+            "a[0].b",
+            "http is a word",
+            "the scheme http:// itself",
+            "the end. [A new one]",
+            "a footnote.[1] and more",
+            "<p>a</p>.<p>b</p>",
+        ] {
             assert_eq!(refang(text), text);
         }
     }

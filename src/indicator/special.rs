@@ -11,7 +11,7 @@ const INTERNAL_SUFFIXES: [&str; 10] =
 /// What an address is reserved for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Special {
-    /// Private use (RFC 1918).
+    /// Private use (RFC 1918), and site-local IPv6 of former times (RFC 3879).
     Private,
     /// Loopback.
     Loopback,
@@ -37,7 +37,7 @@ pub enum Special {
     SixToFour,
     /// Teredo (RFC 4380).
     Teredo,
-    /// IPv4 embedded for translation (RFC 6052).
+    /// IPv4 embedded for translation (RFC 6052, RFC 8215).
     Nat64,
 }
 
@@ -95,6 +95,7 @@ impl Special {
         let own = Self::of(ip).filter(|special| special.is_internal());
         own.or_else(|| match ip {
             IpAddr::V4(_) => None,
+            IpAddr::V6(ip) if is_local_nat64(ip) => Some(Self::Nat64),
             IpAddr::V6(ip) => embedded(ip).and_then(of_v4).filter(|special| special.is_internal()),
         })
     }
@@ -120,41 +121,41 @@ fn of_v4(ip: Ipv4Addr) -> Option<Special> {
 }
 
 fn of_v6(ip: Ipv6Addr) -> Option<Special> {
-    let segments = ip.segments();
-    let [a, b, c, ..] = segments;
-    Some(match (a, b) {
+    Some(match ip.segments() {
         _ if ip.is_unspecified() => Special::Unspecified,
         _ if ip.is_loopback() => Special::Loopback,
-        (0xfe80..=0xfebf, _) => Special::LinkLocal,
-        (0xfc00..=0xfdff, _) => Special::UniqueLocal,
-        (0xff00..=0xffff, _) => Special::Multicast,
-        (0x2001, 0x0db8) | (0x3fff, 0..=0x0fff) => Special::Documentation,
-        (0x2001, 0x0002) if c == 0 => Special::Benchmarking,
-        (0x2001, 0) => Special::Teredo,
-        (0x2001, 1..=0x01ff) => Special::Reserved,
-        (0x2002, _) => Special::SixToFour,
-        (0x0064, 0xff9b) => Special::Nat64,
-        (0x0100, 0) | (0x5f00, _) => Special::Reserved,
+        // IPv4-compatible, deprecated by RFC 4291.
+        [0, 0, 0, 0, 0, 0, ..] => Special::Reserved,
+        [0xfe80..=0xfebf, ..] => Special::LinkLocal,
+        [0xfec0..=0xfeff, ..] => Special::Private,
+        [0xfc00..=0xfdff, ..] => Special::UniqueLocal,
+        [0xff00..=0xffff, ..] => Special::Multicast,
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Special::Documentation,
+        [0x2001, 0x0002, 0, ..] => Special::Benchmarking,
+        [0x2001, 0, ..] => Special::Teredo,
+        [0x2001, 1..=0x01ff, ..] => Special::Reserved,
+        [0x2002, ..] => Special::SixToFour,
+        [0x0064, 0xff9b, 0, 0, 0, 0, ..] => Special::Nat64,
+        _ if is_local_nat64(ip) => Special::Nat64,
+        // Discard-only, dummy prefix, segment routing.
+        [0x0100, 0, 0, 0..=1, ..] | [0x5f00, ..] => Special::Reserved,
         _ => return None,
     })
 }
 
+/// The prefix for translation within one network (RFC 8215): whatever it embeds, it is nobody else's.
+fn is_local_nat64(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0x0064, 0xff9b, 1, ..])
+}
+
 /// The IPv4 address that an IPv6 address carries.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let octets = ip.octets();
-    let at = |place: usize| {
-        Some(Ipv4Addr::new(
-            *octets.get(place)?,
-            *octets.get(place + 1)?,
-            *octets.get(place + 2)?,
-            *octets.get(place + 3)?,
-        ))
-    };
-    match of_v6(ip)? {
-        Special::SixToFour => at(2),
-        Special::Nat64 => at(12),
+    let ipv4 = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
+    match ip.segments() {
+        [0x2002, high, low, ..] => Some(ipv4(high, low)),
+        [0x0064, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => Some(ipv4(high, low)),
         // Teredo keeps the client's address with every bit turned.
-        Special::Teredo => at(12).map(|ip| Ipv4Addr::from_bits(!ip.to_bits())),
+        [0x2001, 0, _, _, _, _, high, low] => Some(ipv4(!high, !low)),
         _ => None,
     }
 }
@@ -199,19 +200,33 @@ mod tests {
             ("2001::1", Special::Teredo),
             ("2002:a00:1::", Special::SixToFour),
             ("64:ff9b::a00:1", Special::Nat64),
+            ("64:ff9b:1::a00:1", Special::Nat64),
             ("::ffff:10.0.0.1", Special::Private),
+            ("fec0::1", Special::Private),
+            ("::192.0.2.1", Special::Reserved),
+            ("100::1", Special::Reserved),
+            ("2001:2::1", Special::Benchmarking),
+            ("3fff::1", Special::Documentation),
         ];
         for (text, special) in table {
             assert_eq!(of(text), Some(special), "{text}");
         }
-        for public in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111"] {
+        for public in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b:2::1", "100:1::1"]
+        {
             assert_eq!(of(public), None, "{public}");
         }
     }
 
     #[test]
     fn an_embedded_private_address_is_internal() {
-        for text in ["2002:0a00:0001::", "64:ff9b::192.168.0.1", "::ffff:10.1.2.3", "2001:0:1:2:3:4:f5ff:fffe"] {
+        for text in [
+            "2002:0a00:0001::",
+            "64:ff9b::192.168.0.1",
+            "::ffff:10.1.2.3",
+            "2001:0:1:2:3:4:f5ff:fffe",
+            "::10.0.0.1",
+            "64:ff9b:1::808:808",
+        ] {
             assert!(Special::internal(text.parse().unwrap()).is_some(), "{text}");
         }
         assert_eq!(Special::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);

@@ -18,7 +18,7 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
     match url.host() {
         None => return Err(Refusal::new(text, "has no host")),
         Some(UrlHost::Domain(name)) => {
-            let plain = name.trim_end_matches('.').to_owned();
+            let plain = name.strip_suffix('.').unwrap_or(name).to_owned();
             // A single label is a name too: within a network it leads somewhere.
             if plain.contains('.') {
                 domain::normal(&plain).map_err(|refusal| {
@@ -57,7 +57,22 @@ pub(super) fn has_credentials(value: &str) -> bool {
     Url::parse(value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
-/// The URL with its user and password masked, wherever they stand; the text is not touched otherwise.
+/// A text as it was given, with whatever can be a user and password masked: what stands before an `@` right after a
+/// slash, or with a colon in it. Masks too much rather than too little.
+pub(super) fn masked_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut after_slash = false;
+    for part in text.split_inclusive(['/', '\\', '?', '#', ' ', '\t', '\n', '\r']) {
+        match part.rsplit_once('@') {
+            Some((user, rest)) if after_slash || user.contains(':') => out.extend(["***@", rest]),
+            _ => out.push_str(part),
+        }
+        after_slash = part.ends_with(['/', '\\']);
+    }
+    out
+}
+
+/// A URL in normal form with its user and password masked.
 pub(super) fn masked(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
