@@ -29,8 +29,9 @@ pub fn render_metrics() -> String {
     handle().render()
 }
 
-/// Begins to count. Metrics are the process's, so that a second server in it counts into the same.
-pub fn init_metrics() {
+/// Begins to count, and folds together what was counted. Metrics are the process's, so that a second server in it counts
+/// into the same.
+pub fn upkeep() {
     handle().run_upkeep();
 }
 

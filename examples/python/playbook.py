@@ -84,10 +84,15 @@ def show_error_details(stub):
 
 
 def main():
+    if len(sys.argv) < 3:
+        raise SystemExit("usage: playbook.py SERVER:PORT INDICATOR...")
     server, values = sys.argv[1], sys.argv[2:]
     with grpc.insecure_channel(server) as channel:
         stub = services.EnrichmentServiceStub(channel)
-        enrich(stub, values)
+        try:
+            enrich(stub, values)
+        except grpc.RpcError as error:
+            raise SystemExit(f"{server}: {error.code().name}: {error.details()}") from None
         show_error_details(stub)
 
 

@@ -131,7 +131,7 @@ pub(super) struct Wish {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "AGE")]
     pub(super) max_age: Option<Duration>,
     /// Time for the answer
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "TIME")]
+    #[arg(long, value_parser = read_timeout, default_value = "10s", value_name = "TIME")]
     pub(super) timeout: Duration,
 }
 
@@ -305,4 +305,13 @@ pub(super) enum Store {
         /// File to write; must not exist
         to: PathBuf,
     },
+}
+
+/// Time for an answer: more than nothing, at most an hour.
+fn read_timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() && time <= Duration::from_secs(3600) => Ok(time),
+        Ok(_) => Err("must be more than nothing and at most 1h".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }

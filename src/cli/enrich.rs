@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::io::Write;
 use std::process::ExitCode;
 
 use indicatif::ProgressBar;
@@ -19,6 +18,8 @@ use crate::settings::NO_SOURCE_HINT;
 use crate::verdict::Verdict;
 
 use super::Failure;
+use super::printable;
+use super::say;
 use super::args::Client;
 use super::args::Enrich;
 use super::args::Output;
@@ -147,7 +148,7 @@ impl Report {
             Some(Wire::Error(error)) => {
                 self.failed += 1;
                 let value = sent.get(index).map(|indicator| indicator.value.as_str()).unwrap_or_default();
-                self.bar.suspend(|| eprintln!("concord: {value}: {}", error.message));
+                self.bar.suspend(|| eprintln!("concord: {}: {}", printable(value), printable(&error.message)));
                 String::new()
             }
             None => String::new(),
@@ -195,11 +196,7 @@ impl Report {
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
-        let written = self.bar.suspend(|| {
-            let mut out = anstream::stdout().lock();
-            out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        });
-        written.map_err(|error| Failure::io("standard output", &error))
+        self.bar.suspend(|| say(text))
     }
 
     fn exit_code(&self, by_verdict: bool) -> ExitCode {

@@ -13,6 +13,7 @@ use crate::export;
 use crate::pb;
 
 use super::Failure;
+use super::say;
 use super::args::Client;
 use super::args::Disclosures;
 use super::args::Output;
@@ -58,8 +59,8 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
     }
     verdicts.truncate(list.limit);
     match list.output {
-        Output::Table => print_list(&verdicts),
-        Output::Json | Output::Jsonl | Output::Csv => print!("{}", machine(&verdicts, list.output)?),
+        Output::Table => print_list(&verdicts)?,
+        Output::Json | Output::Jsonl | Output::Csv => say(&machine(&verdicts, list.output)?)?,
     }
     Ok(())
 }
@@ -68,7 +69,7 @@ fn page_size(limit: usize) -> i32 {
     i32::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(1)
 }
 
-fn print_list(verdicts: &[pb::Verdict]) {
+fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
     let mut rows = table::plain(&["TIME", "DISPOSITION", "INDICATOR", "SUMMARY", "NAME"]);
     for verdict in verdicts {
         let value = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
@@ -80,17 +81,16 @@ fn print_list(verdicts: &[pb::Verdict]) {
             Cell::new(&verdict.name),
         ]);
     }
-    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    say(&table::trim_lines(&rows.to_string()))
 }
 
 async fn show(connection: &Connection, name: &str, output: Output) -> Result<(), Failure> {
     let request = pb::GetVerdictRequest { name: full_name(name, "verdicts"), view: pb::View::Full.into() };
     let verdict = connection.verdicts().get_verdict(request).await?.into_inner().verdict.unwrap_or_default();
     match output {
-        Output::Table => anstream::print!("{}", table::verdict(&verdict, None)),
-        Output::Json | Output::Jsonl | Output::Csv => print!("{}", machine(&[verdict], output)?),
+        Output::Table => say(&table::verdict(&verdict, None)),
+        Output::Json | Output::Jsonl | Output::Csv => say(&machine(&[verdict], output)?),
     }
-    Ok(())
 }
 
 /// Verdicts as machines read them.
@@ -131,6 +131,6 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
             tlp,
         ]);
     }
-    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,21 @@ impl From<crate::demo::DemoError> for Failure {
     }
 }
 
+/// Writes to standard output, in colour only on a terminal. Whoever reads no further (`| head`) ends the program quietly.
+fn say(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        done => done.map_err(|error| Failure::io("standard output", &error)),
+    }
+}
+
+/// A text from outside as it may be shown on a terminal: without characters that control it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Runs what the arguments say.
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -100,13 +115,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             crate::demo::run(keep, &mut anstream::stdout()).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut <Args as clap::CommandFactory>::command(),
-                "concord",
-                &mut std::io::stdout(),
-            );
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut <Args as clap::CommandFactory>::command(), "concord", &mut script);
+            say(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::convert::span;
 use crate::pb;
 
 use super::Failure;
+use super::printable;
+use super::say;
 use super::args::Client;
 use super::args::Wish;
 use super::connect::Connection;
@@ -25,10 +27,10 @@ pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure
         let value = indicator.value.clone();
         let planned = connection.enrichment().plan_enrichment(request(&wish, indicator)).await;
         match planned {
-            Ok(plan) => print_plan(&plan.into_inner()),
+            Ok(plan) => print_plan(&plan.into_inner())?,
             Err(status) => {
                 failed = true;
-                eprintln!("concord: {value}: {}", status.message());
+                eprintln!("concord: {}: {}", printable(&value), printable(status.message()));
             }
         }
     }
@@ -45,7 +47,7 @@ fn request(wish: &Wish, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
     }
 }
 
-fn print_plan(plan: &pb::PlanEnrichmentResponse) {
+fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
     use pb::source_plan::Action;
     let indicator = plan.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "TELLS OUTSIDE", "WHY"]);
@@ -70,7 +72,7 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) {
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
         rows.add_row([&name, &source.kind, would, &units, tells, &why].map(Cell::new));
     }
-    anstream::print!("{indicator}: {} quota units\n{}\n", plan.units, table::trim_lines(&rows.to_string()));
+    say(&format!("{indicator}: {} quota units\n{}\n", plan.units, table::trim_lines(&rows.to_string())))
 }
 
 /// Shows what the sources cost and what was saved.
@@ -87,6 +89,6 @@ pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitC
         row.push(Cell::new(table::left(&one.quota)));
         rows.add_row(row);
     }
-    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }

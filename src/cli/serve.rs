@@ -14,6 +14,7 @@ use crate::sources;
 use crate::telemetry;
 
 use super::Failure;
+use super::say;
 use super::args::Client;
 use super::args::Serve;
 use super::connect::config;
@@ -23,11 +24,12 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
     let flags = Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, ..Flags::default() };
     let config = config(client, flags)?;
     if serve.print_config {
-        print!("{}", config.render_masked());
+        say(&config.render_masked())?;
         return Ok(ExitCode::SUCCESS);
     }
     if serve.check_config {
-        println!("the configuration is valid: {} sources declared", config.sources.len());
+        crate::server::check(&config)?;
+        say(&format!("the configuration is valid: {} sources declared\n", config.sources.len()))?;
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init_logs(&config.log);

@@ -17,6 +17,7 @@ use crate::pb;
 use crate::source::QuotaPer;
 
 use super::Failure;
+use super::say;
 use super::args::Client;
 use super::args::Source;
 use super::args::SourceSet;
@@ -43,7 +44,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
     let request = pb::ListSourcesRequest { page_size: 1000, page_token: String::new() };
     let page = connection.sources().list_sources(request).await?.into_inner();
     if page.sources.is_empty() {
-        println!("{}", page.hint);
+        say(&format!("{}\n", page.hint))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows =
@@ -64,7 +65,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
             source.patched_fields.join(" "),
         ]);
     }
-    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,12 +86,12 @@ async fn kinds(connection: &Connection, wanted: Option<String>) -> Result<ExitCo
                 let letter = table::letter(kind.reliability).to_owned();
                 rows.add_row([kind.kind, kind.title, letter, kind.credential, kind.forms.join(" "), kind.summary]);
             }
-            anstream::print!("{}", table::trim_lines(&rows.to_string()));
+            say(&table::trim_lines(&rows.to_string()))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(name) => match kinds.into_iter().find(|kind| kind.kind == name) {
             Some(kind) => {
-                print_kind(&kind);
+                print_kind(&kind)?;
                 Ok(ExitCode::SUCCESS)
             }
             None => Err(Failure::new(format!("no kind {name}; `concord source kinds` lists them"))),
@@ -98,14 +99,14 @@ async fn kinds(connection: &Connection, wanted: Option<String>) -> Result<ExitCo
     }
 }
 
-fn print_kind(kind: &pb::SourceKind) {
+fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     let mut rows = table::plain(&["  OPTION", "TYPE", "DEFAULT", "HELP"]);
     for option in &kind.options {
         let default = option.default_value.as_ref().map(|value| value_to_json(value).to_string()).unwrap_or_default();
         let help = if option.required { format!("{} (needed)", option.help) } else { option.help.clone() };
         rows.add_row([format!("  {}", option.name), option.r#type.clone(), default, help]);
     }
-    anstream::print!(
+    say(&format!(
         "{} ({})\n{}\n{}\nTerms: {}\n\n{}",
         kind.title,
         kind.kind,
@@ -113,7 +114,7 @@ fn print_kind(kind: &pb::SourceKind) {
         kind.home_page,
         kind.terms,
         table::trim_lines(&rows.to_string())
-    );
+    ))
 }
 
 async fn set(connection: &Connection, set: SourceSet) -> Result<ExitCode, Failure> {
@@ -129,7 +130,7 @@ async fn set(connection: &Connection, set: SourceSet) -> Result<ExitCode, Failur
         request_id: String::new(),
     };
     let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
-    print_source(&source);
+    print_source(&source)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,11 +205,11 @@ fn read_quota(text: &str) -> Result<pb::QuotaWindow, Failure> {
 
 async fn get(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
     let request = pb::GetSourceRequest { name: full_name(name, "sources") };
-    print_source(&connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default());
+    print_source(&connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_source(source: &pb::Source) {
+fn print_source(source: &pb::Source) -> Result<(), Failure> {
     let mut rows = table::plain(&["SETTING", "VALUE"]);
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
@@ -235,23 +236,23 @@ fn print_source(source: &pb::Source) {
     }
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
-    anstream::print!("{}", table::trim_lines(&rows.to_string()));
+    say(&table::trim_lines(&rows.to_string()))
 }
 
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
     let request = pb::TestSourceRequest { name: full_name(name, "sources"), source: None, update_mask: None };
     let tested = connection.sources().test_source(request).await?.into_inner();
-    println!("reachable: {}", if tested.reachable { "yes" } else { "no" });
+    say(&format!("reachable: {}\n", if tested.reachable { "yes" } else { "no" }))?;
     if let Some(accepted) = tested.credential_accepted {
-        println!("credential accepted: {}", if accepted { "yes" } else { "no" });
+        say(&format!("credential accepted: {}\n", if accepted { "yes" } else { "no" }))?;
     }
     if !tested.tier.is_empty() {
-        println!("tier: {}", tested.tier);
+        say(&format!("tier: {}\n", tested.tier))?;
     }
     for window in &tested.quota_left {
-        println!("left this {}: {}", window.window, window.left);
+        say(&format!("left this {}: {}\n", window.window, window.left))?;
     }
-    println!("{}", tested.detail);
+    say(&format!("{}\n", tested.detail))?;
     let good = tested.reachable && tested.credential_accepted != Some(false);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -260,6 +261,6 @@ async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure
     let request =
         pb::DeleteSourceRequest { name: full_name(name, "sources"), etag: String::new(), allow_missing: false };
     connection.sources().delete_source(request).await?;
-    println!("deleted {}", full_name(name, "sources"));
+    say(&format!("deleted {}\n", full_name(name, "sources")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,12 +11,16 @@ use crate::store::Sqlite;
 use crate::store::SqliteOptions;
 
 use super::Failure;
+use super::say;
 use super::args::Client;
 use super::args::Store;
 use super::connect::config;
 
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {
+    if client.server.is_some() {
+        return Err(Failure::new("--server: the store of another machine is looked after there"));
+    }
     let config = config(client, Flags::default())?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     match command {
@@ -26,17 +30,17 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
             store.close().await.map_err(|error| failed(&error))?;
-            println!(
-                "removed {} answers, {} verdicts, {} disclosures",
+            say(&format!(
+                "removed {} answers, {} verdicts, {} disclosures\n",
                 pruned.answers, pruned.verdicts, pruned.disclosures
-            );
+            ))?;
         }
         Store::Backup { to } => {
             let from = DataDirectory::peek(&config.data_directory).map_err(|error| failed(&error))?.database_path();
             let (source, copy) = (from.clone(), to.clone());
             let copied = tokio::task::spawn_blocking(move || Sqlite::backup(&source, &copy)).await;
             copied.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-            println!("copied {} to {}", from.display(), to.display());
+            say(&format!("copied {} to {}\n", from.display(), to.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! `enrichment_service.proto`: wishes, receipts, plans.
 
-use std::time::SystemTime;
-
+use crate::engine::Budget;
 use crate::engine::Planned;
 use crate::engine::PlannedSource;
 use crate::engine::Wish;
@@ -67,7 +66,7 @@ pub struct WireWishes {
 
 impl Wishes {
     /// The wish for one indicator.
-    pub fn of(&self, indicator: Indicator, caller: &str, deadline: Option<SystemTime>) -> Wish {
+    pub fn of(&self, indicator: Indicator, caller: &str, budget: Option<Budget>) -> Wish {
         Wish {
             indicator,
             sources: self.sources.clone(),
@@ -75,7 +74,7 @@ impl Wishes {
             tlp: self.tlp,
             max_age: self.max_age,
             caller: caller.to_owned(),
-            deadline,
+            budget,
         }
     }
 

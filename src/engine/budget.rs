@@ -33,6 +33,13 @@ impl Budget {
         let margin = (left / 20).clamp(LEAST_MARGIN, GREATEST_MARGIN);
         Ok(Self { fetch_until: deadline - margin, deadline })
     }
+
+    /// The budget of a batch: its margin is twice as wide, since many verdicts are judged, kept and sent in it.
+    #[must_use]
+    pub fn for_batch(self) -> Self {
+        let margin = self.deadline.duration_since(self.fetch_until).unwrap_or_default();
+        Self { fetch_until: self.fetch_until - margin, ..self }
+    }
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Engine {
         mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<Enriched, Error> {
         let policy = self.policy(wish.policy.as_deref())?;
-        let budget = Budget::new(self.clock.now(), wish.deadline, self.rules.default_deadline)?;
+        let budget = wish.budget.map_or_else(|| self.budget(None), Ok)?;
         let stacks = self.stacks.current();
         let chosen = self.named(&stacks.entries, &wish.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
@@ -152,7 +152,8 @@ impl Engine {
         for one in fetched {
             let entry = chosen.iter().find(|entry| entry.configured.settings.name == one.outcome.source)?;
             let keep = keep_of(entry, &one.outcome)?;
-            until = until.min((now - one.receipt.age.min(keep)) + keep);
+            let age = one.receipt.age.min(keep);
+            until = until.min(now.checked_add(keep - age).unwrap_or(until));
         }
         (until > now).then_some(until)
     }

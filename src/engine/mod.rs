@@ -83,8 +83,8 @@ pub struct Wish {
     pub max_age: Option<Duration>,
     /// Who asks.
     pub caller: String,
-    /// The moment by which the caller wants the answer; `None`: the default time from now.
-    pub deadline: Option<SystemTime>,
+    /// The moments that bound it; `None`: the default time from when it begins.
+    pub budget: Option<Budget>,
 }
 
 /// Answers what all sources together say of an indicator.
@@ -149,6 +149,14 @@ impl Engine {
                 self.policies.iter().map(|policy| format!("policies/{}", policy.name)).collect::<Vec<_>>().join(", ")
             ),
         })
+    }
+
+    /// The budget of a request with this deadline that arrives now.
+    ///
+    /// # Errors
+    /// [`Error::Late`] when not even the least margin is left.
+    pub fn budget(&self, deadline: Option<SystemTime>) -> Result<Budget, Error> {
+        Budget::new(self.clock.now(), deadline, self.rules.default_deadline)
     }
 
     /// Tasks that a shutdown waits for.

@@ -1,11 +1,16 @@
 //! The Test button: one harmless question with saved or unsaved settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::finding::SourceError;
+use crate::finding::SourceErrorKind;
 use crate::settings::Configured;
+use crate::settings::State;
 use crate::source::Access;
 use crate::source::Probe;
 
+use super::Budget;
 use super::Engine;
 
 /// What a test learned, and how long it took.
@@ -19,19 +24,42 @@ pub struct Probed {
 
 impl Engine {
     /// Tests a source with these settings. A failure of the source is data in the answer.
-    pub async fn probe(&self, source: &Configured, caller: &str) -> Probed {
+    pub async fn probe(&self, source: &Configured, caller: &str, budget: Budget) -> Probed {
         let started = self.clock.now();
-        let family = source.kind.family(Access { settings: &source.settings });
-        let probe = match self.stacks.build(source, family, self.stacks.tally(&source.settings.name)) {
-            Ok(stack) => stack.probe(caller).await,
-            Err(error) => Probe {
-                detail: error.detail.clone(),
-                connectivity: Err(error),
-                credential_accepted: None,
-                tier: None,
-                quota_left: Vec::new(),
-            },
+        let probe = match &source.state {
+            State::NotConfigured(missing) => unasked(SourceErrorKind::Unauthorized, missing),
+            State::Active | State::Disabled => {
+                let left = budget.fetch_until.duration_since(started).unwrap_or_default();
+                tokio::select! {
+                    probe = self.ask(source, caller) => probe,
+                    () = self.clock.sleep(left) => unasked(SourceErrorKind::Timeout, "no answer before the deadline"),
+                }
+            }
         };
         Probed { probe, latency: self.clock.now().duration_since(started).unwrap_or_default() }
+    }
+
+    /// Asks, and pays the strictest windows of everybody who shares the account: a test with other settings costs the
+    /// source the same.
+    async fn ask(&self, source: &Configured, caller: &str) -> Probe {
+        let mut settings = (*source.settings).clone();
+        settings.quota = self.stacks.strictest(&settings);
+        let source = Configured { settings: Arc::new(settings), ..source.clone() };
+        let family = source.kind.family(Access { settings: &source.settings });
+        match self.stacks.build(&source, family, self.stacks.tally(&source.settings.name)) {
+            Ok(stack) => stack.probe(caller).await,
+            Err(error) => unasked(error.kind, &error.detail),
+        }
+    }
+}
+
+/// What was learned where nothing could be asked, or nothing came.
+fn unasked(kind: SourceErrorKind, why: &str) -> Probe {
+    Probe {
+        connectivity: Err(SourceError::new(kind, why)),
+        credential_accepted: None,
+        tier: None,
+        quota_left: Vec::new(),
+        detail: why.to_owned(),
     }
 }

@@ -23,6 +23,8 @@ use crate::settings::Configured;
 use crate::settings::Registry;
 use crate::source::Access;
 use crate::source::EgressRules;
+use crate::source::QuotaPer;
+use crate::source::QuotaWindow;
 use crate::source::SourceSettings;
 use crate::store::Store;
 
@@ -94,6 +96,20 @@ impl Stacks {
         tallies.get(name).cloned().unwrap_or_default()
     }
 
+    /// The windows that hold for the account of these settings: the least limit that any source on it has.
+    pub(super) fn strictest(&self, settings: &SourceSettings) -> Vec<QuotaWindow> {
+        let account = account(settings);
+        let current = self.current();
+        let sharing = current.entries.iter().map(|entry| &*entry.configured.settings);
+        let saved: Vec<_> = sharing.filter(|other| self::account(other) == account).collect();
+        let all = if saved.is_empty() { vec![settings] } else { saved };
+        let least = |per: QuotaPer| {
+            let windows = all.iter().flat_map(|one| &one.quota).filter(|window| window.per == per);
+            windows.min_by_key(|window| window.limit).copied()
+        };
+        QuotaPer::ALL.into_iter().filter_map(least).collect()
+    }
+
     fn entry(&self, before: &Generation, source: &Configured, tally: Arc<Tally>) -> Entry {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
@@ -137,7 +153,11 @@ fn account(settings: &SourceSettings) -> String {
     context.update(b"\0");
     match &settings.credential {
         Some(credential) => context.update(credential.expose_secret().as_bytes()),
-        None => context.update(settings.name.as_bytes()),
+        // Without a credential a service counts by who calls, whatever the source is called here.
+        None => match &settings.base_url {
+            Some(url) => context.update(url.as_str().as_bytes()),
+            None => context.update(settings.name.as_bytes()),
+        },
     }
     let hash: String = context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{}:{hash}", settings.kind)

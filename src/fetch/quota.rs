@@ -76,7 +76,8 @@ where
 }
 
 async fn pay(site: &Site, attempt: &Attempt, now: SystemTime) -> Result<(), Obstacle> {
-    if site.settings.quota.is_empty() {
+    // Without windows too: another source may share the account, or get windows later. A list tells and costs nobody.
+    if !site.source.about().transport.is_outside() {
         return Ok(());
     }
     let take = Take {
@@ -86,6 +87,7 @@ async fn pay(site: &Site, attempt: &Attempt, now: SystemTime) -> Result<(), Obst
         at: now,
     };
     match site.ledger.take(take).await {
+        Ok(Taken::Granted(_)) if site.settings.quota.is_empty() => Ok(()),
         Ok(Taken::Granted(windows)) => {
             attempt.party.paid(windows);
             site.tally.unit();

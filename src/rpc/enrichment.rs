@@ -1,10 +1,12 @@
 //! `EnrichmentService`.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -33,6 +35,7 @@ use crate::convert::verdict::source_name;
 use crate::convert::verdict::write;
 use crate::convert::verdict::write_outcome;
 use crate::convert::verdict::write_record;
+use crate::engine::Budget;
 use crate::engine::Engine;
 use crate::engine::Enriched;
 use crate::engine::Planned;
@@ -62,6 +65,12 @@ pub struct EnrichmentRpc {
     kept: Cache<(VerdictKey, View), Arc<KeptVerdict>>,
 }
 
+/// Who asks, and the moments that bound the answer.
+struct Asker {
+    caller: String,
+    budget: Option<Budget>,
+}
+
 /// A verdict as its encoded bytes: cheaper than encoding it anew, and the same for all.
 #[derive(Debug)]
 struct KeptVerdict {
@@ -82,10 +91,10 @@ impl EnrichmentRpc {
         &self,
         sent: &Sent,
         wishes: &Wishes,
-        context: &Context,
+        asker: &Asker,
         progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<pb::EnrichResponse, Error> {
-        let wish = wishes.of(sent.indicator.clone(), &context.caller, context.deadline);
+        let wish = wishes.of(sent.indicator.clone(), &asker.caller, asker.budget);
         let key = self.engine.verdict_key(&wish)?.filter(|_| wishes.view < View::Raw).map(|key| (key, wishes.view));
         if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key)).filter(|kept| kept.until > self.now()) {
             return Ok(self.repeat(&kept, sent, wishes));
@@ -123,6 +132,17 @@ impl EnrichmentRpc {
 
     fn now(&self) -> SystemTime {
         self.engine.clock().now()
+    }
+
+    /// Who asks for one indicator.
+    fn asker(&self, context: Context) -> Result<Asker, Error> {
+        Ok(Asker { budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
+    }
+
+    /// Who asks for many: with a deadline, one budget for all; without, each indicator has the default time of its own.
+    fn batch_asker(&self, context: Context) -> Result<Asker, Error> {
+        let budget = context.deadline.map(|_| self.engine.budget(context.deadline)).transpose()?;
+        Ok(Asker { budget: budget.map(Budget::for_batch), caller: context.caller })
     }
 
     /// The wishes with an identifier, the caller's or one of ours.
@@ -163,11 +183,15 @@ impl EnrichmentRpc {
     {
         let (sender, receiver) = mpsc::unbounded_channel();
         let left = sender.clone();
-        let work = work(self.clone(), sender);
+        let work = AssertUnwindSafe(work(self.clone(), sender)).catch_unwind();
+        let clock = self.engine.clock().clone();
         self.engine.tracker().spawn(async move {
             tokio::select! {
                 () = left.closed() => {}
-                () = work => {}
+                done = work => if done.is_err() {
+                    // The caller must not take a stream that broke off for one that ended.
+                    let _ = left.send(Err(status::of(&status::broke_off(clock.now()))));
+                }
             }
         });
         Box::pin(UnboundedReceiverStream::new(receiver))
@@ -182,8 +206,9 @@ impl EnrichmentService for EnrichmentRpc {
         let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
         let (sent, wishes) = read_one(indicator.as_ref(), wire).map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);
-        let answer = self.answer(&sent, &wishes, &context, None).await.map_err(|error| status::of(&error))?;
-        info!(request_id = wishes.request_id, caller = context.caller, "enriched");
+        let asker = self.asker(context).map_err(|error| status::of(&error))?;
+        let answer = self.answer(&sent, &wishes, &asker, None).await.map_err(|error| status::of(&error))?;
+        info!(request_id = wishes.request_id, caller = asker.caller, "enriched");
         Ok(Response::new(answer))
     }
 
@@ -199,6 +224,7 @@ impl EnrichmentService for EnrichmentRpc {
         let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
         let (sent, wishes) = read_one(indicator.as_ref(), wire).map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);
+        let asker = self.asker(context).map_err(|error| status::of(&error))?;
         Ok(Response::new(self.stream(move |rpc, sender| async move {
             let progress = sender.clone();
             let mut tell = |one: Progress| {
@@ -206,7 +232,7 @@ impl EnrichmentService for EnrichmentRpc {
                 // The caller may have left; the task ends by itself then.
                 let _ = progress.send(Ok(pb::StreamEnrichResponse { event: Some(event) }));
             };
-            let end = rpc.answer(&sent, &wishes, &context, Some(&mut tell)).await;
+            let end = rpc.answer(&sent, &wishes, &asker, Some(&mut tell)).await;
             let end = end.map(|answer| pb::StreamEnrichResponse {
                 event: Some(pb::stream_enrich_response::Event::Final(answer)),
             });
@@ -227,8 +253,9 @@ impl EnrichmentService for EnrichmentRpc {
         // A wrong source or policy is a mistake of the request, not of each indicator.
         self.engine.check(&wishes.sources, wishes.policy.as_deref()).map_err(|error| status::of(&error))?;
         let batch = Batch::read(request.indicators);
+        let asker = self.batch_asker(context).map_err(|error| status::of(&error))?;
         Ok(Response::new(self.stream(move |rpc, sender| async move {
-            batch.run(&rpc, &wishes, &context, &sender).await;
+            batch.run(&rpc, &wishes, &asker, &sender).await;
         })))
     }
 
@@ -277,7 +304,7 @@ impl Batch {
         self,
         rpc: &EnrichmentRpc,
         wishes: &Wishes,
-        context: &Context,
+        asker: &Asker,
         sender: &mpsc::UnboundedSender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
@@ -289,7 +316,7 @@ impl Batch {
         }
         let work = stream::iter(self.asked).map(|(_, wanted)| async move {
             let answer = match wanted.first() {
-                Some((_, sent)) => rpc.answer(sent, wishes, context, None).await,
+                Some((_, sent)) => rpc.answer(sent, wishes, asker, None).await,
                 None => return,
             };
             for (nth, (index, sent)) in wanted.iter().enumerate() {

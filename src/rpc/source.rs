@@ -116,7 +116,7 @@ impl SourceRpc {
         })
     }
 
-    async fn test(&self, request: pb::TestSourceRequest, caller: &str) -> Result<pb::TestSourceResponse, Error> {
+    async fn test(&self, request: pb::TestSourceRequest, context: Context) -> Result<pb::TestSourceResponse, Error> {
         let mut mistakes = Mistakes::default();
         let registry = self.engine.registry();
         let source = match request.source {
@@ -132,7 +132,8 @@ impl SourceRpc {
                 registry.get(&name.ok_or_else(incomplete)?)?
             }
         };
-        let probed = self.engine.probe(&source, caller).await;
+        let budget = self.engine.budget(context.deadline)?;
+        let probed = self.engine.probe(&source, &context.caller, budget).await;
         let probe = probed.probe;
         Ok(pb::TestSourceResponse {
             reachable: probe.connectivity.is_ok(),
@@ -257,8 +258,8 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::TestSourceRequest>,
     ) -> Result<Response<pb::TestSourceResponse>, Status> {
-        let caller = Context::of(&request, &self.engine).caller;
-        self.test(request.into_inner(), &caller).await.map(Response::new).map_err(|error| status::of(&error))
+        let context = Context::of(&request, &self.engine);
+        self.test(request.into_inner(), context).await.map(Response::new).map_err(|error| status::of(&error))
     }
 
     async fn list_disclosures(

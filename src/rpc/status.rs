@@ -4,6 +4,7 @@
 //! counted, not lost silently.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use tonic::Code;
 use tonic::Status;
@@ -14,6 +15,7 @@ use tracing::error;
 use crate::error::Error;
 use crate::error::Violation;
 use crate::store::StoreError;
+use crate::store::new_id;
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "concord.v1";
@@ -58,6 +60,13 @@ pub fn of(error: &Error) -> Status {
 pub fn store_failed(error: StoreError) -> Error {
     error!(%error, "the store failed");
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
+}
+
+/// The failure of a call that panicked: the incident number leads to the log.
+pub fn broke_off(now: SystemTime) -> Error {
+    let incident = new_id(now);
+    error!(incident, "a call panicked");
+    Error::Internal { incident }
 }
 
 fn code(error: &Error) -> Code {

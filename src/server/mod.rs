@@ -37,6 +37,7 @@ mod router;
 mod seal;
 mod tls;
 
+const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a shutdown waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -54,6 +55,15 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// Whether a server could start with this configuration, as far as can be told without starting one: certificates are
+/// read.
+///
+/// # Errors
+/// What cannot be used, and why.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    tls::acceptor(config.tls.as_ref()).map(|_| ())
+}
 
 /// How a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +98,7 @@ impl Running {
         clock: Arc<dyn Clock>,
         listen: Listen,
     ) -> Result<Self, StartError> {
-        telemetry::init_metrics();
+        telemetry::upkeep();
         let acceptor = tls::acceptor(config.tls.as_ref())?;
         let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
         let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
@@ -133,6 +143,7 @@ impl Running {
             }
         };
         tracker.spawn(prune(engine.clone(), config.retention, stop.clone()));
+        tracker.spawn(upkeep(stop.clone()));
         Ok(Self { address, socket, engine, store, stop, tracker, connections, _directory: directory })
     }
 
@@ -223,6 +234,17 @@ async fn prune(engine: Arc<Engine>, retention: crate::store::Retention, stop: Ca
         tokio::select! {
             () = stop.cancelled() => return,
             () = engine.clock().sleep(PRUNE_EVERY) => {}
+        }
+    }
+}
+
+/// Metrics are folded together now and then, or they would grow where nobody reads them.
+async fn upkeep(stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => telemetry::upkeep(),
         }
     }
 }

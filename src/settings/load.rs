@@ -42,6 +42,8 @@ const CREDENTIALS: [(&str, &str); 4] = [
     ("URLHAUS_AUTH_KEY", "urlhaus"),
     ("GREYNOISE_API_KEY", "greynoise"),
 ];
+/// Callers that no token names: the socket's, and everybody where there are no tokens.
+const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
@@ -141,7 +143,7 @@ impl Loader<'_> {
             insecure_listen,
             tls,
             tokens,
-            cors_origins: raw.cors_origins,
+            cors_origins: self.origins(raw.cors_origins),
             data_directory: flags.data_directory.clone().or(directory).unwrap_or_else(|| usual_directory(environment)),
             log: self.log(raw.log),
             default_deadline: self.deadline(raw.default_deadline.as_deref()),
@@ -229,6 +231,10 @@ impl Loader<'_> {
     fn tokens(&mut self, raw: &std::collections::BTreeMap<String, String>) -> Vec<Token> {
         let mut tokens = Vec::new();
         for (name, text) in raw {
+            if check_name(name).is_err() || RESERVED_CALLERS.contains(&name.as_str()) {
+                let message = "a caller's name is 1 to 63 lower-case letters, digits, - or _, and neither local nor anonymous";
+                self.mistake(&format!("tokens.{name}"), message);
+            }
             match read_sha256(text) {
                 Some(sha256) if Some(sha256) == read_sha256(HASH_OF_NOTHING) => {
                     let message = format!("{HASH_OF_NOTHING} is the SHA-256 of nothing: hash the token itself");
@@ -273,6 +279,17 @@ impl Loader<'_> {
         name
     }
 
+    fn origins(&mut self, raw: Vec<String>) -> Vec<String> {
+        for (place, origin) in raw.iter().enumerate() {
+            let same = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !same {
+                let message = format!("{origin:?} is no origin; write scheme and host, as https://soc.example.com");
+                self.mistake(&format!("cors_origins[{place}]"), message);
+            }
+        }
+        raw
+    }
+
     fn networks(&mut self, raw: &[String]) -> Vec<IpNet> {
         let read = |(place, text): (usize, &String)| {
             self.read(text, &format!("allowed_networks[{place}]"), "a network, as 10.1.0.0/16")
@@ -303,8 +320,7 @@ impl Loader<'_> {
 
     /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and tells secrets.
     fn exposed(&mut self, config: &Config) {
-        let guarded = config.tls.is_some()
-            && (!config.tokens.is_empty() || config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+        let guarded = config.tls.is_some() && !config.tokens.is_empty();
         if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
             self.mistake(
                 "listen",

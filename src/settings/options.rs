@@ -102,7 +102,7 @@ fn read_table(value: &Value) -> Result<OptionValue, String> {
 /// The name that was probably meant: at most two letters changed, added or left out.
 pub(super) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
     let scored = names.iter().map(|name| (distance(wrong, name), *name));
-    scored.filter(|(distance, _)| *distance <= 2).min().map(|(_, name)| name)
+    scored.filter(|(distance, _)| *distance <= 2 && *distance * 2 < wrong.chars().count()).min().map(|(_, name)| name)
 }
 
 /// Levenshtein's distance.

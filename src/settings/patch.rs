@@ -23,6 +23,7 @@ use super::values::read_address;
 use super::values::read_span;
 
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+const LONGEST_KEEP: Duration = Duration::from_secs(3650 * 86_400);
 /// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
 const FIELDS: [&str; 11] = [
     "enabled",
@@ -163,6 +164,11 @@ pub(super) fn effective(
     span(&mut settings.timeout, &patch.timeout, "timeout", &mut mistakes);
     span(&mut settings.keep.found, &patch.keep_found, "keep_found", &mut mistakes);
     span(&mut settings.keep.no_record, &patch.keep_no_record, "keep_no_record", &mut mistakes);
+    for (field, keep) in [("keep_found", settings.keep.found), ("keep_no_record", settings.keep.no_record)] {
+        if keep > LONGEST_KEEP {
+            mistakes.push(Violation::invalid(field, "must be at most 10 years"));
+        }
+    }
     if settings.timeout.is_zero() || settings.timeout > LONGEST_TIMEOUT {
         mistakes.push(Violation::invalid("timeout", "must be above zero and at most 5 minutes"));
     }
@@ -171,6 +177,9 @@ pub(super) fn effective(
     }
     tier(&mut settings, about, patch, &mut mistakes);
     settings.base_url = address(&patch.base_url, "base_url", &mut mistakes).or(settings.base_url.take());
+    if settings.base_url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+        mistakes.push(Violation::invalid("base_url", "must end before any ? or #: questions add what they need"));
+    }
     settings.proxy = address(&patch.proxy, "proxy", &mut mistakes);
     settings.ca_pem = patch.ca_pem.clone().filter(|pem| !pem.trim().is_empty());
     if settings.ca_pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
@@ -382,7 +383,7 @@ impl Registry {
                 "credential" => patched.credential = change.credential.as_ref().map(trimmed),
                 "name" | "kind" => {}
                 _ if SourcePatch::is_path(path)
-                    && self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path) =>
+                    && (change.mask.is_none() || self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path)) =>
                 {
                     patched.patch.copy(path, &change.patch);
                 }
@@ -526,7 +527,12 @@ fn unchanged(before: &[Configured], mut now: Configured) -> Configured {
 }
 
 fn etag_of(row: Option<&Patched>) -> String {
-    format!("r{}", row.map_or(0, |row| row.revision))
+    let Some(row) = row else { return "r0".into() };
+    // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
+    let said = serde_json::to_string(&row.patch).unwrap_or_default();
+    let hash = digest::digest(&digest::SHA256, said.as_bytes());
+    let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("r{}-{hash}", row.revision)
 }
 
 /// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and

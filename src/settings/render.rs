@@ -1,6 +1,7 @@
 //! The configuration in effect as TOML, secrets masked, for `--print-config`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::store::Durability;
 
@@ -15,7 +16,7 @@ impl Config {
         line(out, "listen", quoted(self.listen));
         line(out, "insecure_listen", self.insecure_listen);
         line(out, "data_directory", quoted(self.data_directory.display()));
-        line(out, "default_deadline", quoted(humantime::format_duration(self.default_deadline)));
+        line(out, "default_deadline", quoted(span(self.default_deadline)));
         line(out, "default_policy", quoted(&self.default_policy));
         line(out, "durability", quoted(durability_word(self.durability)));
         line(out, "cors_origins", list(&self.cors_origins));
@@ -42,10 +43,10 @@ impl Config {
         line(out, "max_in_flight", self.limits.max_in_flight);
         line(out, "max_message_bytes", self.limits.max_message_bytes);
         out.push_str("\n[retention]\n");
-        line(out, "answers_age", quoted(humantime::format_duration(self.retention.answers_age)));
+        line(out, "answers_age", quoted(span(self.retention.answers_age)));
         line(out, "answers_bytes", self.retention.answers_bytes);
-        line(out, "verdicts_age", quoted(humantime::format_duration(self.retention.verdicts_age)));
-        line(out, "disclosures_age", quoted(humantime::format_duration(self.retention.disclosures_age)));
+        line(out, "verdicts_age", quoted(span(self.retention.verdicts_age)));
+        line(out, "disclosures_age", quoted(span(self.retention.disclosures_age)));
         for source in &self.sources {
             let _ = write!(out, "\n# declared by {}\n[sources.{}]\n", source.origin, source.name);
             if source.credential.is_some() {
@@ -85,6 +86,15 @@ fn render_patch(name: &str, source: &super::Declared) -> String {
 
 fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = writeln!(out, "{name} = {value}");
+}
+
+/// A span in days where it is whole days, so that 365 of them are not taken for a year.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    if seconds > 0 && seconds.is_multiple_of(86_400) && span.subsec_nanos() == 0 {
+        return format!("{}d", seconds / 86_400);
+    }
+    humantime::format_duration(span).to_string()
 }
 
 /// A TOML text.

@@ -279,7 +279,7 @@ impl quota::Recorded for AccountAt<'_> {
 
 impl AccountAt<'_> {
     fn minute(&self) -> impl Iterator<Item = i64> {
-        let begin = self.now.saturating_sub(quota::MINUTE);
+        let begin = self.now.saturating_sub(quota::SLIDING);
         self.account.calls.iter().copied().filter(move |call| *call > begin)
     }
 }

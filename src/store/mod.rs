@@ -215,7 +215,8 @@ pub struct WindowUse {
     pub limit: u64,
     /// How many are used.
     pub used: u64,
-    /// When a unit comes free: for a sliding minute when its oldest call is 60 s old, else when day or month turns.
+    /// When a unit comes free: for a sliding minute when its oldest call is 61 s old (a second for
+    /// the way of the call), else when day or month turns.
     pub turns: SystemTime,
 }
 

@@ -18,6 +18,10 @@ use crate::source::QuotaWindow;
 /// The span of the sliding window.
 pub(super) const MINUTE: i64 = 60_000_000_000;
 
+/// How long a call counts in the sliding minute: a second more, since a call arrives somewhat later than it was paid, and
+/// the first of several may be slower to connect than the last.
+pub(super) const SLIDING: i64 = MINUTE + 1_000_000_000;
+
 /// How long single calls are kept: much longer than the window, so that a clock that jumps ahead and back loses none.
 pub(super) const CALLS_KEPT: i64 = 60 * MINUTE;
 
@@ -117,7 +121,7 @@ fn window_use(
 /// When the sliding minute has a unit more than now. Where a limit was lowered, several calls must first grow old.
 fn minute_turns(recorded: &impl Recorded, used: u64, limit: u64, now: i64) -> Result<i64, StoreError> {
     let skip = used.saturating_sub(limit.max(1));
-    Ok(recorded.oldest(skip)?.map_or(now, |call| call.saturating_add(MINUTE)))
+    Ok(recorded.oldest(skip)?.map_or(now, |call| call.saturating_add(SLIDING)))
 }
 
 /// Of the windows that are used up, the one that turns last.

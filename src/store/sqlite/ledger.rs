@@ -44,7 +44,7 @@ impl quota::Recorded for AccountAt<'_> {
     fn in_minute(&self) -> Result<u64, StoreError> {
         let mut statement =
             self.connection.prepare_cached("SELECT count(*) FROM quota_calls WHERE account = ?1 AND at > ?2")?;
-        let begin = self.now.saturating_sub(quota::MINUTE);
+        let begin = self.now.saturating_sub(quota::SLIDING);
         number(statement.query_row(params![self.account, begin], |row| row.get(0))?)
     }
 
@@ -54,7 +54,7 @@ impl quota::Recorded for AccountAt<'_> {
             "SELECT CASE WHEN at > ?3 THEN ?4 ELSE at END AS made FROM quota_calls
              WHERE account = ?1 AND at > ?2 ORDER BY made LIMIT 1 OFFSET ?5",
         )?;
-        let begin = self.now.saturating_sub(quota::MINUTE);
+        let begin = self.now.saturating_sub(quota::SLIDING);
         let ahead = self.now.saturating_add(quota::AHEAD);
         let skip = i64::try_from(skip).unwrap_or(i64::MAX);
         let values = params![self.account, begin, ahead, self.now, skip];
