@@ -90,6 +90,8 @@ fn strip(text: &str) -> &str {
     loop {
         let before = text;
         text = text.trim().trim_end_matches(TRAILING);
+        let closed = |rest: &&str| rest.ends_with([')', ']', '}', '>', '"', '\'', '”', '»']);
+        text = text.strip_suffix('.').filter(closed).unwrap_or(text);
         for (open, close) in SURROUNDING {
             let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
             if let Some(inner) = inner.filter(|inner| open != '(' || !inner.contains(')')) {
@@ -192,7 +194,7 @@ fn looks_like_ip(text: &str) -> bool {
     let (host, _) = split_port(text);
     let digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.contains('.');
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit()) || host.to_ascii_lowercase().starts_with("0x");
-    digits || hexadecimal || text.matches(':').count() >= 2
+    digits || hexadecimal || text.split(':').next().is_some_and(is_ipv4) || text.matches(':').count() >= 2
 }
 
 fn as_ip(text: &str) -> Result<Parsed, Refusal> {
