@@ -194,7 +194,10 @@ fn looks_like_ip(text: &str) -> bool {
     let (host, _) = split_port(text);
     let digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.contains('.');
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit()) || host.to_ascii_lowercase().starts_with("0x");
-    digits || hexadecimal || (!text.contains('/') && text.split(':').next().is_some_and(is_ipv4)) || text.matches(':').count() >= 2
+    digits
+        || hexadecimal
+        || (!text.contains('/') && text.split(':').next().is_some_and(is_ipv4))
+        || text.matches(':').count() >= 2
 }
 
 fn as_ip(text: &str) -> Result<Parsed, Refusal> {
