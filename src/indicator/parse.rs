@@ -243,7 +243,7 @@ fn no_address(text: &str, bare: &str) -> Refusal {
         return Refusal::new(text, why);
     }
     let part = |octet: &&str| octet.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
-    if !bare.contains(':') && octets.iter().any(|octet| part(octet)) {
+    if !bare.contains(':') && octets.iter().any(part) {
         return Refusal::new(text, "has hexadecimal numbers, which are read as an IPv4 address only within a URL");
     }
     Refusal::new(text, "is no IP address: IPv4 has four decimal numbers, IPv6 is written as in RFC 5952")
