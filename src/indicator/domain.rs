@@ -17,6 +17,10 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
     if let Some(plain) = name.strip_prefix('.') {
         return Err(Refusal::new(text, format!("begins with a dot: look up {plain} itself")));
     }
+    // Converting a very long name is slow, and even in the widest characters no domain takes more bytes.
+    if name.len() > 4 * LONGEST_NAME {
+        return Err(Refusal::new(text, "is longer than 253 characters, the most that a domain may have"));
+    }
     let ascii =
         idna::domain_to_ascii(name).map_err(|_| Refusal::new(text, "is no valid internationalised name (UTS 46)"))?;
     check(text, &ascii)?;

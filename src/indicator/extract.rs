@@ -159,34 +159,34 @@ impl<'a> Found<'a> {
         let range = scan::after_percent(text, range);
         let (host, port) = self.without_port(range.clone());
         let path = port.unwrap_or(host.end);
-        let path_end = scan::path_end(text, path);
-        if path == path_end {
+        let is_ipv4 = parse::is_ipv4(self.slice(host.clone()));
+        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.domain_like(&host);
+        if !is_host || scan::path_end(text, path) == path {
             self.word(host, port);
             return path;
         }
+        let path_end = scan::path_end(text, path);
         if scan::beside_other_scheme(text, host.start) {
             self.word(host, port);
             return path_end;
         }
-        self.with_path(host, path, path_end)
+        self.with_path(host, path..path_end, is_ipv4)
     }
 
-    /// `host/path`, a network, or a list with slashes.
-    fn with_path(&mut self, host: Range<usize>, path: usize, path_end: usize) -> usize {
+    /// `host/path`, a network, or a pair of addresses.
+    fn with_path(&mut self, host: Range<usize>, path: Range<usize>, is_ipv4: bool) -> usize {
         let text = self.undone.text();
-        let is_ipv4 = parse::is_ipv4(self.slice(host.clone()));
-        let whole = host.start..host.start + scan::url_length(text, host.start..path_end);
+        let whole = host.start..host.start + scan::url_length(text, host.start..path.end);
         if is_ipv4 && parse::is_network(self.slice(whole.clone())) {
-            return path_end;
+            return path.end;
         }
-        let pair = is_ipv4 && parse::is_ipv4(self.slice(path + 1..whole.end));
-        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.domain_like(&host);
-        if is_host && !pair && whole.end > path && scan::stands_alone(text, &whole) {
+        let pair = is_ipv4 && parse::is_ipv4(self.slice(path.start + 1..whole.end));
+        if !pair && whole.end > path.start && scan::stands_alone(text, &whole) {
             self.parsed(&whole, IndicatorType::Url);
             return whole.end;
         }
-        self.word(host, (path > 0).then_some(path));
-        path + 1
+        self.word(host, Some(path.start));
+        path.start + 1
     }
 
     /// The range without a port, and where the port ends: `name:80`, but not `label:203.0.113.1` or `md5:00…`.

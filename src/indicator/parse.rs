@@ -90,6 +90,8 @@ fn strip(text: &str) -> &str {
     loop {
         let before = text;
         text = text.trim().trim_end_matches(TRAILING);
+        let closed = |rest: &&str| rest.ends_with([')', ']', '}', '>', '"', '\'', '”', '»']);
+        text = text.strip_suffix('.').filter(closed).unwrap_or(text);
         for (open, close) in SURROUNDING {
             let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
             if let Some(inner) = inner.filter(|inner| open != '(' || !inner.contains(')')) {
@@ -192,7 +194,10 @@ fn looks_like_ip(text: &str) -> bool {
     let (host, _) = split_port(text);
     let digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.contains('.');
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit()) || host.to_ascii_lowercase().starts_with("0x");
-    digits || hexadecimal || text.matches(':').count() >= 2
+    digits
+        || hexadecimal
+        || (!text.contains('/') && text.split(':').next().is_some_and(is_ipv4))
+        || text.matches(':').count() >= 2
 }
 
 fn as_ip(text: &str) -> Result<Parsed, Refusal> {
@@ -238,7 +243,7 @@ fn no_address(text: &str, bare: &str) -> Refusal {
         return Refusal::new(text, why);
     }
     let part = |octet: &&str| octet.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
-    if !bare.contains(':') && octets.iter().any(|octet| part(octet)) {
+    if !bare.contains(':') && octets.iter().any(part) {
         return Refusal::new(text, "has hexadecimal numbers, which are read as an IPv4 address only within a URL");
     }
     Refusal::new(text, "is no IP address: IPv4 has four decimal numbers, IPv6 is written as in RFC 5952")

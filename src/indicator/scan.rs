@@ -27,7 +27,7 @@ pub(super) struct Candidate {
 }
 
 /// What a URL in a text does not hold, whatever the standard says of it.
-const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»「」『』【】（）《》，；"#;
+const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»「」『』【】（）《》，；、"#;
 
 static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let url = format!(r"[^\s\x00-\x1f{NOT_IN_URL}]");
