@@ -333,10 +333,10 @@ async fn a_minute_slides(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 2)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
     assert_eq!(granted(&*store, &windows, 30.0).await, [2]);
-    let full = spent(&*store, &windows, 59.999).await;
-    assert_eq!((full.used, full.limit, full.turns), (2, 2, at(60.0)));
-    assert_eq!(granted(&*store, &windows, 60.0).await, [2], "the call at 0 is 60 s old");
-    assert_eq!(spent(&*store, &windows, 60.0).await.turns, at(90.0));
+    let full = spent(&*store, &windows, 60.999).await;
+    assert_eq!((full.used, full.limit, full.turns), (2, 2, at(61.0)));
+    assert_eq!(granted(&*store, &windows, 61.0).await, [2], "the call at 0 is 60 s old, and had a second for its way");
+    assert_eq!(spent(&*store, &windows, 61.0).await.turns, at(91.0));
 }
 
 async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
@@ -351,7 +351,7 @@ async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
     }
     assert!(calls.len() > 100, "only {} calls", calls.len());
     for pair in calls.windows(5) {
-        assert!(pair[4] - pair[0] >= 60.0, "five calls within a minute: {pair:?}");
+        assert!(pair[4] - pair[0] >= 61.0, "five calls within a minute: {pair:?}");
     }
 }
 
@@ -360,9 +360,9 @@ async fn a_clock_that_steps_back_frees_nothing(store: Arc<dyn Store>) {
     granted(&*store, &windows, 3_600.0).await;
     granted(&*store, &windows, 3_600.0).await;
     let full = spent(&*store, &windows, 0.0).await;
-    assert_eq!((full.per, full.turns), (QuotaPer::Minute, at(60.0)), "but not for an hour");
-    spent(&*store, &windows, 59.0).await;
-    assert_eq!(granted(&*store, &windows, 60.0).await, [1, 3], "the calls count for the day now current");
+    assert_eq!((full.per, full.turns), (QuotaPer::Minute, at(61.0)), "but not for an hour");
+    spent(&*store, &windows, 60.0).await;
+    assert_eq!(granted(&*store, &windows, 61.0).await, [1, 3], "the calls count for the day now current");
     let list = windows_of(&windows);
     let uses = store.usage("account", &list, at(61.0)).await.expect("usage");
     assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 3]);
@@ -379,9 +379,9 @@ async fn a_clock_that_jumps_ahead_and_back_forgets_nothing(store: Arc<dyn Store>
 async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 1)];
     granted(&*store, &windows, 0.005).await;
-    assert_eq!(spent(&*store, &windows, 0.0).await.turns, at(60.005));
-    spent(&*store, &windows, 60.004).await;
-    granted(&*store, &windows, 60.005).await;
+    assert_eq!(spent(&*store, &windows, 0.0).await.turns, at(61.005));
+    spent(&*store, &windows, 61.004).await;
+    granted(&*store, &windows, 61.005).await;
 }
 
 async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
@@ -425,8 +425,8 @@ async fn a_lowered_limit_waits_until_enough_calls_are_old(store: Arc<dyn Store>)
         granted(&*store, &[(QuotaPer::Minute, 3)], seconds).await;
     }
     let full = spent(&*store, &[(QuotaPer::Minute, 1)], 30.0).await;
-    assert_eq!((full.used, full.turns), (3, at(80.0)));
-    granted(&*store, &[(QuotaPer::Minute, 1)], 80.0).await;
+    assert_eq!((full.used, full.turns), (3, at(81.0)));
+    granted(&*store, &[(QuotaPer::Minute, 1)], 81.0).await;
 }
 
 async fn a_window_added_later_knows_the_calls_before(store: Arc<dyn Store>) {

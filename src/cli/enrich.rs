@@ -18,14 +18,14 @@ use crate::settings::NO_SOURCE_HINT;
 use crate::verdict::Verdict;
 
 use super::Failure;
-use super::printable;
-use super::say;
 use super::args::Client;
 use super::args::Enrich;
 use super::args::Output;
 use super::args::Wish;
 use super::connect::Connection;
 use super::input;
+use super::printable;
+use super::say;
 use crate::table;
 
 /// Most indicators in one call, as the protocol has it.

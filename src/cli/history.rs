@@ -13,7 +13,6 @@ use crate::export;
 use crate::pb;
 
 use super::Failure;
-use super::say;
 use super::args::Client;
 use super::args::Disclosures;
 use super::args::Output;
@@ -23,6 +22,7 @@ use super::connect::Connection;
 use super::enrich::document;
 use super::enrich::full_name;
 use super::enrich::indented;
+use super::say;
 use crate::table;
 
 /// A page is at most this long.

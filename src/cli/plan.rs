@@ -9,13 +9,13 @@ use crate::convert::span;
 use crate::pb;
 
 use super::Failure;
-use super::printable;
-use super::say;
 use super::args::Client;
 use super::args::Wish;
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::input;
+use super::printable;
+use super::say;
 use crate::table;
 
 /// Shows who would be asked, without asking anybody.

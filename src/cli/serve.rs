@@ -14,10 +14,10 @@ use crate::sources;
 use crate::telemetry;
 
 use super::Failure;
-use super::say;
 use super::args::Client;
 use super::args::Serve;
 use super::connect::config;
+use super::say;
 
 /// Runs a server until it is told to end, or checks or prints its configuration.
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {

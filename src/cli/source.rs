@@ -17,12 +17,12 @@ use crate::pb;
 use crate::source::QuotaPer;
 
 use super::Failure;
-use super::say;
 use super::args::Client;
 use super::args::Source;
 use super::args::SourceSet;
 use super::connect::Connection;
 use super::enrich::full_name;
+use super::say;
 use crate::table;
 
 /// Shows, sets, tests or deletes sources.

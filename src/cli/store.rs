@@ -11,10 +11,10 @@ use crate::store::Sqlite;
 use crate::store::SqliteOptions;
 
 use super::Failure;
-use super::say;
 use super::args::Client;
 use super::args::Store;
 use super::connect::config;
+use super::say;
 
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {

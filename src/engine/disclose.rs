@@ -8,6 +8,7 @@ use crate::indicator::Host;
 use crate::indicator::Indicator;
 use crate::indicator::Special;
 use crate::indicator::Tlp;
+use crate::indicator::addresses;
 use crate::indicator::is_internal_name;
 use crate::settings::Configured;
 use crate::settings::State;
@@ -48,19 +49,26 @@ fn withheld_outside(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
         let detail = "the URL carries a user or password; send it without to have it looked up";
         return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));
     }
-    let internal = match indicator.host() {
-        Some(Host::Ip(ip)) => Special::internal(ip).map(|special| {
-            let detail = format!("{ip} is {}: never told outside", special.as_str());
-            NotAsked::new(NotAskedReason::PrivateAddress, detail)
-        }),
-        Some(Host::Name(name)) => is_internal_name(&name, &rules.internal_suffixes).then(|| {
-            let detail = format!("{name} is an internal name: never told outside");
-            NotAsked::new(NotAskedReason::InternalName, detail)
-        }),
-        None => None,
-    };
+    let host = indicator.host();
+    let internal = host.as_ref().and_then(|host| internal(rules, host));
     internal.or_else(|| {
         let rule = rules.never_send.names(indicator)?;
         Some(NotAsked::new(NotAskedReason::NeverSend, format!("never-send rule {rule}")))
     })
+}
+
+/// Why a host says something of an internal network: by an address that it tells of, or by its name.
+fn internal(rules: &Rules, host: &Host) -> Option<NotAsked> {
+    let address = addresses(host).into_iter().find_map(|ip| Some((ip, Special::internal(ip)?)));
+    if let Some((ip, special)) = address {
+        let detail = format!("{ip} is {}: never told outside", special.as_str());
+        return Some(NotAsked::new(NotAskedReason::PrivateAddress, detail));
+    }
+    match host {
+        Host::Name(name) if is_internal_name(name, &rules.internal_suffixes) => {
+            let detail = format!("{name} is an internal name: never told outside");
+            Some(NotAsked::new(NotAskedReason::InternalName, detail))
+        }
+        Host::Name(_) | Host::Ip(_) => None,
+    }
 }

@@ -25,6 +25,7 @@ pub use extract::Extracted;
 pub use extract::extract;
 pub use refang::refang;
 pub use special::Special;
+pub use special::addresses;
 pub use special::is_internal_name;
 pub use tlp::Tlp;
 pub use tlp::UnknownTlp;

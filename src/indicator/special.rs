@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
+use super::Host;
+
 /// Suffixes that no public name server answers for (RFC 6762, RFC 8375, RFC 6761, ICANN's reserved names).
 const INTERNAL_SUFFIXES: [&str; 10] =
     ["local", "localhost", "internal", "intranet", "lan", "home", "corp", "home.arpa", "test", "invalid"];
@@ -153,11 +155,40 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let ipv4 = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
     match ip.segments() {
         [0x2002, high, low, ..] => Some(ipv4(high, low)),
-        [0x0064, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => Some(ipv4(high, low)),
+        [0x0064, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(ipv4(high, low)),
         // Teredo keeps the client's address with every bit turned.
         [0x2001, 0, _, _, _, _, high, low] => Some(ipv4(!high, !low)),
         _ => None,
     }
+}
+
+/// Every address that a host tells of: itself, the IPv4 address that it embeds, the address that a reverse name spells
+/// (`1.2.0.192.in-addr.arpa`).
+pub fn addresses(host: &Host) -> Vec<IpAddr> {
+    let own = match host {
+        Host::Ip(ip) => Some(*ip),
+        Host::Name(name) => reversed(name),
+    };
+    let within = own.and_then(|ip| match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
+    });
+    own.into_iter().chain(within).collect()
+}
+
+/// The address that a reverse name spells (RFC 1035, RFC 3596).
+fn reversed(name: &str) -> Option<IpAddr> {
+    if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
+        let octets: Vec<&str> = octets.rsplit('.').collect();
+        return octets.join(".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    }
+    let nibbles: Vec<&str> = name.strip_suffix(".ip6.arpa")?.rsplit('.').collect();
+    if nibbles.len() != 32 || nibbles.iter().any(|nibble| nibble.len() != 1) {
+        return None;
+    }
+    u128::from_str_radix(&nibbles.concat(), 16).ok().map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
 }
 
 /// Whether a name belongs to an internal network: a single label, one of the usual suffixes, or one of `extra`.
@@ -231,6 +262,17 @@ mod tests {
         }
         assert_eq!(Special::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);
         assert_eq!(Special::internal("192.0.2.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_reverse_name_tells_of_its_address() {
+        let of = |name: &str| addresses(&Host::Name(name.into()));
+        assert_eq!(of("1.0.0.10.in-addr.arpa"), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+        let name = format!("{}.ip6.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f");
+        assert_eq!(of(&name), ["fd00::1".parse::<IpAddr>().unwrap()]);
+        for other in ["0.10.in-addr.arpa", "x.in-addr.arpa", "1.ip6.arpa", "example.com"] {
+            assert!(of(other).is_empty(), "{other}");
+        }
     }
 
     #[test]

@@ -232,7 +232,8 @@ impl Loader<'_> {
         let mut tokens = Vec::new();
         for (name, text) in raw {
             if check_name(name).is_err() || RESERVED_CALLERS.contains(&name.as_str()) {
-                let message = "a caller's name is 1 to 63 lower-case letters, digits, - or _, and neither local nor anonymous";
+                let message =
+                    "a caller's name is 1 to 63 lower-case letters, digits, - or _, and neither local nor anonymous";
                 self.mistake(&format!("tokens.{name}"), message);
             }
             match read_sha256(text) {

@@ -4,19 +4,23 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+use url::Url;
 
 use crate::error::Violation;
 use crate::indicator::Form;
 use crate::indicator::Host;
 use crate::indicator::Indicator;
 use crate::indicator::IndicatorType;
+use crate::indicator::addresses;
 
 /// Rules of what is never told outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeverSend {
     domains: BTreeSet<String>,
     networks: Vec<IpNet>,
-    prefixes: Vec<String>,
+    /// Each with the rule as it was written.
+    prefixes: Vec<(String, String)>,
     hashes: BTreeSet<String>,
 }
 
@@ -60,7 +64,10 @@ impl NeverSend {
             Form::Domain => {
                 self.domains.insert(indicator.value().to_owned());
             }
-            Form::Url => self.prefixes.push(indicator.value().to_owned()),
+            Form::Url => {
+                let place = place_of(indicator.value()).ok_or_else(|| format!("{rule:?} has no host"))?;
+                self.prefixes.push((place, indicator.value().to_owned()));
+            }
             Form::Md5 | Form::Sha1 | Form::Sha256 => {
                 self.hashes.insert(indicator.value().to_owned());
             }
@@ -74,14 +81,17 @@ impl NeverSend {
             return Some(indicator.value().to_owned());
         }
         if indicator.form() == Form::Url
-            && let Some(prefix) = self.prefixes.iter().find(|prefix| indicator.value().starts_with(prefix.as_str()))
+            && let Some(place) = place_of(indicator.value())
+            && let Some((_, rule)) = self.prefixes.iter().find(|(prefix, _)| place.starts_with(prefix.as_str()))
         {
-            return Some(prefix.clone());
+            return Some(rule.clone());
         }
-        match indicator.host()? {
-            Host::Ip(ip) => self.network_of(ip),
-            Host::Name(name) => self.domain_of(&name),
-        }
+        let host = indicator.host()?;
+        let by_address = addresses(&host).into_iter().find_map(|ip| self.network_of(ip));
+        by_address.or_else(|| match &host {
+            Host::Ip(_) => None,
+            Host::Name(name) => self.domain_of(name),
+        })
     }
 
     fn network_of(&self, ip: IpAddr) -> Option<String> {
@@ -102,8 +112,25 @@ impl NeverSend {
     /// The rules as they are in effect, for the printed configuration.
     pub fn rules(&self) -> Vec<String> {
         let networks = self.networks.iter().map(ToString::to_string);
-        self.domains.iter().cloned().chain(networks).chain(self.prefixes.clone()).chain(self.hashes.clone()).collect()
+        self.domains
+            .iter()
+            .cloned()
+            .chain(networks)
+            .chain(self.prefixes.iter().map(|(_, rule)| rule.clone()))
+            .chain(self.hashes.clone())
+            .collect()
     }
+}
+
+/// Where a URL leads, so that spellings which a server takes for the same are the same: host and port without the scheme,
+/// the path decoded, slashes in a row as one, none at its end.
+fn place_of(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let path = percent_decode_str(url.path()).decode_utf8_lossy();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(format!("{}{port}/{}{query}", url.host_str()?, parts.join("/")))
 }
 
 /// A rule without a scheme: a name is a domain even where its suffix is nobody's.
@@ -139,6 +166,9 @@ mod tests {
         assert_eq!(names(&list, "http://203.0.113.9/a"), Some("203.0.113.0/24".into()));
         assert_eq!(names(&list, "2001:db8::1"), Some("2001:db8::/32".into()));
         assert_eq!(names(&list, "198.51.100.1"), None);
+        for carries in ["64:ff9b::203.0.113.9", "2002:cb00:7109::1", "9.113.0.203.in-addr.arpa"] {
+            assert_eq!(names(&list, carries), Some("203.0.113.0/24".into()), "{carries}");
+        }
     }
 
     #[test]
@@ -147,6 +177,12 @@ mod tests {
         let list = list(&["https://example.org/private/", hash]);
         assert!(names(&list, "https://example.org/private/plan").is_some());
         assert!(names(&list, "https://example.org/public").is_none());
+        // Other spellings of the same place.
+        for same in
+            ["http://example.org/private/plan", "https://example.org//private", "https://example.org/%70rivate/x"]
+        {
+            assert!(names(&list, same).is_some(), "{same}");
+        }
         assert_eq!(names(&list, hash), Some(hash.into()));
     }
 

@@ -383,7 +383,8 @@ impl Registry {
                 "credential" => patched.credential = change.credential.as_ref().map(trimmed),
                 "name" | "kind" => {}
                 _ if SourcePatch::is_path(path)
-                    && (change.mask.is_none() || self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path)) =>
+                    && (change.mask.is_none()
+                        || self.has_option(patched.patch.kind.as_ref().or(kind.as_ref()), path)) =>
                 {
                     patched.patch.copy(path, &change.patch);
                 }

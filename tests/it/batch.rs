@@ -1,10 +1,14 @@
+use std::time::Duration;
+
 use concord::pb;
 use concord::pb::batch_enrich_response::Result as Wire;
 use tokio_stream::StreamExt;
 
+use crate::harness::Replay;
 use crate::harness::TestServer;
 use crate::harness::indicator;
 use crate::harness::malicious_virustotal;
+use crate::harness::report;
 use crate::harness::virustotal_at;
 
 async fn batch(server: &TestServer, values: &[&str]) -> Vec<pb::BatchEnrichResponse> {
@@ -61,5 +65,24 @@ async fn an_empty_and_an_oversized_batch_are_refused_whole() {
     let many = pb::BatchEnrichRequest { indicators: vec![indicator("198.51.100.7"); 1001], ..Default::default() };
     let refused = server.enrichment().batch_enrich(many).await.unwrap_err();
     assert!(refused.message().contains("1001 indicators; at most 1000"), "{}", refused.message());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
+    let hung = Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&(virustotal_at(hung.address) + "quota = { minute = 1000 }\n")).await;
+    let values: Vec<_> = (0..60).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
+    let mut request = tonic::Request::new(pb::BatchEnrichRequest { indicators: values, ..Default::default() });
+    request.set_timeout(Duration::from_secs(2));
+    let stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+    let answers: Vec<_> = stream.collect().await;
+    assert_eq!(answers.len(), 60);
+    for answer in answers {
+        let Some(Wire::Answer(answer)) = answer.unwrap().result else { panic!("an indicator has no verdict") };
+        let verdict = answer.decode_verdict().unwrap();
+        assert!(verdict.partial);
+        assert_eq!(verdict.disposition(), pb::Disposition::Unknown);
+    }
     server.stop().await;
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use concord::clock::ManualClock;
 use concord::pb;
@@ -183,5 +184,53 @@ async fn a_test_of_unsaved_settings_does_not_carry_a_kept_credential_elsewhere()
     let refused = server.sources().test_source(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert_eq!(elsewhere.calls(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_test_pays_the_saved_windows_whatever_the_unsaved_settings_say() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    for last in 1..=4 {
+        server.enrich(&format!("198.51.100.{last}")).await;
+    }
+    for unsaved in [pb::Source { tier: "premium".into(), ..named("virustotal") }, named("virustotal")] {
+        let request = pb::TestSourceRequest { source: Some(unsaved), ..Default::default() };
+        let tested = server.sources().test_source(request).await.unwrap().into_inner();
+        assert!(!tested.reachable, "nothing was asked, so nothing is known: {tested:?}");
+        assert!(tested.detail.contains("4 of 4"), "{}", tested.detail);
+    }
+    assert_eq!(virustotal.calls(), 4);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_test_answers_before_its_deadline() {
+    let hung = crate::harness::Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&virustotal_at(hung.address)).await;
+    let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(Duration::from_millis(800));
+    let tested = server.sources().test_source(request).await.unwrap().into_inner();
+    assert_eq!(tested.error.unwrap().kind(), pb::SourceErrorKind::Timeout);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_without_windows_counts_on_the_account_that_it_shares() {
+    let virustotal = malicious_virustotal().await;
+    let free = virustotal_at(virustotal.address).replace("[sources.virustotal]", "[sources.free]");
+    let premium = free.replace("[sources.free]", "[sources.premium]") + "tier = \"premium\"\n";
+    let server = TestServer::start(&(free + &premium)).await;
+    let only = |name: &str, value: &str| pb::EnrichRequest {
+        indicator: Some(crate::harness::indicator(value)),
+        sources: vec![format!("sources/{name}")],
+        ..Default::default()
+    };
+    for last in 1..=4 {
+        server.enrich_as(only("premium", &format!("198.51.100.{last}"))).await;
+    }
+    let spent = server.enrich_as(only("free", "198.51.100.9")).await;
+    assert_eq!(spent.not_asked("free"), pb::NotAskedReason::QuotaSpent);
     server.stop().await;
 }
