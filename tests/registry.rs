@@ -141,7 +141,7 @@ async fn what_is_only_tried_is_not_kept() {
 #[tokio::test]
 async fn a_declared_source_is_not_deleted_and_the_place_is_named() {
     let registry = open(&Arc::new(Memory::default()), &config("", &[("VIRUSTOTAL_API_KEY", "a")]), "k").await;
-    let refused = registry.delete("virustotal", "", false).await.unwrap_err();
+    let refused = registry.delete("virustotal", "", false, false).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::DeclaredElsewhere);
     assert!(refused.to_string().contains("VIRUSTOTAL_API_KEY"), "{refused}");
 }
@@ -151,9 +151,9 @@ async fn a_source_of_the_api_is_deleted_for_good() {
     let store = Arc::new(Memory::default());
     let registry = open(&store, &config("", &[]), "k").await;
     registry.configure(Change { credential: secret("x"), ..virustotal("mine") }).await.unwrap();
-    registry.delete("mine", "", false).await.unwrap();
+    registry.delete("mine", "", false, false).await.unwrap();
     assert_eq!(registry.get("mine").unwrap_err().reason(), Reason::SourceNotFound);
-    assert!(registry.delete("mine", "", true).await.is_ok());
+    assert!(registry.delete("mine", "", true, false).await.is_ok());
     assert!(open(&store, &config("", &[]), "k").await.snapshot().is_empty());
 }
 

@@ -258,8 +258,7 @@ async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> 
 }
 
 async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
-    let request =
-        pb::DeleteSourceRequest { name: full_name(name, "sources"), etag: String::new(), allow_missing: false };
+    let request = pb::DeleteSourceRequest { name: full_name(name, "sources"), ..Default::default() };
     connection.sources().delete_source(request).await?;
     say(&format!("deleted {}\n", full_name(name, "sources")))?;
     Ok(ExitCode::SUCCESS)

@@ -83,11 +83,35 @@ impl SourceRpc {
             return if done.digest == digest { Ok(done.source.clone()) } else { Err(reused_id()) };
         }
         let source = write(&self.engine.registry().configure(change).await?);
-        if let Some(key) = key {
-            let at = self.engine.clock().now();
-            self.done.insert(key, Arc::new(Done { digest, at, source: source.clone() }));
-        }
+        self.remember(key, digest, source.clone());
         Ok(source)
+    }
+
+    async fn delete(&self, request: pb::DeleteSourceRequest, caller: String) -> Result<(), Error> {
+        let digest = digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec();
+        let mut mistakes = Mistakes::default();
+        let name = mistakes.take(read_name(&request.name, "sources", "name"));
+        let request_id = mistakes.take(read_request_id(request.request_id)).unwrap_or_default();
+        mistakes.finish()?;
+        let name = name.ok_or_else(incomplete)?;
+        let registry = self.engine.registry();
+        if request.validate_only {
+            return registry.delete(&name, &request.etag, request.allow_missing, true).await;
+        }
+        let key = (!request_id.is_empty()).then_some((caller, request_id));
+        if let Some(done) = key.as_ref().and_then(|key| self.repeated(key)) {
+            return if done.digest == digest { Ok(()) } else { Err(reused_id()) };
+        }
+        registry.delete(&name, &request.etag, request.allow_missing, false).await?;
+        self.remember(key, digest, pb::Source::default());
+        Ok(())
+    }
+
+    /// Remembers what was answered under this identifier.
+    fn remember(&self, key: Option<(String, String)>, digest: Vec<u8>, source: pb::Source) {
+        if let Some(key) = key {
+            self.done.insert(key, Arc::new(Done { digest, at: self.engine.clock().now(), source }));
+        }
     }
 
     fn repeated(&self, key: &(String, String)) -> Option<Arc<Done>> {
@@ -246,11 +270,8 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::DeleteSourceRequest>,
     ) -> Result<Response<pb::DeleteSourceResponse>, Status> {
-        let request = request.into_inner();
-        let done = match read_name(&request.name, "sources", "name") {
-            Ok(name) => self.engine.registry().delete(&name, &request.etag, request.allow_missing).await,
-            Err(violation) => Err(Error::Invalid(vec![violation])),
-        };
+        let caller = Context::of(&request, &self.engine).caller;
+        let done = self.delete(request.into_inner(), caller).await;
         done.map(|()| Response::new(pb::DeleteSourceResponse {})).map_err(|error| status::of(&error))
     }
 

@@ -259,11 +259,11 @@ impl Registry {
         self.laid(&rows, change).map(|(configured, _)| configured)
     }
 
-    /// Deletes a source that was made over the API.
+    /// Deletes a source that was made over the API; with `validate_only`, only checks whether it could be.
     ///
     /// # Errors
     /// [`Error::NotReady`] naming the place where it is declared otherwise, [`Error::NotFound`], [`Error::Conflict`].
-    pub async fn delete(&self, name: &str, etag: &str, allow_missing: bool) -> Result<(), Error> {
+    pub async fn delete(&self, name: &str, etag: &str, allow_missing: bool, validate_only: bool) -> Result<(), Error> {
         let mut rows = self.rows.lock().await;
         if let Some(declared) = self.declared.get(name) {
             return Err(Error::NotReady {
@@ -277,6 +277,9 @@ impl Registry {
         };
         if !etag.is_empty() && etag != etag_of(Some(row)) {
             return Err(Error::Conflict { name: format!("sources/{name}") });
+        }
+        if validate_only {
+            return Ok(());
         }
         match self.store.delete_source_row(name, row.revision).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}

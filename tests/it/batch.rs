@@ -86,3 +86,17 @@ async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn when_the_caller_leaves_nothing_more_begins() {
+    let slow = Replay::start(Duration::from_millis(100), Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&(virustotal_at(slow.address) + "quota = { minute = 1000 }\n")).await;
+    let indicators = (0..200).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
+    let request = pb::BatchEnrichRequest { indicators, ..Default::default() };
+    let mut stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    // A stop waits for what is under way; if all were to be asked, it would be two hundred.
+    server.stop().await;
+    assert!(slow.calls() < 100, "{} calls", slow.calls());
+}

@@ -234,3 +234,23 @@ async fn a_source_without_windows_counts_on_the_account_that_it_shares() {
     assert_eq!(spent.not_asked("free"), pb::NotAskedReason::QuotaSpent);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_delete_can_be_checked_first_and_is_done_once() {
+    let server = TestServer::start("").await;
+    let source = pb::Source { kind: "hashlookup".into(), ..named("hashes") };
+    configure(&server, source.clone()).await.unwrap();
+    let delete = |validate_only| pb::DeleteSourceRequest {
+        name: "sources/hashes".into(),
+        validate_only,
+        request_id: "delete-1".into(),
+        ..Default::default()
+    };
+    server.sources().delete_source(delete(true)).await.unwrap();
+    let request = pb::GetSourceRequest { name: "sources/hashes".into() };
+    server.sources().get_source(request.clone()).await.unwrap();
+    server.sources().delete_source(delete(false)).await.unwrap();
+    server.sources().delete_source(delete(false)).await.unwrap();
+    assert_eq!(server.sources().get_source(request).await.unwrap_err().code(), tonic::Code::NotFound);
+    server.stop().await;
+}
