@@ -143,3 +143,15 @@ fn what_is_printed_can_be_read_again_but_for_the_secrets() {
     let again = read_text(&without_tokens, &[]).unwrap_or_else(|told| panic!("{told}\n{printed}"));
     assert_eq!(again.sources[0].patch, read_text(text, &[]).unwrap().sources[0].patch);
 }
+
+#[test]
+fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
+    let text = "[sources.vt]\nkind = \"virustotal\"\n\
+        [sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
+        [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n\
+        [sources.good]\nkind = \"hashlookup\"\n";
+    let unready = read_text(text, &[]).unwrap().unready(sources::all());
+    let names: Vec<_> = unready.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["both", "vt", "zone"], "{unready:?}");
+    assert!(unready[1].1.contains("a credential is needed"), "{unready:?}");
+}

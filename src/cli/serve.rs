@@ -29,6 +29,9 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
     }
     if serve.check_config {
         crate::server::check(&config)?;
+        for (name, lack) in config.unready(sources::all()) {
+            say(&format!("sources.{name} cannot be asked: {lack}\n"))?;
+        }
         say(&format!("the configuration is valid: {} sources declared\n", config.sources.len()))?;
         return Ok(ExitCode::SUCCESS);
     }

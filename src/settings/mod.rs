@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::error::Violation;
+use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
 
@@ -84,6 +86,19 @@ pub struct Config {
     pub sources: Vec<Declared>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The declared sources that cannot be asked as they are, each with what it lacks.
+    pub fn unready(&self, kinds: &[Arc<dyn Source>]) -> Vec<(String, String)> {
+        let lack = |declared: &Declared| {
+            let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
+            let credential = declared.credential.clone();
+            let settings = patch::effective(kind.about(), &declared.name, &declared.patch, credential).ok()?;
+            Some((declared.name.clone(), patch::missing(kind.as_ref(), &settings)?))
+        };
+        self.sources.iter().filter_map(lack).collect()
+    }
 }
 
 /// A source as the file or the environment declares it.

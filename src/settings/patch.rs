@@ -11,17 +11,33 @@ use url::Url;
 
 use crate::error::Reason;
 use crate::error::Violation;
+use crate::indicator::Form;
+use crate::indicator::Indicator;
 use crate::source::About;
+use crate::source::Access;
+use crate::source::CredentialNeed;
+use crate::source::Lookup;
 use crate::source::OptionType;
 use crate::source::OptionValue;
 use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
+use crate::source::Source;
 use crate::source::SourceSettings;
 
 use super::options;
 use super::values::read_address;
 use super::values::read_span;
 
+/// A harmless indicator of each form (documentation ranges, the hash of nothing).
+const SAMPLES: [(Form, &str); 7] = [
+    (Form::Ipv4, "192.0.2.1"),
+    (Form::Ipv6, "2001:db8::1"),
+    (Form::Domain, "example.com"),
+    (Form::Url, "http://example.com/"),
+    (Form::Md5, "d41d8cd98f00b204e9800998ecf8427e"),
+    (Form::Sha1, "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+    (Form::Sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+];
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 const LONGEST_KEEP: Duration = Duration::from_secs(3650 * 86_400);
 /// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
@@ -197,14 +213,25 @@ pub(super) fn effective(
 }
 
 /// What a source lacks to be asked, if anything.
-pub(super) fn missing(about: &About, settings: &SourceSettings) -> Option<String> {
-    use crate::source::CredentialNeed;
+pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
+    let about = kind.about();
     if about.credential == CredentialNeed::Required && settings.credential.is_none() {
         return Some(format!("a credential is needed; see {}", about.home_page));
     }
     let unset = about.options.iter().filter(|spec| spec.required && !settings.options.contains_key(&spec.name));
     let unset: Vec<_> = unset.map(|spec| format!("options.{}", spec.name)).collect();
-    (!unset.is_empty()).then(|| format!("needs {}", unset.join(", ")))
+    if !unset.is_empty() {
+        return Some(format!("needs {}", unset.join(", ")));
+    }
+    unaskable(kind, settings)
+}
+
+/// Why not even a harmless question can be written with these settings: a zone that is no name, two places of one list.
+fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
+    let access = Access { settings };
+    let (form, sample) = SAMPLES.into_iter().find(|(form, _)| kind.takes(*form, access)).unwrap_or(SAMPLES[0]);
+    let indicator = Indicator::from_normal(form, sample).ok()?;
+    kind.ask(&Lookup { indicator }, access).err().map(|error| error.detail)
 }
 
 /// Everything that decides where a credential goes: it may not be joined to another one without being given again.

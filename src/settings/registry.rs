@@ -435,7 +435,7 @@ impl Registry {
         let unreadable = patched.and_then(|one| one.unreadable.as_ref());
         let below_credential = declared.and_then(|one| one.credential.clone()).filter(|_| unreadable.is_none());
         let settings = patch::effective(about, name, &both, credential.or(below_credential))?;
-        let lack = unreadable.map(Unreadable::message).or_else(|| patch::missing(about, &settings));
+        let lack = unreadable.map(Unreadable::message).or_else(|| patch::missing(adapter.as_ref(), &settings));
         let mut fields = above.paths();
         if with_credential {
             fields.push("credential".into());
