@@ -18,11 +18,11 @@ use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::transport::Channel;
+use tonic::transport::server::TcpIncoming;
 
 /// Sends the same answer to every question.
 struct Echo(pb::EnrichResponse);
@@ -91,9 +91,8 @@ async fn echo_server(answer: pb::EnrichResponse) -> EnrichmentServiceClient<Chan
     let address = listener.local_addr().expect("an address");
     let service = EnrichmentServiceServer::new(Echo(answer));
     let serve = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .add_service(service)
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio_util::task::TaskTracker::new().spawn(serve);
     EnrichmentServiceClient::connect(format!("http://{address}")).await.expect("a channel")
 }
