@@ -95,7 +95,7 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
             None => "",
         }),
         Cell::new(come_by(receipt, &outcome.source)),
-        Cell::new(why(outcome)),
+        Cell::new(noted(why(outcome), receipt, &outcome.source)),
     ]
 }
 
@@ -124,6 +124,15 @@ fn why(outcome: &pb::Outcome) -> String {
             format!("{reason}: {}{}", not_asked.detail, until.unwrap_or_default())
         }
         None => String::new(),
+    }
+}
+
+/// The reason, with what the receipt says of how the answer came to be.
+fn noted(why: String, receipt: Option<&pb::Receipt>, source: &str) -> String {
+    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == source));
+    match one.filter(|one| !one.note.is_empty()) {
+        Some(one) => format!("{why} ({})", one.note),
+        None => why,
     }
 }
 

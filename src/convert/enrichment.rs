@@ -183,6 +183,7 @@ pub fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceipt {
         latency: Some(span(receipt.latency)),
         units: receipt.units,
         quota: receipt.quota.iter().map(write_window).collect(),
+        note: receipt.note.clone().unwrap_or_default(),
     }
 }
 

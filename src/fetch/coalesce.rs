@@ -138,6 +138,7 @@ impl Waiter {
             age: age.unwrap_or_default(),
             units: if self.shared { 0 } else { party.units() },
             quota: party.windows(),
+            note: concluded.note(),
             answers: concluded.hashes(),
             latency: Duration::ZERO,
         };

@@ -81,6 +81,8 @@ pub struct Receipt {
     pub units: u32,
     /// What is left of the source's windows, as far as known.
     pub quota: Vec<WindowUse>,
+    /// What should be known of how the answer came to be: that a list is not fresh, and why.
+    pub note: Option<String>,
     /// Hashes of the raw answers behind the outcome, in order.
     pub answers: Vec<String>,
 }

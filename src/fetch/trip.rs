@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{Access, Answer, Question, Source, SourceSettings};
+use crate::source::{Access, Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
 use super::Request;
@@ -174,6 +174,17 @@ impl Concluded {
     /// Hashes of the raw answers, in order.
     pub(super) fn hashes(&self) -> Vec<String> {
         self.steps.iter().filter_map(|step| step.hash.clone()).collect()
+    }
+
+    /// That the list is not fresh, and why. A list that does not name the indicator says so too: silence of an old copy
+    /// is worth less.
+    pub(super) fn note(&self) -> Option<String> {
+        self.steps.iter().find_map(|step| match &step.answer.body {
+            AnswerBody::List(ListAnswer::Listed { stale, .. } | ListAnswer::NotListed { stale, .. }) => {
+                stale.as_ref().map(|why| format!("the copy in use is not fresh: {why}"))
+            }
+            AnswerBody::List(ListAnswer::NeverLoaded(_)) | AnswerBody::Http { .. } | AnswerBody::Dns(_) => None,
+        })
     }
 }
 

@@ -254,3 +254,28 @@ async fn a_delete_can_be_checked_first_and_is_done_once() {
     assert_eq!(server.sources().get_source(request).await.unwrap_err().code(), tonic::Code::NotFound);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_list_that_is_not_fresh_says_so_also_where_it_names_nothing() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, "198.51.100.7\n198.51.100.8\n").unwrap();
+    let configuration = format!("[sources.ours]\nkind = \"list\"\noptions.path = \"{}\"\n", list.display());
+    let server = TestServer::start(&configuration).await;
+    let fresh = server.enrich("198.51.100.9").await;
+    assert_eq!(fresh.receipt.sources[0].note, "");
+    std::fs::remove_file(&list).unwrap();
+    // The first look-up after a second finds out, the next ones say it.
+    let mut note = String::new();
+    for n in 10..250 {
+        server.clock.advance(Duration::from_secs(2));
+        let enriched = server.enrich(&format!("198.51.100.{n}")).await;
+        assert!(matches!(enriched.outcome("ours"), pb::outcome::Result::NoRecord(_)));
+        note = enriched.receipt.sources[0].note.clone();
+        if !note.is_empty() {
+            break;
+        }
+    }
+    assert!(note.starts_with("the copy in use is not fresh: "), "{note:?}");
+    server.stop().await;
+}
