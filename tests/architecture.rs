@@ -197,7 +197,8 @@ fn imports(text: &str) -> BTreeSet<String> {
 
 /// The text without comments and without its unit tests.
 fn code(text: &str) -> String {
-    let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
+    // Unit tests stand in a block at the end; `mod tests;` is a line like any other.
+    let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     before_tests.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -146,12 +146,17 @@ fn what_is_printed_can_be_read_again_but_for_the_secrets() {
 
 #[test]
 fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
-    let text = "[sources.vt]\nkind = \"virustotal\"\n\
-        [sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
-        [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n\
-        [sources.good]\nkind = \"hashlookup\"\n";
+    let text = "[sources.vt]\nkind = \"virustotal\"\n[sources.good]\nkind = \"hashlookup\"\n";
     let unready = read_text(text, &[]).unwrap().unready(sources::all());
     let names: Vec<_> = unready.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["both", "vt", "zone"], "{unready:?}");
-    assert!(unready[1].1.contains("a credential is needed"), "{unready:?}");
+    assert_eq!(names, ["vt"], "{unready:?}");
+    assert!(unready[0].1.contains("a credential is needed"), "{unready:?}");
+}
+
+#[test]
+fn options_with_which_no_question_can_be_written_are_refused_with_their_path() {
+    let text = "[sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
+        [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n";
+    let told = read_text(text, &[]).unwrap_err();
+    assert!(told.contains("sources.zone.options: ") && told.contains("sources.both.options: "), "{told}");
 }

@@ -130,7 +130,7 @@ pub(super) struct Wish {
     /// How old a kept answer may be; 0s asks anew [default: as old as each source allows]
     #[arg(long, value_parser = humantime::parse_duration, value_name = "AGE")]
     pub(super) max_age: Option<Duration>,
-    /// Time for the answer
+    /// Time for the answer; with more than five indicators each has the server's own time
     #[arg(long, value_parser = read_timeout, default_value = "10s", value_name = "TIME")]
     pub(super) timeout: Duration,
 }
@@ -145,7 +145,7 @@ pub(super) struct Enrich {
     /// What to print
     #[arg(long, value_enum, default_value = "table")]
     pub(super) output: Output,
-    /// End with 0 if the worst verdict is unknown or benign, 10 if suspicious, 20 if malicious
+    /// End with 20 if the worst verdict is malicious, 10 if suspicious; else with 0, or 1 where an indicator was refused
     #[arg(long)]
     pub(super) exit_code: bool,
 }

@@ -18,6 +18,7 @@ use tonic::transport::Endpoint;
 use tonic::transport::Identity;
 use tower::service_fn;
 
+use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
@@ -34,6 +35,9 @@ use crate::telemetry;
 use super::Failure;
 use super::args::Client;
 
+/// A server that is just starting or ending is waited for this often and this long.
+const TRIES: u32 = 200;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A verdict with many facts may be larger than gRPC's usual 4 MiB.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -67,15 +71,45 @@ impl Connection {
             return Ok(Self { wire: InterceptedService::new(channel, bearer(client)?), embedded: None });
         }
         let config = config(client, Flags::default())?;
-        let running = DataDirectory::peek(&config.data_directory).ok().filter(Peek::is_held);
-        if let Some(running) = running {
-            let channel = over_socket(&running.socket_path()).await?;
-            return Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None });
-        }
         telemetry::init_logs(&config.log.quiet());
-        let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await?;
-        let channel = over_socket(running.socket()).await?;
-        Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: Some(running) })
+        Self::on(&config).await
+    }
+
+    /// The server on this data directory, or one started here. Another process may be just starting or ending one: then
+    /// it is tried again.
+    async fn on(config: &Config) -> Result<Self, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let held = DataDirectory::peek(&config.data_directory).ok().filter(Peek::is_held);
+            let failure = match held {
+                Some(held) => match over_socket(&held.socket_path()).await {
+                    Ok(channel) => {
+                        return Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None });
+                    }
+                    Err(failure) => failure,
+                },
+                None => match Running::start(config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await {
+                    Ok(running) => {
+                        let channel = over_socket(running.socket()).await?;
+                        let wire = InterceptedService::new(channel, Bearer(None));
+                        return Ok(Self { wire, embedded: Some(running) });
+                    }
+                    // Whoever holds the directory now was faster; anything else will not mend itself.
+                    Err(error)
+                        if tries < TRIES
+                            && DataDirectory::peek(&config.data_directory).is_ok_and(|peek| peek.is_held()) =>
+                    {
+                        error.into()
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            if tries >= TRIES {
+                return Err(failure);
+            }
+            SystemClock.sleep(BETWEEN_TRIES).await;
+        }
     }
 
     /// The client of `EnrichmentService`.
@@ -126,6 +160,9 @@ pub(super) async fn over_socket(path: &Path) -> Result<Channel, Failure> {
 }
 
 async fn over_network(server: &str, client: &Client) -> Result<Channel, Failure> {
+    if !server.starts_with("http://") && !server.starts_with("https://") {
+        return Err(Failure::new(format!("--server {server}: give http://HOST:PORT or https://HOST:PORT")));
+    }
     let endpoint = Endpoint::from_shared(server.to_owned())
         .map_err(|_| Failure::new(format!("--server {server}: give http://HOST:PORT or https://HOST:PORT")))?
         .connect_timeout(CONNECT);
@@ -143,8 +180,10 @@ fn tls(client: &Client) -> Result<ClientTlsConfig, Failure> {
         Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
         None => ClientTlsConfig::new().with_enabled_roots(),
     };
-    if let (Some(certificate), Some(key)) = (&client.client_certificate, &client.client_key) {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    match (&client.client_certificate, &client.client_key) {
+        (Some(certificate), Some(key)) => tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?)),
+        (None, None) => {}
+        _ => return Err(Failure::new("--client-certificate and --client-key go together")),
     }
     Ok(tls)
 }

@@ -19,9 +19,9 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<pb::Indicator>, Failure> {
     let mut texts = Vec::new();
     for value in &wish.values {
         if value == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::io("standard input", &error))?;
-            add_text(&mut texts, &text, wish.extract);
+            let mut text = Vec::new();
+            std::io::stdin().read_to_end(&mut text).map_err(|error| Failure::io("standard input", &error))?;
+            add_text(&mut texts, &String::from_utf8_lossy(&text), wish.extract);
         } else if wish.extract {
             add_text(&mut texts, value, true);
         } else {
@@ -29,11 +29,14 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<pb::Indicator>, Failure> {
         }
     }
     if let Some(path) = &wish.file {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?;
-        add_text(&mut texts, &text, wish.extract);
+        // Pasted mail is not always UTF-8; what cannot be read is no indicator.
+        let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
+        add_text(&mut texts, &String::from_utf8_lossy(&text), wish.extract);
     }
     if texts.is_empty() {
-        return Err(Failure::new("nothing to look up: give indicators, - for standard input, or --file"));
+        return Err(Failure::new(
+            "no indicator found in what was given: name some, give - for standard input, or --file",
+        ));
     }
     Ok(texts.into_iter().map(|value| pb::Indicator { r#type: 0, value }).collect())
 }

@@ -50,7 +50,14 @@ impl From<tonic::Status> for Failure {
             "" => format!("{:?}", status.code()),
             message => message.to_owned(),
         };
-        Self(text)
+        // What lies below gRPC (a refused certificate) is the cause that helps.
+        let mut cause = std::error::Error::source(&status);
+        let mut last = None;
+        while let Some(error) = cause {
+            last = Some(error.to_string());
+            cause = error.source();
+        }
+        Self(last.map_or_else(|| text.clone(), |last| format!("{text}: {last}")))
     }
 }
 

@@ -43,7 +43,7 @@ impl Engine {
     /// source the same.
     async fn ask(&self, source: &Configured, caller: &str) -> Probe {
         let mut settings = (*source.settings).clone();
-        settings.quota = self.stacks.strictest(&settings);
+        settings.quota = self.stacks.strictest(&settings, source.kind.as_ref());
         let source = Configured { settings: Arc::new(settings), ..source.clone() };
         let family = source.kind.family(Access { settings: &source.settings });
         match self.stacks.build(&source, family, self.stacks.tally(&source.settings.name)) {

@@ -25,6 +25,7 @@ use crate::source::Access;
 use crate::source::EgressRules;
 use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
+use crate::source::Source;
 use crate::source::SourceSettings;
 use crate::store::Store;
 
@@ -97,11 +98,12 @@ impl Stacks {
     }
 
     /// The windows that hold for the account of these settings: the least limit that any source on it has.
-    pub(super) fn strictest(&self, settings: &SourceSettings) -> Vec<QuotaWindow> {
-        let account = account(settings);
+    pub(super) fn strictest(&self, settings: &SourceSettings, kind: &dyn Source) -> Vec<QuotaWindow> {
+        let account = account(settings, kind);
         let current = self.current();
-        let sharing = current.entries.iter().map(|entry| &*entry.configured.settings);
-        let saved: Vec<_> = sharing.filter(|other| self::account(other) == account).collect();
+        let sharing = current.entries.iter().map(|entry| &entry.configured);
+        let sharing = sharing.filter(|other| self::account(&other.settings, other.kind.as_ref()) == account);
+        let saved: Vec<_> = sharing.map(|other| &*other.settings).collect();
         let all = if saved.is_empty() { vec![settings] } else { saved };
         let least = |per: QuotaPer| {
             let windows = all.iter().flat_map(|one| &one.quota).filter(|window| window.per == per);
@@ -133,7 +135,7 @@ impl Stacks {
             source: source.kind.clone(),
             settings: source.settings.clone(),
             family,
-            account: account(&source.settings),
+            account: account(&source.settings, source.kind.as_ref()),
             transport,
             ledger: parts.store.clone(),
             answers: parts.store.clone(),
@@ -146,7 +148,7 @@ impl Stacks {
 }
 
 /// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.
-fn account(settings: &SourceSettings) -> String {
+fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"concord quota account\0");
     context.update(settings.kind.as_bytes());
@@ -156,7 +158,7 @@ fn account(settings: &SourceSettings) -> String {
         // Without a credential a service counts by who calls, whatever the source is called here.
         None => match &settings.base_url {
             Some(url) => context.update(url.as_str().as_bytes()),
-            None => context.update(settings.name.as_bytes()),
+            None => context.update(kind.opinion(Access { settings }).as_bytes()),
         },
     }
     let hash: String = context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();

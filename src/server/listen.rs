@@ -85,7 +85,12 @@ impl Serving {
             debug!(%error, "no TCP_NODELAY");
         }
         let Some(acceptor) = self.acceptor.clone() else {
-            return self.serve(stream, Peer::Network(None)).await;
+            // Which version of HTTP is spoken is told by the first bytes, and nothing else bounds the wait for them.
+            return match tokio::time::timeout(PATIENCE, stream.peek(&mut [0])).await {
+                Ok(Ok(_)) => self.serve(stream, Peer::Network(None)).await,
+                Ok(Err(error)) => debug!(%error, "a connection broke off"),
+                Err(_) => debug!("a connection said nothing"),
+            };
         };
         match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {

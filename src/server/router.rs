@@ -22,6 +22,7 @@ use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header;
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
@@ -30,6 +31,8 @@ use tower_http::cors::AllowOrigin;
 use tower_http::cors::CorsLayer;
 use tracing::error;
 
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::pb;
@@ -129,7 +132,7 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
         Ok(caller) => caller,
         Err(error) => return refuse(&request, &error),
     };
-    let Ok(_permit) = gate.under_way.clone().try_acquire_owned() else {
+    let Ok(permit) = gate.under_way.clone().try_acquire_owned() else {
         let error = Error::Exhausted {
             subject: "requests under way".into(),
             message: "the server has as many as its limit allows".into(),
@@ -138,7 +141,13 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
         return refuse(&request, &error);
     };
     request.extensions_mut().insert(caller);
-    next.run(request).await
+    // A stream is under way until its body ends, not only until its head is sent.
+    next.run(request).await.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        }))
+    })
 }
 
 /// The method for the metrics: ours by its name, all else together, so that nobody can make labels by calling names.
@@ -163,7 +172,7 @@ fn refuse(request: &Request, error: &Error) -> Response {
 /// No panic is reachable from outside as far as we know; if one is, its call alone fails.
 fn after_panic(cause: Box<dyn Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-    let incident = new_id(std::time::SystemTime::UNIX_EPOCH);
+    let incident = new_id(SystemClock.now());
     error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");
     status::of(&Error::Internal { incident }).into_http::<Body>()
 }

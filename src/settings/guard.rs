@@ -88,10 +88,10 @@ impl Guard {
         let real = path.canonicalize().ok();
         let inside =
             |folder: &PathBuf| real.as_ref().zip(folder.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b));
-        if self.list_folders.iter().any(inside) {
+        if path.is_absolute() && self.list_folders.iter().any(inside) {
             return Ok(());
         }
-        Err("over the API only a file may be named that exists under a folder of list_folders in the configuration"
+        Err("over the API only a file may be named, by its whole path, that exists under a folder of list_folders"
             .into())
     }
 }

@@ -382,7 +382,7 @@ impl Loader<'_> {
             }
         });
         let patch = raw.patch(ca_pem);
-        match patch::effective(adapter.about(), name, &patch, credential.clone()) {
+        match patch::effective(adapter.as_ref(), name, &patch, credential.clone()) {
             Ok(_) => {}
             Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|one| one.under(&path))),
         }

@@ -94,7 +94,7 @@ impl Config {
         let lack = |declared: &Declared| {
             let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
-            let settings = patch::effective(kind.about(), &declared.name, &declared.patch, credential).ok()?;
+            let settings = patch::effective(kind.as_ref(), &declared.name, &declared.patch, credential).ok()?;
             Some((declared.name.clone(), patch::missing(kind.as_ref(), &settings)?))
         };
         self.sources.iter().filter_map(lack).collect()

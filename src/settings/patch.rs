@@ -166,11 +166,12 @@ impl SourcePatch {
 /// # Errors
 /// Every mistake, with its path below the source.
 pub(super) fn effective(
-    about: &About,
+    kind: &dyn Source,
     name: &str,
     patch: &SourcePatch,
     credential: Option<SecretString>,
 ) -> Result<SourceSettings, Vec<Violation>> {
+    let about = kind.about();
     let mut mistakes = Vec::new();
     let mut settings = SourceSettings::from_defaults(about, name);
     settings.credential = credential;
@@ -209,6 +210,9 @@ pub(super) fn effective(
             Err(violation) => mistakes.push(violation.under("options")),
         }
     }
+    if mistakes.is_empty() && unset(about, &settings).is_empty() {
+        mistakes.extend(unaskable(kind, &settings).map(|why| Violation::invalid("options", why)));
+    }
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
 }
 
@@ -218,12 +222,14 @@ pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<St
     if about.credential == CredentialNeed::Required && settings.credential.is_none() {
         return Some(format!("a credential is needed; see {}", about.home_page));
     }
+    let unset = unset(about, settings);
+    (!unset.is_empty()).then(|| format!("needs {}", unset.join(", ")))
+}
+
+/// The options that the kind needs and that are not set.
+fn unset(about: &About, settings: &SourceSettings) -> Vec<String> {
     let unset = about.options.iter().filter(|spec| spec.required && !settings.options.contains_key(&spec.name));
-    let unset: Vec<_> = unset.map(|spec| format!("options.{}", spec.name)).collect();
-    if !unset.is_empty() {
-        return Some(format!("needs {}", unset.join(", ")));
-    }
-    unaskable(kind, settings)
+    unset.map(|spec| format!("options.{}", spec.name)).collect()
 }
 
 /// Why not even a harmless question can be written with these settings: a zone that is no name, two places of one list.

@@ -355,7 +355,7 @@ impl Registry {
     fn misplaced(&self, declared: Option<&Declared>, now: &Configured) -> bool {
         let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
         let about = now.kind.about();
-        let meant = patch::effective(about, &declared.name, &declared.patch, None);
+        let meant = patch::effective(now.kind.as_ref(), &declared.name, &declared.patch, None);
         let there = patch::destination(about, &now.settings);
         meant.map_or(true, |meant| patch::destination(about, &meant) != there)
     }
@@ -434,7 +434,7 @@ impl Registry {
         let with_credential = credential.is_some();
         let unreadable = patched.and_then(|one| one.unreadable.as_ref());
         let below_credential = declared.and_then(|one| one.credential.clone()).filter(|_| unreadable.is_none());
-        let settings = patch::effective(about, name, &both, credential.or(below_credential))?;
+        let settings = patch::effective(adapter.as_ref(), name, &both, credential.or(below_credential))?;
         let lack = unreadable.map(Unreadable::message).or_else(|| patch::missing(adapter.as_ref(), &settings));
         let mut fields = above.paths();
         if with_credential {

@@ -2,6 +2,9 @@
 //! States what a listing claims; how the formats are read stands in `list/`.
 //! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
 
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -221,11 +224,26 @@ fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
     }
 }
 
+/// A path without the detours by which one file has many names: `a/../b` is `b`. Links are not followed.
+fn plain(path: &str) -> String {
+    let mut plain = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => {
+                plain.pop();
+            }
+            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => plain.push(part),
+        }
+    }
+    plain.display().to_string()
+}
+
 /// The file or feed as it may be shown: an address without user, query and fragment, which may hold a key.
 fn place(access: Access<'_>) -> String {
     let path = access.text("path");
     if !path.is_empty() {
-        return path.to_owned();
+        return plain(path);
     }
     let Ok(mut url) = Url::parse(access.text("url")) else { return String::new() };
     url.set_query(None);
@@ -234,4 +252,15 @@ fn place(access: Access<'_>) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detours_do_not_make_two_lists_of_one_file() {
+        assert_eq!(plain("/lists/../lists/./ours.txt"), "/lists/ours.txt");
+        assert_eq!(plain("../a//b/../c"), "../a/c");
+    }
 }
