@@ -48,6 +48,8 @@ type Wire = InterceptedService<Channel, Bearer>;
 pub(super) struct Connection {
     wire: Wire,
     embedded: Option<Running>,
+    /// Whether it leads to the server of another command or process on the data directory.
+    foreign: bool,
 }
 
 /// Puts the token on every request.
@@ -68,7 +70,11 @@ impl Connection {
     pub(super) async fn open(client: &Client) -> Result<Self, Failure> {
         if let Some(server) = &client.server {
             let channel = over_network(server, client).await?;
-            return Ok(Self { wire: InterceptedService::new(channel, bearer(client)?), embedded: None });
+            return Ok(Self {
+                wire: InterceptedService::new(channel, bearer(client)?),
+                embedded: None,
+                foreign: false,
+            });
         }
         let config = config(client, Flags::default())?;
         telemetry::init_logs(&config.log.quiet());
@@ -85,7 +91,8 @@ impl Connection {
             let failure = match held {
                 Some(held) => match over_socket(&held.socket_path()).await {
                     Ok(channel) => {
-                        return Ok(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None });
+                        let wire = InterceptedService::new(channel, Bearer(None));
+                        return Ok(Self { wire, embedded: None, foreign: true });
                     }
                     Err(failure) => failure,
                 },
@@ -93,7 +100,7 @@ impl Connection {
                     Ok(running) => {
                         let channel = over_socket(running.socket()).await?;
                         let wire = InterceptedService::new(channel, Bearer(None));
-                        return Ok(Self { wire, embedded: Some(running) });
+                        return Ok(Self { wire, embedded: Some(running), foreign: false });
                     }
                     // Whoever holds the directory now was faster; anything else will not mend itself.
                     Err(error)
@@ -110,6 +117,12 @@ impl Connection {
             }
             SystemClock.sleep(BETWEEN_TRIES).await;
         }
+    }
+
+    /// Whether a call failed because another command's server, to which this is a way, has ended.
+    pub(super) fn is_lost(&self, status: &tonic::Status) -> bool {
+        let cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+        self.foreign && (status.code() == tonic::Code::Unavailable || cause.is_some())
     }
 
     /// The client of `EnrichmentService`.

@@ -100,3 +100,16 @@ async fn when_the_caller_leaves_nothing_more_begins() {
     server.stop().await;
     assert!(slow.calls() < 100, "{} calls", slow.calls());
 }
+
+#[tokio::test]
+async fn a_stream_counts_as_under_way_until_it_ends() {
+    let slow = Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let configuration = format!("limits.max_in_flight = 1\n{}", virustotal_at(slow.address));
+    let server = TestServer::start(&configuration).await;
+    let request = pb::BatchEnrichRequest { indicators: vec![indicator("198.51.100.7")], ..Default::default() };
+    let first = server.enrichment().batch_enrich(request.clone()).await.unwrap();
+    let refused = server.enrichment().batch_enrich(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    drop(first);
+    server.stop().await;
+}

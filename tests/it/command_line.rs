@@ -160,3 +160,17 @@ async fn the_demonstration_shows_every_scene_without_network_or_certificates() {
         assert!(shown.contains(part), "{part} is missing in\n{shown}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_at_the_same_moment_share_one_server_and_all_succeed() {
+    let folder = TempDir::new().unwrap();
+    let commands = (1..=8).map(|last| {
+        let mut command = concord(folder.path());
+        command.args(["enrich", &format!("192.0.2.{last}")]);
+        run(command)
+    });
+    for output in futures_util::future::join_all(commands).await {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).starts_with("unknown  192.0.2."), "{}", text(&output.stdout));
+    }
+}
