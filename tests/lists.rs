@@ -368,7 +368,7 @@ fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
     assert_eq!(List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&unlisted)), Ok(Reading::NoRecord));
     let probe = List.read_probe(access, &[Ok(unlisted)]);
     assert_eq!(probe.connectivity, Ok(()));
-    assert!(probe.detail.starts_with("lists/example.txt was loaded at 2026-"), "{}", probe.detail);
+    assert!(probe.detail.starts_with("example.txt was loaded at 2026-"), "{}", probe.detail);
 }
 
 #[test]
@@ -389,7 +389,21 @@ fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
     let url = OptionValue::from("https://user:pass@example.com/feed.txt?key=secret#part");
     let settings = settings(&List, &[("url", url)]);
     let family = List.family(Access { settings: &settings });
-    assert_eq!(family, Family::SameKind("list:https://example.com/feed.txt".into()));
+    let name = family.name();
+    assert!(name.starts_with("list:https://example.com/feed.txt#"), "{name}");
+    assert!(!["user", "pass", "secret", "part"].iter().any(|word| name.contains(word)), "{name}");
+}
+
+#[test]
+fn a_file_is_known_by_its_name_and_told_from_another_of_that_name() {
+    let family = |path: &str| {
+        let settings = settings(&List, &[("path", OptionValue::from(path))]);
+        List.family(Access { settings: &settings }).name().to_owned()
+    };
+    let (ours, theirs) = (family("/srv/ours/list.txt"), family("/srv/theirs/list.txt"));
+    assert!(ours.starts_with("list:list.txt#") && theirs.starts_with("list:list.txt#"), "{ours} {theirs}");
+    assert_ne!(ours, theirs);
+    assert_eq!(ours, family("/srv/ours/list.txt"));
 }
 
 proptest! {

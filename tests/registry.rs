@@ -16,6 +16,7 @@ use concord::settings::Seal;
 use concord::settings::SourcePatch;
 use concord::settings::State;
 use concord::settings::load;
+use concord::source::Access;
 use concord::sources;
 use concord::store::Memory;
 use concord::store::SourceRow;
@@ -287,6 +288,49 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
     told.dedup();
     assert_eq!(told.len(), 1, "the answers tell files apart: {told:?}");
     registry.configure(list(&lists.join("ours.txt"))).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn one_file_under_two_names_is_one_opinion() {
+    let folder = TempDir::new().unwrap();
+    let (one, other, copy) = (folder.path().join("list"), folder.path().join("a/../link"), folder.path().join("copy"));
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    std::fs::write(&one, "192.0.2.1\n").unwrap();
+    std::fs::write(&copy, "192.0.2.1\n").unwrap();
+    std::os::unix::fs::symlink(&one, folder.path().join("link")).unwrap();
+    let source = |name: &str, path: &Path| {
+        format!("[sources.{name}]\nkind = \"list\"\noptions.path = {:?}\n", path.display().to_string())
+    };
+    let text = source("one", &one) + &source("other", &other) + &source("copy", &copy);
+    let registry = fresh(&text).await;
+    let family = |name: &str| {
+        let source = registry.get(name).unwrap();
+        let family = source.kind.family(Access { settings: &source.settings });
+        family.name().to_owned()
+    };
+    assert_eq!(family("one"), family("other"));
+    assert_ne!(family("one"), family("copy"));
+}
+
+#[tokio::test]
+async fn a_list_over_the_api_is_not_configured_once_its_folder_is_taken_out_of_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ours.txt");
+    std::fs::write(&file, "192.0.2.1\n").unwrap();
+    let store = Arc::new(Memory::default());
+    let named = config(&format!("list_folders = [{:?}]\n", folder.path().display().to_string()), &[]);
+    let mut change = virustotal("ours");
+    change.patch.kind = Some("list".into());
+    change.patch.options.insert("path".into(), file.display().to_string().into());
+    assert!(open(&store, &named, "k").await.configure(change).await.unwrap().from_api);
+    let with = open(&store, &named, "k").await.get("ours").unwrap();
+    assert_eq!(with.state, State::Active);
+    let without = open(&store, &config("", &[]), "k").await.get("ours").unwrap();
+    assert!(matches!(&without.state, State::NotConfigured(why) if why.contains("list_folders")), "{:?}", without.state);
+    std::fs::remove_file(&file).unwrap();
+    let missing = open(&store, &named, "k").await.get("ours").unwrap();
+    assert_eq!(missing.state, State::Active, "a file that is missing may come back");
 }
 
 #[cfg(unix)]

@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use crate::indicator::ExtractOptions;
 use crate::indicator::Indicator;
 use crate::indicator::extract;
+use crate::indicator::hex;
 use crate::pb;
 
 use super::Failure;
@@ -67,5 +68,5 @@ fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
         let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
         context.update(piece);
     }
-    Ok(Some(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Some(hex(context.finish().as_ref())))
 }

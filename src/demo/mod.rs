@@ -14,6 +14,7 @@ use aws_lc_rs::digest;
 
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::indicator::hex;
 use crate::server::Listen;
 use crate::server::Running;
 use crate::settings::Config;
@@ -150,8 +151,7 @@ impl Folder {
     fn new() -> std::io::Result<Self> {
         let stamp = format!("{:?} {}", SystemClock.now(), std::process::id());
         let hash = digest::digest(&digest::SHA256, stamp.as_bytes());
-        let name: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("concord-demo-{name}"));
+        let path = std::env::temp_dir().join(format!("concord-demo-{:.16}", hex(hash.as_ref())));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }

@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -20,6 +19,7 @@ use crate::indicator::Indicator;
 use crate::indicator::Tlp;
 use crate::settings::NeverSend;
 use crate::settings::Registry;
+use crate::source::EgressRules;
 use crate::store::Store;
 use crate::verdict::Policy;
 
@@ -44,8 +44,8 @@ pub struct Rules {
     pub never_send: NeverSend,
     /// Suffixes of internal names beside the usual ones.
     pub internal_suffixes: Vec<String>,
-    /// Networks that sources may stand in although they are not public.
-    pub allowed_networks: Vec<IpNet>,
+    /// The rules for addresses and files, as they hold for what the configuration says itself.
+    pub egress: EgressRules,
     /// Time for a request whose caller sets no deadline.
     pub default_deadline: Duration,
     /// The policy that judges where the request names none, without `policies/`.
@@ -107,7 +107,7 @@ impl Engine {
             clock: parts.clock.clone(),
             cache: parts.cache,
             tracker: parts.tracker.clone(),
-            allowed_networks: parts.rules.allowed_networks.clone(),
+            egress: parts.rules.egress.clone(),
         });
         Self {
             registry: parts.registry,

@@ -7,7 +7,6 @@ use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
-use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +18,7 @@ use crate::fetch::Tally;
 use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;
+use crate::indicator::hex;
 use crate::settings::Configured;
 use crate::settings::Registry;
 use crate::source::Access;
@@ -36,7 +36,8 @@ pub(super) struct StackParts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: SourceCache,
     pub(super) tracker: TaskTracker,
-    pub(super) allowed_networks: Vec<IpNet>,
+    /// The rules for addresses and files; each source says for itself whether the strict ones hold.
+    pub(super) egress: EgressRules,
 }
 
 /// One source and the way to it.
@@ -128,7 +129,7 @@ impl Stacks {
         tally: Arc<Tally>,
     ) -> Result<Arc<SourceStack>, SourceError> {
         let parts = &self.parts;
-        let rules = EgressRules { from_api: source.from_api, allowed_networks: parts.allowed_networks.clone() };
+        let rules = EgressRules { from_api: source.from_api, ..parts.egress.clone() };
         let (kind, clock, tracker) = (source.kind.clone(), parts.clock.clone(), parts.tracker.clone());
         let transport = transport_for(kind, source.settings.clone(), rules, clock, tracker)?;
         Ok(Arc::new(SourceStack::new(Parts {
@@ -161,6 +162,5 @@ fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
             None => context.update(kind.opinion(Access { settings }).as_bytes()),
         },
     }
-    let hash: String = context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}:{hash}", settings.kind)
+    format!("{}:{:.32}", settings.kind, hex(context.finish().as_ref()))
 }

@@ -14,6 +14,7 @@ use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::{Finding, OutcomeBody, SourceError};
+use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer, Question, Reading};
 use crate::store::RawAnswer;
 
@@ -236,8 +237,4 @@ fn dns_text(answer: &DnsAnswer) -> String {
         DnsAnswer::NameError => "NXDOMAIN\n".to_owned(),
         DnsAnswer::Failure(code) => format!("{code}\n"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

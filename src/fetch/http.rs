@@ -396,7 +396,7 @@ mod tests {
             credential: None,
             proxy: proxy.map(|text| Url::parse(text).unwrap()),
             ca_pem: None,
-            rules: EgressRules { from_api, allowed_networks: Vec::new() },
+            rules: EgressRules { from_api, ..EgressRules::default() },
             clock: Arc::new(ManualClock::at(std::time::UNIX_EPOCH)),
             largest: LARGEST_ANSWER,
         }

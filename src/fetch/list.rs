@@ -7,6 +7,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,7 +67,7 @@ struct Shared {
 }
 
 enum Place {
-    File(PathBuf),
+    File { path: PathBuf, rules: EgressRules },
     Feed { url: Url, every: Duration, http: Box<HttpTransport> },
 }
 
@@ -77,7 +79,7 @@ struct Copy {
     loaded: Option<SystemTime>,
     /// When the place is looked at again.
     next_look: Option<SystemTime>,
-    /// What tells whether the place changed: time and size of a file, or the feed's own mark.
+    /// What tells whether the place changed: time, size and number of a file, or the feed's own mark.
     mark: String,
     /// Why the last load was not taken.
     refused: Option<String>,
@@ -107,7 +109,7 @@ impl ListTransport {
     ) -> Result<Self, SourceError> {
         let access = Access { settings: &settings };
         let place = match (access.text("path"), access.text("url")) {
-            (path, "") if !path.is_empty() => Place::File(PathBuf::from(path)),
+            (path, "") if !path.is_empty() => Place::File { path: PathBuf::from(path), rules },
             ("", url) if !url.is_empty() => feed(url, access.text("refresh"), &settings, rules, clock.clone())?,
             _ => {
                 return Err(SourceError::new(
@@ -207,7 +209,7 @@ impl Shared {
     /// How long until the place is looked at again.
     fn wait(&self, copy: &Copy) -> Duration {
         match &self.place {
-            Place::File(_) => LOOK_EVERY,
+            Place::File { .. } => LOOK_EVERY,
             // A feed that shrank is believed by its own pace, not within minutes.
             Place::Feed { every, .. } if copy.refused.is_some() && copy.shrunk == 0 => (*every).min(AFTER_FAILURE),
             Place::Feed { every, .. } => *every,
@@ -226,7 +228,7 @@ impl Shared {
         };
         copy.shrunk = copy.shrunk.saturating_add(1);
         let way_out = match &self.place {
-            Place::File(_) => "if that is meant, restart the server".to_owned(),
+            Place::File { .. } => "if that is meant, restart the server".to_owned(),
             Place::Feed { .. } if has == 0 => {
                 "an empty one is never taken; if that is meant, restart the server".into()
             }
@@ -250,7 +252,11 @@ impl Shared {
     /// What stands at the place and its mark; `None` if it did not change.
     async fn load(&self, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {
         match &self.place {
-            Place::File(path) => load_file(path, before).await.map_err(|error| format!("{}: {error}", path.display())),
+            Place::File { path, rules } => {
+                // Whoever asks may see this: the file by its name, without the folders that it stands in.
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                load_file(path, rules, before).await.map_err(|why| format!("{name}: {why}"))
+            }
             Place::Feed { url, http, .. } => load_feed(http, url, before).await,
         }
     }
@@ -272,28 +278,43 @@ impl Shared {
     /// Whether a copy that is too small was seen often enough to be what is meant.
     fn is_believed(&self, before: &Copy, has: usize) -> bool {
         match &self.place {
-            Place::File(_) => false,
+            Place::File { .. } => false,
             Place::Feed { .. } => has > 0 && before.shrunk.saturating_add(1) >= LOADS_TO_SHRINK,
         }
     }
 }
 
-async fn load_file(path: &PathBuf, before: &Copy) -> std::io::Result<Option<(String, Vec<u8>)>> {
-    let about = tokio::fs::metadata(path).await?;
-    let mark = format!("{:?} {}", about.modified()?, about.len());
+/// The file's mark and bytes; `None` if it did not change. The rules are kept at every look: a link may lead elsewhere by
+/// now.
+async fn load_file(
+    path: &Path,
+    rules: &EgressRules,
+    before: &Copy,
+) -> Result<Option<(String, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
+    let real = tokio::fs::canonicalize(path).await;
+    rules.check_file(real.as_deref().ok())?;
+    let real = real?;
+    let about = tokio::fs::metadata(&real).await?;
+    let mark = format!("{:?} {} {}", about.modified()?, about.len(), about.ino());
     // A copy that was refused is looked at again only when the file changes, as one that was taken.
     if mark == before.mark {
         return Ok(None);
     }
     if !about.is_file() {
-        return Err(std::io::Error::other("not a file"));
+        return Err("not a file".into());
     }
     // Read to the limit and one byte more: a file can grow after it was measured.
     let limit = u64::try_from(LARGEST_LIST).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    tokio::fs::File::open(path).await?.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
+    let file = tokio::fs::File::open(&real).await?;
+    let opened = file.metadata().await?;
+    // Between the judgement and the opening a link may have taken the file's place.
+    if (opened.dev(), opened.ino()) != (about.dev(), about.ino()) {
+        return Err("changed while it was opened".into());
+    }
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
     if bytes.len() > LARGEST_LIST {
-        return Err(std::io::Error::other(format!("more than {LARGEST_LIST} bytes")));
+        return Err(format!("more than {LARGEST_LIST} bytes").into());
     }
     Ok(Some((mark, bytes)))
 }

@@ -15,6 +15,11 @@ pub(super) fn form_of(text: &str) -> Option<Form> {
     }
 }
 
+/// The bytes of a hash in lower-case hexadecimal digits, the normal form of a hash.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a text is that looks like a hash that we do not look up.
 pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     if is_ssdeep(text) {

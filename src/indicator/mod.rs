@@ -23,6 +23,7 @@ mod url;
 pub use extract::ExtractOptions;
 pub use extract::Extracted;
 pub use extract::extract;
+pub use hash::hex;
 pub use refang::refang;
 pub use special::Special;
 pub use special::addresses;

@@ -195,7 +195,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         never_send: config.never_send.clone(),
         internal_suffixes: config.internal_suffixes.clone(),
-        allowed_networks: config.allowed_networks.clone(),
+        egress: config.egress(false),
         default_deadline: config.default_deadline,
         default_policy: config.default_policy.clone(),
     }

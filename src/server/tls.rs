@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
+use crate::indicator::hex;
 use crate::settings::TlsConfig;
 
 use super::StartError;
@@ -49,7 +50,7 @@ pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, S
 /// The name of a caller who showed this certificate: the first 16 hexadecimal digits of its SHA-256.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> Arc<str> {
     let hash = digest::digest(&digest::SHA256, certificate.as_ref());
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    hex(hash.as_ref()).chars().take(16).collect::<String>().into()
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {

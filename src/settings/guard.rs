@@ -2,9 +2,7 @@
 //! credentials by reference, a kept credential for another address.
 
 use std::path::Path;
-use std::path::PathBuf;
 
-use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use url::Url;
@@ -14,6 +12,7 @@ use crate::error::Reason;
 use crate::error::Violation;
 use crate::source::About;
 use crate::source::EgressRules;
+use crate::source::OptionSpec;
 use crate::source::OptionType;
 use crate::source::OptionValue;
 use crate::source::SourceSettings;
@@ -26,11 +25,8 @@ use super::patch;
 pub(super) const CREDENTIAL_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
      along over the API, or reset those fields";
 
-/// What the configuration lets callers name.
-pub(super) struct Guard {
-    pub(super) list_folders: Vec<PathBuf>,
-    pub(super) allowed_networks: Vec<IpNet>,
-}
+/// What the configuration lets callers name: the strict rules.
+pub(super) struct Guard(pub(super) EgressRules);
 
 impl Guard {
     /// Everything that the API said of a source, the credential that comes along included.
@@ -60,7 +56,7 @@ impl Guard {
     fn check_option(&self, value_type: &OptionType, text: &str) -> Result<(), String> {
         match value_type {
             OptionType::Address => self.check_address(text),
-            OptionType::Resolver => self.rules().check_resolver(text),
+            OptionType::Resolver => self.0.check_resolver(text),
             OptionType::Path => self.check_path(Path::new(text)),
             OptionType::Integer { .. }
             | OptionType::Number { .. }
@@ -73,26 +69,29 @@ impl Guard {
         }
     }
 
+    /// Why a file that was named over the API before may not be read now: the configuration may name other folders since.
+    /// One that is missing under a folder may come back, so it is left to whoever reads it.
+    pub(super) fn forbidden_file(&self, said: &SourcePatch, kind: &About, settings: &SourceSettings) -> Option<String> {
+        let said_over_api = |spec: &&OptionSpec| said.options.contains_key(&spec.name);
+        let files = kind.options.iter().filter(|spec| spec.value_type == OptionType::Path).filter(said_over_api);
+        files.into_iter().find_map(|spec| {
+            let Some(OptionValue::Text(text)) = settings.options.get(&spec.name) else { return None };
+            let path = Path::new(text);
+            let real = path.canonicalize();
+            let refused = self.0.check_file(Some(real.as_deref().unwrap_or(path))).err()?;
+            Some(format!("options.{}: {refused}", spec.name))
+        })
+    }
+
     /// An address that does not parse was refused before; an empty one is none.
     fn check_address(&self, text: &str) -> Result<(), String> {
-        Url::parse(text.trim()).map_or(Ok(()), |url| self.rules().check_url(&url))
+        Url::parse(text.trim()).map_or(Ok(()), |url| self.0.check_url(&url))
     }
 
-    fn rules(&self) -> EgressRules {
-        EgressRules { from_api: true, allowed_networks: self.allowed_networks.clone() }
-    }
-
-    /// A file that a caller names must stand under a folder that the configuration names, links followed. A file that is
-    /// missing is answered like one elsewhere, so that the answer does not tell what the server's disk holds.
+    /// A relative path would mean another file with another working directory.
     fn check_path(&self, path: &Path) -> Result<(), String> {
-        let real = path.canonicalize().ok();
-        let inside =
-            |folder: &PathBuf| real.as_ref().zip(folder.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b));
-        if path.is_absolute() && self.list_folders.iter().any(inside) {
-            return Ok(());
-        }
-        Err("over the API only a file may be named, by its whole path, that exists under a folder of list_folders"
-            .into())
+        let real = path.canonicalize().ok().filter(|_| path.is_absolute());
+        self.0.check_file(real.as_deref())
     }
 }
 
@@ -109,10 +108,11 @@ fn check_credential(credential: &SecretString) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether this path of a source decides which address is reached, so that the strict egress rules hold.
+/// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold.
 pub(super) fn is_address(about: &About, path: &str) -> bool {
     let option = path.strip_prefix("options.");
-    let leads = |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver);
+    let leads =
+        |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver | OptionType::Path);
     matches!(path, "base_url" | "proxy")
         || option.is_some_and(|name| about.options.iter().any(|spec| spec.name == name && leads(&spec.value_type)))
 }

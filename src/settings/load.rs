@@ -154,7 +154,7 @@ impl Loader<'_> {
                 NeverSend::default()
             }),
             internal_suffixes: raw.internal_suffixes.iter().map(|one| one.trim_matches('.').to_lowercase()).collect(),
-            list_folders: raw.list_folders.iter().map(PathBuf::from).collect(),
+            list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
             retention: self.retention(&raw.retention),
             durability: self.durability(raw.durability.as_deref()),
@@ -289,6 +289,13 @@ impl Loader<'_> {
             }
         }
         raw
+    }
+
+    fn folders(&mut self, raw: &[String]) -> Vec<PathBuf> {
+        for (place, _) in raw.iter().enumerate().filter(|(_, folder)| folder.trim().is_empty()) {
+            self.mistake(&format!("list_folders[{place}]"), "is empty; name a folder by its path");
+        }
+        raw.iter().map(|folder| real_folder(folder)).collect()
     }
 
     fn networks(&mut self, raw: &[String]) -> Vec<IpNet> {
@@ -434,6 +441,12 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     } else {
         Err("a source's name is 1 to 63 lower-case letters, digits, - or _")
     }
+}
+
+/// A folder by the name that the files in it have once links are followed; as it is written where it does not exist yet.
+fn real_folder(folder: &str) -> PathBuf {
+    let path = Path::new(folder);
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
 fn usual_directory(environment: &Environment) -> PathBuf {

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::error::Violation;
+use crate::source::EgressRules;
 use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
@@ -72,7 +73,7 @@ pub struct Config {
     pub never_send: NeverSend,
     /// Suffixes of internal names beside the usual ones.
     pub internal_suffixes: Vec<String>,
-    /// Folders from which a list may be read that is set over the API.
+    /// Folders from which a list may be read that is set over the API; links are followed where they exist.
     pub list_folders: Vec<PathBuf>,
     /// Networks that sources may stand in although they are not public.
     pub allowed_networks: Vec<IpNet>,
@@ -89,6 +90,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The egress rules, strict for what was set over the API.
+    pub fn egress(&self, from_api: bool) -> EgressRules {
+        EgressRules {
+            from_api,
+            allowed_networks: self.allowed_networks.clone(),
+            list_folders: self.list_folders.clone(),
+        }
+    }
+
     /// The declared sources that cannot be asked as they are, each with what it lacks.
     pub fn unready(&self, kinds: &[Arc<dyn Source>]) -> Vec<(String, String)> {
         let lack = |declared: &Declared| {

@@ -216,6 +216,16 @@ pub(super) fn effective(
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
 }
 
+/// Notes where the files lead that the options name.
+pub(super) fn follow_links(about: &About, settings: &mut SourceSettings) {
+    for spec in about.options.iter().filter(|spec| spec.value_type == OptionType::Path) {
+        let Some(OptionValue::Text(path)) = settings.options.get(&spec.name) else { continue };
+        if let Ok(real) = std::path::Path::new(path).canonicalize() {
+            settings.real_files.insert(spec.name.clone(), real);
+        }
+    }
+}
+
 /// What a source lacks to be asked, if anything.
 pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
     let about = kind.about();

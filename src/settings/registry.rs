@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
+use crate::indicator::hex;
 use crate::source::Source;
 use crate::source::SourceSettings;
 use crate::store::SourceRow;
@@ -75,7 +76,7 @@ pub struct Configured {
     pub etag: String,
     /// Whether it can be asked.
     pub state: State,
-    /// Whether an address in its settings was given over the API, so that the strict egress rules hold.
+    /// Whether an address or file in its settings was given over the API, so that the strict egress rules hold.
     pub from_api: bool,
 }
 
@@ -181,10 +182,7 @@ impl Registry {
             kinds: kinds.to_vec(),
             store,
             seal,
-            guard: Guard {
-                list_folders: config.list_folders.clone(),
-                allowed_networks: config.allowed_networks.clone(),
-            },
+            guard: Guard(config.egress(true)),
             rows: Mutex::new(BTreeMap::new()),
             snapshot: ArcSwap::from_pointee(Vec::new()),
         };
@@ -434,8 +432,11 @@ impl Registry {
         let with_credential = credential.is_some();
         let unreadable = patched.and_then(|one| one.unreadable.as_ref());
         let below_credential = declared.and_then(|one| one.credential.clone()).filter(|_| unreadable.is_none());
-        let settings = patch::effective(adapter.as_ref(), name, &both, credential.or(below_credential))?;
-        let lack = unreadable.map(Unreadable::message).or_else(|| patch::missing(adapter.as_ref(), &settings));
+        let mut settings = patch::effective(adapter.as_ref(), name, &both, credential.or(below_credential))?;
+        patch::follow_links(about, &mut settings);
+        let lack = unreadable.map(Unreadable::message);
+        let lack = lack.or_else(|| patch::missing(adapter.as_ref(), &settings));
+        let lack = lack.or_else(|| self.guard.forbidden_file(&above, about, &settings));
         let mut fields = above.paths();
         if with_credential {
             fields.push("credential".into());
@@ -535,8 +536,7 @@ fn etag_of(row: Option<&Patched>) -> String {
     // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
     let said = serde_json::to_string(&row.patch).unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, said.as_bytes());
-    let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("r{}-{hash}", row.revision)
+    format!("r{}-{:.8}", row.revision, hex(hash.as_ref()))
 }
 
 /// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and

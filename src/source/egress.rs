@@ -1,10 +1,13 @@
 //! Which addresses may be reached: link-local and cloud metadata never; one set over the API only if public, by https, or
-//! in a network that the configuration allows. `settings` judges what is written, `fetch` what a name resolves to.
+//! in a network that the configuration allows. And which files may be read: one named over the API only under a folder of
+//! the configuration. `settings` judges what is written, `fetch` what a name or link leads to when it is used.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use url::Host;
@@ -21,10 +24,12 @@ const METADATA_ADDRESSES: [&str; 5] =
 /// The rules for one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EgressRules {
-    /// Whether an address of the source was set over the API: the strict rules hold.
+    /// Whether an address or file of the source was set over the API: the strict rules hold.
     pub from_api: bool,
     /// Networks that may be reached although they are not public.
     pub allowed_networks: Vec<IpNet>,
+    /// Folders, links followed, under which a file may be read that was named over the API.
+    pub list_folders: Vec<PathBuf>,
 }
 
 impl EgressRules {
@@ -101,6 +106,20 @@ impl EgressRules {
         self.check_ip(ip)
     }
 
+    /// Whether the file may be read to which a path leads, links followed (`None`: to none). A file that is missing is
+    /// answered like one elsewhere, so that the answer does not tell what the server's disk holds.
+    ///
+    /// # Errors
+    /// The way out.
+    pub fn check_file(&self, real: Option<&Path>) -> Result<(), String> {
+        let inside = |real: &Path| self.list_folders.iter().any(|folder| real.starts_with(folder));
+        if !self.from_api || real.is_some_and(inside) {
+            return Ok(());
+        }
+        Err("over the API only a file may be named, by its whole path, that exists under a folder of list_folders"
+            .into())
+    }
+
     fn allows(&self, ip: IpAddr) -> bool {
         self.allowed_networks.iter().any(|network| network.contains(&ip))
     }
@@ -139,7 +158,11 @@ mod tests {
     use super::*;
 
     fn rules(from_api: bool, allowed: &[&str]) -> EgressRules {
-        EgressRules { from_api, allowed_networks: allowed.iter().map(|text| text.parse().unwrap()).collect() }
+        EgressRules {
+            from_api,
+            allowed_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+            list_folders: Vec::new(),
+        }
     }
 
     fn url(text: &str) -> Url {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -47,6 +48,9 @@ pub struct SourceSettings {
     /// Every option of its kind, filled with the kind's default where the user said nothing. An option without a
     /// default that is not set is absent.
     pub options: BTreeMap<String, OptionValue>,
+    /// Where the options that name a file lead, links followed, as it was when the settings were read; one that led
+    /// nowhere is absent. Tells lists apart; what is read is looked for anew each time.
+    pub real_files: BTreeMap<String, PathBuf>,
 }
 
 impl fmt::Debug for SourceSettings {
@@ -85,6 +89,7 @@ impl SourceSettings {
             proxy: None,
             ca_pem: None,
             options: default_options(about),
+            real_files: BTreeMap::new(),
         }
     }
 }

@@ -2,16 +2,16 @@
 //! States what a listing claims; how the formats are read stands in `list/`.
 //! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
 
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest;
 use url::Url;
 
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Indicator, Tlp};
+use crate::indicator::{Form, Indicator, Tlp, hex};
 use crate::source::{
     About, Access, Answer, AnswerBody, CredentialNeed, Keep, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
     OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, Transport,
@@ -117,7 +117,7 @@ impl Source for List {
     }
 
     fn opinion(&self, access: Access<'_>) -> String {
-        format!("list:{}", place(access))
+        format!("list:{}", identity(access))
     }
 
     fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
@@ -212,7 +212,7 @@ fn probed(access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Result
     let Said { loaded, stale, .. } = said(answer.as_ref().map_err(Clone::clone)?)?;
     let when = jiff::Timestamp::try_from(loaded).map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
     let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
-    Ok(format!("{} was loaded {when}{stale}", place(access)))
+    Ok(format!("{} was loaded {when}{stale}", shown(access)))
 }
 
 fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
@@ -224,26 +224,24 @@ fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
     }
 }
 
-/// A path without the detours by which one file has many names: `a/../b` is `b`. Links are not followed.
-fn plain(path: &str) -> String {
-    let mut plain = PathBuf::new();
-    for part in Path::new(path).components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if plain.file_name().is_some() => {
-                plain.pop();
-            }
-            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => plain.push(part),
-        }
-    }
-    plain.display().to_string()
+/// What tells this list from others: a name that may be shown, and a hash of where it is, which may not.
+fn identity(access: Access<'_>) -> String {
+    let written = access.text("path");
+    let path = access.settings.real_files.get("path").map(PathBuf::as_path).unwrap_or(Path::new(written));
+    let (name, place) = match written.is_empty() {
+        false => (file_name(path), path.as_os_str().as_encoded_bytes()),
+        true => (shown(access), access.text("url").as_bytes()),
+    };
+    let hash = digest::digest(&digest::SHA256, place);
+    format!("{name}#{:.8}", hex(hash.as_ref()))
 }
 
-/// The file or feed as it may be shown: an address without user, query and fragment, which may hold a key.
-fn place(access: Access<'_>) -> String {
+/// The list as whoever asks may see it: a file without its folders, a feed without user, query and fragment, which may
+/// hold a key.
+fn shown(access: Access<'_>) -> String {
     let path = access.text("path");
     if !path.is_empty() {
-        return plain(path);
+        return file_name(Path::new(path));
     }
     let Ok(mut url) = Url::parse(access.text("url")) else { return String::new() };
     url.set_query(None);
@@ -254,13 +252,6 @@ fn place(access: Access<'_>) -> String {
     url.to_string()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn detours_do_not_make_two_lists_of_one_file() {
-        assert_eq!(plain("/lists/../lists/./ours.txt"), "/lists/ours.txt");
-        assert_eq!(plain("../a//b/../c"), "../a/c");
-    }
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -234,7 +234,7 @@ async fn a_zone_that_needs_a_credential_is_not_asked_without_one() {
 #[tokio::test]
 async fn a_forbidden_resolver_is_not_asked() {
     let server = Server::start(|_| Vec::new()).await;
-    let rules = EgressRules { from_api: true, allowed_networks: Vec::new() };
+    let rules = EgressRules { from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("dnsbl", |_| {}), rules).unwrap();
     let error = source.transport.send(&question(server.address, NAME)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");

@@ -212,7 +212,7 @@ async fn a_form_is_posted_as_a_form() {
 #[tokio::test]
 async fn a_forbidden_address_is_refused_before_anything_leaves() {
     let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
-    let strict = || EgressRules { from_api: true, allowed_networks: Vec::new() };
+    let strict = || EgressRules { from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("hashlookup", |_| {}), strict()).unwrap();
     let error = source.transport.send(&question(&site.url("/"), CredentialPlace::None)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");

@@ -17,8 +17,12 @@ const FOUR: &str = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";
 const ONE: &str = "192.0.2.1\n";
 
 fn file(path: &Path) -> Bench {
+    file_under(path, EgressRules::default())
+}
+
+fn file_under(path: &std::path::Path, rules: EgressRules) -> Bench {
     let path = OptionValue::from(path.to_str().unwrap());
-    bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))))
+    try_bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
 }
 
 fn feed(site: &Site) -> Bench {
@@ -148,6 +152,36 @@ async fn a_list_that_was_never_loaded_says_why() {
 }
 
 #[tokio::test]
+async fn a_file_named_over_the_api_is_judged_at_every_look() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let lists = folder.path().canonicalize().unwrap().join("lists");
+    std::fs::create_dir(&lists).unwrap();
+    std::fs::write(folder.path().join("secret"), FOUR).unwrap();
+    let path = lists.join("list.txt");
+    let rules = EgressRules { from_api: true, list_folders: vec![lists.clone()], ..EgressRules::default() };
+    let list = file_under(&path, rules);
+    std::os::unix::fs::symlink(folder.path().join("secret"), &path).unwrap();
+    let refused = list.look_up("192.0.2.1").await;
+    assert!(matches!(&refused, ListAnswer::NeverLoaded(why) if why.contains("list_folders")), "{refused:?}");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, ONE).unwrap();
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, false]));
+    // A link that takes its place later leads nowhere either: the copy in use stays, and says why.
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret"), &path).unwrap();
+    let [first, last] = list.after(Duration::from_secs(1)).await;
+    assert!(first.0 && !last.0 && last.1.unwrap().contains("list_folders"));
+}
+
+#[tokio::test]
+async fn what_a_list_says_of_itself_names_the_file_and_not_its_folders() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let answer = file(&folder.path().join("absent.txt")).look_up("192.0.2.1").await;
+    let outside = folder.path().display().to_string();
+    assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if !why.contains(&outside)), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
     let tagged = Reply::new("200 OK", "etag: \"v1\"\r\n", FOUR.as_bytes());
     let unchanged = Reply::raw("HTTP/1.1 304 Not Modified\r\nconnection: close\r\netag: \"v1\"\r\n\r\n");
@@ -265,7 +299,7 @@ async fn a_feed_that_may_not_be_reached_is_told_before_anything_is_asked() {
         [(false, "http://169.254.169.254/list"), (true, "http://feed.example.com/"), (true, "https://10.0.0.1/")]
     {
         let settings = settings("list", |settings| drop(settings.options.insert("url".into(), OptionValue::from(url))));
-        let refused = try_bench(settings, EgressRules { from_api, allowed_networks: Vec::new() });
+        let refused = try_bench(settings, EgressRules { from_api, ..EgressRules::default() });
         assert!(refused.is_err(), "{url}");
     }
     let neither = try_bench(settings("list", |_| {}), EgressRules::default());

@@ -224,23 +224,8 @@ pub(super) fn about() -> About {
 }
 
 pub(super) fn settings(about: &About) -> SourceSettings {
-    SourceSettings {
-        name: "word".into(),
-        kind: about.kind.clone(),
-        enabled: true,
-        reliability: about.reliability,
-        family: None,
-        tier: "free".into(),
-        credential: None,
-        base_url: None,
-        quota: Vec::new(),
-        timeout: about.timeout,
-        keep: about.keep,
-        max_tlp: about.max_tlp,
-        proxy: None,
-        ca_pem: None,
-        options: BTreeMap::from([("threshold".to_owned(), 5.into())]),
-    }
+    let options = BTreeMap::from([("threshold".to_owned(), 5.into())]);
+    SourceSettings { tier: "free".into(), options, ..SourceSettings::from_defaults(about, "word") }
 }
 
 /// A ledger and a store of answers in memory.
