@@ -367,6 +367,22 @@ async fn every_wrong_field_is_named_by_its_path_in_the_request() {
 }
 
 #[tokio::test]
+async fn a_threshold_that_could_never_be_reached_is_refused_whichever_of_the_two_is_set() {
+    let registry = fresh("").await;
+    let mut change = virustotal("reports");
+    change.patch.kind = Some("abuseipdb".into());
+    for (option, value) in [("suspicious_threshold", 76), ("malicious_threshold", 24)] {
+        change.patch.options = [(option.to_owned(), value.into())].into();
+        let refused = registry.configure(change.clone()).await.unwrap_err();
+        assert!(refused.to_string().contains("would never be reached"), "{refused}");
+        assert_eq!(fields(refused), [("source.options.suspicious_threshold".to_owned(), Reason::FieldInvalid)]);
+    }
+    change.patch.options =
+        [("suspicious_threshold".to_owned(), 80.into()), ("malicious_threshold".to_owned(), 80.into())].into();
+    registry.configure(change).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_credential_of_another_key_leaves_its_source_not_configured_and_is_not_lost_unasked() {
     let store = Arc::new(Memory::default());
     let config = config(FILE, &[]);

@@ -154,6 +154,20 @@ fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
 }
 
 #[test]
+fn a_list_whose_file_is_not_there_is_told_when_the_configuration_is_checked() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("ours.txt");
+    let list = |path: &std::path::Path| {
+        let text = format!("[sources.ours]\nkind = \"list\"\noptions.path = {:?}\n", path.display().to_string());
+        read_text(&text, &[]).unwrap().unready(sources::all())
+    };
+    assert!(list(&file)[0].1.contains("No such file"));
+    assert!(list(folder.path())[0].1.ends_with("is not a file"));
+    std::fs::write(&file, "192.0.2.1\n").unwrap();
+    assert_eq!(list(&file), []);
+}
+
+#[test]
 fn options_with_which_no_question_can_be_written_are_refused_with_their_path() {
     let text = "[sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
         [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n";

@@ -204,6 +204,7 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
     let (min, max) = match &spec.value_type {
         OptionType::Integer { min, max } => (Some(*min as f64), Some(*max as f64)),
         OptionType::Number { min, max } => (Some(*min), Some(*max)),
+        OptionType::Span { min, max } => (Some(min.as_secs_f64()), Some(max.as_secs_f64())),
         OptionType::Flag
         | OptionType::Text
         | OptionType::Choice(_)
@@ -211,8 +212,7 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
         | OptionType::TextTable
         | OptionType::Address
         | OptionType::Path
-        | OptionType::Resolver
-        | OptionType::Span => (None, None),
+        | OptionType::Resolver => (None, None),
     };
     let choices = match &spec.value_type {
         OptionType::Choice(words) => words.clone(),

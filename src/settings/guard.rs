@@ -65,7 +65,7 @@ impl Guard {
             | OptionType::Choice(_)
             | OptionType::TextList
             | OptionType::TextTable
-            | OptionType::Span => Ok(()),
+            | OptionType::Span { .. } => Ok(()),
         }
     }
 

@@ -99,13 +99,15 @@ impl Config {
         }
     }
 
-    /// The declared sources that cannot be asked as they are, each with what it lacks.
+    /// The declared sources that cannot be asked as they are, each with what it lacks; a file that is not there now is
+    /// such a lack, though a running server would read it once it is.
     pub fn unready(&self, kinds: &[Arc<dyn Source>]) -> Vec<(String, String)> {
         let lack = |declared: &Declared| {
             let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
             let settings = patch::effective(kind.as_ref(), &declared.name, &declared.patch, credential).ok()?;
-            Some((declared.name.clone(), patch::missing(kind.as_ref(), &settings)?))
+            let lack = patch::missing(kind.as_ref(), &settings).or_else(|| patch::unreadable(kind.about(), &settings));
+            Some((declared.name.clone(), lack?))
         };
         self.sources.iter().filter_map(lack).collect()
     }

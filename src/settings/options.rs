@@ -57,9 +57,13 @@ fn read_value(spec: &OptionSpec, value: &Value) -> Result<OptionValue, String> {
             let address = text(value)?;
             read_address(address).map(|_| OptionValue::Text(address.to_owned()))
         }
-        OptionType::Span => {
+        OptionType::Span { min, max } => {
             let span = text(value)?;
-            read_span(span, "").map_err(|violation| violation.message)?;
+            let long = read_span(span, "").map_err(|violation| violation.message)?;
+            if !(*min..=*max).contains(&long) {
+                let shown = humantime::format_duration;
+                return Err(format!("must be from {} to {}, not {span}", shown(*min), shown(*max)));
+            }
             Ok(OptionValue::Text(span.to_owned()))
         }
         OptionType::TextList => read_list(value),

@@ -210,6 +210,11 @@ pub(super) fn effective(
             Err(violation) => mistakes.push(violation.under("options")),
         }
     }
+    if mistakes.is_empty() {
+        let contradictions = kind.contradictions(Access { settings: &settings });
+        mistakes
+            .extend(contradictions.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
+    }
     if mistakes.is_empty() && unset(about, &settings).is_empty() {
         mistakes.extend(unaskable(kind, &settings).map(|why| Violation::invalid("options", why)));
     }
@@ -234,6 +239,21 @@ pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<St
     }
     let unset = unset(about, settings);
     (!unset.is_empty()).then(|| format!("needs {}", unset.join(", ")))
+}
+
+/// Which file cannot be read that the options name, and why.
+pub(super) fn unreadable(about: &About, settings: &SourceSettings) -> Option<String> {
+    let files = about.options.iter().filter(|spec| spec.value_type == OptionType::Path);
+    files.into_iter().find_map(|spec| {
+        let Some(OptionValue::Text(path)) = settings.options.get(&spec.name) else { return None };
+        // Only a file is opened: a pipe would wait for its other end.
+        let why = match std::fs::metadata(path) {
+            Ok(about) if !about.is_file() => "is not a file".to_owned(),
+            Ok(_) => std::fs::File::open(path).err()?.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Some(format!("options.{}: {path}: {why}", spec.name))
+    })
 }
 
 /// The options that the kind needs and that are not set.

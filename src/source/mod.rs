@@ -33,6 +33,12 @@ pub trait Source: Send + Sync + 'static {
     /// When the settings lack something without which nothing can be asked.
     fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError>;
 
+    /// Options that are well-formed one by one and contradict each other: the name of the one to change, and the way out.
+    fn contradictions(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+        let _ = access;
+        Vec::new()
+    }
+
     /// Reads all answers so far, in the order of their questions. Never panics on any bytes.
     ///
     /// # Errors

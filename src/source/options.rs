@@ -1,6 +1,7 @@
 //! Options of a kind: their types, limits and values. `settings` checks what a user writes against them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// An option that sources of a kind have: name, type, default and one line of help.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +68,13 @@ pub enum OptionType {
     Path,
     /// A DNS resolver, `address` or `address:port`. Egress rules hold.
     Resolver,
-    /// A span of time, written with its unit: `30s`, `1h`.
-    Span,
+    /// A span of time within these limits, both included, written with its unit: `30s`, `1h`.
+    Span {
+        /// Least value.
+        min: Duration,
+        /// Greatest value.
+        max: Duration,
+    },
 }
 
 impl OptionType {
@@ -85,7 +91,7 @@ impl OptionType {
             Self::Address => "address",
             Self::Path => "path",
             Self::Resolver => "resolver",
-            Self::Span => "span",
+            Self::Span { .. } => "span",
         }
     }
 }

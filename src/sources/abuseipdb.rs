@@ -83,6 +83,14 @@ impl Source for AbuseIpDb {
         http::probe_with(question(access, "127.0.0.1"))
     }
 
+    fn contradictions(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+        let (name, of) = ("suspicious_threshold", "malicious_threshold");
+        let (suspicious, malicious) = (threshold(access, name), threshold(access, of));
+        let why =
+            format!("{suspicious} is above {of} ({malicious}), so it would never be reached: at most {malicious}");
+        if suspicious > malicious { vec![(name, why)] } else { Vec::new() }
+    }
+
     fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let check = |answer: &Answer| self.check(answer).and_then(|()| http::success(answer).map(|_| ()));
         let mut probe = http::probe_result(answers, check, http::has_credential(access));

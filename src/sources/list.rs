@@ -49,6 +49,8 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
 fn options() -> Vec<OptionSpec> {
     let choice = |words: &[&str]| OptionType::Choice(words.iter().map(|word| (*word).to_owned()).collect());
     let text = |word: &str| OptionValue::from(word);
+    // Feeds that are made anew every few minutes ask not to be loaded more often.
+    let refresh = OptionType::Span { min: Duration::from_secs(60), max: Duration::from_secs(30 * 86_400) };
     vec![
         OptionSpec::unset("path", OptionType::Path, "file that holds the list; either this or url"),
         OptionSpec::unset("url", OptionType::Address, "feed that holds the list; either this or path"),
@@ -107,7 +109,7 @@ fn options() -> Vec<OptionSpec> {
             OptionValue::Integer(0),
             "entries that may be unreadable before the whole list is refused",
         ),
-        OptionSpec::new("refresh", OptionType::Span, text("1h"), "url: time after which the feed is loaded again"),
+        OptionSpec::new("refresh", refresh, text("1h"), "url: time after which the feed is loaded again"),
     ]
 }
 

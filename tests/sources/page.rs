@@ -75,6 +75,10 @@ fn limits(value_type: &OptionType) -> String {
     match value_type {
         OptionType::Integer { min, max } => format!("integer, {min} to {max}"),
         OptionType::Number { min, max } => format!("number, {min} to {max}"),
+        OptionType::Span { min, max } => {
+            let shown = humantime::format_duration;
+            format!("span, {} to {}", shown(*min), shown(*max))
+        }
         OptionType::Choice(words) => words.join(", "),
         OptionType::Flag
         | OptionType::Text
@@ -82,8 +86,7 @@ fn limits(value_type: &OptionType) -> String {
         | OptionType::TextTable
         | OptionType::Address
         | OptionType::Path
-        | OptionType::Resolver
-        | OptionType::Span => value_type.as_str().to_owned(),
+        | OptionType::Resolver => value_type.as_str().to_owned(),
     }
 }
 
