@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tower::Service;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -17,7 +18,8 @@ use tower::util::BoxCloneSyncService;
 use crate::finding::{OutcomeBody, SourceError};
 
 use super::cache::{Errand, Key};
-use super::trip::{Concluded, Obstacle, Party, Passage, Seat, Site, Trip, lock};
+use super::quota::record;
+use super::trip::{Concluded, Obstacle, Party, Passage, Seat, Site, Told, Trip, lock};
 use super::{Fetched, Receipt};
 
 type Board = Arc<Mutex<HashMap<FlightKey, Flight>>>;
@@ -54,20 +56,22 @@ impl Coalesce {
     fn board(&self, errand: Errand, now: SystemTime) -> Waiter {
         let flight_key = FlightKey { key: errand.key.clone(), from_kept: errand.kept.is_some() };
         let deadline = errand.request.deadline;
+        let told = Told::of(&errand.request);
         let mut board = lock(&self.board);
         if let Some(flight) = board.get(&flight_key)
-            && let Some(seat) = flight.party.join(deadline)
+            && let Some((seat, owed)) = flight.party.join(deadline, told.clone())
         {
-            return Waiter { seat, landed: flight.landed.clone(), shared: true, deadline };
+            let recorded = owed.map(|to| self.site.tracker.spawn(record_late(self.site.clone(), told, to)));
+            return Waiter { seat, landed: flight.landed.clone(), shared: true, deadline, recorded };
         }
         let end = now.checked_add(self.site.time_to_begin()).unwrap_or(deadline);
-        let (party, seat) = Party::begin(end, deadline);
+        let (party, seat) = Party::begin(end, deadline, Some(told));
         let (send, landed) = watch::channel(None);
         board.insert(flight_key.clone(), Flight { party: party.clone(), landed: landed.clone() });
         drop(board);
         let entry = Entry { board: self.board.clone(), key: flight_key, party: party.clone() };
         self.fly(Trip { request: errand.request, key: errand.key, kept: errand.kept, party }, entry, send);
-        Waiter { seat, landed, shared: false, deadline }
+        Waiter { seat, landed, shared: false, deadline, recorded: None }
     }
 
     fn fly(&self, trip: Trip, entry: Entry, send: watch::Sender<Option<Arc<Concluded>>>) {
@@ -103,12 +107,18 @@ struct Waiter {
     landed: Landed,
     shared: bool,
     deadline: SystemTime,
+    /// The record that it came too late for, under way; in a task, so that it is made whoever leaves.
+    recorded: Option<JoinHandle<()>>,
 }
 
 impl Waiter {
     async fn wait(mut self, site: &Site) -> Fetched {
         let span = self.deadline.duration_since(site.clock.now()).unwrap_or_default();
         let landed = async {
+            if let Some(recorded) = self.recorded.take() {
+                // It cannot be cancelled, and a fault in it is in the log.
+                let _ = recorded.await;
+            }
             let landed = self.landed.wait_for(Option::is_some).await;
             landed.ok().and_then(|concluded| concluded.clone())
         };
@@ -143,6 +153,13 @@ impl Waiter {
             latency: Duration::ZERO,
         };
         Fetched { outcome: site.outcome(concluded.body.clone(), concluded.time), receipt }
+    }
+}
+
+/// Records for a caller who joined after the source was told. It was told in any case, so a failure holds nothing up.
+async fn record_late(site: Arc<Site>, told: Told, to: String) {
+    if let Err(error) = record(&site, &told, &to).await {
+        tracing::error!(source = site.settings.name, caller = told.caller, %error, "a disclosure could not be recorded");
     }
 }
 

@@ -125,9 +125,8 @@ where
         // Later answers hang on the earlier: once one question differs, none of the kept ones fits.
         self.kept.clear();
         let request = &self.trip.request;
-        let told =
-            Told { indicator: request.lookup.indicator.clone(), caller: request.caller.clone(), tlp: request.tlp };
-        let attempt = Attempt { question: question.clone(), told: Some(told), party: self.trip.party.clone() };
+        let told = Some(Told::of(request));
+        let attempt = Attempt { question: question.clone(), told, party: self.trip.party.clone() };
         let answer = self.inner.clone().oneshot(attempt).await?;
         let hash = store(&self.site, &answer);
         self.push(Step { question, answer, hash });

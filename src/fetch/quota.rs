@@ -102,23 +102,34 @@ async fn pay(site: &Site, attempt: &Attempt, now: SystemTime) -> Result<(), Obst
     }
 }
 
-async fn disclose(site: &Site, attempt: &Attempt, told: &Told) -> Result<(), Obstacle> {
-    if !site.is_outside() || attempt.party.is_disclosed() {
+/// One record for each caller of the conversation, all before its first call leaves.
+async fn disclose(site: &Site, attempt: &Attempt, first: &Told) -> Result<(), Obstacle> {
+    if !site.is_outside() {
         return Ok(());
     }
+    let to = host_of(site, &attempt.question);
+    while let Some(told) = attempt.party.to_record(first, &to) {
+        if let Err(error) = record(site, &told, &to).await {
+            attempt.party.not_recorded(&told);
+            return Err(ledger_away(site, &error));
+        }
+    }
+    Ok(())
+}
+
+/// Records that the source was, or is about to be, told of an indicator on behalf of a caller.
+pub(super) async fn record(site: &Site, told: &Told, to: &str) -> Result<(), StoreError> {
     let now = site.clock.now();
     let disclosure = Disclosure {
         id: new_id(now),
         time: now,
         indicator: told.indicator.clone(),
         source: site.settings.name.clone(),
-        to: host_of(site, &attempt.question),
+        to: to.to_owned(),
         caller: told.caller.clone(),
         tlp: told.tlp,
     };
-    site.ledger.disclose(disclosure).await.map_err(|error| ledger_away(site, &error))?;
-    attempt.party.disclosed();
-    Ok(())
+    site.ledger.disclose(disclosure).await
 }
 
 /// The host of a URL, the zone of a DNS name. The name itself repeats the indicator and may hold a credential's place.

@@ -150,7 +150,7 @@ impl SourceStack {
         let now = self.site.clock.now();
         // The attempt's own time bounds it; the party is there because every attempt has one.
         let end = now.checked_add(self.site.time_to_begin()).unwrap_or(now);
-        let (party, _seat) = Party::begin(end, end);
+        let (party, _seat) = Party::begin(end, end, None);
         let attempt = Attempt { question, told: None, party };
         self.ask.clone().oneshot(attempt).await
     }

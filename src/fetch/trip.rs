@@ -103,12 +103,18 @@ pub(super) struct Attempt {
     pub(super) party: Arc<Party>,
 }
 
-/// What the disclosure ledger records of an attempt.
-#[derive(Clone, Debug)]
+/// What the disclosure ledger records of an attempt, for one of those who wait.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Told {
     pub(super) indicator: Indicator,
     pub(super) caller: String,
     pub(super) tlp: Tlp,
+}
+
+impl Told {
+    pub(super) fn of(request: &Request) -> Self {
+        Self { indicator: request.lookup.indicator.clone(), caller: request.caller.clone(), tlp: request.tlp }
+    }
 }
 
 /// Why an attempt brought no answer.
@@ -205,40 +211,56 @@ pub(super) struct Party {
 
 #[derive(Debug, Default)]
 struct PartyState {
-    waiting: BTreeMap<u64, SystemTime>,
+    waiting: BTreeMap<u64, Guest>,
     next_seat: u64,
     closed: bool,
     calls: u32,
     units: u32,
-    disclosed: bool,
+    /// For whom the disclosure is on record, or being recorded.
+    on_record: Vec<Told>,
+    /// To whom it was disclosed, once nobody's record is missing.
+    disclosed: Option<String>,
     windows: Vec<WindowUse>,
     standing: Option<(Finding, SystemTime)>,
 }
 
+/// One who waits: until when, and what the ledger is to say; `None` for the Test button.
+#[derive(Debug)]
+struct Guest {
+    deadline: SystemTime,
+    told: Option<Told>,
+}
+
 impl Party {
     /// A party of one, who waits until `deadline`; its conversation begins nothing further from `end` on.
-    pub(super) fn begin(end: SystemTime, deadline: SystemTime) -> (Arc<Self>, Seat) {
-        let state = PartyState { waiting: BTreeMap::from([(0, deadline)]), next_seat: 1, ..PartyState::default() };
+    pub(super) fn begin(end: SystemTime, deadline: SystemTime, told: Option<Told>) -> (Arc<Self>, Seat) {
+        let waiting = BTreeMap::from([(0, Guest { deadline, told })]);
+        let state = PartyState { waiting, next_seat: 1, ..PartyState::default() };
         let party = Arc::new(Self { end, state: Mutex::new(state) });
         (party.clone(), Seat { party, number: 0 })
     }
 
-    /// Takes a seat until `deadline`; `None` once the conversation was given up, since it asks nothing more then.
-    pub(super) fn join(self: &Arc<Self>, deadline: SystemTime) -> Option<Seat> {
+    /// Takes a seat until `deadline`; `None` once the conversation was given up, since it asks nothing more then. With it
+    /// comes to whom the look-up was disclosed before, if so: then whoever joins owes a record of its own.
+    pub(super) fn join(self: &Arc<Self>, deadline: SystemTime, told: Told) -> Option<(Seat, Option<String>)> {
         let mut state = lock(&self.state);
         if state.closed {
             return None;
         }
         let number = state.next_seat;
         state.next_seat += 1;
-        state.waiting.insert(number, deadline);
-        Some(Seat { party: self.clone(), number })
+        let owed = state.disclosed.clone().filter(|_| !state.on_record.contains(&told));
+        if owed.is_some() {
+            state.on_record.push(told.clone());
+        }
+        state.waiting.insert(number, Guest { deadline, told: Some(told) });
+        Some((Seat { party: self.clone(), number }, owed))
     }
 
     /// Whether a further step or attempt may begin. A "no" is final: nobody can join from then on.
     pub(super) fn may_go_on(&self, now: SystemTime) -> bool {
         let mut state = lock(&self.state);
-        let awaited = state.waiting.values().any(|deadline| *deadline > now);
+        let awaited = state.waiting.values().any(|guest| guest.deadline > now);
         if !awaited || now >= self.end {
             state.closed = true;
         }
@@ -247,7 +269,7 @@ impl Party {
 
     /// Time until the last of those who wait has left, or nothing further may begin anyway.
     pub(super) fn time_left(&self, now: SystemTime) -> Duration {
-        let latest = lock(&self.state).waiting.values().max().copied();
+        let latest = lock(&self.state).waiting.values().map(|guest| guest.deadline).max();
         latest.and_then(|latest| latest.min(self.end).duration_since(now).ok()).unwrap_or_default()
     }
 
@@ -288,14 +310,25 @@ impl Party {
         lock(&self.state).windows.clone()
     }
 
-    /// Whether this conversation's disclosure is on record.
-    pub(super) fn is_disclosed(&self) -> bool {
-        lock(&self.state).disclosed
+    /// What is still to be recorded before a call leaves to `to`: for whom it was set going, and for all who wait by now.
+    /// `None`: everything is on record, and whoever joins from here on records it for itself.
+    pub(super) fn to_record(&self, first: &Told, to: &str) -> Option<Told> {
+        let mut state = lock(&self.state);
+        if state.disclosed.is_some() {
+            return None;
+        }
+        let guests = state.waiting.values().filter_map(|guest| guest.told.as_ref());
+        let missing = std::iter::once(first).chain(guests).find(|told| !state.on_record.contains(told)).cloned();
+        match &missing {
+            Some(told) => state.on_record.push(told.clone()),
+            None => state.disclosed = Some(to.to_owned()),
+        }
+        missing
     }
 
-    /// Notes that the disclosure is on record.
-    pub(super) fn disclosed(&self) {
-        lock(&self.state).disclosed = true;
+    /// Notes that what was to be recorded could not be.
+    pub(super) fn not_recorded(&self, told: &Told) {
+        lock(&self.state).on_record.retain(|one| one != told);
     }
 
     /// Notes what is known so far, for those who cannot wait for the rest.

@@ -206,7 +206,7 @@ async fn a_conversation_that_begins_just_after_another_ended_finds_its_result() 
     let bench = Bench::new(&[Act::says("found 9")]);
     let first = bench.look_up().await;
     let request = bench.request();
-    let (party, _seat) = Party::begin(request.deadline, request.deadline);
+    let (party, _seat) = Party::begin(request.deadline, request.deadline, None);
     let key = bench.stack.shelf.key(&request.lookup);
     let below = tower::service_fn(|trip: Trip| async move {
         Ok::<_, std::convert::Infallible>(Concluded::nothing(OutcomeBody::NoRecord, trip.request.deadline))

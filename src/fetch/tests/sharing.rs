@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Act, Bench, SECOND, error, finding, not_asked};
+use crate::fetch::Request;
 use crate::finding::{Disposition, NotAskedReason, SourceError, SourceErrorKind};
+use crate::indicator::Tlp;
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_same_requests_are_one_call_and_the_next_is_none() {
@@ -20,6 +22,50 @@ async fn a_hundred_same_requests_are_one_call_and_the_next_is_none() {
     let counters = bench.stack.counters();
     assert_eq!((counters.calls, counters.shared, counters.cache_hits, counters.units), (1, 99, 1, 1));
     assert_eq!(bench.books.disclosures.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_shares_a_call_is_on_record_once() {
+    let bench = Bench::new(&[Act::says("more 9").after(2 * SECOND), Act::says("found 9").after(2 * SECOND)]);
+    let asks = |caller: &str| bench.begin(Request { caller: caller.into(), ..bench.request() });
+    let early = [asks("ann"), asks("bob"), asks("ann")];
+    tokio::time::sleep(SECOND).await;
+    let late = [asks("cid"), asks("bob"), asks("cid")];
+    for one in early.into_iter().chain(late) {
+        assert_eq!(finding(&one.await.unwrap().outcome).0, Disposition::Malicious);
+    }
+    let callers: Vec<_> = bench.books.disclosures.lock().unwrap().iter().map(|one| one.caller.clone()).collect();
+    assert_eq!(callers, ["ann", "bob", "cid"]);
+    // Who is there before the call leaves is on record before it does.
+    assert_eq!(
+        bench.log.lock().unwrap()[..],
+        ["taken", "disclosed", "disclosed", "sent", "disclosed", "taken", "sent"]
+    );
+    assert_eq!(bench.stage.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_call_under_way_gets_its_answer_though_the_ledger_is_away() {
+    let bench = Bench::new(&[Act::says("found 9").after(2 * SECOND)]);
+    let first = bench.begin(bench.request());
+    tokio::time::sleep(SECOND).await;
+    *bench.books.away.lock().unwrap() = true;
+    let late = bench.begin(Request { caller: "late".into(), ..bench.request() });
+    assert_eq!(finding(&late.await.unwrap().outcome).0, Disposition::Malicious);
+    first.await.unwrap();
+    assert_eq!(bench.books.disclosures.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_tlp_is_another_entry() {
+    let bench = Bench::new(&[Act::says("found 9").after(SECOND)]);
+    let one = bench.begin(bench.request());
+    let other = bench.begin(Request { tlp: Tlp::Amber, ..bench.request() });
+    one.await.unwrap();
+    other.await.unwrap();
+    let mut tlps: Vec<_> = bench.books.disclosures.lock().unwrap().iter().map(|one| one.tlp).collect();
+    tlps.sort();
+    assert_eq!(tlps, [Tlp::Green, Tlp::Amber]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
