@@ -37,6 +37,8 @@ use super::args::Client;
 
 /// A server that is just starting or ending is waited for this often and this long.
 const TRIES: u32 = 200;
+/// How many servers of other commands may end before a command gives up.
+const SERVERS: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A verdict with many facts may be larger than gRPC's usual 4 MiB.
@@ -66,8 +68,27 @@ impl Interceptor for Bearer {
 }
 
 impl Connection {
+    /// Does the work with the server that the arguments mean. Where the server of another command ends before it takes the
+    /// first call, nothing is done yet, so the next one is looked for.
+    pub(super) async fn with<T>(
+        client: &Client,
+        work: impl AsyncFn(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut tries = 0;
+        loop {
+            let connection = Self::open(client).await?;
+            let (foreign, done) = (connection.foreign, work(&connection).await);
+            connection.close().await;
+            tries += 1;
+            match done {
+                Err(failure) if failure.lost && foreign && tries < SERVERS => {}
+                done => return done,
+            }
+        }
+    }
+
     /// Connects to the server that the arguments mean.
-    pub(super) async fn open(client: &Client) -> Result<Self, Failure> {
+    async fn open(client: &Client) -> Result<Self, Failure> {
         if let Some(server) = &client.server {
             let channel = over_network(server, client).await?;
             return Ok(Self {
@@ -119,12 +140,6 @@ impl Connection {
         }
     }
 
-    /// Whether a call failed because another command's server, to which this is a way, has ended.
-    pub(super) fn is_lost(&self, status: &tonic::Status) -> bool {
-        let cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
-        self.foreign && (status.code() == tonic::Code::Unavailable || cause.is_some())
-    }
-
     /// The client of `EnrichmentService`.
     pub(super) fn enrichment(&self) -> EnrichmentServiceClient<Wire> {
         EnrichmentServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
@@ -141,7 +156,7 @@ impl Connection {
     }
 
     /// Ends the server that was started for this command, if one was.
-    pub(super) async fn close(self) {
+    async fn close(self) {
         drop(self.wire);
         if let Some(running) = self.embedded {
             running.stop().await;

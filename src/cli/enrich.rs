@@ -28,8 +28,6 @@ use super::printable;
 use super::say;
 use crate::table;
 
-/// How often another server is looked for when one ended.
-const TRIES: u32 = 20;
 /// Most indicators in one call, as the protocol has it.
 const AT_ONCE: usize = 1000;
 /// From so many on, a bar shows the progress on a terminal.
@@ -38,46 +36,26 @@ const MANY: usize = 5;
 /// Looks up everything that the arguments name.
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
     let indicators = input::indicators(&enrich.wish)?;
-    let mut tries = 0;
-    let report = loop {
-        let connection = Connection::open(client).await?;
-        let asked = ask(&connection, &enrich, &indicators).await;
-        connection.close().await;
-        match asked? {
-            Some(report) => break report,
-            // The server of another command ended just before it was called: nothing was asked, so the next one is.
-            None => tries += 1,
-        }
-        if tries >= TRIES {
-            return Err(Failure::new("the server on this data directory ends before it can be called; try again"));
-        }
-    };
+    let report = Connection::with(client, async |connection| ask(connection, &enrich, &indicators).await).await?;
     if report.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
     }
     Ok(report.exit_code(enrich.exit_code))
 }
 
-/// Asks and prints; `None` where the server was gone before anything was asked.
-async fn ask(
-    connection: &Connection,
-    enrich: &Enrich,
-    indicators: &[pb::Indicator],
-) -> Result<Option<Report>, Failure> {
+/// Asks and prints.
+async fn ask(connection: &Connection, enrich: &Enrich, indicators: &[pb::Indicator]) -> Result<Report, Failure> {
     let bar = bar(indicators.len());
     let mut report = Report::new(enrich.output, bar.clone());
     let mut place = 0;
     for chunk in indicators.chunks(AT_ONCE) {
         let request = request(enrich, chunk.to_vec());
-        let mut answers = match connection.enrichment().batch_enrich(request).await {
-            Ok(answers) => answers.into_inner(),
-            Err(status) if place == 0 && connection.is_lost(&status) => return Ok(None),
-            Err(status) => return Err(status.into()),
-        };
+        let answers = connection.enrichment().batch_enrich(request).await.map_err(Failure::from);
+        let mut answers = answers.map_err(|error| if place == 0 { error } else { error.midway() })?.into_inner();
         if place == 0 {
             report.begin()?;
         }
-        while let Some(answer) = answers.message().await? {
+        while let Some(answer) = answers.message().await.map_err(|status| Failure::from(status).midway())? {
             let index = place + usize::try_from(answer.index).unwrap_or_default();
             bar.inc(1);
             report.add(index, indicators, answer.result)?;
@@ -86,7 +64,7 @@ async fn ask(
     }
     bar.finish_and_clear();
     report.end()?;
-    Ok(Some(report))
+    Ok(report)
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {

@@ -30,13 +30,11 @@ const LONGEST_PAGE: usize = 1000;
 
 /// Lists or shows verdicts.
 pub(super) async fn verdicts(client: &Client, command: Verdict) -> Result<ExitCode, Failure> {
-    let connection = Connection::open(client).await?;
-    let done = match command {
-        Verdict::List(list) => list_verdicts(&connection, &list).await,
-        Verdict::Show { name, output } => show(&connection, &name, output).await,
-    };
-    connection.close().await;
-    done.map(|()| ExitCode::SUCCESS)
+    let done = Connection::with(client, async |connection| match &command {
+        Verdict::List(list) => list_verdicts(connection, list).await,
+        Verdict::Show { name, output } => show(connection, name, *output).await,
+    });
+    done.await.map(|()| ExitCode::SUCCESS)
 }
 
 async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<(), Failure> {
@@ -110,17 +108,17 @@ fn machine(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> 
 
 /// Shows what was told to whom.
 pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<ExitCode, Failure> {
-    let connection = Connection::open(client).await?;
     let request = pb::ListDisclosuresRequest {
         indicator: filter.indicator.map(|value| pb::Indicator { r#type: 0, value }),
         source: filter.source.map(|name| full_name(&name, "sources")).unwrap_or_default(),
         page_size: page_size(filter.limit),
         ..Default::default()
     };
-    let page = connection.sources().list_disclosures(request).await;
-    connection.close().await;
+    let page = Connection::with(client, async |connection| {
+        Ok(connection.sources().list_disclosures(request.clone()).await?.into_inner())
+    });
     let mut rows = table::plain(&["TIME", "INDICATOR", "SOURCE", "TO", "FOR", "TLP"]);
-    for one in page?.into_inner().disclosures {
+    for one in page.await?.disclosures {
         let tlp = table::words(one.tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+");
         rows.add_row([
             one.time.as_ref().map(table::moment).unwrap_or_default(),

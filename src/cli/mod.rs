@@ -25,22 +25,31 @@ use args::Command;
 
 /// Why a command failed, in words for whoever typed it.
 #[derive(Debug)]
-pub struct Failure(String);
+pub struct Failure {
+    text: String,
+    /// Whether the server was gone before it took the call, so that another may.
+    lost: bool,
+}
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), lost: false }
     }
 
     /// A file or stream that could not be used.
     fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self(format!("{what}: {error}"))
+        Self::new(format!("{what}: {error}"))
+    }
+
+    /// The same, after part of the work was done and shown: it is not begun anew.
+    fn midway(self) -> Self {
+        Self { lost: false, ..self }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -57,19 +66,21 @@ impl From<tonic::Status> for Failure {
             last = Some(error.to_string());
             cause = error.source();
         }
-        Self(last.map_or_else(|| text.clone(), |last| format!("{text}: {last}")))
+        // A cause is only where the transport failed: what a server answers has none.
+        let lost = last.is_some();
+        Self { text: last.map_or_else(|| text.clone(), |last| format!("{text}: {last}")), lost }
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self(error.0)
+        Self::new(error.0)
     }
 }
 
 impl From<crate::demo::DemoError> for Failure {
     fn from(error: crate::demo::DemoError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 

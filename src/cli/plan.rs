@@ -21,21 +21,27 @@ use crate::table;
 /// Shows who would be asked, without asking anybody.
 pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure> {
     let indicators = input::indicators(&wish)?;
-    let connection = Connection::open(client).await?;
+    let failed = Connection::with(client, async |connection| plan(connection, &wish, &indicators).await).await?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints the plan of each; true where one has none.
+async fn plan(connection: &Connection, wish: &Wish, indicators: &[pb::Indicator]) -> Result<bool, Failure> {
     let mut failed = false;
-    for indicator in indicators {
-        let value = indicator.value.clone();
-        let planned = connection.enrichment().plan_enrichment(request(&wish, indicator)).await;
-        match planned {
+    for (place, indicator) in indicators.iter().enumerate() {
+        let planned = connection.enrichment().plan_enrichment(request(wish, indicator.clone())).await;
+        match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
             Ok(plan) => print_plan(&plan.into_inner())?,
-            Err(status) => {
+            Err((_, failure)) if failure.lost => {
+                return Err(if place == 0 { failure } else { failure.midway() });
+            }
+            Err((message, _)) => {
                 failed = true;
-                eprintln!("concord: {}: {}", printable(&value), printable(status.message()));
+                eprintln!("concord: {}: {}", printable(&indicator.value), printable(&message));
             }
         }
     }
-    connection.close().await;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(failed)
 }
 
 fn request(wish: &Wish, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
@@ -77,12 +83,13 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
 
 /// Shows what the sources cost and what was saved.
 pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitCode, Failure> {
-    let connection = Connection::open(client).await?;
-    let sources = sources.iter().map(|name| full_name(name, "sources")).collect();
-    let usage = connection.sources().get_usage(pb::GetUsageRequest { sources }).await;
-    connection.close().await;
+    let sources: Vec<_> = sources.iter().map(|name| full_name(name, "sources")).collect();
+    let usage = Connection::with(client, async |connection| {
+        let request = pb::GetUsageRequest { sources: sources.clone() };
+        Ok(connection.sources().get_usage(request).await?.into_inner())
+    });
     let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
-    for one in usage?.into_inner().usage {
+    for one in usage.await?.usage {
         let numbers = [one.calls, one.units, one.saved_by_cache, one.saved_by_sharing].map(|number| number.to_string());
         let mut row = vec![Cell::new(one.source.trim_start_matches("sources/"))];
         row.extend(numbers.map(Cell::new));

@@ -27,17 +27,17 @@ use crate::table;
 
 /// Shows, sets, tests or deletes sources.
 pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {
-    let connection = Connection::open(client).await?;
-    let done = match command {
-        Source::List => list(&connection).await,
-        Source::Kinds { kind } => kinds(&connection, kind).await,
-        Source::Set(set) => self::set(&connection, *set).await,
-        Source::Get { name } => get(&connection, &name).await,
-        Source::Test { name } => test(&connection, &name).await,
-        Source::Delete { name } => delete(&connection, &name).await,
-    };
-    connection.close().await;
-    done
+    match command {
+        Source::List => Connection::with(client, list).await,
+        Source::Kinds { kind } => Connection::with(client, async |to| kinds(to, kind.as_deref()).await).await,
+        Source::Set(set) => {
+            let request = configure(*set)?;
+            Connection::with(client, async |to| self::set(to, &request).await).await
+        }
+        Source::Get { name } => Connection::with(client, async |to| get(to, &name).await).await,
+        Source::Test { name } => Connection::with(client, async |to| test(to, &name).await).await,
+        Source::Delete { name } => Connection::with(client, async |to| delete(to, &name).await).await,
+    }
 }
 
 async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
@@ -77,7 +77,7 @@ fn quota(windows: &[pb::QuotaWindow]) -> String {
     windows.collect::<Vec<_>>().join(" ")
 }
 
-async fn kinds(connection: &Connection, wanted: Option<String>) -> Result<ExitCode, Failure> {
+async fn kinds(connection: &Connection, wanted: Option<&str>) -> Result<ExitCode, Failure> {
     let kinds = connection.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await?.into_inner().kinds;
     match wanted {
         None => {
@@ -117,19 +117,21 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     ))
 }
 
-async fn set(connection: &Connection, set: SourceSet) -> Result<ExitCode, Failure> {
+fn configure(set: SourceSet) -> Result<pb::ConfigureSourceRequest, Failure> {
     let reset = set.reset.clone();
     let validate_only = set.validate_only;
-    let source = source_of(set)?;
-    let request = pb::ConfigureSourceRequest {
-        source: Some(source),
+    Ok(pb::ConfigureSourceRequest {
+        source: Some(source_of(set)?),
         update_mask: None,
         allow_missing: true,
         validate_only,
         reset_mask: (!reset.is_empty()).then_some(prost_types::FieldMask { paths: reset }),
         request_id: String::new(),
-    };
-    let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
+    })
+}
+
+async fn set(connection: &Connection, request: &pb::ConfigureSourceRequest) -> Result<ExitCode, Failure> {
+    let source = connection.sources().configure_source(request.clone()).await?.into_inner().source.unwrap_or_default();
     print_source(&source)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -169,8 +169,18 @@ async fn commands_at_the_same_moment_share_one_server_and_all_succeed() {
         command.args(["enrich", &format!("192.0.2.{last}")]);
         run(command)
     });
-    for output in futures_util::future::join_all(commands).await {
-        assert!(output.status.success(), "{}", text(&output.stderr));
+    let others = ["source list", "usage", "disclosures", "verdict list", "plan 192.0.2.1", "source kinds"];
+    let others = others.map(|line| {
+        let mut command = concord(folder.path());
+        command.args(line.split(' '));
+        run(command)
+    });
+    let (enriched, others) =
+        tokio::join!(futures_util::future::join_all(commands), futures_util::future::join_all(others));
+    for output in &enriched {
         assert!(text(&output.stdout).starts_with("unknown  192.0.2."), "{}", text(&output.stdout));
+    }
+    for output in enriched.iter().chain(&others) {
+        assert!(output.status.success(), "{}", text(&output.stderr));
     }
 }
