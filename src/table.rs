@@ -7,6 +7,7 @@ use comfy_table::Attribute;
 use comfy_table::Cell;
 use comfy_table::CellAlignment;
 use comfy_table::Color;
+use comfy_table::ColumnConstraint;
 use comfy_table::ContentArrangement;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -25,6 +26,13 @@ pub(crate) fn plain(header: &[&str]) -> Table {
     }
     table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
     table
+}
+
+/// Keeps this column from being broken over lines: what stands in it is copied into other commands.
+pub(crate) fn whole(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
 }
 
 /// One verdict with its sources side by side.

@@ -24,19 +24,22 @@ use super::args::Output;
 use super::args::Wish;
 use super::connect::Connection;
 use super::input;
+use super::input::Input;
 use super::printable;
 use super::say;
 use crate::table;
 
 /// Most indicators in one call, as the protocol has it.
 const AT_ONCE: usize = 1000;
+/// Most bytes of indicators in one call: a quarter of what a server takes unless it is set to less.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
 /// From so many on, a bar shows the progress on a terminal.
 const MANY: usize = 5;
 
 /// Looks up everything that the arguments name.
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
-    let indicators = input::indicators(&enrich.wish)?;
-    let report = Connection::with(client, async |connection| ask(connection, &enrich, &indicators).await).await?;
+    let inputs = input::indicators(&enrich.wish)?;
+    let report = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
     if report.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
     }
@@ -44,12 +47,12 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
 }
 
 /// Asks and prints.
-async fn ask(connection: &Connection, enrich: &Enrich, indicators: &[pb::Indicator]) -> Result<Report, Failure> {
-    let bar = bar(indicators.len());
+async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Report, Failure> {
+    let bar = bar(inputs.len());
     let mut report = Report::new(enrich.output, bar.clone());
     let mut place = 0;
-    for chunk in indicators.chunks(AT_ONCE) {
-        let request = request(enrich, chunk.to_vec());
+    while let Some(chunk) = chunk(inputs.get(place..).unwrap_or_default()) {
+        let request = request(enrich, chunk.iter().map(Input::indicator).collect());
         let answers = connection.enrichment().batch_enrich(request).await.map_err(Failure::from);
         let mut answers = answers.map_err(|error| if place == 0 { error } else { error.midway() })?.into_inner();
         if place == 0 {
@@ -58,13 +61,25 @@ async fn ask(connection: &Connection, enrich: &Enrich, indicators: &[pb::Indicat
         while let Some(answer) = answers.message().await.map_err(|status| Failure::from(status).midway())? {
             let index = place + usize::try_from(answer.index).unwrap_or_default();
             bar.inc(1);
-            report.add(index, indicators, answer.result)?;
+            report.add(index, inputs.get(index), answer.result)?;
         }
         place += chunk.len();
     }
     bar.finish_and_clear();
     report.end()?;
     Ok(report)
+}
+
+/// As many as fit into one call, from the first on.
+fn chunk(inputs: &[Input]) -> Option<&[Input]> {
+    let mut bytes = 0;
+    let fits = |input: &&Input| {
+        bytes += input.value.len();
+        bytes <= BYTES_AT_ONCE
+    };
+    let fitting = inputs.iter().take(AT_ONCE).take_while(fits).count();
+    // One that is too large by itself is sent all the same: the server says so of it alone.
+    inputs.get(..fitting.max(1))
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
@@ -143,15 +158,10 @@ impl Report {
         if self.output == Output::Json { self.print("\n]\n") } else { Ok(()) }
     }
 
-    fn add(&mut self, index: usize, sent: &[pb::Indicator], result: Option<Wire>) -> Result<(), Failure> {
+    fn add(&mut self, index: usize, input: Option<&Input>, result: Option<Wire>) -> Result<(), Failure> {
         let text = match result {
-            Some(Wire::Answer(answer)) => self.answer(&answer)?,
-            Some(Wire::Error(error)) => {
-                self.failed += 1;
-                let value = sent.get(index).map(|indicator| indicator.value.as_str()).unwrap_or_default();
-                self.bar.suspend(|| eprintln!("concord: {}: {}", printable(value), printable(&error.message)));
-                String::new()
-            }
+            Some(Wire::Answer(answer)) => self.answer(input, &answer)?,
+            Some(Wire::Error(error)) => self.refused(input, &error),
             None => String::new(),
         };
         if self.output == Output::Jsonl {
@@ -165,7 +175,23 @@ impl Report {
         Ok(())
     }
 
-    fn answer(&mut self, answer: &pb::EnrichResponse) -> Result<String, Failure> {
+    /// An indicator without a verdict: told to whoever sits there, and to machines in its place.
+    fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
+        self.failed += 1;
+        let text = input.map(|input| input.text.as_str()).unwrap_or_default();
+        self.bar.suspend(|| eprintln!("concord: {}: {}", shortened(&printable(text)), printable(&error.message)));
+        let document = serde_json::json!({
+            "receipt": { "text": text },
+            "error": { "reason": error.reason, "message": error.message },
+        });
+        match self.output {
+            Output::Json => indented(&document),
+            Output::Jsonl => format!("{document}\n"),
+            Output::Table | Output::Csv => String::new(),
+        }
+    }
+
+    fn answer(&mut self, input: Option<&Input>, answer: &pb::EnrichResponse) -> Result<String, Failure> {
         let unreadable =
             |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
         let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
@@ -175,10 +201,14 @@ impl Report {
             return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
         }
         let (name, verdict) = read(&verdict).map_err(|error| unreadable(&error))?;
+        let receipt = answer.receipt.clone().unwrap_or_default();
+        // The receipt masks what a URL may hold as user and password; the path of a file it does not know.
+        let text = input.filter(|input| input.is_file()).map_or(receipt.text.as_str(), |input| &input.text);
+        let whole = || come_by(document(&name, &verdict), text, &receipt);
         Ok(match self.output {
-            Output::Csv => format!("{}\r\n", export::csv_row(&verdict)),
-            Output::Json => indented(&document(&name, &verdict)),
-            Output::Jsonl | Output::Table => format!("{}\n", document(&name, &verdict)),
+            Output::Csv => format!("{}\r\n", export::csv_row(&verdict, &name, text)),
+            Output::Json => indented(&whole()),
+            Output::Jsonl | Output::Table => format!("{}\n", whole()),
         })
     }
 
@@ -211,6 +241,39 @@ impl Report {
     }
 }
 
+/// The document with what was sent, how it was understood, and what it cost.
+fn come_by(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -> serde_json::Value {
+    let sources = receipt.sources.iter().map(|one| {
+        serde_json::json!({
+            "source": one.source.trim_start_matches("sources/"),
+            "from_cache": one.from_cache,
+            "shared": one.shared,
+            "units": one.units,
+            "note": one.note,
+        })
+    });
+    let receipt = serde_json::json!({
+        "text": text,
+        "notes": receipt.notes,
+        "from_cache": receipt.verdict_from_cache,
+        "units": receipt.sources.iter().map(|one| u64::from(one.units)).sum::<u64>(),
+        "sources": sources.collect::<Vec<_>>(),
+    });
+    if let Some(members) = document.as_object_mut() {
+        members.insert("receipt".into(), receipt);
+    }
+    document
+}
+
+/// What a line can hold of a text that may be long.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A verdict as a document, with the name under which it is kept.
 pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
     let mut document = export::verdict_to_json(verdict);
@@ -224,4 +287,28 @@ pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
 pub(super) fn indented(document: &serde_json::Value) -> String {
     let text = serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string());
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(lengths: &[usize]) -> Vec<usize> {
+        let inputs: Vec<Input> = lengths.iter().map(|length| "a".repeat(*length).into()).collect();
+        let mut rest = inputs.as_slice();
+        let mut sizes = Vec::new();
+        while let Some(one) = chunk(rest) {
+            sizes.push(one.len());
+            rest = rest.get(one.len()..).unwrap_or_default();
+        }
+        sizes
+    }
+
+    #[test]
+    fn a_call_carries_neither_too_many_indicators_nor_too_many_bytes() {
+        assert_eq!(sizes(&[10; 2500]), [1000, 1000, 500]);
+        assert_eq!(sizes(&[8192; 300]), [128, 128, 44]);
+        assert_eq!(sizes(&[BYTES_AT_ONCE + 1, 1]), [1, 1], "one that is too large goes by itself");
+        assert_eq!(sizes(&[]), [0; 0]);
+    }
 }

@@ -79,6 +79,7 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
             Cell::new(&verdict.name),
         ]);
     }
+    table::whole(&mut rows, 4);
     say(&table::trim_lines(&rows.to_string()))
 }
 
@@ -98,7 +99,7 @@ fn machine(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> 
     let documents = verdicts.iter().map(|(name, verdict)| document(name, verdict));
     Ok(match output {
         Output::Csv => std::iter::once(export::csv_header())
-            .chain(verdicts.iter().map(|(_, one)| export::csv_row(one)))
+            .chain(verdicts.iter().map(|(name, one)| export::csv_row(one, name, "")))
             .map(|row| row + "\r\n")
             .collect(),
         Output::Json => format!("[\n{}\n]\n", documents.map(|one| indented(&one)).collect::<Vec<_>>().join(",\n")),

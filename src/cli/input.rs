@@ -15,8 +15,34 @@ use crate::pb;
 use super::Failure;
 use super::args::Wish;
 
+/// One thing to look up.
+pub(super) struct Input {
+    /// What was written: an indicator, or the path of a file.
+    pub(super) text: String,
+    /// What is sent: the text, or the hash of the file.
+    pub(super) value: String,
+}
+
+impl Input {
+    /// As it travels; its type is left to the server.
+    pub(super) fn indicator(&self) -> pb::Indicator {
+        pb::Indicator { r#type: 0, value: self.value.clone() }
+    }
+
+    /// Whether the text names a file, of which the hash alone is sent.
+    pub(super) fn is_file(&self) -> bool {
+        self.text != self.value
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self { value: text.clone(), text }
+    }
+}
+
 /// Reads everything that the arguments name, in order.
-pub(super) fn indicators(wish: &Wish) -> Result<Vec<pb::Indicator>, Failure> {
+pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
     let mut texts = Vec::new();
     for value in &wish.values {
         if value == "-" {
@@ -26,7 +52,8 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<pb::Indicator>, Failure> {
         } else if wish.extract {
             add_text(&mut texts, value, true);
         } else {
-            texts.push(hash_of_file(value)?.unwrap_or_else(|| value.clone()));
+            let hash = hash_of_file(value)?.unwrap_or_else(|| value.clone());
+            texts.push(Input { text: value.clone(), value: hash });
         }
     }
     if let Some(path) = &wish.file {
@@ -39,27 +66,43 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<pb::Indicator>, Failure> {
             "no indicator found in what was given: name some, give - for standard input, or --file",
         ));
     }
-    Ok(texts.into_iter().map(|value| pb::Indicator { r#type: 0, value }).collect())
+    Ok(texts)
 }
 
-fn add_text(texts: &mut Vec<String>, text: &str, pull_out: bool) {
+fn add_text(texts: &mut Vec<Input>, text: &str, pull_out: bool) {
     if pull_out {
         let options = ExtractOptions { url_hosts: false, email_domains: false };
-        texts.extend(extract(text, &options).into_iter().map(|found| found.indicator.value().to_owned()));
+        texts.extend(extract(text, &options).into_iter().map(|found| found.indicator.value().to_owned().into()));
     } else {
         let lines = text.lines().map(str::trim);
-        texts.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+        texts
+            .extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| line.to_owned().into()));
     }
 }
 
-/// The SHA-256 of the file that the value names, if it names one: with a separator, or because it is nothing else.
+/// The SHA-256 of the file that the value names, if it names one. A value that begins like a path names nothing else; a
+/// name that is a file here and an indicator as well is refused, since a file's name must not be told to anybody by
+/// mistake.
 fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
     let path = Path::new(value);
-    let names_a_path = value.contains(std::path::MAIN_SEPARATOR) && !value.contains("://");
-    if !path.is_file() || !(names_a_path || Indicator::parse(value).is_err()) {
-        return Ok(None);
-    }
     let failed = |error| Failure::io(path.display(), &error);
+    let begins_like_a_path = ["/", "./", "../"].iter().any(|start| value.starts_with(start));
+    match (path.is_file(), begins_like_a_path) {
+        (true, true) => {}
+        (true, false) => {
+            if Indicator::parse(value).is_ok() {
+                return Err(Failure::new(format!(
+                    "{value} is a file here and an indicator too: write ./{value} for the file's hash, or give it on \
+                     standard input (-) for the indicator"
+                )));
+            }
+        }
+        (false, true) => {
+            std::fs::metadata(path).map_err(failed)?;
+            return Err(Failure::new(format!("{value}: not a file that can be hashed")));
+        }
+        (false, false) => return Ok(None),
+    }
     let mut file = File::open(path).map_err(failed)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];

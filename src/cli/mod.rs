@@ -55,9 +55,10 @@ impl fmt::Display for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        let text = match status.message() {
-            "" => format!("{:?}", status.code()),
-            message => message.to_owned(),
+        let text = match (status.message(), status.code()) {
+            ("", code) => format!("{code:?}"),
+            (message, tonic::Code::Unauthenticated) => format!("{message} (--token, or CONCORD_TOKEN)"),
+            (message, _) => message.to_owned(),
         };
         // What lies below gRPC (a refused certificate) is the cause that helps.
         let mut cause = std::error::Error::source(&status);

@@ -14,22 +14,23 @@ use super::args::Wish;
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::input;
+use super::input::Input;
 use super::printable;
 use super::say;
 use crate::table;
 
 /// Shows who would be asked, without asking anybody.
 pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure> {
-    let indicators = input::indicators(&wish)?;
-    let failed = Connection::with(client, async |connection| plan(connection, &wish, &indicators).await).await?;
+    let inputs = input::indicators(&wish)?;
+    let failed = Connection::with(client, async |connection| plan(connection, &wish, &inputs).await).await?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Prints the plan of each; true where one has none.
-async fn plan(connection: &Connection, wish: &Wish, indicators: &[pb::Indicator]) -> Result<bool, Failure> {
+async fn plan(connection: &Connection, wish: &Wish, inputs: &[Input]) -> Result<bool, Failure> {
     let mut failed = false;
-    for (place, indicator) in indicators.iter().enumerate() {
-        let planned = connection.enrichment().plan_enrichment(request(wish, indicator.clone())).await;
+    for (place, input) in inputs.iter().enumerate() {
+        let planned = connection.enrichment().plan_enrichment(request(wish, input.indicator())).await;
         match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
             Ok(plan) => print_plan(&plan.into_inner())?,
             Err((_, failure)) if failure.lost => {
@@ -37,7 +38,7 @@ async fn plan(connection: &Connection, wish: &Wish, indicators: &[pb::Indicator]
             }
             Err((message, _)) => {
                 failed = true;
-                eprintln!("concord: {}: {}", printable(&indicator.value), printable(&message));
+                eprintln!("concord: {}: {}", printable(&input.text), printable(&message));
             }
         }
     }
@@ -78,7 +79,9 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
         rows.add_row([&name, &source.kind, would, &units, tells, &why].map(Cell::new));
     }
-    say(&format!("{indicator}: {} quota units\n{}\n", plan.units, table::trim_lines(&rows.to_string())))
+    let notes: String = plan.notes.iter().map(|note| format!("  note: {note}\n")).collect();
+    let units = if plan.units == 1 { "1 quota unit".to_owned() } else { format!("{} quota units", plan.units) };
+    say(&format!("{indicator}: {units}\n{notes}{}\n", table::trim_lines(&rows.to_string())))
 }
 
 /// Shows what the sources cost and what was saved.

@@ -104,17 +104,31 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     for option in &kind.options {
         let default = option.default_value.as_ref().map(|value| value_to_json(value).to_string()).unwrap_or_default();
         let help = if option.required { format!("{} (needed)", option.help) } else { option.help.clone() };
-        rows.add_row([format!("  {}", option.name), option.r#type.clone(), default, help]);
+        rows.add_row([format!("  {}", option.name), may_hold(option), default, help]);
     }
+    let tiers = kind.tiers.iter().map(|tier| format!("Tier {}: {} {}\n", tier.name, tier.help, quota(&tier.quota)));
+    let options =
+        if kind.options.is_empty() { "It has no options.\n".to_owned() } else { table::trim_lines(&rows.to_string()) };
     say(&format!(
-        "{} ({})\n{}\n{}\nTerms: {}\n\n{}",
+        "{} ({})\n{}\n{}\nTerms: {}\n{}{}\n{options}",
         kind.title,
         kind.kind,
         kind.summary,
         kind.home_page,
         kind.terms,
-        table::trim_lines(&rows.to_string())
+        if kind.base_url.is_empty() { String::new() } else { format!("Asks: {}\n", kind.base_url) },
+        tiers.collect::<String>(),
     ))
+}
+
+/// An option's type with its limits, or the words that it may be.
+fn may_hold(option: &pb::SourceOption) -> String {
+    match (option.min, option.max) {
+        _ if !option.choices.is_empty() => option.choices.join(", "),
+        (Some(min), Some(max)) if option.r#type == "span" => format!("span, {min} to {max} s"),
+        (Some(min), Some(max)) => format!("{}, {min} to {max}", option.r#type),
+        _ => option.r#type.clone(),
+    }
 }
 
 fn configure(set: SourceSet) -> Result<pb::ConfigureSourceRequest, Failure> {
@@ -178,7 +192,10 @@ fn credential(set: &SourceSet) -> Result<String, Failure> {
         (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?,
         (None, None) => return Ok(String::new()),
     };
-    Ok(text.trim().to_owned())
+    match text.trim() {
+        "" => Err(Failure::new("the credential is empty; `--reset credential` takes one back")),
+        credential => Ok(credential.to_owned()),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line reads what its own arguments name")]
@@ -236,6 +253,8 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     for (name, value) in source.options.iter().flat_map(|options| &options.fields) {
         row(&format!("options.{name}"), value_to_json(value).to_string());
     }
+    let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
+    row("declared", format!("{declared} {}", source.origin_place).trim().to_owned());
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
     say(&table::trim_lines(&rows.to_string()))

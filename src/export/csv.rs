@@ -8,7 +8,7 @@ use super::rfc3339;
 use crate::finding::{Outcome, OutcomeBody};
 use crate::verdict::Verdict;
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 20] = [
     "type",
     "indicator",
     "disposition",
@@ -27,6 +27,8 @@ const COLUMNS: [&str; 18] = [
     "policy_revision",
     "judged_time",
     "summary",
+    "name",
+    "text",
 ];
 
 /// The names of the columns, without a line end.
@@ -37,7 +39,9 @@ pub fn csv_header() -> String {
 /// One verdict as one record in the order of [`csv_header`], without a line end (RFC 4180 ends records with CRLF).
 ///
 /// The column `sources` names each source with its claim, or with what came instead of one: `a=malicious b=no_record`.
-pub fn csv_row(verdict: &Verdict) -> String {
+///
+/// `name` is the one under which the verdict is kept, `text` what was sent to be looked up; each empty where not known.
+pub fn csv_row(verdict: &Verdict, name: &str, sent: &str) -> String {
     let asked = verdict.outcomes.iter().filter(|outcome| !matches!(outcome.body, OutcomeBody::NotAsked(_))).count();
     let answered = verdict.outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     let cells: [String; COLUMNS.len()] = [
@@ -59,6 +63,8 @@ pub fn csv_row(verdict: &Verdict) -> String {
         verdict.policy.revision.to_string(),
         rfc3339(verdict.judged_time),
         text(&verdict.summary),
+        text(name),
+        text(sent),
     ];
     cells.join(",")
 }
@@ -93,7 +99,8 @@ mod tests {
 
     #[test]
     fn header_and_rows_are_as_the_golden_file_has_them() {
-        let got = [csv_header(), csv_row(&weighted()), csv_row(&compatible())].join("\n");
+        let got = [csv_header(), csv_row(&weighted(), "verdicts/v1", "192.0.2[.]1"), csv_row(&compatible(), "", "")]
+            .join("\n");
         assert_eq!(got, include_str!("../../tests/golden/export/verdicts.csv").trim_end(), "got\n{got}");
     }
 
@@ -118,6 +125,6 @@ mod tests {
     fn negative_evidence_stays_a_number() {
         let mut verdict = weighted();
         verdict.log_odds_micro = Some(-1_658_228);
-        assert!(csv_row(&verdict).contains(",-1658228,"));
+        assert!(csv_row(&verdict, "", "").contains(",-1658228,"));
     }
 }

@@ -125,6 +125,12 @@ impl Indicator {
         }
     }
 
+    /// An indicator that was in normal form when it was kept. It is not judged anew: a later version may know another normal
+    /// form, and what is on record must stay readable.
+    pub fn kept(form: Form, value: &str) -> Self {
+        Self { form, value: value.into() }
+    }
+
     /// Its form.
     pub fn form(&self) -> Form {
         self.form

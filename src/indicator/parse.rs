@@ -5,12 +5,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::Form;
+use super::Host;
 use super::Indicator;
 use super::IndicatorType;
 use super::Parsed;
 use super::Refusal;
+use super::Special;
 use super::domain;
 use super::hash;
+use super::refang::holds_invisible;
 use super::refang::refang;
 use super::refang::undo_words;
 use super::url;
@@ -39,14 +42,26 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
     if clean.is_empty() {
         return Err(Refusal::new(text, "holds nothing: give an IP address, a domain, a URL or a file hash"));
     }
-    let Some(wanted) = wanted else { return guess(&clean) };
     let read = match wanted {
-        IndicatorType::Ip => as_ip(&clean),
-        IndicatorType::Domain => as_domain(&clean, false),
-        IndicatorType::Url => as_url(&clean),
-        IndicatorType::File => as_hash(&clean),
+        None => guess(&clean),
+        Some(IndicatorType::Ip) => as_ip(&clean),
+        Some(IndicatorType::Domain) => as_domain(&clean, false),
+        Some(IndicatorType::Url) => as_url(&clean),
+        Some(IndicatorType::File) => as_hash(&clean),
     };
-    read.map_err(|refusal| mistaken(&clean, wanted).unwrap_or(refusal))
+    let meant = |refusal| wanted.and_then(|wanted| mistaken(&clean, wanted)).unwrap_or(refusal);
+    let mut read = read.map_err(meant)?;
+    if holds_invisible(text) {
+        read.notes.push("characters that cannot be seen were taken out".into());
+    }
+    read.notes.extend(named(&read.indicator));
+    Ok(read)
+}
+
+/// What a special address is called (IANA's special-purpose registries), also as the host of a URL.
+fn named(indicator: &Indicator) -> Option<String> {
+    let Host::Ip(ip) = indicator.host()? else { return None };
+    Special::of(ip).map(|special| format!("{ip} is {}", special.as_str()))
 }
 
 /// A text of another type than the one stated says so, which helps more than why it is not the one stated.
@@ -261,6 +276,10 @@ fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
     let name = domain::normal(host)?;
     if guessing && !domain::has_public_suffix(&name) {
         let last = name.rsplit('.').next().unwrap_or_default();
+        if domain::has_public_suffix(&format!("example.{name}")) {
+            let why = "is a public suffix, under which others have their names: if it is meant, state the type";
+            return Err(Refusal::new(text, why));
+        }
         let what = if last.len() <= 4 && last.is_ascii() { "perhaps the name of a file; " } else { "" };
         let why =
             format!("ends in .{last}, which is no public suffix: {what}if it is a domain all the same, state the type");
@@ -299,6 +318,9 @@ fn as_url(text: &str) -> Result<Parsed, Refusal> {
     }
     let value = settled(text)?;
     let mut notes = Vec::new();
+    if text.contains('#') && !value.contains('#') {
+        notes.push("the fragment, which never leaves a browser, was dropped".into());
+    }
     if url::has_credentials(&value) {
         notes.push("carries a user or password: kept, shown masked, and not sent to outside sources".into());
     }
@@ -310,15 +332,14 @@ fn as_url(text: &str) -> Result<Parsed, Refusal> {
 fn settled(text: &str) -> Result<String, Refusal> {
     let mut value = url::normal(trim_tail(text))?;
     for _ in 0..ROUNDS {
-        let cleaned = clean(&value);
-        let again = trim_tail(&cleaned);
+        let again = url::normal(trim_tail(&clean(&value)))?;
         if again == value {
             return match value.len() {
                 0..=LONGEST => Ok(value),
                 _ => Err(Refusal::new(text, "is longer than 8 KiB in its normal form")),
             };
         }
-        value = url::normal(again)?;
+        value = again;
     }
     Err(Refusal::new(text, "has marks within marks: write the URL without any"))
 }

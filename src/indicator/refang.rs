@@ -16,6 +16,15 @@ const INVISIBLE: [RangeInclusive<char>; 6] = [
     '\u{2060}'..='\u{206f}',
     '\u{feff}'..='\u{feff}',
 ];
+/// Whether a text holds characters that are taken out since nobody sees them.
+pub(super) fn holds_invisible(text: &str) -> bool {
+    text.chars().any(is_invisible)
+}
+
+fn is_invisible(c: char) -> bool {
+    INVISIBLE.iter().any(|range| range.contains(&c))
+}
+
 /// Dots of other scripts that a resolver takes for a dot (UTS 46).
 const DOTS: [char; 4] = ['\u{ff0e}', '\u{3002}', '\u{ff61}', '\u{2024}'];
 /// What stands for `http` in a defanged scheme, longest first, in lower case.
@@ -88,7 +97,7 @@ fn characters(text: &str) -> Vec<Edit> {
         return Vec::new();
     }
     let edit = |(at, c): (usize, char)| match c {
-        c if INVISIBLE.iter().any(|range| range.contains(&c)) => Some((at..at + c.len_utf8(), "")),
+        c if is_invisible(c) => Some((at..at + c.len_utf8(), "")),
         c if DOTS.contains(&c) => Some((at..at + c.len_utf8(), ".")),
         _ => None,
     };

@@ -338,7 +338,7 @@ fn each_find_points_at_the_text_that_it_was_read_from() {
     for found in &found {
         assert_eq!(text.get(found.span.clone()), Some(&*found.text));
     }
-    assert_eq!(found.last().unwrap().notes, ["port 80 dropped"]);
+    assert_eq!(found.last().unwrap().notes, ["port 80 dropped", "198.51.100.1 is a documentation address"]);
 }
 
 #[test]
@@ -389,6 +389,23 @@ fn a_text_made_to_be_slow_is_read_in_time_that_grows_with_its_length() {
 fn an_address_within_a_special_range_is_read_and_named() {
     let ip = Indicator::parse("10.0.0.1").unwrap().indicator.ip().unwrap();
     assert_eq!(Special::of(ip), Some(Special::Private));
+}
+
+#[test]
+fn a_host_that_ends_in_more_dots_than_one_is_refused_and_one_dot_is_dropped() {
+    assert!(refused("http://printer.local../x").contains("two dots in a row"));
+    assert!(refused("http://intranet../x").contains("two dots in a row"));
+    assert_eq!(Indicator::parse("http://example.com./x").unwrap().indicator.value(), "http://example.com/x");
+}
+
+#[test]
+fn how_a_text_was_understood_is_noted() {
+    assert_eq!(note("198.51.100.1"), "198.51.100.1 is a documentation address");
+    assert_eq!(note("http://10.0.0.1/"), "10.0.0.1 is a private address");
+    assert_eq!(note("8.8.8.8"), "");
+    assert!(note("exam\u{202e}ple.com").contains("cannot be seen"));
+    assert!(note("http://example.com/a#b").contains("fragment"));
+    assert!(refused("co.uk").contains("is a public suffix"));
 }
 
 #[test]
@@ -445,7 +462,7 @@ proptest! {
     fn any_url_keeps_its_normal_form(
         scheme in "https?|ftp|hxxps?",
         user in "([a-z.:]{1,6}@)?",
-        host in "[a-z0-9_]{1,8}(\\.[a-z0-9é]{1,8}){0,2}\\.(com|zip|de)|192\\.0\\.2\\.[1-9]|\\[2001:db8::[1-9]\\]",
+        host in "[a-z0-9_]{1,8}(\\.[a-z0-9é]{1,8}){0,2}\\.(com|zip|de|local)[.。]{0,3}|[a-z]{1,5}[.]{0,3}|192\\.0\\.2\\.[1-9]|\\[2001:db8::[1-9]\\]",
         path in "(/[a-zA-Z0-9.%~\\[\\]()^',;!?&=+\\\\é\t-]{0,12}){0,3}(#[a-z.]{0,3})?",
     ) {
         if let Ok(read) = Indicator::parse_as(&format!("{scheme}://{user}{host}{path}"), IndicatorType::Url) {

@@ -19,6 +19,9 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
         None => return Err(Refusal::new(text, "has no host")),
         Some(UrlHost::Domain(name)) => {
             let plain = name.strip_suffix('.').unwrap_or(name).to_owned();
+            if plain.ends_with('.') {
+                return Err(Refusal::new(text, "has a host with two dots in a row"));
+            }
             // A single label is a name too: within a network it leads somewhere.
             if plain.contains('.') {
                 domain::normal(&plain).map_err(|refusal| {

@@ -67,11 +67,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), S
     Ok((body.verdict.verdict()?, body.answers))
 }
 
-/// The indicator of a form's word and a value in normal form.
+/// The indicator of a form's word and a value that was kept.
 pub(super) fn indicator(form: &str, value: &str) -> Result<Indicator, StoreError> {
-    let form = word(&Form::ALL, Form::as_str, form)?;
-    Indicator::from_normal(form, value)
-        .map_err(|refusal| StoreError::new(format!("a kept indicator is not in normal form: {refusal}")))
+    Ok(Indicator::kept(word(&Form::ALL, Form::as_str, form)?, value))
 }
 
 /// The label that this word names.

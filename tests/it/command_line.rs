@@ -100,6 +100,47 @@ async fn a_bad_indicator_is_named_and_fails_the_command_after_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_a_file_here_and_a_domain_too_is_sent_by_neither() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("sample.zip"), "abc").unwrap();
+    let enrich = |value: &str| {
+        let mut command = concord(folder.path());
+        command.current_dir(folder.path()).args(["enrich", value]);
+        run(command)
+    };
+    let both = enrich("sample.zip").await;
+    assert_eq!(both.status.code(), Some(1));
+    assert!(text(&both.stderr).contains("./sample.zip") && both.stdout.is_empty(), "{}", text(&both.stderr));
+    let file = enrich("./sample.zip").await;
+    assert!(text(&file.stdout).contains("ba7816bf8f01cfea"), "{}", text(&file.stdout));
+    let missing = enrich("./absent.zip").await;
+    assert!(text(&missing.stderr).contains("No such file"), "{}", text(&missing.stderr));
+    let directory = enrich("../").await;
+    assert!(text(&directory.stderr).contains("not a file"), "{}", text(&directory.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_stands_beside_its_verdict_and_beside_its_refusal_for_machines_too() {
+    let folder = TempDir::new().unwrap();
+    let enrich = |output: &str| {
+        let mut command = concord(folder.path());
+        command.args(["enrich", "--output", output, "hxxp://example[.]com:80/x#top", "10.0.0.0/8"]);
+        run(command)
+    };
+    let output = enrich("json").await;
+    let documents: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!(documents[0]["receipt"]["text"], "hxxp://example[.]com:80/x#top");
+    assert_eq!(documents[0]["indicator"]["value"], "http://example.com/x");
+    assert!(!documents[0]["receipt"]["notes"].as_array().unwrap().is_empty(), "{documents:#}");
+    assert_eq!(documents[1]["receipt"]["text"], "10.0.0.0/8");
+    assert_eq!(documents[1]["error"]["reason"], "INDICATOR_INVALID");
+    let lines = text(&enrich("jsonl").await.stdout);
+    assert!(lines.lines().all(|line| line.contains("\"receipt\"")), "{lines}");
+    let rows = text(&enrich("csv").await.stdout);
+    assert!(rows.lines().nth(1).unwrap().ends_with(",hxxp://example[.]com:80/x#top"), "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_can_be_checked_and_printed_with_its_secrets_masked() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("c.toml");
