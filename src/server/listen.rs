@@ -1,6 +1,7 @@
 //! Accepts connections: TCP with or without TLS, and the socket. HTTP/1.1 and HTTP/2 on each.
 
 use std::io;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +32,8 @@ use super::tls;
 
 /// A client that has not finished its handshake or its headers by then is dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What a connection of HTTP/2 begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// After a failed accept (too many open files), the next try waits so long.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -36,6 +42,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 pub(super) struct Serving {
     pub(super) router: Router,
     pub(super) acceptor: Option<TlsAcceptor>,
+    /// Places for connections over the network; the socket has its own way in.
+    pub(super) free: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
     pub(super) connections: TaskTracker,
 }
@@ -43,18 +51,28 @@ pub(super) struct Serving {
 /// Serves the network until the server stops.
 pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
     loop {
+        // Beyond the limit connections wait to be accepted, as they do where open files run out.
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &serving.free) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 let one = serving.clone();
-                serving.connections.spawn(async move { one.serve_tcp(stream).await });
+                serving.connections.spawn(async move {
+                    one.serve_tcp(stream).await;
+                    drop(place);
+                });
             }
             Err(error) => failed(error).await,
         }
     }
+}
+
+/// The next connection, and its place among those that there may be.
+async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = free.clone().acquire_owned().await.map_err(io::Error::other)?;
+    Ok((listener.accept().await?.0, place))
 }
 
 /// Serves the socket until the server stops.
@@ -79,27 +97,53 @@ async fn failed(error: io::Error) {
     tokio::time::sleep(AFTER_FAILURE).await;
 }
 
+/// Reads until the bytes are either all of what HTTP/2 begins with, or cannot become it.
+async fn told(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u8>) -> io::Result<()> {
+    while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
+        if stream.read_buf(first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
 impl Serving {
     async fn serve_tcp(self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "no TCP_NODELAY");
         }
         let Some(acceptor) = self.acceptor.clone() else {
-            // Which version of HTTP is spoken is told by the first bytes, and nothing else bounds the wait for them.
-            return match tokio::time::timeout(PATIENCE, stream.peek(&mut [0])).await {
-                Ok(Ok(_)) => self.serve(stream, Peer::Network(None)).await,
-                Ok(Err(error)) => debug!(%error, "a connection broke off"),
-                Err(_) => debug!("a connection said nothing"),
-            };
+            return self.open(stream, Peer::Network(None)).await;
         };
-        match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => {
+        match self.in_time(acceptor.accept(stream)).await {
+            Some(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 let peer = Peer::Network(certificate.map(tls::fingerprint));
-                self.serve(stream, peer).await;
+                self.open(stream, peer).await;
             }
-            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
-            Err(_) => debug!("a TLS handshake took too long"),
+            Some(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            None => debug!("a TLS handshake took too long"),
+        }
+    }
+
+    /// What comes of a connection's beginning; `None` where it takes too long, or the server ends.
+    async fn in_time<T>(&self, beginning: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            begun = tokio::time::timeout(PATIENCE, beginning) => begun.ok(),
+            () = self.stop.cancelled() => None,
+        }
+    }
+
+    /// Serves a connection once its first bytes tell which version of HTTP is spoken: nothing else bounds the wait for them.
+    async fn open(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let mut first = Vec::new();
+        match self.in_time(told(&mut stream, &mut first)).await {
+            Some(Ok(())) => {
+                let (read, write) = tokio::io::split(stream);
+                self.serve(tokio::io::join(Cursor::new(first).chain(read), write), peer).await;
+            }
+            Some(Err(error)) => debug!(%error, "a connection broke off"),
+            None => debug!("a connection did not say what it speaks"),
         }
     }
 
@@ -126,5 +170,56 @@ impl Serving {
         if let Err(error) = ended {
             debug!(%error, "a connection ended with an error");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn serving() -> Serving {
+        let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+        Serving { router: Router::new(), acceptor: None, free: Arc::new(Semaphore::new(1)), stop, connections }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_say_what_it_speaks_is_dropped() {
+        for said in ["", "PRI * HTTP/2.0\r\n\r\nSM", "P"] {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(said.as_bytes()).await.unwrap();
+            serving().open(server, Peer::Network(None)).await;
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_are_read_no_further_than_they_tell() {
+        let mut first = Vec::new();
+        told(&mut &b"GET / HTTP/1.1\r\n"[..], &mut first).await.unwrap();
+        assert!(first.starts_with(b"G"));
+        let mut first = Vec::new();
+        let mut pieces = (&PREFACE[..5]).chain(&PREFACE[5..]);
+        told(&mut pieces, &mut first).await.unwrap();
+        assert_eq!(first, PREFACE);
+        assert!(told(&mut &b"PRI"[..], &mut Vec::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_for_a_place() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let free = Arc::new(Semaphore::new(1));
+        let address = listener.local_addr().unwrap();
+        let (_one, _other) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let (_, place) = accept(&listener, &free).await.unwrap();
+        {
+            let next = accept(&listener, &free);
+            tokio::pin!(next);
+            assert!(poll!(next.as_mut()).is_pending());
+        }
+        drop(place);
+        assert!(accept(&listener, &free).await.is_ok());
     }
 }

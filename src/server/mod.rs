@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic_health::server::HealthReporter;
 use tracing::info;
 use tracing::warn;
 
@@ -80,6 +82,7 @@ pub struct Running {
     socket: PathBuf,
     engine: Arc<Engine>,
     store: Arc<Sqlite>,
+    reporter: HealthReporter,
     stop: CancellationToken,
     tracker: TaskTracker,
     connections: TaskTracker,
@@ -122,10 +125,11 @@ impl Running {
         if engine.registry().snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
         }
-        let router = router::build(config, engine.clone()).await?;
         let stop = CancellationToken::new();
+        let (router, reporter) = router::build(config, engine.clone(), stop.clone()).await?;
         let connections = TaskTracker::new();
-        let serving = listen::Serving { router, acceptor, stop: stop.clone(), connections: connections.clone() };
+        let free = Arc::new(Semaphore::new(config.limits.max_connections));
+        let serving = listen::Serving { router, acceptor, free, stop: stop.clone(), connections: connections.clone() };
 
         let socket = directory.socket_path();
         let unix = bind_socket(&socket)?;
@@ -138,13 +142,16 @@ impl Running {
                     .map_err(|error| StartError(format!("cannot listen on {}: {error}", config.listen)))?;
                 let address = listener.local_addr().map_err(said)?;
                 tracker.spawn(listen::serve_network(listener, serving));
+                if !address.ip().is_loopback() && (config.tls.is_none() || config.tokens.is_empty()) {
+                    warn!(%address, "listening beyond loopback without TLS or tokens: whoever reaches it can call");
+                }
                 info!(%address, tls = config.tls.is_some(), tokens = config.tokens.len(), "listening");
                 Some(address)
             }
         };
         tracker.spawn(prune(engine.clone(), config.retention, stop.clone()));
         tracker.spawn(upkeep(stop.clone()));
-        Ok(Self { address, socket, engine, store, stop, tracker, connections, _directory: directory })
+        Ok(Self { address, socket, engine, store, reporter, stop, tracker, connections, _directory: directory })
     }
 
     /// The address that it listens on, if any.
@@ -165,6 +172,7 @@ impl Running {
     /// Takes no new calls, lets those under way end, and writes what is not yet written.
     pub async fn stop(self) {
         info!("shutting down");
+        router::not_serving(&self.reporter).await;
         self.stop.cancel();
         self.tracker.close();
         self.connections.close();

@@ -17,14 +17,20 @@ use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
+use futures_util::StreamExt;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header;
 use http_body_util::BodyExt;
+use http_body_util::BodyStream;
+use http_body_util::StreamBody;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::AllowOrigin;
@@ -54,20 +60,20 @@ use super::StartError;
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const METRICS: &str = "/metrics";
 const OUR_METHODS: [&str; 14] = [
-    "Enrich",
-    "StreamEnrich",
-    "BatchEnrich",
-    "PlanEnrichment",
-    "ListSourceKinds",
-    "ConfigureSource",
-    "GetSource",
-    "ListSources",
-    "DeleteSource",
-    "TestSource",
-    "ListDisclosures",
-    "GetUsage",
-    "GetVerdict",
-    "ListVerdicts",
+    "EnrichmentService/Enrich",
+    "EnrichmentService/StreamEnrich",
+    "EnrichmentService/BatchEnrich",
+    "EnrichmentService/PlanEnrichment",
+    "SourceService/ListSourceKinds",
+    "SourceService/ConfigureSource",
+    "SourceService/GetSource",
+    "SourceService/ListSources",
+    "SourceService/DeleteSource",
+    "SourceService/TestSource",
+    "SourceService/ListDisclosures",
+    "SourceService/GetUsage",
+    "VerdictService/GetVerdict",
+    "VerdictService/ListVerdicts",
 ];
 
 /// What the gate knows.
@@ -75,26 +81,41 @@ const OUR_METHODS: [&str; 14] = [
 struct Gate {
     authenticator: Authenticator,
     under_way: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
-/// Everything that one port serves.
-pub(super) async fn build(config: &Config, engine: Arc<Engine>) -> Result<Router, StartError> {
+/// Everything that one port serves until it stops, and what says whether it does.
+pub(super) async fn build(
+    config: &Config,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+) -> Result<(Router, HealthReporter), StartError> {
     let gate = Gate {
         authenticator: Authenticator::new(config.tokens.clone()),
         under_way: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+        stop,
     };
     let gated = middleware::from_fn_with_state(gate, pass);
-    let services = services(config, engine).await?;
+    let (services, reporter) = services(config, engine).await?;
     let grpc = services.layer(gated.clone()).layer(GrpcWebLayer::new());
     let metrics = Router::new().route(METRICS, get(|| async { telemetry::render_metrics() })).layer(gated);
     let router = metrics.fallback_service(grpc).layer(CatchPanicLayer::custom(after_panic));
-    Ok(match cors(&config.cors_origins)? {
+    let router = match cors(&config.cors_origins)? {
         Some(cors) => router.layer(cors),
         None => router,
-    })
+    };
+    Ok((router, reporter))
 }
 
-async fn services(config: &Config, engine: Arc<Engine>) -> Result<Router, StartError> {
+/// Tells whoever watches that the services end.
+pub(super) async fn not_serving(reporter: &HealthReporter) {
+    reporter.set_not_serving::<EnrichmentServiceServer<EnrichmentRpc>>().await;
+    reporter.set_not_serving::<SourceServiceServer<SourceRpc>>().await;
+    reporter.set_not_serving::<VerdictServiceServer<VerdictRpc>>().await;
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+}
+
+async fn services(config: &Config, engine: Arc<Engine>) -> Result<(Router, HealthReporter), StartError> {
     let limit = config.limits.max_message_bytes;
     let enrichment = EnrichmentServiceServer::new(EnrichmentRpc::new(engine.clone()));
     let sources = SourceServiceServer::new(SourceRpc::new(engine.clone()));
@@ -104,14 +125,15 @@ async fn services(config: &Config, engine: Arc<Engine>) -> Result<Router, StartE
     reporter.set_serving::<SourceServiceServer<SourceRpc>>().await;
     reporter.set_serving::<VerdictServiceServer<VerdictRpc>>().await;
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
-    Ok(Routes::new(enrichment.max_decoding_message_size(limit))
+    let routes = Routes::new(enrichment.max_decoding_message_size(limit))
         .add_service(sources.max_decoding_message_size(limit))
         .add_service(verdicts.max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .prepare()
-        .into_axum_router())
+        .into_axum_router();
+    Ok((routes, reporter))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -124,7 +146,9 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     metrics::counter!("concord_requests_total", "method" => method_of(request.uri().path())).increment(1);
     if request.uri().path().starts_with(HEALTH) {
-        return next.run(request).await;
+        // Who watches would watch for ever, and hold up a server that ends.
+        let ends = gate.stop.clone().cancelled_owned();
+        return next.run(request).await.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(ends))));
     }
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let peer = peer.as_deref().unwrap_or(&Peer::Network(None));
@@ -132,6 +156,10 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
         Ok(caller) => caller,
         Err(error) => return refuse(&request, &error),
     };
+    if request.uri().path() == METRICS {
+        // Cheap, and wanted most when all else is busy.
+        return next.run(request).await;
+    }
     let Ok(permit) = gate.under_way.clone().try_acquire_owned() else {
         let error = Error::Exhausted {
             subject: "requests under way".into(),
@@ -151,20 +179,15 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
 }
 
 /// The method for the metrics: ours by its name, all else together, so that nobody can make labels by calling names.
-fn method_of(path: &str) -> String {
-    let known = OUR_METHODS.contains(&path.rsplit('/').next().unwrap_or_default());
-    let method = path.strip_prefix("/concord.v1.").filter(|_| known);
-    method.unwrap_or("other").to_owned()
+fn method_of(path: &str) -> &'static str {
+    let called = path.strip_prefix("/concord.v1.").unwrap_or_default();
+    OUR_METHODS.into_iter().find(|method| *method == called).unwrap_or("other")
 }
 
 /// The refusal in the terms of the request: plain HTTP for metrics, a gRPC status for all else.
 fn refuse(request: &Request, error: &Error) -> Response {
     if request.uri().path() == METRICS {
-        let code = match error {
-            Error::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        return (code, error.to_string()).into_response();
+        return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
     }
     status::of(error).into_http::<Body>()
 }

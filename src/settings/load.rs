@@ -47,6 +47,8 @@ const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+/// More requests or connections than any machine serves at once.
+const MOST: usize = 1_000_000;
 /// A batch of a thousand indicators fits into the least.
 const MESSAGE_BYTES: RangeInclusive<usize> = 65_536..=67_108_864;
 /// SHA-256 of nothing: what `sha256sum` says when the token's variable was empty.
@@ -54,7 +56,7 @@ const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca
 /// Every setting of the file, for hints at misspelt names.
 const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \
     never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
-    certificate key client_ca format filter max_in_flight max_message_bytes answers_age answers_bytes \
+    certificate key client_ca format filter max_in_flight max_connections max_message_bytes answers_age answers_bytes \
     verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
     keep_found keep_no_record max_tlp proxy ca_file options minute day month";
 
@@ -201,10 +203,14 @@ impl Loader<'_> {
     fn limits(&mut self, raw: &super::raw::RawLimits) -> Limits {
         let limits = Limits {
             max_in_flight: raw.max_in_flight.unwrap_or(1024),
+            max_connections: raw.max_connections.unwrap_or(1024),
             max_message_bytes: raw.max_message_bytes.unwrap_or(4 * 1024 * 1024),
         };
-        if limits.max_in_flight == 0 {
-            self.mistake("limits.max_in_flight", "must be at least 1");
+        let limited = [("max_in_flight", limits.max_in_flight), ("max_connections", limits.max_connections)];
+        for (name, limit) in limited {
+            if !(1..=MOST).contains(&limit) {
+                self.mistake(&format!("limits.{name}"), format!("must be from 1 to {MOST}"));
+            }
         }
         if !MESSAGE_BYTES.contains(&limits.max_message_bytes) {
             let (least, most) = (MESSAGE_BYTES.start(), MESSAGE_BYTES.end());

@@ -186,6 +186,8 @@ impl fmt::Debug for Token {
 pub struct Limits {
     /// Requests under way at once; more are refused.
     pub max_in_flight: usize,
+    /// Connections over the network at the same time; further ones wait to be accepted.
+    pub max_connections: usize,
     /// Largest request message in bytes.
     pub max_message_bytes: usize,
 }

@@ -48,6 +48,7 @@ pub(super) struct RawLog {
 #[serde(default)]
 pub(super) struct RawLimits {
     pub(super) max_in_flight: Option<usize>,
+    pub(super) max_connections: Option<usize>,
     pub(super) max_message_bytes: Option<usize>,
 }
 

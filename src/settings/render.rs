@@ -41,6 +41,7 @@ impl Config {
         line(out, "filter", quoted(&self.log.filter));
         out.push_str("\n[limits]\n");
         line(out, "max_in_flight", self.limits.max_in_flight);
+        line(out, "max_connections", self.limits.max_connections);
         line(out, "max_message_bytes", self.limits.max_message_bytes);
         out.push_str("\n[retention]\n");
         line(out, "answers_age", quoted(span(self.retention.answers_age)));

@@ -35,6 +35,36 @@ async fn health_is_open_and_all_else_wants_the_token() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_no_method_makes_no_label() {
+    let server = TestServer::start("").await;
+    let text =
+        async |path: &str| http().get(format!("http://{}{path}", server.address)).send().await.unwrap().text().await;
+    server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+    for path in ["/concord.v1.EnrichmentService/made-up/Enrich", "/concord.v1.MadeUp/Enrich", "/made-up"] {
+        let _ = http().post(format!("http://{}{path}", server.address)).send().await.unwrap();
+    }
+    let metrics = text("/metrics").await.unwrap();
+    assert!(
+        metrics.contains("method=\"SourceService/ListSources\"") && metrics.contains("method=\"other\""),
+        "{metrics}"
+    );
+    assert!(!metrics.to_lowercase().contains("made"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_watches_the_health_is_told_of_the_end_and_holds_nothing_up() {
+    let server = TestServer::start("").await;
+    let mut health = HealthClient::new(server.channel.clone());
+    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    // The manual clock never lets the time to drain pass: this ends only if nothing is held up.
+    server.stop().await;
+    let rest = watch.message().await;
+    assert!(rest.is_err() || rest.unwrap().is_none_or(|last| last.status == 2));
+}
+
+#[tokio::test]
 async fn both_versions_of_reflection_name_the_services() {
     use tonic_reflection::pb::v1::ServerReflectionRequest as V1;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient as ClientV1;
