@@ -28,6 +28,22 @@ pub(crate) fn plain(header: &[&str]) -> Table {
     table
 }
 
+/// A text from outside as it may be shown on a terminal: without characters that control it, or turn its direction.
+pub(crate) fn printable(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A cell that shows a text from outside.
+pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
+    Cell::new(printable(text.as_ref()))
+}
+
+/// A row of cells that show texts from outside.
+pub(crate) fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<Cell> {
+    cells.into_iter().map(cell).collect()
+}
+
 /// Keeps this column from being broken over lines: what stands in it is copied into other commands.
 pub(crate) fn whole(table: &mut Table, column: usize) {
     if let Some(column) = table.column_mut(column) {
@@ -39,7 +55,7 @@ pub(crate) fn whole(table: &mut Table, column: usize) {
 pub(crate) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
     let mut text = headline(verdict);
     for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
-        text.push_str(&format!("  note: {note}\n"));
+        text.push_str(&format!("  note: {}\n", printable(note)));
     }
     text.push_str(&sources(verdict, receipt).to_string());
     text.push('\n');
@@ -51,9 +67,9 @@ fn headline(verdict: &pb::Verdict) -> String {
     let disposition = disposition_of(verdict.disposition);
     let indicator = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut table = Table::new();
-    table.load_style(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), Cell::new(indicator)]);
+    table.load_style(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), cell(indicator)]);
     let head = table.to_string();
-    format!("{}\n  {}\n", head.trim(), verdict.summary)
+    format!("{}\n  {}\n", head.trim(), printable(&verdict.summary))
 }
 
 fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
@@ -66,7 +82,7 @@ fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
                 let cells = [format!("  {name}"), String::new(), String::new(), String::new(), String::new()];
                 let mut row: Vec<Cell> = cells.into_iter().map(Cell::new).collect();
                 row.push(weight(contribution.micro_nats));
-                row.extend([Cell::new(""), Cell::new(""), Cell::new(&contribution.sentence)]);
+                row.extend([Cell::new(""), Cell::new(""), cell(&contribution.sentence)]);
                 table.add_row(row);
             }
         }
@@ -91,7 +107,7 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
     let strength = finding.and_then(|finding| finding.strength).map(|strength| format!("{strength:.2}"));
     let age = contribution.and_then(|one| one.age.as_ref()).map(short_age);
     vec![
-        Cell::new(format!("{decides}{name}")),
+        cell(format!("{decides}{name}")),
         Cell::new(letter(outcome.reliability)),
         says(outcome),
         Cell::new(strength.unwrap_or_default()),
@@ -103,7 +119,7 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
             None => "",
         }),
         Cell::new(come_by(receipt, &outcome.source)),
-        Cell::new(noted(why(outcome), receipt, &outcome.source)),
+        cell(noted(why(outcome), receipt, &outcome.source)),
     ]
 }
 
@@ -165,7 +181,7 @@ fn footer(verdict: &pb::Verdict) -> String {
     if !verdict.name.is_empty() {
         parts.push(verdict.name.clone());
     }
-    format!("  {}\n", parts.join(" | "))
+    format!("  {}\n", printable(&parts.join(" | ")))
 }
 
 /// A weight in nats, with its sign.
@@ -264,4 +280,33 @@ pub(crate) fn left(quota: &[pb::QuotaUse]) -> String {
         format!("{} of {} left this {period}", window.left, window.limit)
     });
     windows.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sources_say_cannot_steer_the_terminal() {
+        let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}txt";
+        let finding = pb::Finding { reasons: vec![evil.into()], ..Default::default() };
+        let outcome = pb::Outcome {
+            source: format!("sources/{evil}"),
+            result: Some(pb::outcome::Result::Finding(finding)),
+            ..Default::default()
+        };
+        let indicator = pb::Indicator { value: evil.into(), ..Default::default() };
+        let verdict = pb::Verdict {
+            indicator: Some(indicator),
+            summary: evil.into(),
+            name: evil.into(),
+            outcomes: vec![outcome],
+            ..Default::default()
+        };
+        let receipt = pb::Receipt { notes: vec![evil.into()], ..Default::default() };
+        let shown = super::verdict(&verdict, Some(&receipt));
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(steers), "{shown:?}");
+        assert!(shown.contains("owned"));
+    }
 }

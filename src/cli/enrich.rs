@@ -25,7 +25,6 @@ use super::args::Wish;
 use super::connect::Connection;
 use super::input;
 use super::input::Input;
-use super::printable;
 use super::say;
 use crate::table;
 
@@ -179,7 +178,9 @@ impl Report {
     fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
         self.failed += 1;
         let text = input.map(|input| input.text.as_str()).unwrap_or_default();
-        self.bar.suspend(|| eprintln!("concord: {}: {}", shortened(&printable(text)), printable(&error.message)));
+        self.bar.suspend(|| {
+            eprintln!("concord: {}: {}", shortened(&table::printable(text)), table::printable(&error.message))
+        });
         let document = serde_json::json!({
             "receipt": { "text": text },
             "error": { "reason": error.reason, "message": error.message },

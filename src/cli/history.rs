@@ -74,9 +74,9 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
         rows.add_row(vec![
             Cell::new(verdict.create_time.as_ref().map(table::moment).unwrap_or_default()),
             table::coloured(table::disposition_of(verdict.disposition)),
-            Cell::new(value),
-            Cell::new(&verdict.summary),
-            Cell::new(&verdict.name),
+            table::cell(value),
+            table::cell(&verdict.summary),
+            table::cell(&verdict.name),
         ]);
     }
     table::whole(&mut rows, 4);
@@ -121,14 +121,14 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
     let mut rows = table::plain(&["TIME", "INDICATOR", "SOURCE", "TO", "FOR", "TLP"]);
     for one in page.await?.disclosures {
         let tlp = table::words(one.tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+");
-        rows.add_row([
+        rows.add_row(table::row([
             one.time.as_ref().map(table::moment).unwrap_or_default(),
             one.indicator.map(|indicator| indicator.value).unwrap_or_default(),
             one.source.trim_start_matches("sources/").to_owned(),
             one.to,
             one.caller,
             tlp,
-        ]);
+        ]));
     }
     say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)

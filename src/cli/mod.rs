@@ -95,11 +95,6 @@ fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A text from outside as it may be shown on a terminal: without characters that control it.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// Runs what the arguments say.
 pub fn main() -> ExitCode {
     let args = Args::parse();

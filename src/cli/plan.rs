@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use comfy_table::Cell;
-
 use crate::convert::indicator::write_tlp;
 use crate::convert::span;
 use crate::pb;
@@ -15,7 +13,6 @@ use super::connect::Connection;
 use super::enrich::full_name;
 use super::input;
 use super::input::Input;
-use super::printable;
 use super::say;
 use crate::table;
 
@@ -38,7 +35,7 @@ async fn plan(connection: &Connection, wish: &Wish, inputs: &[Input]) -> Result<
             }
             Err((message, _)) => {
                 failed = true;
-                eprintln!("concord: {}: {}", printable(&input.text), printable(&message));
+                eprintln!("concord: {}: {}", table::printable(&input.text), table::printable(&message));
             }
         }
     }
@@ -77,10 +74,11 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
             None => ("", String::new(), "", String::new()),
         };
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
-        rows.add_row([&name, &source.kind, would, &units, tells, &why].map(Cell::new));
+        rows.add_row(table::row([&name, &source.kind, would, &units, tells, &why]));
     }
-    let notes: String = plan.notes.iter().map(|note| format!("  note: {note}\n")).collect();
+    let notes: String = plan.notes.iter().map(|note| format!("  note: {}\n", table::printable(note))).collect();
     let units = if plan.units == 1 { "1 quota unit".to_owned() } else { format!("{} quota units", plan.units) };
+    let indicator = table::printable(indicator);
     say(&format!("{indicator}: {units}\n{notes}{}\n", table::trim_lines(&rows.to_string())))
 }
 
@@ -94,9 +92,9 @@ pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitC
     let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
     for one in usage.await?.usage {
         let numbers = [one.calls, one.units, one.saved_by_cache, one.saved_by_sharing].map(|number| number.to_string());
-        let mut row = vec![Cell::new(one.source.trim_start_matches("sources/"))];
-        row.extend(numbers.map(Cell::new));
-        row.push(Cell::new(table::left(&one.quota)));
+        let mut row = vec![table::cell(one.source.trim_start_matches("sources/"))];
+        row.extend(table::row(numbers));
+        row.push(table::cell(table::left(&one.quota)));
         rows.add_row(row);
     }
     say(&table::trim_lines(&rows.to_string()))?;

@@ -53,7 +53,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
         let state = table::words(source.state().as_str_name(), "SOURCE_STATE_");
         let state = if source.state_detail.is_empty() { state } else { format!("{state}: {}", source.state_detail) };
         let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
-        rows.add_row([
+        rows.add_row(table::row([
             source.name.trim_start_matches("sources/").to_owned(),
             source.kind.clone(),
             table::letter(source.reliability).to_owned(),
@@ -63,7 +63,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
             table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"),
             format!("{declared} {}", source.origin_place),
             source.patched_fields.join(" "),
-        ]);
+        ]));
     }
     say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)
@@ -232,7 +232,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     let mut rows = table::plain(&["SETTING", "VALUE"]);
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
-            rows.add_row([Cell::new(name), Cell::new(value)]);
+            rows.add_row([Cell::new(name), table::cell(value)]);
         }
     };
     row("name", source.name.clone());
@@ -268,12 +268,12 @@ async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> 
         say(&format!("credential accepted: {}\n", if accepted { "yes" } else { "no" }))?;
     }
     if !tested.tier.is_empty() {
-        say(&format!("tier: {}\n", tested.tier))?;
+        say(&format!("tier: {}\n", table::printable(&tested.tier)))?;
     }
     for window in &tested.quota_left {
-        say(&format!("left this {}: {}\n", window.window, window.left))?;
+        say(&format!("left this {}: {}\n", table::printable(&window.window), window.left))?;
     }
-    say(&format!("{}\n", tested.detail))?;
+    say(&format!("{}\n", table::printable(&tested.detail)))?;
     let good = tested.reachable && tested.credential_accepted != Some(false);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
