@@ -42,6 +42,8 @@ const LARGEST_LIST: usize = 256 * 1024 * 1024;
 /// A file is looked at for changes at most so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
+/// A look-up waits at most so long for a look that is overdue.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// After a load that failed, the next try is at most so far away.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
@@ -166,11 +168,27 @@ impl Shared {
                 drop(one);
             });
         }
-        if copy.index.is_some() {
-            return copy;
+        let overdue = |next: SystemTime| now.duration_since(next).is_ok_and(|late| late > self.period());
+        match copy.next_look {
+            Some(next) if copy.index.is_some() && !overdue(next) => return copy,
+            // Nobody asked for a while, so what there is may be old: a look is waited for, and not for long.
+            Some(_) if copy.index.is_some() => tokio::select! {
+                biased;
+                _loaded = self.loading.lock() => {}
+                () = self.clock.sleep(PATIENCE) => {}
+            },
+            // Without a copy there is nothing to say before one is loaded.
+            Some(_) | None => drop(self.loading.lock().await),
         }
-        let _loaded = self.loading.lock().await;
         self.copy.load_full()
+    }
+
+    /// How often the place is looked at where nothing fails.
+    fn period(&self) -> Duration {
+        match &self.place {
+            Place::File { .. } => LOOK_EVERY,
+            Place::Feed { every, .. } => *every,
+        }
     }
 
     async fn look(&self) {
@@ -208,12 +226,8 @@ impl Shared {
 
     /// How long until the place is looked at again.
     fn wait(&self, copy: &Copy) -> Duration {
-        match &self.place {
-            Place::File { .. } => LOOK_EVERY,
-            // A feed that shrank is believed by its own pace, not within minutes.
-            Place::Feed { every, .. } if copy.refused.is_some() && copy.shrunk == 0 => (*every).min(AFTER_FAILURE),
-            Place::Feed { every, .. } => *every,
-        }
+        // A feed that shrank is believed by its own pace, not within minutes.
+        if copy.refused.is_some() && copy.shrunk == 0 { self.period().min(AFTER_FAILURE) } else { self.period() }
     }
 
     /// Notes why the last load was not taken, and what becomes of it.
