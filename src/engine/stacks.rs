@@ -92,6 +92,13 @@ impl Stacks {
         next
     }
 
+    /// The way to the source with exactly these settings, if it is one of those in effect.
+    pub(super) fn of(&self, settings: &Arc<SourceSettings>) -> Option<Arc<SourceStack>> {
+        let current = self.current();
+        let entry = current.entries.iter().find(|entry| Arc::ptr_eq(&entry.configured.settings, settings))?;
+        entry.stack.as_ref().ok().cloned()
+    }
+
     /// What the source of this name cost so far; a name that is not known yet begins at nothing.
     pub(super) fn tally(&self, name: &str) -> Arc<Tally> {
         let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);

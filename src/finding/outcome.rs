@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{Disposition, Finding, Reliability};
 
+/// No quota of a source is longer than a month, and no wait for it need be.
+const LONGEST_DELAY: Duration = Duration::from_secs(31 * 86_400);
+
 /// What came of asking one source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -181,10 +184,10 @@ impl SourceError {
         Self { kind, detail: detail.into(), retry_after: None }
     }
 
-    /// The same failure, with the time after which asking again can succeed.
+    /// The same failure, with the time after which asking again can succeed; at most 31 days, whatever the source says.
     #[must_use]
     pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
-        self.retry_after = delay;
+        self.retry_after = delay.map(|delay| delay.min(LONGEST_DELAY));
         self
     }
 

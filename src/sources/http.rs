@@ -16,6 +16,9 @@ use crate::source::Probe;
 use crate::source::Question;
 use crate::source::check_status;
 
+use super::json;
+use super::json::Object;
+
 /// The address of these path segments under the source's base address, each percent-encoded.
 pub(super) fn address(access: Access<'_>, segments: &[&str]) -> Result<Url, SourceError> {
     let unset = || SourceError::new(SourceErrorKind::BadQuestion, "the source has no usable base_url");
@@ -76,12 +79,18 @@ pub(super) fn probe_result(
     let outcome = match answers.first() {
         None => Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing could be asked; is base_url set?")),
         Some(Err(error)) => Err(error.clone()),
-        Some(Ok(answer)) => check(answer),
+        Some(Ok(answer)) => check(answer).and_then(|()| is_document(answer)),
     };
     match outcome {
         Ok(()) => probe(Ok(()), has_credential.then_some(true), "the source answers".to_owned()),
         Err(error) => failed_probe(error),
     }
+}
+
+/// A success that is no JSON object is not the source's: a login page of the network, a wrong base address.
+fn is_document(answer: &Answer) -> Result<(), SourceError> {
+    let value = json::parse(success(answer)?)?;
+    Object::root(&value).map(|_| ())
 }
 
 /// A refusal shows that the source was reached; anything else shows that it was not.

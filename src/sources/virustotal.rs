@@ -111,14 +111,14 @@ impl Source for VirusTotal {
     fn read_probe(&self, _access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let mut probe = http::probe_result(answers, |answer| self.check(answer), true);
         let Some(Ok(answer)) = answers.first() else { return probe };
-        let Ok(404) = http::status(answer) else {
-            return match (probe.connectivity.is_ok(), http::success(answer)) {
-                (true, Ok(body)) => with_user(probe, body),
-                (_, _) => probe,
-            };
-        };
-        probe.credential_accepted = Some(false);
-        "the source knows no user of this key".clone_into(&mut probe.detail);
+        if let (true, Ok(body)) = (probe.connectivity.is_ok(), http::success(answer)) {
+            return with_user(probe, body);
+        }
+        if http::status(answer) == Ok(404) && not_found(answer).is_ok() {
+            probe.connectivity = Ok(());
+            probe.credential_accepted = Some(false);
+            "the source knows no user of this key".clone_into(&mut probe.detail);
+        }
         probe
     }
 }

@@ -131,6 +131,21 @@ fn a_probe_tells_a_wrong_credential_from_a_source_that_cannot_be_reached() {
 }
 
 #[test]
+fn a_probe_takes_no_page_of_something_else_for_the_source() {
+    for source in http_kinds() {
+        let settings = settings(&source);
+        let access = Access { settings: &settings };
+        for (status, body) in [(200, "<html>log in</html>"), (200, ""), (200, "[]"), (404, "<html>nothing here</html>")]
+        {
+            let probe = source.read_probe(access, &[Ok(answer(status, Vec::new(), body.into()))]);
+            let what = format!("{} {status} {body:?}", source.about().kind);
+            assert!(probe.connectivity.is_err(), "{what}");
+            assert_eq!(probe.credential_accepted, None, "{what}");
+        }
+    }
+}
+
+#[test]
 fn kinds_are_found_by_name_and_their_descriptions_hold_together() {
     for source in sources::all() {
         let about = source.about();
