@@ -13,6 +13,9 @@ pub mod source;
 pub mod verdict;
 pub mod verdict_read;
 
+/// No name of ours is longer; one that is travels in no error, which must fit into a header.
+const LONGEST_NAME: usize = 128;
+
 /// Every mistake found in one request.
 #[derive(Debug, Default)]
 pub struct Mistakes(Vec<Violation>);
@@ -88,7 +91,7 @@ pub fn read_span(span: prost_types::Duration, field: &str) -> Result<Duration, V
 /// When the name is not of that collection.
 pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Violation> {
     match name.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')) {
-        Some(rest) if !rest.is_empty() && !rest.contains('/') => Ok(rest.to_owned()),
+        Some(rest) if !rest.is_empty() && !rest.contains('/') && rest.len() <= LONGEST_NAME => Ok(rest.to_owned()),
         _ if name.is_empty() => {
             Err(Violation::new(field, Reason::FieldRequired, format!("a name is needed: {collection}/NAME")))
         }
@@ -114,7 +117,8 @@ mod tests {
     #[test]
     fn a_name_must_belong_to_its_collection() {
         assert_eq!(read_name("sources/vt", "sources", "name"), Ok("vt".into()));
-        for wrong in ["vt", "sources/", "sources/a/b", "verdicts/vt"] {
+        let long = format!("sources/{}", "a".repeat(20_000));
+        for wrong in ["vt", "sources/", "sources/a/b", "verdicts/vt", &long] {
             let refused = read_name(wrong, "sources", "name").unwrap_err();
             assert!(refused.to_string().contains("sources/NAME"), "{refused}");
         }

@@ -151,7 +151,7 @@ impl Engine {
         let mut until = now + LONGEST_KEEP;
         for one in fetched {
             let entry = chosen.iter().find(|entry| entry.configured.settings.name == one.outcome.source)?;
-            let keep = keep_of(entry, &one.outcome)?;
+            let keep = keep_of(entry, &one.outcome)?.min(one.receipt.ttl.unwrap_or(LONGEST_KEEP));
             let age = one.receipt.age.min(keep);
             until = until.min(now.checked_add(keep - age).unwrap_or(until));
         }

@@ -168,11 +168,17 @@ impl Shelf {
     }
 
     /// How old what is kept for a look-up is, if its outcome is to be had without a call.
-    pub(super) fn age(&self, lookup: &Lookup, max_age: Option<Duration>, now: SystemTime) -> Option<KeptAge> {
+    pub(super) fn age(
+        &self,
+        site: &Site,
+        lookup: &Lookup,
+        max_age: Option<Duration>,
+        now: SystemTime,
+    ) -> Option<KeptAge> {
         let kept = match self.find(&self.key(lookup), max_age, now) {
             Found::Whole(_, kept) => kept,
-            Found::Answers(kept) if kept.body.is_some() => kept,
-            Found::Answers(_) | Found::Nothing => return None,
+            Found::Answers(kept) => reread(site, lookup, &kept).map(|_| kept)?,
+            Found::Nothing => return None,
         };
         Some(KeptAge { time: kept.time, age: now.duration_since(kept.time).unwrap_or_default() })
     }
@@ -188,12 +194,7 @@ impl Shelf {
         match self.find(&self.key(lookup), max_age, now) {
             Found::Whole(body, kept) => Some(from_cache(site, body, &kept, now)),
             Found::Answers(kept) => {
-                let answers: Vec<_> = kept.steps.iter().map(|step| step.answer.clone()).collect();
-                let body = match site.source.read(lookup, site.access(), &answers).ok()? {
-                    Reading::Found(finding) => OutcomeBody::Finding(finding),
-                    Reading::NoRecord => OutcomeBody::NoRecord,
-                    Reading::More { .. } => return None,
-                };
+                let body = reread(site, lookup, &kept)?;
                 Some(from_cache(site, body, &kept, now))
             }
             Found::Nothing => None,
@@ -224,7 +225,7 @@ impl Shelf {
         let kept = Kept {
             body,
             time: concluded.time_of_answers(),
-            ttl: concluded.steps.iter().filter_map(|step| step.answer.ttl).min(),
+            ttl: concluded.ttl(),
             rating: self.rating.clone(),
             steps: concluded.steps.clone(),
         };
@@ -289,9 +290,28 @@ where
     }
 }
 
+/// The outcome by kept answers alone, under the present rating; `None` where a question would be another by now, since
+/// an option changed, or one more is needed.
+fn reread(site: &Site, lookup: &Lookup, kept: &Kept) -> Option<OutcomeBody> {
+    let mut question = site.source.ask(lookup, site.access()).ok()?;
+    let mut answers = Vec::with_capacity(kept.steps.len());
+    for step in kept.steps.iter() {
+        if step.question != question {
+            return None;
+        }
+        answers.push(step.answer.clone());
+        question = match site.source.read(lookup, site.access(), &answers).ok()? {
+            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
+            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
+            Reading::More { next, .. } => *next,
+        };
+    }
+    None
+}
+
 fn from_cache(site: &Site, body: OutcomeBody, kept: &Kept, now: SystemTime) -> Fetched {
     let age = now.duration_since(kept.time).unwrap_or_default();
-    let receipt = Receipt { from_cache: true, age, answers: kept.hashes(), ..Receipt::default() };
+    let receipt = Receipt { from_cache: true, age, ttl: kept.ttl, answers: kept.hashes(), ..Receipt::default() };
     Fetched { outcome: site.outcome(body, kept.time), receipt }
 }
 

@@ -146,6 +146,7 @@ impl Waiter {
             from_cache: concluded.from_cache,
             shared,
             age: age.unwrap_or_default(),
+            ttl: concluded.ttl(),
             units: if self.shared { 0 } else { party.units() },
             quota: party.windows(),
             note: concluded.note(),

@@ -75,6 +75,8 @@ pub struct Receipt {
     pub shared: bool,
     /// Time since the source answered.
     pub age: Duration,
+    /// How long the answer itself says that it stands, from its arrival on: the least time to live of its records.
+    pub ttl: Option<Duration>,
     /// Time that it took to come by.
     pub latency: Duration,
     /// Quota units spent for this request; 0 for what came from cache or was shared.

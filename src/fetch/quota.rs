@@ -20,9 +20,6 @@ use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
 /// How long a source is left alone that says its quota is used up and not until when.
 const SUSPENSION: Duration = Duration::from_secs(60);
 
-/// No source is left alone longer than this, whatever it says.
-const LONGEST_SUSPENSION: Duration = Duration::from_secs(31 * 86_400);
-
 /// Takes a unit and records the disclosure before an attempt leaves.
 #[derive(Clone)]
 pub(super) struct Quota<S> {
@@ -168,7 +165,7 @@ fn ledger_away(site: &Site, error: &StoreError) -> Obstacle {
 /// A source that says "enough" is believed at once, whatever our own count says.
 fn suspend(site: &Site, error: &SourceError) {
     if error.kind == SourceErrorKind::QuotaExhausted {
-        let span = error.retry_after.unwrap_or(SUSPENSION).min(LONGEST_SUSPENSION);
+        let span = error.retry_after.unwrap_or(SUSPENSION);
         *lock(&site.suspended) = site.clock.now().checked_add(span);
     }
 }

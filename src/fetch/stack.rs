@@ -105,7 +105,7 @@ impl SourceStack {
 
     /// How old the kept answer is by which the look-up would be answered without a call; `None`: there is none.
     pub fn kept(&self, lookup: &Lookup, max_age: Option<Duration>, now: SystemTime) -> Option<KeptAge> {
-        self.shelf.age(lookup, max_age, now)
+        self.shelf.age(&self.site, lookup, max_age, now)
     }
 
     /// The outcome by what is kept alone, where nothing may leave; `None`: a call would be needed.

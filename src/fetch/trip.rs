@@ -182,6 +182,11 @@ impl Concluded {
         self.steps.iter().filter_map(|step| step.hash.clone()).collect()
     }
 
+    /// The least time to live of the answers, where they say one.
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        self.steps.iter().filter_map(|step| step.answer.ttl).min()
+    }
+
     /// That the list is not fresh, and why. A list that does not name the indicator says so too: silence of an old copy
     /// is worth less.
     pub(super) fn note(&self) -> Option<String> {

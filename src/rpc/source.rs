@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use moka::sync::Cache;
 use prost::Message;
+use tokio::sync::Mutex;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -48,6 +49,8 @@ pub struct SourceRpc {
     engine: Arc<Engine>,
     /// Changes made under a request identifier, by caller and identifier.
     done: Cache<(String, String), Arc<Done>>,
+    /// Held while a change is made, so that its repetition finds what came of it.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A change that was made: what was asked, in a form that does not show its credential, and what was answered.
@@ -61,7 +64,7 @@ struct Done {
 impl SourceRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, done: Cache::new(REMEMBERED) }
+        Self { engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
@@ -79,6 +82,7 @@ impl SourceRpc {
             return self.engine.registry().effective(&change).await.map(|source| write(&source));
         }
         let key = (!request_id.is_empty()).then_some((caller, request_id));
+        let _turn = self.turn.lock().await;
         if let Some(done) = key.as_ref().and_then(|key| self.repeated(key)) {
             return if done.digest == digest { Ok(done.source.clone()) } else { Err(reused_id()) };
         }
@@ -99,6 +103,7 @@ impl SourceRpc {
             return registry.delete(&name, &request.etag, request.allow_missing, true).await;
         }
         let key = (!request_id.is_empty()).then_some((caller, request_id));
+        let _turn = self.turn.lock().await;
         if let Some(done) = key.as_ref().and_then(|key| self.repeated(key)) {
             return if done.digest == digest { Ok(()) } else { Err(reused_id()) };
         }

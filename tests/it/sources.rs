@@ -129,6 +129,10 @@ async fn validate_only_changes_nothing_and_a_repeated_request_is_done_once() {
     let first = server.sources().configure_source(change(false, "id-1", false)).await.unwrap().into_inner();
     let again = server.sources().configure_source(change(false, "id-1", false)).await.unwrap().into_inner();
     assert_eq!(first, again);
+    let racing =
+        || async { server.sources().configure_source(change(false, "id-2", false)).await.unwrap().into_inner() };
+    let (one, other) = tokio::join!(racing(), racing());
+    assert_eq!(one, other, "a repetition waits for the first");
     let reused = server.sources().configure_source(change(false, "id-1", true)).await.unwrap_err();
     assert_eq!(reused.code(), tonic::Code::InvalidArgument);
     assert_eq!(server.enrich("198.51.100.7").await.not_asked("virustotal"), pb::NotAskedReason::Disabled);

@@ -37,7 +37,9 @@ async fn no_record_is_kept_for_its_own_shorter_time() {
 #[tokio::test(start_paused = true)]
 async fn the_answers_own_time_to_live_bounds_how_long_it_is_kept() {
     let bench = Bench::new(&[Act::says("found 9").for_at_most(20 * SECOND)]);
-    bench.look_up().await;
+    // Whoever keeps more than this answer, as a whole verdict, must know of it.
+    assert_eq!(bench.look_up().await.receipt.ttl, Some(20 * SECOND));
+    assert_eq!(bench.look_up().await.receipt.ttl, Some(20 * SECOND));
     tokio::time::sleep(20 * SECOND).await;
     assert!(!bench.look_up().await.receipt.from_cache);
 }
@@ -185,6 +187,25 @@ async fn planning_sees_how_old_the_kept_answer_is() {
     let kept = bench.stack.kept(&request.lookup, None, now + 5 * SECOND).map(|kept| kept.age);
     assert_eq!(kept, Some(5 * SECOND));
     assert_eq!(bench.stack.kept(&request.lookup, Some(5 * SECOND), now + 5 * SECOND), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_of_another_question_answers_none_without_a_call() {
+    let mut bench = Bench::new(&[Act::says("found 9")]);
+    let request = bench.request();
+    let now = request.deadline - 60 * SECOND;
+    bench.look_up().await;
+    let mut stricter = settings(&about());
+    stricter.options.insert("threshold".into(), 10.into());
+    bench.change(about(), stricter);
+    let reread = bench.stack.from_kept(&request.lookup, None).unwrap();
+    assert_eq!(finding(&reread.outcome).0, Disposition::Suspicious);
+    assert!(bench.stack.kept(&request.lookup, None, now).is_some());
+    let mut deeper = settings(&about());
+    deeper.options.insert("depth".into(), "deep".into());
+    bench.change(about(), deeper);
+    assert!(bench.stack.from_kept(&request.lookup, None).is_none());
+    assert!(bench.stack.kept(&request.lookup, None, now).is_none());
 }
 
 #[tokio::test(start_paused = true)]
