@@ -507,7 +507,7 @@ pub fn check_status(answer: &Answer) -> Result<(), SourceError> {
         300..=399 => SourceErrorKind::Refused,
         401 => SourceErrorKind::Unauthorized,
         403 => SourceErrorKind::Forbidden,
-        408 | 504 => SourceErrorKind::Timeout,
+        408 => SourceErrorKind::Timeout,
         429 => SourceErrorKind::QuotaExhausted,
         400..=499 => SourceErrorKind::BadQuestion,
         _ => SourceErrorKind::Unavailable,

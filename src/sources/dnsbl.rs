@@ -415,7 +415,7 @@ fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<F
         Fact::new("listings", listings.iter().map(|listing| listing.label.clone()).collect::<Vec<_>>()),
     ];
     let is_pbl = |listing: &Listing| matches!(listing.code.octets(), [127, 0, 0, 10 | 11]);
-    if zone.codes == Codes::Zen && listings.iter().any(is_pbl) {
+    if zone.codes == Codes::Zen && listings.iter().all(is_pbl) {
         finding.tags.push(DYNAMIC_RANGE.into());
     }
     finding.permalink = match zone.codes {

@@ -120,16 +120,18 @@ fn read_community(answer: &Answer) -> Result<Option<Finding>, SourceError> {
     let record = Object::root(&value)?;
     let seen = record.time("last_seen")?;
     let class = class(&record)?;
-    let mut finding = match class {
-        Some(Class::Malicious | Class::Suspicious) => scanner(class, false),
+    let (mut finding, observed) = match class {
+        Some(Class::Malicious | Class::Suspicious) => (scanner(class, false), seen),
+        // A scanner is one when it was last seen; a business service is one now.
         Some(Class::Benign | Class::Unknown) | None if record.need_flag("riot")? => {
-            Finding::new(Disposition::Benign, Some(Strength::FULL), "belongs to a common business service (RIOT)")
+            let reason = "belongs to a common business service (RIOT)";
+            (Finding::new(Disposition::Benign, Some(Strength::FULL), reason), Some(answer.received))
         }
-        Some(Class::Benign) => scanner(class, false),
-        Some(Class::Unknown) => unknown("scans the internet, intent not known", "scanner"),
+        Some(Class::Benign) => (scanner(class, false), seen),
+        Some(Class::Unknown) => (unknown("scans the internet, intent not known", "scanner"), seen),
         None => return Err(record.missing("classification")),
     };
-    finding.observed_time = seen;
+    finding.observed_time = observed;
     finding.facts = record.facts(&[
         ("classification", "classification"),
         ("noise", "noise"),

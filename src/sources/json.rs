@@ -69,6 +69,11 @@ impl<'a> Object<'a> {
         objects.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
+    /// The names of all members.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.members.keys().map(String::as_str)
+    }
+
     /// The member objects, each under its name; members that are none are left out.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Object<'a>)> + use<'a, '_> {
         self.members.iter().filter_map(|(name, value)| match value {

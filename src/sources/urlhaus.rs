@@ -205,7 +205,8 @@ fn rate_payload(record: &Object<'_>, received: SystemTime) -> Result<Option<Find
         return Ok(None);
     }
     let urls = record.objects("urls")?.unwrap_or_default();
-    let online = urls.iter().map(is_online).filter(|online| matches!(online, Ok(true))).count();
+    let online: Vec<bool> = urls.iter().map(is_online).collect::<Result<_, _>>()?;
+    let online = online.into_iter().filter(|online| *online).count();
     let observed = if online > 0 { Some(received) } else { affirmed(record)? };
     let reason = format!("the file was delivered by {} listed malware URLs, {online} of them online", urls.len());
     Ok(Some(found(Disposition::Malicious, 0.95, reason, observed)))

@@ -162,7 +162,7 @@ fn known_code(body: &[u8]) -> Option<&'static str> {
     let value = json::parse(body).ok()?;
     let error = Object::root(&value).ok()?.object("error").ok()??;
     let code = error.text("code").ok()??;
-    CODES.into_iter().find(|known| *known == code)
+    CODES.into_iter().find(|known| known.eq_ignore_ascii_case(code))
 }
 
 /// The refusal with the service's own code, and with the end of the minute where it names no time.
@@ -261,8 +261,12 @@ fn preferred_saying_malicious(
     if wanted.is_empty() {
         return Ok(None);
     }
-    // A report without single results is known; one whose results are something else is not.
-    attributes.object("last_analysis_results")?;
+    // A report without single results is known; one whose results cannot be read is not.
+    if let Some(results) = attributes.object("last_analysis_results")? {
+        for name in results.names().filter(|name| wanted.contains(&plain(name))) {
+            results.need_object(name)?.need_text("category")?;
+        }
+    }
     let saying = engines.iter().filter(|engine| wanted.contains(&plain(engine)));
     Ok(Some(saying.cloned().collect()))
 }

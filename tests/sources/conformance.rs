@@ -103,7 +103,7 @@ fn statuses_mean_the_same_for_every_kind_and_a_delay_is_taken_from_the_header() 
         (429, SourceErrorKind::QuotaExhausted),
         (302, SourceErrorKind::Refused),
         (500, SourceErrorKind::Unavailable),
-        (504, SourceErrorKind::Timeout),
+        (504, SourceErrorKind::Unavailable),
     ];
     for source in http_kinds() {
         for (status, kind) in statuses {
