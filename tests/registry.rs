@@ -290,6 +290,27 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
     registry.configure(list(&lists.join("ours.txt"))).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_zone_whose_key_stands_in_its_name_is_asked_with_the_declared_key() {
+    let zone = "[sources.zen]\nkind = \"dnsbl\"\noptions.zone = \"{credential}.zen.dq.spamhaus.net\"\n";
+    let declared = fresh(&format!("{zone}credential = \"abcdefghijklmnopqrstuvwxyz\"\n")).await;
+    assert_eq!(declared.get("zen").unwrap().state, State::Active);
+    let without = fresh(zone).await.get("zen").unwrap().state;
+    assert!(matches!(&without, State::NotConfigured(why) if why.contains("needs a key")), "{without:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_by_form_and_by_where_it_leads_is_told_at_once() {
+    let registry = fresh("").await;
+    let mut change = at("vt", "http://127.0.0.1/");
+    change.patch.timeout = Some("999h".into());
+    let named: Vec<_> = fields(registry.configure(change).await.unwrap_err());
+    assert_eq!(
+        named,
+        [("source.timeout".to_owned(), Reason::FieldInvalid), ("source.base_url".to_owned(), Reason::EgressForbidden)]
+    );
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn one_file_under_two_names_is_one_opinion() {

@@ -172,5 +172,5 @@ fn options_with_which_no_question_can_be_written_are_refused_with_their_path() {
     let text = "[sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
         [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n";
     let told = read_text(text, &[]).unwrap_err();
-    assert!(told.contains("sources.zone.options: ") && told.contains("sources.both.options: "), "{told}");
+    assert!(told.contains("sources.zone.options.zone: ") && told.contains("sources.both.options.path: "), "{told}");
 }

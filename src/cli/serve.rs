@@ -32,7 +32,11 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
         for (name, lack) in config.unready(sources::all()) {
             say(&format!("sources.{name} cannot be asked: {lack}\n"))?;
         }
-        say(&format!("the configuration is valid: {} sources declared\n", config.sources.len()))?;
+        let declared = match config.sources.len() {
+            1 => "1 source".to_owned(),
+            many => format!("{many} sources"),
+        };
+        say(&format!("the configuration is valid: {declared} declared\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init_logs(&config.log);

@@ -59,12 +59,13 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Whether a server could start with this configuration, as far as can be told without starting one: certificates are
-/// read.
+/// read, and the key if it is given.
 ///
 /// # Errors
 /// What cannot be used, and why.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    tls::acceptor(config.tls.as_ref()).map(|_| ())
+    tls::acceptor(config.tls.as_ref())?;
+    config.key.as_ref().map(Sealer::from_base64).transpose().map(|_| ()).map_err(said)
 }
 
 /// How a server listens.

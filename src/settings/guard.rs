@@ -29,13 +29,13 @@ pub(super) const CREDENTIAL_ELSEWHERE: &str = "its credential was declared for a
 pub(super) struct Guard(pub(super) EgressRules);
 
 impl Guard {
-    /// Everything that the API said of a source, the credential that comes along included.
+    /// What is wrong with everything that the API said of a source, the credential that comes along included.
     pub(super) fn check_api(
         &self,
         credential: Option<&SecretString>,
         said: &SourcePatch,
-        configured: &Configured,
-    ) -> Result<(), Error> {
+        about: &About,
+    ) -> Vec<Violation> {
         let mut mistakes = Vec::new();
         if let Some(Err(message)) = credential.map(check_credential) {
             mistakes.push(Violation::invalid("source.credential", message));
@@ -45,12 +45,11 @@ impl Guard {
         };
         forbid("source.base_url".into(), self.check_address(said.base_url.as_deref().unwrap_or_default()));
         forbid("source.proxy".into(), self.check_address(said.proxy.as_deref().unwrap_or_default()));
-        let specs = &configured.kind.about().options;
-        for spec in specs.iter().filter(|spec| said.options.contains_key(&spec.name)) {
-            let Some(OptionValue::Text(text)) = configured.settings.options.get(&spec.name) else { continue };
-            forbid(format!("source.options.{}", spec.name), self.check_option(&spec.value_type, text));
+        for spec in &about.options {
+            let Some(text) = said.options.get(&spec.name).and_then(serde_json::Value::as_str) else { continue };
+            forbid(format!("source.options.{}", spec.name), self.check_option(&spec.value_type, text.trim()));
         }
-        if mistakes.is_empty() { Ok(()) } else { Err(Error::Invalid(mistakes)) }
+        mistakes
     }
 
     fn check_option(&self, value_type: &OptionType, text: &str) -> Result<(), String> {

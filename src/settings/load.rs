@@ -45,6 +45,7 @@ const CREDENTIALS: [(&str, &str); 4] = [
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
+const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 /// More requests or connections than any machine serves at once.
@@ -155,7 +156,7 @@ impl Loader<'_> {
                 self.mistakes.extend(mistakes);
                 NeverSend::default()
             }),
-            internal_suffixes: raw.internal_suffixes.iter().map(|one| one.trim_matches('.').to_lowercase()).collect(),
+            internal_suffixes: self.suffixes(&raw.internal_suffixes),
             list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
             retention: self.retention(&raw.retention),
@@ -164,6 +165,9 @@ impl Loader<'_> {
             sources: Vec::new(),
             file: self.file.clone(),
         };
+        if config.data_directory.as_os_str().is_empty() {
+            self.mistake("data_directory", "is empty; name a folder by its path");
+        }
         self.exposed(&config);
         config.sources = self.sources(raw.sources);
         config
@@ -247,6 +251,9 @@ impl Loader<'_> {
                     let message = format!("{HASH_OF_NOTHING} is the SHA-256 of nothing: hash the token itself");
                     self.mistake(&format!("tokens.{name}"), message);
                 }
+                Some(sha256) if tokens.iter().any(|one: &Token| one.sha256 == sha256) => {
+                    self.mistake(&format!("tokens.{name}"), "is the token of another caller too: give each its own");
+                }
                 Some(sha256) => tokens.push(Token { name: name.clone(), sha256 }),
                 None => self.mistake(
                     &format!("tokens.{name}"),
@@ -297,6 +304,18 @@ impl Loader<'_> {
         raw
     }
 
+    fn suffixes(&mut self, raw: &[String]) -> Vec<String> {
+        let plain = |suffix: &String| suffix.trim().trim_matches('.').to_lowercase();
+        for (place, suffix) in raw.iter().enumerate() {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            if !plain(suffix).split('.').all(|label| !label.is_empty() && label.bytes().all(allowed)) {
+                let message = format!("{suffix:?} is no suffix of names, as example.corp");
+                self.mistake(&format!("internal_suffixes[{place}]"), message);
+            }
+        }
+        raw.iter().map(plain).collect()
+    }
+
     fn folders(&mut self, raw: &[String]) -> Vec<PathBuf> {
         for (place, _) in raw.iter().enumerate().filter(|(_, folder)| folder.trim().is_empty()) {
             self.mistake(&format!("list_folders[{place}]"), "is empty; name a folder by its path");
@@ -313,12 +332,19 @@ impl Loader<'_> {
 
     fn retention(&mut self, raw: &super::raw::RawRetention) -> Retention {
         let days = |days| Duration::from_secs(days * DAY);
-        Retention {
+        let retention = Retention {
             answers_age: self.span(raw.answers_age.as_deref(), "retention.answers_age", days(30)),
             answers_bytes: raw.answers_bytes.unwrap_or(1 << 30),
             verdicts_age: self.span(raw.verdicts_age.as_deref(), "retention.verdicts_age", days(365)),
             disclosures_age: self.span(raw.disclosures_age.as_deref(), "retention.disclosures_age", days(365)),
+        };
+        let Retention { answers_age, verdicts_age, disclosures_age, .. } = retention;
+        let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];
+        for (what, _) in ages.into_iter().filter(|(_, age)| *age < SHORTEST_RETENTION) {
+            let message = "must be at least 1h, or nothing that is kept could be looked at";
+            self.mistake(&format!("retention.{what}_age"), message);
         }
+        retention
     }
 
     fn durability(&mut self, text: Option<&str>) -> Durability {
@@ -429,6 +455,10 @@ impl Loader<'_> {
         let value = value.trim();
         if value.is_empty() {
             self.mistake(&field, "is empty");
+            return None;
+        }
+        if value.chars().any(char::is_control) {
+            self.mistake(&field, "must be one line of text");
             return None;
         }
         Some(SecretString::from(value.to_owned()))

@@ -44,6 +44,8 @@ fn read_value(spec: &OptionSpec, value: &Value) -> Result<OptionValue, String> {
             (_, Some("false")) => Ok(OptionValue::Flag(false)),
             _ => Err(format!("must be true or false, not {value}")),
         },
+        // A number that names something, as a column by its place, is as good as its digits.
+        OptionType::Text if value.is_number() => Ok(OptionValue::Text(digits(value))),
         OptionType::Text | OptionType::Path | OptionType::Resolver => {
             text(value).map(|text| OptionValue::Text(text.to_owned()))
         }
@@ -79,6 +81,12 @@ fn read_integer(value: &Value, min: i64, max: i64) -> Result<OptionValue, String
         Some(number) if (min..=max).contains(&number) => Ok(OptionValue::Integer(number)),
         _ => Err(format!("must be a whole number from {min} to {max}, not {value}")),
     }
+}
+
+/// A number as people write it: protobuf knows only floating point, where 1 is 1.0.
+fn digits(value: &Value) -> String {
+    let whole = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+    whole.map_or_else(|| value.to_string(), |number| format!("{number:.0}"))
 }
 
 fn text_number(value: &Value) -> Option<f64> {
@@ -138,6 +146,15 @@ mod tests {
         assert_eq!(nearest("colour", &["reliability", "timeout"]), None);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_text_may_be_written_as_a_number() {
+        let spec = OptionSpec::unset("column", OptionType::Text, "");
+        for one in [serde_json::json!(1), serde_json::json!(1.0), serde_json::json!("1")] {
+            assert_eq!(read_value(&spec, &one), Ok(OptionValue::Text("1".into())));
+        }
+        assert!(read_value(&spec, &serde_json::json!(true)).is_err());
     }
 
     #[test]

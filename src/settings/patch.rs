@@ -16,6 +16,7 @@ use crate::indicator::Indicator;
 use crate::source::About;
 use crate::source::Access;
 use crate::source::CredentialNeed;
+use crate::source::EgressRules;
 use crate::source::Lookup;
 use crate::source::OptionType;
 use crate::source::OptionValue;
@@ -38,6 +39,7 @@ const SAMPLES: [(Form, &str); 7] = [
     (Form::Sha1, "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
     (Form::Sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
 ];
+const LONGEST_FAMILY: usize = 63;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 const LONGEST_KEEP: Duration = Duration::from_secs(3650 * 86_400);
 /// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
@@ -191,6 +193,9 @@ pub(super) fn effective(
     }
     if let Some(family) = &patch.family {
         settings.family = (!family.trim().is_empty()).then(|| family.trim().to_owned());
+        if family.trim().chars().count() > LONGEST_FAMILY || family.trim().chars().any(char::is_control) {
+            mistakes.push(Violation::invalid("family", "must be one line of at most 63 characters"));
+        }
     }
     tier(&mut settings, about, patch, &mut mistakes);
     settings.base_url = address(&patch.base_url, "base_url", &mut mistakes).or(settings.base_url.take());
@@ -198,6 +203,10 @@ pub(super) fn effective(
         mistakes.push(Violation::invalid("base_url", "must end before any ? or #: questions add what they need"));
     }
     settings.proxy = address(&patch.proxy, "proxy", &mut mistakes);
+    for (field, url) in [("base_url", &settings.base_url), ("proxy", &settings.proxy)] {
+        let checked = url.as_ref().map(|url| EgressRules::default().check_url(url));
+        mistakes.extend(checked.and_then(Result::err).map(|why| Violation::new(field, Reason::EgressForbidden, why)));
+    }
     settings.ca_pem = patch.ca_pem.clone().filter(|pem| !pem.trim().is_empty());
     if settings.ca_pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
         mistakes.push(Violation::invalid("ca_pem", "holds no PEM certificate"));
@@ -211,12 +220,11 @@ pub(super) fn effective(
         }
     }
     if mistakes.is_empty() {
-        let contradictions = kind.contradictions(Access { settings: &settings });
-        mistakes
-            .extend(contradictions.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
+        let wrong = kind.check_options(Access { settings: &settings });
+        mistakes.extend(wrong.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
     }
-    if mistakes.is_empty() && unset(about, &settings).is_empty() {
-        mistakes.extend(unaskable(kind, &settings).map(|why| Violation::invalid("options", why)));
+    if settings.credential.is_some() && about.credential == CredentialNeed::None {
+        mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
     }
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
 }
@@ -238,7 +246,7 @@ pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<St
         return Some(format!("a credential is needed; see {}", about.home_page));
     }
     let unset = unset(about, settings);
-    (!unset.is_empty()).then(|| format!("needs {}", unset.join(", ")))
+    if unset.is_empty() { unaskable(kind, settings) } else { Some(format!("needs {}", unset.join(", "))) }
 }
 
 /// Which file cannot be read that the options name, and why.
@@ -262,7 +270,7 @@ fn unset(about: &About, settings: &SourceSettings) -> Vec<String> {
     unset.map(|spec| format!("options.{}", spec.name)).collect()
 }
 
-/// Why not even a harmless question can be written with these settings: a zone that is no name, two places of one list.
+/// Why not even a harmless question can be written with these settings: a zone whose name needs a key.
 fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
     let access = Access { settings };
     let (form, sample) = SAMPLES.into_iter().find(|(form, _)| kind.takes(*form, access)).unwrap_or(SAMPLES[0]);

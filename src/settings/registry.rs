@@ -322,8 +322,7 @@ impl Registry {
         patched.revision += 1;
         self.apply(change, declared, &mut patched)?;
         self.mend(change, &mut patched)?;
-        let configured = self.resolve(name, declared, Some(&patched)).map_err(under_source)?;
-        self.guard.check_api(change.credential.as_ref(), &patched.patch, &configured)?;
+        let configured = self.checked(change, declared, &patched)?;
         if !change.brings_credential() && patched.credential.is_some() {
             let before = self.resolve(name, declared, row).ok();
             guard::check_kept_credential(before.as_ref().map(|one| one.settings.as_ref()), &configured)?;
@@ -331,6 +330,24 @@ impl Registry {
             return Err(guard::credential_required(name));
         }
         Ok((configured, patched))
+    }
+
+    /// The settings in effect with the change, or everything that is wrong with it: by its form, and by where it leads.
+    fn checked(&self, change: &Change, declared: Option<&Declared>, patched: &Patched) -> Result<Configured, Error> {
+        let resolved = self.resolve(&change.name, declared, Some(patched));
+        let kind = patched.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref());
+        let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
+        let forbidden =
+            adapter.map(|one| self.guard.check_api(change.credential.as_ref(), &patched.patch, one.about()));
+        let mut mistakes = resolved.as_ref().err().cloned().unwrap_or_default();
+        mistakes = mistakes.into_iter().map(|one| one.under("source")).collect();
+        for one in forbidden.unwrap_or_default() {
+            // What has no right form was told already.
+            if !mistakes.iter().any(|told| told.field == one.field) {
+                mistakes.push(one);
+            }
+        }
+        resolved.ok().filter(|_| mistakes.is_empty()).ok_or(Error::Invalid(mistakes))
     }
 
     /// What could not be read is written over only by somebody who knows: never loses a sealed credential unasked.
@@ -353,7 +370,8 @@ impl Registry {
     fn misplaced(&self, declared: Option<&Declared>, now: &Configured) -> bool {
         let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
         let about = now.kind.about();
-        let meant = patch::effective(now.kind.as_ref(), &declared.name, &declared.patch, None);
+        let credential = declared.credential.clone();
+        let meant = patch::effective(now.kind.as_ref(), &declared.name, &declared.patch, credential);
         let there = patch::destination(about, &now.settings);
         meant.map_or(true, |meant| patch::destination(about, &meant) != there)
     }
@@ -567,10 +585,6 @@ fn trimmed(credential: &SecretString) -> SecretString {
 fn unknown_path(mask: &str, path: &str) -> Violation {
     let message = format!("{path:?} is no field that can be written");
     Violation::new(mask, Reason::MaskInvalid, message)
-}
-
-fn under_source(mistakes: Vec<Violation>) -> Error {
-    Error::Invalid(mistakes.into_iter().map(|one| one.under("source")).collect())
 }
 
 fn unavailable(error: &StoreError) -> Error {

@@ -20,7 +20,9 @@ pub(super) fn read_address(text: &str) -> Result<Url, String> {
         return Err("must be an http or https address".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or password: give the credential in its own field".into());
+        return Err(
+            "must not hold a user or password: a source's credential has its own field, a proxy takes none".into()
+        );
     }
     Ok(url)
 }

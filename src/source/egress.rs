@@ -65,6 +65,14 @@ impl EgressRules {
     /// The reason.
     pub fn check_name(&self, name: &str) -> Result<(), String> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
+        // Resolvers answer these names with a loopback address (RFC 6761); told here, it is told before anybody pays.
+        let loopback = name == "localhost" || name.ends_with(".localhost");
+        if loopback && !self.allows(IpAddr::V4(Ipv4Addr::LOCALHOST)) && self.from_api {
+            return Err(format!(
+                "{name} is this machine: over the API only public addresses may be set, unless the configuration allows \
+                 the network (allowed_networks)"
+            ));
+        }
         if METADATA_NAMES.contains(&name.as_str()) {
             return Err(format!("{name} is a cloud's metadata service: never reached"));
         }
@@ -167,6 +175,15 @@ mod tests {
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_names_of_this_machine_are_refused_over_the_api_before_they_are_resolved() {
+        for text in ["https://localhost/", "https://LOCALHOST./", "https://a.localhost/"] {
+            assert!(rules(true, &[]).check_url(&url(text)).is_err(), "{text}");
+            assert!(rules(true, &["127.0.0.0/8"]).check_url(&url(text)).is_ok(), "{text}");
+            assert!(rules(false, &[]).check_url(&url(text)).is_ok(), "{text}");
+        }
     }
 
     #[test]

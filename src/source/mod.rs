@@ -33,8 +33,8 @@ pub trait Source: Send + Sync + 'static {
     /// When the settings lack something without which nothing can be asked.
     fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError>;
 
-    /// Options that are well-formed one by one and contradict each other: the name of the one to change, and the way out.
-    fn contradictions(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+    /// What is wrong with the options beyond what the type of each tells: the name of the one to change, and the way out.
+    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
         let _ = access;
         Vec::new()
     }

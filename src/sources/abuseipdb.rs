@@ -83,7 +83,7 @@ impl Source for AbuseIpDb {
         http::probe_with(question(access, "127.0.0.1"))
     }
 
-    fn contradictions(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
         let (name, of) = ("suspicious_threshold", "malicious_threshold");
         let (suspicious, malicious) = (threshold(access, name), threshold(access, of));
         let why =

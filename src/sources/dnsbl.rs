@@ -141,6 +141,16 @@ impl Source for Dnsbl {
         })
     }
 
+    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+        let zone = Zone::of(access);
+        // A zone that is not set, or whose key is, is not there yet; that is no mistake.
+        let named = Some(zone.check(access)).filter(|_| !zone.name.is_empty()).and_then(Result::err);
+        let named = named.filter(|error| error.kind != SourceErrorKind::Unauthorized);
+        let rows = access.table("codes").into_iter().flatten();
+        let codes = rows.filter_map(|(code, meaning)| code_row(code, meaning).err());
+        named.into_iter().map(|error| ("zone", error.detail)).chain(codes.map(|why| ("codes", why))).collect()
+    }
+
     fn probe(&self, access: Access<'_>) -> Vec<Question> {
         let zone = Zone::of(access);
         if zone.check(access).is_err() {

@@ -138,6 +138,10 @@ impl Source for List {
         Ok(Reading::Found(finding(&lookup.indicator, access, entry, loaded, stale)))
     }
 
+    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+        check_settings(access).err().map(|error| ("path", error.detail)).into_iter().collect()
+    }
+
     fn probe(&self, access: Access<'_>) -> Vec<Question> {
         // An address of the documentation: any look-up tells whether the list is there.
         let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok().filter(|_| check_settings(access).is_ok());
