@@ -178,9 +178,8 @@ fn footer(verdict: &pb::Verdict) -> String {
     if verdict.partial {
         parts.push("partial: a source that was meant to speak did not".into());
     }
-    if !verdict.name.is_empty() {
-        parts.push(verdict.name.clone());
-    }
+    // Every verdict that could be kept has a name to find it by.
+    parts.push(if verdict.name.is_empty() { "not kept".into() } else { verdict.name.clone() });
     format!("  {}\n", printable(&parts.join(" | ")))
 }
 

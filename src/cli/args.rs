@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -277,7 +278,7 @@ pub(super) struct VerdictList {
     pub(super) since: Option<Duration>,
     /// At most so many
     #[arg(long, default_value = "20")]
-    pub(super) limit: usize,
+    pub(super) limit: NonZeroUsize,
     /// What to print
     #[arg(long, value_enum, default_value = "table")]
     pub(super) output: Output,
@@ -293,7 +294,7 @@ pub(super) struct Disclosures {
     pub(super) source: Option<String>,
     /// At most so many
     #[arg(long, default_value = "50")]
-    pub(super) limit: usize,
+    pub(super) limit: NonZeroUsize,
 }
 
 #[derive(Debug, Subcommand)]

@@ -43,19 +43,19 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
         indicator: list.indicator.clone().map(|value| pb::Indicator { r#type: 0, value }),
         disposition: list.disposition.map_or(0, |disposition| write_disposition(disposition).into()),
         from_time: list.since.and_then(|since| SystemClock.now().checked_sub(since)).map(timestamp),
-        page_size: page_size(list.limit),
+        page_size: page_size(list.limit.get()),
         view: pb::View::Full.into(),
         ..Default::default()
     };
     loop {
         let page = connection.verdicts().list_verdicts(request.clone()).await?.into_inner();
         verdicts.extend(page.verdicts);
-        if page.next_page_token.is_empty() || verdicts.len() >= list.limit {
+        if page.next_page_token.is_empty() || verdicts.len() >= list.limit.get() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    verdicts.truncate(list.limit);
+    verdicts.truncate(list.limit.get());
     match list.output {
         Output::Table => print_list(&verdicts)?,
         Output::Json | Output::Jsonl | Output::Csv => say(&machine(&verdicts, list.output)?)?,
@@ -112,14 +112,14 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
     let request = pb::ListDisclosuresRequest {
         indicator: filter.indicator.map(|value| pb::Indicator { r#type: 0, value }),
         source: filter.source.map(|name| full_name(&name, "sources")).unwrap_or_default(),
-        page_size: page_size(filter.limit),
+        page_size: page_size(filter.limit.get()),
         ..Default::default()
     };
-    let page = Connection::with(client, async |connection| {
-        Ok(connection.sources().list_disclosures(request.clone()).await?.into_inner())
+    let listed = Connection::with(client, async |connection| {
+        list_disclosures(connection, request.clone(), filter.limit.get()).await
     });
     let mut rows = table::plain(&["TIME", "INDICATOR", "SOURCE", "TO", "FOR", "TLP"]);
-    for one in page.await?.disclosures {
+    for one in listed.await? {
         let tlp = table::words(one.tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+");
         rows.add_row(table::row([
             one.time.as_ref().map(table::moment).unwrap_or_default(),
@@ -132,4 +132,23 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
     }
     say(&table::trim_lines(&rows.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// At most so many, from as many pages as it takes.
+async fn list_disclosures(
+    connection: &Connection,
+    mut request: pb::ListDisclosuresRequest,
+    limit: usize,
+) -> Result<Vec<pb::Disclosure>, Failure> {
+    let mut disclosures = Vec::new();
+    loop {
+        let page = connection.sources().list_disclosures(request.clone()).await?.into_inner();
+        disclosures.extend(page.disclosures);
+        if page.next_page_token.is_empty() || disclosures.len() >= limit {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    disclosures.truncate(limit);
+    Ok(disclosures)
 }

@@ -72,6 +72,20 @@ pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<Syste
     SystemTime::try_from(time).map_err(|_| outside())
 }
 
+/// Reads the times between which something is listed, `until` itself left out, noting every mistake.
+pub fn read_period(
+    from: Option<prost_types::Timestamp>,
+    until: Option<prost_types::Timestamp>,
+    mistakes: &mut Mistakes,
+) -> (Option<SystemTime>, Option<SystemTime>) {
+    let from = from.and_then(|time| mistakes.take(read_timestamp(time, "from_time")));
+    let until = until.and_then(|time| mistakes.take(read_timestamp(time, "until_time")));
+    if from.zip(until).is_some_and(|(from, until)| from >= until) {
+        mistakes.add(Violation::invalid("until_time", "must be later than from_time"));
+    }
+    (from, until)
+}
+
 /// Reads a span, zero or more.
 ///
 /// # Errors

@@ -52,6 +52,8 @@ const MOST_REDIRECTS: usize = 3;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
 /// How the placeholder of a credential stands in a path.
 const PLACEHOLDER: &str = "%7Bcredential%7D";
+/// The same in a query, where nobody encodes it.
+const PLACEHOLDER_IN_QUERY: &str = "{credential}";
 /// Headers that adapters may read, beside all that begin with `x-ratelimit` or `x-rate-limit`.
 const KEPT_HEADERS: [&str; 4] = ["retry-after", "content-type", "etag", "last-modified"];
 
@@ -181,16 +183,19 @@ impl HttpTransport {
         }
     }
 
-    /// The address with the credential in its path, where the adapter wants it there.
+    /// The address with the credential in its path or query, where the adapter or a feed's address wants it there.
     fn address(&self, question: &HttpQuestion) -> Result<Url, SourceError> {
         let in_path = matches!(question.credential, CredentialPlace::Path | CredentialPlace::HeaderAndPath(_));
         let mut url = question.url.clone();
         if let Some(credential) = self.credential.as_ref().filter(|_| in_path) {
             let escaped: String = url::form_urlencoded::byte_serialize(credential.expose_secret().as_bytes()).collect();
-            let path = url.path().replace(PLACEHOLDER, &escaped.replace('+', "%20"));
+            let escaped = escaped.replace('+', "%20");
+            let path = url.path().replace(PLACEHOLDER, &escaped);
+            let query = url.query().map(|query| query.replace(PLACEHOLDER_IN_QUERY, &escaped));
             url.set_path(&path);
+            url.set_query(query.as_deref());
         }
-        if url.path().contains(PLACEHOLDER) {
+        if has_placeholder(&url) {
             return Err(SourceError::new(
                 SourceErrorKind::Unauthorized,
                 "the address needs a credential and there is none",
@@ -232,11 +237,15 @@ impl HttpTransport {
             method: HttpMethod::Get,
             url: url.clone(),
             headers: Vec::new(),
-            credential: CredentialPlace::None,
+            credential: if has_placeholder(url) { CredentialPlace::Path } else { CredentialPlace::None },
         };
         self.rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         self.ask(&question, conditions).await
     }
+}
+
+fn has_placeholder(url: &Url) -> bool {
+    url.path().contains(PLACEHOLDER) || url.query().is_some_and(|query| query.contains(PLACEHOLDER_IN_QUERY))
 }
 
 impl Transport for HttpTransport {

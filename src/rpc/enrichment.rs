@@ -76,8 +76,29 @@ struct Asker {
 struct KeptVerdict {
     bytes: Bytes,
     until: SystemTime,
-    /// When each source that was asked answered, for the ages in the receipt.
-    answered: Vec<(String, SystemTime)>,
+    /// What later receipts say of each source that was looked at.
+    sources: Vec<KeptSource>,
+}
+
+#[derive(Debug)]
+struct KeptSource {
+    source: String,
+    /// When it answered, if it did.
+    answered: Option<SystemTime>,
+    note: String,
+}
+
+fn kept_sources(enriched: &Enriched) -> Vec<KeptSource> {
+    let outcomes = enriched.record.verdict.outcomes.iter();
+    let kept = outcomes.map(|outcome| {
+        let receipt = enriched.receipts.iter().find(|(source, _)| *source == outcome.source);
+        KeptSource {
+            source: outcome.source.clone(),
+            answered: outcome.body.is_answer().then_some(outcome.time),
+            note: receipt.and_then(|(_, receipt)| receipt.note.clone()).unwrap_or_default(),
+        }
+    });
+    kept.collect()
 }
 
 impl EnrichmentRpc {
@@ -107,25 +128,26 @@ impl EnrichmentRpc {
         let verdict = write_record(&enriched.record, enriched.kept, wishes.view, &raw);
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
-            let answers = enriched.record.verdict.outcomes.iter().filter(|one| one.body.is_answer());
-            let answered = answers.map(|one| (one.source.clone(), one.time)).collect();
-            self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), until, answered }));
+            let sources = kept_sources(&enriched);
+            self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), until, sources }));
         }
         Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, sent, wishes)) })
     }
 
     fn repeat(&self, kept: &KeptVerdict, sent: &Sent, wishes: &Wishes) -> pb::EnrichResponse {
         let now = self.now();
-        self.engine.count_saved(kept.answered.iter().map(|(source, _)| source.as_str()));
-        let from_cache = |(source, time): &(String, SystemTime)| pb::SourceReceipt {
-            source: source_name(source),
-            from_cache: true,
-            age: Some(span(now.duration_since(*time).unwrap_or_default())),
+        let answered = kept.sources.iter().filter(|one| one.answered.is_some());
+        self.engine.count_saved(answered.map(|one| one.source.as_str()));
+        let from_cache = |one: &KeptSource| pb::SourceReceipt {
+            source: source_name(&one.source),
+            from_cache: one.answered.is_some(),
+            age: one.answered.map(|time| span(now.duration_since(time).unwrap_or_default())),
             latency: Some(span(Duration::ZERO)),
+            note: one.note.clone(),
             ..Default::default()
         };
         let mut receipt = receipt(sent, wishes);
-        receipt.sources = kept.answered.iter().map(from_cache).collect();
+        receipt.sources = kept.sources.iter().map(from_cache).collect();
         receipt.verdict_from_cache = true;
         pb::EnrichResponse { verdict: kept.bytes.clone(), receipt: Some(receipt) }
     }

@@ -17,7 +17,7 @@ use crate::convert::enrichment::write_window;
 use crate::convert::incomplete;
 use crate::convert::indicator;
 use crate::convert::read_name;
-use crate::convert::read_timestamp;
+use crate::convert::read_period;
 use crate::convert::source::read_change;
 use crate::convert::source::write;
 use crate::convert::source::write_disclosure;
@@ -178,6 +178,7 @@ impl SourceRpc {
     async fn disclosures(&self, request: pb::ListDisclosuresRequest) -> Result<pb::ListDisclosuresResponse, Error> {
         let mut mistakes = Mistakes::default();
         let size = mistakes.take(page::read_size(request.page_size));
+        let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
         let filter = DisclosureFilter {
             indicator: request
                 .indicator
@@ -187,8 +188,8 @@ impl SourceRpc {
             source: Some(&request.source)
                 .filter(|name| !name.is_empty())
                 .and_then(|name| mistakes.take(read_name(name, "sources", "source"))),
-            from: request.from_time.and_then(|time| mistakes.take(read_timestamp(time, "from_time"))),
-            until: request.until_time.and_then(|time| mistakes.take(read_timestamp(time, "until_time"))),
+            from,
+            until,
         };
         let parameters = format!("disclosures {filter:?}");
         let after = mistakes.take(page::read_token(&request.page_token, &parameters));

@@ -10,7 +10,7 @@ use crate::convert::Mistakes;
 use crate::convert::incomplete;
 use crate::convert::indicator;
 use crate::convert::read_name;
-use crate::convert::read_timestamp;
+use crate::convert::read_period;
 use crate::convert::verdict::RawAnswers;
 use crate::convert::verdict::View;
 use crate::convert::verdict::read_view;
@@ -64,6 +64,7 @@ impl VerdictRpc {
         if view == Some(View::Raw) {
             mistakes.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
         }
+        let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
         let filter = VerdictFilter {
             indicator: request
                 .indicator
@@ -71,8 +72,8 @@ impl VerdictRpc {
                 .and_then(|wire| mistakes.take(indicator::read(Some(wire), "indicator")))
                 .map(|parsed| parsed.indicator),
             disposition: mistakes.take(indicator::read_disposition(request.disposition, "disposition")).flatten(),
-            from: request.from_time.and_then(|time| mistakes.take(read_timestamp(time, "from_time"))),
-            until: request.until_time.and_then(|time| mistakes.take(read_timestamp(time, "until_time"))),
+            from,
+            until,
         };
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
         let after = mistakes.take(page::read_token(&request.page_token, &parameters));

@@ -16,6 +16,7 @@ impl Seal for StoreSeal {
     }
 
     fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error> {
-        self.0.open(name, sealed).map_err(store_failed)
+        // The registry says which source it concerns; the store has not failed.
+        self.0.open(name, sealed).map_err(|error| Error::Unavailable { message: error.detail, retry_after: None })
     }
 }

@@ -33,7 +33,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     terms: "Those of the list.".into(),
     forms: Form::ALL.to_vec(),
     transport: Transport::List,
-    credential: CredentialNeed::None,
+    credential: CredentialNeed::Optional,
     base_url: None,
     tiers: vec![Tier { name: "standard".into(), help: "no quota".into(), quota: Vec::new() }],
     reliability: Reliability::C,
@@ -53,7 +53,11 @@ fn options() -> Vec<OptionSpec> {
     let refresh = OptionType::Span { min: Duration::from_secs(60), max: Duration::from_secs(30 * 86_400) };
     vec![
         OptionSpec::unset("path", OptionType::Path, "file that holds the list; either this or url"),
-        OptionSpec::unset("url", OptionType::Address, "feed that holds the list; either this or path"),
+        OptionSpec::unset(
+            "url",
+            OptionType::Address,
+            "feed that holds the list; either this or path; {credential} in its path or query stands for the credential",
+        ),
         OptionSpec::new(
             "format",
             choice(&["auto", "plain", "csv", "warninglist", "jsonl"]),

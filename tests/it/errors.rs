@@ -76,6 +76,14 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
         ("a negative page", pb::ListVerdictsRequest { page_size: -1, ..Default::default() }),
         ("a damaged token", pb::ListVerdictsRequest { page_token: "AAAA".into(), ..Default::default() }),
         (
+            "times the wrong way round",
+            pb::ListVerdictsRequest {
+                from_time: Some(prost_types::Timestamp { seconds: 20, nanos: 0 }),
+                until_time: Some(prost_types::Timestamp { seconds: 10, nanos: 0 }),
+                ..Default::default()
+            },
+        ),
+        (
             "a wrong filter",
             pb::ListVerdictsRequest { disposition: 77, indicator: Some(indicator("??")), ..Default::default() },
         ),

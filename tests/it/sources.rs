@@ -281,5 +281,10 @@ async fn a_list_that_is_not_fresh_says_so_also_where_it_names_nothing() {
         }
     }
     assert!(note.starts_with("the copy in use is not fresh: "), "{note:?}");
+    // So does the receipt of a verdict that comes from cache as a whole.
+    server.enrich("198.51.100.251").await;
+    let again = server.enrich("198.51.100.251").await;
+    assert!(again.receipt.verdict_from_cache);
+    assert!(again.receipt.sources[0].note.starts_with("the copy in use is not fresh: "), "{:?}", again.receipt);
     server.stop().await;
 }

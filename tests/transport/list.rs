@@ -222,6 +222,27 @@ async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
+    let site = Site::start(vec![listing(ONE), listing(ONE)]).await;
+    for place in ["/{credential}/feed", "/feed?key={credential}"] {
+        let url = OptionValue::from(site.url(place).as_str());
+        let with = settings("list", |settings| {
+            settings.options.insert("url".into(), url.clone());
+            crate::with_credential(settings);
+        });
+        let list = bench(with);
+        assert_eq!(said(list.look_up("192.0.2.1").await), (true, None), "{place}");
+        assert!(!format!("{list:?}").contains(crate::CREDENTIAL));
+        let without = bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))));
+        let answer = without.look_up("192.0.2.1").await;
+        assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("needs a credential")), "{answer:?}");
+    }
+    let [path, query] = &site.seen()[..] else { panic!("{:?}", site.seen()) };
+    assert!(path.starts_with(&format!("GET /{}/feed ", crate::CREDENTIAL)), "{path}");
+    assert!(query.starts_with(&format!("GET /feed?key={} ", crate::CREDENTIAL)), "{query}");
+}
+
+#[tokio::test]
 async fn a_feed_that_fails_keeps_its_copy_and_is_tried_again_within_a_minute() {
     let failing = Reply::new("503 Service Unavailable", "", b"");
     let elsewhere = Reply::new("302 Found", "location: http://feed.example.com/\r\n", b"");

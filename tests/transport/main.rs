@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 const CREDENTIAL: &str = "k3y-that-must-not-show";
 
 /// A transport and what it runs on.
+#[derive(Debug)]
 struct Bench {
     transport: Arc<dyn Transport>,
     clock: Arc<ManualClock>,
