@@ -140,7 +140,7 @@ impl Waiter {
         let party = self.seat.party();
         let shared = self.shared && !concluded.from_cache;
         let age = if concluded.body.is_answer() { now.duration_since(concluded.time).ok() } else { None };
-        let asked = !matches!(concluded.body, OutcomeBody::NotAsked(_));
+        let asked = site.is_outside() && party.was_asked();
         let receipt = Receipt {
             called: asked && !self.shared && !concluded.from_cache,
             from_cache: concluded.from_cache,

@@ -1,6 +1,7 @@
-//! DNS to a zone: one query, one server, no cache, no hosts file, no search names. Nothing is asked twice in hiding.
+//! DNS to a zone: one query, one server, no cache, no hosts file, no search names. Nothing is asked twice in hiding, but for
+//! an answer that does not fit a datagram: it is fetched over TCP, which is one question to whoever counts them.
 //!
-//! hickory's codec writes and reads the messages; an answer that does not fit a datagram is asked again over TCP.
+//! hickory's codec writes and reads the messages.
 
 use std::fmt;
 use std::future::Future;
@@ -89,18 +90,26 @@ impl DnsTransport {
     }
 
     async fn server(&self, resolver: Option<&str>) -> Result<SocketAddr, SourceError> {
-        let server = match resolver {
-            Some(text) => read_server(text).ok_or_else(|| SourceError::unavailable("the resolver is no address"))?,
-            None => system_server().await?,
-        };
-        // The system's own resolver is nobody's choice over the API.
-        let rules = if resolver.is_some() { self.rules.clone() } else { EgressRules::default() };
-        rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
+        // The system's own resolver is nobody's choice over the API; in a cloud it stands on a link-local address.
+        let Some(text) = resolver else { return system_server().await };
+        let server = read_server(text).ok_or_else(|| SourceError::unavailable("the resolver is no address"))?;
+        self.rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         Ok(server)
     }
 }
 
 impl Transport for DnsTransport {
+    fn may_send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+        Box::pin(async move {
+            let Question::Dns(question) = question else { return Ok(()) };
+            self.name(question)?;
+            self.server(question.resolver.as_deref()).await.map(|_| ())
+        })
+    }
+
     fn send<'a>(
         &'a self,
         question: &'a Question,

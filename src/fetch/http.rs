@@ -148,17 +148,27 @@ impl HttpTransport {
             request = request.header(name, value);
         }
         if let (Some(name), Some(credential)) = (header_of(&question.credential), &self.credential) {
-            let mut value = HeaderValue::from_str(credential.expose_secret()).map_err(|_| {
-                SourceError::new(
-                    SourceErrorKind::Unauthorized,
-                    "the credential holds characters that no header may hold",
-                )
-            })?;
-            value.set_sensitive(true);
-            request = request.header(name, value);
+            request = request.header(name, header_value(credential)?);
         }
         let response = request.send().await.map_err(failed)?;
         self.read(response).await
+    }
+
+    /// The name of a source that was set over the API, judged before anything is paid by what it resolves to now; what it
+    /// resolves to when it is connected to is judged again.
+    async fn check_name(&self, url: &Url) -> Result<(), SourceError> {
+        let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.proxy.is_none()) else {
+            return Ok(());
+        };
+        let found: Vec<_> = tokio::net::lookup_host((name, 0))
+            .await
+            .map_err(|_| SourceError::unavailable(format!("the name {name} could not be resolved")))?
+            .collect();
+        let refused = |address: &SocketAddr| self.rules.check_ip(address.ip()).err();
+        match found.iter().find_map(refused).filter(|_| found.iter().all(|address| refused(address).is_some())) {
+            Some(why) => Err(SourceError::new(SourceErrorKind::Refused, why)),
+            None => Ok(()),
+        }
     }
 
     /// What the client's own resolver does not judge: an address that needs no resolving, a name that a proxy resolves.
@@ -248,7 +258,31 @@ fn has_placeholder(url: &Url) -> bool {
     url.path().contains(PLACEHOLDER) || url.query().is_some_and(|query| query.contains(PLACEHOLDER_IN_QUERY))
 }
 
+/// The credential as a header that is shown nowhere.
+fn header_value(credential: &SecretString) -> Result<HeaderValue, SourceError> {
+    let why = "the credential holds characters that no header may hold";
+    let mut value = HeaderValue::from_str(credential.expose_secret())
+        .map_err(|_| SourceError::new(SourceErrorKind::Unauthorized, why))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 impl Transport for HttpTransport {
+    fn may_send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+        Box::pin(async move {
+            let Question::Http(question) = question else { return Ok(()) };
+            let url = self.address(question)?;
+            if let (Some(_), Some(credential)) = (header_of(&question.credential), &self.credential) {
+                header_value(credential)?;
+            }
+            self.check_target(&url).await?;
+            self.check_name(&url).await
+        })
+    }
+
     fn send<'a>(
         &'a self,
         question: &'a Question,
@@ -426,6 +460,24 @@ mod tests {
         let error = transport.ask(&question("http://localhost:9/?secret=1"), &[]).await.unwrap_err();
         assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
         assert!(!error.kind.is_transient() && !error.detail.contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_sent_is_known_before_it_is_paid() {
+        let may = async |transport: HttpTransport, url: &str| {
+            transport.may_send(&Question::Http(question(url))).await.map_err(|error| error.kind)
+        };
+        assert_eq!(may(transport(true, None), "https://localhost:9/").await, Err(SourceErrorKind::Refused));
+        assert_eq!(may(transport(true, None), "https://10.0.0.1/").await, Err(SourceErrorKind::Refused));
+        assert_eq!(may(transport(false, None), "http://localhost:9/").await, Ok(()));
+        let mut lines = transport(false, None);
+        lines.credential = Some(SecretString::from("two\nlines"));
+        let with_key =
+            HttpQuestion { credential: CredentialPlace::Header("key".into()), ..question("http://localhost:9/") };
+        assert_eq!(
+            lines.may_send(&Question::Http(with_key)).await.map_err(|error| error.kind),
+            Err(SourceErrorKind::Unauthorized)
+        );
     }
 
     #[tokio::test]

@@ -91,6 +91,17 @@ pub struct Receipt {
 
 /// How a question travels, filled by the HTTP, DNS and list transports and by scripted ones in tests.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
+    /// Whether the question may be sent at all, as far as can be told before anything is paid or on record.
+    ///
+    /// The error says why not.
+    fn may_send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+        let _ = question;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Sends one question once and waits for its answer; the caller bounds the time and drops the future to give up.
     fn send<'a>(
         &'a self,

@@ -14,22 +14,30 @@ use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
 use crate::source::{Answer, Question};
 use crate::store::{Disclosure, StoreError, Take, Taken, WindowUse, new_id};
 
+use super::Transport;
 use super::observe;
 use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
 
 /// How long a source is left alone that says its quota is used up and not until when.
 const SUSPENSION: Duration = Duration::from_secs(60);
 
+/// A unit is good for a call that leaves within so long: half of the second by which a minute is kept longer.
+const SLOWEST_LEDGER: Duration = Duration::from_millis(500);
+
+/// So often another unit is taken for one call where the ledger is slow, before it is given up.
+const PAYMENTS: u32 = 2;
+
 /// Takes a unit and records the disclosure before an attempt leaves.
 #[derive(Clone)]
 pub(super) struct Quota<S> {
     site: Arc<Site>,
+    transport: Arc<dyn Transport>,
     inner: S,
 }
 
 impl<S> Quota<S> {
-    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
-        Self { site: site.clone(), inner }
+    pub(super) fn over(site: &Arc<Site>, transport: Arc<dyn Transport>, inner: S) -> Self {
+        Self { site: site.clone(), transport, inner }
     }
 }
 
@@ -47,7 +55,7 @@ where
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (site, inner) = (self.site.clone(), self.inner.clone());
+        let (site, transport, inner) = (self.site.clone(), self.transport.clone(), self.inner.clone());
         Box::pin(async move {
             let now = site.clock.now();
             if !attempt.party.may_go_on(now) {
@@ -56,14 +64,24 @@ where
             if let Some(until) = site.suspended_until(now) {
                 return Err(spent("the source says that its quota is used up", until));
             }
-            pay(&site, &attempt, now).await?;
-            if let Some(told) = &attempt.told {
-                disclose(&site, &attempt, told).await?;
+            transport.may_send(&attempt.question).await.map_err(Obstacle::Failed)?;
+            let paid = pay(&site, &attempt).await?;
+            // Paying can take its time. From here on the call is as good as made: what is disclosed is sent.
+            if !attempt.party.may_go_on(site.clock.now()) {
+                return Err(Obstacle::no_time());
             }
             attempt.party.called();
-            site.tally.call();
+            if let Err(obstacle) = settle(&site, &attempt, paid).await {
+                attempt.party.not_called();
+                return Err(obstacle);
+            }
+            if site.is_outside() {
+                site.tally.call();
+            }
             let result = inner.oneshot(attempt).await;
-            observe::call(&site, &result);
+            if site.is_outside() {
+                observe::call(&site, &result);
+            }
             if let Err(Obstacle::Failed(error)) = &result {
                 suspend(&site, error);
             }
@@ -72,16 +90,44 @@ where
     }
 }
 
-async fn pay(site: &Site, attempt: &Attempt, now: SystemTime) -> Result<(), Obstacle> {
-    // Without windows too: another source may share the account, or get windows later. A list tells and costs nobody.
-    if !site.source.about().transport.is_outside() {
-        return Ok(());
+/// What must be on record before the call leaves.
+async fn settle(site: &Site, attempt: &Attempt, paid: SystemTime) -> Result<(), Obstacle> {
+    if let Some(told) = &attempt.told {
+        disclose(site, attempt, told).await?;
     }
+    pay_again_if_late(site, attempt, paid).await
+}
+
+/// Pays for a call that leaves now; answers with the moment that the unit counts for.
+async fn pay(site: &Site, attempt: &Attempt) -> Result<SystemTime, Obstacle> {
+    let now = site.clock.now();
+    // Without windows too: another source may share the account, or get windows later. A list tells and costs nobody.
+    if site.is_outside() {
+        take(site, attempt, now).await?;
+    }
+    Ok(now)
+}
+
+/// A ledger that took its time to write has recorded a moment that is over by now, and the call would leave in another
+/// window than it was counted in. So another unit is taken: one is lost, and no window is overshot.
+async fn pay_again_if_late(site: &Site, attempt: &Attempt, mut paid: SystemTime) -> Result<(), Obstacle> {
+    for _ in 0..PAYMENTS {
+        let late = site.clock.now().duration_since(paid).unwrap_or_default();
+        if late <= SLOWEST_LEDGER || site.settings.quota.is_empty() || !site.is_outside() {
+            return Ok(());
+        }
+        tracing::warn!(source = site.settings.name, ?late, "the ledger is slow, so a unit was taken in vain");
+        paid = pay(site, attempt).await?;
+    }
+    Err(Obstacle::Broken(SourceError::unavailable("the ledger is too slow, so the source was not asked")))
+}
+
+async fn take(site: &Site, attempt: &Attempt, at: SystemTime) -> Result<(), Obstacle> {
     let take = Take {
         account: site.account.clone(),
         source: site.settings.name.clone(),
         windows: site.settings.quota.clone(),
-        at: now,
+        at,
     };
     match site.ledger.take(take).await {
         Ok(Taken::Granted(_)) if site.settings.quota.is_empty() => Ok(()),
@@ -166,7 +212,10 @@ fn ledger_away(site: &Site, error: &StoreError) -> Obstacle {
 fn suspend(site: &Site, error: &SourceError) {
     if error.kind == SourceErrorKind::QuotaExhausted {
         let span = error.retry_after.unwrap_or(SUSPENSION);
-        *lock(&site.suspended) = site.clock.now().checked_add(span);
+        let until = site.clock.now().checked_add(span);
+        let mut suspended = lock(&site.suspended);
+        // Of two calls in flight the one that says less must not cut short what the other said.
+        *suspended = (*suspended).max(until);
     }
 }
 

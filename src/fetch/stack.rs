@@ -230,6 +230,7 @@ fn paid_way(site: &Arc<Site>, transport: Arc<dyn Transport>) -> Ask {
         // 7. Pays and records before anything leaves. (6 is left free for a circuit breaker.)
         Quota::over(
             site,
+            transport.clone(),
             // 8. Innermost: bounds the call alone, not the waiting for the ledger.
             AttemptTime::over(site, Wire { site: site.clone(), transport }),
         ),

@@ -300,6 +300,12 @@ impl Party {
         lock(&self.state).calls += 1;
     }
 
+    /// Takes back a call that did not leave after all.
+    pub(super) fn not_called(&self) {
+        let mut state = lock(&self.state);
+        state.calls = state.calls.saturating_sub(1);
+    }
+
     /// Whether any call has left.
     pub(super) fn was_asked(&self) -> bool {
         lock(&self.state).calls > 0

@@ -236,6 +236,8 @@ pub(super) struct Books {
     pub(super) raw: Mutex<Vec<RawAnswer>>,
     pub(super) away: Mutex<bool>,
     pub(super) hangs: Mutex<bool>,
+    /// How long each take takes, in order; afterwards no time.
+    pub(super) lags: Mutex<Vec<Duration>>,
     log: Log,
 }
 
@@ -263,6 +265,8 @@ impl Ledger for Books {
             if *lock(&self.hangs) {
                 std::future::pending::<()>().await;
             }
+            let lag = lock(&self.lags).pop();
+            tokio::time::sleep(lag.unwrap_or_default()).await;
             self.reachable()?;
             lock(&self.log).push("taken");
             let uses: Vec<_> = take.windows.iter().map(|window| self.window(*window, take.at)).collect();

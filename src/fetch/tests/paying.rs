@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Act, Bench, SECOND, about, error, finding, not_asked, settings};
+use crate::clock::Clock;
 use crate::finding::{Disposition, NotAskedReason, SourceError, SourceErrorKind};
 
 fn down() -> Act {
@@ -48,6 +49,41 @@ async fn unit_and_disclosure_are_on_record_before_the_call_leaves() {
     assert_eq!(log, ["taken", "disclosed", "sent", "taken", "sent"]);
     let disclosure = bench.books.disclosures.lock().unwrap()[0].clone();
     assert_eq!((disclosure.to.as_str(), disclosure.caller.as_str()), ("source.example.com", "tester"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_was_recorded_too_long_before_its_call_is_taken_again() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    *bench.books.lags.lock().unwrap() = vec![2 * SECOND];
+    assert_eq!(bench.look_up().await.receipt.units, 2);
+    assert_eq!(bench.log.lock().unwrap()[..], ["taken", "disclosed", "taken", "sent"]);
+    let slow = Bench::per_minute(9, &[Act::says("found 9")]);
+    *slow.books.lags.lock().unwrap() = vec![SECOND; 9];
+    let fetched = slow.look_up().await;
+    assert!(error(&fetched.outcome).detail.contains("the ledger is too slow"), "{:?}", fetched.outcome);
+    assert_eq!((slow.stage.calls(), fetched.receipt.called), (0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_the_unit_is_recorded_sets_off_no_call() {
+    let bench = Bench::per_minute(4, &[Act::says("found 9")]);
+    *bench.books.lags.lock().unwrap() = vec![SECOND / 4];
+    let late = bench.stack.look_up(bench.request_for("192.0.2.1", SECOND / 10)).await;
+    assert_eq!(not_asked(&late.outcome).reason, NotAskedReason::Deadline);
+    bench.settle().await;
+    assert_eq!((bench.stage.calls(), bench.books.disclosures.lock().unwrap().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longer_of_two_waits_that_a_source_asks_for_holds() {
+    let acts = [Act::status(429, Some(3600)).after(SECOND), Act::status(429, None).after(2 * SECOND)];
+    let bench = Bench::new(&acts);
+    let one = bench.begin(bench.request_for("192.0.2.1", 60 * SECOND));
+    let other = bench.begin(bench.request_for("192.0.2.2", 60 * SECOND));
+    one.await.unwrap();
+    other.await.unwrap();
+    let left = bench.stack.suspended_until().unwrap().duration_since(bench.clock.now()).unwrap();
+    assert!(left > 3000 * SECOND, "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,42 +59,64 @@ impl AnswerStore for Sqlite {
 
     fn prune(&self, retention: Retention, now: SystemTime) -> Pending<'_, Pruned> {
         let now = nanos(now);
-        self.write(move |connection| {
-            let pruned = Pruned {
-                answers: prune_answers(connection, retention, now)?,
-                verdicts: delete(
-                    connection,
-                    "DELETE FROM verdicts WHERE time < ?1",
-                    quota::before(now, retention.verdicts_age),
-                )?,
-                disclosures: delete(
-                    connection,
-                    "DELETE FROM disclosures WHERE time < ?1",
-                    quota::before(now, retention.disclosures_age),
-                )?,
-            };
-            delete(connection, "DELETE FROM quota_calls WHERE at <= ?1", now.saturating_sub(quota::CALLS_KEPT))?;
-            delete(connection, "DELETE FROM quota_counts WHERE starts <= ?1", now.saturating_sub(quota::COUNTS_KEPT))?;
-            Ok(pruned)
+        let old = move |age| quota::before(now, age);
+        Box::pin(async move {
+            self.prune_by("quota_calls WHERE at <= ?1", [now.saturating_sub(quota::CALLS_KEPT)]).await?;
+            let counts = now.saturating_sub(quota::COUNTS_KEPT);
+            self.write(move |connection| {
+                Ok(connection.prepare_cached("DELETE FROM quota_counts WHERE starts <= ?1")?.execute([counts])?)
+            })
+            .await?;
+            Ok(Pruned {
+                answers: self.prune_by("answers WHERE seen < ?1", [old(retention.answers_age)]).await?
+                    + self.prune_by_size(retention.answers_bytes).await?,
+                verdicts: self.prune_by("verdicts WHERE time < ?1", [old(retention.verdicts_age)]).await?,
+                disclosures: self.prune_by("disclosures WHERE time < ?1", [old(retention.disclosures_age)]).await?,
+            })
         })
     }
 }
 
-fn delete(connection: &Connection, statement: &str, bound: i64) -> Result<u64, StoreError> {
-    let rows = connection.prepare_cached(statement)?.execute([bound])?;
-    Ok(u64::try_from(rows).unwrap_or(u64::MAX))
-}
+/// Rows that one job deletes: what a call pays waits behind no more.
+const AT_ONCE: u64 = 200;
 
-fn prune_answers(connection: &Connection, retention: Retention, now: i64) -> Result<u64, StoreError> {
-    let oldest = quota::before(now, retention.answers_age);
-    let old = delete(connection, "DELETE FROM answers WHERE seen < ?1", oldest)?;
-    let bytes = i64::try_from(retention.answers_bytes).unwrap_or(i64::MAX);
-    let over = delete(
-        connection,
-        "DELETE FROM answers WHERE hash IN (
-             SELECT hash FROM (SELECT hash, sum(size) OVER (ORDER BY seen DESC, hash DESC) AS total FROM answers)
-             WHERE total > ?1)",
-        bytes,
-    )?;
-    Ok(old + over)
+impl Sqlite {
+    /// Deletes the rows that this names, in jobs of their own.
+    async fn prune_by<P: rusqlite::Params + Clone + Send + 'static>(
+        &self,
+        rows: &'static str,
+        values: P,
+    ) -> Result<u64, StoreError> {
+        let table = rows.split(' ').next().unwrap_or_default();
+        let statement = format!("DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {rows} LIMIT {AT_ONCE})");
+        let mut all = 0;
+        loop {
+            let (statement, values) = (statement.clone(), values.clone());
+            let some =
+                self.write(move |connection| Ok(connection.prepare_cached(&statement)?.execute(values)?)).await?;
+            let some = u64::try_from(some).unwrap_or(u64::MAX);
+            all += some;
+            if some < AT_ONCE {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Deletes the answers that were last seen longest ago, until the rest has at most so many bytes.
+    async fn prune_by_size(&self, bytes: u64) -> Result<u64, StoreError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let newest_to_go = self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT seen, hash FROM
+                     (SELECT seen, hash, sum(size) OVER (ORDER BY seen DESC, hash DESC) AS total FROM answers)
+                 WHERE total > ?1 ORDER BY seen DESC, hash DESC LIMIT 1",
+            )?;
+            let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+            Ok(statement.query_row([bytes], row).optional()?)
+        });
+        match newest_to_go.await? {
+            Some(bound) => self.prune_by("answers WHERE (seen, hash) <= (?1, ?2)", bound).await,
+            None => Ok(0),
+        }
+    }
 }

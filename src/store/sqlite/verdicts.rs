@@ -90,10 +90,20 @@ impl VerdictStore for Sqlite {
                 conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
             }
             conditions.span(filter.from, filter.until, after);
-            let (text, values) = conditions.newest(SELECT, limit);
+            // Without a limit: rows are read as they are needed, and those that cannot be read do not count.
+            let (text, values) = conditions.newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&text)?;
             let rows = statement.query_map(params_from_iter(values), Kept::of)?;
-            rows.map(|row| row?.record()).collect()
+            let readable = |row: rusqlite::Result<Kept>| match row.map(Kept::record) {
+                Ok(Ok(record)) => Some(Ok(record)),
+                // One that is damaged, or of a newer version, must not hide the others.
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a kept verdict is left out of a list");
+                    None
+                }
+                Err(error) => Some(Err(error.into())),
+            };
+            rows.filter_map(readable).take(limit).collect()
         })
     }
 }
