@@ -45,6 +45,11 @@ impl ManualClock {
         Self { now: std::sync::Arc::new(Mutex::new(now)) }
     }
 
+    /// Sets the clock, forward or back.
+    pub fn set(&self, now: SystemTime) {
+        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, span: Duration) {
         let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

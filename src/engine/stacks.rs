@@ -15,6 +15,7 @@ use crate::fetch::Parts;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
 use crate::fetch::Tally;
+use crate::fetch::Transport;
 use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;
@@ -124,7 +125,10 @@ impl Stacks {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
         let family = source.kind.family(Access { settings: &source.settings });
-        let stack = kept.unwrap_or_else(|| self.build(source, family.clone(), tally.clone()));
+        let stack = kept.unwrap_or_else(|| {
+            let transport = same_list(before, source).map_or_else(|| self.transport(source), Ok)?;
+            Ok(self.over(source, family.clone(), tally.clone(), transport))
+        });
         Entry { configured: source.clone(), family, stack, tally }
     }
 
@@ -135,11 +139,26 @@ impl Stacks {
         family: Family,
         tally: Arc<Tally>,
     ) -> Result<Arc<SourceStack>, SourceError> {
+        Ok(self.over(source, family, tally, self.transport(source)?))
+    }
+
+    fn transport(&self, source: &Configured) -> Result<Arc<dyn Transport>, SourceError> {
         let parts = &self.parts;
-        let rules = EgressRules { from_api: source.from_api, ..parts.egress.clone() };
+        let (from_api, proxy_from_api) = (source.from_api, source.proxy_from_api);
+        let rules = EgressRules { from_api, proxy_from_api, ..parts.egress.clone() };
         let (kind, clock, tracker) = (source.kind.clone(), parts.clock.clone(), parts.tracker.clone());
-        let transport = transport_for(kind, source.settings.clone(), rules, clock, tracker)?;
-        Ok(Arc::new(SourceStack::new(Parts {
+        transport_for(kind, source.settings.clone(), rules, clock, tracker)
+    }
+
+    fn over(
+        &self,
+        source: &Configured,
+        family: Family,
+        tally: Arc<Tally>,
+        transport: Arc<dyn Transport>,
+    ) -> Arc<SourceStack> {
+        let parts = &self.parts;
+        Arc::new(SourceStack::new(Parts {
             source: source.kind.clone(),
             settings: source.settings.clone(),
             family,
@@ -151,8 +170,22 @@ impl Stacks {
             cache: parts.cache.clone(),
             tracker: parts.tracker.clone(),
             tally,
-        })))
+        }))
     }
+}
+
+/// The transport of a list that was loaded for the same source before, where the change does not concern what is loaded: a
+/// letter that changes must not cost the good copy.
+fn same_list(before: &Generation, source: &Configured) -> Option<Arc<dyn Transport>> {
+    let same = |old: &&Entry| {
+        let (old, kind) = (&old.configured, &source.kind);
+        old.settings.name == source.settings.name
+            && old.settings.kind == source.settings.kind
+            && (old.from_api, old.proxy_from_api) == (source.from_api, source.proxy_from_api)
+            && kind.same_list(Access { settings: &old.settings }, Access { settings: &source.settings })
+    };
+    let stack = before.entries.iter().find(same)?.stack.as_ref().ok()?;
+    Some(stack.transport().clone())
 }
 
 /// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.

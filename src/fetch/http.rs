@@ -81,9 +81,9 @@ impl HttpTransport {
         rules: EgressRules,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SourceError> {
-        for url in settings.base_url.iter().chain(&settings.proxy) {
-            rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-        }
+        let refused = |why| SourceError::new(SourceErrorKind::Refused, why);
+        settings.base_url.as_ref().map_or(Ok(()), |url| rules.check_url(url)).map_err(refused)?;
+        settings.proxy.as_ref().map_or(Ok(()), |url| rules.for_proxy().check_url(url)).map_err(refused)?;
         tls::check(settings.ca_pem.as_deref())?;
         Ok(Self {
             plain: OnceCell::new(),
@@ -123,7 +123,7 @@ impl HttpTransport {
             .user_agent(USER_AGENT)
             .no_proxy()
             .redirect(redirect::Policy::custom(same_host))
-            .dns_resolver(Arc::new(Guarded(self.rules.clone())))
+            .dns_resolver(Arc::new(Guarded(self.rules_of_connection())))
             .tls_certs_only(roots)
             .pool_idle_timeout(Duration::from_secs(60));
         if let Some(proxy) = &self.proxy {
@@ -132,6 +132,11 @@ impl HttpTransport {
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|error| unavailable("no client could be made", &error))
+    }
+
+    /// The rules for whom a connection is made to: the proxy where there is one, which then reaches the target.
+    fn rules_of_connection(&self) -> EgressRules {
+        if self.proxy.is_some() { self.rules.for_proxy() } else { self.rules.clone() }
     }
 
     async fn ask(&self, question: &HttpQuestion, extra: &[(&str, &str)]) -> Result<Answer, SourceError> {

@@ -158,7 +158,9 @@ impl Shared {
     /// The copy to use: the one there is. When the place must be looked at again, a task does.
     async fn current(self: &Arc<Self>, now: SystemTime) -> Arc<Copy> {
         let copy = self.copy.load_full();
-        if copy.next_look.is_some_and(|next| now < next) {
+        // A look further ahead than looks are apart was set before the clock stepped back.
+        let sane = |next: SystemTime| next.duration_since(now).is_ok_and(|ahead| ahead <= self.wait(&copy));
+        if copy.next_look.is_some_and(|next| now < next && sane(next)) {
             return copy;
         }
         if let Ok(one) = self.loading.clone().try_lock_owned() {

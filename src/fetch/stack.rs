@@ -63,6 +63,7 @@ type Ask = BoxCloneSyncService<Attempt, Answer, Obstacle>;
 pub struct SourceStack {
     pub(super) site: Arc<Site>,
     pub(super) shelf: Shelf,
+    transport: Arc<dyn Transport>,
     look_up: LookUp,
     ask: Ask,
 }
@@ -91,9 +92,9 @@ impl SourceStack {
             suspended: Mutex::new(None),
         });
         let shelf = Shelf::of(&site, cache);
-        let ask = paid_way(&site, transport);
+        let ask = paid_way(&site, transport.clone());
         let look_up = way(&site, &shelf, ask.clone());
-        Self { site, shelf, look_up, ask }
+        Self { site, shelf, transport, look_up, ask }
     }
 
     /// Looks an indicator up. Never fails: whatever happens is an outcome. Whether the source may be asked about it at
@@ -158,6 +159,11 @@ impl SourceStack {
     /// What was counted for the source.
     pub fn counters(&self) -> Counters {
         self.site.tally.counters()
+    }
+
+    /// How its questions travel, for a stack that takes its place with the same list.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
     }
 
     /// The settings that it was built with.

@@ -107,12 +107,13 @@ fn check_credential(credential: &SecretString) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold.
+/// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold. The
+/// proxy is judged by itself.
 pub(super) fn is_address(about: &About, path: &str) -> bool {
     let option = path.strip_prefix("options.");
     let leads =
         |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver | OptionType::Path);
-    matches!(path, "base_url" | "proxy")
+    path == "base_url"
         || option.is_some_and(|name| about.options.iter().any(|spec| spec.name == name && leads(&spec.value_type)))
 }
 

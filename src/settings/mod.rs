@@ -1,8 +1,8 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
 //! `raw.rs` mirrors the file, `load.rs` turns it into a [`Config`], `patch.rs` lays the settings of one source in layers,
-//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect and what the API changed, `guard.rs`
-//! what it may not. The only room that reads the environment and the configuration file.
+//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect (`configured.rs`) and what the API changed,
+//! `guard.rs` what it may not. The only room that reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +20,7 @@ use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
 
+mod configured;
 mod guard;
 mod load;
 mod never_send;
@@ -30,16 +31,16 @@ mod registry;
 mod render;
 mod values;
 
+pub use configured::Change;
+pub use configured::Configured;
+pub use configured::State;
 pub use load::LoadInput;
 pub use load::load;
 pub use load::process_environment;
 pub use never_send::NeverSend;
 pub use patch::SourcePatch;
-pub use registry::Change;
-pub use registry::Configured;
 pub use registry::Registry;
 pub use registry::Seal;
-pub use registry::State;
 
 /// What a first start with nothing declared says.
 pub const NO_SOURCE_HINT: &str = "no source is configured, so nobody is asked: set VIRUSTOTAL_API_KEY in the environment, \
@@ -94,6 +95,7 @@ impl Config {
     pub fn egress(&self, from_api: bool) -> EgressRules {
         EgressRules {
             from_api,
+            proxy_from_api: from_api,
             allowed_networks: self.allowed_networks.clone(),
             list_folders: self.list_folders.clone(),
         }

@@ -163,7 +163,7 @@ impl SourcePatch {
     }
 }
 
-/// The settings in effect: the kind's defaults with `patch` over them. `from_api` is refused what only a file may say.
+/// The settings in effect: the kind's defaults with `patch` over them.
 ///
 /// # Errors
 /// Every mistake, with its path below the source.

@@ -26,6 +26,8 @@ const METADATA_ADDRESSES: [&str; 5] =
 pub struct EgressRules {
     /// Whether an address or file of the source was set over the API: the strict rules hold.
     pub from_api: bool,
+    /// Whether the proxy was set over the API: the strict rules hold for it. The one may be declared and the other not.
+    pub proxy_from_api: bool,
     /// Networks that may be reached although they are not public.
     pub allowed_networks: Vec<IpNet>,
     /// Folders, links followed, under which a file may be read that was named over the API.
@@ -33,6 +35,12 @@ pub struct EgressRules {
 }
 
 impl EgressRules {
+    /// The rules for the proxy alone.
+    #[must_use]
+    pub fn for_proxy(&self) -> Self {
+        Self { from_api: self.proxy_from_api, ..self.clone() }
+    }
+
     /// Whether an address may be reached, as far as its text tells: what its name resolves to is judged later.
     ///
     /// # Errors
@@ -169,7 +177,7 @@ mod tests {
         EgressRules {
             from_api,
             allowed_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
-            list_folders: Vec::new(),
+            ..EgressRules::default()
         }
     }
 

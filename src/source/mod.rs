@@ -80,6 +80,12 @@ pub trait Source: Send + Sync + 'static {
         }
     }
 
+    /// Whether a list that was loaded under the one settings is what would be loaded under the other, so that it is kept.
+    fn same_list(&self, one: Access<'_>, other: Access<'_>) -> bool {
+        let _ = (one, other);
+        false
+    }
+
     /// Builds the index of a downloaded or local list; only kinds whose transport is a list have one.
     ///
     /// # Errors

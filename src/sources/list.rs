@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
@@ -20,6 +21,9 @@ use crate::source::{
 mod csv;
 mod entry;
 mod formats;
+
+/// Options that say what a listing means, not what is loaded.
+const JUDGED_LATER: [&str; 3] = ["claim", "strength", "tags"];
 
 /// The kind `list`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,6 +162,17 @@ impl Source for List {
             Err(error) => (Err(error.clone()), error.detail),
         };
         Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail }
+    }
+
+    fn same_list(&self, one: Access<'_>, other: Access<'_>) -> bool {
+        let loading = |access: Access<'_>| {
+            let settings = access.settings;
+            let options = settings.options.iter().filter(|(name, _)| !JUDGED_LATER.contains(&name.as_str()));
+            let options: Vec<_> = options.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let key = settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
+            (options, settings.proxy.clone(), settings.ca_pem.clone(), key)
+        };
+        loading(one) == loading(other)
     }
 
     fn index(&self, access: Access<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {

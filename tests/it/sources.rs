@@ -281,6 +281,11 @@ async fn a_list_that_is_not_fresh_says_so_also_where_it_names_nothing() {
         }
     }
     assert!(note.starts_with("the copy in use is not fresh: "), "{note:?}");
+    // Another letter does not cost the copy, although the file is gone.
+    let letter = pb::Source { reliability: pb::Reliability::D.into(), ..named("ours") };
+    configure(&server, letter).await.unwrap();
+    let listed = server.enrich("198.51.100.7").await;
+    assert!(matches!(listed.outcome("ours"), pb::outcome::Result::Finding(_)));
     // So does the receipt of a verdict that comes from cache as a whole.
     server.enrich("198.51.100.251").await;
     let again = server.enrich("198.51.100.251").await;

@@ -212,11 +212,17 @@ async fn a_form_is_posted_as_a_form() {
 #[tokio::test]
 async fn a_forbidden_address_is_refused_before_anything_leaves() {
     let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
-    let strict = || EgressRules { from_api: true, ..EgressRules::default() };
+    let strict = || EgressRules { from_api: true, proxy_from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("hashlookup", |_| {}), strict()).unwrap();
     let error = source.transport.send(&question(&site.url("/"), CredentialPlace::None)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
     assert_eq!(site.seen(), Vec::<String>::new());
+
+    // A proxy that the file declares is none of the API's, whoever set the address.
+    let through = |settings: &mut SourceSettings| settings.proxy = Some("http://10.0.0.1:3128".parse().unwrap());
+    let rules = EgressRules { proxy_from_api: false, ..strict() };
+    assert!(try_bench(crate::settings("hashlookup", through), rules).is_ok());
+    assert!(try_bench(crate::settings("hashlookup", through), strict()).is_err());
 
     let metadata =
         |settings: &mut SourceSettings| settings.proxy = Some("http://[64:ff9b::a9fe:a9fe]/".parse().unwrap());
