@@ -154,6 +154,19 @@ fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
 }
 
 #[test]
+fn a_key_of_the_environment_that_the_file_gives_to_a_source_makes_no_second_one() {
+    let key = [("VIRUSTOTAL_API_KEY", "k")];
+    let text =
+        "[sources.vt-premium]\nkind = \"virustotal\"\ntier = \"premium\"\ncredential = \"env:VIRUSTOTAL_API_KEY\"\n";
+    let names: Vec<_> = read_text(text, &key).unwrap().sources.into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["vt-premium"]);
+    let other = "[sources.vt-own]\nkind = \"virustotal\"\ncredential = \"another\"\n";
+    assert_eq!(read_text(other, &key).unwrap().sources.len(), 2);
+    let taken = "[sources.virustotal]\nkind = \"urlhaus\"\n";
+    assert!(read_text(taken, &key).unwrap_err().contains("sources.virustotal: VIRUSTOTAL_API_KEY"));
+}
+
+#[test]
 fn a_list_whose_file_is_not_there_is_told_when_the_configuration_is_checked() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("ours.txt");

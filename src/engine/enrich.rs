@@ -117,7 +117,7 @@ impl Engine {
         self.record(policy, wish, budget, fetched, reusable_until).await
     }
 
-    /// One source: never fails, and never takes longer than the budget.
+    /// One source: never fails, and takes no longer than the budget, but for the few milliseconds of the belt.
     async fn look_up(&self, entry: &Entry, wish: &Wish, budget: Budget) -> Fetched {
         let (entry, stack) = match self.step(entry, wish) {
             Step::Settled(fetched) => return *fetched,

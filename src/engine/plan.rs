@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
 use crate::fetch::Fetched;
+use crate::fetch::SUSPENDED;
 use crate::fetch::SourceStack;
 use crate::finding::NotAsked;
 use crate::finding::NotAskedReason;
@@ -57,7 +58,7 @@ pub(super) enum Step<'a> {
 }
 
 impl Engine {
-    /// What an enrichment would do, without doing it. `deadline` and `policy` of the wish do not matter.
+    /// What an enrichment would do, without doing it. `budget` and `policy` of the wish do not matter.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown source.
@@ -140,14 +141,14 @@ async fn plan_call(entry: &Entry, stack: &SourceStack) -> Planned {
     let quota = stack.windows().await;
     let spent = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.turns);
     if let Some(spent) = spent {
-        let detail = format!("{} of {} calls a {} are used", spent.used, spent.limit, spent.per.as_str());
+        let detail = spent.describe();
         return Planned::NotAsked(until(detail, spent.turns));
     }
     if let Some(end) = stack.suspended_until() {
-        return Planned::NotAsked(until("the source said that its quota is used up".into(), end));
+        return Planned::NotAsked(until(SUSPENDED.into(), end));
     }
     let discloses = entry.configured.kind.about().transport.is_outside();
-    Planned::Call { units: u32::from(!quota.is_empty()), quota, discloses }
+    Planned::Call { units: u32::from(discloses && !quota.is_empty()), quota, discloses }
 }
 
 fn until(detail: String, end: SystemTime) -> NotAsked {

@@ -37,6 +37,7 @@ mod tests;
 
 pub use cache::{KeptAge, SourceCache};
 pub use observe::{Counters, Tally};
+pub(crate) use quota::SUSPENDED;
 pub use stack::{Parts, SourceStack};
 pub use transport::transport_for;
 

@@ -16,7 +16,7 @@ use crate::source::Answer;
 use super::trip::{Obstacle, Passage, Site};
 use super::{Fetched, Request};
 
-/// What one source was asked for since its stack was built.
+/// What one source was asked for since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Calls that left for the source, retries included.

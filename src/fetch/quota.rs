@@ -12,11 +12,14 @@ use tower::ServiceExt;
 
 use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
 use crate::source::{Answer, Question};
-use crate::store::{Disclosure, StoreError, Take, Taken, WindowUse, new_id};
+use crate::store::{Disclosure, StoreError, Take, Taken, new_id};
 
 use super::Transport;
 use super::observe;
 use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
+
+/// Why a source is not asked that said "enough".
+pub(crate) const SUSPENDED: &str = "the source says that its quota is used up";
 
 /// How long a source is left alone that says its quota is used up and not until when.
 const SUSPENSION: Duration = Duration::from_secs(60);
@@ -62,7 +65,7 @@ where
                 return Err(Obstacle::no_time());
             }
             if let Some(until) = site.suspended_until(now) {
-                return Err(spent("the source says that its quota is used up", until));
+                return Err(spent(SUSPENDED, until));
             }
             transport.may_send(&attempt.question).await.map_err(Obstacle::Failed)?;
             let paid = pay(&site, &attempt).await?;
@@ -139,7 +142,7 @@ async fn take(site: &Site, attempt: &Attempt, at: SystemTime) -> Result<(), Obst
         }
         Ok(Taken::Spent(window)) => {
             attempt.party.saw(window);
-            Err(spent(&describe(window), window.turns))
+            Err(spent(&window.describe(), window.turns))
         }
         Err(error) => Err(ledger_away(site, &error)),
     }
@@ -191,10 +194,6 @@ fn host_of(site: &Site, question: &Question) -> String {
 fn behind_numbers(name: &str) -> String {
     let spells = |label: &&str| label.starts_with('{') || label.len() == 1 || label.bytes().all(|b| b.is_ascii_digit());
     name.split('.').skip_while(spells).collect::<Vec<_>>().join(".")
-}
-
-fn describe(window: WindowUse) -> String {
-    format!("{} of {} calls per {} are used", window.used, window.limit, window.per.as_str())
 }
 
 fn spent(detail: &str, until: SystemTime) -> Obstacle {

@@ -175,7 +175,7 @@ pub fn addresses(host: &Host) -> Vec<IpAddr> {
         IpAddr::V4(_) => None,
         IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
     });
-    own.into_iter().chain(within).collect()
+    own.into_iter().chain(within).map(|ip| ip.to_canonical()).collect()
 }
 
 /// The address that a reverse name spells (RFC 1035, RFC 3596).

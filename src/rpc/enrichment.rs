@@ -53,8 +53,10 @@ use super::verdict::raw_answers;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
-/// How many encoded verdicts are kept.
-const KEPT_VERDICTS: u64 = 50_000;
+/// How many bytes of encoded verdicts are kept.
+const KEPT_BYTES: u64 = 128 * 1024 * 1024;
+/// What keeping one costs beside its bytes, about.
+const PER_VERDICT: usize = 512;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -75,9 +77,17 @@ struct Asker {
 #[derive(Debug)]
 struct KeptVerdict {
     bytes: Bytes,
+    made: SystemTime,
     until: SystemTime,
     /// What later receipts say of each source that was looked at.
     sources: Vec<KeptSource>,
+}
+
+impl KeptVerdict {
+    /// Whether it may be given to others now. A clock that stepped back to before it was made tells nothing of its age.
+    fn stands(&self, now: SystemTime) -> bool {
+        (self.made..self.until).contains(&now)
+    }
 }
 
 #[derive(Debug)]
@@ -104,7 +114,10 @@ fn kept_sources(enriched: &Enriched) -> Vec<KeptSource> {
 impl EnrichmentRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, kept: Cache::new(KEPT_VERDICTS) }
+        let weight = |_: &(VerdictKey, View), kept: &Arc<KeptVerdict>| {
+            u32::try_from(kept.bytes.len().saturating_add(PER_VERDICT)).unwrap_or(u32::MAX)
+        };
+        Self { engine, kept: Cache::builder().weigher(weight).max_capacity(KEPT_BYTES).build() }
     }
 
     /// One indicator: from the kept bytes, or by asking.
@@ -117,7 +130,7 @@ impl EnrichmentRpc {
     ) -> Result<pb::EnrichResponse, Error> {
         let wish = wishes.of(sent.indicator.clone(), &asker.caller, asker.budget);
         let key = self.engine.verdict_key(&wish)?.filter(|_| wishes.view < View::Raw).map(|key| (key, wishes.view));
-        if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key)).filter(|kept| kept.until > self.now()) {
+        if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key)).filter(|kept| kept.stands(self.now())) {
             return Ok(self.repeat(&kept, sent, wishes));
         }
         let enriched = self.engine.enrich(&wish, progress).await?;
@@ -129,7 +142,7 @@ impl EnrichmentRpc {
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
             let sources = kept_sources(&enriched);
-            self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), until, sources }));
+            self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), made: self.now(), until, sources }));
         }
         Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, sent, wishes)) })
     }

@@ -38,6 +38,7 @@ use crate::store::DisclosureFilter;
 use super::Context;
 use super::page;
 use super::status;
+use super::to_its_end;
 
 /// How long a repeated change is recognised.
 const REPEAT: Duration = Duration::from_secs(600);
@@ -252,7 +253,9 @@ impl SourceService for SourceRpc {
         request: Request<pb::ConfigureSourceRequest>,
     ) -> Result<Response<pb::ConfigureSourceResponse>, Status> {
         let caller = Context::of(&request, &self.engine).caller;
-        let source = self.configure(request.into_inner(), caller).await.map_err(|error| status::of(&error))?;
+        let this = self.clone();
+        let work = async move { this.configure(request.into_inner(), caller).await };
+        let source = to_its_end(&self.engine, work).await.map_err(|error| status::of(&error))?;
         Ok(Response::new(pb::ConfigureSourceResponse { source: Some(source) }))
     }
 
@@ -277,7 +280,8 @@ impl SourceService for SourceRpc {
         request: Request<pb::DeleteSourceRequest>,
     ) -> Result<Response<pb::DeleteSourceResponse>, Status> {
         let caller = Context::of(&request, &self.engine).caller;
-        let done = self.delete(request.into_inner(), caller).await;
+        let this = self.clone();
+        let done = to_its_end(&self.engine, async move { this.delete(request.into_inner(), caller).await }).await;
         done.map(|()| Response::new(pb::DeleteSourceResponse {})).map_err(|error| status::of(&error))
     }
 

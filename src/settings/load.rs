@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
@@ -385,8 +386,18 @@ impl Loader<'_> {
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
             let credential = SecretString::from(value.to_owned());
+            let of_kind = |one: &Declared| one.patch.kind.as_deref() == Some(kind);
+            if declared.iter().any(|one| of_kind(one) && uses(one, value)) {
+                // The file gives this very credential to a source already: a second one would spend it twice.
+                continue;
+            }
             match declared.iter_mut().find(|one| one.name == kind) {
-                Some(one) => one.credential = one.credential.take().or(Some(credential)),
+                Some(one) if of_kind(one) => one.credential = one.credential.take().or(Some(credential)),
+                Some(one) => {
+                    let path = format!("sources.{}", one.name);
+                    let message = format!("{variable} in the environment makes a source of this name: give it another");
+                    self.mistake(&path, message);
+                }
                 None => declared.push(Declared {
                     name: kind.to_owned(),
                     patch: SourcePatch { kind: Some(kind.to_owned()), ..SourcePatch::default() },
@@ -467,6 +478,10 @@ impl Loader<'_> {
     fn kinds(&self) -> String {
         self.input.kinds.iter().map(|kind| kind.about().kind.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn uses(source: &Declared, credential: &str) -> bool {
+    source.credential.as_ref().is_some_and(|own| own.expose_secret() == credential)
 }
 
 /// Lower-case letters, digits, `-`, `_`; at most 63 characters.

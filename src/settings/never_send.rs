@@ -128,7 +128,8 @@ fn place_of(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    // The usual port of either scheme, since the scheme does not count.
+    let port = url.port().filter(|port| !matches!(port, 80 | 443)).map(|port| format!(":{port}")).unwrap_or_default();
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     Some(format!("{}{port}/{}{query}", url.host_str()?, parts.join("/")))
 }
@@ -169,6 +170,25 @@ mod tests {
         for carries in ["64:ff9b::203.0.113.9", "2002:cb00:7109::1", "9.113.0.203.in-addr.arpa"] {
             assert_eq!(names(&list, carries), Some("203.0.113.0/24".into()), "{carries}");
         }
+    }
+
+    #[test]
+    fn the_usual_port_of_either_scheme_does_not_hide_a_url() {
+        let rules = NeverSend::parse(&["https://example.org/private/".into()]).unwrap();
+        for text in
+            ["http://example.org:443/private/a", "https://example.org:80/private/a", "http://example.org/private/"]
+        {
+            assert!(rules.names(&Indicator::parse(text).unwrap().indicator).is_some(), "{text}");
+        }
+        assert!(rules.names(&Indicator::parse("http://example.org:8080/private/a").unwrap().indicator).is_none());
+    }
+
+    #[test]
+    fn a_reverse_name_tells_the_address_that_it_maps() {
+        let rules = NeverSend::parse(&["203.0.113.0/24".into()]).unwrap();
+        let zeros = "0.".repeat(20);
+        let name = format!("5.0.1.7.0.0.b.c.f.f.f.f.{zeros}ip6.arpa");
+        assert!(rules.names(&Indicator::parse_as(&name, IndicatorType::Domain).unwrap().indicator).is_some());
     }
 
     #[test]

@@ -220,6 +220,13 @@ pub struct WindowUse {
     pub turns: SystemTime,
 }
 
+impl WindowUse {
+    /// In words: `4 of 4 calls per minute are used`.
+    pub fn describe(&self) -> String {
+        format!("{} of {} calls per {} are used", self.used, self.limit, self.per.as_str())
+    }
+}
+
 /// What came of a [`Take`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
