@@ -163,6 +163,11 @@ impl TestServer {
         VerdictServiceClient::new(self.channel.clone())
     }
 
+    /// The engine behind it.
+    pub fn engine(&self) -> &Arc<concord::engine::Engine> {
+        self.running.as_ref().unwrap().engine()
+    }
+
     /// Enriches one indicator with the usual wishes.
     pub async fn enrich(&self, value: &str) -> Enriched {
         self.enrich_as(pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }).await

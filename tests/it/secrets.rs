@@ -40,14 +40,20 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
     seen.push_str(&metrics(&server).await);
     let config = crate::harness::config(&server.folder, &configuration);
     seen.push_str(&format!("{config:?} {}", config.render_masked()));
+    seen.push_str(&format!("{:?} {:?}", server.engine(), server.engine().registry().snapshot()));
 
     let folder = server.folder.clone();
     let key = std::fs::read(folder.path().join("data/key")).unwrap();
     assert_eq!(mode_of(&folder.path().join("data/key")), 0o600);
     server.stop().await;
-    for secret in [TOKEN, CREDENTIAL] {
+    use base64::Engine as _;
+    let hex = concord::indicator::hex(&key);
+    let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&key);
+    for secret in [TOKEN, CREDENTIAL, &hex, &base64] {
         assert!(!seen.contains(secret), "{secret} was shown");
     }
+    assert!(!seen.as_bytes().windows(key.len()).any(|part| part == key), "the key was shown");
+    assert!(seen.contains("virustotal") && seen.contains("concord_"), "nothing was looked at");
     for file in files(folder.path()).iter().filter(|file| !file.ends_with("key")) {
         let bytes = std::fs::read(file).unwrap();
         for secret in [TOKEN.as_bytes(), CREDENTIAL.as_bytes(), &key] {
@@ -72,7 +78,7 @@ async fn metrics(server: &TestServer) -> String {
 
 fn sha256_hex(text: &str) -> String {
     use aws_lc_rs::digest;
-    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    concord::indicator::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
 fn mode_of(path: &Path) -> u32 {

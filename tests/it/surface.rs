@@ -119,14 +119,26 @@ async fn a_browser_calls_by_grpc_web_over_http_1() {
 }
 
 #[tokio::test]
-async fn other_origins_are_not_allowed() {
+async fn a_preflight_of_a_listed_origin_succeeds_without_a_token_and_no_other_does() {
     let server = guarded().await;
-    let preflight = http()
-        .request(reqwest::Method::OPTIONS, format!("http://{}/concord.v1.SourceService/ListSources", server.address))
-        .header("origin", "https://evil.example.com")
-        .header("access-control-request-method", "POST");
-    let answer = preflight.send().await.unwrap();
-    assert!(answer.headers().get("access-control-allow-origin").is_none());
+    let preflight = async |origin: &str| {
+        let url = format!("http://{}/concord.v1.SourceService/ListSources", server.address);
+        let call = http()
+            .request(reqwest::Method::OPTIONS, url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type,x-grpc-web,grpc-timeout");
+        call.send().await.unwrap()
+    };
+    let answer = preflight("https://soc.example.com").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://soc.example.com");
+    let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
+    for name in ["authorization", "content-type", "x-grpc-web", "grpc-timeout"] {
+        assert!(allowed.contains(name), "{name} is not in {allowed}");
+    }
+    let other = preflight("https://evil.example.com").await;
+    assert!(other.headers().get("access-control-allow-origin").is_none());
     server.stop().await;
 }
 
