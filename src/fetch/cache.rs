@@ -5,20 +5,17 @@
 //! answer is in the key, what changes its rating is in the value: under another rating kept answers are read again.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
 use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, Transport};
 
-use super::trip::{Concluded, Passage, Site, Step, Trip};
+use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
 use super::{Fetched, Receipt, Request};
 
 /// Kept answers of all sources, bounded in bytes; a handle, cheap to clone. Outlives the stacks that use it, so that new
@@ -249,45 +246,21 @@ pub(super) struct Errand {
 }
 
 /// The read side.
-#[derive(Clone)]
-pub(super) struct Cache<S> {
-    site: Arc<Site>,
-    shelf: Shelf,
-    inner: S,
-}
-
-impl<S> Cache<S> {
-    pub(super) fn over(site: &Arc<Site>, shelf: &Shelf, inner: S) -> Self {
-        Self { site: site.clone(), shelf: shelf.clone(), inner }
-    }
-}
-
-impl<S> Service<Request> for Cache<S>
-where
-    S: Service<Errand, Response = Fetched, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Fetched;
-    type Error = Infallible;
-    type Future = Passage<Fetched, Infallible>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let now = self.site.clock.now();
-        let key = self.shelf.key(&request.lookup);
-        let kept = match self.shelf.find(&key, request.max_age, now) {
-            Found::Whole(body, kept) => {
-                let fetched = from_cache(&self.site, body, &kept, now);
-                return Box::pin(std::future::ready(Ok(fetched)));
-            }
-            Found::Answers(kept) => Some(kept),
-            Found::Nothing => None,
-        };
-        Box::pin(self.inner.clone().oneshot(Errand { request, key, kept }))
-    }
+pub(super) fn over<S: RunsErrands>(site: &Arc<Site>, shelf: &Shelf, inner: S) -> impl LooksUp + use<S> {
+    let shelf = shelf.clone();
+    layer(site, inner, move |site, inner: S, request: Request| {
+        let shelf = shelf.clone();
+        async move {
+            let now = site.clock.now();
+            let key = shelf.key(&request.lookup);
+            let kept = match shelf.find(&key, request.max_age, now) {
+                Found::Whole(body, kept) => return Ok(from_cache(&site, body, &kept, now)),
+                Found::Answers(kept) => Some(kept),
+                Found::Nothing => None,
+            };
+            inner.oneshot(Errand { request, key, kept }).await
+        }
+    })
 }
 
 /// The outcome by kept answers alone, under the present rating; `None` where a question would be another by now, since
@@ -317,35 +290,11 @@ fn from_cache(site: &Site, body: OutcomeBody, kept: &Kept, now: SystemTime) -> F
 
 /// The write side. It looks once more before it lets a question through: another conversation may have ended between
 /// this request's look into the cache and the begin of this one.
-#[derive(Clone)]
-pub(super) struct Keep<S> {
-    site: Arc<Site>,
-    shelf: Shelf,
-    inner: S,
-}
-
-impl<S> Keep<S> {
-    pub(super) fn over(site: &Arc<Site>, shelf: &Shelf, inner: S) -> Self {
-        Self { site: site.clone(), shelf: shelf.clone(), inner }
-    }
-}
-
-impl<S> Service<Trip> for Keep<S>
-where
-    S: Service<Trip, Response = Concluded, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Concluded;
-    type Error = Infallible;
-    type Future = Passage<Concluded, Infallible>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, trip: Trip) -> Self::Future {
-        let (site, shelf, inner) = (self.site.clone(), self.shelf.clone(), self.inner.clone());
-        Box::pin(async move {
+pub(super) fn keep<S: Talks>(site: &Arc<Site>, shelf: &Shelf, inner: S) -> impl Talks + use<S> {
+    let shelf = shelf.clone();
+    layer(site, inner, move |site, inner: S, trip: Trip| {
+        let shelf = shelf.clone();
+        async move {
             let now = site.clock.now();
             if let Found::Whole(body, kept) = shelf.find(&trip.key, trip.request.max_age, now) {
                 let steps = kept.steps.clone();
@@ -355,6 +304,6 @@ where
             let concluded = inner.oneshot(trip).await?;
             shelf.put(key, &concluded, site.clock.now());
             Ok(concluded)
-        })
-    }
+        }
+    })
 }

@@ -4,22 +4,18 @@
 //! left, the party says so to the layers below, which then begin no further step or attempt.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tower::Service;
 use tower::ServiceExt;
-use tower::util::BoxCloneSyncService;
 
 use crate::finding::{OutcomeBody, SourceError};
 
 use super::cache::{Errand, Key};
 use super::quota::record;
-use super::trip::{Concluded, Obstacle, Party, Passage, Seat, Site, Told, Trip, lock};
+use super::trip::{Concluded, Obstacle, Party, RunsErrands, Seat, Site, Talks, Told, Trip, layer, lock};
 use super::{Fetched, Receipt};
 
 type Board = Arc<Mutex<HashMap<FlightKey, Flight>>>;
@@ -39,19 +35,31 @@ struct Flight {
 /// Carries the conclusion to everybody who waits; `None` until then.
 type Landed = watch::Receiver<Option<Arc<Concluded>>>;
 
-/// Joins requests for the same.
-#[derive(Clone)]
-pub(super) struct Coalesce {
+/// The conversations under way with one source.
+struct Flights<S> {
     site: Arc<Site>,
     board: Board,
-    inner: BoxCloneSyncService<Trip, Concluded, Infallible>,
+    inner: S,
 }
 
-impl Coalesce {
-    pub(super) fn over(site: &Arc<Site>, inner: BoxCloneSyncService<Trip, Concluded, Infallible>) -> Self {
-        Self { site: site.clone(), board: Board::default(), inner }
-    }
+/// Joins requests for the same into one conversation.
+pub(super) fn over<S: Talks>(site: &Arc<Site>, inner: S) -> impl RunsErrands + use<S> {
+    let board = Board::default();
+    layer(site, inner, move |site, inner: S, errand: Errand| {
+        let flights = Flights { site, board: board.clone(), inner };
+        async move {
+            let now = flights.site.clock.now();
+            if now >= errand.request.deadline {
+                let outcome = flights.site.outcome(Obstacle::no_time().into_body(), now);
+                return Ok(Fetched { outcome, receipt: Receipt::default() });
+            }
+            let waiter = flights.board(errand, now);
+            Ok(waiter.wait(&flights.site).await)
+        }
+    })
+}
 
+impl<S: Talks> Flights<S> {
     /// A seat in the conversation about this errand, which begins with it if there is none.
     fn board(&self, errand: Errand, now: SystemTime) -> Waiter {
         let flight_key = FlightKey { key: errand.key.clone(), from_kept: errand.kept.is_some() };
@@ -169,27 +177,4 @@ fn broke_off(site: &Site, now: SystemTime) -> Concluded {
     tracing::error!(source = site.settings.name, "a conversation broke off");
     let error = SourceError::unavailable("the conversation with the source broke off by a fault of this server");
     Concluded::nothing(OutcomeBody::Error(error), now)
-}
-
-impl Service<Errand> for Coalesce {
-    type Response = Fetched;
-    type Error = Infallible;
-    type Future = Passage<Fetched, Infallible>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, errand: Errand) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let now = this.site.clock.now();
-            if now >= errand.request.deadline {
-                let outcome = this.site.outcome(Obstacle::no_time().into_body(), now);
-                return Ok(Fetched { outcome, receipt: Receipt::default() });
-            }
-            let waiter = this.board(errand, now);
-            Ok(waiter.wait(&this.site).await)
-        })
-    }
 }

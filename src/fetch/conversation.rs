@@ -4,13 +4,10 @@
 //! Whether an answer is a refusal is judged by `check` at the wire, since `retry` must know it.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::{Finding, OutcomeBody, SourceError};
@@ -18,41 +15,14 @@ use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer, Question, Reading};
 use crate::store::RawAnswer;
 
-use super::trip::{Attempt, Concluded, Obstacle, Passage, Site, Step, Told, Trip, with_reason};
+use super::trip::{Asks, Attempt, Concluded, Obstacle, Site, Step, Talks, Told, Trip, layer, with_reason};
 
 /// Questions of one conversation, kept answers included.
 const MAX_STEPS: usize = 6;
 
 /// Asks and reads until the source has said all.
-#[derive(Clone)]
-pub(super) struct Conversation<S> {
-    site: Arc<Site>,
-    inner: S,
-}
-
-impl<S> Conversation<S> {
-    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
-        Self { site: site.clone(), inner }
-    }
-}
-
-impl<S> Service<Trip> for Conversation<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Obstacle> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Concluded;
-    type Error = Infallible;
-    type Future = Passage<Concluded, Infallible>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, trip: Trip) -> Self::Future {
-        let talk = Talk::new(self.site.clone(), trip, self.inner.clone());
-        Box::pin(async move { Ok(talk.run().await) })
-    }
+pub(super) fn over<S: Asks>(site: &Arc<Site>, inner: S) -> impl Talks + use<S> {
+    layer(site, inner, |site, inner: S, trip: Trip| async move { Ok(Talk::new(site, trip, inner).run().await) })
 }
 
 /// One conversation under way.
@@ -67,11 +37,7 @@ struct Talk<S> {
     so_far: Option<Finding>,
 }
 
-impl<S> Talk<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Obstacle> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: Asks> Talk<S> {
     fn new(site: Arc<Site>, trip: Trip, inner: S) -> Self {
         let kept = trip.kept.as_ref().map(|kept| kept.steps().to_vec()).unwrap_or_default();
         Self {

@@ -1,19 +1,16 @@
 //! Layer 1, observe: outermost, since it counts everything, hits and refusals too. Also holds the counts that the layers
 //! below report, and the names of all metrics of this room.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::OutcomeBody;
 use crate::source::Answer;
 
-use super::trip::{Obstacle, Passage, Site};
+use super::trip::{LooksUp, Obstacle, Site, layer};
 use super::{Fetched, Request};
 
 /// What one source was asked for since the server started.
@@ -75,43 +72,16 @@ impl Tally {
 }
 
 /// Counts look-ups and measures how long they take.
-#[derive(Clone)]
-pub(super) struct Observe<S> {
-    site: Arc<Site>,
-    inner: S,
-}
-
-impl<S> Observe<S> {
-    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
-        Self { site: site.clone(), inner }
-    }
-}
-
-impl<S> Service<Request> for Observe<S>
-where
-    S: Service<Request, Response = Fetched, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Fetched;
-    type Error = Infallible;
-    type Future = Passage<Fetched, Infallible>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let (site, inner) = (self.site.clone(), self.inner.clone());
-        Box::pin(async move {
-            let begun = site.clock.now();
-            let mut fetched = inner.oneshot(request).await?;
-            let latency = site.clock.now().duration_since(begun).unwrap_or_default();
-            fetched.receipt.latency = latency;
-            site.tally.look_up(&fetched);
-            look_up(&site, &fetched, latency);
-            Ok(fetched)
-        })
-    }
+pub(super) fn over<S: LooksUp>(site: &Arc<Site>, inner: S) -> impl LooksUp + use<S> {
+    layer(site, inner, |site, inner: S, request: Request| async move {
+        let begun = site.clock.now();
+        let mut fetched = inner.oneshot(request).await?;
+        let latency = site.clock.now().duration_since(begun).unwrap_or_default();
+        fetched.receipt.latency = latency;
+        site.tally.look_up(&fetched);
+        look_up(&site, &fetched, latency);
+        Ok(fetched)
+    })
 }
 
 fn look_up(site: &Site, fetched: &Fetched, latency: Duration) {

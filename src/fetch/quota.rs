@@ -4,19 +4,17 @@
 //! Our own refusal is "not asked". A ledger that cannot be reached closes the way.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
-use crate::source::{Answer, Question};
+use crate::source::Question;
 use crate::store::{Disclosure, StoreError, Take, Taken, new_id};
 
 use super::Transport;
 use super::observe;
-use super::trip::{Attempt, Obstacle, Passage, Site, Told, lock};
+use super::trip::{Asks, Attempt, Obstacle, Site, Told, layer, lock};
 
 /// Why a source is not asked that said "enough".
 pub(crate) const SUSPENDED: &str = "the source says that its quota is used up";
@@ -31,35 +29,10 @@ const SLOWEST_LEDGER: Duration = Duration::from_millis(500);
 const PAYMENTS: u32 = 2;
 
 /// Takes a unit and records the disclosure before an attempt leaves.
-#[derive(Clone)]
-pub(super) struct Quota<S> {
-    site: Arc<Site>,
-    transport: Arc<dyn Transport>,
-    inner: S,
-}
-
-impl<S> Quota<S> {
-    pub(super) fn over(site: &Arc<Site>, transport: Arc<dyn Transport>, inner: S) -> Self {
-        Self { site: site.clone(), transport, inner }
-    }
-}
-
-impl<S> Service<Attempt> for Quota<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Obstacle> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = Obstacle;
-    type Future = Passage<Answer, Obstacle>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Obstacle>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (site, transport, inner) = (self.site.clone(), self.transport.clone(), self.inner.clone());
-        Box::pin(async move {
+pub(super) fn over<S: Asks>(site: &Arc<Site>, transport: Arc<dyn Transport>, inner: S) -> impl Asks + use<S> {
+    layer(site, inner, move |site, inner: S, attempt: Attempt| {
+        let transport = transport.clone();
+        async move {
             let now = site.clock.now();
             if !attempt.party.may_go_on(now) {
                 return Err(Obstacle::no_time());
@@ -89,8 +62,8 @@ where
                 suspend(&site, error);
             }
             result
-        })
-    }
+        }
+    })
 }
 
 /// What must be on record before the call leaves.

@@ -3,16 +3,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::finding::SourceError;
-use crate::source::Answer;
 
-use super::trip::{Attempt, Obstacle, Passage, Site, lock};
+use super::trip::{Asks, Attempt, Obstacle, Site, layer, lock};
 
 /// Attempts after the first.
 const RETRIES: u32 = 2;
@@ -27,35 +24,11 @@ const BUDGET: u32 = 5;
 const PRICE: u32 = 10;
 
 /// Repeats an attempt that failed for the moment.
-#[derive(Clone)]
-pub(super) struct Retry<S> {
-    site: Arc<Site>,
-    purse: Arc<Mutex<u32>>,
-    inner: S,
-}
-
-impl<S> Retry<S> {
-    pub(super) fn over(site: &Arc<Site>, inner: S) -> Self {
-        Self { site: site.clone(), purse: Arc::new(Mutex::new(BUDGET * PRICE)), inner }
-    }
-}
-
-impl<S> Service<Attempt> for Retry<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Obstacle> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = Obstacle;
-    type Future = Passage<Answer, Obstacle>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Obstacle>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (site, purse, inner) = (self.site.clone(), self.purse.clone(), self.inner.clone());
-        Box::pin(async move {
+pub(super) fn over<S: Asks>(site: &Arc<Site>, inner: S) -> impl Asks + use<S> {
+    let purse = Arc::new(Mutex::new(BUDGET * PRICE));
+    layer(site, inner, move |site, inner: S, attempt: Attempt| {
+        let purse = purse.clone();
+        async move {
             earn(&purse);
             let mut failure: Option<SourceError> = None;
             let mut number = 0;
@@ -78,8 +51,8 @@ where
                 failure = Some(error);
                 number += 1;
             }
-        })
-    }
+        }
+    })
 }
 
 /// Exponential, jittered between half and whole, and never earlier than the source asked for.

@@ -3,11 +3,9 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
-use tower::Service;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
@@ -16,16 +14,11 @@ use crate::finding::{Family, NotAsked, SourceError, SourceErrorKind};
 use crate::source::{Answer, Lookup, Probe, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
-use super::attempt_time::AttemptTime;
-use super::cache::{Cache, Keep, KeptAge, Shelf, SourceCache};
-use super::coalesce::Coalesce;
-use super::conversation::Conversation;
-use super::observe::{Counters, Observe, Tally};
-use super::quota::Quota;
-use super::retry::Retry;
-use super::total_time::TotalTime;
-use super::trip::{Attempt, Obstacle, Party, Passage, Site};
+use super::cache::{KeptAge, Shelf, SourceCache};
+use super::observe::{Counters, Tally};
+use super::trip::{Asks, Attempt, Obstacle, Party, Site, layer};
 use super::{Fetched, Request, Transport};
+use super::{attempt_time, cache, coalesce, conversation, observe, quota, retry, total_time};
 
 /// Questions of one probe; a kind that has more is cut short, since each may cost a unit.
 const MAX_PROBE_QUESTIONS: usize = 6;
@@ -198,29 +191,27 @@ fn barred(not_asked: &NotAsked) -> Probe {
 fn way(site: &Arc<Site>, shelf: &Shelf, ask: Ask) -> LookUp {
     BoxCloneSyncService::new(
         // 1. Sees everything, hits and refusals too.
-        Observe::over(
+        observe::over(
             site,
             // 2. Before anything is begun; below it only what must be asked, or read again.
-            Cache::over(
+            cache::over(
                 site,
                 shelf,
                 // 3. Below the cache, so that hits take no lock; above all that costs time or money.
-                Coalesce::over(
+                coalesce::over(
                     site,
-                    BoxCloneSyncService::new(
-                        // 2, write side. In the task: a paid call fills the cache though every waiter has left.
-                        Keep::over(
+                    // 2, write side. In the task: a paid call fills the cache though every waiter has left.
+                    cache::keep(
+                        site,
+                        shelf,
+                        // 4. Bounds all steps and attempts together.
+                        total_time::over(
                             site,
-                            shelf,
-                            // 4. Bounds all steps and attempts together.
-                            TotalTime::over(
+                            // Asks and reads; each of its steps goes all the way down.
+                            conversation::over(
                                 site,
-                                // Asks and reads; each of its steps goes all the way down.
-                                Conversation::over(
-                                    site,
-                                    // 5. Above the quota: every attempt pays.
-                                    Retry::over(site, ask),
-                                ),
+                                // 5. Above the quota: every attempt pays.
+                                retry::over(site, ask),
                             ),
                         ),
                     ),
@@ -234,37 +225,20 @@ fn way(site: &Arc<Site>, shelf: &Shelf, ask: Ask) -> LookUp {
 fn paid_way(site: &Arc<Site>, transport: Arc<dyn Transport>) -> Ask {
     BoxCloneSyncService::new(
         // 7. Pays and records before anything leaves. (6 is left free for a circuit breaker.)
-        Quota::over(
+        quota::over(
             site,
             transport.clone(),
             // 8. Innermost: bounds the call alone, not the waiting for the ledger.
-            AttemptTime::over(site, Wire { site: site.clone(), transport }),
+            attempt_time::over(site, wire(site, transport)),
         ),
     )
 }
 
 /// 9. The transport, and the judgement whether what came is an answer or a refusal, which all layers above must know.
-#[derive(Clone)]
-struct Wire {
-    site: Arc<Site>,
-    transport: Arc<dyn Transport>,
-}
-
-impl Service<Attempt> for Wire {
-    type Response = Answer;
-    type Error = Obstacle;
-    type Future = Passage<Answer, Obstacle>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Obstacle>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (site, transport) = (self.site.clone(), self.transport.clone());
-        Box::pin(async move {
-            let answer = transport.send(&attempt.question).await.map_err(Obstacle::Failed)?;
-            site.source.check(&answer).map_err(Obstacle::Failed)?;
-            Ok(answer)
-        })
-    }
+fn wire(site: &Arc<Site>, transport: Arc<dyn Transport>) -> impl Asks {
+    layer(site, transport, |site, transport: Arc<dyn Transport>, attempt: Attempt| async move {
+        let answer = transport.send(&attempt.question).await.map_err(Obstacle::Failed)?;
+        site.source.check(&answer).map_err(Obstacle::Failed)?;
+        Ok(answer)
+    })
 }

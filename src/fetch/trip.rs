@@ -4,12 +4,13 @@
 //! Holds words and counts only; what is done with them stands in each layer's own file.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
+use tower::Service;
 
 use crate::clock::Clock;
 use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
@@ -17,12 +18,51 @@ use crate::indicator::{Indicator, Tlp};
 use crate::source::{Access, Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
-use super::Request;
-use super::cache::{Kept, Key};
+use super::cache::{Errand, Kept, Key};
 use super::observe::Tally;
+use super::{Fetched, Request};
 
-/// A layer's answer under way.
-pub(super) type Passage<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+/// Asks one question once, somehow: what stands below `retry`.
+pub(super) trait Asks: Below<Attempt, Answer, Obstacle> {}
+impl<S: Below<Attempt, Answer, Obstacle>> Asks for S {}
+
+/// Holds a conversation.
+pub(super) trait Talks: Below<Trip, Concluded, Infallible> {}
+impl<S: Below<Trip, Concluded, Infallible>> Talks for S {}
+
+/// Has a conversation held where the cache does not answer.
+pub(super) trait RunsErrands: Below<Errand, Fetched, Infallible> {}
+impl<S: Below<Errand, Fetched, Infallible>> RunsErrands for S {}
+
+/// Looks up.
+pub(super) trait LooksUp: Below<Request, Fetched, Infallible> {}
+impl<S: Below<Request, Fetched, Infallible>> LooksUp for S {}
+
+/// What a layer can stand on.
+pub(super) trait Below<R, T, E>:
+    Service<R, Response = T, Error = E, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+impl<R, T, E, S> Below<R, T, E> for S where
+    S: Service<R, Response = T, Error = E, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// A layer that does this work with a request over the service below it. Always ready: what must be waited for is waited
+/// for in the work, where a deadline holds.
+pub(super) fn layer<S, R, T, E, W, F>(
+    site: &Arc<Site>,
+    inner: S,
+    work: W,
+) -> impl Below<R, T, E> + use<S, R, T, E, W, F>
+where
+    S: Clone + Send + Sync + 'static,
+    W: Fn(Arc<Site>, S, R) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    let site = site.clone();
+    tower::service_fn(move |request: R| work(site.clone(), inner.clone(), request))
+}
 
 /// The lock, also after a panic elsewhere: what these locks guard is valid between any two statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower::ServiceExt;
 
-use super::super::cache::Keep as Write;
+use super::super::cache::keep;
 use super::super::trip::{Concluded, Party, Trip};
 use super::{Act, Bench, SECOND, about, error, finding, settings};
 use crate::finding::{Disposition, OutcomeBody, Reliability, SourceErrorKind};
@@ -232,7 +232,7 @@ async fn a_conversation_that_begins_just_after_another_ended_finds_its_result() 
     let below = tower::service_fn(|trip: Trip| async move {
         Ok::<_, std::convert::Infallible>(Concluded::nothing(OutcomeBody::NoRecord, trip.request.deadline))
     });
-    let write = Write::over(&bench.stack.site, &bench.stack.shelf, below);
+    let write = keep(&bench.stack.site, &bench.stack.shelf, below);
     let Ok(concluded) = write.oneshot(Trip { request, key, kept: None, party }).await;
     assert_eq!((concluded.body, concluded.from_cache), (first.outcome.body, true));
 }
