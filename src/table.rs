@@ -118,7 +118,7 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
             Some(false) => "no",
             None => "",
         }),
-        Cell::new(come_by(receipt, &outcome.source)),
+        Cell::new(come_by(receipt, outcome)),
         cell(noted(why(outcome), receipt, &outcome.source)),
     ]
 }
@@ -160,13 +160,16 @@ fn noted(why: String, receipt: Option<&pb::Receipt>, source: &str) -> String {
     }
 }
 
-fn come_by(receipt: Option<&pb::Receipt>, source: &str) -> &'static str {
-    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == source));
-    match one {
-        Some(one) if one.from_cache => "cache",
-        Some(one) if one.shared => "shared",
-        Some(one) if one.called => "asked",
-        Some(_) | None => "",
+fn come_by(receipt: Option<&pb::Receipt>, outcome: &pb::Outcome) -> &'static str {
+    use pb::outcome::Result as Wire;
+    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == outcome.source));
+    match (one, &outcome.result) {
+        (Some(one), _) if one.from_cache => "cache",
+        (Some(one), _) if one.shared => "shared",
+        (Some(one), _) if one.called => "asked",
+        // An answer for which nobody was called: a list, which is at hand.
+        (Some(_), Some(Wire::Finding(_) | Wire::NoRecord(_))) => "local",
+        (Some(_), _) | (None, _) => "",
     }
 }
 

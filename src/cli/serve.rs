@@ -21,6 +21,9 @@ use super::say;
 
 /// Runs a server until it is told to end, or checks or prints its configuration.
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {
+    if client.server.is_some() {
+        return Err(Failure::new("--server: `serve` is a server itself; --listen says where it listens"));
+    }
     let flags = Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, ..Flags::default() };
     let config = config(client, flags)?;
     if serve.print_config {
