@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::fetch::Parts;
 use crate::fetch::SourceCache;
 use crate::fetch::SourceStack;
+use crate::fetch::Suspension;
 use crate::fetch::Tally;
 use crate::fetch::Transport;
 use crate::fetch::transport_for;
@@ -65,12 +66,19 @@ pub(super) struct Stacks {
     current: ArcSwap<Generation>,
     /// Held while a new state is built; what each source cost, by name.
     tallies: Mutex<BTreeMap<String, Arc<Tally>>>,
+    /// Until when accounts are left alone, for those on which there is a stack.
+    suspensions: Mutex<BTreeMap<String, Suspension>>,
 }
 
 impl Stacks {
     pub(super) fn new(parts: StackParts) -> Self {
         let nothing = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
-        Self { parts, current: ArcSwap::from_pointee(nothing), tallies: Mutex::new(BTreeMap::new()) }
+        Self {
+            parts,
+            current: ArcSwap::from_pointee(nothing),
+            tallies: Mutex::default(),
+            suspensions: Mutex::default(),
+        }
     }
 
     /// The sources as the registry has them now.
@@ -98,6 +106,12 @@ impl Stacks {
         let current = self.current();
         let entry = current.entries.iter().find(|entry| Arc::ptr_eq(&entry.configured.settings, settings))?;
         entry.stack.as_ref().ok().cloned()
+    }
+
+    fn suspension(&self, account: &str) -> Suspension {
+        let mut suspensions = self.suspensions.lock().unwrap_or_else(PoisonError::into_inner);
+        suspensions.retain(|_, one| Arc::strong_count(one) > 1);
+        suspensions.entry(account.to_owned()).or_default().clone()
     }
 
     /// What the source of this name cost so far; a name that is not known yet begins at nothing.
@@ -158,11 +172,13 @@ impl Stacks {
         transport: Arc<dyn Transport>,
     ) -> Arc<SourceStack> {
         let parts = &self.parts;
+        let account = account(&source.settings, source.kind.as_ref());
         Arc::new(SourceStack::new(Parts {
             source: source.kind.clone(),
             settings: source.settings.clone(),
             family,
-            account: account(&source.settings, source.kind.as_ref()),
+            suspended: self.suspension(&account),
+            account,
             transport,
             ledger: parts.store.clone(),
             answers: parts.store.clone(),

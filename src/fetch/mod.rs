@@ -40,6 +40,7 @@ pub use observe::{Counters, Tally};
 pub(crate) use quota::SUSPENDED;
 pub use stack::{Parts, SourceStack};
 pub use transport::transport_for;
+pub use trip::Suspension;
 
 /// One look-up of one source, as the engine asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

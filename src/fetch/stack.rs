@@ -2,7 +2,7 @@
 //! `tests` hold the order.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,7 @@ use crate::store::{AnswerStore, Ledger, WindowUse};
 
 use super::cache::{KeptAge, Shelf, SourceCache};
 use super::observe::{Counters, Tally};
-use super::trip::{Asks, Attempt, Obstacle, Party, Site, layer};
+use super::trip::{Asks, Attempt, Obstacle, Party, Site, Suspension, layer};
 use super::{Fetched, Request, Transport};
 use super::{attempt_time, cache, coalesce, conversation, observe, quota, retry, total_time};
 
@@ -33,6 +33,8 @@ pub struct Parts {
     pub family: Family,
     /// Whose quota it spends, in a form that does not show the credential.
     pub account: String,
+    /// Until when the account is left alone, shared by all stacks on it.
+    pub suspended: Suspension,
     /// How its questions travel.
     pub transport: Arc<dyn Transport>,
     /// Where quota and disclosures are recorded.
@@ -70,20 +72,10 @@ impl std::fmt::Debug for SourceStack {
 impl SourceStack {
     /// Builds the way to a source. Opens no connection.
     pub fn new(parts: Parts) -> Self {
-        let Parts { source, settings, family, account, transport, ledger, answers, clock, cache, tracker, tally } =
-            parts;
-        let site = Arc::new(Site {
-            source,
-            settings,
-            family,
-            account,
-            ledger,
-            answers,
-            clock,
-            tracker,
-            tally,
-            suspended: Mutex::new(None),
-        });
+        let Parts { source, settings, family, account, suspended, transport, .. } = parts;
+        let Parts { ledger, answers, clock, cache, tracker, tally, .. } = parts;
+        let site =
+            Arc::new(Site { source, settings, family, account, ledger, answers, clock, tracker, tally, suspended });
         let shelf = Shelf::of(&site, cache);
         let ask = paid_way(&site, transport.clone());
         let look_up = way(&site, &shelf, ask.clone());

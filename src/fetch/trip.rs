@@ -64,6 +64,9 @@ where
     tower::service_fn(move |request: R| work(site.clone(), inner.clone(), request))
 }
 
+/// Until when an account is left alone. Outlives the stacks on it, so that new settings do not forget what the source said.
+pub type Suspension = Arc<Mutex<Option<SystemTime>>>;
+
 /// The lock, also after a panic elsewhere: what these locks guard is valid between any two statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,8 +83,8 @@ pub(super) struct Site {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tracker: TaskTracker,
     pub(super) tally: Arc<Tally>,
-    /// Until when the source itself asked us to stay away.
-    pub(super) suspended: Mutex<Option<SystemTime>>,
+    /// Until when the source itself asked us to stay away; everybody on the account keeps to it.
+    pub(super) suspended: Suspension,
 }
 
 impl Site {

@@ -18,6 +18,7 @@ use crate::convert::incomplete;
 use crate::convert::indicator;
 use crate::convert::read_name;
 use crate::convert::read_period;
+use crate::convert::shorten;
 use crate::convert::source::read_change;
 use crate::convert::source::write;
 use crate::convert::source::write_disclosure;
@@ -151,6 +152,10 @@ impl SourceRpc {
         let registry = self.engine.registry();
         let source = match request.source {
             Some(source) => {
+                if !request.name.is_empty() && request.name != source.name {
+                    let message = format!("names another source than source.name ({})", shorten(&source.name));
+                    mistakes.add(Violation::invalid("name", message));
+                }
                 let mut change = read_change(source, request.update_mask, &mut mistakes);
                 mistakes.finish()?;
                 change.allow_missing = true;

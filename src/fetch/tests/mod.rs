@@ -22,7 +22,7 @@ use crate::store::{
     Taken, WindowUse,
 };
 
-use super::trip::lock;
+use super::trip::{Suspension, lock};
 use super::{Fetched, Parts, Request, SourceCache, SourceStack, Transport};
 
 mod keeping;
@@ -236,6 +236,7 @@ pub(super) struct Books {
     pub(super) raw: Mutex<Vec<RawAnswer>>,
     pub(super) away: Mutex<bool>,
     pub(super) hangs: Mutex<bool>,
+    pub(super) suspended: Suspension,
     /// How long each take takes, in order; afterwards no time.
     pub(super) lags: Mutex<Vec<Duration>>,
     log: Log,
@@ -409,6 +410,7 @@ fn build(
         settings: Arc::new(settings),
         family: Family::SameKind("word".into()),
         account: "account".into(),
+        suspended: books.suspended.clone(),
         transport: stage.clone(),
         ledger: books.clone(),
         answers: books.clone(),

@@ -84,6 +84,11 @@ async fn the_longer_of_two_waits_that_a_source_asks_for_holds() {
     other.await.unwrap();
     let left = bench.stack.suspended_until().unwrap().duration_since(bench.clock.now()).unwrap();
     assert!(left > 3000 * SECOND, "{left:?}");
+    // Nor do other settings on the same account forget it.
+    let mut bench = bench;
+    bench.change(about(), settings(&about()));
+    assert_eq!(not_asked(&bench.look_up().await.outcome).reason, NotAskedReason::QuotaSpent);
+    assert_eq!(bench.stage.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
