@@ -97,6 +97,6 @@ pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitC
         row.push(table::cell(table::left(&one.quota)));
         rows.add_row(row);
     }
-    say(&table::trim_lines(&rows.to_string()))?;
+    say(&format!("since this server started:\n{}", table::trim_lines(&rows.to_string())))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,16 @@ const FILE_SUFFIXES: [&str; 10] = ["zip", "mov", "sh", "py", "rs", "md", "so", "
 
 /// The normal form of a name, by form alone.
 pub(super) fn normal(text: &str) -> Result<String, Refusal> {
+    let name = normal_host(text)?;
+    if name.split('.').any(|label| label.starts_with('-') || label.ends_with('-')) {
+        return Err(Refusal::new(text, "has a label that begins or ends with a hyphen"));
+    }
+    Ok(name)
+}
+
+/// The same for the host of a URL, which may have what nobody can register and browsers follow all the same: labels that
+/// begin or end with a hyphen.
+pub(super) fn normal_host(text: &str) -> Result<String, Refusal> {
     let name = text.strip_suffix('.').unwrap_or(text);
     if let Some(plain) = name.strip_prefix("*.") {
         return Err(Refusal::new(text, format!("names every host below {plain}: look up {plain} itself")));
@@ -45,9 +55,6 @@ fn check(text: &str, name: &str) -> Result<(), Refusal> {
         }
         if !allowed {
             return refuse("holds characters that no domain may have");
-        }
-        if label.starts_with('-') || label.ends_with('-') {
-            return refuse("has a label that begins or ends with a hyphen");
         }
     }
     if name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {

@@ -270,11 +270,15 @@ pub(super) fn undo_words(text: &str) -> String {
     if text.contains('.') {
         return text.replace(" . ", ".");
     }
-    let mut out = text.to_owned();
+    // Only in the host: a path may hold such words of its own.
+    let begin = text.find("://").map_or(0, |at| at + 3);
+    let end = text.get(begin..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(text.len(), |at| begin + at);
+    let (host, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    let mut out = host.to_owned();
     for word in ["-dot-", "_dot_", " dot ", "-DOT-", "_DOT_", " DOT ", " Dot "] {
         out = out.replace(word, ".");
     }
-    out
+    out + rest
 }
 
 /// The value so that no program takes it for a link: the scheme and every dot of the host marked.
@@ -345,6 +349,8 @@ mod tests {
     #[test]
     fn words_for_dots_count_only_where_no_real_dot_stands() {
         assert_eq!(undo_words("example-dot-com"), "example.com");
+        assert_eq!(undo_words("http://example-dot-com/a-dot-b"), "http://example.com/a-dot-b");
+        assert_eq!(undo_words("http://intranet/a-dot-b"), "http://intranet/a-dot-b");
         assert_eq!(undo_words("evil-dot-proj.appspot.com"), "evil-dot-proj.appspot.com");
     }
 }

@@ -399,6 +399,13 @@ fn a_host_that_ends_in_more_dots_than_one_is_refused_and_one_dot_is_dropped() {
 }
 
 #[test]
+fn a_host_within_a_url_may_have_hyphens_that_a_domain_may_not() {
+    let url = Indicator::parse("https://secure-login-.example.com/").unwrap().indicator;
+    assert_eq!(url.value(), "https://secure-login-.example.com/");
+    assert!(refused("secure-login-.example.com").contains("hyphen"));
+}
+
+#[test]
 fn how_a_text_was_understood_is_noted() {
     assert_eq!(note("198.51.100.1"), "198.51.100.1 is a documentation address");
     assert_eq!(note("http://10.0.0.1/"), "10.0.0.1 is a private address");

@@ -24,7 +24,7 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
             }
             // A single label is a name too: within a network it leads somewhere.
             if plain.contains('.') {
-                domain::normal(&plain).map_err(|refusal| {
+                domain::normal_host(&plain).map_err(|refusal| {
                     Refusal::new(text, format!("has a host that is no domain: {}", refusal.message))
                 })?;
             }

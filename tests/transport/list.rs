@@ -20,6 +20,15 @@ fn file(path: &Path) -> Bench {
     file_under(path, EgressRules::default())
 }
 
+/// A list of this text, with its place; the folder goes when it is dropped.
+fn written(text: &str) -> (tempfile::TempDir, std::path::PathBuf, Bench) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, text).unwrap();
+    let list = file(&path);
+    (folder, path, list)
+}
+
 fn file_under(path: &std::path::Path, rules: EgressRules) -> Bench {
     let path = OptionValue::from(path.to_str().unwrap());
     try_bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
@@ -77,10 +86,7 @@ fn fresh(listed: [bool; 2]) -> [Said; 2] {
 
 #[tokio::test]
 async fn a_file_is_read_at_the_first_look_up() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, FOUR).unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written(FOUR);
     match list.look_up("192.0.2.4").await {
         ListAnswer::Listed { entry, loaded, stale } => {
             assert_eq!((entry.value.as_str(), loaded, stale), ("192.0.2.4", crate::now(), None));
@@ -92,10 +98,7 @@ async fn a_file_is_read_at_the_first_look_up() {
 
 #[tokio::test]
 async fn a_file_that_changed_is_read_again_within_a_second() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, "192.0.2.1\n").unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
     assert_eq!(list.after(Duration::from_millis(999)).await, fresh([true, false]));
@@ -104,10 +107,7 @@ async fn a_file_that_changed_is_read_again_within_a_second() {
 
 #[tokio::test]
 async fn a_look_up_after_a_long_silence_waits_for_the_look_that_is_overdue() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, "192.0.2.1\n").unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
     list.clock.advance(Duration::from_secs(3));
@@ -132,10 +132,7 @@ async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_does_not_stop_the_looks() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, "192.0.2.1\n").unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
     list.clock.set(crate::now() - 24 * HOUR);
@@ -144,10 +141,7 @@ async fn a_clock_that_is_set_back_does_not_stop_the_looks() {
 
 #[tokio::test]
 async fn a_reload_that_cannot_be_read_keeps_the_copy_and_says_so_until_it_can() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, FOUR).unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written(FOUR);
     list.after(Duration::ZERO).await;
     for round in 0..2 {
         std::fs::write(&path, "192.0.2.1\n<html> is no indicator\n").unwrap();
@@ -164,10 +158,7 @@ async fn a_reload_that_cannot_be_read_keeps_the_copy_and_says_so_until_it_can() 
 
 #[tokio::test]
 async fn a_file_that_lost_more_than_half_is_not_taken_and_the_way_out_is_named() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("list.txt");
-    std::fs::write(&path, FOUR).unwrap();
-    let list = file(&path);
+    let (_folder, path, list) = written(FOUR);
     list.after(Duration::ZERO).await;
     std::fs::write(&path, ONE).unwrap();
     for _ in 0..5 {
