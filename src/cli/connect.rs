@@ -69,7 +69,8 @@ impl Interceptor for Bearer {
 
 impl Connection {
     /// Does the work with the server that the arguments mean. Where the server of another command ends before it takes the
-    /// first call, nothing is done yet, so the next one is looked for.
+    /// first call, the next one is looked for. A server that ends lets calls under way end, so that what is done twice can
+    /// only be a call that outlasted that.
     pub(super) async fn with<T>(
         client: &Client,
         work: impl AsyncFn(&Self) -> Result<T, Failure>,

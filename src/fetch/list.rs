@@ -36,6 +36,7 @@ use crate::source::SourceSettings;
 
 use super::Transport;
 use super::http::HttpTransport;
+use super::trip::lock;
 
 /// Largest list that is read.
 const LARGEST_LIST: usize = 256 * 1024 * 1024;
@@ -43,7 +44,7 @@ const LARGEST_LIST: usize = 256 * 1024 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 /// A look-up waits at most so long for a look that is overdue.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// After a load that failed, the next try is at most so far away.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
@@ -63,6 +64,8 @@ struct Shared {
     place: Place,
     clock: Arc<dyn Clock>,
     copy: ArcSwap<Copy>,
+    /// When the last look began.
+    begun: std::sync::Mutex<SystemTime>,
     /// Held by the task that loads.
     loading: Arc<Mutex<()>>,
     tracker: TaskTracker,
@@ -122,7 +125,8 @@ impl ListTransport {
         };
         let copy = ArcSwap::from_pointee(Copy::default());
         let loading = Arc::new(Mutex::new(()));
-        Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, loading, tracker }) })
+        let begun = std::sync::Mutex::new(SystemTime::UNIX_EPOCH);
+        Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, begun, loading, tracker }) })
     }
 
     async fn ask(&self, question: &ListQuestion) -> Result<Answer, SourceError> {
@@ -164,6 +168,7 @@ impl Shared {
             return copy;
         }
         if let Ok(one) = self.loading.clone().try_lock_owned() {
+            *lock(&self.begun) = now;
             let shared = self.clone();
             self.tracker.spawn(async move {
                 shared.look().await;
@@ -173,16 +178,28 @@ impl Shared {
         let overdue = |next: SystemTime| now.duration_since(next).is_ok_and(|late| late > self.period());
         match copy.next_look {
             Some(next) if copy.index.is_some() && !overdue(next) => return copy,
-            // Nobody asked for a while, so what there is may be old: a look is waited for, and not for long.
-            Some(_) if copy.index.is_some() => tokio::select! {
-                biased;
-                _loaded = self.loading.lock() => {}
-                () = self.clock.sleep(PATIENCE) => {}
-            },
+            Some(next) if copy.index.is_some() => return self.look_in_time(copy, next, now).await,
             // Without a copy there is nothing to say before one is loaded.
             Some(_) | None => drop(self.loading.lock().await),
         }
         self.copy.load_full()
+    }
+
+    /// Nobody asked for a while, so the copy may be old: the look is waited for, and not for long. Whoever comes when that
+    /// time is over is answered at once.
+    async fn look_in_time(&self, copy: Arc<Copy>, due: SystemTime, now: SystemTime) -> Arc<Copy> {
+        let patience = PATIENCE.min(self.settings.timeout / 2);
+        let waited = now.duration_since(*lock(&self.begun)).unwrap_or_default();
+        tokio::select! {
+            biased;
+            _loaded = self.loading.lock() => self.copy.load_full(),
+            () = self.clock.sleep(patience.saturating_sub(waited)) => {
+                let late = now.duration_since(due).unwrap_or_default();
+                let why = format!("not looked at since it was due {} s ago; it is being loaded", late.as_secs());
+                let refused = copy.refused.clone().or(Some(why));
+                Arc::new(Copy { refused, ..Copy::clone(&copy) })
+            }
+        }
     }
 
     /// How often the place is looked at where nothing fails.
@@ -308,7 +325,11 @@ async fn load_file(
     before: &Copy,
 ) -> Result<Option<(String, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
     let real = tokio::fs::canonicalize(path).await;
-    rules.check_file(real.as_deref().ok())?;
+    let mut folders = Vec::new();
+    for folder in &rules.list_folders {
+        folders.extend(tokio::fs::canonicalize(folder).await);
+    }
+    rules.check_file(real.as_deref().ok(), &folders)?;
     let real = real?;
     let about = tokio::fs::metadata(&real).await?;
     let mark = format!("{:?} {} {}", about.modified()?, about.len(), about.ino());

@@ -40,7 +40,7 @@ pub(super) fn over<S: Asks>(site: &Arc<Site>, transport: Arc<dyn Transport>, inn
             if let Some(until) = site.suspended_until(now) {
                 return Err(spent(SUSPENDED, until));
             }
-            transport.may_send(&attempt.question).await.map_err(Obstacle::Failed)?;
+            may_send(&site, transport.as_ref(), &attempt.question).await?;
             let paid = pay(&site, &attempt).await?;
             // Paying can take its time. From here on the call is as good as made: what is disclosed is sent.
             if !attempt.party.may_go_on(site.clock.now()) {
@@ -66,6 +66,19 @@ pub(super) fn over<S: Asks>(site: &Arc<Site>, transport: Arc<dyn Transport>, inn
     })
 }
 
+/// Whether the question may be sent, within the time of one attempt: a name may take its time to resolve.
+async fn may_send(site: &Site, transport: &dyn Transport, question: &Question) -> Result<(), Obstacle> {
+    let span = site.settings.timeout;
+    tokio::select! {
+        biased;
+        allowed = transport.may_send(question) => allowed.map_err(Obstacle::Failed),
+        () = site.clock.sleep(span) => {
+            let detail = format!("the source's name was not resolved within {} ms", span.as_millis());
+            Err(Obstacle::Failed(SourceError::new(SourceErrorKind::Timeout, detail)))
+        }
+    }
+}
+
 /// What must be on record before the call leaves.
 async fn settle(site: &Site, attempt: &Attempt, paid: SystemTime) -> Result<(), Obstacle> {
     if let Some(told) = &attempt.told {
@@ -87,12 +100,18 @@ async fn pay(site: &Site, attempt: &Attempt) -> Result<SystemTime, Obstacle> {
 /// A ledger that took its time to write has recorded a moment that is over by now, and the call would leave in another
 /// window than it was counted in. So another unit is taken: one is lost, and no window is overshot.
 async fn pay_again_if_late(site: &Site, attempt: &Attempt, mut paid: SystemTime) -> Result<(), Obstacle> {
-    for _ in 0..PAYMENTS {
+    for again in 0..=PAYMENTS {
         let late = site.clock.now().duration_since(paid).unwrap_or_default();
         if late <= SLOWEST_LEDGER || site.settings.quota.is_empty() || !site.is_outside() {
             return Ok(());
         }
         tracing::warn!(source = site.settings.name, ?late, "the ledger is slow, so a unit was taken in vain");
+        if again == PAYMENTS {
+            break;
+        }
+        if !attempt.party.may_go_on(site.clock.now()) {
+            return Err(Obstacle::no_time());
+        }
         paid = pay(site, attempt).await?;
     }
     Err(Obstacle::Broken(SourceError::unavailable("the ledger is too slow, so the source was not asked")))

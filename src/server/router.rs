@@ -58,6 +58,9 @@ use crate::telemetry;
 use super::StartError;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+/// How long who watches the health has to hear that the server ends.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 const METRICS: &str = "/metrics";
 const OUR_METHODS: [&str; 14] = [
     "EnrichmentService/Enrich",
@@ -145,10 +148,17 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 /// Lets a request through to its service once it is known who calls.
 async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     metrics::counter!("concord_requests_total", "method" => method_of(request.uri().path())).increment(1);
-    if request.uri().path().starts_with(HEALTH) {
-        // Who watches would watch for ever, and hold up a server that ends.
-        let ends = gate.stop.clone().cancelled_owned();
+    if request.uri().path() == WATCH {
+        // Who watches would watch for ever, and hold up a server that ends; first it hears that it ends.
+        let stop = gate.stop.clone();
+        let ends = Box::pin(async move {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        });
         return next.run(request).await.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(ends))));
+    }
+    if request.uri().path().starts_with(HEALTH) {
+        return next.run(request).await;
     }
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let peer = peer.as_deref().unwrap_or(&Peer::Network(None));

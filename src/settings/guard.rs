@@ -2,6 +2,7 @@
 //! credentials by reference, a kept credential for another address.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
@@ -76,8 +77,12 @@ impl Guard {
         files.into_iter().find_map(|spec| {
             let Some(OptionValue::Text(text)) = settings.options.get(&spec.name) else { return None };
             let path = Path::new(text);
-            let real = path.canonicalize();
-            let refused = self.0.check_file(Some(real.as_deref().unwrap_or(path))).err()?;
+            // One that is missing is judged by what is written.
+            let refused = match path.canonicalize() {
+                Ok(real) => self.0.check_file(Some(&real), &self.folders()),
+                Err(_) => self.0.check_file(Some(path), &self.0.list_folders),
+            };
+            let refused = refused.err()?;
             Some(format!("options.{}: {refused}", spec.name))
         })
     }
@@ -89,8 +94,13 @@ impl Guard {
 
     /// A relative path would mean another file with another working directory.
     fn check_path(&self, path: &Path) -> Result<(), String> {
-        let real = path.canonicalize().ok().filter(|_| path.is_absolute());
-        self.0.check_file(real.as_deref())
+        let real = path.canonicalize().ok().filter(|real| path.is_absolute() && real.is_file());
+        self.0.check_file(real.as_deref(), &self.folders())
+    }
+
+    /// The folders of the configuration, links followed, as they lead now.
+    fn folders(&self) -> Vec<PathBuf> {
+        self.0.list_folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect()
     }
 }
 

@@ -321,7 +321,7 @@ impl Loader<'_> {
         for (place, _) in raw.iter().enumerate().filter(|(_, folder)| folder.trim().is_empty()) {
             self.mistake(&format!("list_folders[{place}]"), "is empty; name a folder by its path");
         }
-        raw.iter().map(|folder| real_folder(folder)).collect()
+        raw.iter().map(|folder| whole_folder(folder)).collect()
     }
 
     fn networks(&mut self, raw: &[String]) -> Vec<IpNet> {
@@ -494,10 +494,9 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A folder by the name that the files in it have once links are followed; as it is written where it does not exist yet.
-fn real_folder(folder: &str) -> PathBuf {
-    let path = Path::new(folder);
-    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+/// A folder by its whole path: one that is relative is below the folder in which the server starts.
+fn whole_folder(folder: &str) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| PathBuf::from(folder))
 }
 
 fn usual_directory(environment: &Environment) -> PathBuf {

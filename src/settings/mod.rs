@@ -74,7 +74,7 @@ pub struct Config {
     pub never_send: NeverSend,
     /// Suffixes of internal names beside the usual ones.
     pub internal_suffixes: Vec<String>,
-    /// Folders from which a list may be read that is set over the API; links are followed where they exist.
+    /// Folders from which a list may be read that is set over the API; whole paths.
     pub list_folders: Vec<PathBuf>,
     /// Networks that sources may stand in although they are not public.
     pub allowed_networks: Vec<IpNet>,

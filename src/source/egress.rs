@@ -30,7 +30,7 @@ pub struct EgressRules {
     pub proxy_from_api: bool,
     /// Networks that may be reached although they are not public.
     pub allowed_networks: Vec<IpNet>,
-    /// Folders, links followed, under which a file may be read that was named over the API.
+    /// Folders under which a file may be read that was named over the API, as they are written.
     pub list_folders: Vec<PathBuf>,
 }
 
@@ -122,13 +122,14 @@ impl EgressRules {
         self.check_ip(ip)
     }
 
-    /// Whether the file may be read to which a path leads, links followed (`None`: to none). A file that is missing is
-    /// answered like one elsewhere, so that the answer does not tell what the server's disk holds.
+    /// Whether the file may be read to which a path leads, links followed (`None`: to none), where `folders` are those of
+    /// the rules with links followed. A file that is missing is answered like one elsewhere, so that the answer does not
+    /// tell what the server's disk holds.
     ///
     /// # Errors
     /// The way out.
-    pub fn check_file(&self, real: Option<&Path>) -> Result<(), String> {
-        let inside = |real: &Path| self.list_folders.iter().any(|folder| real.starts_with(folder));
+    pub fn check_file(&self, real: Option<&Path>, folders: &[PathBuf]) -> Result<(), String> {
+        let inside = |real: &Path| folders.iter().any(|folder| real.starts_with(folder));
         if !self.from_api || real.is_some_and(inside) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use concord::clock::Clock;
 use concord::indicator::Indicator;
 use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, OptionValue, Question};
 use tokio::sync::Notify;
@@ -86,7 +87,7 @@ fn fresh(listed: [bool; 2]) -> [Said; 2] {
 
 #[tokio::test]
 async fn a_file_is_read_at_the_first_look_up() {
-    let (_folder, path, list) = written(FOUR);
+    let (_folder, _, list) = written(FOUR);
     match list.look_up("192.0.2.4").await {
         ListAnswer::Listed { entry, loaded, stale } => {
             assert_eq!((entry.value.as_str(), loaded, stale), ("192.0.2.4", crate::now(), None));
@@ -123,7 +124,12 @@ async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
     feed.clock.advance(HOUR + HOUR + Duration::from_secs(1));
     // The feed hangs, so nothing but patience can end, and the copy there is answers.
     tokio::time::pause();
-    assert_eq!(said(feed.look_up("192.0.2.4").await), (false, None));
+    for waits in [Duration::from_millis(500), Duration::ZERO, Duration::ZERO] {
+        let before = feed.clock.now();
+        let (listed, stale) = said(feed.look_up("192.0.2.4").await);
+        assert!(!listed && stale.unwrap().contains("it is being loaded"));
+        assert_eq!(feed.clock.now().duration_since(before).unwrap(), waits, "once for all");
+    }
     tokio::time::resume();
     told.notify_one();
     feed.loads().await;
@@ -202,6 +208,23 @@ async fn a_file_named_over_the_api_is_judged_at_every_look() {
     std::os::unix::fs::symlink(folder.path().join("secret"), &path).unwrap();
     let [first, last] = list.after(Duration::from_secs(1)).await;
     assert!(first.0 && !last.0 && last.1.unwrap().contains("list_folders"));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_a_link_may_come_to_lead_elsewhere() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let current = folder.path().join("current");
+    for (month, text) in [("may", ONE), ("june", FOUR)] {
+        std::fs::create_dir(folder.path().join(month)).unwrap();
+        std::fs::write(folder.path().join(month).join("list.txt"), text).unwrap();
+    }
+    let rules = EgressRules { from_api: true, list_folders: vec![current.clone()], ..EgressRules::default() };
+    let list = file_under(&current.join("list.txt"), rules);
+    std::os::unix::fs::symlink(folder.path().join("may"), &current).unwrap();
+    assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
+    std::fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("june"), &current).unwrap();
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, true]));
 }
 
 #[tokio::test]

@@ -57,11 +57,14 @@ async fn a_unit_that_was_recorded_too_long_before_its_call_is_taken_again() {
     *bench.books.lags.lock().unwrap() = vec![2 * SECOND];
     assert_eq!(bench.look_up().await.receipt.units, 2);
     assert_eq!(bench.log.lock().unwrap()[..], ["taken", "disclosed", "taken", "sent"]);
+    let third = Bench::per_minute(4, &[Act::says("found 9")]);
+    *third.books.lags.lock().unwrap() = vec![SECOND, SECOND];
+    assert_eq!((third.look_up().await.receipt.units, third.stage.calls()), (3, 1));
     let slow = Bench::per_minute(9, &[Act::says("found 9")]);
     *slow.books.lags.lock().unwrap() = vec![SECOND; 9];
     let fetched = slow.look_up().await;
     assert!(error(&fetched.outcome).detail.contains("the ledger is too slow"), "{:?}", fetched.outcome);
-    assert_eq!((slow.stage.calls(), fetched.receipt.called), (0, false));
+    assert_eq!((slow.stage.calls(), fetched.receipt.called, fetched.receipt.units), (0, false, 3));
 }
 
 #[tokio::test(start_paused = true)]
