@@ -34,6 +34,15 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// What a line can hold of a text that may be long.
+pub(crate) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 120;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A cell that shows a text from outside.
 pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
     Cell::new(printable(text.as_ref()))

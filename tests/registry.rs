@@ -349,6 +349,13 @@ async fn a_list_over_the_api_is_not_configured_once_its_folder_is_taken_out_of_t
     assert_eq!(with.state, State::Active);
     let without = open(&store, &config("", &[]), "k").await.get("ours").unwrap();
     assert!(matches!(&without.state, State::NotConfigured(why) if why.contains("list_folders")), "{:?}", without.state);
+    // What was set before must not stand in the way of switching it off.
+    let closed = open(&store, &config("", &[]), "k").await;
+    let mut off = Change { name: "ours".into(), ..Change::default() };
+    off.patch.enabled = Some(false);
+    assert_eq!(closed.configure(off.clone()).await.unwrap().state, State::Disabled);
+    off.patch.enabled = Some(true);
+    closed.configure(off).await.unwrap();
     std::fs::remove_file(&file).unwrap();
     let missing = open(&store, &named, "k").await.get("ours").unwrap();
     assert_eq!(missing.state, State::Active, "a file that is missing may come back");

@@ -179,7 +179,7 @@ impl Report {
         self.failed += 1;
         let text = input.map(|input| input.text.as_str()).unwrap_or_default();
         self.bar.suspend(|| {
-            eprintln!("concord: {}: {}", shortened(&table::printable(text)), table::printable(&error.message))
+            eprintln!("concord: {}: {}", table::shortened(&table::printable(text)), table::printable(&error.message))
         });
         let document = serde_json::json!({
             "receipt": { "text": text },
@@ -264,15 +264,6 @@ fn come_by(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -
         members.insert("receipt".into(), receipt);
     }
     document
-}
-
-/// What a line can hold of a text that may be long.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 /// A verdict as a document, with the name under which it is kept.

@@ -74,7 +74,7 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
         rows.add_row(vec![
             Cell::new(verdict.create_time.as_ref().map(table::moment).unwrap_or_default()),
             table::coloured(table::disposition_of(verdict.disposition)),
-            table::cell(value),
+            table::cell(table::shortened(value)),
             table::cell(&verdict.summary),
             table::cell(&verdict.name),
         ]);

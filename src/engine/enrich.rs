@@ -34,7 +34,7 @@ use super::stacks::Entry;
 /// A whole verdict is kept at most so long, so that evidence does not age unseen.
 const LONGEST_KEEP: Duration = Duration::from_secs(600);
 /// A list may be reloaded at any time and its look-ups cost nothing: a verdict that used one is kept only briefly.
-const KEEP_WITH_LIST: Duration = Duration::from_secs(5);
+const KEEP_WITH_LIST: Duration = Duration::from_secs(1);
 
 /// A verdict, and how it was come by.
 #[derive(Clone, Debug)]

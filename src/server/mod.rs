@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
@@ -65,7 +66,7 @@ impl std::error::Error for StartError {}
 /// What cannot be used, and why.
 pub fn check(config: &Config) -> Result<(), StartError> {
     tls::acceptor(config.tls.as_ref())?;
-    config.key.as_ref().map(Sealer::from_base64).transpose().map(|_| ()).map_err(said)
+    config.key.as_ref().map(key_given).transpose().map(|_| ())
 }
 
 /// How a server listens.
@@ -108,10 +109,10 @@ impl Running {
         let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
         let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
         let sealer = match &config.key {
-            Some(key) => Sealer::from_base64(key),
-            None => Sealer::from_key_file(&directory.key_path()),
+            Some(key) => key_given(key)?,
+            None => Sealer::from_key_file(&directory.key_path()).map_err(said)?,
         };
-        let seal = Arc::new(seal::StoreSeal(sealer.map_err(said)?));
+        let seal = Arc::new(seal::StoreSeal(sealer));
         let registry = Registry::open(config, kinds, store.clone(), seal).await.map_err(said)?;
         let tracker = TaskTracker::new();
         let shared: Arc<dyn Store> = store.clone();
@@ -208,6 +209,11 @@ fn rules(config: &Config) -> Rules {
         default_deadline: config.default_deadline,
         default_policy: config.default_policy.clone(),
     }
+}
+
+/// The sealer of the key in the environment.
+fn key_given(key: &SecretString) -> Result<Sealer, StartError> {
+    Sealer::from_base64(key).map_err(|error| StartError(format!("CONCORD_KEY: {error}")))
 }
 
 fn said(error: impl fmt::Display) -> StartError {

@@ -18,6 +18,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::StreamExt;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
@@ -26,8 +27,10 @@ use http::header;
 use http_body_util::BodyExt;
 use http_body_util::BodyStream;
 use http_body_util::StreamBody;
+use hyper::body::Frame;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -58,6 +61,7 @@ use crate::telemetry;
 use super::StartError;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// How long who watches the health has to hear that the server ends.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -155,7 +159,8 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
             stop.cancelled().await;
             tokio::time::sleep(LAST_WORDS).await;
         });
-        return next.run(request).await.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(ends))));
+        let answer = next.run(request).await;
+        return if answer.headers().contains_key(GRPC_STATUS) { answer } else { answer.map(|body| until(body, ends)) };
     }
     if request.uri().path().starts_with(HEALTH) {
         return next.run(request).await;
@@ -186,6 +191,15 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
             frame
         }))
     })
+}
+
+/// A stream that is cut off in the end, with the status that says why.
+fn until(body: Body, ends: impl Future<Output = ()> + Send + 'static) -> Body {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
+    trailers.insert("grpc-message", HeaderValue::from_static("the server ends"));
+    let last = futures_util::stream::iter([Ok(Frame::trailers(trailers))]);
+    Body::new(StreamBody::new(BodyStream::new(body).take_until(ends).chain(last)))
 }
 
 /// The method for the metrics: ours by its name, all else together, so that nobody can make labels by calling names.

@@ -30,10 +30,12 @@ pub(super) const CREDENTIAL_ELSEWHERE: &str = "its credential was declared for a
 pub(super) struct Guard(pub(super) EgressRules);
 
 impl Guard {
-    /// What is wrong with everything that the API said of a source, the credential that comes along included.
+    /// What is wrong with what the API says of a source, the credential that comes along included. What it said before was
+    /// judged then, and is judged again when it is used: it must not stand in the way of another change.
     pub(super) fn check_api(
         &self,
         credential: Option<&SecretString>,
+        before: &SourcePatch,
         said: &SourcePatch,
         about: &About,
     ) -> Vec<Violation> {
@@ -44,10 +46,13 @@ impl Guard {
         let mut forbid = |field: String, checked: Result<(), String>| {
             mistakes.extend(checked.err().map(|why| Violation::new(field, Reason::EgressForbidden, why)));
         };
-        forbid("source.base_url".into(), self.check_address(said.base_url.as_deref().unwrap_or_default()));
-        forbid("source.proxy".into(), self.check_address(said.proxy.as_deref().unwrap_or_default()));
+        let addresses = [("base_url", &before.base_url, &said.base_url), ("proxy", &before.proxy, &said.proxy)];
+        for (field, _, said) in addresses.into_iter().filter(|(_, before, said)| before != said) {
+            forbid(format!("source.{field}"), self.check_address(said.as_deref().unwrap_or_default()));
+        }
         for spec in &about.options {
-            let Some(text) = said.options.get(&spec.name).and_then(serde_json::Value::as_str) else { continue };
+            let value = said.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
+            let Some(text) = value.and_then(serde_json::Value::as_str) else { continue };
             forbid(format!("source.options.{}", spec.name), self.check_option(&spec.value_type, text.trim()));
         }
         mistakes

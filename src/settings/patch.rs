@@ -214,6 +214,9 @@ pub(super) fn effective(
     for (name, value) in &patch.options {
         match options::read(about, name, value) {
             Ok(value) => {
+                if let Err(why) = reached(about, name, &value) {
+                    mistakes.push(Violation::new(format!("options.{name}"), Reason::EgressForbidden, why));
+                }
                 settings.options.insert(name.clone(), value);
             }
             Err(violation) => mistakes.push(violation.under("options")),
@@ -227,6 +230,17 @@ pub(super) fn effective(
         mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
     }
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+}
+
+/// Whether the address or resolver that an option names may be reached, whoever sets it.
+fn reached(about: &About, name: &str, value: &OptionValue) -> Result<(), String> {
+    let spec = about.options.iter().find(|spec| spec.name == name);
+    let (Some(spec), OptionValue::Text(text)) = (spec, value) else { return Ok(()) };
+    match spec.value_type {
+        OptionType::Address => Url::parse(text).map_or(Ok(()), |url| EgressRules::default().check_url(&url)),
+        OptionType::Resolver => EgressRules::default().check_resolver(text),
+        _ => Ok(()),
+    }
 }
 
 /// Notes where the files lead that the options name.

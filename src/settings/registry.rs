@@ -255,7 +255,7 @@ impl Registry {
         patched.revision += 1;
         self.apply(change, declared, &mut patched)?;
         self.mend(change, &mut patched)?;
-        let configured = self.checked(change, declared, &patched)?;
+        let configured = self.checked(change, declared, row, &patched)?;
         if !change.brings_credential() && patched.credential.is_some() {
             let before = self.resolve(name, declared, row).ok();
             guard::check_kept_credential(before.as_ref().map(|one| one.settings.as_ref()), &configured)?;
@@ -266,12 +266,19 @@ impl Registry {
     }
 
     /// The settings in effect with the change, or everything that is wrong with it: by its form, and by where it leads.
-    fn checked(&self, change: &Change, declared: Option<&Declared>, patched: &Patched) -> Result<Configured, Error> {
+    fn checked(
+        &self,
+        change: &Change,
+        declared: Option<&Declared>,
+        row: Option<&Patched>,
+        patched: &Patched,
+    ) -> Result<Configured, Error> {
+        let before = row.map(|row| row.patch.clone()).unwrap_or_default();
         let resolved = self.resolve(&change.name, declared, Some(patched));
         let kind = patched.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref());
         let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
         let forbidden =
-            adapter.map(|one| self.guard.check_api(change.credential.as_ref(), &patched.patch, one.about()));
+            adapter.map(|one| self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, one.about()));
         let mut mistakes = resolved.as_ref().err().cloned().unwrap_or_default();
         mistakes = mistakes.into_iter().map(|one| one.under("source")).collect();
         for one in forbidden.unwrap_or_default() {

@@ -22,6 +22,8 @@ mod csv;
 mod entry;
 mod formats;
 
+/// Stands for the credential in the address of a feed.
+const CREDENTIAL: &str = "{credential}";
 /// Options that say what a listing means, not what is loaded.
 const JUDGED_LATER: [&str; 3] = ["claim", "strength", "tags"];
 
@@ -132,6 +134,10 @@ impl Source for List {
 
     fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
         check_settings(access)?;
+        if access.text("url").contains(CREDENTIAL) && access.settings.credential.is_none() {
+            let why = "the feed's address needs a key: set the source's credential";
+            return Err(SourceError::new(SourceErrorKind::Unauthorized, why));
+        }
         Ok(Question::List(ListQuestion { indicator: lookup.indicator.clone() }))
     }
 
@@ -147,7 +153,12 @@ impl Source for List {
     }
 
     fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
-        check_settings(access).err().map(|error| ("path", error.detail)).into_iter().collect()
+        let mut wrong: Vec<_> = check_settings(access).err().map(|error| ("path", error.detail)).into_iter().collect();
+        let host = Url::parse(access.text("url")).ok().and_then(|url| url.host_str().map(str::to_lowercase));
+        if host.is_some_and(|host| host.contains('{') || host.contains("%7b")) {
+            wrong.push(("url", "{credential} may stand in the path or the query, not in the host".into()));
+        }
+        wrong
     }
 
     fn probe(&self, access: Access<'_>) -> Vec<Question> {

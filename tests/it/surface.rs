@@ -64,6 +64,7 @@ async fn who_watches_the_health_is_told_of_the_end_and_holds_nothing_up() {
     // The clock moves by what is slept to its end: the time to drain was not.
     assert_eq!(clock.now(), before);
     assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]
