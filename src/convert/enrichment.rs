@@ -137,6 +137,9 @@ pub fn read_sent(wire: Option<&pb::Indicator>, field: &str) -> Result<Sent, Viol
 pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes) -> Result<(Sent, Wishes), Error> {
     let mut mistakes = Mistakes::default();
     let sent = mistakes.take(read_sent(wire, "indicator"));
+    if let Some(violation) = indicator::also_wrong(wire, "indicator") {
+        mistakes.add(violation);
+    }
     let wishes = Wishes::read(wishes, &mut mistakes);
     mistakes.finish()?;
     Ok((sent.ok_or_else(incomplete)?, wishes))

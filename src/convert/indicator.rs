@@ -29,6 +29,13 @@ pub fn read(indicator: Option<&pb::Indicator>, field: &str) -> Result<Parsed, Vi
     parsed.map_err(|refusal| Violation::new(format!("{field}.value"), Reason::IndicatorInvalid, refusal.message))
 }
 
+/// What is wrong with the value of an indicator whose type is unknown too: both are told at once.
+pub fn also_wrong(indicator: Option<&pb::Indicator>, field: &str) -> Option<Violation> {
+    let indicator = indicator.filter(|one| !one.value.trim().is_empty() && read_type(one.r#type, "").is_err())?;
+    let refusal = Indicator::parse(&indicator.value).err()?;
+    Some(Violation::new(format!("{field}.value"), Reason::IndicatorInvalid, refusal.message))
+}
+
 /// The indicator in its normal form, as it may be shown.
 pub fn write(indicator: &Indicator) -> pb::Indicator {
     pb::Indicator { r#type: write_type(indicator.indicator_type()).into(), value: indicator.shown() }

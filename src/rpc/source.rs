@@ -219,6 +219,13 @@ impl SourceRpc {
         let names: Vec<_> = names
             .filter_map(|(place, name)| mistakes.take(read_name(name, "sources", &format!("sources[{place}]"))))
             .collect();
+        for (place, name) in request.sources.iter().enumerate() {
+            // Told beside names that have no right form; by itself it is not found.
+            let unknown = read_name(name, "sources", "").ok().and_then(|name| self.engine.registry().get(&name).err());
+            if let Some(error) = unknown.filter(|_| names.len() < request.sources.len()) {
+                mistakes.add(Violation::new(format!("sources[{place}]"), error.reason(), error.to_string()));
+            }
+        }
         mistakes.finish()?;
         let usage = self.engine.usage(&names).await?;
         Ok(pb::GetUsageResponse {

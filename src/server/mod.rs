@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
@@ -60,13 +59,12 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Whether a server could start with this configuration, as far as can be told without starting one: certificates are
-/// read, and the key if it is given.
+/// read.
 ///
 /// # Errors
 /// What cannot be used, and why.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    tls::acceptor(config.tls.as_ref())?;
-    config.key.as_ref().map(key_given).transpose().map(|_| ())
+    tls::acceptor(config.tls.as_ref()).map(|_| ())
 }
 
 /// How a server listens.
@@ -109,10 +107,10 @@ impl Running {
         let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
         let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
         let sealer = match &config.key {
-            Some(key) => key_given(key)?,
-            None => Sealer::from_key_file(&directory.key_path()).map_err(said)?,
+            Some(key) => Sealer::from_base64(key),
+            None => Sealer::from_key_file(&directory.key_path()),
         };
-        let seal = Arc::new(seal::StoreSeal(sealer));
+        let seal = Arc::new(seal::StoreSeal(sealer.map_err(said)?));
         let registry = Registry::open(config, kinds, store.clone(), seal).await.map_err(said)?;
         let tracker = TaskTracker::new();
         let shared: Arc<dyn Store> = store.clone();
@@ -209,11 +207,6 @@ fn rules(config: &Config) -> Rules {
         default_deadline: config.default_deadline,
         default_policy: config.default_policy.clone(),
     }
-}
-
-/// The sealer of the key in the environment.
-fn key_given(key: &SecretString) -> Result<Sealer, StartError> {
-    Sealer::from_base64(key).map_err(|error| StartError(format!("CONCORD_KEY: {error}")))
 }
 
 fn said(error: impl fmt::Display) -> StartError {

@@ -22,6 +22,7 @@ use super::StartError;
 /// What accepts TLS connections; `None` where the settings have no certificate.
 pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, StartError> {
     let Some(tls) = tls else { return Ok(None) };
+    readable(tls)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -45,6 +46,19 @@ pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, S
         .map_err(|error| unusable(&tls.certificate, error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// Whether every file is there: all that are not are told at once, each by its setting.
+fn readable(tls: &TlsConfig) -> Result<(), StartError> {
+    let files =
+        [("certificate", Some(&tls.certificate)), ("key", Some(&tls.key)), ("client_ca", tls.client_ca.as_ref())];
+    let missing = files.into_iter().filter_map(|(name, path)| {
+        let path = path?;
+        let error = std::fs::File::open(path).err()?;
+        Some(format!("tls.{name}: {}: {error}", path.display()))
+    });
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() { Ok(()) } else { Err(StartError(missing.join("; "))) }
 }
 
 /// The name of a caller who showed this certificate: the first 16 hexadecimal digits of its SHA-256.

@@ -16,6 +16,7 @@ use crate::error::Violation;
 use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
+use crate::store::Sealer;
 
 use super::Config;
 use super::ConfigErrors;
@@ -168,6 +169,9 @@ impl Loader<'_> {
         };
         if config.data_directory.as_os_str().is_empty() {
             self.mistake("data_directory", "is empty; name a folder by its path");
+        }
+        if let Some(Err(error)) = config.key.as_ref().map(Sealer::from_base64) {
+            self.mistake("CONCORD_KEY", error.to_string());
         }
         self.exposed(&config);
         config.sources = self.sources(raw.sources);

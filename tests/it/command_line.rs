@@ -162,6 +162,25 @@ async fn the_configuration_can_be_checked_and_printed_with_its_secrets_masked() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_file_of_tls_that_is_missing_is_told_by_its_setting_when_the_configuration_is_checked() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tls.toml");
+    std::fs::write(&file, "[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\nclient_ca = \"/nowhere/c\"\n")
+        .unwrap();
+    let mut command = concord(folder.path());
+    command.arg("--config").arg(&file).args(["serve", "--check-config"]);
+    let output = run(command).await;
+    let told = text(&output.stderr);
+    for part in ["tls.certificate: /nowhere/a", "tls.key: /nowhere/b", "tls.client_ca: /nowhere/c"] {
+        assert!(told.contains(part), "{told}");
+    }
+    let mut command = concord(folder.path());
+    command.env("CONCORD_KEY", "short").args(["serve", "--check-config"]);
+    let told = text(&run(command).await.stderr);
+    assert!(told.contains("CONCORD_KEY: "), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
     let server = TestServer::start("").await;
     let copy = server.folder.path().join("copy.db");

@@ -58,6 +58,21 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
                 request_id: "a b".into(),
             },
         ),
+        (
+            "a wrong type and a wrong value",
+            pb::EnrichRequest {
+                indicator: Some(pb::Indicator { r#type: 9, value: "bad..x".into() }),
+                ..Default::default()
+            },
+        ),
+        (
+            "a malformed, an unknown source and an unknown policy",
+            pb::EnrichRequest {
+                sources: vec!["virustotal".into(), "sources/nothing".into()],
+                policy: "policies/strict".into(),
+                ..ask("192.0.2.1")
+            },
+        ),
         ("an unknown source", pb::EnrichRequest { sources: vec!["sources/virustotl".into()], ..ask("192.0.2.1") }),
         (
             "two unknown sources",
