@@ -288,6 +288,12 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
     told.dedup();
     assert_eq!(told.len(), 1, "the answers tell files apart: {told:?}");
     registry.configure(list(&lists.join("ours.txt"))).await.unwrap();
+    // A relative path means another file wherever the server starts.
+    let here = std::env::current_dir().unwrap();
+    let registry = fresh(&format!("list_folders = [{:?}]\n", here.display().to_string())).await;
+    assert!(here.join("Cargo.toml").is_file());
+    let relative = registry.configure(list(Path::new("Cargo.toml"))).await.unwrap_err();
+    assert_eq!(fields(relative), [("source.options.path".to_owned(), Reason::EgressForbidden)]);
 }
 
 #[tokio::test]

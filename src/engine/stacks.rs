@@ -220,3 +220,35 @@ fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
     }
     format!("{}:{:.32}", settings.kind, hex(context.finish().as_ref()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources;
+
+    fn of(kind: &str, change: impl FnOnce(&mut SourceSettings)) -> String {
+        let kind = sources::find(kind).unwrap();
+        let mut settings = SourceSettings::from_defaults(kind.about(), "any");
+        change(&mut settings);
+        account(&settings, kind.as_ref())
+    }
+
+    #[test]
+    fn sources_without_a_credential_share_the_account_of_the_service_that_they_ask() {
+        let plain = of("hashlookup", |_| {});
+        assert_eq!(plain, of("hashlookup", |settings| settings.name = "another".into()));
+        let elsewhere = |settings: &mut SourceSettings| settings.base_url = "https://example.com/".parse().ok();
+        assert_ne!(plain, of("hashlookup", elsewhere));
+        let zone = |name: &str| of("dnsbl", |settings| drop(settings.options.insert("zone".into(), name.into())));
+        assert_eq!(zone("bl.example.com"), zone("BL.example.com."));
+        assert_ne!(zone("bl.example.com"), zone("other.example.com"));
+    }
+
+    #[test]
+    fn an_account_is_told_by_its_credential_and_does_not_show_it() {
+        let with = |key: &str| of("virustotal", |settings| settings.credential = Some(key.to_owned().into()));
+        assert_eq!(with("k1"), with("k1"));
+        assert_ne!(with("k1"), with("k2"));
+        assert!(!with("secret").contains("secret"));
+    }
+}

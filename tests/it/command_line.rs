@@ -181,6 +181,19 @@ async fn every_file_of_tls_that_is_missing_is_told_by_its_setting_when_the_confi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_no_further_ends_the_command_quietly() {
+    let folder = TempDir::new().unwrap();
+    let mut command = concord(folder.path());
+    command.args(["source", "kinds"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Closed before anything can be written.
+    drop(child.stdout.take());
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{:?} {}", output.status, text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
     let server = TestServer::start("").await;
     let copy = server.folder.path().join("copy.db");

@@ -95,6 +95,18 @@ async fn one_tls_port_serves_grpc_by_h2_and_grpc_web_by_http_1() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_why_a_certificate_is_refused() {
+    let (server, _authority, folder) = start(None).await;
+    let other = write(folder.path(), "other.pem", &authority().pem());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_concord"));
+    command.env_clear().args(["--server", &format!("https://{}", server.address), "--ca", &other, "source", "list"]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("certificate"), "{told}");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn both_are_refused_without_the_client_certificate_and_served_with_it() {
     let clients = authority();
