@@ -42,7 +42,7 @@ pub(super) fn over<S: Asks>(site: &Arc<Site>, transport: Arc<dyn Transport>, inn
             }
             may_send(&site, transport.as_ref(), &attempt.question).await?;
             let paid = pay(&site, &attempt).await?;
-            // Paying can take its time. From here on the call is as good as made: what is disclosed is sent.
+            // Paying can take its time. From here on the call counts as made, so that who cannot wait is not told otherwise.
             if !attempt.party.may_go_on(site.clock.now()) {
                 return Err(Obstacle::no_time());
             }

@@ -120,3 +120,31 @@ impl Sqlite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::SqliteOptions;
+    use super::*;
+
+    #[tokio::test]
+    async fn pruning_in_small_steps_removes_all_that_is_too_old_or_too_much() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Sqlite::open(&folder.path().join("store"), &SqliteOptions::default()).unwrap();
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for number in 0..900_u64 {
+            let answer =
+                RawAnswer { hash: number.to_string(), source: "s".into(), received: at(number), body: vec![7] };
+            store.keep_answer(answer).await.unwrap();
+        }
+        let ages = Duration::from_secs(1000);
+        let retention =
+            Retention { answers_age: ages, answers_bytes: u64::MAX, verdicts_age: ages, disclosures_age: ages };
+        assert_eq!(store.prune(retention, at(1450)).await.unwrap().answers, 450);
+        assert!(store.answer("449").await.unwrap().is_none() && store.answer("450").await.unwrap().is_some());
+        let little = Retention { answers_bytes: 0, ..retention };
+        assert_eq!(store.prune(little, at(1450)).await.unwrap().answers, 450);
+        assert!(store.answer("899").await.unwrap().is_none());
+    }
+}

@@ -107,3 +107,37 @@ impl VerdictStore for Sqlite {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::SqliteOptions;
+    use super::*;
+    use crate::indicator::Indicator;
+    use crate::indicator::Tlp;
+    use crate::verdict::Policy;
+    use crate::verdict::fuse;
+
+    #[tokio::test]
+    async fn one_row_that_cannot_be_read_hides_no_other() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Sqlite::open(&folder.path().join("store"), &SqliteOptions::default()).unwrap();
+        let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
+        let policy = Policy::built_in().swap_remove(0);
+        for number in 0..3 {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+            let verdict = fuse(&policy, &indicator, time, Vec::new());
+            let (id, caller) = (format!("v{number}"), "tester".to_owned());
+            let record = VerdictRecord { id, create_time: time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
+            store.append(record).await.unwrap();
+        }
+        let damage =
+            |connection: &Connection| Ok(connection.execute("UPDATE verdicts SET body = x'00' WHERE id = 'v1'", [])?);
+        assert_eq!(store.write(damage).await.unwrap(), 1);
+        let listed = store.verdicts(VerdictFilter::default(), 2, None).await.unwrap();
+        let ids: Vec<_> = listed.iter().map(|record| record.id.as_str()).collect();
+        assert_eq!(ids, ["v2", "v0"], "a page is full although a row is left out");
+        assert!(store.verdict("v1").await.is_err());
+    }
+}
