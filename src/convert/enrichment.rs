@@ -1,6 +1,7 @@
 //! `enrichment_service.proto`: wishes, receipts, plans.
 
 use crate::engine::Budget;
+use crate::engine::Engine;
 use crate::engine::Planned;
 use crate::engine::PlannedSource;
 use crate::engine::Wish;
@@ -17,6 +18,7 @@ use super::Mistakes;
 use super::incomplete;
 use super::indicator;
 use super::read_name;
+use super::read_sources;
 use super::read_span;
 use super::source::write_period;
 use super::span;
@@ -79,17 +81,16 @@ impl Wishes {
     }
 
     /// Reads what is wished beside the indicator, noting every mistake.
-    pub fn read(wire: WireWishes, mistakes: &mut Mistakes) -> Self {
-        let sources = wire.sources.iter().enumerate();
-        let sources =
-            sources.filter_map(|(place, name)| mistakes.take(read_name(name, "sources", &format!("sources[{place}]"))));
-        let sources = sources.collect();
-        let policy = (!wire.policy.is_empty()).then(|| mistakes.take(read_name(&wire.policy, "policies", "policy")));
+    pub fn read(wire: WireWishes, engine: &Engine, mistakes: &mut Mistakes) -> Self {
+        let sources = read_sources(&wire.sources, engine, mistakes);
+        let policy = Some(&wire.policy).filter(|name| !name.is_empty());
+        let policy = policy.and_then(|name| mistakes.take(read_name(name, "policies", "policy")));
+        let policy = policy.and_then(|name| mistakes.find("policy", engine.policy(Some(&name)).map(|_| name.clone())));
         let max_age = wire.max_age.and_then(|age| mistakes.take(read_span(age, "max_age")));
         let request_id = mistakes.take(read_request_id(wire.request_id)).unwrap_or_default();
         Self {
             sources,
-            policy: policy.flatten(),
+            policy,
             tlp: mistakes.take(indicator::read_tlp(wire.tlp, "tlp")).flatten().unwrap_or_default(),
             max_age,
             view: mistakes.take(read_view(wire.view, "view")).unwrap_or_default(),
@@ -133,14 +134,14 @@ pub fn read_sent(wire: Option<&pb::Indicator>, field: &str) -> Result<Sent, Viol
 /// Reads a request for one indicator.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every mistake.
-pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes) -> Result<(Sent, Wishes), Error> {
+/// [`Error::Invalid`] with every mistake; [`Error::NotFound`] where the only one is a name that nothing has.
+pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes, engine: &Engine) -> Result<(Sent, Wishes), Error> {
     let mut mistakes = Mistakes::default();
     let sent = mistakes.take(read_sent(wire, "indicator"));
     if let Some(violation) = indicator::also_wrong(wire, "indicator") {
         mistakes.add(violation);
     }
-    let wishes = Wishes::read(wishes, &mut mistakes);
+    let wishes = Wishes::read(wishes, engine, &mut mistakes);
     mistakes.finish()?;
     Ok((sent.ok_or_else(incomplete)?, wishes))
 }
@@ -149,8 +150,8 @@ pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes) -> Result<(Sen
 /// rest.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every mistake.
-pub fn read_batch(request: &mut pb::BatchEnrichRequest) -> Result<Wishes, Error> {
+/// [`Error::Invalid`] with every mistake; [`Error::NotFound`] where the only one is a name that nothing has.
+pub fn read_batch(request: &mut pb::BatchEnrichRequest, engine: &Engine) -> Result<Wishes, Error> {
     let mut mistakes = Mistakes::default();
     match request.indicators.len() {
         0 => mistakes.add(Violation::new("indicators", Reason::FieldRequired, "at least one indicator is needed")),
@@ -169,6 +170,7 @@ pub fn read_batch(request: &mut pb::BatchEnrichRequest) -> Result<Wishes, Error>
             view: request.view,
             request_id: std::mem::take(&mut request.request_id),
         },
+        engine,
         &mut mistakes,
     );
     mistakes.finish()?;

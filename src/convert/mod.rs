@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
@@ -18,25 +19,46 @@ const LONGEST_NAME: usize = 128;
 
 /// Every mistake found in one request.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<Violation>);
+pub struct Mistakes(Vec<Mistake>);
+
+#[derive(Debug)]
+struct Mistake {
+    violation: Violation,
+    /// What the request fails with where this is its only mistake.
+    alone: Option<Error>,
+}
 
 impl Mistakes {
     /// Notes a mistake.
     pub fn add(&mut self, violation: Violation) {
-        self.0.push(violation);
+        self.0.push(Mistake { violation, alone: None });
     }
 
     /// The value, or `None` with its mistakes noted.
     pub fn take<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
-        read.map_err(|violation| self.0.push(violation)).ok()
+        read.map_err(|violation| self.add(violation)).ok()
+    }
+
+    /// Notes what the field names and what does not exist: as the only mistake it stays [`Error::NotFound`], among others
+    /// it is told with its field.
+    pub fn find<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
+        let missing = |error: Error| {
+            let violation = Violation::new(field, error.reason(), error.to_string());
+            self.0.push(Mistake { violation, alone: Some(error) });
+        };
+        found.map_err(missing).ok()
     }
 
     /// Succeeds if there was no mistake.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every mistake.
+    /// [`Error::Invalid`] with every mistake, or the one failure that [`Self::find`] noted.
     pub fn finish(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
+        match self.0.as_slice() {
+            [] => Ok(()),
+            [Mistake { alone: Some(error), .. }] => Err(error.clone()),
+            _ => Err(Error::Invalid(self.0.into_iter().map(|mistake| mistake.violation).collect())),
+        }
     }
 }
 
@@ -113,6 +135,16 @@ pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Vi
     }
 }
 
+/// Reads the names of sources in the field `sources`, noting every one that has no right form or that nothing has.
+pub fn read_sources(names: &[String], engine: &Engine, mistakes: &mut Mistakes) -> Vec<String> {
+    let mut read = |(place, name): (usize, &String)| {
+        let field = format!("sources[{place}]");
+        let name = mistakes.take(read_name(name, "sources", &field))?;
+        mistakes.find(&field, engine.registry().check(&name)).map(|()| name)
+    };
+    names.iter().enumerate().filter_map(&mut read).collect()
+}
+
 /// An enum number that this version does not know.
 pub(crate) fn unknown_enum(number: i32, allowed: &str, field: &str) -> Violation {
     let message = format!("{number} is no value of this enum; known are {allowed}");
@@ -137,6 +169,20 @@ mod tests {
             assert!(refused.to_string().contains("sources/NAME"), "{refused}");
         }
         assert_eq!(read_name("", "sources", "name").unwrap_err().reason, Reason::FieldRequired);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_not_found_by_itself_and_told_with_its_field_beside_other_mistakes() {
+        let missing = || Error::NotFound { reason: Reason::SourceNotFound, name: "sources/a".into(), hint: "-".into() };
+        let mut mistakes = Mistakes::default();
+        assert_eq!(mistakes.find::<()>("sources[0]", Err(missing())), None);
+        assert_eq!(mistakes.finish(), Err(missing()));
+        let mut mistakes = Mistakes::default();
+        mistakes.find::<()>("sources[0]", Err(missing()));
+        mistakes.add(Violation::invalid("tlp", "-"));
+        let Err(Error::Invalid(told)) = mistakes.finish() else { panic!("two mistakes") };
+        let told: Vec<_> = told.iter().map(|one| (one.field.as_str(), one.reason)).collect();
+        assert_eq!(told, [("sources[0]", Reason::SourceNotFound), ("tlp", Reason::FieldInvalid)]);
     }
 
     #[test]

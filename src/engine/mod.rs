@@ -164,15 +164,6 @@ impl Engine {
         &self.tracker
     }
 
-    /// Whether these sources and this policy exist.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for one that does not.
-    pub fn check(&self, sources: &[String], policy: Option<&str>) -> Result<(), Error> {
-        self.policy(policy)?;
-        self.named(&self.stacks.current().entries, sources).map(|_| ())
-    }
-
     fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> crate::verdict::Verdict {
         crate::verdict::fuse(policy, indicator, self.clock.now(), outcomes)
     }

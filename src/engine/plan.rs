@@ -3,8 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
 use crate::fetch::Fetched;
 use crate::fetch::SUSPENDED;
 use crate::fetch::SourceStack;
@@ -100,13 +98,8 @@ impl Engine {
             return Ok(entries.iter().collect());
         }
         let known = |name: &String| entries.iter().any(|entry| entry.configured.settings.name == *name);
-        let unknown: Vec<_> = names.iter().enumerate().filter(|(_, name)| !known(name)).collect();
-        match unknown.as_slice() {
-            [] => {}
-            [(_, name)] => return Err(self.registry.not_found(name)),
-            several => {
-                return Err(Error::Invalid(several.iter().map(|(place, name)| no_source(*place, name)).collect()));
-            }
+        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+            return Err(self.registry.not_found(unknown));
         }
         Ok(entries.iter().filter(|entry| names.contains(&entry.configured.settings.name)).collect())
     }
@@ -153,11 +146,6 @@ async fn plan_call(entry: &Entry, stack: &SourceStack) -> Planned {
 
 fn until(detail: String, end: SystemTime) -> NotAsked {
     NotAsked { reason: NotAskedReason::QuotaSpent, detail, until: Some(end) }
-}
-
-fn no_source(place: usize, name: &str) -> Violation {
-    let message = format!("no source sources/{name}; ListSources shows those there are");
-    Violation::new(format!("sources[{place}]"), Reason::SourceNotFound, message)
 }
 
 /// The outcome of a source that is not asked.

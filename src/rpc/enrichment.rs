@@ -29,7 +29,6 @@ use crate::convert::enrichment::read_sent;
 use crate::convert::enrichment::write_plan;
 use crate::convert::enrichment::write_receipt;
 use crate::convert::indicator;
-use crate::convert::read_name;
 use crate::convert::span;
 use crate::convert::verdict::View;
 use crate::convert::verdict::source_name;
@@ -43,7 +42,6 @@ use crate::engine::Planned;
 use crate::engine::Progress;
 use crate::engine::VerdictKey;
 use crate::error::Error;
-use crate::error::Violation;
 use crate::indicator::Indicator;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
@@ -197,8 +195,7 @@ impl EnrichmentRpc {
     ) -> Result<pb::PlanEnrichmentResponse, Error> {
         let wire =
             WireWishes { sources: request.sources, tlp: request.tlp, max_age: request.max_age, ..Default::default() };
-        let unknown = self.unknown(&wire.sources, "");
-        let (sent, wishes) = with_unknown(read_one(request.indicator.as_ref(), wire), unknown)?;
+        let (sent, wishes) = read_one(request.indicator.as_ref(), wire, &self.engine)?;
         let wish = wishes.of(sent.indicator.clone(), &context.caller, None);
         let planned = self.engine.plan(&wish).await?;
         let units = planned.iter().map(|one| match &one.planned {
@@ -211,19 +208,6 @@ impl EnrichmentRpc {
             units: units.sum(),
             sources: planned.iter().map(write_plan).collect(),
         })
-    }
-
-    /// The sources and the policy that the request names in the right form and that do not exist.
-    fn unknown(&self, sources: &[String], policy: &str) -> Vec<Violation> {
-        let source = |(place, name): (usize, &String)| {
-            let field = format!("sources[{place}]");
-            let error = self.engine.registry().get(&read_name(name, "sources", &field).ok()?).err()?;
-            Some(Violation::new(field, error.reason(), error.to_string()))
-        };
-        let named = read_name(policy, "policies", "policy").ok();
-        let policy = named.and_then(|name| self.engine.policy(Some(&name)).err());
-        let policy = policy.map(|error| Violation::new("policy", error.reason(), error.to_string()));
-        sources.iter().enumerate().filter_map(source).chain(policy).collect()
     }
 
     /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves.
@@ -254,9 +238,8 @@ impl EnrichmentService for EnrichmentRpc {
     async fn enrich(&self, request: Request<pb::EnrichRequest>) -> Result<Response<pb::EnrichResponse>, Status> {
         let context = Context::of(&request, &self.engine);
         let pb::EnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } = request.into_inner();
-        let unknown = self.unknown(&sources, &policy);
         let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
-        let read = with_unknown(read_one(indicator.as_ref(), wire), unknown);
+        let read = read_one(indicator.as_ref(), wire, &self.engine);
         let (sent, wishes) = read.map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);
         let asker = self.asker(context).map_err(|error| status::of(&error))?;
@@ -274,9 +257,8 @@ impl EnrichmentService for EnrichmentRpc {
         let context = Context::of(&request, &self.engine);
         let pb::StreamEnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } =
             request.into_inner();
-        let unknown = self.unknown(&sources, &policy);
         let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
-        let read = with_unknown(read_one(indicator.as_ref(), wire), unknown);
+        let read = read_one(indicator.as_ref(), wire, &self.engine);
         let (sent, wishes) = read.map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);
         let asker = self.asker(context).map_err(|error| status::of(&error))?;
@@ -303,11 +285,9 @@ impl EnrichmentService for EnrichmentRpc {
     ) -> Result<Response<Self::BatchEnrichStream>, Status> {
         let context = Context::of(&request, &self.engine);
         let mut request = request.into_inner();
-        let unknown = self.unknown(&request.sources, &request.policy);
-        let wishes = with_unknown(read_batch(&mut request), unknown).map_err(|error| status::of(&error))?;
-        let wishes = self.identified(wishes);
         // A wrong source or policy is a mistake of the request, not of each indicator.
-        self.engine.check(&wishes.sources, wishes.policy.as_deref()).map_err(|error| status::of(&error))?;
+        let wishes = read_batch(&mut request, &self.engine).map_err(|error| status::of(&error))?;
+        let wishes = self.identified(wishes);
         let batch = Batch::read(request.indicators);
         let asker = self.batch_asker(context).map_err(|error| status::of(&error))?;
         Ok(Response::new(self.stream(move |rpc, sender| async move {
@@ -322,19 +302,6 @@ impl EnrichmentService for EnrichmentRpc {
         let context = Context::of(&request, &self.engine);
         let plan = self.plan(request.into_inner(), context).await;
         plan.map(Response::new).map_err(|error| status::of(&error))
-    }
-}
-
-/// Tells what does not exist together with what has no right form. One alone is answered as not found, where it is looked
-/// for.
-fn with_unknown<T>(read: Result<T, Error>, unknown: Vec<Violation>) -> Result<T, Error> {
-    match read {
-        Err(Error::Invalid(mut mistakes)) => {
-            mistakes.extend(unknown);
-            Err(Error::Invalid(mistakes))
-        }
-        read if unknown.len() < 2 => read,
-        _ => Err(Error::Invalid(unknown)),
     }
 }
 

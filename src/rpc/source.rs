@@ -18,6 +18,7 @@ use crate::convert::incomplete;
 use crate::convert::indicator;
 use crate::convert::read_name;
 use crate::convert::read_period;
+use crate::convert::read_sources;
 use crate::convert::shorten;
 use crate::convert::source::read_change;
 use crate::convert::source::write;
@@ -215,17 +216,7 @@ impl SourceRpc {
 
     async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Error> {
         let mut mistakes = Mistakes::default();
-        let names = request.sources.iter().enumerate();
-        let names: Vec<_> = names
-            .filter_map(|(place, name)| mistakes.take(read_name(name, "sources", &format!("sources[{place}]"))))
-            .collect();
-        for (place, name) in request.sources.iter().enumerate() {
-            // Told beside names that have no right form; by itself it is not found.
-            let unknown = read_name(name, "sources", "").ok().and_then(|name| self.engine.registry().get(&name).err());
-            if let Some(error) = unknown.filter(|_| names.len() < request.sources.len()) {
-                mistakes.add(Violation::new(format!("sources[{place}]"), error.reason(), error.to_string()));
-            }
-        }
+        let names = read_sources(&request.sources, &self.engine, &mut mistakes);
         mistakes.finish()?;
         let usage = self.engine.usage(&names).await?;
         Ok(pb::GetUsageResponse {

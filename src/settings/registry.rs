@@ -143,6 +143,15 @@ impl Registry {
         found.ok_or_else(|| self.not_found(name))
     }
 
+    /// Whether a source of this name exists.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn check(&self, name: &str) -> Result<(), Error> {
+        let exists = self.snapshot().iter().any(|one| one.settings.name == name);
+        if exists { Ok(()) } else { Err(self.not_found(name)) }
+    }
+
     /// The failure for a source that does not exist.
     pub fn not_found(&self, name: &str) -> Error {
         let snapshot = self.snapshot();
