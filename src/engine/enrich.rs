@@ -70,6 +70,14 @@ pub struct VerdictKey {
     generation: u64,
 }
 
+#[cfg(test)]
+impl VerdictKey {
+    /// Some key for this indicator.
+    pub(crate) fn of(indicator: Indicator) -> Self {
+        Self { indicator, sources: Vec::new(), policy: String::new(), tlp: Tlp::default(), generation: 0 }
+    }
+}
+
 impl Engine {
     /// The key under which others may have asked the same; `None` where the wish sets the age of answers itself.
     ///

@@ -1,20 +1,14 @@
 //! `EnrichmentService`.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::stream;
-use moka::sync::Cache;
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -40,7 +34,6 @@ use crate::engine::Engine;
 use crate::engine::Enriched;
 use crate::engine::Planned;
 use crate::engine::Progress;
-use crate::engine::VerdictKey;
 use crate::error::Error;
 use crate::indicator::Indicator;
 use crate::pb;
@@ -48,23 +41,25 @@ use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::store::new_id;
 
 use super::Context;
+use super::kept::KeptSource;
+use super::kept::KeptVerdict;
+use super::kept::KeptVerdicts;
 use super::status;
+use super::task::Streamed;
+use super::task::Tasks;
 use super::verdict::raw_answers;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
 /// How many bytes of encoded verdicts are kept.
 const KEPT_BYTES: u64 = 128 * 1024 * 1024;
-/// What keeping one costs beside its bytes, about.
-const PER_VERDICT: usize = 512;
-
-type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Answers `EnrichmentService`. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct EnrichmentRpc {
     engine: Arc<Engine>,
-    kept: Cache<(VerdictKey, View), Arc<KeptVerdict>>,
+    tasks: Tasks,
+    kept: KeptVerdicts,
 }
 
 /// Who asks, and the moments that bound the answer.
@@ -73,51 +68,10 @@ struct Asker {
     budget: Option<Budget>,
 }
 
-/// A verdict as its encoded bytes: cheaper than encoding it anew, and the same for all.
-#[derive(Debug)]
-struct KeptVerdict {
-    bytes: Bytes,
-    made: SystemTime,
-    until: SystemTime,
-    /// What later receipts say of each source that was looked at.
-    sources: Vec<KeptSource>,
-}
-
-impl KeptVerdict {
-    /// Whether it may be given to others now. A clock that stepped back to before it was made tells nothing of its age.
-    fn stands(&self, now: SystemTime) -> bool {
-        (self.made..self.until).contains(&now)
-    }
-}
-
-#[derive(Debug)]
-struct KeptSource {
-    source: String,
-    /// When it answered, if it did.
-    answered: Option<SystemTime>,
-    note: String,
-}
-
-fn kept_sources(enriched: &Enriched) -> Vec<KeptSource> {
-    let outcomes = enriched.record.verdict.outcomes.iter();
-    let kept = outcomes.map(|outcome| {
-        let receipt = enriched.receipts.iter().find(|(source, _)| *source == outcome.source);
-        KeptSource {
-            source: outcome.source.clone(),
-            answered: outcome.body.is_answer().then_some(outcome.time),
-            note: receipt.and_then(|(_, receipt)| receipt.note.clone()).unwrap_or_default(),
-        }
-    });
-    kept.collect()
-}
-
 impl EnrichmentRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        let weight = |_: &(VerdictKey, View), kept: &Arc<KeptVerdict>| {
-            u32::try_from(kept.bytes.len().saturating_add(PER_VERDICT)).unwrap_or(u32::MAX)
-        };
-        Self { engine, kept: Cache::builder().weigher(weight).max_capacity(KEPT_BYTES).build() }
+        Self { tasks: Tasks::of(&engine), engine, kept: KeptVerdicts::new(KEPT_BYTES) }
     }
 
     /// One indicator: from the kept bytes, or by asking.
@@ -130,7 +84,7 @@ impl EnrichmentRpc {
     ) -> Result<pb::EnrichResponse, Error> {
         let wish = wishes.of(sent.indicator.clone(), &asker.caller, asker.budget);
         let key = self.engine.verdict_key(&wish)?.filter(|_| wishes.view < View::Raw).map(|key| (key, wishes.view));
-        if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key)).filter(|kept| kept.stands(self.now())) {
+        if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key, self.now())) {
             return Ok(self.repeat(&kept, sent, wishes));
         }
         let enriched = self.engine.enrich(&wish, progress).await?;
@@ -141,8 +95,8 @@ impl EnrichmentRpc {
         let verdict = write_record(&enriched.record, enriched.kept, wishes.view, &raw);
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
-            let sources = kept_sources(&enriched);
-            self.kept.insert(key, Arc::new(KeptVerdict { bytes: bytes.clone(), made: self.now(), until, sources }));
+            let sources = KeptSource::all(&enriched);
+            self.kept.keep(key, KeptVerdict { bytes: bytes.clone(), made: self.now(), until, sources });
         }
         Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, sent, wishes)) })
     }
@@ -209,28 +163,6 @@ impl EnrichmentRpc {
             sources: planned.iter().map(write_plan).collect(),
         })
     }
-
-    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves.
-    fn stream<T, F>(&self, work: impl FnOnce(Self, mpsc::UnboundedSender<Result<T, Status>>) -> F) -> Streamed<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let left = sender.clone();
-        let work = AssertUnwindSafe(work(self.clone(), sender)).catch_unwind();
-        let clock = self.engine.clock().clone();
-        self.engine.tracker().spawn(async move {
-            tokio::select! {
-                () = left.closed() => {}
-                done = work => if done.is_err() {
-                    // The caller must not take a stream that broke off for one that ended.
-                    let _ = left.send(Err(status::of(&status::broke_off(clock.now()))));
-                }
-            }
-        });
-        Box::pin(UnboundedReceiverStream::new(receiver))
-    }
 }
 
 #[tonic::async_trait]
@@ -262,7 +194,8 @@ impl EnrichmentService for EnrichmentRpc {
         let (sent, wishes) = read.map_err(|error| status::of(&error))?;
         let wishes = self.identified(wishes);
         let asker = self.asker(context).map_err(|error| status::of(&error))?;
-        Ok(Response::new(self.stream(move |rpc, sender| async move {
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(move |sender| async move {
             let progress = sender.clone();
             let mut tell = |one: Progress| {
                 let event = pb::stream_enrich_response::Event::Progress(write_progress(one, wishes.view));
@@ -290,7 +223,8 @@ impl EnrichmentService for EnrichmentRpc {
         let wishes = self.identified(wishes);
         let batch = Batch::read(request.indicators);
         let asker = self.batch_asker(context).map_err(|error| status::of(&error))?;
-        Ok(Response::new(self.stream(move |rpc, sender| async move {
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(move |sender| async move {
             batch.run(&rpc, &wishes, &asker, &sender).await;
         })))
     }

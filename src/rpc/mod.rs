@@ -9,28 +9,20 @@ use std::time::SystemTime;
 use tonic::Request;
 
 use crate::engine::Engine;
-use crate::error::Error;
 
 pub mod auth;
 mod deadline;
 mod enrichment;
+mod kept;
 mod page;
 mod source;
 pub mod status;
+mod task;
 mod verdict;
 
 pub use enrichment::EnrichmentRpc;
 pub use source::SourceRpc;
 pub use verdict::VerdictRpc;
-
-/// Does the work to its end also when the caller leaves: a change that is durable must be in effect as well.
-async fn to_its_end<T: Send + 'static>(
-    engine: &Arc<Engine>,
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    let done = engine.tracker().spawn(work).await;
-    done.unwrap_or_else(|_| Err(status::broke_off(engine.clock().now())))
-}
 
 /// Who asks, and by when the answer is wanted.
 #[derive(Clone, Debug)]

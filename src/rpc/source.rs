@@ -40,7 +40,7 @@ use crate::store::DisclosureFilter;
 use super::Context;
 use super::page;
 use super::status;
-use super::to_its_end;
+use super::task::Tasks;
 
 /// How long a repeated change is recognised.
 const REPEAT: Duration = Duration::from_secs(600);
@@ -50,6 +50,7 @@ const REMEMBERED: u64 = 10_000;
 #[derive(Clone, Debug)]
 pub struct SourceRpc {
     engine: Arc<Engine>,
+    tasks: Tasks,
     /// Changes made under a request identifier, by caller and identifier.
     done: Cache<(String, String), Arc<Done>>,
     /// Held while a change is made, so that its repetition finds what came of it.
@@ -67,7 +68,7 @@ struct Done {
 impl SourceRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
+        Self { tasks: Tasks::of(&engine), engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
@@ -258,7 +259,7 @@ impl SourceService for SourceRpc {
         let caller = Context::of(&request, &self.engine).caller;
         let this = self.clone();
         let work = async move { this.configure(request.into_inner(), caller).await };
-        let source = to_its_end(&self.engine, work).await.map_err(|error| status::of(&error))?;
+        let source = self.tasks.to_its_end(work).await.map_err(|error| status::of(&error))?;
         Ok(Response::new(pb::ConfigureSourceResponse { source: Some(source) }))
     }
 
@@ -284,7 +285,7 @@ impl SourceService for SourceRpc {
     ) -> Result<Response<pb::DeleteSourceResponse>, Status> {
         let caller = Context::of(&request, &self.engine).caller;
         let this = self.clone();
-        let done = to_its_end(&self.engine, async move { this.delete(request.into_inner(), caller).await }).await;
+        let done = self.tasks.to_its_end(async move { this.delete(request.into_inner(), caller).await }).await;
         done.map(|()| Response::new(pb::DeleteSourceResponse {})).map_err(|error| status::of(&error))
     }
 

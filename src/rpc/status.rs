@@ -3,6 +3,7 @@
 //! Status and details travel in headers: the message is at most 1 KiB, the details at most 4 KiB. What does not fit is
 //! counted, not lost silently.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
@@ -62,10 +63,11 @@ pub fn store_failed(error: StoreError) -> Error {
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
 }
 
-/// The failure of a call that panicked: the incident number leads to the log.
-pub fn broke_off(now: SystemTime) -> Error {
+/// The failure of a call that panicked: the incident number leads to the log, where the cause stands.
+pub fn panicked(cause: &(dyn Any + Send), now: SystemTime) -> Error {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     let incident = new_id(now);
-    error!(incident, "a call panicked");
+    error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");
     Error::Internal { incident }
 }
 

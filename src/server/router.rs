@@ -38,7 +38,6 @@ use tonic_web::GrpcWebLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::AllowOrigin;
 use tower_http::cors::CorsLayer;
-use tracing::error;
 
 use crate::clock::Clock;
 use crate::clock::SystemClock;
@@ -55,7 +54,6 @@ use crate::rpc::auth::Authenticator;
 use crate::rpc::auth::Peer;
 use crate::rpc::status;
 use crate::settings::Config;
-use crate::store::new_id;
 use crate::telemetry;
 
 use super::StartError;
@@ -218,10 +216,7 @@ fn refuse(request: &Request, error: &Error) -> Response {
 
 /// No panic is reachable from outside as far as we know; if one is, its call alone fails.
 fn after_panic(cause: Box<dyn Any + Send>) -> Response {
-    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-    let incident = new_id(SystemClock.now());
-    error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");
-    status::of(&Error::Internal { incident }).into_http::<Body>()
+    status::of(&status::panicked(cause.as_ref(), SystemClock.now())).into_http::<Body>()
 }
 
 /// Browsers of these origins may call; none where the list is empty.

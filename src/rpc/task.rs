@@ -1,0 +1,151 @@
+//! Work that does not live and die with the future of its call: a change goes on when its caller leaves, a stream ends
+//! when it does. A panic in either is a status that says so.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::error::Error;
+
+use super::status;
+
+/// What a streaming call answers with.
+pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Starts the work of calls. A shutdown waits for all of it.
+#[derive(Clone, Debug)]
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    clock: Arc<dyn Clock>,
+}
+
+impl Tasks {
+    /// Those that this engine's shutdown waits for.
+    pub(super) fn of(engine: &Engine) -> Self {
+        Self { tracker: engine.tracker().clone(), clock: engine.clock().clone() }
+    }
+
+    /// Does the work to its end also when the caller leaves: a change that is durable must be in effect as well.
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.tracker.spawn(AssertUnwindSafe(work).catch_unwind()).await;
+        match done {
+            Ok(Ok(done)) => done,
+            Ok(Err(cause)) => Err(status::panicked(cause.as_ref(), self.clock.now())),
+            // Nobody aborts it: only a runtime that is shut down.
+            Err(error) => Err(status::panicked(&error.to_string(), self.clock.now())),
+        }
+    }
+
+    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves.
+    pub(super) fn stream<T, F>(&self, work: impl FnOnce(UnboundedSender<Result<T, Status>>) -> F) -> Streamed<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let left = sender.clone();
+        let work = AssertUnwindSafe(work(sender)).catch_unwind();
+        let clock = self.clock.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = left.closed() => {}
+                done = work => if let Err(cause) = done {
+                    // The caller must not take a stream that broke off for one that ended. It may have left by now.
+                    let _ = left.send(Err(status::of(&status::panicked(cause.as_ref(), clock.now()))));
+                }
+            }
+        });
+        Box::pin(UnboundedReceiverStream::new(receiver))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::StreamExt;
+    use futures_util::poll;
+    use tokio::sync::oneshot;
+    use tonic::Code;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn tasks() -> Tasks {
+        Tasks { tracker: TaskTracker::new(), clock: Arc::new(SystemClock) }
+    }
+
+    async fn ended(tasks: Tasks) {
+        tasks.tracker.close();
+        tasks.tracker.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_change_goes_on_when_its_caller_leaves() {
+        let (tasks, done) = (tasks(), Arc::new(AtomicBool::new(false)));
+        let (go_on, wait) = oneshot::channel::<()>();
+        let change = {
+            let done = done.clone();
+            async move {
+                wait.await.unwrap();
+                done.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+        };
+        {
+            let call = tasks.to_its_end(change);
+            tokio::pin!(call);
+            assert!(poll!(call.as_mut()).is_pending());
+        }
+        go_on.send(()).unwrap();
+        ended(tasks).await;
+        assert!(done.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_worked_on_no_longer_than_its_caller_listens() {
+        let tasks = tasks();
+        let mut stream = tasks.stream(|sender| async move {
+            sender.send(Ok(1)).unwrap();
+            pending::<()>().await;
+        });
+        assert_eq!(stream.next().await.unwrap().unwrap(), 1);
+        drop(stream);
+        // It would wait for ever for work that goes on.
+        ended(tasks).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_work_panics_keeps_what_was_sent_and_ends_with_internal() {
+        let stream = tasks().stream(|sender| async move {
+            sender.send(Ok(1)).unwrap();
+            panic!("a fault of ours");
+        });
+        let items: Vec<Result<i32, Status>> = stream.collect().await;
+        assert_eq!(*items[0].as_ref().unwrap(), 1);
+        let last = items[1].as_ref().unwrap_err();
+        assert_eq!(last.code(), Code::Internal);
+        assert!(last.message().contains("incident") && !last.message().contains("fault of ours"), "{last}");
+        assert_eq!(items.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_panics_is_internal() {
+        let done: Result<(), _> = tasks().to_its_end(async { panic!("a fault of ours") }).await;
+        assert!(matches!(done, Err(Error::Internal { .. })), "{done:?}");
+    }
+}
