@@ -233,3 +233,85 @@ fn unreachable(what: &str, error: &tonic::transport::Error) -> Failure {
     }
     Failure::new(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tempfile::TempDir;
+    use tokio::sync::Mutex;
+
+    use super::*;
+    use crate::pb;
+
+    fn client(folder: &TempDir) -> Client {
+        let file = folder.path().join("concord.toml");
+        std::fs::write(&file, "log.filter = \"error\"\n").unwrap();
+        Client {
+            server: None,
+            token: None,
+            ca: None,
+            client_certificate: None,
+            client_key: None,
+            config: Some(file),
+            data_directory: Some(folder.path().join("data")),
+        }
+    }
+
+    async fn server(client: &Client) -> Running {
+        let config = config(client, Flags::default()).unwrap();
+        Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await.unwrap()
+    }
+
+    async fn list(connection: &Connection) -> Result<(), Failure> {
+        connection.sources().list_sources(pb::ListSourcesRequest::default()).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_server_ends_before_its_call_looks_for_another() {
+        let folder = TempDir::new().unwrap();
+        let client = client(&folder);
+        let (other, foreign) = (Mutex::new(Some(server(&client).await)), Mutex::new(Vec::new()));
+        let done = Connection::with(&client, async |connection| {
+            foreign.lock().await.push(connection.foreign);
+            if let Some(running) = other.lock().await.take() {
+                running.stop().await;
+            }
+            list(connection).await
+        });
+        assert!(done.await.is_ok());
+        assert_eq!(*foreign.lock().await, [true, false], "first the other's server, then one of its own");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refuses_is_not_asked_again() {
+        let folder = TempDir::new().unwrap();
+        let client = client(&folder);
+        let (running, asked) = (server(&client).await, AtomicU32::new(0));
+        let done = Connection::with(&client, async |connection| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            connection.sources().get_source(pb::GetSourceRequest::default()).await?;
+            Ok(())
+        });
+        assert!(done.await.unwrap_err().to_string().contains("sources/NAME"));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_shown_in_part_is_not_begun_anew() {
+        let folder = TempDir::new().unwrap();
+        let client = client(&folder);
+        let (other, asked) = (Mutex::new(Some(server(&client).await)), AtomicU32::new(0));
+        let done = Connection::with(&client, async |connection| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            if let Some(running) = other.lock().await.take() {
+                running.stop().await;
+            }
+            list(connection).await.map_err(Failure::midway)
+        });
+        assert!(done.await.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+}

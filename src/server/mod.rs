@@ -142,15 +142,15 @@ impl Running {
                     .map_err(|error| StartError(format!("cannot listen on {}: {error}", config.listen)))?;
                 let address = listener.local_addr().map_err(said)?;
                 tracker.spawn(listen::serve_network(listener, serving));
-                if !address.ip().is_loopback() && (config.tls.is_none() || config.tokens.is_empty()) {
-                    warn!(%address, "listening beyond loopback without TLS or tokens: whoever reaches it can call");
+                if let Some(lack) = lack(address, config) {
+                    warn!(%address, "{lack}");
                 }
                 info!(%address, tls = config.tls.is_some(), tokens = config.tokens.len(), "listening");
                 Some(address)
             }
         };
         tracker.spawn(prune(engine.clone(), config.retention, stop.clone()));
-        tracker.spawn(upkeep(stop.clone()));
+        tracker.spawn(upkeep(telemetry::upkeep, stop.clone()));
         Ok(Self { address, socket, engine, store, reporter, stop, tracker, connections, _directory: directory })
     }
 
@@ -213,6 +213,17 @@ fn said(error: impl fmt::Display) -> StartError {
     StartError(error.to_string())
 }
 
+/// What those who can reach this address could do for want of TLS or tokens.
+fn lack(address: SocketAddr, config: &Config) -> Option<&'static str> {
+    match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
+        (true, _, _) | (false, false, false) => None,
+        (false, true, _) => Some("listening beyond loopback without tokens: whoever reaches it can call"),
+        (false, false, true) => {
+            Some("listening beyond loopback without TLS: tokens and answers can be read on their way")
+        }
+    }
+}
+
 /// The socket that only this user's processes reach. One left by a server that was killed is replaced: the lock on the
 /// directory says that nobody listens on it.
 fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
@@ -247,12 +258,57 @@ async fn prune(engine: Arc<Engine>, retention: crate::store::Retention, stop: Ca
 }
 
 /// Metrics are folded together now and then, or they would grow where nobody reads them.
-async fn upkeep(stop: CancellationToken) {
+async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => telemetry::upkeep(),
+            _ = ticks.tick() => fold(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::settings::{Environment, Flags, LoadInput, load};
+    use crate::sources;
+
+    fn config(text: &str) -> Config {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("concord.toml");
+        std::fs::write(&file, text).unwrap();
+        let (environment, kinds) = (Environment::new(), sources::all());
+        load(LoadInput { file: Some(file), environment, flags: Flags::default(), kinds }).unwrap()
+    }
+
+    #[test]
+    fn what_an_open_address_lacks_is_told() {
+        let (outside, loopback) = ("192.0.2.1:50051".parse().unwrap(), "127.0.0.1:50051".parse().unwrap());
+        let token = format!("[tokens]\nsoar = \"{}\"\n", "0f".repeat(32));
+        assert_eq!(lack(loopback, &config("")), None);
+        assert!(lack(outside, &config("")).unwrap().contains("without tokens"));
+        assert!(lack(outside, &config(&token)).unwrap().contains("without TLS"));
+        let tls = "[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+        assert_eq!(lack(outside, &config(&format!("{token}{tls}"))), None);
+        assert!(lack(outside, &config(tls)).unwrap().contains("without tokens"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_are_folded_together_every_ten_seconds_until_the_end() {
+        let (folded, stop) = (AtomicU32::new(0), CancellationToken::new());
+        let count = || {
+            folded.fetch_add(1, Ordering::Relaxed);
+        };
+        let end = async {
+            tokio::time::sleep(Duration::from_secs(35)).await;
+            stop.cancel();
+        };
+        tokio::join!(upkeep(count, stop.clone()), end);
+        assert_eq!(folded.load(Ordering::Relaxed), 4, "at once, and after 10, 20 and 30 seconds");
     }
 }

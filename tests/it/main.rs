@@ -7,6 +7,7 @@ mod enrich;
 mod errors;
 mod harness;
 mod history;
+mod keeping;
 mod process;
 mod protocol;
 mod quota;

@@ -2,9 +2,12 @@
 
 use concord::clock::Clock;
 use concord::pb;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
 
 use crate::harness::TestServer;
 
@@ -50,6 +53,33 @@ async fn a_path_that_is_no_method_makes_no_label() {
         "{metrics}"
     );
     assert!(!metrics.to_lowercase().contains("made"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn beyond_the_limit_calls_are_refused_for_now_and_metrics_and_health_still_answer() {
+    let server = TestServer::start("limits.max_in_flight = 1\n").await;
+    let list = async || server.sources().list_sources(pb::ListSourcesRequest::default()).await;
+    // A call that never ends: the rest of its body does not come.
+    let mut unfinished = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /concord.v1.SourceService/ListSources HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/grpc-web+proto\r\ncontent-length: 5\r\n\r\n";
+    unfinished.write_all(head.as_bytes()).await.unwrap();
+    let refused = loop {
+        if let Err(refused) = list().await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    let metrics = http().get(format!("http://{}/metrics", server.address)).send().await.unwrap();
+    assert_eq!(metrics.status(), 200);
+    assert!(metrics.text().await.unwrap().contains("concord_requests_total"));
+    let mut health = HealthClient::new(server.channel.clone());
+    let checked = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+    assert_eq!(checked.into_inner().status, 1);
+    drop(unfinished);
+    while list().await.is_err() {}
     server.stop().await;
 }
 

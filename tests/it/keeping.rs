@@ -1,0 +1,96 @@
+//! How long a whole verdict is given again.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use concord::pb;
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record};
+use tokio::net::UdpSocket;
+use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::harness::TestServer;
+
+/// A zone that lists every name for so many seconds, and how often it was asked.
+struct Zone {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Zone {
+    async fn listing_for(seconds: u32) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let counted = asked.clone();
+        let task = TaskTracker::new().spawn(async move {
+            let mut buffer = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut message = Message::response(query.metadata.id, query.metadata.op_code);
+                message.add_query(query.queries[0].clone());
+                let listed = RData::A(A(Ipv4Addr::new(127, 0, 0, 2)));
+                message.add_answer(Record::from_rdata(query.queries[0].name().clone(), seconds, listed));
+                socket.send_to(&message.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        Self { address, asked, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn configuration(&self) -> String {
+        let resolver = self.address;
+        format!(
+            "[sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"zone.example.com\"\noptions.resolver = \"{resolver}\"\n\
+             options.codes = {{ \"127.0.0.2\" = \"malicious 0.85 spam\" }}\n"
+        )
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_whole_verdict_outlives_no_record_of_dns_that_it_stands_on() {
+    let zone = Zone::listing_for(60).await;
+    let server = TestServer::start(&zone.configuration()).await;
+    let again = async || server.enrich("198.51.100.7").await;
+    let first = again().await;
+    assert_eq!(first.verdict.disposition(), pb::Disposition::Malicious, "{:?}", first.verdict.outcomes);
+    server.clock.advance(Duration::from_secs(50));
+    let second = again().await;
+    assert!(second.receipt.verdict_from_cache);
+    server.clock.advance(Duration::from_secs(11));
+    let third = again().await;
+    assert!(!third.receipt.verdict_from_cache, "the record stood for 60 seconds");
+    assert_eq!(zone.asked(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_verdict_on_an_answer_that_was_kept_stands_only_for_the_rest_of_its_time() {
+    let zone = Zone::listing_for(60).await;
+    let server = TestServer::start(&zone.configuration()).await;
+    server.enrich("198.51.100.7").await;
+    server.clock.advance(Duration::from_secs(40));
+    // Another policy: judged anew on the kept answer, which stands for 20 seconds more.
+    let by_reliability = pb::EnrichRequest {
+        indicator: Some(crate::harness::indicator("198.51.100.7")),
+        policy: "policies/xsoar".into(),
+        ..Default::default()
+    };
+    let other = server.enrich_as(by_reliability.clone()).await;
+    assert!(other.receipt.sources[0].from_cache && !other.receipt.verdict_from_cache);
+    server.clock.advance(Duration::from_secs(10));
+    assert!(server.enrich_as(by_reliability.clone()).await.receipt.verdict_from_cache);
+    server.clock.advance(Duration::from_secs(11));
+    assert!(!server.enrich_as(by_reliability).await.receipt.verdict_from_cache);
+    assert_eq!(zone.asked(), 2);
+    server.stop().await;
+}
