@@ -71,8 +71,13 @@ fn the_example_configuration_is_valid_and_every_setting_in_it_too() {
         .filter(|line| !line.contains("env:") && !line.contains("file:") && !line.contains("ca_file"))
         .map(|line| format!("{line}\n"))
         .collect();
+    let folder = TempDir::new().unwrap();
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let pems = [("server.pem", cert.pem()), ("server.key", signing_key.serialize_pem()), ("clients.pem", cert.pem())];
+    pems.into_iter().for_each(|(name, pem)| std::fs::write(folder.path().join(name), pem).unwrap());
+    let all = all.replace("/etc/concord", &folder.path().display().to_string());
     let config = read_text(&all, &[]).unwrap_or_else(|told| panic!("{told}\n{all}"));
-    assert!(config.sources.len() >= 7, "{:?}", config.sources);
+    assert!(config.sources.len() >= 7 && config.tls.is_some(), "{config:?}");
 }
 
 #[test]

@@ -49,6 +49,33 @@ impl Mistakes {
         found.map_err(missing).ok()
     }
 
+    /// What was judged although there were mistakes, so that all are told at once: those noted, and what it failed with
+    /// beside them. `field` is the one that may name what does not exist.
+    ///
+    /// # Errors
+    /// As [`Self::finish`]; without a mistake of its own, what `judged` failed with.
+    pub fn with<T>(mut self, field: &str, judged: Result<T, Error>) -> Result<T, Error> {
+        if self.0.is_empty() {
+            return judged;
+        }
+        match judged {
+            Err(Error::Invalid(more)) => {
+                let told = |one: &Violation| self.0.iter().any(|mistake| mistake.violation.field == one.field);
+                let more: Vec<_> = more.into_iter().filter(|one| !told(one)).collect();
+                more.into_iter().for_each(|violation| self.add(violation));
+            }
+            Err(missing @ Error::NotFound { .. }) => drop(self.find::<T>(field, Err(missing))),
+            // What only a change without mistakes meets is told once it has none.
+            Ok(_) | Err(_) => {}
+        }
+        self.finish().and_then(|()| Err(incomplete()))
+    }
+
+    /// Whether there was none so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Succeeds if there was no mistake.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The services as the protocol defines them, one file per service: convert, call, convert back.
 //!
-//! `status.rs` is the only place that makes a gRPC status, `deadline.rs` reads the caller's deadline, `auth.rs` says who
-//! calls, `page.rs` makes page tokens. Nothing is decided here that another room could decide.
+//! `status.rs` is the only place that makes a gRPC status, `task.rs` runs what outlives the future of a call, `kept.rs` keeps
+//! whole verdicts, `deadline.rs` reads the caller's deadline, `auth.rs` says who calls, `page.rs` makes page tokens. Nothing
+//! is decided here that another room could decide.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -33,6 +33,8 @@ use crate::error::Reason;
 use crate::error::Violation;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
+use crate::settings::Change;
+use crate::settings::Configured;
 use crate::settings::NO_SOURCE_HINT;
 use crate::store::Cursor;
 use crate::store::DisclosureFilter;
@@ -79,11 +81,10 @@ impl SourceRpc {
             mistakes.add(Violation::new("source", Reason::FieldRequired, "the source to configure is needed"));
         }
         let mut change = read_change(request.source.unwrap_or_default(), request.update_mask, &mut mistakes);
-        mistakes.finish()?;
         change.reset = request.reset_mask.map(|mask| mask.paths).unwrap_or_default();
         change.allow_missing = request.allow_missing;
-        if request.validate_only {
-            return self.engine.registry().effective(&change).await.map(|source| write(&source));
+        if request.validate_only || !mistakes.is_empty() {
+            return self.judge(&change, mistakes).await.map(|source| write(&source));
         }
         let key = (!request_id.is_empty()).then_some((caller, request_id));
         let _turn = self.turn.lock().await;
@@ -93,6 +94,15 @@ impl SourceRpc {
         let source = write(&self.engine.registry().configure(change).await?);
         self.remember(key, digest, source.clone());
         Ok(source)
+    }
+
+    /// The source as the change would make it, or everything that is wrong with the request.
+    async fn judge(&self, change: &Change, mistakes: Mistakes) -> Result<Configured, Error> {
+        if change.name.is_empty() {
+            mistakes.finish()?;
+            return Err(incomplete());
+        }
+        mistakes.with("source.name", self.engine.registry().effective(change).await)
     }
 
     async fn delete(&self, request: pb::DeleteSourceRequest, caller: String) -> Result<(), Error> {
@@ -159,9 +169,8 @@ impl SourceRpc {
                     mistakes.add(Violation::invalid("name", message));
                 }
                 let mut change = read_change(source, request.update_mask, &mut mistakes);
-                mistakes.finish()?;
                 change.allow_missing = true;
-                registry.effective(&change).await?
+                self.judge(&change, mistakes).await?
             }
             None => {
                 let name = mistakes.take(read_name(&request.name, "sources", "name"));

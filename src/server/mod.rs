@@ -1,6 +1,6 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` reads certificates. Nothing
+//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` makes TLS of the certificates. Nothing
 //! is decided here about indicators or sources.
 
 use std::fmt;
@@ -58,8 +58,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Whether a server could start with this configuration, as far as can be told without starting one: certificates are
-/// read.
+/// Whether a server could start with this configuration, as far as can be told without starting one: key and certificate
+/// must belong together.
 ///
 /// # Errors
 /// What cannot be used, and why.
@@ -275,7 +275,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::settings::{Environment, Flags, LoadInput, load};
+    use crate::settings::{Environment, Flags, LoadInput, TlsConfig, load};
     use crate::sources;
 
     fn config(text: &str) -> Config {
@@ -293,9 +293,10 @@ mod tests {
         assert_eq!(lack(loopback, &config("")), None);
         assert!(lack(outside, &config("")).unwrap().contains("without tokens"));
         assert!(lack(outside, &config(&token)).unwrap().contains("without TLS"));
-        let tls = "[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
-        assert_eq!(lack(outside, &config(&format!("{token}{tls}"))), None);
-        assert!(lack(outside, &config(tls)).unwrap().contains("without tokens"));
+        let tls = TlsConfig { certificate: "server.pem".into(), key: "server.key".into(), client_ca: None };
+        let with_tls = |text: &str| Config { tls: Some(tls.clone()), ..config(text) };
+        assert_eq!(lack(outside, &with_tls(&token)), None);
+        assert!(lack(outside, &with_tls("")).unwrap().contains("without tokens"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ impl Guard {
         credential: Option<&SecretString>,
         before: &SourcePatch,
         said: &SourcePatch,
-        about: &About,
+        options: &[OptionSpec],
     ) -> Vec<Violation> {
         let mut mistakes = Vec::new();
         if let Some(Err(message)) = credential.map(check_credential) {
@@ -50,7 +50,7 @@ impl Guard {
         for (field, _, said) in addresses.into_iter().filter(|(_, before, said)| before != said) {
             forbid(format!("source.{field}"), self.check_address(said.as_deref().unwrap_or_default()));
         }
-        for spec in &about.options {
+        for spec in options {
             let value = said.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
             let Some(text) = value.and_then(serde_json::Value::as_str) else { continue };
             forbid(format!("source.options.{}", spec.name), self.check_option(&spec.value_type, text.trim()));

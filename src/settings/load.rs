@@ -31,7 +31,7 @@ use super::Origin;
 use super::SourcePatch;
 use super::TlsConfig;
 use super::Token;
-use super::options::nearest;
+use super::document;
 use super::patch;
 use super::raw::Raw;
 use super::raw::RawSource;
@@ -56,12 +56,6 @@ const MOST: usize = 1_000_000;
 const MESSAGE_BYTES: RangeInclusive<usize> = 65_536..=67_108_864;
 /// SHA-256 of nothing: what `sha256sum` says when the token's variable was empty.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// Every setting of the file, for hints at misspelt names.
-const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \
-    never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
-    certificate key client_ca format filter max_in_flight max_connections max_message_bytes answers_age answers_bytes \
-    verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
-    keep_found keep_no_record max_tlp proxy ca_file options minute day month";
 
 /// Where settings come from.
 pub struct LoadInput<'a> {
@@ -96,10 +90,13 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
         }
         None => String::new(),
     };
+    let (raw, mut mistakes) = document::read(&text).map_err(fail)?;
     let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
-    let raw = loader.parse(&text).map_err(|mistake| fail(vec![mistake]))?;
     let config = loader.config(raw);
-    if loader.mistakes.is_empty() { Ok(config) } else { Err(fail(loader.mistakes)) }
+    // What was left out for its type may be missed further on: that was told already.
+    loader.mistakes.retain(|one| !mistakes.iter().any(|told| told.field == one.field));
+    mistakes.append(&mut loader.mistakes);
+    if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
 }
 
 fn usual_file(environment: &Environment) -> Option<PathBuf> {
@@ -116,21 +113,6 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn parse(&mut self, text: &str) -> Result<Raw, Violation> {
-        let mut unknown = Vec::new();
-        let document = toml::Deserializer::parse(text).map_err(|error| syntax(&error))?;
-        let raw = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
-            .map_err(|error| syntax(&error))?;
-        for path in unknown {
-            let name = path.rsplit('.').next().unwrap_or(&path);
-            let hint = nearest(name, &KNOWN.split(' ').collect::<Vec<_>>())
-                .map(|near| format!("; did you mean {near}?"))
-                .unwrap_or_default();
-            self.mistake(&path, format!("no such setting{hint}"));
-        }
-        Ok(raw)
-    }
-
     fn config(&mut self, raw: Raw) -> Config {
         let environment = &self.input.environment;
         let flags = &self.input.flags;
@@ -230,11 +212,12 @@ impl Loader<'_> {
 
     fn tls(&mut self, tls: super::raw::RawTls) -> Option<TlsConfig> {
         match (tls.certificate, tls.key) {
-            (Some(certificate), Some(key)) => Some(TlsConfig {
-                certificate: certificate.into(),
-                key: key.into(),
-                client_ca: tls.client_ca.map(PathBuf::from),
-            }),
+            (Some(certificate), Some(key)) => {
+                let client_ca = tls.client_ca.map(PathBuf::from);
+                let tls = TlsConfig { certificate: certificate.into(), key: key.into(), client_ca };
+                self.mistakes.extend(tls.unusable());
+                Some(tls)
+            }
             (certificate, _) => {
                 let missing = if certificate.is_none() { "tls.certificate" } else { "tls.key" };
                 self.mistake(missing, "TLS needs both certificate and key, each the path of a PEM file");
@@ -379,12 +362,7 @@ impl Loader<'_> {
     }
 
     fn sources(&mut self, raw: std::collections::BTreeMap<String, RawSource>) -> Vec<Declared> {
-        let mut declared = Vec::new();
-        for (name, source) in &raw {
-            if let Some(one) = self.source(name, source) {
-                declared.push(one);
-            }
-        }
+        let mut declared: Vec<_> = raw.iter().map(|(name, source)| self.source(name, source)).collect();
         for (variable, kind) in CREDENTIALS {
             let value =
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
@@ -397,6 +375,7 @@ impl Loader<'_> {
             }
             match declared.iter_mut().find(|one| one.name == kind) {
                 Some(one) if of_kind(one) => one.credential = one.credential.take().or(Some(credential)),
+                Some(one) if one.patch.kind.is_none() => {}
                 Some(one) => {
                     let path = format!("sources.{}", one.name);
                     let message = format!("{variable} in the environment makes a source of this name: give it another");
@@ -414,19 +393,11 @@ impl Loader<'_> {
         declared
     }
 
-    fn source(&mut self, name: &str, raw: &RawSource) -> Option<Declared> {
+    fn source(&mut self, name: &str, raw: &RawSource) -> Declared {
         let path = format!("sources.{name}");
         if let Err(violation) = check_name(name) {
             self.mistakes.push(Violation::invalid(&path, violation));
         }
-        let Some(kind) = &raw.kind else {
-            self.mistake(&format!("{path}.kind"), format!("every source needs its kind: {}", self.kinds()));
-            return None;
-        };
-        let Some(adapter) = self.input.kinds.iter().find(|one| one.about().kind == *kind) else {
-            self.mistake(&format!("{path}.kind"), format!("{kind:?} is no kind; use one of {}", self.kinds()));
-            return None;
-        };
         let credential = self.credential(&path, raw.credential.as_deref());
         let ca_pem = raw.ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
             Ok(pem) => Some(pem),
@@ -436,12 +407,14 @@ impl Loader<'_> {
             }
         });
         let patch = raw.patch(ca_pem);
-        match patch::effective(adapter.as_ref(), name, &patch, credential.clone()) {
-            Ok(_) => {}
-            Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(|one| one.under(&path))),
-        }
+        let adapter = self.input.kinds.iter().find(|one| Some(&one.about().kind) == patch.kind.as_ref());
+        let mistakes = match adapter {
+            Some(adapter) => patch::effective(adapter.as_ref(), name, &patch, credential.clone()).err(),
+            None => Some(patch::without_kind(&patch, self.input.kinds)),
+        };
+        self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.under(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
-        Some(Declared { name: name.to_owned(), patch, credential, origin })
+        Declared { name: name.to_owned(), patch, credential, origin }
     }
 
     /// The credential from where the file says: `env:NAME`, `file:PATH`, or the value itself.
@@ -477,10 +450,6 @@ impl Loader<'_> {
             return None;
         }
         Some(SecretString::from(value.to_owned()))
-    }
-
-    fn kinds(&self) -> String {
-        self.input.kinds.iter().map(|kind| kind.about().kind.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -519,25 +488,4 @@ fn read_sha256(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(text.get(place * 2..place * 2 + 2)?, 16).ok()?;
     }
     Some(hash)
-}
-
-/// A file that does not parse: the parser's own words hold line and column, and may show the line, which may hold a
-/// secret; only the place and the message are kept.
-fn syntax(error: &toml::de::Error) -> Violation {
-    let text = error.to_string();
-    let place = text.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");
-    Violation::invalid("", format!("{place}: {}", without_value(error.message())))
-}
-
-/// The message without the value that has the wrong type: it may be a credential written without quotes.
-fn without_value(message: &str) -> String {
-    let shown = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    match shown.and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((found, expected)) => {
-            let found = found.split(['`', '"']).next().unwrap_or_default().trim();
-            let expected = if matches!(expected, "usize" | "u64") { "a whole number" } else { expected };
-            format!("wrong type: {found}, expected {expected}")
-        }
-        None => message.to_owned(),
-    }
 }

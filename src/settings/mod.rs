@@ -1,6 +1,6 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
-//! `raw.rs` mirrors the file, `load.rs` turns it into a [`Config`], `patch.rs` lays the settings of one source in layers,
+//! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates, `patch.rs` lays the settings of one source in layers,
 //! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect (`configured.rs`) and what the API changed,
 //! `guard.rs` what it may not. The only room that reads the environment and the configuration file.
 
@@ -21,6 +21,7 @@ use crate::store::Durability;
 use crate::store::Retention;
 
 mod configured;
+mod document;
 mod guard;
 mod load;
 mod never_send;
@@ -29,6 +30,7 @@ mod patch;
 mod raw;
 mod registry;
 mod render;
+mod tls;
 mod values;
 
 pub use configured::Change;
@@ -41,6 +43,7 @@ pub use never_send::NeverSend;
 pub use patch::SourcePatch;
 pub use registry::Registry;
 pub use registry::Seal;
+pub use tls::TlsConfig;
 
 /// What a first start with nothing declared says.
 pub const NO_SOURCE_HINT: &str = "no source is configured, so nobody is asked: set VIRUSTOTAL_API_KEY in the environment, \
@@ -155,17 +158,6 @@ impl fmt::Display for Origin {
             Self::Environment(variable) => f.write_str(variable),
         }
     }
-}
-
-/// Certificates of the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// PEM of the certificate chain.
-    pub certificate: PathBuf,
-    /// PEM of its key.
-    pub key: PathBuf,
-    /// PEM of the authority that clients' certificates must come from; `None`: clients need none.
-    pub client_ca: Option<PathBuf>,
 }
 
 /// Who may call: a name, and the SHA-256 of the token that shows it.

@@ -1,6 +1,7 @@
 //! The settings of one source in layers: the kind's defaults, what file or environment declares, what the API patched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -177,12 +178,38 @@ pub(super) fn effective(
     let mut mistakes = Vec::new();
     let mut settings = SourceSettings::from_defaults(about, name);
     settings.credential = credential;
+    common(&mut settings, patch, &mut mistakes);
+    tier(&mut settings, about, patch, &mut mistakes);
+    set_options(&mut settings, kind, patch, &mut mistakes);
+    if settings.credential.is_some() && about.credential == CredentialNeed::None {
+        mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
+    }
+    if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+}
+
+/// What is wrong with a source whose kind is none of `kinds`: the kind itself, and the fields that are read alike for every
+/// kind.
+pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Source>]) -> Vec<Violation> {
+    let known: Vec<_> = kinds.iter().map(|kind| kind.about().kind.as_str()).collect();
+    let known = known.join(", ");
+    let mut mistakes = vec![match &patch.kind {
+        Some(kind) => Violation::new("kind", Reason::KindUnknown, format!("{kind:?} is no kind; use one of {known}")),
+        None => Violation::new("kind", Reason::FieldRequired, format!("every source needs its kind: {known}")),
+    }];
+    if let Some(any) = kinds.first() {
+        common(&mut SourceSettings::from_defaults(any.about(), ""), patch, &mut mistakes);
+    }
+    mistakes
+}
+
+/// Reads the fields that mean the same for every kind.
+fn common(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
     settings.enabled = patch.enabled.unwrap_or(true);
-    word(&mut settings.reliability, &patch.reliability, "reliability", &mut mistakes);
-    word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", &mut mistakes);
-    span(&mut settings.timeout, &patch.timeout, "timeout", &mut mistakes);
-    span(&mut settings.keep.found, &patch.keep_found, "keep_found", &mut mistakes);
-    span(&mut settings.keep.no_record, &patch.keep_no_record, "keep_no_record", &mut mistakes);
+    word(&mut settings.reliability, &patch.reliability, "reliability", mistakes);
+    word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", mistakes);
+    span(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
+    span(&mut settings.keep.found, &patch.keep_found, "keep_found", mistakes);
+    span(&mut settings.keep.no_record, &patch.keep_no_record, "keep_no_record", mistakes);
     for (field, keep) in [("keep_found", settings.keep.found), ("keep_no_record", settings.keep.no_record)] {
         if keep > LONGEST_KEEP {
             mistakes.push(Violation::invalid(field, "must be at most 10 years"));
@@ -197,20 +224,27 @@ pub(super) fn effective(
             mistakes.push(Violation::invalid("family", "must be one line of at most 63 characters"));
         }
     }
-    tier(&mut settings, about, patch, &mut mistakes);
-    settings.base_url = address(&patch.base_url, "base_url", &mut mistakes).or(settings.base_url.take());
-    if settings.base_url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
-        mistakes.push(Violation::invalid("base_url", "must end before any ? or #: questions add what they need"));
-    }
-    settings.proxy = address(&patch.proxy, "proxy", &mut mistakes);
-    for (field, url) in [("base_url", &settings.base_url), ("proxy", &settings.proxy)] {
-        let checked = url.as_ref().map(|url| EgressRules::default().check_url(url));
-        mistakes.extend(checked.and_then(Result::err).map(|why| Violation::new(field, Reason::EgressForbidden, why)));
-    }
+    set_addresses(settings, patch, mistakes);
     settings.ca_pem = patch.ca_pem.clone().filter(|pem| !pem.trim().is_empty());
     if settings.ca_pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
         mistakes.push(Violation::invalid("ca_pem", "holds no PEM certificate"));
     }
+}
+
+fn set_addresses(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
+    settings.base_url = address(&patch.base_url, "base_url", mistakes).or(settings.base_url.take());
+    if settings.base_url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+        mistakes.push(Violation::invalid("base_url", "must end before any ? or #: questions add what they need"));
+    }
+    settings.proxy = address(&patch.proxy, "proxy", mistakes);
+    for (field, url) in [("base_url", &settings.base_url), ("proxy", &settings.proxy)] {
+        let checked = url.as_ref().map(|url| EgressRules::default().check_url(url));
+        mistakes.extend(checked.and_then(Result::err).map(|why| Violation::new(field, Reason::EgressForbidden, why)));
+    }
+}
+
+fn set_options(settings: &mut SourceSettings, kind: &dyn Source, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
+    let (about, before) = (kind.about(), mistakes.len());
     for (name, value) in &patch.options {
         match options::read(about, name, value) {
             Ok(value) => {
@@ -222,14 +256,11 @@ pub(super) fn effective(
             Err(violation) => mistakes.push(violation.under("options")),
         }
     }
-    if mistakes.is_empty() {
-        let wrong = kind.check_options(Access { settings: &settings });
+    // Only options that are right each by itself can contradict each other.
+    if mistakes.len() == before {
+        let wrong = kind.check_options(Access { settings });
         mistakes.extend(wrong.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
     }
-    if settings.credential.is_some() && about.credential == CredentialNeed::None {
-        mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
-    }
-    if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
 }
 
 /// Whether the address or resolver that an option names may be reached, whoever sets it.

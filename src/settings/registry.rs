@@ -251,9 +251,11 @@ impl Registry {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
         let row = rows.get(name);
+        let mut mistakes = Vec::new();
         if declared.is_none() && row.is_none() {
-            check_name(name).map_err(|message| Error::invalid("source.name", Reason::FieldInvalid, message))?;
-            if !change.allow_missing {
+            if let Err(message) = check_name(name) {
+                mistakes.push(Violation::invalid("source.name", message));
+            } else if !change.allow_missing {
                 return Err(self.not_found(name));
             }
         }
@@ -262,9 +264,10 @@ impl Registry {
         }
         let mut patched = row.cloned().unwrap_or_default();
         patched.revision += 1;
-        self.apply(change, declared, &mut patched)?;
-        self.mend(change, &mut patched)?;
-        let configured = self.checked(change, declared, row, &patched)?;
+        mistakes.extend(self.apply(change, declared, &mut patched));
+        let mended = self.mend(change, &mut patched);
+        let configured = self.checked(change, declared, row, &patched, mistakes)?;
+        mended?;
         if !change.brings_credential() && patched.credential.is_some() {
             let before = self.resolve(name, declared, row).ok();
             guard::check_kept_credential(before.as_ref().map(|one| one.settings.as_ref()), &configured)?;
@@ -274,24 +277,25 @@ impl Registry {
         Ok((configured, patched))
     }
 
-    /// The settings in effect with the change, or everything that is wrong with it: by its form, and by where it leads.
+    /// The settings in effect with the change, or everything that is wrong with it: what was told before, its form, and
+    /// where it leads.
     fn checked(
         &self,
         change: &Change,
         declared: Option<&Declared>,
         row: Option<&Patched>,
         patched: &Patched,
+        mut mistakes: Vec<Violation>,
     ) -> Result<Configured, Error> {
         let before = row.map(|row| row.patch.clone()).unwrap_or_default();
         let resolved = self.resolve(&change.name, declared, Some(patched));
         let kind = patched.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref());
         let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
-        let forbidden =
-            adapter.map(|one| self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, one.about()));
-        let mut mistakes = resolved.as_ref().err().cloned().unwrap_or_default();
-        mistakes = mistakes.into_iter().map(|one| one.under("source")).collect();
-        for one in forbidden.unwrap_or_default() {
-            // What has no right form was told already.
+        let options = adapter.map(|one| one.about().options.as_slice()).unwrap_or_default();
+        let forbidden = self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, options);
+        let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().under("source"));
+        for one in wrong.chain(forbidden) {
+            // What has no right form is told once.
             if !mistakes.iter().any(|told| told.field == one.field) {
                 mistakes.push(one);
             }
@@ -325,8 +329,8 @@ impl Registry {
         meant.map_or(true, |meant| patch::destination(about, &meant) != there)
     }
 
-    /// Writes the fields of the change into what the API said so far.
-    fn apply(&self, change: &Change, declared: Option<&Declared>, patched: &mut Patched) -> Result<(), Error> {
+    /// Writes the fields of the change into what the API said so far; gives what could not be written.
+    fn apply(&self, change: &Change, declared: Option<&Declared>, patched: &mut Patched) -> Vec<Violation> {
         let mut mistakes = Vec::new();
         let kind = patched.patch.kind.clone().or_else(|| declared.and_then(|one| one.patch.kind.clone()));
         match (&kind, &change.patch.kind) {
@@ -368,7 +372,7 @@ impl Registry {
                 _ => mistakes.push(unknown_path("reset_mask", path)),
             }
         }
-        if mistakes.is_empty() { Ok(()) } else { Err(Error::Invalid(mistakes)) }
+        mistakes
     }
 
     /// Whether the kind has the option at this path; true for other paths, and where the kind is not known.
@@ -388,11 +392,8 @@ impl Registry {
         let below = declared.map(|one| one.patch.clone()).unwrap_or_default();
         let above = patched.map(|one| one.patch.clone()).unwrap_or_default();
         let both = below.under(&above);
-        let kind = both.kind.clone().unwrap_or_default();
-        let Some(adapter) = self.kinds.iter().find(|one| one.about().kind == kind) else {
-            let known: Vec<_> = self.kinds.iter().map(|one| one.about().kind.as_str()).collect();
-            let message = format!("{kind:?} is no kind; use one of {}", known.join(", "));
-            return Err(vec![Violation::new("kind", Reason::KindUnknown, message)]);
+        let Some(adapter) = self.kinds.iter().find(|one| Some(&one.about().kind) == both.kind.as_ref()) else {
+            return Err(patch::without_kind(&both, &self.kinds));
         };
         let about = adapter.about();
         let credential = patched.and_then(|one| one.credential.clone());

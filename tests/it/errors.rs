@@ -174,6 +174,55 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
             },
         ),
         (
+            "everything that is wrong with a source at once",
+            pb::ConfigureSourceRequest {
+                request_id: "a b".into(),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: ["kind", "credential", "base_url", "tier", "timeout", "options", "colour"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                }),
+                ..source(pb::Source {
+                    name: "sources/virustotal".into(),
+                    kind: "abuseipdb".into(),
+                    credential: "file:/etc/passwd".into(),
+                    reliability: 42,
+                    base_url: "http://169.254.169.254/".into(),
+                    tier: "gold".into(),
+                    timeout: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+                    options: Some(option("malicious_threshold_ip", 0.0)),
+                    ..Default::default()
+                })
+            },
+        ),
+        (
+            "an unknown kind and more",
+            source(pb::Source {
+                name: "sources/x".into(),
+                kind: "virustotle".into(),
+                base_url: "ftp://example.com/".into(),
+                credential: "env:SECRET".into(),
+                timeout: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+                ..Default::default()
+            }),
+        ),
+        (
+            "a wrong name and more",
+            source(pb::Source {
+                name: "sources/No Name".into(),
+                kind: "virustotal".into(),
+                tier: "gold".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "a source that does not exist, with a mistake",
+            pb::ConfigureSourceRequest {
+                allow_missing: false,
+                ..source(pb::Source { name: "sources/new".into(), max_tlp: 42, ..Default::default() })
+            },
+        ),
+        (
             "an old etag",
             source(pb::Source {
                 name: "sources/virustotal".into(),

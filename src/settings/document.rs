@@ -1,0 +1,112 @@
+//! Parses the configuration file. A value of the wrong type is told with its path and left out, so that one reading tells
+//! of all of them.
+
+use serde::Deserialize;
+use serde_path_to_error::Path;
+use serde_path_to_error::Segment;
+use serde_path_to_error::Track;
+use toml::Value;
+
+use crate::error::Violation;
+
+use super::options::nearest;
+use super::raw::Raw;
+
+/// Every setting of the file, for hints at misspelt names.
+const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \
+    never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
+    certificate key client_ca format filter max_in_flight max_connections max_message_bytes answers_age answers_bytes \
+    verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
+    keep_found keep_no_record max_tlp proxy ca_file options minute day month";
+
+/// Reads the text of the file, with every setting that there is not, and every value of the wrong type.
+///
+/// # Errors
+/// When it is no TOML: line and column, and nothing more can be told.
+pub(super) fn read(text: &str) -> Result<(Raw, Vec<Violation>), Vec<Violation>> {
+    let mut document = Value::Table(text.parse().map_err(|error| vec![syntax(&error)])?);
+    let mut mistakes = Vec::new();
+    loop {
+        let (mut unknown, mut track) = (Vec::new(), Track::new());
+        let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+        let known = serde_ignored::Deserializer::new(document.clone(), &mut note);
+        match Raw::deserialize(serde_path_to_error::Deserializer::new(known, &mut track)) {
+            Ok(raw) => {
+                mistakes.extend(unknown.iter().map(|path| no_such(path)));
+                return Ok((raw, mistakes));
+            }
+            Err(error) => {
+                let path = track.path();
+                mistakes.push(Violation::invalid(path.to_string(), without_value(error.message())));
+                if !leave_out(&mut document, &path) {
+                    return Err(mistakes);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the value at this path away. In a list its text stands in for it, so that the others keep their places.
+fn leave_out(document: &mut Value, path: &Path) -> bool {
+    let mut value = document;
+    let mut segments = path.iter().peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        value = match (segment, value) {
+            (Segment::Map { key }, Value::Table(table)) if last => return table.remove(key).is_some(),
+            (Segment::Map { key }, Value::Table(table)) => match table.get_mut(key) {
+                Some(below) => below,
+                None => return false,
+            },
+            (Segment::Seq { index }, Value::Array(list)) => match list.get_mut(*index) {
+                Some(one) if last && !one.is_str() => {
+                    *one = Value::String(one.to_string());
+                    return true;
+                }
+                Some(below) => below,
+                None => return false,
+            },
+            _ => return false,
+        };
+    }
+    false
+}
+
+fn no_such(path: &str) -> Violation {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let near = nearest(name, &KNOWN.split(' ').collect::<Vec<_>>());
+    let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    Violation::invalid(path, format!("no such setting{hint}"))
+}
+
+/// A file that does not parse: the parser's own words hold line and column, and may show the line, which may hold a
+/// secret; only the place and the message are kept.
+fn syntax(error: &toml::de::Error) -> Violation {
+    let text = error.to_string();
+    let place = text.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");
+    Violation::invalid("", format!("{place}: {}", error.message()))
+}
+
+/// The message without the value that has the wrong type: it may be a credential written without quotes.
+fn without_value(message: &str) -> String {
+    let shown = [("invalid type: ", "wrong type"), ("invalid value: ", "wrong value")];
+    let shown = shown.into_iter().find_map(|(start, what)| Some((what, message.strip_prefix(start)?)));
+    match shown.and_then(|(what, rest)| Some((what, rest.rsplit_once(", expected ")?))) {
+        Some((what, (found, expected))) => {
+            let found = match found.split(['`', '"']).next().unwrap_or_default().trim() {
+                "sequence" => "list",
+                "map" => "table",
+                other => other,
+            };
+            let expected = match expected {
+                "usize" | "u64" => "a whole number, zero or more",
+                "a boolean" => "true or false",
+                "a sequence" => "a list",
+                table if table == "a map" || table.starts_with("struct ") => "a table",
+                other => other,
+            };
+            format!("{what}: {found}, expected {expected}")
+        }
+        None => message.to_owned(),
+    }
+}
