@@ -1,7 +1,6 @@
 //! What can be written on the command line.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -277,8 +276,8 @@ pub(super) struct VerdictList {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(super) since: Option<Duration>,
     /// At most so many
-    #[arg(long, default_value = "20")]
-    pub(super) limit: NonZeroUsize,
+    #[arg(long, default_value = "20", value_parser = positive)]
+    pub(super) limit: usize,
     /// What to print
     #[arg(long, value_enum, default_value = "table")]
     pub(super) output: Output,
@@ -293,8 +292,8 @@ pub(super) struct Disclosures {
     #[arg(long)]
     pub(super) source: Option<String>,
     /// At most so many
-    #[arg(long, default_value = "50")]
-    pub(super) limit: NonZeroUsize,
+    #[arg(long, default_value = "50", value_parser = positive)]
+    pub(super) limit: usize,
 }
 
 #[derive(Debug, Subcommand)]
@@ -314,5 +313,13 @@ fn read_timeout(text: &str) -> Result<Duration, String> {
         Ok(time) if !time.is_zero() && time <= Duration::from_secs(3600) => Ok(time),
         Ok(_) => Err("must be more than nothing and at most 1h".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A number of lines: at least one.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        number => number.map_err(|_| "must be a whole number, at least 1".into()),
     }
 }

@@ -225,13 +225,12 @@ fn bearer(client: &Client) -> Result<Bearer, Failure> {
 
 /// tonic's errors say little by themselves: the cause behind them is what helps.
 fn unreachable(what: &str, error: &tonic::transport::Error) -> Failure {
-    let mut text = format!("cannot reach {what}: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    Failure::new(text)
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let cause = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    // What rustls says of an answer that is not TLS.
+    let plain = what.starts_with("https://") && cause.contains("InvalidContentType");
+    let hint = if plain { " (it does not speak TLS: try http://)" } else { "" };
+    Failure::new(format!("cannot reach {what}: {cause}{hint}"))
 }
 
 #[cfg(test)]

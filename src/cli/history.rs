@@ -43,19 +43,19 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
         indicator: list.indicator.clone().map(|value| pb::Indicator { r#type: 0, value }),
         disposition: list.disposition.map_or(0, |disposition| write_disposition(disposition).into()),
         from_time: list.since.and_then(|since| SystemClock.now().checked_sub(since)).map(timestamp),
-        page_size: page_size(list.limit.get()),
+        page_size: page_size(list.limit),
         view: pb::View::Full.into(),
         ..Default::default()
     };
     loop {
         let page = connection.verdicts().list_verdicts(request.clone()).await?.into_inner();
         verdicts.extend(page.verdicts);
-        if page.next_page_token.is_empty() || verdicts.len() >= list.limit.get() {
+        if page.next_page_token.is_empty() || verdicts.len() >= list.limit {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    verdicts.truncate(list.limit.get());
+    verdicts.truncate(list.limit);
     match list.output {
         Output::Table => print_list(&verdicts)?,
         Output::Json | Output::Jsonl | Output::Csv => say(&machine(&verdicts, list.output)?)?,
@@ -112,12 +112,11 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
     let request = pb::ListDisclosuresRequest {
         indicator: filter.indicator.map(|value| pb::Indicator { r#type: 0, value }),
         source: filter.source.map(|name| full_name(&name, "sources")).unwrap_or_default(),
-        page_size: page_size(filter.limit.get()),
+        page_size: page_size(filter.limit),
         ..Default::default()
     };
-    let listed = Connection::with(client, async |connection| {
-        list_disclosures(connection, request.clone(), filter.limit.get()).await
-    });
+    let listed =
+        Connection::with(client, async |connection| list_disclosures(connection, request.clone(), filter.limit).await);
     let mut rows = table::plain(&["TIME", "INDICATOR", "SOURCE", "TO", "FOR", "TLP"]);
     for one in listed.await? {
         let tlp = table::words(one.tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+");

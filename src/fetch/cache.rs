@@ -1,5 +1,5 @@
 //! Layer 2, cache: answers are kept so that the same question is not paid twice. Reading stands above `coalesce`;
-//! writing ([`Keep`]) below it, inside the task, so that a paid call fills the cache though every waiter has left.
+//! writing ([`keep`]) below it, inside the task, so that a paid call fills the cache though every waiter has left.
 //!
 //! Expiry is a time in the value, judged by our clock; moka bounds the size only. Errors are never kept. What changes the
 //! answer is in the key, what changes its rating is in the value: under another rating kept answers are read again.

@@ -55,6 +55,27 @@ async fn a_second_process_talks_to_the_first_through_its_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_reached_is_told_by_its_cause() {
+    let server = TestServer::start("").await;
+    let told = async |url: String| {
+        let mut command = concord(server.folder.path());
+        command.args(["source", "list", "--server", &url]);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    let plain = told(format!("https://{}", server.address)).await;
+    assert!(plain.contains("does not speak TLS: try http://"), "{plain}");
+    let unschemed = told(server.address.to_string()).await;
+    assert!(unschemed.contains("give http://HOST:PORT"), "{unschemed}");
+    // A port on which nobody listens: it was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = told(format!("http://{free}")).await;
+    assert!(nobody.contains(&format!("cannot reach http://{free}: Connection refused")), "{nobody}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
