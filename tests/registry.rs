@@ -231,6 +231,66 @@ async fn a_credential_declared_after_the_address_was_set_over_the_api_is_not_sen
 }
 
 #[tokio::test]
+async fn a_kept_credential_does_not_follow_a_declaration_that_names_another_address_by_now() {
+    let store = Arc::new(Memory::default());
+    let given = Change { credential: secret("given"), ..virustotal("vt") };
+    let first = config("[sources.vt]\nkind = \"virustotal\"\n", &[]);
+    open(&store, &first, "k").await.configure(given.clone()).await.unwrap();
+    assert_eq!(credential(&open(&store, &first, "k").await.get("vt").unwrap()), Some("given"));
+    let moved = config("[sources.vt]\nkind = \"virustotal\"\nbase_url = \"https://mirror.example.com/\"\n", &[]);
+    let registry = open(&store, &moved, "k").await;
+    let one = registry.get("vt").unwrap();
+    assert_eq!(credential(&one), None);
+    let State::NotConfigured(why) = &one.state else { panic!("{:?}", one.state) };
+    assert!(why.contains("given for another address"), "{why}");
+    let mut letter = virustotal("vt");
+    letter.patch.reliability = Some("D".into());
+    assert_eq!(credential(&registry.effective(&letter).await.unwrap()), None);
+    let changed = registry.configure(letter).await.unwrap();
+    assert_eq!((credential(&changed), changed.settings.reliability.as_str()), (None, "D"));
+    assert_eq!(credential(&registry.configure(given).await.unwrap()), Some("given"));
+    // And back: what was given for the mirror does not go to the usual address.
+    assert_eq!(credential(&open(&store, &first, "k").await.get("vt").unwrap()), None);
+}
+
+#[tokio::test]
+async fn a_declared_credential_does_not_go_to_a_source_of_another_kind_that_was_made_before() {
+    let store = Arc::new(Memory::default());
+    let nothing = config("", &[]);
+    let patch = SourcePatch { kind: Some("urlhaus".into()), ..SourcePatch::default() };
+    let made = Change { patch, ..virustotal("virustotal") };
+    open(&store, &nothing, "k").await.configure(made).await.unwrap();
+    let declared = config("", &[("VIRUSTOTAL_API_KEY", "declared")]);
+    let registry = open(&store, &declared, "k").await;
+    let one = registry.get("virustotal").unwrap();
+    assert_eq!((credential(&one), one.settings.kind.as_str()), (None, "virustotal"));
+    let State::NotConfigured(why) = &one.state else { panic!("{:?}", one.state) };
+    assert!(why.contains("is virustotal where the source is declared, and urlhaus"), "{why}");
+    let refused = registry.configure(virustotal("virustotal")).await.unwrap_err();
+    assert_eq!(fields(refused)[0].0, "source.kind");
+    registry.delete("virustotal", "", false, false).await.unwrap();
+    let one = registry.get("virustotal").unwrap();
+    assert_eq!((credential(&one), &one.state), (Some("declared"), &State::Active));
+    let refused = registry.delete("virustotal", "", false, false).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::DeclaredElsewhere);
+}
+
+#[tokio::test]
+async fn what_patched_a_declaration_that_is_gone_says_nothing_of_a_source_made_under_its_name() {
+    let store = Arc::new(Memory::default());
+    let mut loose = virustotal("vt");
+    loose.patch.max_tlp = Some("RED".into());
+    loose.credential = secret("given");
+    open(&store, &config(FILE, &[]), "k").await.configure(loose).await.unwrap();
+    let registry = open(&store, &config("", &[]), "k").await;
+    assert_eq!(registry.get("vt").unwrap_err().reason(), Reason::SourceNotFound);
+    let missing = Change { allow_missing: false, ..virustotal("vt") };
+    assert_eq!(registry.configure(missing).await.unwrap_err().reason(), Reason::SourceNotFound);
+    let made = registry.configure(virustotal("vt")).await.unwrap();
+    assert_eq!((made.settings.max_tlp, credential(&made)), (concord::indicator::Tlp::Amber, None));
+}
+
+#[tokio::test]
 async fn a_credential_over_the_api_is_a_value_and_never_a_reference() {
     let registry = fresh("").await;
     for text in ["env:HOME", "file:/etc/passwd", " file:/etc/passwd", "", "two\nlines"] {

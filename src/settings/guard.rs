@@ -18,13 +18,14 @@ use crate::source::OptionType;
 use crate::source::OptionValue;
 use crate::source::SourceSettings;
 
-use super::Configured;
 use super::SourcePatch;
-use super::patch;
 
 /// Why a source is not asked whose declared credential an address set over the API would receive.
-pub(super) const CREDENTIAL_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
+pub(super) const DECLARED_FOR_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
      along over the API, or reset those fields";
+/// Why a source is not asked whose kept credential would go where its declaration leads by now.
+pub(super) const KEPT_FOR_ELSEWHERE: &str = "the credential that is kept for it was given for another address, proxy, authority or option than it has by now: send the \
+     credential along over the API, or reset it";
 
 /// What the configuration lets callers name: the strict rules.
 pub(super) struct Guard(pub(super) EgressRules);
@@ -130,14 +131,6 @@ pub(super) fn is_address(about: &About, path: &str) -> bool {
         |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver | OptionType::Path);
     path == "base_url"
         || option.is_some_and(|name| about.options.iter().any(|spec| spec.name == name && leads(&spec.value_type)))
-}
-
-/// A credential given over the API before goes only where the one in effect went. `before` is unset where nothing usable
-/// was in effect.
-pub(super) fn check_kept_credential(before: Option<&SourceSettings>, after: &Configured) -> Result<(), Error> {
-    let place = |settings| patch::destination(after.kind.about(), settings);
-    let same = before.is_some_and(|before| place(before) == place(&after.settings));
-    if same { Ok(()) } else { Err(credential_required(&after.settings.name)) }
 }
 
 /// The refusal to join a kept credential to another address.

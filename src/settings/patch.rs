@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::error::Reason;
 use crate::error::Violation;
 use crate::indicator::Form;
 use crate::indicator::Indicator;
+use crate::indicator::hex;
 use crate::source::About;
 use crate::source::Access;
 use crate::source::CredentialNeed;
@@ -323,14 +325,21 @@ fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
     kind.ask(&Lookup { indicator }, access).err().map(|error| error.detail)
 }
 
-/// Everything that decides where a credential goes: it may not be joined to another one without being given again.
+/// Everything that decides where a credential goes, as a hash: it may not be joined to another one without being given
+/// again. What is the kind's default counts as unset, so that it is the same when a later version has more options.
 pub(super) fn destination(about: &About, settings: &SourceSettings) -> String {
+    let usual = SourceSettings::from_defaults(about, &settings.name);
     let leads = |spec: &&crate::source::OptionSpec| {
         matches!(spec.value_type, OptionType::Address | OptionType::Resolver | OptionType::Text | OptionType::Path)
     };
-    let options: Vec<(&str, Option<&OptionValue>)> =
-        about.options.iter().filter(leads).map(|spec| (spec.name.as_str(), settings.options.get(&spec.name))).collect();
-    format!("{:?} {:?} {:?} {options:?}", settings.base_url, settings.proxy, settings.ca_pem)
+    let set = |spec: &crate::source::OptionSpec| {
+        let value = settings.options.get(&spec.name).filter(|value| usual.options.get(&spec.name) != Some(*value));
+        Some((spec.name.clone(), value?.clone()))
+    };
+    let options: Vec<_> = about.options.iter().filter(leads).filter_map(set).collect();
+    let base_url = settings.base_url.as_ref().filter(|url| usual.base_url.as_ref() != Some(*url));
+    let said = format!("{:?} {base_url:?} {:?} {:?} {options:?}", about.kind, settings.proxy, settings.ca_pem);
+    hex(digest::digest(&digest::SHA256, said.as_bytes()).as_ref())
 }
 
 fn tier(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
@@ -18,10 +17,8 @@ use tracing::warn;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
-use crate::indicator::hex;
 use crate::source::Source;
 use crate::source::SourceSettings;
-use crate::store::SourceRow;
 use crate::store::SourceStore;
 use crate::store::StoreError;
 use crate::store::Swap;
@@ -36,6 +33,10 @@ use super::guard;
 use super::guard::Guard;
 use super::load::check_name;
 use super::patch;
+use super::row::Patched;
+use super::row::Unreadable;
+use super::row::etag_of;
+use super::row::read_row;
 
 /// Encrypts credentials for the store.
 pub trait Seal: Send + Sync {
@@ -50,38 +51,6 @@ pub trait Seal: Send + Sync {
     /// # Errors
     /// When it was made with another key or for another name.
     fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error>;
-}
-
-/// What the API said about one source.
-#[derive(Clone, Default)]
-struct Patched {
-    revision: u64,
-    patch: SourcePatch,
-    credential: Option<SecretString>,
-    /// Why the kept row, or part of it, cannot be used.
-    unreadable: Option<Unreadable>,
-}
-
-/// Why a kept row cannot be used.
-#[derive(Clone)]
-enum Unreadable {
-    /// Its document is none of ours; what it restricted is not known.
-    Document(String),
-    /// Its credential was sealed with another key.
-    Credential,
-}
-
-impl Unreadable {
-    fn message(&self) -> String {
-        match self {
-            Self::Document(why) => {
-                format!("the settings kept for it cannot be read ({why}): set them again, every field that matters")
-            }
-            Self::Credential => {
-                "the credential kept for it cannot be decrypted with this key: give it again, or reset it".into()
-            }
-        }
-    }
 }
 
 /// The sources in effect.
@@ -174,12 +143,7 @@ impl Registry {
         let (configured, patched) = self.laid(&rows, &change)?;
         let name = configured.settings.name.clone();
         let expected = patched.revision - 1;
-        let row = SourceRow {
-            name: name.clone(),
-            revision: patched.revision,
-            document: serde_json::to_string(&patched.patch).map_err(|error| internal(&error))?,
-            credential: patched.credential.as_ref().map(|secret| self.seal.seal(&name, secret)).transpose()?,
-        };
+        let row = patched.to_row(&name, self.seal.as_ref())?;
         match self.store.put_source_row(row, expected).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}
             Swap::Conflict => return Err(self.overtaken(&mut rows, &name).await),
@@ -205,7 +169,9 @@ impl Registry {
     /// [`Error::NotReady`] naming the place where it is declared otherwise, [`Error::NotFound`], [`Error::Conflict`].
     pub async fn delete(&self, name: &str, etag: &str, allow_missing: bool, validate_only: bool) -> Result<(), Error> {
         let mut rows = self.rows.lock().await;
-        if let Some(declared) = self.declared.get(name) {
+        let declared = self.declared.get(name);
+        // One that was made over the API before another was declared under its name goes; the declared one stays.
+        if let Some(declared) = declared.filter(|one| two_kinds(Some(*one), rows.get(name)).is_none()) {
             return Err(Error::NotReady {
                 reason: Reason::DeclaredElsewhere,
                 subject: format!("sources/{name}"),
@@ -250,7 +216,9 @@ impl Registry {
     fn laid(&self, rows: &BTreeMap<String, Patched>, change: &Change) -> Result<(Configured, Patched), Error> {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
-        let row = rows.get(name);
+        let revision = rows.get(name).map_or(0, |row| row.revision);
+        // What patched a declaration that is gone says nothing about a source that is made anew under its name.
+        let row = rows.get(name).filter(|row| declared.is_some() || !row.is_patch());
         let mut mistakes = Vec::new();
         if declared.is_none() && row.is_none() {
             if let Err(message) = check_name(name) {
@@ -262,19 +230,42 @@ impl Registry {
         if !change.etag.is_empty() && change.etag != etag_of(row) {
             return Err(Error::Conflict { name: format!("sources/{name}") });
         }
-        let mut patched = row.cloned().unwrap_or_default();
-        patched.revision += 1;
+        let mut patched = Patched { revision: revision + 1, ..row.cloned().unwrap_or_default() };
         mistakes.extend(self.apply(change, declared, &mut patched));
         let mended = self.mend(change, &mut patched);
         let configured = self.checked(change, declared, row, &patched, mistakes)?;
         mended?;
-        if !change.brings_credential() && patched.credential.is_some() {
-            let before = self.resolve(name, declared, row).ok();
-            guard::check_kept_credential(before.as_ref().map(|one| one.settings.as_ref()), &configured)?;
-        } else if patched.credential.is_none() && self.misplaced(declared, &configured) {
+        let place = patch::destination(configured.kind.about(), &configured.settings);
+        let led_there = |one: Configured| patch::destination(one.kind.about(), &one.settings) == place;
+        let moves = !self.resolve(name, declared, row).is_ok_and(led_there);
+        if patched.credential.is_none() {
+            patched.credential_for.clear();
+            if self.misplaced(declared, &configured) {
+                return Err(guard::credential_required(name));
+            }
+        } else if change.brings_credential() {
+            patched.credential_for = place;
+        } else if moves && patched.credential_for != place {
             return Err(guard::credential_required(name));
         }
-        Ok((configured, patched))
+        Ok((self.placed(declared, Some(&patched), configured), patched))
+    }
+
+    /// The source without a credential that would go elsewhere than it was given or declared for. The file may have named
+    /// another address since, so this is judged at every look, not at changes alone.
+    fn placed(&self, declared: Option<&Declared>, row: Option<&Patched>, mut one: Configured) -> Configured {
+        let why = match row.filter(|row| row.credential.is_some()) {
+            Some(row) if row.credential_for != patch::destination(one.kind.about(), &one.settings) => {
+                guard::KEPT_FOR_ELSEWHERE
+            }
+            None if self.misplaced(declared, &one) => guard::DECLARED_FOR_ELSEWHERE,
+            Some(_) | None => return one,
+        };
+        let mut settings = SourceSettings::clone(&one.settings);
+        settings.credential = None;
+        one.state = state(settings.enabled, Some(why.to_owned()));
+        one.settings = Arc::new(settings);
+        one
     }
 
     /// The settings in effect with the change, or everything that is wrong with it: what was told before, its form, and
@@ -318,8 +309,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the declared credential would go elsewhere than its declaration says, by what the API patched. The
-    /// credential may have been declared after the patch was made, so this is judged at every look, not at changes alone.
+    /// Whether the declared credential would go elsewhere than its declaration says, by what the API patched.
     fn misplaced(&self, declared: Option<&Declared>, now: &Configured) -> bool {
         let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
         let about = now.kind.about();
@@ -389,6 +379,13 @@ impl Registry {
         declared: Option<&Declared>,
         patched: Option<&Patched>,
     ) -> Result<Configured, Vec<Violation>> {
+        if let Some((declared, made)) = two_kinds(declared, patched) {
+            let message = format!(
+                "is {declared} where the source is declared, and {made} where it was made over the API: delete the one \
+                 over the API, or declare the other under another name"
+            );
+            return Err(vec![Violation::invalid("kind", message)]);
+        }
         let below = declared.map(|one| one.patch.clone()).unwrap_or_default();
         let above = patched.map(|one| one.patch.clone()).unwrap_or_default();
         let both = below.under(&above);
@@ -435,15 +432,7 @@ impl Registry {
     fn shown(&self, name: &str, row: Option<&Patched>) -> Option<Configured> {
         let declared = self.declared.get(name);
         match self.resolve(name, declared, row) {
-            Ok(mut one) => {
-                if row.is_none_or(|row| row.credential.is_none()) && self.misplaced(declared, &one) {
-                    let mut settings = SourceSettings::clone(&one.settings);
-                    settings.credential = None;
-                    one.state = state(settings.enabled, Some(guard::CREDENTIAL_ELSEWHERE.to_owned()));
-                    one.settings = Arc::new(settings);
-                }
-                Some(one)
-            }
+            Ok(one) => Some(self.placed(declared, row, one)),
             Err(mistakes) => {
                 let why: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
                 let why = why.join("; ");
@@ -461,7 +450,7 @@ impl Registry {
         row: Option<&Patched>,
         why: String,
     ) -> Option<Configured> {
-        let kind = row.and_then(|row| row.patch.kind.as_ref()).or_else(|| declared?.patch.kind.as_ref())?;
+        let kind = declared.and_then(|one| one.patch.kind.as_ref()).or_else(|| row?.patch.kind.as_ref())?;
         let adapter = self.kinds.iter().find(|one| one.about().kind == *kind)?;
         let enabled = row.and_then(|row| row.patch.enabled).or_else(|| declared?.patch.enabled).unwrap_or(true);
         let mut settings = SourceSettings::from_defaults(adapter.about(), name);
@@ -477,6 +466,12 @@ impl Registry {
             proxy_from_api: row.is_some(),
         })
     }
+}
+
+/// The kind that is declared and the one that was made over the API under the same name, if they differ.
+fn two_kinds<'a>(declared: Option<&'a Declared>, row: Option<&'a Patched>) -> Option<(&'a str, &'a str)> {
+    let kinds = declared?.patch.kind.as_deref().zip(row?.patch.kind.as_deref());
+    kinds.filter(|(declared, made)| declared != made)
 }
 
 fn state(enabled: bool, lack: Option<String>) -> State {
@@ -502,34 +497,6 @@ fn unchanged(before: &[Configured], mut now: Configured) -> Configured {
     now
 }
 
-fn etag_of(row: Option<&Patched>) -> String {
-    let Some(row) = row else { return "r0".into() };
-    // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
-    let said = serde_json::to_string(&row.patch).unwrap_or_default();
-    let hash = digest::digest(&digest::SHA256, said.as_bytes());
-    format!("r{}-{:.8}", row.revision, hex(hash.as_ref()))
-}
-
-/// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and
-/// its revision is needed to write over it.
-fn read_row(row: &SourceRow, seal: &dyn Seal) -> Patched {
-    let mut patched =
-        Patched { revision: row.revision, patch: SourcePatch::default(), credential: None, unreadable: None };
-    match serde_json::from_str(&row.document) {
-        Ok(patch) => patched.patch = patch,
-        Err(error) => patched.unreadable = Some(Unreadable::Document(error.to_string())),
-    }
-    match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
-        Some(Ok(credential)) => patched.credential = Some(credential),
-        Some(Err(_)) => patched.unreadable = patched.unreadable.or(Some(Unreadable::Credential)),
-        None => {}
-    }
-    if let Some(unreadable) = &patched.unreadable {
-        warn!(source = row.name, why = unreadable.message(), "the kept settings of a source cannot be used");
-    }
-    patched
-}
-
 /// The credential without the line break that pasting and files leave.
 fn trimmed(credential: &SecretString) -> SecretString {
     SecretString::from(credential.expose_secret().trim().to_owned())
@@ -543,9 +510,4 @@ fn unknown_path(mask: &str, path: &str) -> Violation {
 fn unavailable(error: &StoreError) -> Error {
     warn!(%error, "the settings of a source could not be kept");
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
-}
-
-fn internal(error: &serde_json::Error) -> Error {
-    warn!(%error, "the settings of a source could not be written");
-    Error::Unavailable { message: "the settings could not be kept".into(), retry_after: None }
 }

@@ -1,0 +1,112 @@
+//! What the API said about each source, as the store keeps it: the patch in clear, the credential sealed.
+
+use aws_lc_rs::digest;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::Serialize;
+use tracing::warn;
+
+use crate::error::Error;
+use crate::indicator::hex;
+use crate::store::SourceRow;
+
+use super::Seal;
+use super::SourcePatch;
+
+/// What the API said about one source.
+#[derive(Clone, Default)]
+pub(super) struct Patched {
+    pub(super) revision: u64,
+    pub(super) patch: SourcePatch,
+    pub(super) credential: Option<SecretString>,
+    /// Where the credential may go, as [`destination`](super::patch::destination) states it; empty without one.
+    pub(super) credential_for: String,
+    /// Why the kept row, or part of it, cannot be used.
+    pub(super) unreadable: Option<Unreadable>,
+}
+
+/// Why a kept row cannot be used.
+#[derive(Clone)]
+pub(super) enum Unreadable {
+    /// Its document is none of ours; what it restricted is not known.
+    Document(String),
+    /// Its credential was sealed with another key.
+    Credential,
+}
+
+impl Patched {
+    /// Whether it patches a declaration: what was made over the API says its kind.
+    pub(super) fn is_patch(&self) -> bool {
+        self.patch.kind.is_none() && self.unreadable.is_none()
+    }
+
+    /// As the store keeps it, under this name.
+    pub(super) fn to_row(&self, name: &str, seal: &dyn Seal) -> Result<SourceRow, Error> {
+        let document = Document { patch: self.patch.clone(), credential_for: self.credential_for.clone() };
+        Ok(SourceRow {
+            name: name.to_owned(),
+            revision: self.revision,
+            document: serde_json::to_string(&document).map_err(|error| unwritten(&error))?,
+            credential: self.credential.as_ref().map(|secret| seal.seal(name, secret)).transpose()?,
+        })
+    }
+}
+
+/// The part of a row that is kept in clear.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(flatten)]
+    patch: SourcePatch,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    credential_for: String,
+}
+
+impl Unreadable {
+    /// Why, and the way out.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Document(why) => {
+                format!("the settings kept for it cannot be read ({why}): set them again, every field that matters")
+            }
+            Self::Credential => {
+                "the credential kept for it cannot be decrypted with this key: give it again, or reset it".into()
+            }
+        }
+    }
+}
+
+/// Changes with every change; the same for what was never patched.
+pub(super) fn etag_of(row: Option<&Patched>) -> String {
+    let Some(row) = row else { return "r0".into() };
+    // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
+    let said = serde_json::to_string(&row.patch).unwrap_or_default();
+    let hash = digest::digest(&digest::SHA256, said.as_bytes());
+    format!("r{}-{:.8}", row.revision, hex(hash.as_ref()))
+}
+
+/// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and
+/// its revision is needed to write over it.
+pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> Patched {
+    let mut patched = Patched { revision: row.revision, ..Patched::default() };
+    match serde_json::from_str(&row.document) {
+        Ok(Document { patch, credential_for }) => {
+            patched.patch = patch;
+            patched.credential_for = credential_for;
+        }
+        Err(error) => patched.unreadable = Some(Unreadable::Document(error.to_string())),
+    }
+    match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
+        Some(Ok(credential)) => patched.credential = Some(credential),
+        Some(Err(_)) => patched.unreadable = patched.unreadable.or(Some(Unreadable::Credential)),
+        None => {}
+    }
+    if let Some(unreadable) = &patched.unreadable {
+        warn!(source = row.name, why = unreadable.message(), "the kept settings of a source cannot be used");
+    }
+    patched
+}
+
+fn unwritten(error: &serde_json::Error) -> Error {
+    warn!(%error, "the settings of a source could not be written");
+    Error::Unavailable { message: "the settings could not be kept".into(), retry_after: None }
+}
