@@ -178,17 +178,20 @@ pub fn addresses(host: &Host) -> Vec<IpAddr> {
     own.into_iter().chain(within).map(|ip| ip.to_canonical()).collect()
 }
 
-/// The address that a reverse name spells (RFC 1035, RFC 3596).
+/// The address that a reverse name spells (RFC 1035, RFC 3596), whatever stands before it (`_udp.1.2.0.192.in-addr.arpa`)
+/// or between (RFC 2317); of a name that spells a network (`2.0.192.in-addr.arpa`), its first address.
 fn reversed(name: &str) -> Option<IpAddr> {
-    if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
-        let octets: Vec<&str> = octets.rsplit('.').collect();
-        return octets.join(".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
+        let mut octets = labels.rsplit('.').filter_map(|label| label.parse::<u8>().ok()).take(4);
+        let first = octets.next()?;
+        let mut next = || octets.next().unwrap_or(0);
+        return Some(Ipv4Addr::new(first, next(), next(), next()).into());
     }
-    let nibbles: Vec<&str> = name.strip_suffix(".ip6.arpa")?.rsplit('.').collect();
-    if nibbles.len() != 32 || nibbles.iter().any(|nibble| nibble.len() != 1) {
-        return None;
-    }
-    u128::from_str_radix(&nibbles.concat(), 16).ok().map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
+    let digit =
+        |label: &str| Some(label).filter(|label| label.len() == 1).and_then(|one| u128::from_str_radix(one, 16).ok());
+    let nibbles: Vec<u128> = name.strip_suffix(".ip6.arpa")?.rsplit('.').map_while(digit).take(32).collect();
+    let bits = nibbles.iter().zip((0..32).rev()).fold(0, |bits, (nibble, place)| bits | nibble << (4 * place));
+    (!nibbles.is_empty()).then(|| Ipv6Addr::from_bits(bits).into())
 }
 
 /// Whether a name belongs to an internal network: a single label, one of the usual suffixes, or one of `extra`.
@@ -270,7 +273,13 @@ mod tests {
         assert_eq!(of("1.0.0.10.in-addr.arpa"), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
         let name = format!("{}.ip6.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f");
         assert_eq!(of(&name), ["fd00::1".parse::<IpAddr>().unwrap()]);
-        for other in ["0.10.in-addr.arpa", "x.in-addr.arpa", "1.ip6.arpa", "example.com"] {
+        for text in ["lb._dns-sd._udp.1.0.0.10.in-addr.arpa", "01.0.0.10.in-addr.arpa", "1.0-25.0.0.10.in-addr.arpa"] {
+            assert_eq!(of(text), ["10.0.0.1".parse::<IpAddr>().unwrap()], "{text}");
+        }
+        assert_eq!(of("0.10.in-addr.arpa"), ["10.0.0.0".parse::<IpAddr>().unwrap()]);
+        assert_eq!(of("d.f.ip6.arpa"), ["fd00::".parse::<IpAddr>().unwrap()]);
+        assert_eq!(of(&format!("_udp.{name}")), ["fd00::1".parse::<IpAddr>().unwrap()]);
+        for other in ["x.in-addr.arpa", "in-addr.arpa", "x.ip6.arpa", "example.com"] {
             assert!(of(other).is_empty(), "{other}");
         }
     }

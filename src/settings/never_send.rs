@@ -43,7 +43,7 @@ impl NeverSend {
 
     fn add(&mut self, rule: &str) -> Result<(), String> {
         if let Ok(network) = rule.parse::<IpNet>() {
-            self.networks.push(network.trunc());
+            self.networks.push(plain(network));
             return Ok(());
         }
         let wrong = || {
@@ -65,7 +65,8 @@ impl NeverSend {
                 self.domains.insert(indicator.value().to_owned());
             }
             Form::Url => {
-                let place = place_of(indicator.value()).ok_or_else(|| format!("{rule:?} has no host"))?;
+                let place =
+                    place_of(indicator.value(), Dots::Resolved).ok_or_else(|| format!("{rule:?} has no host"))?;
                 self.prefixes.push((place, indicator.value().to_owned()));
             }
             Form::Md5 | Form::Sha1 | Form::Sha256 => {
@@ -81,10 +82,9 @@ impl NeverSend {
             return Some(indicator.value().to_owned());
         }
         if indicator.form() == Form::Url
-            && let Some(place) = place_of(indicator.value())
-            && let Some((_, rule)) = self.prefixes.iter().find(|(prefix, _)| place.starts_with(prefix.as_str()))
+            && let Some(rule) = self.prefix_of(indicator.value())
         {
-            return Some(rule.clone());
+            return Some(rule);
         }
         let host = indicator.host()?;
         let by_address = addresses(&host).into_iter().find_map(|ip| self.network_of(ip));
@@ -92,6 +92,13 @@ impl NeverSend {
             Host::Ip(_) => None,
             Host::Name(name) => self.domain_of(name),
         })
+    }
+
+    /// Servers differ in whether an encoded slash parts a path: the URL is named if either reading is.
+    fn prefix_of(&self, url: &str) -> Option<String> {
+        let places = [place_of(url, Dots::Resolved), place_of(url, Dots::Kept)];
+        let below = |prefix: &str| places.iter().flatten().any(|place| place.starts_with(prefix));
+        self.prefixes.iter().find(|(prefix, _)| below(prefix)).map(|(_, rule)| rule.clone())
     }
 
     fn network_of(&self, ip: IpAddr) -> Option<String> {
@@ -122,12 +129,34 @@ impl NeverSend {
     }
 }
 
+/// A network as addresses are looked for in it: an IPv4-mapped one is the IPv4 network.
+fn plain(network: IpNet) -> IpNet {
+    let network = network.trunc();
+    let mapped = network.prefix_len().checked_sub(96).filter(|_| matches!(network, IpNet::V6(_)));
+    let ip = Some(network.addr().to_canonical()).filter(IpAddr::is_ipv4);
+    ip.zip(mapped).and_then(|(ip, length)| IpNet::new(ip, length).ok()).unwrap_or(network)
+}
+
+/// What becomes of the segments `.` and `..` that appear when a path is decoded.
+#[derive(Clone, Copy, PartialEq)]
+enum Dots {
+    Resolved,
+    Kept,
+}
+
 /// Where a URL leads, so that spellings which a server takes for the same are the same: host and port without the scheme,
 /// the path decoded, slashes in a row as one, none at its end.
-fn place_of(url: &str) -> Option<String> {
+fn place_of(url: &str, dots: Dots) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut parts = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        match part {
+            "." if dots == Dots::Resolved => {}
+            ".." if dots == Dots::Resolved => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
     // The usual port of either scheme, since the scheme does not count.
     let port = url.port().filter(|port| !matches!(port, 80 | 443)).map(|port| format!(":{port}")).unwrap_or_default();
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -181,6 +210,43 @@ mod tests {
             assert!(rules.names(&Indicator::parse(text).unwrap().indicator).is_some(), "{text}");
         }
         assert!(rules.names(&Indicator::parse("http://example.org:8080/private/a").unwrap().indicator).is_none());
+    }
+
+    #[test]
+    fn an_encoded_slash_hides_no_url_whichever_way_a_server_reads_it() {
+        let rules = list(&["https://example.org/private/"]);
+        for text in [
+            "https://example.org/x/%2e%2e%2fprivate/plan",
+            "https://example.org/private%2fplan",
+            "https://example.org/private/%2e%2e%2fplan",
+            "https://example.org/.%2fprivate/",
+        ] {
+            assert!(names(&rules, text).is_some(), "{text}");
+        }
+        assert!(names(&rules, "https://example.org/x/%2e%2e%2fpublic").is_none());
+    }
+
+    #[test]
+    fn an_ipv4_mapped_network_is_the_ipv4_network() {
+        let rules = list(&["::ffff:203.0.113.0/120", "::ffff:198.51.100.7"]);
+        assert!(names(&rules, "203.0.113.9").is_some() && names(&rules, "198.51.100.7").is_some());
+        assert!(names(&rules, "203.0.114.9").is_none());
+        assert!(names(&list(&["::ffff:0:0/96"]), "192.0.2.1").is_some());
+        assert!(names(&list(&["2001:db8::/32"]), "http://[2001:db8::1]/").is_some());
+    }
+
+    #[test]
+    fn nothing_before_or_between_hides_the_address_in_a_reverse_name() {
+        let rules = list(&["203.0.113.0/24"]);
+        for text in [
+            "http://x.9.113.0.203.in-addr.arpa/",
+            "http://09.113.0.203.in-addr.arpa/",
+            "http://9.0-25.113.0.203.in-addr.arpa/",
+            "http://113.0.203.in-addr.arpa/",
+        ] {
+            assert!(names(&rules, text).is_some(), "{text}");
+        }
+        assert!(names(&rules, "http://9.114.0.203.in-addr.arpa/").is_none());
     }
 
     #[test]
