@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -18,6 +19,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::StreamExt;
+use futures_util::stream;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -58,11 +60,14 @@ use crate::telemetry;
 
 use super::StartError;
 
+const REFLECTION: &str = "/grpc.reflection.";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// How long who watches the health has to hear that the server ends.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long a request may take to come in whole.
+const COMING_IN: Duration = Duration::from_secs(30);
 const METRICS: &str = "/metrics";
 const OUR_METHODS: [&str; 14] = [
     "EnrichmentService/Enrich",
@@ -182,6 +187,10 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
         return refuse(&request, &error);
     };
     request.extensions_mut().insert(caller);
+    // A body that never ends would hold its place for ever. Only reflection is asked more, now and then, in one call.
+    if !request.uri().path().starts_with(REFLECTION) {
+        request = request.map(in_time);
+    }
     // A stream is under way until its body ends, not only until its head is sent.
     next.run(request).await.map(|body| {
         Body::new(body.map_frame(move |frame| {
@@ -191,12 +200,30 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
     })
 }
 
+/// A request's body, for no longer than it may take to come in.
+fn in_time(body: Body) -> Body {
+    let (body, end) = (BodyStream::new(body), Box::pin(tokio::time::sleep(COMING_IN)));
+    let frames = stream::unfold(Some((body, end)), |state| async move {
+        let (mut body, mut end) = state?;
+        tokio::select! {
+            biased;
+            frame = body.next() => Some((frame?.map_err(BoxError::from), Some((body, end)))),
+            () = &mut end => {
+                let message = format!("the request did not come to its end within {} s", COMING_IN.as_secs());
+                let status = status::of(&Error::Unavailable { message, retry_after: None });
+                Some((Err(BoxError::from(status)), None))
+            }
+        }
+    });
+    Body::new(StreamBody::new(frames))
+}
+
 /// A stream that is cut off in the end, with the status that says why.
 fn until(body: Body, ends: impl Future<Output = ()> + Send + 'static) -> Body {
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
     trailers.insert("grpc-message", HeaderValue::from_static("the server ends"));
-    let last = futures_util::stream::iter([Ok(Frame::trailers(trailers))]);
+    let last = stream::iter([Ok(Frame::trailers(trailers))]);
     Body::new(StreamBody::new(BodyStream::new(body).take_until(ends).chain(last)))
 }
 
@@ -237,4 +264,27 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
             .expose_headers(exposed)
             .max_age(Duration::from_secs(3600)),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_to_its_end_gives_its_place_back() {
+        let under_way = Arc::new(Semaphore::new(1));
+        let authenticator = Authenticator::new(Vec::new());
+        let gate = Gate { authenticator, under_way: under_way.clone(), stop: CancellationToken::new() };
+        let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
+        let router = Router::new().fallback(read).layer(middleware::from_fn_with_state(gate, pass));
+        let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
+        let answer = router.oneshot(Request::new(silent)).await.unwrap();
+        let told = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&told).contains("within 30 s"), "{told:?}");
+        assert_eq!(under_way.available_permits(), 1);
+    }
 }
