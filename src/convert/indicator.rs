@@ -10,6 +10,7 @@ use crate::indicator::Parsed;
 use crate::indicator::Tlp;
 use crate::pb;
 
+use super::Mistakes;
 use super::unknown_enum;
 
 /// Reads an indicator as it was sent.
@@ -34,6 +35,14 @@ pub fn also_wrong(indicator: Option<&pb::Indicator>, field: &str) -> Option<Viol
     let indicator = indicator.filter(|one| !one.value.trim().is_empty() && read_type(one.r#type, "").is_err())?;
     let refusal = Indicator::parse(&indicator.value).err()?;
     Some(Violation::new(format!("{field}.value"), Reason::IndicatorInvalid, refusal.message))
+}
+
+/// Reads the indicator that a list is filtered by, in the field `indicator`, noting every mistake.
+pub fn read_filter(indicator: Option<&pb::Indicator>, mistakes: &mut Mistakes) -> Option<Indicator> {
+    let wire = Some(indicator?);
+    let parsed = mistakes.take(read(wire, "indicator"));
+    also_wrong(wire, "indicator").into_iter().for_each(|violation| mistakes.add(violation));
+    parsed.map(|parsed| parsed.indicator)
 }
 
 /// The indicator in its normal form, as it may be shown.

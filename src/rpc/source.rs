@@ -98,11 +98,15 @@ impl SourceRpc {
 
     /// The source as the change would make it, or everything that is wrong with the request.
     async fn judge(&self, change: &Change, mistakes: Mistakes) -> Result<Configured, Error> {
-        if change.name.is_empty() {
-            mistakes.finish()?;
-            return Err(incomplete());
+        let mut judged = self.engine.registry().effective(change).await;
+        if let Err(Error::Invalid(wrong)) = &mut judged
+            && change.name.is_empty()
+            && change.patch.kind.is_none()
+        {
+            // Without its name it is not known whether its kind must be said.
+            wrong.retain(|one| one.field != "source.kind");
         }
-        mistakes.with("source.name", self.engine.registry().effective(change).await)
+        mistakes.with("source.name", judged)
     }
 
     async fn delete(&self, request: pb::DeleteSourceRequest, caller: String) -> Result<(), Error> {
@@ -197,11 +201,7 @@ impl SourceRpc {
         let size = mistakes.take(page::read_size(request.page_size));
         let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
         let filter = DisclosureFilter {
-            indicator: request
-                .indicator
-                .as_ref()
-                .and_then(|wire| mistakes.take(indicator::read(Some(wire), "indicator")))
-                .map(|parsed| parsed.indicator),
+            indicator: indicator::read_filter(request.indicator.as_ref(), &mut mistakes),
             source: Some(&request.source)
                 .filter(|name| !name.is_empty())
                 .and_then(|name| mistakes.take(read_name(name, "sources", "source"))),

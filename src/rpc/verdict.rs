@@ -66,11 +66,7 @@ impl VerdictRpc {
         }
         let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
         let filter = VerdictFilter {
-            indicator: request
-                .indicator
-                .as_ref()
-                .and_then(|wire| mistakes.take(indicator::read(Some(wire), "indicator")))
-                .map(|parsed| parsed.indicator),
+            indicator: indicator::read_filter(request.indicator.as_ref(), &mut mistakes),
             disposition: mistakes.take(indicator::read_disposition(request.disposition, "disposition")).flatten(),
             from,
             until,
@@ -95,7 +91,7 @@ fn cursor(record: &VerdictRecord) -> Cursor {
 }
 
 /// The raw answers behind a verdict, as far as they are still kept.
-pub(super) async fn raw_answers(store: &Arc<dyn Store>, record: &VerdictRecord) -> RawAnswers {
+async fn raw_answers(store: &Arc<dyn Store>, record: &VerdictRecord) -> RawAnswers {
     let mut raw = RawAnswers::new();
     for (source, hash) in &record.answers {
         if let Ok(Some(answer)) = store.answer(hash).await {

@@ -285,12 +285,9 @@ impl Registry {
         let options = adapter.map(|one| one.about().options.as_slice()).unwrap_or_default();
         let forbidden = self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, options);
         let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().under("source"));
-        for one in wrong.chain(forbidden) {
-            // What has no right form is told once.
-            if !mistakes.iter().any(|told| told.field == one.field) {
-                mistakes.push(one);
-            }
-        }
+        // What has no right form is told once.
+        add_untold(&mut mistakes, wrong.collect());
+        add_untold(&mut mistakes, forbidden);
         resolved.ok().filter(|_| mistakes.is_empty()).ok_or(Error::Invalid(mistakes))
     }
 
@@ -330,7 +327,10 @@ impl Registry {
                     format!("is {kind} and cannot be changed: delete the source first"),
                 ));
             }
-            (None, wanted) => patched.patch.kind = Some(wanted.clone().unwrap_or_else(|| change.name.clone())),
+            (None, wanted) => {
+                let named = || Some(&change.name).filter(|name| !name.is_empty()).cloned();
+                patched.patch.kind = wanted.clone().or_else(named);
+            }
             (Some(_), _) => {}
         }
         let paths = match &change.mask {
@@ -466,6 +466,12 @@ impl Registry {
             proxy_from_api: row.is_some(),
         })
     }
+}
+
+/// Adds mistakes in fields of which nothing was told before.
+fn add_untold(mistakes: &mut Vec<Violation>, mut more: Vec<Violation>) {
+    more.retain(|one| !mistakes.iter().any(|told| told.field == one.field));
+    mistakes.append(&mut more);
 }
 
 /// The kind that is declared and the one that was made over the API under the same name, if they differ.
