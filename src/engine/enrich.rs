@@ -179,7 +179,7 @@ impl Engine {
         let mut receipts = Vec::with_capacity(fetched.len());
         let mut answers = Vec::new();
         for Fetched { outcome, receipt } in fetched {
-            answers.extend(receipt.answers.iter().map(|hash| (outcome.source.clone(), hash.clone())));
+            answers.extend(receipt.answers.hashes().map(|hash| (outcome.source.clone(), hash.to_owned())));
             receipts.push((outcome.source.clone(), receipt));
             outcomes.push(outcome);
         }

@@ -94,7 +94,10 @@ impl Stacks {
         if Arc::ptr_eq(&current.snapshot, &snapshot) {
             return current;
         }
-        let mut tally = |source: &Configured| tallies.entry(source.settings.name.clone()).or_default().clone();
+        let mut tally = |source: &Configured| {
+            let name = source.settings.name.as_str();
+            tallies.entry(name.to_owned()).or_insert_with(|| Arc::new(Tally::of(name))).clone()
+        };
         let entries = snapshot.iter().map(|source| self.entry(&current, source, tally(source))).collect();
         let next = Arc::new(Generation { number: current.number + 1, snapshot, entries });
         self.current.store(next.clone());

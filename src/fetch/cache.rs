@@ -16,7 +16,10 @@ use crate::indicator::Indicator;
 use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, Transport};
 
 use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
-use super::{Fetched, Receipt, Request};
+use super::{Fetched, RawAnswers, Receipt, Request};
+
+/// By so much a clock is set back in passing.
+const CORRECTION: Duration = Duration::from_secs(60);
 
 /// Kept answers of all sources, bounded in bytes; a handle, cheap to clone. Outlives the stacks that use it, so that new
 /// settings of a source do not forget what was paid for.
@@ -79,17 +82,13 @@ pub(super) struct Kept {
     time: SystemTime,
     ttl: Option<Duration>,
     rating: Arc<Rating>,
-    steps: Vec<Step>,
+    steps: Arc<[Step]>,
 }
 
 impl Kept {
     /// Questions and answers, in order.
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
-    }
-
-    fn hashes(&self) -> Vec<String> {
-        self.steps.iter().filter_map(|step| step.hash.clone()).collect()
     }
 
     /// Bytes that it takes: twice the answers, since the finding repeats parts of them, and what surrounds them.
@@ -153,9 +152,10 @@ impl Shelf {
     /// What is kept, if it is fresh enough.
     pub(super) fn find(&self, key: &Key, max_age: Option<Duration>, now: SystemTime) -> Found {
         let Some(kept) = self.cache.entries.get(key) else { return Found::Nothing };
-        // A clock that was set back makes answers young, never old beyond reckoning.
+        // A clock that is corrected by a little makes answers young. One that stepped back by more tells nothing of their age.
+        let ahead = kept.time.duration_since(now).unwrap_or_default();
         let age = now.duration_since(kept.time).unwrap_or_default();
-        if age >= self.bound(&kept, max_age) {
+        if ahead > CORRECTION || age >= self.bound(&kept, max_age) {
             return Found::Nothing;
         }
         match &kept.body {
@@ -284,7 +284,8 @@ fn reread(site: &Site, lookup: &Lookup, kept: &Kept) -> Option<OutcomeBody> {
 
 fn from_cache(site: &Site, body: OutcomeBody, kept: &Kept, now: SystemTime) -> Fetched {
     let age = now.duration_since(kept.time).unwrap_or_default();
-    let receipt = Receipt { from_cache: true, age, ttl: kept.ttl, answers: kept.hashes(), ..Receipt::default() };
+    let receipt =
+        Receipt { from_cache: true, age, ttl: kept.ttl, answers: RawAnswers::of(&kept.steps), ..Receipt::default() };
     Fetched { outcome: site.outcome(body, kept.time), receipt }
 }
 

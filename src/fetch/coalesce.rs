@@ -16,7 +16,7 @@ use crate::finding::{OutcomeBody, SourceError};
 use super::cache::{Errand, Key};
 use super::quota::record;
 use super::trip::{Concluded, Obstacle, Party, RunsErrands, Seat, Site, Talks, Told, Trip, layer, lock};
-use super::{Fetched, Receipt};
+use super::{Fetched, RawAnswers, Receipt};
 
 type Board = Arc<Mutex<HashMap<FlightKey, Flight>>>;
 
@@ -154,11 +154,11 @@ impl Waiter {
             from_cache: concluded.from_cache,
             shared,
             age: age.unwrap_or_default(),
-            ttl: concluded.ttl(),
+            ttl: concluded.stands_for(),
             units: if self.shared { 0 } else { party.units() },
             quota: party.windows(),
             note: concluded.note(),
-            answers: concluded.hashes(),
+            answers: RawAnswers::of(&concluded.steps),
             latency: Duration::ZERO,
         };
         Fetched { outcome: site.outcome(concluded.body.clone(), concluded.time), receipt }

@@ -178,11 +178,7 @@ impl<S: Asks> Talk<S> {
 /// Stores the raw answer aside, so that nobody waits for it; returns its hash. What a list says is not an answer of
 /// anybody and is at hand anyway.
 fn store(site: &Arc<Site>, answer: &Answer) -> Option<String> {
-    let body = match &answer.body {
-        AnswerBody::Http { body, .. } => body.clone(),
-        AnswerBody::Dns(dns) => dns_text(dns).into_bytes(),
-        AnswerBody::List(_) => return None,
-    };
+    let body = raw(&answer.body)?;
     let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
     let source = site.settings.name.clone();
     let raw = RawAnswer { hash: hash.clone(), source, received: answer.received, body };
@@ -193,6 +189,15 @@ fn store(site: &Arc<Site>, answer: &Answer) -> Option<String> {
         }
     });
     Some(hash)
+}
+
+/// The answer as it is stored; `None` for that of a list.
+pub(super) fn raw(body: &AnswerBody) -> Option<Vec<u8>> {
+    match body {
+        AnswerBody::Http { body, .. } => Some(body.clone()),
+        AnswerBody::Dns(dns) => Some(dns_text(dns).into_bytes()),
+        AnswerBody::List(_) => None,
+    }
 }
 
 /// A DNS answer in one line per record.

@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -56,6 +58,8 @@ const LOADS_TO_SHRINK: u32 = 3;
 /// Looks up in the list of one source.
 pub(super) struct ListTransport {
     shared: Arc<Shared>,
+    /// Ends a load under way when nobody can ask any more: a source that is tested and not saved, or set anew.
+    _asked: DropGuard,
 }
 
 struct Shared {
@@ -69,6 +73,7 @@ struct Shared {
     /// Held by the task that loads.
     loading: Arc<Mutex<()>>,
     tracker: TaskTracker,
+    given_up: CancellationToken,
 }
 
 enum Place {
@@ -126,7 +131,10 @@ impl ListTransport {
         let copy = ArcSwap::from_pointee(Copy::default());
         let loading = Arc::new(Mutex::new(()));
         let begun = std::sync::Mutex::new(SystemTime::UNIX_EPOCH);
-        Ok(Self { shared: Arc::new(Shared { source, settings, place, clock, copy, begun, loading, tracker }) })
+        let given_up = CancellationToken::new();
+        let _asked = given_up.clone().drop_guard();
+        let shared = Shared { source, settings, place, clock, copy, begun, loading, tracker, given_up };
+        Ok(Self { shared: Arc::new(shared), _asked })
     }
 
     async fn ask(&self, question: &ListQuestion) -> Result<Answer, SourceError> {
@@ -278,6 +286,7 @@ impl Shared {
         tokio::select! {
             biased;
             loaded = self.load(before) => loaded,
+            () = self.given_up.cancelled() => Err("nobody asks any more".into()),
             () = self.clock.sleep(LONGEST_LOAD) => Err(format!("not loaded within {} s", LONGEST_LOAD.as_secs())),
         }
     }

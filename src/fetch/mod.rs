@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::finding::Outcome;
@@ -40,6 +41,7 @@ pub use observe::{Counters, Tally};
 pub(crate) use quota::SUSPENDED;
 pub use stack::{Parts, SourceStack};
 pub use transport::transport_for;
+use trip::Step;
 pub use trip::Suspension;
 
 /// One look-up of one source, as the engine asks for it.
@@ -87,8 +89,28 @@ pub struct Receipt {
     pub quota: Vec<WindowUse>,
     /// What should be known of how the answer came to be: that a list is not fresh, and why.
     pub note: Option<String>,
-    /// Hashes of the raw answers behind the outcome, in order.
-    pub answers: Vec<String>,
+    /// The raw answers behind the outcome.
+    pub answers: RawAnswers,
+}
+
+/// The raw answers behind an outcome, in order of asking. Clones share them. What a list says is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawAnswers(Arc<[Step]>);
+
+impl RawAnswers {
+    fn of(steps: &Arc<[Step]>) -> Self {
+        Self(steps.clone())
+    }
+
+    /// The hashes under which they are stored.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|step| step.hash.as_deref())
+    }
+
+    /// What the source said, as it is stored. It may not be in the store yet: nobody waits for that.
+    pub fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.0.iter().filter_map(|step| conversation::raw(&step.answer.body))
+    }
 }
 
 /// How a question travels, filled by the HTTP, DNS and list transports and by scripted ones in tests.

@@ -27,15 +27,30 @@ pub struct Counters {
 }
 
 /// The counts behind [`Counters`]; outlives the stacks of a source, so that new settings do not forget what it cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
+    /// The label of its metrics.
+    label: String,
     calls: AtomicU64,
     cache_hits: AtomicU64,
     shared: AtomicU64,
     units: AtomicU64,
 }
 
+impl Default for Tally {
+    /// That of a source which was not saved: whoever tests one could else make metrics by making names up.
+    fn default() -> Self {
+        Self::of("unsaved")
+    }
+}
+
 impl Tally {
+    /// The tally of the source of this name.
+    pub fn of(source: &str) -> Self {
+        let label = source.to_owned();
+        Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into() }
+    }
+
     /// Counts a call that leaves.
     pub(super) fn call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +100,7 @@ pub(super) fn over<S: LooksUp>(site: &Arc<Site>, inner: S) -> impl LooksUp + use
 }
 
 fn look_up(site: &Site, fetched: &Fetched, latency: Duration) {
-    let source = site.settings.name.clone();
+    let source = site.tally.label.clone();
     let from = match (fetched.receipt.from_cache, fetched.receipt.shared) {
         (true, _) => "cache",
         (false, true) => "shared",
@@ -114,11 +129,11 @@ pub(super) fn call(site: &Site, result: &Result<Answer, Obstacle>) {
         Err(Obstacle::Failed(error) | Obstacle::Broken(error)) => error.kind.as_str(),
         Err(Obstacle::Barred(not_asked)) => not_asked.reason.as_str(),
     };
-    metrics::counter!("concord_source_calls_total", "source" => site.settings.name.clone(), "outcome" => outcome)
+    metrics::counter!("concord_source_calls_total", "source" => site.tally.label.clone(), "outcome" => outcome)
         .increment(1);
 }
 
 /// Counts one quota unit.
 pub(super) fn unit(site: &Site) {
-    metrics::counter!("concord_source_quota_units_total", "source" => site.settings.name.clone()).increment(1);
+    metrics::counter!("concord_source_quota_units_total", "source" => site.tally.label.clone()).increment(1);
 }

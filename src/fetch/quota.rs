@@ -14,7 +14,7 @@ use crate::store::{Disclosure, StoreError, Take, Taken, new_id};
 
 use super::Transport;
 use super::observe;
-use super::trip::{Asks, Attempt, Obstacle, Site, Told, layer, lock};
+use super::trip::{Asks, Attempt, Obstacle, Site, Told, layer};
 
 /// Why a source is not asked that said "enough".
 pub(crate) const SUSPENDED: &str = "the source says that its quota is used up";
@@ -102,7 +102,7 @@ async fn pay(site: &Site, attempt: &Attempt) -> Result<SystemTime, Obstacle> {
 async fn pay_again_if_late(site: &Site, attempt: &Attempt, mut paid: SystemTime) -> Result<(), Obstacle> {
     for again in 0..=PAYMENTS {
         let late = site.clock.now().duration_since(paid).unwrap_or_default();
-        if late <= SLOWEST_LEDGER || site.settings.quota.is_empty() || !site.is_outside() {
+        if late <= SLOWEST_LEDGER || !site.is_outside() {
             return Ok(());
         }
         tracing::warn!(source = site.settings.name, ?late, "the ledger is slow, so a unit was taken in vain");
@@ -202,11 +202,9 @@ fn ledger_away(site: &Site, error: &StoreError) -> Obstacle {
 /// A source that says "enough" is believed at once, whatever our own count says.
 fn suspend(site: &Site, error: &SourceError) {
     if error.kind == SourceErrorKind::QuotaExhausted {
-        let span = error.retry_after.unwrap_or(SUSPENSION);
-        let until = site.clock.now().checked_add(span);
-        let mut suspended = lock(&site.suspended);
-        // Of two calls in flight the one that says less must not cut short what the other said.
-        *suspended = (*suspended).max(until);
+        // "Enough, and come back at once" says nothing of when.
+        let span = error.retry_after.filter(|span| !span.is_zero()).unwrap_or(SUSPENSION);
+        site.suspend(span);
     }
 }
 

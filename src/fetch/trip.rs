@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -64,8 +65,9 @@ where
     tower::service_fn(move |request: R| work(site.clone(), inner.clone(), request))
 }
 
-/// Until when an account is left alone. Outlives the stacks on it, so that new settings do not forget what the source said.
-pub type Suspension = Arc<Mutex<Option<SystemTime>>>;
+/// Since when and until when an account is left alone. Outlives the stacks on it, so that new settings do not forget what
+/// the source said.
+pub type Suspension = Arc<Mutex<Option<Range<SystemTime>>>>;
 
 /// The lock, also after a panic elsewhere: what these locks guard is valid between any two statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,7 +114,17 @@ impl Site {
 
     /// The moment until which the source is left alone, if that is still to come.
     pub(super) fn suspended_until(&self, now: SystemTime) -> Option<SystemTime> {
-        lock(&self.suspended).filter(|until| *until > now)
+        // A clock that stepped back to before it began would make it last as long again.
+        lock(&self.suspended).as_ref().filter(|span| span.contains(&now)).map(|span| span.end)
+    }
+
+    /// Leaves the source alone from now on for so long.
+    pub(super) fn suspend(&self, span: Duration) {
+        let now = self.clock.now();
+        let mut suspended = lock(&self.suspended);
+        // Of two calls in flight the one that says less must not cut short what the other said.
+        let before = suspended.as_ref().filter(|span| span.contains(&now)).map(|span| span.end);
+        *suspended = now.checked_add(span).max(before).map(|until| now..until);
     }
 
     /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole
@@ -211,23 +223,23 @@ pub(super) struct Concluded {
     /// Whether the conversation came to its end, so that its result may be kept.
     pub(super) whole: bool,
     /// Questions and answers so far; empty where nothing of it may be kept.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Arc<[Step]>,
 }
 
 impl Concluded {
     /// Nothing came of it.
     pub(super) fn nothing(body: OutcomeBody, time: SystemTime) -> Self {
-        Self { body, time, from_cache: false, whole: false, steps: Vec::new() }
-    }
-
-    /// Hashes of the raw answers, in order.
-    pub(super) fn hashes(&self) -> Vec<String> {
-        self.steps.iter().filter_map(|step| step.hash.clone()).collect()
+        Self { body, time, from_cache: false, whole: false, steps: Arc::default() }
     }
 
     /// The least time to live of the answers, where they say one.
     pub(super) fn ttl(&self) -> Option<Duration> {
         self.steps.iter().filter_map(|step| step.answer.ttl).min()
+    }
+
+    /// How long what came of it stands: a conversation that did not come to its end may go on with the next look-up.
+    pub(super) fn stands_for(&self) -> Option<Duration> {
+        if self.whole { self.ttl() } else { Some(Duration::ZERO) }
     }
 
     /// That the list is not fresh, and why. A list that does not name the indicator says so too: silence of an old copy

@@ -35,6 +35,7 @@ use crate::engine::Enriched;
 use crate::engine::Planned;
 use crate::engine::Progress;
 use crate::error::Error;
+use crate::fetch::Receipt;
 use crate::indicator::Indicator;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
@@ -47,10 +48,11 @@ use super::kept::KeptVerdicts;
 use super::status;
 use super::task::Streamed;
 use super::task::Tasks;
-use super::verdict::raw_answers;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
+/// Room for messages of sources that are made while a stream begins.
+const SOURCES_MADE_MEANWHILE: usize = 64;
 /// How many bytes of encoded verdicts are kept.
 const KEPT_BYTES: u64 = 128 * 1024 * 1024;
 
@@ -89,7 +91,7 @@ impl EnrichmentRpc {
         }
         let enriched = self.engine.enrich(&wish, progress).await?;
         let raw = match wishes.view {
-            View::Raw => raw_answers(self.engine.store(), &enriched.record).await,
+            View::Raw => enriched.receipts.iter().map(|(source, one)| (source.clone(), raw(one))).collect(),
             View::Basic | View::Full => Default::default(),
         };
         let verdict = write_record(&enriched.record, enriched.kept, wishes.view, &raw);
@@ -195,18 +197,20 @@ impl EnrichmentService for EnrichmentRpc {
         let wishes = self.identified(wishes);
         let asker = self.asker(context).map_err(|error| status::of(&error))?;
         let rpc = self.clone();
-        Ok(Response::new(self.tasks.stream(move |sender| async move {
+        // One message a source, and whoever lags behind is not waited for: as many as there are have room.
+        let ahead = self.engine.registry().snapshot().len() + SOURCES_MADE_MEANWHILE;
+        Ok(Response::new(self.tasks.stream(ahead, move |sender| async move {
             let progress = sender.clone();
             let mut tell = |one: Progress| {
                 let event = pb::stream_enrich_response::Event::Progress(write_progress(one, wishes.view));
                 // The caller may have left; the task ends by itself then.
-                let _ = progress.send(Ok(pb::StreamEnrichResponse { event: Some(event) }));
+                let _ = progress.try_send(Ok(pb::StreamEnrichResponse { event: Some(event) }));
             };
             let end = rpc.answer(&sent, &wishes, &asker, Some(&mut tell)).await;
             let end = end.map(|answer| pb::StreamEnrichResponse {
                 event: Some(pb::stream_enrich_response::Event::Final(answer)),
             });
-            let _ = sender.send(end.map_err(|error| status::of(&error)));
+            let _ = sender.send(end.map_err(|error| status::of(&error))).await;
         })))
     }
 
@@ -224,7 +228,7 @@ impl EnrichmentService for EnrichmentRpc {
         let batch = Batch::read(request.indicators);
         let asker = self.batch_asker(context).map_err(|error| status::of(&error))?;
         let rpc = self.clone();
-        Ok(Response::new(self.tasks.stream(move |sender| async move {
+        Ok(Response::new(self.tasks.stream(BATCH_AT_ONCE, move |sender| async move {
             batch.run(&rpc, &wishes, &asker, &sender).await;
         })))
     }
@@ -275,15 +279,17 @@ impl Batch {
         rpc: &EnrichmentRpc,
         wishes: &Wishes,
         asker: &Asker,
-        sender: &mpsc::UnboundedSender<Result<pb::BatchEnrichResponse, Status>>,
+        sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
-        let send = |index, result| {
-            let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) }));
+        // A caller who reads slowly holds the batch up; one who left ends it.
+        let send = async |index, result| {
+            let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) })).await;
         };
         for (index, error) in self.refused {
-            send(index, Wire::Error(error));
+            send(index, Wire::Error(error)).await;
         }
+        let send = &send;
         let work = stream::iter(self.asked).map(|(_, wanted)| async move {
             let answer = match wanted.first() {
                 Some((_, sent)) => rpc.answer(sent, wishes, asker, None).await,
@@ -291,8 +297,8 @@ impl Batch {
             };
             for (nth, (index, sent)) in wanted.iter().enumerate() {
                 match &answer {
-                    Ok(answer) => send(*index, Wire::Answer(for_place(answer, sent, nth > 0))),
-                    Err(error) => send(*index, Wire::Error(batch_error(*index, error))),
+                    Ok(answer) => send(*index, Wire::Answer(for_place(answer, sent, nth > 0))).await,
+                    Err(error) => send(*index, Wire::Error(batch_error(*index, error))).await,
                 }
             }
         });
@@ -335,12 +341,18 @@ fn receipt_of(enriched: &Enriched, sent: &Sent, wishes: &Wishes) -> pb::Receipt 
     receipt
 }
 
+/// The raw answers as they can be shown.
+fn raw(receipt: &Receipt) -> Vec<String> {
+    receipt.answers.bodies().map(|body| String::from_utf8_lossy(&body).into_owned()).collect()
+}
+
 fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
     let outcome = &progress.fetched.outcome;
+    let answers = if view == View::Raw { raw(&progress.fetched.receipt) } else { Vec::new() };
     let mut so_far = write(&progress.so_far, View::Basic, &Default::default());
     so_far.outcomes = Vec::new();
     pb::EnrichProgress {
-        outcome: Some(write_outcome(outcome, view, Vec::new())),
+        outcome: Some(write_outcome(outcome, view, answers)),
         receipt: Some(write_receipt(&outcome.source, &progress.fetched.receipt)),
         verdict_so_far: Some(so_far),
         waiting: u32::try_from(progress.waiting).unwrap_or(u32::MAX),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::Stream;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::sync::mpsc::Sender;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
@@ -49,13 +49,14 @@ impl Tasks {
         }
     }
 
-    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves.
-    pub(super) fn stream<T, F>(&self, work: impl FnOnce(UnboundedSender<Result<T, Status>>) -> F) -> Streamed<T>
+    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves. At most `ahead` messages wait
+    /// for a caller who reads slowly.
+    pub(super) fn stream<T, F>(&self, ahead: usize, work: impl FnOnce(Sender<Result<T, Status>>) -> F) -> Streamed<T>
     where
         T: Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(ahead);
         let left = sender.clone();
         let work = AssertUnwindSafe(work(sender)).catch_unwind();
         let clock = self.clock.clone();
@@ -64,18 +65,18 @@ impl Tasks {
                 () = left.closed() => {}
                 done = work => if let Err(cause) = done {
                     // The caller must not take a stream that broke off for one that ended. It may have left by now.
-                    let _ = left.send(Err(status::of(&status::panicked(cause.as_ref(), clock.now()))));
+                    let _ = left.send(Err(status::of(&status::panicked(cause.as_ref(), clock.now())))).await;
                 }
             }
         });
-        Box::pin(UnboundedReceiverStream::new(receiver))
+        Box::pin(ReceiverStream::new(receiver))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use futures_util::StreamExt;
     use futures_util::poll;
@@ -119,8 +120,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_worked_on_no_longer_than_its_caller_listens() {
         let tasks = tasks();
-        let mut stream = tasks.stream(|sender| async move {
-            sender.send(Ok(1)).unwrap();
+        let mut stream = tasks.stream(1, |sender| async move {
+            sender.send(Ok(1)).await.unwrap();
             pending::<()>().await;
         });
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
@@ -131,8 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_whose_work_panics_keeps_what_was_sent_and_ends_with_internal() {
-        let stream = tasks().stream(|sender| async move {
-            sender.send(Ok(1)).unwrap();
+        let stream = tasks().stream(1, |sender| async move {
+            sender.send(Ok(1)).await.unwrap();
             panic!("a fault of ours");
         });
         let items: Vec<Result<i32, Status>> = stream.collect().await;
@@ -141,6 +142,24 @@ mod tests {
         assert_eq!(last.code(), Code::Internal);
         assert!(last.message().contains("incident") && !last.message().contains("fault of ours"), "{last}");
         assert_eq!(items.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn work_goes_no_further_ahead_of_its_reader_than_it_may() {
+        let (tasks, sent) = (tasks(), Arc::new(AtomicUsize::new(0)));
+        let mut stream = {
+            let sent = sent.clone();
+            tasks.stream(2, |sender| async move {
+                while sender.send(Ok(())).await.is_ok() {
+                    sent.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        stream.next().await.unwrap().unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(sent.load(Ordering::SeqCst), 3, "one is read, and two wait");
     }
 
     #[tokio::test]

@@ -185,6 +185,20 @@ async fn the_xsoar_policy_names_the_source_that_decides_and_has_no_probability()
 }
 
 #[tokio::test]
+async fn the_raw_view_shows_the_answer_that_was_just_paid_for_also_before_it_is_stored() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = {}\n")).await;
+    for last in 1..=20 {
+        let indicator = Some(indicator(&format!("198.51.100.{last}")));
+        let request = pb::EnrichRequest { indicator, view: pb::View::Raw.into(), ..Default::default() };
+        let enriched = server.enrich_as(request).await;
+        let pb::outcome::Result::Finding(finding) = enriched.outcome("virustotal") else { panic!("{enriched:?}") };
+        assert_eq!(finding.raw.len(), 1, "{last}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_full_view_shows_facts_and_the_raw_view_the_answer_itself() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;

@@ -10,6 +10,8 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::harness::TestServer;
+use crate::harness::malicious_virustotal;
+use crate::harness::virustotal_at;
 
 /// SHA-256 of `token`.
 const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
@@ -53,6 +55,27 @@ async fn a_path_that_is_no_method_makes_no_label() {
         "{metrics}"
     );
     assert!(!metrics.to_lowercase().contains("made"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_are_only_tested_make_no_metrics() {
+    let virustotal = malicious_virustotal().await;
+    let configuration = virustotal_at(virustotal.address);
+    let server = TestServer::start(&format!("allowed_networks = [\"127.0.0.0/8\"]\n{configuration}")).await;
+    let test = async |request: pb::TestSourceRequest| server.sources().test_source(request).await.unwrap();
+    let made_up = pb::Source {
+        name: "sources/never-saved".into(),
+        kind: "virustotal".into(),
+        credential: "k".into(),
+        base_url: format!("http://{}", virustotal.address),
+        ..Default::default()
+    };
+    test(pb::TestSourceRequest { source: Some(made_up), ..Default::default() }).await;
+    test(pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() }).await;
+    let metrics = http().get(format!("http://{}/metrics", server.address)).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("concord_source_calls_total{source=\"virustotal\""), "{metrics}");
+    assert!(!metrics.contains("never-saved"), "{metrics}");
     server.stop().await;
 }
 

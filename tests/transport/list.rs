@@ -351,6 +351,22 @@ async fn the_first_load_goes_on_when_who_waited_for_it_gave_up() {
 }
 
 #[tokio::test]
+async fn a_load_ends_when_nobody_can_ask_any_more() {
+    let site = Site::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
+    let list = feed(&site);
+    tokio::select! {
+        biased;
+        answer = list.look_up("192.0.2.1") => panic!("answered without a copy: {answer:?}"),
+        () = ready(()) => {}
+    }
+    let tracker = list.tracker.clone();
+    drop(list);
+    tracker.close();
+    // It would wait for a site that never answers.
+    tracker.wait().await;
+}
+
+#[tokio::test]
 async fn who_comes_while_the_first_copy_is_loaded_waits_for_it() {
     let told = Arc::new(Notify::new());
     let site = Site::start(vec![listing(FOUR).when(&told)]).await;

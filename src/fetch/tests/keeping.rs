@@ -45,6 +45,16 @@ async fn the_answers_own_time_to_live_bounds_how_long_it_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_stepped_back_by_more_than_a_correction_makes_nothing_young() {
+    let bench = Bench::new(&[Act::says("found 9")]);
+    bench.look_up().await;
+    bench.clock.step_back(30 * SECOND);
+    assert!(bench.look_up().await.receipt.from_cache);
+    bench.clock.step_back(60 * SECOND);
+    assert!(!bench.look_up().await.receipt.from_cache);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_is_never_kept() {
     let bench = Bench::new(&[Act::status(401, None), Act::says("found 9")]);
     assert_eq!(error(&bench.look_up().await.outcome).kind, SourceErrorKind::Unauthorized);
@@ -131,7 +141,10 @@ async fn kept_answers_that_cannot_be_read_any_more_are_asked_anew() {
     bench.stage.play(&[Act::says("found 9")]);
     let fetched = bench.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
-    assert_eq!((fetched.receipt.from_cache, fetched.receipt.answers.len(), bench.stage.calls()), (false, 1, 2));
+    assert_eq!(
+        (fetched.receipt.from_cache, fetched.receipt.answers.hashes().count(), bench.stage.calls()),
+        (false, 1, 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +231,8 @@ async fn raw_answers_are_stored_under_their_hash() {
     assert_eq!(raw[0].body, b"none");
     // SHA-256 of the four bytes "none".
     assert_eq!(raw[0].hash, "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe");
-    assert_eq!(fetched.receipt.answers, vec![raw[0].hash.clone()]);
+    assert_eq!(fetched.receipt.answers.hashes().collect::<Vec<_>>(), [raw[0].hash.as_str()]);
+    assert_eq!(fetched.receipt.answers.bodies().collect::<Vec<_>>(), [raw[0].body.clone()]);
     assert!(matches!(fetched.outcome.body, OutcomeBody::NoRecord));
 }
 

@@ -23,7 +23,7 @@ use crate::store::{
 };
 
 use super::trip::{Suspension, lock};
-use super::{Fetched, Parts, Request, SourceCache, SourceStack, Transport};
+use super::{Fetched, Parts, Request, SourceCache, SourceStack, Tally, Transport};
 
 mod keeping;
 mod paying;
@@ -36,11 +36,19 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct TestClock {
     start: tokio::time::Instant,
+    back: Mutex<Duration>,
+}
+
+impl TestClock {
+    /// Sets it back.
+    pub(super) fn step_back(&self, span: Duration) {
+        *self.back.lock().unwrap() += span;
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.start.elapsed()
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.start.elapsed() - *self.back.lock().unwrap()
     }
 
     fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -340,7 +348,7 @@ impl Bench {
 
     /// A source of this kind and with these settings.
     pub(super) fn with(about: About, settings: SourceSettings, acts: &[Act]) -> Self {
-        let clock = Arc::new(TestClock { start: tokio::time::Instant::now() });
+        let clock = Arc::new(TestClock { start: tokio::time::Instant::now(), back: Mutex::default() });
         let log = Log::default();
         let stage = Arc::new(Stage {
             clock: clock.clone(),
@@ -405,6 +413,7 @@ fn build(
     cache: &SourceCache,
     tracker: &TaskTracker,
 ) -> SourceStack {
+    let tally = Arc::new(Tally::of(&settings.name));
     SourceStack::new(Parts {
         source: Arc::new(Word(about)),
         settings: Arc::new(settings),
@@ -417,7 +426,7 @@ fn build(
         clock: clock.clone(),
         cache: cache.clone(),
         tracker: tracker.clone(),
-        tally: Default::default(),
+        tally,
     })
 }
 

@@ -95,6 +95,33 @@ async fn the_longer_of_two_waits_that_a_source_asks_for_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_has_enough_and_says_to_come_back_at_once_is_left_alone_all_the_same() {
+    let bench = Bench::new(&[Act::status(429, Some(0))]);
+    bench.look_up().await;
+    let second = bench.stack.look_up(bench.request_for("192.0.2.2", 60 * SECOND)).await;
+    assert_eq!(not_asked(&second.outcome).reason, NotAskedReason::QuotaSpent);
+    assert_eq!(bench.stage.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_back_does_not_lengthen_how_long_a_source_is_left_alone() {
+    let bench = Bench::new(&[Act::status(429, None), Act::says("found 9")]);
+    bench.look_up().await;
+    assert!(bench.stack.suspended_until().is_some());
+    bench.clock.step_back(86_400 * SECOND);
+    assert_eq!(bench.stack.suspended_until(), None);
+    assert_eq!(finding(&bench.look_up().await.outcome).0, Disposition::Malicious);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_record_of_a_source_without_windows_is_paid_anew_for_those_that_share_its_account() {
+    let bench = Bench::new(&[Act::says("found 9")]);
+    *bench.books.lags.lock().unwrap() = vec![2 * SECOND];
+    assert_eq!(bench.look_up().await.receipt.units, 0);
+    assert_eq!((bench.books.takes.lock().unwrap().len(), bench.stage.calls()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_attempt_pays() {
     let bench = Bench::per_minute(2, &[down()]);
     let fetched = bench.look_up().await;

@@ -8,7 +8,7 @@ async fn each_step_pays_and_is_named_in_the_receipt() {
     let bench = Bench::per_minute(4, &[Act::says("more 3"), Act::says("found 9")]);
     let fetched = bench.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
-    assert_eq!((fetched.receipt.units, fetched.receipt.answers.len()), (2, 2));
+    assert_eq!((fetched.receipt.units, fetched.receipt.answers.hashes().count()), (2, 2));
     assert_eq!(bench.books.disclosures.lock().unwrap().len(), 1, "one conversation, one disclosure");
 }
 
@@ -58,7 +58,7 @@ async fn a_changed_threshold_rereads_every_step() {
     bench.change(about(), stricter);
     let fetched = bench.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Suspicious);
-    assert_eq!((fetched.receipt.answers.len(), bench.stage.calls()), (2, 2));
+    assert_eq!((fetched.receipt.answers.hashes().count(), bench.stage.calls()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]

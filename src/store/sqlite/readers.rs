@@ -44,7 +44,9 @@ impl Readers {
         let (sender, receiver) = oneshot::channel();
         self.queue(Box::new(move |connection| {
             // A caller that went away does not need the answer.
-            let _ = sender.send(work(connection));
+            if !sender.is_closed() {
+                let _ = sender.send(work(connection));
+            }
         }))?;
         receiver.await.map_err(|_| StoreError::new("a reader ended before it answered"))?
     }
