@@ -150,6 +150,25 @@ fn what_is_printed_can_be_read_again_but_for_the_secrets() {
 }
 
 #[test]
+fn what_is_printed_of_a_source_is_whole() {
+    let folder = TempDir::new().unwrap();
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, rcgen::generate_simple_self_signed(["localhost".into()]).unwrap().cert.pem()).unwrap();
+    let text = format!(
+        "[sources.zone]\nkind = \"dnsbl\"\nquota = {{ minute = 9 }}\n[sources.zone.options]\nzone = \"zone.example.com\"\n\
+         codes = {{ \"127.0.0.2\" = \"malicious 0.85 spam\" }}\n\
+         [sources.gn]\nkind = \"greynoise\"\nca_file = {:?}\n",
+        pem.display().to_string()
+    );
+    let config = read_text(&text, &[]).unwrap();
+    let printed = config.render_masked();
+    let again = read_text(&printed, &[]).unwrap_or_else(|told| panic!("{told}\n{printed}"));
+    let patches = |config: Config| config.sources.into_iter().map(|one| one.patch).collect::<Vec<_>>();
+    assert!(config.sources[0].patch.ca_pem.is_some());
+    assert_eq!(patches(again), patches(config), "{printed}");
+}
+
+#[test]
 fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
     let text = "[sources.vt]\nkind = \"virustotal\"\n[sources.good]\nkind = \"hashlookup\"\n";
     let unready = read_text(text, &[]).unwrap().unready(sources::all());

@@ -12,6 +12,7 @@ use crate::convert::indicator::write_tlp;
 use crate::convert::span;
 use crate::convert::verdict_read::read;
 use crate::export;
+use crate::indicator::masked_text;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
@@ -177,9 +178,9 @@ impl Report {
     /// An indicator without a verdict: told to whoever sits there, and to machines in its place.
     fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
         self.failed += 1;
-        let text = input.map(|input| input.text.as_str()).unwrap_or_default();
+        let text = masked_text(input.map(|input| input.text.as_str()).unwrap_or_default());
         self.bar.suspend(|| {
-            eprintln!("concord: {}: {}", table::shortened(&table::printable(text)), table::printable(&error.message))
+            eprintln!("concord: {}: {}", table::shortened(&table::printable(&text)), table::printable(&error.message))
         });
         let document = serde_json::json!({
             "receipt": { "text": text },

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::convert::indicator::write_tlp;
 use crate::convert::span;
+use crate::indicator::masked_text;
 use crate::pb;
 
 use super::Failure;
@@ -35,7 +36,7 @@ async fn plan(connection: &Connection, wish: &Wish, inputs: &[Input]) -> Result<
             }
             Err((message, _)) => {
                 failed = true;
-                eprintln!("concord: {}: {}", table::printable(&input.text), table::printable(&message));
+                eprintln!("concord: {}: {}", table::printable(&masked_text(&input.text)), table::printable(&message));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Violation;
 use crate::finding::Fact;
 use crate::finding::FactValue;
+use crate::finding::Family;
 use crate::finding::Finding;
 use crate::finding::NotAsked;
 use crate::finding::NotAskedReason;
@@ -127,8 +128,17 @@ pub fn write_outcome(outcome: &Outcome, view: View, raw: Vec<String>) -> pb::Out
         kind: outcome.kind.clone(),
         reliability: write_reliability(outcome.reliability).into(),
         family: outcome.family.name().to_owned(),
+        family_basis: write_basis(&outcome.family).into(),
         time: Some(timestamp(outcome.time)),
         result: Some(result),
+    }
+}
+
+fn write_basis(family: &Family) -> pb::FamilyBasis {
+    match family {
+        Family::SameKind(_) => pb::FamilyBasis::SameKind,
+        Family::Republished(_) => pb::FamilyBasis::Republished,
+        Family::Declared(_) => pb::FamilyBasis::Declared,
     }
 }
 

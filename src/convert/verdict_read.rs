@@ -111,10 +111,22 @@ fn outcome(wire: &pb::Outcome) -> Result<Outcome, Violation> {
         source: bare(&wire.source),
         kind: wire.kind.clone(),
         reliability: read_reliability(wire.reliability, "outcomes.reliability")?.unwrap_or(Reliability::F),
-        family: Family::SameKind(wire.family.clone()),
+        family: family(wire)?,
         time: moment(wire.time.as_ref(), "outcomes.time")?,
         body,
     })
+}
+
+fn family(wire: &pb::Outcome) -> Result<Family, Violation> {
+    let name = wire.family.clone();
+    match pb::FamilyBasis::try_from(wire.family_basis) {
+        Ok(pb::FamilyBasis::SameKind) => Ok(Family::SameKind(name)),
+        Ok(pb::FamilyBasis::Republished) => Ok(Family::Republished(name)),
+        Ok(pb::FamilyBasis::Declared) => Ok(Family::Declared(name)),
+        Ok(pb::FamilyBasis::Unspecified) | Err(_) => {
+            Err(Violation::invalid("outcomes.family_basis", "a basis of a newer version"))
+        }
+    }
 }
 
 fn finding(wire: &pb::Finding) -> Result<Finding, Violation> {
@@ -189,7 +201,11 @@ mod tests {
             source: source.into(),
             kind: "virustotal".into(),
             reliability: Reliability::B,
-            family: Family::SameKind("virustotal".into()),
+            family: match source {
+                "a" => Family::SameKind("virustotal".into()),
+                "b" => Family::Republished("virustotal".into()),
+                _ => Family::Declared("ours".into()),
+            },
             time: at,
             body,
         };

@@ -83,6 +83,9 @@ fn sources(outcomes: &[Outcome]) -> String {
 
 /// A cell of text that no spreadsheet runs and no reader splits.
 fn text(raw: &str) -> String {
+    // Nor may it steer a terminal on which it is looked at.
+    let steers = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
+    let raw = &raw.replace(steers, "\u{fffd}");
     let cell = if raw.starts_with(starts_formula) { format!("'{raw}") } else { raw.to_owned() };
     if cell.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
@@ -119,6 +122,7 @@ mod tests {
         assert_eq!(text("say \"no\""), "\"say \"\"no\"\"\"");
         assert_eq!(text("two\nlines"), "\"two\nlines\"");
         assert_eq!(text("plain"), "plain");
+        assert_eq!(text("a\u{1b}[31mb\u{9b}"), "a\u{fffd}[31mb\u{fffd}");
     }
 
     #[test]

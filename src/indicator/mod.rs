@@ -30,6 +30,7 @@ pub use special::addresses;
 pub use special::is_internal_name;
 pub use tlp::Tlp;
 pub use tlp::UnknownTlp;
+pub use url::masked_text;
 
 /// The four types of indicators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

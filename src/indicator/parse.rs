@@ -158,7 +158,9 @@ fn other_kind(text: &str) -> Option<Refusal> {
     if let Some(refusal) = no_hash(text) {
         return Some(refusal);
     }
-    if lower.strip_prefix("cve-").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit())) {
+    let cve = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if lower.strip_prefix("cve-").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()) && cve(number))
+    {
         return Some(Refusal::new(text, "is a CVE number, which is not looked up yet"));
     }
     if lower.strip_prefix("as").is_some_and(|number| digits(number.strip_prefix('n').unwrap_or(number))) {
@@ -208,9 +210,14 @@ pub(super) fn is_network(text: &str) -> bool {
 fn looks_like_ip(text: &str) -> bool {
     let (host, _) = split_port(text);
     let digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.contains('.');
-    let hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit()) || host.to_ascii_lowercase().starts_with("0x");
+    let number = |part: &str| {
+        let (digits, radix) = part.strip_prefix("0x").map_or((part, 10), |digits| (digits, 16));
+        digits.chars().all(|digit| digit.is_digit(radix))
+    };
+    let lower = host.to_ascii_lowercase();
     digits
-        || hexadecimal
+        || text.bytes().all(|byte| byte.is_ascii_digit())
+        || (lower.starts_with("0x") && lower.split('.').all(number))
         || (!text.contains('/') && text.split(':').next().is_some_and(is_ipv4))
         || text.matches(':').count() >= 2
 }

@@ -399,6 +399,15 @@ fn a_host_that_ends_in_more_dots_than_one_is_refused_and_one_dot_is_dropped() {
 }
 
 #[test]
+fn a_name_that_begins_like_something_else_is_a_name() {
+    for text in ["0x00sec.org", "cve-2024-3094.xyz", "0x1f.example.com"] {
+        assert_eq!(Indicator::parse(text).unwrap().indicator.value(), text);
+    }
+    assert!(refused("0x7f.1").contains("hexadecimal") && refused("0x7f000001").contains("hexadecimal"));
+    assert!(refused("CVE-2024-3094").contains("CVE number"));
+}
+
+#[test]
 fn a_host_within_a_url_may_have_hyphens_that_a_domain_may_not() {
     let url = Indicator::parse("https://secure-login-.example.com/").unwrap().indicator;
     assert_eq!(url.value(), "https://secure-login-.example.com/");

@@ -62,7 +62,7 @@ pub(super) fn has_credentials(value: &str) -> bool {
 
 /// A text as it was given, with whatever can be a user and password masked: what stands before an `@` right after a
 /// slash, or with a colon in it. Masks too much rather than too little.
-pub(super) fn masked_text(text: &str) -> String {
+pub fn masked_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut after_slash = false;
     for part in text.split_inclusive(['/', '\\', '?', '#', ' ', '\t', '\n', '\r']) {

@@ -384,6 +384,7 @@ impl Loader<'_> {
                 None => declared.push(Declared {
                     name: kind.to_owned(),
                     patch: SourcePatch { kind: Some(kind.to_owned()), ..SourcePatch::default() },
+                    ca_file: None,
                     credential: Some(credential),
                     origin: Origin::Environment(variable.to_owned()),
                 }),
@@ -414,7 +415,7 @@ impl Loader<'_> {
         };
         self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.under(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
-        Declared { name: name.to_owned(), patch, credential, origin }
+        Declared { name: name.to_owned(), patch, ca_file: raw.ca_file.clone(), credential, origin }
     }
 
     /// The credential from where the file says: `env:NAME`, `file:PATH`, or the value itself.

@@ -126,6 +126,8 @@ pub struct Declared {
     pub name: String,
     /// What is written about it.
     pub patch: SourcePatch,
+    /// The file that its `ca_pem` was read from.
+    pub ca_file: Option<String>,
     /// Its credential, read from where the file says.
     pub credential: Option<SecretString>,
     /// Where it is declared.

@@ -1,5 +1,6 @@
 //! The configuration in effect as TOML, secrets masked, for `--print-config`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -49,12 +50,7 @@ impl Config {
         line(out, "verdicts_age", quoted(span(self.retention.verdicts_age)));
         line(out, "disclosures_age", quoted(span(self.retention.disclosures_age)));
         for source in &self.sources {
-            let _ = write!(out, "\n# declared by {}\n[sources.{}]\n", source.origin, source.name);
-            if source.credential.is_some() {
-                line(out, "credential", quoted("***"));
-            }
-            // A patch is plain data: texts, numbers, flags, lists and tables all have a TOML form.
-            out.push_str(&render_patch(&source.name, source));
+            let _ = write!(out, "\n# declared by {}\n{}", source.origin, declared(source));
         }
         text
     }
@@ -67,22 +63,20 @@ fn durability_word(durability: Durability) -> &'static str {
     }
 }
 
-fn render_patch(name: &str, source: &super::Declared) -> String {
+/// The source as its table in the file. A patch is plain data: texts, numbers, flags, lists and tables all have a TOML form.
+fn declared(source: &super::Declared) -> String {
     let document = serde_json::to_value(&source.patch).unwrap_or_default();
     let Ok(toml::Value::Table(mut table)) = toml::Value::try_from(&document) else { return String::new() };
-    let options = table.remove("options");
-    let quota = table.remove("quota");
     table.remove("ca_pem");
-    let mut text = toml::to_string(&table).unwrap_or_default();
-    for (section, value) in [("quota", quota), ("options", options)] {
-        let Some(toml::Value::Table(table)) =
-            value.filter(|value| value.as_table().is_some_and(|table| !table.is_empty()))
-        else {
-            continue;
-        };
-        let _ = write!(text, "[sources.{name}.{section}]\n{}", toml::to_string(&table).unwrap_or_default());
+    table.retain(|_, value| value.as_table().is_none_or(|table| !table.is_empty()));
+    if let Some(file) = &source.ca_file {
+        table.insert("ca_file".into(), file.as_str().into());
     }
-    text
+    if source.credential.is_some() {
+        table.insert("credential".into(), "***".into());
+    }
+    let named = BTreeMap::from([(&source.name, table)]);
+    toml::to_string(&BTreeMap::from([("sources", named)])).unwrap_or_default()
 }
 
 fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {

@@ -76,6 +76,18 @@ async fn a_server_that_cannot_be_reached_is_told_by_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_url_that_is_refused_is_not_repeated() {
+    let folder = TempDir::new().unwrap();
+    for line in ["enrich --output json", "plan"] {
+        let mut command = concord(folder.path());
+        command.args(line.split(' ')).arg("http://user:hunter2@*.example.com/");
+        let output = run(command).await;
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert!(shown.contains("*.example.com") && !shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;

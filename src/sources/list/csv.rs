@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::formats::{Filling, Place, is_comment, lines, text};
 use crate::finding::SourceError;
+use crate::indicator::Indicator;
 use crate::source::Access;
 
 /// Which column holds the entry, as the user says it.
@@ -70,9 +71,9 @@ fn separator(access: Access<'_>) -> char {
     }
 }
 
-/// Whether a cell is a title rather than an entry: every entry has one of these marks or is a hash.
+/// Whether a cell is a title rather than an entry: every entry has one of these marks, is a hash, or is defanged.
 fn is_title(cell: &str) -> bool {
-    !cell.contains(['.', ':', '/']) && cell.len() < 32
+    !cell.contains(['.', ':', '/']) && cell.len() < 32 && Indicator::parse(cell).is_err()
 }
 
 /// Some feeds write their header as the last comment. A comment that is no text is no header.
