@@ -9,6 +9,7 @@ use comfy_table::CellAlignment;
 use comfy_table::Color;
 use comfy_table::ColumnConstraint;
 use comfy_table::ContentArrangement;
+use comfy_table::Row;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
@@ -17,15 +18,74 @@ use crate::pb;
 /// Width where no terminal says its own.
 const PLAIN_WIDTH: u16 = 140;
 
-/// A table without lines, fitted to the terminal.
+/// A terminal that says less says nothing.
+const LEAST_WIDTH: u16 = 40;
+/// A text that is broken over lines wants so much room, or it stands below its row.
+const LEAST_ROOM: usize = 30;
+/// What stands in front of a text below its row.
+const INDENT: &str = "        ";
+
+/// A table without lines.
 pub(crate) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if table.width().is_none() {
+    if table.width().is_none_or(|width| width < LEAST_WIDTH) {
         table.set_width(PLAIN_WIDTH);
     }
     table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
     table
+}
+
+/// The table as text, fitted to the terminal. Columns stay whole, since what stands in them is copied, but for the one that
+/// flows: its texts are broken over lines, beside the others where there is room, else below their rows.
+pub(crate) fn fitted(mut table: Table, flowing: Option<usize>) -> String {
+    let width = usize::from(table.width().unwrap_or(PLAIN_WIDTH));
+    let widths = table.column_max_content_widths();
+    let whole: Vec<usize> = (0..widths.len()).filter(|place| Some(*place) != flowing).collect();
+    let taken: usize = whole.iter().filter_map(|place| widths.get(*place)).map(|width| usize::from(*width) + 2).sum();
+    for place in whole {
+        constrain(&mut table, place, ColumnConstraint::ContentWidth);
+    }
+    match flowing {
+        Some(flowing) if taken + LEAST_ROOM > width => below(table, flowing, width),
+        Some(_) | None => trim_lines(&table.to_string()),
+    }
+}
+
+/// The table with the texts of one column below its rows.
+fn below(mut table: Table, column: usize, width: usize) -> String {
+    let text = |row: &Row| row.cell_iter().nth(column).map(Cell::content).unwrap_or_default();
+    let texts: Vec<String> = table.row_iter().map(text).collect();
+    constrain(&mut table, column, ColumnConstraint::Hidden);
+    let rows = table.to_string();
+    // The header has none; every other row is one line, since its columns are whole.
+    let texts = std::iter::once(String::new()).chain(texts);
+    let mut out = String::new();
+    for (row, text) in rows.lines().zip(texts) {
+        out.push_str(&format!("{row}\n"));
+        broken(&text, width.saturating_sub(INDENT.len()))
+            .lines()
+            .for_each(|line| out.push_str(&format!("{INDENT}{line}\n")));
+    }
+    trim_lines(&out)
+}
+
+/// A text broken over lines of this width.
+fn broken(text: &str, width: usize) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(PLAIN_WIDTH)).add_row([text]);
+    let lines = table.to_string();
+    lines.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+fn constrain(table: &mut Table, place: usize, constraint: ColumnConstraint) {
+    if let Some(column) = table.column_mut(place) {
+        column.set_constraint(constraint);
+    }
 }
 
 /// A text from outside as it may be shown on a terminal: without characters that control it, or turn its direction.
@@ -53,21 +113,13 @@ pub(crate) fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<Cell
     cells.into_iter().map(cell).collect()
 }
 
-/// Keeps this column from being broken over lines: what stands in it is copied into other commands.
-pub(crate) fn whole(table: &mut Table, column: usize) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
-    }
-}
-
 /// One verdict with its sources side by side.
 pub(crate) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
     let mut text = headline(verdict);
     for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
         text.push_str(&format!("  note: {}\n", printable(note)));
     }
-    text.push_str(&sources(verdict, receipt).to_string());
-    text.push('\n');
+    text.push_str(&fitted(sources(verdict, receipt), Some(8)));
     text.push_str(&footer(verdict));
     trim_lines(&text)
 }
@@ -77,6 +129,9 @@ fn headline(verdict: &pb::Verdict) -> String {
     let indicator = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut table = Table::new();
     table.load_style(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), cell(indicator)]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 1));
+    }
     let head = table.to_string();
     format!("{}\n  {}\n", head.trim(), printable(&verdict.summary))
 }
@@ -163,7 +218,9 @@ fn why(outcome: &pb::Outcome) -> String {
 /// The reason, with what the receipt says of how the answer came to be.
 fn noted(why: String, receipt: Option<&pb::Receipt>, source: &str) -> String {
     let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == source));
-    match one.filter(|one| !one.note.is_empty()) {
+    // A list that is not fresh may say so itself.
+    let said = |note: &str| note.rsplit_once(": ").is_some_and(|(_, reason)| why.contains(reason));
+    match one.filter(|one| !one.note.is_empty() && !said(&one.note)) {
         Some(one) => format!("{why} ({})", one.note),
         None => why,
     }
@@ -280,7 +337,7 @@ pub(crate) fn written(span: &prost_types::Duration) -> String {
 }
 
 /// Tables pad their last column; nobody reads that.
-pub(crate) fn trim_lines(text: &str) -> String {
+fn trim_lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -296,6 +353,23 @@ pub(crate) fn left(quota: &[pb::QuotaUse]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_copied_stays_whole_and_what_is_read_stands_below_where_it_is_narrow() {
+        let table = |width| {
+            let mut table = plain(&["INDICATOR", "WHY"]);
+            table.set_width(width).add_row(["files.example.com/a-long-place", "three engines of a hundred say so"]);
+            table
+        };
+        let wide = fitted(table(80), Some(1));
+        assert_eq!(wide.lines().count(), 2, "{wide}");
+        let narrow = fitted(table(50), Some(1));
+        let lines: Vec<_> = narrow.lines().map(str::trim).collect();
+        assert_eq!(lines, ["INDICATOR", "files.example.com/a-long-place", "three engines of a hundred say so"]);
+        let narrower = fitted(table(25), Some(1));
+        assert!(narrower.contains("files.example.com/a-long-place"), "{narrower}");
+        assert!(narrower.lines().skip(2).all(|line| line.len() <= 25), "{narrower}");
+    }
 
     #[test]
     fn what_sources_say_cannot_steer_the_terminal() {

@@ -79,8 +79,7 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
             table::cell(&verdict.name),
         ]);
     }
-    table::whole(&mut rows, 4);
-    say(&table::trim_lines(&rows.to_string()))
+    say(&table::fitted(rows, Some(3)))
 }
 
 async fn show(connection: &Connection, name: &str, output: Output) -> Result<(), Failure> {
@@ -129,7 +128,7 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
             tlp,
         ]));
     }
-    say(&table::trim_lines(&rows.to_string()))?;
+    say(&table::fitted(rows, None))?;
     Ok(ExitCode::SUCCESS)
 }
 

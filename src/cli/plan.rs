@@ -80,7 +80,7 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
     let notes: String = plan.notes.iter().map(|note| format!("  note: {}\n", table::printable(note))).collect();
     let units = if plan.units == 1 { "1 quota unit".to_owned() } else { format!("{} quota units", plan.units) };
     let indicator = table::printable(indicator);
-    say(&format!("{indicator}: {units}\n{notes}{}\n", table::trim_lines(&rows.to_string())))
+    say(&format!("{indicator}: {units}\n{notes}{}\n", table::fitted(rows, Some(5))))
 }
 
 /// Shows what the sources cost and what was saved.
@@ -98,6 +98,6 @@ pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitC
         row.push(table::cell(table::left(&one.quota)));
         rows.add_row(row);
     }
-    say(&format!("since this server started:\n{}", table::trim_lines(&rows.to_string())))?;
+    say(&format!("since this server started:\n{}", table::fitted(rows, Some(5))))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -47,11 +47,9 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
         say(&format!("{}\n", page.hint))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rows =
-        table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "PATCHED"]);
+    let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "DETAIL"]);
     for source in page.sources {
         let state = table::words(source.state().as_str_name(), "SOURCE_STATE_");
-        let state = if source.state_detail.is_empty() { state } else { format!("{state}: {}", source.state_detail) };
         let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
         rows.add_row(table::row([
             source.name.trim_start_matches("sources/").to_owned(),
@@ -61,11 +59,11 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
             source.tier.clone(),
             quota(&source.quota),
             table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"),
-            format!("{declared} {}", source.origin_place),
-            source.patched_fields.join(" "),
+            declared,
+            detail(&source),
         ]));
     }
-    say(&table::trim_lines(&rows.to_string()))?;
+    say(&table::fitted(rows, Some(7)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,6 +75,14 @@ fn quota(windows: &[pb::QuotaWindow]) -> String {
     windows.collect::<Vec<_>>().join(" ")
 }
 
+/// Why it is in its state, where it is declared, and what the API patches of that.
+fn detail(source: &pb::Source) -> String {
+    let patched = Some(source.patched_fields.join(" ")).filter(|fields| !fields.is_empty());
+    let patched = patched.map(|fields| format!("patched over the API: {fields}")).unwrap_or_default();
+    let parts = [source.state_detail.clone(), source.origin_place.clone(), patched];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 async fn kinds(connection: &Connection, wanted: Option<&str>) -> Result<ExitCode, Failure> {
     let kinds = connection.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await?.into_inner().kinds;
     match wanted {
@@ -86,7 +92,7 @@ async fn kinds(connection: &Connection, wanted: Option<&str>) -> Result<ExitCode
                 let letter = table::letter(kind.reliability).to_owned();
                 rows.add_row([kind.kind, kind.title, letter, kind.credential, kind.forms.join(" "), kind.summary]);
             }
-            say(&table::trim_lines(&rows.to_string()))?;
+            say(&table::fitted(rows, Some(5)))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(name) => match kinds.into_iter().find(|kind| kind.kind == name) {
@@ -108,7 +114,7 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     }
     let tiers = kind.tiers.iter().map(|tier| format!("Tier {}: {} {}\n", tier.name, tier.help, quota(&tier.quota)));
     let options =
-        if kind.options.is_empty() { "It has no options.\n".to_owned() } else { table::trim_lines(&rows.to_string()) };
+        if kind.options.is_empty() { "It has no options.\n".to_owned() } else { table::fitted(rows, Some(3)) };
     say(&format!(
         "{} ({})\n{}\n{}\nTerms: {}\n{}{}\n{options}",
         kind.title,
@@ -257,7 +263,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("declared", format!("{declared} {}", source.origin_place).trim().to_owned());
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
-    say(&table::trim_lines(&rows.to_string()))
+    say(&table::fitted(rows, Some(1)))
 }
 
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {

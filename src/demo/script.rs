@@ -86,5 +86,5 @@ async fn usage(channel: &Channel, out: &mut (dyn Write + Send)) -> Result<(), De
         let source = one.source.trim_start_matches("sources/").to_owned();
         rows.add_row([source, one.calls.to_string(), one.saved_by_cache.to_string(), table::left(&one.quota)]);
     }
-    write!(out, "{}", table::trim_lines(&rows.to_string())).map_err(failed)
+    write!(out, "{}", table::fitted(rows, Some(3))).map_err(failed)
 }
