@@ -1,5 +1,6 @@
 //! Logs and metrics. Nothing that is logged or counted holds a credential, a token, or the text of a request.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -15,6 +16,7 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 pub fn init_logs(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let done = match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Pretty => builder.try_init(),

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 
 use crate::finding::Disposition;
 use crate::finding::Reliability;
+use crate::indicator::IndicatorType;
 use crate::indicator::Tlp;
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
@@ -118,6 +119,9 @@ pub(super) struct Wish {
     /// Read indicators from a file, one a line
     #[arg(long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    /// What the indicators are, where that is not to be guessed: ip, domain, url or file
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "extract")]
+    pub(super) indicator_type: Option<IndicatorType>,
     /// Pull indicators out of pasted text instead of taking each line as one
     #[arg(long)]
     pub(super) extract: bool,

@@ -27,6 +27,11 @@ use crate::server::Listen;
 use crate::server::Running;
 use crate::settings::Config;
 use crate::settings::Flags;
+use crate::settings::LoadInput;
+use crate::settings::LogSettings;
+use crate::settings::data_directory;
+use crate::settings::load;
+use crate::settings::process_environment;
 use crate::sources;
 use crate::store::DataDirectory;
 use crate::store::Peek;
@@ -37,6 +42,9 @@ use super::args::Client;
 
 /// A server that is just starting or ending is waited for this often and this long.
 const TRIES: u32 = 200;
+/// After so many tries, or so long, a command says what it waits for.
+const TRIES_BEFORE_WORD: u32 = 20;
+const BEFORE_WORD: Duration = Duration::from_secs(1);
 /// How many servers of other commands may end before a command gives up.
 const SERVERS: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -83,6 +91,9 @@ impl Connection {
             tries += 1;
             match done {
                 Err(failure) if failure.lost && foreign && tries < SERVERS => {}
+                Err(failure) if failure.lost => {
+                    return Err(Failure::new(format!("the server does not answer: {failure}{}", likely(client))));
+                }
                 done => return done,
             }
         }
@@ -98,9 +109,21 @@ impl Connection {
                 foreign: false,
             });
         }
+        if let Some(running) = Self::running(client).await {
+            return Ok(running);
+        }
         let config = config(client, Flags::default())?;
-        telemetry::init_logs(&config.log.quiet());
+        telemetry::init_logs(&logs(&config));
         Self::on(&config).await
+    }
+
+    /// The server that runs on the data directory, if one does: it has what its configuration names, whatever this command
+    /// can read of that.
+    async fn running(client: &Client) -> Option<Self> {
+        let held =
+            DataDirectory::peek(&data_directory(&input(client, Flags::default()))?).ok().filter(Peek::is_held)?;
+        let channel = over_socket(&held.socket_path()).await.ok()?;
+        Some(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None, foreign: true })
     }
 
     /// The server on this data directory, or one started here. Another process may be just starting or ending one: then
@@ -137,6 +160,9 @@ impl Connection {
             if tries >= TRIES {
                 return Err(failure);
             }
+            if tries == TRIES_BEFORE_WORD {
+                eprintln!("concord: waiting for the server on {} to start or to end", config.data_directory.display());
+            }
             SystemClock.sleep(BETWEEN_TRIES).await;
         }
     }
@@ -159,22 +185,47 @@ impl Connection {
     /// Ends the server that was started for this command, if one was.
     async fn close(self) {
         drop(self.wire);
-        if let Some(running) = self.embedded {
-            running.stop().await;
+        let Some(running) = self.embedded else { return };
+        let ended = running.stop();
+        tokio::pin!(ended);
+        tokio::select! {
+            biased;
+            () = ended.as_mut() => return,
+            () = SystemClock.sleep(BEFORE_WORD) => {}
         }
+        eprintln!("concord: other commands use the server of this one, which ends once they are answered");
+        ended.await;
     }
 }
 
 /// The configuration that the arguments mean.
-pub(super) fn config(client: &Client, mut flags: Flags) -> Result<Config, Failure> {
+pub(super) fn config(client: &Client, flags: Flags) -> Result<Config, Failure> {
+    load(input(client, flags)).map_err(|errors| Failure::new(errors.to_string()))
+}
+
+fn input(client: &Client, mut flags: Flags) -> LoadInput<'static> {
     flags.data_directory = client.data_directory.clone();
-    let input = crate::settings::LoadInput {
-        file: client.config.clone(),
-        environment: crate::settings::process_environment(),
-        flags,
-        kinds: sources::all(),
-    };
-    crate::settings::load(input).map_err(|errors| Failure::new(errors.to_string()))
+    LoadInput { file: client.config.clone(), environment: process_environment(), flags, kinds: sources::all() }
+}
+
+/// The logs of a server that runs inside one command: its failures alone, unless the environment asks for more.
+fn logs(config: &Config) -> LogSettings {
+    if process_environment().contains_key("CONCORD_LOG") {
+        return config.log.clone();
+    }
+    LogSettings { filter: "error".into(), ..config.log.clone() }
+}
+
+/// What is likely wrong where a server was reached and never answered.
+fn likely(client: &Client) -> &'static str {
+    match client.server.as_deref() {
+        Some(server) if server.starts_with("http://") => "; if it speaks TLS, write https://",
+        Some(_) if client.client_certificate.is_none() => {
+            "; if it wants a client certificate, give --client-certificate and --client-key"
+        }
+        Some(_) => "",
+        None => "; the server on the data directory is gone",
+    }
 }
 
 /// A channel over a server's socket.

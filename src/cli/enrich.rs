@@ -40,6 +40,9 @@ const MANY: usize = 5;
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
     let inputs = input::indicators(&enrich.wish)?;
     let report = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
+    if report.not_kept > 0 {
+        eprintln!("concord: the server could not keep {} of the verdicts; its log says why", report.not_kept);
+    }
     if report.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
     }
@@ -128,6 +131,8 @@ struct Report {
     printed: bool,
     worst: i32,
     failed: usize,
+    /// Verdicts that the server could not keep.
+    not_kept: usize,
     /// Whether a verdict rests on no source at all, because there is none.
     without_sources: bool,
 }
@@ -142,6 +147,7 @@ impl Report {
             printed: false,
             worst: 0,
             failed: 0,
+            not_kept: 0,
             without_sources: false,
         }
     }
@@ -199,6 +205,7 @@ impl Report {
         let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
         self.worst = self.worst.max(verdict.disposition);
         self.without_sources |= verdict.outcomes.is_empty();
+        self.not_kept += usize::from(verdict.name.is_empty());
         if self.output == Output::Table {
             return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
         }

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use aws_lc_rs::digest;
 
+use crate::convert::indicator::write_type;
 use crate::indicator::ExtractOptions;
 use crate::indicator::Indicator;
+use crate::indicator::IndicatorType;
 use crate::indicator::extract;
 use crate::indicator::hex;
 use crate::pb;
@@ -21,12 +23,15 @@ pub(super) struct Input {
     pub(super) text: String,
     /// What is sent: the text, or the hash of the file.
     pub(super) value: String,
+    /// What it is; `None`: the server finds out.
+    pub(super) indicator_type: Option<IndicatorType>,
 }
 
 impl Input {
-    /// As it travels; its type is left to the server.
+    /// As it travels.
     pub(super) fn indicator(&self) -> pb::Indicator {
-        pb::Indicator { r#type: 0, value: self.value.clone() }
+        let wanted = self.indicator_type.map_or(pb::IndicatorType::Unspecified, write_type);
+        pb::Indicator { r#type: wanted.into(), value: self.value.clone() }
     }
 
     /// Whether the text names a file, of which the hash alone is sent.
@@ -37,7 +42,7 @@ impl Input {
 
 impl From<String> for Input {
     fn from(text: String) -> Self {
-        Self { value: text.clone(), text }
+        Self { value: text.clone(), text, indicator_type: None }
     }
 }
 
@@ -52,8 +57,7 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
         } else if wish.extract {
             add_text(&mut texts, value, true);
         } else {
-            let hash = hash_of_file(value)?.unwrap_or_else(|| value.clone());
-            texts.push(Input { text: value.clone(), value: hash });
+            texts.push(argument(value, wish.indicator_type)?);
         }
     }
     if let Some(path) = &wish.file {
@@ -61,12 +65,26 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
         let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
         add_text(&mut texts, &String::from_utf8_lossy(&text), wish.extract);
     }
+    // A file's hash is one whatever is stated of the others.
+    texts.iter_mut().filter(|input| !input.is_file()).for_each(|input| input.indicator_type = wish.indicator_type);
     if texts.is_empty() {
         return Err(Failure::new(
             "no indicator found in what was given: name some, give - for standard input, or --file",
         ));
     }
     Ok(texts)
+}
+
+/// An indicator, or a file to hash. Whoever states a type means no file, unless the value begins like a path.
+fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
+    let hash = if stated.is_some() && !begins_like_a_path(value) { None } else { hash_of_file(value)? };
+    let mut input = Input::from(value.to_owned());
+    input.value = hash.unwrap_or(input.value);
+    Ok(input)
+}
+
+fn begins_like_a_path(value: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| value.starts_with(start))
 }
 
 fn add_text(texts: &mut Vec<Input>, text: &str, pull_out: bool) {
@@ -86,14 +104,13 @@ fn add_text(texts: &mut Vec<Input>, text: &str, pull_out: bool) {
 fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
     let path = Path::new(value);
     let failed = |error| Failure::io(path.display(), &error);
-    let begins_like_a_path = ["/", "./", "../"].iter().any(|start| value.starts_with(start));
-    match (path.is_file(), begins_like_a_path) {
+    match (path.is_file(), begins_like_a_path(value)) {
         (true, true) => {}
         (true, false) => {
             if Indicator::parse(value).is_ok() {
                 return Err(Failure::new(format!(
                     "{value} is a file here and an indicator too: write ./{value} for the file's hash, or give it on \
-                     standard input (-) for the indicator"
+                     standard input (-), or state its --type, for the indicator"
                 )));
             }
         }

@@ -269,7 +269,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
     let request = pb::TestSourceRequest { name: full_name(name, "sources"), source: None, update_mask: None };
     let tested = connection.sources().test_source(request).await?.into_inner();
-    say(&format!("reachable: {}\n", if tested.reachable { "yes" } else { "no" }))?;
+    say(&format!("reachable: {}\n", reached(&tested)))?;
     if let Some(accepted) = tested.credential_accepted {
         say(&format!("credential accepted: {}\n", if accepted { "yes" } else { "no" }))?;
     }
@@ -282,6 +282,17 @@ async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> 
     say(&format!("{}\n", table::printable(&tested.detail)))?;
     let good = tested.reachable && tested.credential_accepted != Some(false);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the source was reached, as people mean it: somebody else who answers in its place was reached too.
+fn reached(tested: &pb::TestSourceResponse) -> &'static str {
+    use pb::SourceErrorKind as Kind;
+    match tested.error.as_ref().map(|error| error.kind()) {
+        _ if tested.reachable => "yes",
+        Some(Kind::QuotaExhausted) => "not tried, or it has enough",
+        Some(Kind::Malformed | Kind::TooLarge | Kind::BadQuestion) => "yes, but what answers is not the source",
+        Some(_) | None => "no",
+    }
 }
 
 async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {

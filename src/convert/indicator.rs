@@ -62,7 +62,8 @@ fn read_type(number: i32, field: &str) -> Result<Option<IndicatorType>, Violatio
     }
 }
 
-fn write_type(indicator_type: IndicatorType) -> pb::IndicatorType {
+/// A type on the wire.
+pub fn write_type(indicator_type: IndicatorType) -> pb::IndicatorType {
     match indicator_type {
         IndicatorType::Ip => pb::IndicatorType::Ip,
         IndicatorType::Domain => pb::IndicatorType::Domain,

@@ -1,6 +1,7 @@
 //! `source.proto`: sources, kinds, options.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use prost_types::value::Kind;
 use secrecy::SecretString;
@@ -150,8 +151,11 @@ fn read_quota(windows: &[pb::QuotaWindow], mistakes: &mut Mistakes) -> Option<BT
     for (place, window) in windows.iter().enumerate() {
         let field = format!("source.quota[{place}].period");
         let Some(per) = mistakes.take(read_period(window.period, &field)) else { continue };
-        if quota.insert(per.as_str().to_owned(), window.limit).is_some() {
-            mistakes.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
+        match quota.entry(per.as_str().to_owned()) {
+            Entry::Vacant(free) => drop(free.insert(window.limit)),
+            Entry::Occupied(_) => {
+                mistakes.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
+            }
         }
     }
     Some(quota)

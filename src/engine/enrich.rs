@@ -203,7 +203,7 @@ impl Engine {
         let store = self.store.clone();
         let writing = self.tracker.spawn(async move { store.append((*record).clone()).await });
         let left = budget.deadline.duration_since(self.clock.now()).unwrap_or_default();
-        tokio::select! {
+        let kept = tokio::select! {
             biased;
             written = writing => match written {
                 Ok(Ok(())) => true,
@@ -211,7 +211,11 @@ impl Engine {
                 Err(error) => { warn!(%error, "the task that keeps a verdict failed"); false }
             },
             () = self.clock.sleep(left / 2) => { warn!("a verdict was not kept in time"); false }
+        };
+        if !kept {
+            metrics::counter!("concord_verdicts_not_kept_total").increment(1);
         }
+        kept
     }
 }
 

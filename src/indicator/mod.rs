@@ -45,6 +45,20 @@ pub enum IndicatorType {
     File,
 }
 
+impl std::str::FromStr for IndicatorType {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ip" => Ok(Self::Ip),
+            "domain" => Ok(Self::Domain),
+            "url" => Ok(Self::Url),
+            "file" => Ok(Self::File),
+            _ => Err("no type of indicator; use one of ip, domain, url, file"),
+        }
+    }
+}
+
 /// The exact form of an indicator: which address family, which hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Form {

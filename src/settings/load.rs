@@ -99,6 +99,22 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
 }
 
+/// Where everything is kept, as far as that can be told: nothing else of the configuration has to be right, nor any secret
+/// in it to be at hand, for whoever only looks for the server that runs there.
+pub fn data_directory(input: &LoadInput<'_>) -> Option<PathBuf> {
+    let file = input.file.clone().or_else(|| usual_file(&input.environment));
+    let text = file.map_or(Some(String::new()), |path| std::fs::read_to_string(path).ok())?;
+    let raw = document::read(&text).ok()?.0;
+    Some(chosen_directory(input, raw.data_directory))
+}
+
+/// The data directory that is written last: file, environment, flag.
+fn chosen_directory(input: &LoadInput<'_>, in_file: Option<String>) -> PathBuf {
+    let written = input.environment.get("CONCORD_DATA_DIRECTORY").map(PathBuf::from);
+    let written = input.flags.data_directory.clone().or(written).or(in_file.map(PathBuf::from));
+    written.unwrap_or_else(|| usual_directory(&input.environment))
+}
+
 fn usual_file(environment: &Environment) -> Option<PathBuf> {
     let own = environment.get("XDG_CONFIG_HOME").map(PathBuf::from);
     let own = own.or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".config")));
@@ -123,15 +139,13 @@ impl Loader<'_> {
         let insecure_listen = flags.insecure_listen || raw.insecure_listen;
         let tls = raw.tls.and_then(|tls| self.tls(tls));
         let tokens = self.tokens(&raw.tokens);
-        let directory = raw.data_directory.map(PathBuf::from);
-        let directory = environment.get("CONCORD_DATA_DIRECTORY").map(PathBuf::from).or(directory);
         let mut config = Config {
             listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             insecure_listen,
             tls,
             tokens,
             cors_origins: self.origins(raw.cors_origins),
-            data_directory: flags.data_directory.clone().or(directory).unwrap_or_else(|| usual_directory(environment)),
+            data_directory: chosen_directory(self.input, raw.data_directory),
             log: self.log(raw.log),
             default_deadline: self.deadline(raw.default_deadline.as_deref()),
             default_policy: self.policy(raw.default_policy),
@@ -211,19 +225,19 @@ impl Loader<'_> {
     }
 
     fn tls(&mut self, tls: super::raw::RawTls) -> Option<TlsConfig> {
-        match (tls.certificate, tls.key) {
-            (Some(certificate), Some(key)) => {
-                let client_ca = tls.client_ca.map(PathBuf::from);
-                let tls = TlsConfig { certificate: certificate.into(), key: key.into(), client_ca };
-                self.mistakes.extend(tls.unusable());
-                Some(tls)
-            }
-            (certificate, _) => {
-                let missing = if certificate.is_none() { "tls.certificate" } else { "tls.key" };
-                self.mistake(missing, "TLS needs both certificate and key, each the path of a PEM file");
-                None
+        let given = |path: Option<String>| path.map(PathBuf::from).unwrap_or_default();
+        for (name, path) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+            if path.is_none() {
+                let message = "TLS needs both certificate and key, each the path of a PEM file";
+                self.mistake(&format!("tls.{name}"), message);
             }
         }
+        let client_ca = tls.client_ca.map(PathBuf::from);
+        let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
+        let mut unusable = tls.unusable();
+        unusable.retain(|one| !self.mistakes.iter().any(|told| told.field == one.field));
+        self.mistakes.append(&mut unusable);
+        Some(tls)
     }
 
     fn tokens(&mut self, raw: &std::collections::BTreeMap<String, String>) -> Vec<Token> {
@@ -367,6 +381,9 @@ impl Loader<'_> {
             let value =
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
+            if value.chars().any(char::is_control) {
+                self.mistake(variable, "must be one line of text");
+            }
             let credential = SecretString::from(value.to_owned());
             let of_kind = |one: &Declared| one.patch.kind.as_deref() == Some(kind);
             if declared.iter().any(|one| of_kind(one) && uses(one, value)) {

@@ -38,6 +38,7 @@ pub use configured::Change;
 pub use configured::Configured;
 pub use configured::State;
 pub use load::LoadInput;
+pub use load::data_directory;
 pub use load::load;
 pub use load::process_environment;
 pub use never_send::NeverSend;
@@ -205,15 +206,6 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// What is logged, as `tracing` filters are written: `info`, `concord=debug`.
     pub filter: String,
-}
-
-impl LogSettings {
-    /// The same, but no more than warnings, for a server that runs inside one command.
-    #[must_use]
-    pub fn quiet(&self) -> Self {
-        let filter = if self.filter == "info" { "error".to_owned() } else { self.filter.clone() };
-        Self { filter, ..self.clone() }
-    }
 }
 
 /// What the command line sets.

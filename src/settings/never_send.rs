@@ -19,8 +19,7 @@ use crate::indicator::addresses;
 pub struct NeverSend {
     domains: BTreeSet<String>,
     networks: Vec<IpNet>,
-    /// Each with the rule as it was written.
-    prefixes: Vec<(String, String)>,
+    prefixes: Vec<Prefix>,
     hashes: BTreeSet<String>,
 }
 
@@ -67,7 +66,9 @@ impl NeverSend {
             Form::Url => {
                 let place =
                     place_of(indicator.value(), Dots::Resolved).ok_or_else(|| format!("{rule:?} has no host"))?;
-                self.prefixes.push((place, indicator.value().to_owned()));
+                let rule = indicator.value().to_owned();
+                let folder = place.query.is_none() && rule.ends_with('/');
+                self.prefixes.push(Prefix { place, folder, rule });
             }
             Form::Md5 | Form::Sha1 | Form::Sha256 => {
                 self.hashes.insert(indicator.value().to_owned());
@@ -97,8 +98,8 @@ impl NeverSend {
     /// Servers differ in whether an encoded slash parts a path: the URL is named if either reading is.
     fn prefix_of(&self, url: &str) -> Option<String> {
         let places = [place_of(url, Dots::Resolved), place_of(url, Dots::Kept)];
-        let below = |prefix: &str| places.iter().flatten().any(|place| place.starts_with(prefix));
-        self.prefixes.iter().find(|(prefix, _)| below(prefix)).map(|(_, rule)| rule.clone())
+        let named = |prefix: &Prefix| places.iter().flatten().any(|place| prefix.holds(place));
+        self.prefixes.iter().find(|prefix| named(prefix)).map(|prefix| prefix.rule.clone())
     }
 
     fn network_of(&self, ip: IpAddr) -> Option<String> {
@@ -123,7 +124,7 @@ impl NeverSend {
             .iter()
             .cloned()
             .chain(networks)
-            .chain(self.prefixes.iter().map(|(_, rule)| rule.clone()))
+            .chain(self.prefixes.iter().map(|prefix| prefix.rule.clone()))
             .chain(self.hashes.clone())
             .collect()
     }
@@ -137,6 +138,36 @@ fn plain(network: IpNet) -> IpNet {
     ip.zip(mapped).and_then(|(ip, length)| IpNet::new(ip, length).ok()).unwrap_or(network)
 }
 
+/// A rule that names URLs by how they begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Prefix {
+    place: Place,
+    /// Whether it ends with a slash, and so names what is below it, not what only begins like it.
+    folder: bool,
+    /// The rule as it was written.
+    rule: String,
+}
+
+impl Prefix {
+    fn holds(&self, place: &Place) -> bool {
+        let Some(rest) = place.path.strip_prefix(self.place.path.as_str()) else { return false };
+        match &self.place.query {
+            None if self.folder => rest.is_empty() || rest.starts_with('/') || self.place.path.ends_with('/'),
+            None => true,
+            Some(begin) => {
+                rest.is_empty() && place.query.as_ref().is_some_and(|query| query.starts_with(begin.as_str()))
+            }
+        }
+    }
+}
+
+/// Where a URL leads: host, port and path, and the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    path: String,
+    query: Option<String>,
+}
+
 /// What becomes of the segments `.` and `..` that appear when a path is decoded.
 #[derive(Clone, Copy, PartialEq)]
 enum Dots {
@@ -146,7 +177,7 @@ enum Dots {
 
 /// Where a URL leads, so that spellings which a server takes for the same are the same: host and port without the scheme,
 /// the path decoded, slashes in a row as one, none at its end.
-fn place_of(url: &str, dots: Dots) -> Option<String> {
+fn place_of(url: &str, dots: Dots) -> Option<Place> {
     let url = Url::parse(url).ok()?;
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
     let mut parts = Vec::new();
@@ -159,8 +190,8 @@ fn place_of(url: &str, dots: Dots) -> Option<String> {
     }
     // The usual port of either scheme, since the scheme does not count.
     let port = url.port().filter(|port| !matches!(port, 80 | 443)).map(|port| format!(":{port}")).unwrap_or_default();
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Some(format!("{}{port}/{}{query}", url.host_str()?, parts.join("/")))
+    let path = format!("{}{port}/{}", url.host_str()?, parts.join("/"));
+    Some(Place { path, query: url.query().map(str::to_owned) })
 }
 
 /// A rule without a scheme: a name is a domain even where its suffix is nobody's.
@@ -210,6 +241,24 @@ mod tests {
             assert!(rules.names(&Indicator::parse(text).unwrap().indicator).is_some(), "{text}");
         }
         assert!(rules.names(&Indicator::parse("http://example.org:8080/private/a").unwrap().indicator).is_none());
+    }
+
+    #[test]
+    fn a_rule_that_ends_with_a_slash_names_what_is_below_it_and_no_namesakes() {
+        let rules = list(&["https://example.org/private/", "https://example.net/a", "https://example.com/q?id=1"]);
+        for text in [
+            "https://example.org/private",
+            "https://example.org/private?x=1",
+            "https://example.org/private/a/b",
+            "https://example.net/abc",
+            "https://example.com/q?id=12",
+        ] {
+            assert!(names(&rules, text).is_some(), "{text}");
+        }
+        for text in ["https://example.org/privatex", "https://example.com/q", "https://example.com/q?id=2"] {
+            assert!(names(&rules, text).is_none(), "{text}");
+        }
+        assert!(names(&list(&["https://example.org/"]), "https://example.org/x").is_some());
     }
 
     #[test]

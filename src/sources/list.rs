@@ -158,6 +158,9 @@ impl Source for List {
         if host.is_some_and(|host| host.contains('{') || host.contains("%7b")) {
             wrong.push(("url", "{credential} may stand in the path or the query, not in the host".into()));
         }
+        if access.text("column").trim().parse() == Ok(0) {
+            wrong.push(("column", "columns are counted from 1".into()));
+        }
         wrong
     }
 
