@@ -169,6 +169,12 @@ fn what_is_printed_of_a_source_is_whole() {
 }
 
 #[test]
+fn a_key_of_the_environment_is_one_line_of_text() {
+    let told = read_text("", &[("ABUSEIPDB_API_KEY", "hunter2\nand more")]).unwrap_err();
+    assert!(told.contains("ABUSEIPDB_API_KEY: must be one line of text") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
 fn a_source_that_cannot_be_asked_as_it_is_says_what_it_lacks() {
     let text = "[sources.vt]\nkind = \"virustotal\"\n[sources.good]\nkind = \"hashlookup\"\n";
     let unready = read_text(text, &[]).unwrap().unready(sources::all());

@@ -88,6 +88,61 @@ async fn a_password_in_a_url_that_is_refused_is_not_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_needs_no_secret_of_the_server_that_runs_already() {
+    let server = TestServer::start("").await;
+    let file = server.folder.path().join("secret.toml");
+    let data = server.folder.path().join("data").display().to_string();
+    let source = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"env:NOT_IN_THIS_SHELL\"\n";
+    std::fs::write(&file, format!("data_directory = {data:?}\n{source}")).unwrap();
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+        command.env_clear().env("HOME", server.folder.path()).arg("--config").arg(&file).arg("usage");
+        command
+    };
+    let output = run(command()).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (again, _folder) = (command(), server.folder.clone());
+    server.stop().await;
+    // Without a server it would have to be one itself, and then the secret is needed.
+    let output = run(again).await;
+    assert!(text(&output.stderr).contains("NOT_IN_THIS_SHELL"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stated_type_is_not_guessed() {
+    let server = TestServer::start("").await;
+    let enrich = async |arguments: &[&str]| {
+        let mut command = concord(server.folder.path());
+        command.arg("enrich").args(arguments);
+        run(command).await
+    };
+    let guessed = enrich(&["host.corp"]).await;
+    assert!(text(&guessed.stderr).contains("state the type"), "{}", text(&guessed.stderr));
+    let stated = enrich(&["--type", "domain", "host.corp"]).await;
+    assert!(text(&stated.stdout).contains("unknown  host.corp"), "{}", text(&stated.stderr));
+    let wrong = enrich(&["--type", "mail", "host.corp"]).await;
+    assert!(text(&wrong.stderr).contains("use one of ip, domain, url, file"), "{}", text(&wrong.stderr));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_of_a_servers_logs_is_not_that_of_a_command() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("loud.toml");
+    std::fs::write(&file, "log.filter = \"trace\"\n").unwrap();
+    let command = || {
+        let mut command = concord(folder.path());
+        command.arg("--config").arg(&file).args(["source", "kinds"]);
+        command
+    };
+    let output = run(command()).await;
+    assert_eq!(text(&output.stderr), "");
+    let mut asked = command();
+    asked.env("CONCORD_LOG", "debug");
+    assert_ne!(text(&run(asked).await.stderr), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
