@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -32,6 +32,7 @@ use crate::store::Sealer;
 use crate::store::Sqlite;
 use crate::store::SqliteOptions;
 use crate::store::Store;
+use crate::store::VerdictFilter;
 use crate::telemetry;
 
 mod listen;
@@ -40,6 +41,7 @@ mod seal;
 mod tls;
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(86_400);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a shutdown waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -239,9 +241,18 @@ fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
     Ok(listener)
 }
 
+/// The moment by which a server judges for itself what is old: no more than a day after the newest verdict. A clock that is
+/// not set yet when a machine starts must not erase its history.
+async fn plausible(store: &dyn Store, now: SystemTime) -> SystemTime {
+    let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
+    let newest = newest.ok().and_then(|records| records.first().map(|record| record.create_time));
+    newest.and_then(|time| time.checked_add(DAY)).map_or(now, |latest| now.min(latest))
+}
+
 async fn prune(engine: Arc<Engine>, retention: crate::store::Retention, stop: CancellationToken) {
     loop {
-        match engine.store().prune(retention, engine.clock().now()).await {
+        let now = plausible(engine.store().as_ref(), engine.clock().now()).await;
+        match engine.store().prune(retention, now).await {
             Ok(pruned) => info!(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
@@ -275,8 +286,11 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::indicator::{Indicator, Tlp};
     use crate::settings::{Environment, Flags, LoadInput, TlsConfig, load};
     use crate::sources;
+    use crate::store::{Memory, VerdictRecord, VerdictStore};
+    use crate::verdict::{Policy, fuse};
 
     fn config(text: &str) -> Config {
         let folder = TempDir::new().unwrap();
@@ -297,6 +311,20 @@ mod tests {
         let with_tls = |text: &str| Config { tls: Some(tls.clone()), ..config(text) };
         assert_eq!(lack(outside, &with_tls(&token)), None);
         assert!(lack(outside, &with_tls("")).unwrap().contains("without tokens"));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_far_ahead_makes_nothing_old() {
+        let store = Memory::default();
+        let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
+        assert_eq!(plausible(&store, at(9000)).await, at(9000), "nothing is kept that could be lost");
+        let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
+        let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
+        let (id, caller, create_time) = ("v".to_owned(), "tester".to_owned(), at(100));
+        let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
+        store.append(record).await.unwrap();
+        assert_eq!(plausible(&store, at(9000)).await, at(101));
+        assert_eq!(plausible(&store, at(100)).await, at(100));
     }
 
     #[tokio::test(start_paused = true)]
