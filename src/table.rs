@@ -355,6 +355,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn why_a_list_is_not_fresh_is_said_once() {
+        let note = "the copy in use is not fresh: line 3: no entry";
+        let receipt = |note: &str| pb::Receipt {
+            sources: vec![pb::SourceReceipt { source: "sources/a".into(), note: note.into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let said = |why: &str| noted(why.into(), Some(&receipt(note)), "sources/a");
+        assert_eq!(
+            said("the last reload was not taken: line 3: no entry"),
+            "the last reload was not taken: line 3: no entry"
+        );
+        assert_eq!(said("the list names it"), format!("the list names it ({note})"));
+    }
+
+    #[test]
     fn what_is_copied_stays_whole_and_what_is_read_stands_below_where_it_is_narrow() {
         let table = |width| {
             let mut table = plain(&["INDICATOR", "WHY"]);

@@ -301,3 +301,22 @@ async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure
     say(&format!("deleted {}\n", full_name(name, "sources")))?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_else_who_answers_is_reached_and_is_not_the_source() {
+        let tested = |kind: pb::SourceErrorKind| pb::TestSourceResponse {
+            error: Some(pb::SourceError { kind: kind.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let good = pb::TestSourceResponse { reachable: true, ..Default::default() };
+        assert_eq!(reached(&good), "yes");
+        assert_eq!(reached(&tested(pb::SourceErrorKind::Malformed)), "yes, but what answers is not the source");
+        assert_eq!(reached(&tested(pb::SourceErrorKind::QuotaExhausted)), "not tried, or it has enough");
+        assert_eq!(reached(&tested(pb::SourceErrorKind::Unavailable)), "no");
+        assert_eq!(reached(&pb::TestSourceResponse::default()), "no");
+    }
+}
