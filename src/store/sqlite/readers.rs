@@ -70,3 +70,38 @@ fn read_all(connection: &Connection, queue: &Mutex<mpsc::Receiver<Job>>) {
         job(connection);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_read() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = folder.path().join("store");
+        drop(Connection::open(&store).unwrap());
+        let readers = Readers::start(&store, 1).unwrap();
+        let (go_on, held) = mpsc::channel::<()>();
+        let first = readers.run(move |_| Ok(held.recv().is_ok()));
+        tokio::pin!(first);
+        assert!(poll!(first.as_mut()).is_pending());
+        let read = Arc::new(AtomicBool::new(false));
+        {
+            let read = read.clone();
+            let second = readers.run(move |_| {
+                read.store(true, Ordering::SeqCst);
+                Ok(())
+            });
+            tokio::pin!(second);
+            assert!(poll!(second.as_mut()).is_pending());
+        }
+        go_on.send(()).unwrap();
+        assert!(first.await.unwrap());
+        readers.run(|_| Ok(())).await.unwrap();
+        assert!(!read.load(Ordering::SeqCst));
+    }
+}
