@@ -23,7 +23,8 @@ fn environment(entries: &[(&str, &str)]) -> Environment {
 }
 
 fn read(file: &Path, environment: Environment) -> Result<Config, String> {
-    let input = LoadInput { file: Some(file.to_owned()), environment, flags: Flags::default(), kinds: sources::all() };
+    let flags = Flags { listens: true, ..Flags::default() };
+    let input = LoadInput { file: Some(file.to_owned()), environment, flags, kinds: sources::all() };
     load(input).map_err(|errors| errors.to_string())
 }
 

@@ -2,6 +2,7 @@
 //! this process for as long as the command runs.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,7 +194,7 @@ impl Connection {
             () = ended.as_mut() => return,
             () = SystemClock.sleep(BEFORE_WORD) => {}
         }
-        eprintln!("concord: other commands use the server of this one, which ends once they are answered");
+        eprintln!("concord: waiting for what is still under way in the server of this command");
         ended.await;
     }
 }
@@ -201,6 +202,12 @@ impl Connection {
 /// The configuration that the arguments mean.
 pub(super) fn config(client: &Client, flags: Flags) -> Result<Config, Failure> {
     load(input(client, flags)).map_err(|errors| Failure::new(errors.to_string()))
+}
+
+/// The data directory that the arguments mean, as far as possible without the rest of the configuration.
+pub(super) fn directory(client: &Client) -> Result<PathBuf, Failure> {
+    let directory = data_directory(&input(client, Flags::default()));
+    directory.map_or_else(|| config(client, Flags::default()).map(|config| config.data_directory), Ok)
 }
 
 fn input(client: &Client, mut flags: Flags) -> LoadInput<'static> {

@@ -75,9 +75,18 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
     Ok(texts)
 }
 
-/// An indicator, or a file to hash. Whoever states a type means no file, unless the value begins like a path.
+/// An indicator, or a file to hash. Whoever states a type has said which of the two it is, unless the value begins like a
+/// path.
 fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
-    let hash = if stated.is_some() && !begins_like_a_path(value) { None } else { hash_of_file(value)? };
+    let hash = match stated {
+        Some(IndicatorType::File) if Indicator::parse_as(value, IndicatorType::File).is_err() => {
+            let here = Path::new(value).is_file();
+            let hash = if here { Some(hash(Path::new(value))?) } else { hash_of_file(value)? };
+            Some(hash.ok_or_else(|| Failure::new(format!("{value}: no hash, and no file here")))?)
+        }
+        Some(_) if !begins_like_a_path(value) => None,
+        Some(_) | None => hash_of_file(value)?,
+    };
     let mut input = Input::from(value.to_owned());
     input.value = hash.unwrap_or(input.value);
     Ok(input)
@@ -120,6 +129,11 @@ fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
         }
         (false, false) => return Ok(None),
     }
+    hash(path).map(Some)
+}
+
+fn hash(path: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::io(path.display(), &error);
     let mut file = File::open(path).map_err(failed)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];
@@ -128,5 +142,5 @@ fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
         let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
         context.update(piece);
     }
-    Ok(Some(hex(context.finish().as_ref())))
+    Ok(hex(context.finish().as_ref()))
 }

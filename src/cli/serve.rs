@@ -24,7 +24,8 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
     if client.server.is_some() {
         return Err(Failure::new("--server: `serve` is a server itself; --listen says where it listens"));
     }
-    let flags = Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, ..Flags::default() };
+    let flags =
+        Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, listens: true, ..Flags::default() };
     let config = config(client, flags)?;
     if serve.print_config {
         say(&config.render_masked())?;

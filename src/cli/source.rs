@@ -63,7 +63,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
             detail(&source),
         ]));
     }
-    say(&table::fitted(rows, Some(7)))?;
+    say(&table::fitted(rows, Some(8)))?;
     Ok(ExitCode::SUCCESS)
 }
 

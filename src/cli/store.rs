@@ -14,6 +14,7 @@ use super::Failure;
 use super::args::Client;
 use super::args::Store;
 use super::connect::config;
+use super::connect::directory;
 use super::say;
 
 /// Prunes or copies the store.
@@ -21,10 +22,10 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
     if client.server.is_some() {
         return Err(Failure::new("--server: the store of another machine is looked after there"));
     }
-    let config = config(client, Flags::default())?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     match command {
         Store::Prune => {
+            let config = config(client, Flags::default())?;
             let directory = DataDirectory::open(&config.data_directory).map_err(|error| failed(&error))?;
             let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
             let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
@@ -36,7 +37,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             ))?;
         }
         Store::Backup { to } => {
-            let from = DataDirectory::peek(&config.data_directory).map_err(|error| failed(&error))?.database_path();
+            let from = DataDirectory::peek(&directory(client)?).map_err(|error| failed(&error))?.database_path();
             let (source, copy) = (from.clone(), to.clone());
             let copied = tokio::task::spawn_blocking(move || Sqlite::backup(&source, &copy)).await;
             copied.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::server::HealthReporter;
@@ -28,6 +29,7 @@ use crate::settings::NO_SOURCE_HINT;
 use crate::settings::Registry;
 use crate::source::Source;
 use crate::store::DataDirectory;
+use crate::store::Retention;
 use crate::store::Sealer;
 use crate::store::Sqlite;
 use crate::store::SqliteOptions;
@@ -104,7 +106,10 @@ impl Running {
         listen: Listen,
     ) -> Result<Self, StartError> {
         telemetry::upkeep();
-        let acceptor = tls::acceptor(config.tls.as_ref())?;
+        let acceptor = match listen {
+            Listen::Everywhere => tls::acceptor(config.tls.as_ref())?,
+            Listen::SocketOnly => None,
+        };
         let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
         let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
         let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
@@ -127,6 +132,7 @@ impl Running {
         if engine.registry().snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
         }
+        let first_day = FirstDay::of(store.as_ref()).await;
         let stop = CancellationToken::new();
         let (router, reporter) = router::build(config, engine.clone(), stop.clone()).await?;
         let connections = TaskTracker::new();
@@ -151,7 +157,7 @@ impl Running {
                 Some(address)
             }
         };
-        tracker.spawn(prune(engine.clone(), config.retention, stop.clone()));
+        tracker.spawn(prune(engine.clone(), first_day, config.retention, stop.clone()));
         tracker.spawn(upkeep(telemetry::upkeep, stop.clone()));
         Ok(Self { address, socket, engine, store, reporter, stop, tracker, connections, _directory: directory })
     }
@@ -241,18 +247,36 @@ fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
     Ok(listener)
 }
 
-/// The moment by which a server judges for itself what is old: no more than a day after the newest verdict. A clock that is
-/// not set yet when a machine starts must not erase its history.
-async fn plausible(store: &dyn Store, now: SystemTime) -> SystemTime {
-    let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
-    let newest = newest.ok().and_then(|records| records.first().map(|record| record.create_time));
-    newest.and_then(|time| time.checked_add(DAY)).map_or(now, |latest| now.min(latest))
+/// A clock that is not set yet when a machine starts must not erase its history: on its first day a server judges what is
+/// old by no later a moment than a day after the newest verdict that it found.
+struct FirstDay {
+    began: Instant,
+    /// `None`: nothing was found that could be lost.
+    latest: Option<SystemTime>,
 }
 
-async fn prune(engine: Arc<Engine>, retention: crate::store::Retention, stop: CancellationToken) {
+impl FirstDay {
+    /// What is found in this store, before anything is written. Where it cannot be read, nothing counts as old.
+    async fn of(store: &dyn Store) -> Self {
+        let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
+        let latest = match newest {
+            Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
+            Err(error) => {
+                warn!(%error, "the newest verdict cannot be read, so nothing is pruned on the first day");
+                Some(SystemTime::UNIX_EPOCH)
+            }
+        };
+        Self { began: Instant::now(), latest }
+    }
+
+    fn judged_by(&self, now: SystemTime) -> SystemTime {
+        self.latest.filter(|_| self.began.elapsed() < DAY).map_or(now, |latest| now.min(latest))
+    }
+}
+
+async fn prune(engine: Arc<Engine>, first_day: FirstDay, retention: Retention, stop: CancellationToken) {
     loop {
-        let now = plausible(engine.store().as_ref(), engine.clock().now()).await;
-        match engine.store().prune(retention, now).await {
+        match engine.store().prune(retention, first_day.judged_by(engine.clock().now())).await {
             Ok(pruned) => info!(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
@@ -313,18 +337,26 @@ mod tests {
         assert!(lack(outside, &with_tls("")).unwrap().contains("without tokens"));
     }
 
-    #[tokio::test]
-    async fn a_clock_that_is_far_ahead_makes_nothing_old() {
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_far_ahead_on_the_first_day_makes_nothing_old() {
         let store = Memory::default();
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
-        assert_eq!(plausible(&store, at(9000)).await, at(9000), "nothing is kept that could be lost");
+        assert_eq!(FirstDay::of(&store).await.judged_by(at(9000)), at(9000), "nothing is kept that could be lost");
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
-        let (id, caller, create_time) = ("v".to_owned(), "tester".to_owned(), at(100));
-        let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
-        store.append(record).await.unwrap();
-        assert_eq!(plausible(&store, at(9000)).await, at(101));
-        assert_eq!(plausible(&store, at(100)).await, at(100));
+        let keep = async |id: &str, create_time| {
+            let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
+            let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
+            store.append(record).await.unwrap();
+        };
+        keep("old", at(100)).await;
+        let first_day = FirstDay::of(&store).await;
+        // What is made while the clock is wrong does not make it right.
+        keep("wrong", at(9000)).await;
+        assert_eq!(first_day.judged_by(at(9000)), at(101));
+        assert_eq!(first_day.judged_by(at(100)), at(100));
+        tokio::time::advance(DAY).await;
+        assert_eq!(first_day.judged_by(at(9000)), at(9000));
     }
 
     #[tokio::test(start_paused = true)]

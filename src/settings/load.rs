@@ -104,8 +104,9 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
 pub fn data_directory(input: &LoadInput<'_>) -> Option<PathBuf> {
     let file = input.file.clone().or_else(|| usual_file(&input.environment));
     let text = file.map_or(Some(String::new()), |path| std::fs::read_to_string(path).ok())?;
-    let raw = document::read(&text).ok()?.0;
-    Some(chosen_directory(input, raw.data_directory))
+    // What cannot be read as it is meant may have been meant for this.
+    let (raw, mistakes) = document::read(&text).ok()?;
+    mistakes.is_empty().then(|| chosen_directory(input, raw.data_directory))
 }
 
 /// The data directory that is written last: file, environment, flag.
@@ -234,7 +235,7 @@ impl Loader<'_> {
         }
         let client_ca = tls.client_ca.map(PathBuf::from);
         let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
-        let mut unusable = tls.unusable();
+        let mut unusable = if self.input.flags.listens { tls.unusable() } else { Vec::new() };
         unusable.retain(|one| !self.mistakes.iter().any(|told| told.field == one.field));
         self.mistakes.append(&mut unusable);
         Some(tls)

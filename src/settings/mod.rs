@@ -217,6 +217,8 @@ pub struct Flags {
     pub insecure_listen: bool,
     /// `--data-directory`.
     pub data_directory: Option<PathBuf>,
+    /// Whether a server is to listen with it: then its certificates are looked at too.
+    pub listens: bool,
 }
 
 /// Every mistake in the configuration at once.

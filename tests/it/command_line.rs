@@ -109,6 +109,54 @@ async fn a_command_needs_no_secret_of_the_server_that_runs_already() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_is_misspelt_leads_to_no_other_server() {
+    let server = TestServer::start("").await;
+    let file = server.folder.path().join("misspelt.toml");
+    std::fs::write(&file, "data_directry = \"/srv/other\"\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+    // The usual place of data is where a server runs.
+    std::os::unix::fs::symlink(server.folder.path().join("data"), server.folder.path().join("concord")).unwrap();
+    command.env_clear().env("XDG_DATA_HOME", server.folder.path()).arg("--config").arg(&file).arg("usage");
+    let output = run(command).await;
+    assert!(text(&output.stderr).contains("did you mean data_directory?"), "{}", text(&output.stderr));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+    command.env_clear().env("XDG_DATA_HOME", server.folder.path()).arg("usage");
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_copied_without_the_secrets_and_certificates_of_its_server() {
+    let server = TestServer::start("").await;
+    let file = server.folder.path().join("tls.toml");
+    let source = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"env:NOT_IN_THIS_SHELL\"\n";
+    std::fs::write(&file, format!("[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\n{source}")).unwrap();
+    let copy = server.folder.path().join("copy");
+    let mut command = concord(server.folder.path());
+    command.arg("--config").arg(&file).args(["store", "backup"]).arg(&copy);
+    let output = run(command).await;
+    assert!(output.status.success() && copy.exists(), "{}", text(&output.stderr));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_sources_keeps_what_is_copied_whole_and_says_why_one_is_not_asked() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("concord.toml");
+    std::fs::write(&file, "[sources.a-source-with-a-long-name]\nkind = \"virustotal\"\n").unwrap();
+    let mut command = concord(folder.path());
+    command.arg("--config").arg(&file).args(["source", "list"]);
+    let shown = text(&run(command).await.stdout);
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[0].contains("MAX TLP") && lines[0].contains("DECLARED"), "{shown}");
+    assert!(lines[1].contains("a-source-with-a-long-name") && lines[1].contains("not configured"), "{shown}");
+    assert!(lines[1].trim_end().ends_with("file"), "{shown}");
+    let detail = lines[2..].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    assert!(detail.contains("a credential is needed") && detail.contains("concord.toml"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stated_type_is_not_guessed() {
     let server = TestServer::start("").await;
     let enrich = async |arguments: &[&str]| {
@@ -120,6 +168,14 @@ async fn a_stated_type_is_not_guessed() {
     assert!(text(&guessed.stderr).contains("state the type"), "{}", text(&guessed.stderr));
     let stated = enrich(&["--type", "domain", "host.corp"]).await;
     assert!(text(&stated.stdout).contains("unknown  host.corp"), "{}", text(&stated.stderr));
+    let sample = server.folder.path().join("sample.zip");
+    std::fs::write(&sample, "abc").unwrap();
+    let mut command = concord(server.folder.path());
+    command.current_dir(server.folder.path()).args(["enrich", "--type", "file", "sample.zip"]);
+    let hashed = text(&run(command).await.stdout);
+    assert!(hashed.contains("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"), "{hashed}");
+    let absent = enrich(&["--type", "file", "absent.exe"]).await;
+    assert!(text(&absent.stderr).contains("absent.exe: no hash, and no file here"), "{}", text(&absent.stderr));
     let wrong = enrich(&["--type", "mail", "host.corp"]).await;
     assert!(text(&wrong.stderr).contains("use one of ip, domain, url, file"), "{}", text(&wrong.stderr));
     server.stop().await;
