@@ -164,6 +164,11 @@ impl Engine {
         &self.tracker
     }
 
+    /// Lets go of the sources once nobody asks any more, so that what is loaded for nobody holds up no end.
+    pub fn release(&self) {
+        self.stacks.release();
+    }
+
     fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> crate::verdict::Verdict {
         crate::verdict::fuse(policy, indicator, self.clock.now(), outcomes)
     }

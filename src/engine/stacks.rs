@@ -104,6 +104,13 @@ impl Stacks {
         next
     }
 
+    /// Lets the ways to all sources go, with what they have under way for nobody: a list that is being loaded.
+    pub(super) fn release(&self) {
+        let current = self.current.load_full();
+        let (number, snapshot) = (current.number + 1, current.snapshot.clone());
+        self.current.store(Arc::new(Generation { number, snapshot, entries: Vec::new() }));
+    }
+
     /// The way to the source with exactly these settings, if it is one of those in effect.
     pub(super) fn of(&self, settings: &Arc<SourceSettings>) -> Option<Arc<SourceStack>> {
         let current = self.current();

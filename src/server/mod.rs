@@ -186,6 +186,7 @@ impl Running {
         self.connections.close();
         let drained = async {
             self.connections.wait().await;
+            self.engine.release();
             self.tracker.wait().await;
         };
         tokio::select! {

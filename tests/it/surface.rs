@@ -121,6 +121,24 @@ async fn who_watches_the_health_is_told_of_the_end_and_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_loaded_for_nobody_holds_no_end_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/list", silent.local_addr().unwrap());
+    let server =
+        TestServer::start(&format!("[sources.feed]\nkind = \"list\"\ntimeout = \"300ms\"\noptions.url = \"{url}\"\n"))
+            .await;
+    let mut request = tonic::Request::new(pb::EnrichRequest {
+        indicator: Some(crate::harness::indicator("192.0.2.1")),
+        ..Default::default()
+    });
+    request.set_timeout(std::time::Duration::from_millis(100));
+    server.enrichment().enrich(request).await.unwrap();
+    let (clock, before) = (server.clock.clone(), server.clock.now());
+    server.stop().await;
+    assert!(clock.now() < before + std::time::Duration::from_secs(10), "the time to drain was waited for");
+}
+
+#[tokio::test]
 async fn both_versions_of_reflection_name_the_services() {
     use tonic_reflection::pb::v1::ServerReflectionRequest as V1;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient as ClientV1;
