@@ -147,6 +147,12 @@ impl Violation {
     }
 }
 
+/// Adds mistakes in fields of which nothing was told before: what has no right form is missed or misread further on.
+pub fn add_untold(told: &mut Vec<Violation>, mut more: Vec<Violation>) {
+    more.retain(|one| !told.iter().any(|other| other.field == one.field));
+    told.append(&mut more);
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }

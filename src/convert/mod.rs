@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
+use crate::error::add_untold;
 
 pub mod enrichment;
 pub mod indicator;
@@ -60,9 +61,9 @@ impl Mistakes {
         }
         match judged {
             Err(Error::Invalid(more)) => {
-                let told = |one: &Violation| self.0.iter().any(|mistake| mistake.violation.field == one.field);
-                let more: Vec<_> = more.into_iter().filter(|one| !told(one)).collect();
-                more.into_iter().for_each(|violation| self.add(violation));
+                let mut told = self.0.into_iter().map(|mistake| mistake.violation).collect();
+                add_untold(&mut told, more);
+                return Err(Error::Invalid(told));
             }
             Err(missing @ Error::NotFound { .. }) => drop(self.find::<T>(field, Err(missing))),
             // What only a change without mistakes meets is told once it has none.

@@ -19,6 +19,7 @@ use crate::source::OptionValue;
 use crate::source::SourceSettings;
 
 use super::SourcePatch;
+use super::values;
 
 /// Why a source is not asked whose declared credential an address set over the API would receive.
 pub(super) const DECLARED_FOR_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
@@ -117,10 +118,7 @@ fn check_credential(credential: &SecretString) -> Result<(), &'static str> {
             "over the API a credential is the value itself; env: and file: are read from the configuration file only",
         );
     }
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err("must be one line of text and not empty");
-    }
-    Ok(())
+    values::check_credential(text)
 }
 
 /// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold. The

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Violation;
+use crate::error::add_untold;
 use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
@@ -93,9 +94,7 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     let (raw, mut mistakes) = document::read(&text).map_err(fail)?;
     let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
     let config = loader.config(raw);
-    // What was left out for its type may be missed further on: that was told already.
-    loader.mistakes.retain(|one| !mistakes.iter().any(|told| told.field == one.field));
-    mistakes.append(&mut loader.mistakes);
+    add_untold(&mut mistakes, loader.mistakes);
     if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
 }
 
@@ -235,9 +234,9 @@ impl Loader<'_> {
         }
         let client_ca = tls.client_ca.map(PathBuf::from);
         let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
-        let mut unusable = if self.input.flags.listens { tls.unusable() } else { Vec::new() };
-        unusable.retain(|one| !self.mistakes.iter().any(|told| told.field == one.field));
-        self.mistakes.append(&mut unusable);
+        if self.input.flags.listens {
+            add_untold(&mut self.mistakes, tls.unusable());
+        }
         Some(tls)
     }
 
@@ -382,8 +381,8 @@ impl Loader<'_> {
             let value =
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
-            if value.chars().any(char::is_control) {
-                self.mistake(variable, "must be one line of text");
+            if let Err(message) = values::check_credential(value) {
+                self.mistake(variable, message);
             }
             let credential = SecretString::from(value.to_owned());
             let of_kind = |one: &Declared| one.patch.kind.as_deref() == Some(kind);
@@ -460,12 +459,8 @@ impl Loader<'_> {
             text.to_owned()
         };
         let value = value.trim();
-        if value.is_empty() {
-            self.mistake(&field, "is empty");
-            return None;
-        }
-        if value.chars().any(char::is_control) {
-            self.mistake(&field, "must be one line of text");
+        if let Err(message) = values::check_credential(value) {
+            self.mistake(&field, message);
             return None;
         }
         Some(SecretString::from(value.to_owned()))

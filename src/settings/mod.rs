@@ -1,8 +1,9 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
-//! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates, `patch.rs` lays the settings of one source in layers,
-//! `options.rs` checks a kind's options, `registry.rs` holds the sources in effect (`configured.rs`) and what the API changed (`row.rs`),
-//! `guard.rs` what it may not. The only room that reads the environment and the configuration file.
+//! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates,
+//! `patch.rs` lays the settings of one source in layers, `options.rs` checks a kind's options, `registry.rs` holds the
+//! sources in effect (`configured.rs`) and what the API changed (`row.rs`), `guard.rs` what it may not. The only room that
+//! reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;

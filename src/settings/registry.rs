@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
+use crate::error::add_untold;
 use crate::source::Source;
 use crate::source::SourceSettings;
 use crate::store::SourceStore;
@@ -235,20 +236,32 @@ impl Registry {
         let mended = self.mend(change, &mut patched);
         let configured = self.checked(change, declared, row, &patched, mistakes)?;
         mended?;
-        let place = patch::destination(configured.kind.about(), &configured.settings);
-        let led_there = |one: Configured| patch::destination(one.kind.about(), &one.settings) == place;
-        let moves = !self.resolve(name, declared, row).is_ok_and(led_there);
+        self.settle_credential(change, declared, row, &configured, &mut patched)?;
+        Ok((self.placed(declared, Some(&patched), configured), patched))
+    }
+
+    /// Notes where the credential of the change may go, or refuses to take a kept or declared one where it may not.
+    fn settle_credential(
+        &self,
+        change: &Change,
+        declared: Option<&Declared>,
+        row: Option<&Patched>,
+        now: &Configured,
+        patched: &mut Patched,
+    ) -> Result<(), Error> {
+        let place = patch::destination(now.kind.about(), &now.settings);
         if patched.credential.is_none() {
             patched.credential_for.clear();
-            if self.misplaced(declared, &configured) {
-                return Err(guard::credential_required(name));
-            }
-        } else if change.brings_credential() {
-            patched.credential_for = place;
-        } else if moves && patched.credential_for != place {
-            return Err(guard::credential_required(name));
+            return if self.misplaced(declared, now) { Err(guard::credential_required(&change.name)) } else { Ok(()) };
         }
-        Ok((self.placed(declared, Some(&patched), configured), patched))
+        if change.brings_credential() {
+            patched.credential_for = place;
+            return Ok(());
+        }
+        // One that is kept for elsewhere already, since the file moved, stands in no other change's way.
+        let led_there = |before: Configured| patch::destination(before.kind.about(), &before.settings) == place;
+        let stays = patched.credential_for == place || self.resolve(&change.name, declared, row).is_ok_and(led_there);
+        if stays { Ok(()) } else { Err(guard::credential_required(&change.name)) }
     }
 
     /// The source without a credential that would go elsewhere than it was given or declared for. The file may have named
@@ -285,7 +298,6 @@ impl Registry {
         let options = adapter.map(|one| one.about().options.as_slice()).unwrap_or_default();
         let forbidden = self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, options);
         let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().under("source"));
-        // What has no right form is told once.
         add_untold(&mut mistakes, wrong.collect());
         add_untold(&mut mistakes, forbidden);
         resolved.ok().filter(|_| mistakes.is_empty()).ok_or(Error::Invalid(mistakes))
@@ -466,12 +478,6 @@ impl Registry {
             proxy_from_api: row.is_some(),
         })
     }
-}
-
-/// Adds mistakes in fields of which nothing was told before.
-fn add_untold(mistakes: &mut Vec<Violation>, mut more: Vec<Violation>) {
-    more.retain(|one| !mistakes.iter().any(|told| told.field == one.field));
-    mistakes.append(&mut more);
 }
 
 /// The kind that is declared and the one that was made over the API under the same name, if they differ.

@@ -26,3 +26,11 @@ pub(super) fn read_address(text: &str) -> Result<Url, String> {
     }
     Ok(url)
 }
+
+/// Whether a credential, trimmed, can be one: a header or an address must be able to hold it.
+pub(super) fn check_credential(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.chars().any(char::is_control) { Err("must be one line of text") } else { Ok(()) }
+}
