@@ -124,7 +124,13 @@ impl Connection {
         let held =
             DataDirectory::peek(&data_directory(&input(client, Flags::default()))?).ok().filter(Peek::is_held)?;
         let channel = over_socket(&held.socket_path()).await.ok()?;
-        Some(Self { wire: InterceptedService::new(channel, Bearer(None)), embedded: None, foreign: true })
+        Some(Self::local(channel, None))
+    }
+
+    /// A way through a socket: to the server started here, or to another's. Neither wants a token.
+    fn local(channel: Channel, embedded: Option<Running>) -> Self {
+        let wire = InterceptedService::new(channel, Bearer(None));
+        Self { wire, foreign: embedded.is_none(), embedded }
     }
 
     /// The server on this data directory, or one started here. Another process may be just starting or ending one: then
@@ -137,16 +143,14 @@ impl Connection {
             let failure = match held {
                 Some(held) => match over_socket(&held.socket_path()).await {
                     Ok(channel) => {
-                        let wire = InterceptedService::new(channel, Bearer(None));
-                        return Ok(Self { wire, embedded: None, foreign: true });
+                        return Ok(Self::local(channel, None));
                     }
                     Err(failure) => failure,
                 },
                 None => match Running::start(config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await {
                     Ok(running) => {
                         let channel = over_socket(running.socket()).await?;
-                        let wire = InterceptedService::new(channel, Bearer(None));
-                        return Ok(Self { wire, embedded: Some(running), foreign: false });
+                        return Ok(Self::local(channel, Some(running)));
                     }
                     // Whoever holds the directory now was faster; anything else will not mend itself.
                     Err(error)
@@ -370,5 +374,16 @@ mod tests {
         });
         assert!(done.await.is_err());
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_likely_wrong_is_told_by_where_the_server_was_looked_for() {
+        let folder = TempDir::new().unwrap();
+        let at = |server: Option<&str>| Client { server: server.map(str::to_owned), ..client(&folder) };
+        assert!(likely(&at(Some("http://192.0.2.1:7700"))).contains("https://"));
+        assert!(likely(&at(Some("https://192.0.2.1:7700"))).contains("--client-certificate"));
+        let with = Client { client_certificate: Some("c.pem".into()), ..at(Some("https://192.0.2.1:7700")) };
+        assert_eq!(likely(&with), "");
+        assert!(likely(&at(None)).contains("data directory"));
     }
 }

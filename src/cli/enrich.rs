@@ -305,6 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn verdicts_that_were_not_kept_are_counted() {
+        let mut report = Report::new(Output::Table, ProgressBar::hidden());
+        for name in ["verdicts/v1", "", ""] {
+            let verdict = pb::Verdict { name: name.into(), ..Default::default() };
+            let bytes = prost::Message::encode_to_vec(&verdict).into();
+            report.answer(None, &pb::EnrichResponse { verdict: bytes, ..Default::default() }).unwrap();
+        }
+        assert_eq!(report.not_kept, 2);
+    }
+
+    #[test]
     fn a_call_carries_neither_too_many_indicators_nor_too_many_bytes() {
         assert_eq!(sizes(&[10; 2500]), [1000, 1000, 500]);
         assert_eq!(sizes(&[8192; 300]), [128, 128, 44]);

@@ -78,11 +78,12 @@ pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
 /// An indicator, or a file to hash. Whoever states a type has said which of the two it is, unless the value begins like a
 /// path.
 fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
+    let path = Path::new(value);
     let hash = match stated {
-        Some(IndicatorType::File) if Indicator::parse_as(value, IndicatorType::File).is_err() => {
-            let here = Path::new(value).is_file();
-            let hash = if here { Some(hash(Path::new(value))?) } else { hash_of_file(value)? };
-            Some(hash.ok_or_else(|| Failure::new(format!("{value}: no hash, and no file here")))?)
+        Some(_) if Indicator::parse_as(value, IndicatorType::File).is_ok() => None,
+        Some(IndicatorType::File) if path.is_file() => Some(hash(path)?),
+        Some(IndicatorType::File) if !begins_like_a_path(value) => {
+            return Err(Failure::new(format!("{value}: no hash, and no file here")));
         }
         Some(_) if !begins_like_a_path(value) => None,
         Some(_) | None => hash_of_file(value)?,
