@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use prost::Message;
 use prost::bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tonic::Request;
 use tonic::Response;
@@ -51,8 +52,6 @@ use super::task::Tasks;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
-/// Room for messages of sources that are made while a stream begins.
-const SOURCES_MADE_MEANWHILE: usize = 64;
 /// How many bytes of encoded verdicts are kept.
 const KEPT_BYTES: u64 = 128 * 1024 * 1024;
 
@@ -197,9 +196,8 @@ impl EnrichmentService for EnrichmentRpc {
         let wishes = self.identified(wishes);
         let asker = self.asker(context).map_err(|error| status::of(&error))?;
         let rpc = self.clone();
-        // One message a source, and whoever lags behind is not waited for: as many as there are have room.
-        let ahead = self.engine.registry().snapshot().len() + SOURCES_MADE_MEANWHILE;
-        Ok(Response::new(self.tasks.stream(ahead, move |sender| async move {
+        // Who lags behind is not waited for: there is one message a source, so that all have room.
+        Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let progress = sender.clone();
             let mut tell = |one: Progress| {
                 let event = pb::stream_enrich_response::Event::Progress(write_progress(one, wishes.view));
