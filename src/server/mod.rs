@@ -1,18 +1,17 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` makes TLS of the certificates. Nothing
-//! is decided here about indicators or sources.
+//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` makes TLS of the certificates,
+//! `housekeeping.rs` prunes and folds now and then. Nothing is decided here about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::server::HealthReporter;
@@ -29,22 +28,18 @@ use crate::settings::NO_SOURCE_HINT;
 use crate::settings::Registry;
 use crate::source::Source;
 use crate::store::DataDirectory;
-use crate::store::Retention;
 use crate::store::Sealer;
 use crate::store::Sqlite;
 use crate::store::SqliteOptions;
 use crate::store::Store;
-use crate::store::VerdictFilter;
 use crate::telemetry;
 
+mod housekeeping;
 mod listen;
 mod router;
 mod seal;
 mod tls;
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(10);
-const DAY: Duration = Duration::from_secs(86_400);
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a shutdown waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
 /// How many bytes of kept answers the cache holds.
@@ -132,7 +127,7 @@ impl Running {
         if engine.registry().snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
         }
-        let first_day = FirstDay::of(store.as_ref()).await;
+        let first_day = housekeeping::FirstDay::of(store.as_ref()).await;
         let stop = CancellationToken::new();
         let (router, reporter) = router::build(config, engine.clone(), stop.clone()).await?;
         let connections = TaskTracker::new();
@@ -157,8 +152,8 @@ impl Running {
                 Some(address)
             }
         };
-        tracker.spawn(prune(engine.clone(), first_day, config.retention, stop.clone()));
-        tracker.spawn(upkeep(telemetry::upkeep, stop.clone()));
+        tracker.spawn(housekeeping::prune(engine.clone(), first_day, config.retention, stop.clone()));
+        tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop.clone()));
         Ok(Self { address, socket, engine, store, reporter, stop, tracker, connections, _directory: directory })
     }
 
@@ -248,74 +243,13 @@ fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
     Ok(listener)
 }
 
-/// A clock that is not set yet when a machine starts must not erase its history: on its first day a server judges what is
-/// old by no later a moment than a day after the newest verdict that it found.
-struct FirstDay {
-    began: Instant,
-    /// `None`: nothing was found that could be lost.
-    latest: Option<SystemTime>,
-}
-
-impl FirstDay {
-    /// What is found in this store, before anything is written. Where it cannot be read, nothing counts as old.
-    async fn of(store: &dyn Store) -> Self {
-        let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
-        let latest = match newest {
-            Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
-            Err(error) => {
-                warn!(%error, "the newest verdict cannot be read, so nothing is pruned on the first day");
-                Some(SystemTime::UNIX_EPOCH)
-            }
-        };
-        Self { began: Instant::now(), latest }
-    }
-
-    fn judged_by(&self, now: SystemTime) -> SystemTime {
-        self.latest.filter(|_| self.began.elapsed() < DAY).map_or(now, |latest| now.min(latest))
-    }
-}
-
-async fn prune(engine: Arc<Engine>, first_day: FirstDay, retention: Retention, stop: CancellationToken) {
-    loop {
-        match engine.store().prune(retention, first_day.judged_by(engine.clock().now())).await {
-            Ok(pruned) => info!(
-                answers = pruned.answers,
-                verdicts = pruned.verdicts,
-                disclosures = pruned.disclosures,
-                "pruned the store"
-            ),
-            Err(error) => warn!(%error, "the store could not be pruned"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = engine.clock().sleep(PRUNE_EVERY) => {}
-        }
-    }
-}
-
-/// Metrics are folded together now and then, or they would grow where nobody reads them.
-async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => fold(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use tempfile::TempDir;
 
     use super::*;
-    use crate::indicator::{Indicator, Tlp};
     use crate::settings::{Environment, Flags, LoadInput, TlsConfig, load};
     use crate::sources;
-    use crate::store::{Memory, VerdictRecord, VerdictStore};
-    use crate::verdict::{Policy, fuse};
 
     fn config(text: &str) -> Config {
         let folder = TempDir::new().unwrap();
@@ -336,41 +270,5 @@ mod tests {
         let with_tls = |text: &str| Config { tls: Some(tls.clone()), ..config(text) };
         assert_eq!(lack(outside, &with_tls(&token)), None);
         assert!(lack(outside, &with_tls("")).unwrap().contains("without tokens"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_far_ahead_on_the_first_day_makes_nothing_old() {
-        let store = Memory::default();
-        let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
-        assert_eq!(FirstDay::of(&store).await.judged_by(at(9000)), at(9000), "nothing is kept that could be lost");
-        let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
-        let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
-        let keep = async |id: &str, create_time| {
-            let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
-            let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
-            store.append(record).await.unwrap();
-        };
-        keep("old", at(100)).await;
-        let first_day = FirstDay::of(&store).await;
-        // What is made while the clock is wrong does not make it right.
-        keep("wrong", at(9000)).await;
-        assert_eq!(first_day.judged_by(at(9000)), at(101));
-        assert_eq!(first_day.judged_by(at(100)), at(100));
-        tokio::time::advance(DAY).await;
-        assert_eq!(first_day.judged_by(at(9000)), at(9000));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn metrics_are_folded_together_every_ten_seconds_until_the_end() {
-        let (folded, stop) = (AtomicU32::new(0), CancellationToken::new());
-        let count = || {
-            folded.fetch_add(1, Ordering::Relaxed);
-        };
-        let end = async {
-            tokio::time::sleep(Duration::from_secs(35)).await;
-            stop.cancel();
-        };
-        tokio::join!(upkeep(count, stop.clone()), end);
-        assert_eq!(folded.load(Ordering::Relaxed), 4, "at once, and after 10, 20 and 30 seconds");
     }
 }

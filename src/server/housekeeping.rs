@@ -1,0 +1,121 @@
+//! What a running server does by itself now and then: it prunes the store and folds metrics together.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing::warn;
+
+use crate::engine::Engine;
+use crate::store::Retention;
+use crate::store::Store;
+use crate::store::VerdictFilter;
+
+const UPKEEP_EVERY: Duration = Duration::from_secs(10);
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A clock that is not set yet when a machine starts must not erase its history: on its first day a server judges what is
+/// old by no later a moment than a day after the newest verdict that it found.
+pub(super) struct FirstDay {
+    began: Instant,
+    /// `None`: nothing was found that could be lost.
+    latest: Option<SystemTime>,
+}
+
+impl FirstDay {
+    /// What is found in this store, before anything is written. Where it cannot be read, nothing counts as old.
+    pub(super) async fn of(store: &dyn Store) -> Self {
+        let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
+        let latest = match newest {
+            Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
+            Err(error) => {
+                warn!(%error, "the newest verdict cannot be read, so nothing is pruned on the first day");
+                Some(SystemTime::UNIX_EPOCH)
+            }
+        };
+        Self { began: Instant::now(), latest }
+    }
+
+    fn judged_by(&self, now: SystemTime) -> SystemTime {
+        self.latest.filter(|_| self.began.elapsed() < DAY).map_or(now, |latest| now.min(latest))
+    }
+}
+
+/// Removes what the retention does not keep, at once and every hour, until the server stops.
+pub(super) async fn prune(engine: Arc<Engine>, first_day: FirstDay, retention: Retention, stop: CancellationToken) {
+    loop {
+        match engine.store().prune(retention, first_day.judged_by(engine.clock().now())).await {
+            Ok(pruned) => info!(
+                answers = pruned.answers,
+                verdicts = pruned.verdicts,
+                disclosures = pruned.disclosures,
+                "pruned the store"
+            ),
+            Err(error) => warn!(%error, "the store could not be pruned"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = engine.clock().sleep(PRUNE_EVERY) => {}
+        }
+    }
+}
+
+/// Metrics are folded together now and then, or they would grow where nobody reads them.
+pub(super) async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => fold(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::indicator::{Indicator, Tlp};
+    use crate::store::{Memory, VerdictRecord, VerdictStore};
+    use crate::verdict::{Policy, fuse};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_far_ahead_on_the_first_day_makes_nothing_old() {
+        let store = Memory::default();
+        let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
+        assert_eq!(FirstDay::of(&store).await.judged_by(at(9000)), at(9000), "nothing is kept that could be lost");
+        let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
+        let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
+        let keep = async |id: &str, create_time| {
+            let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
+            let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
+            store.append(record).await.unwrap();
+        };
+        keep("old", at(100)).await;
+        let first_day = FirstDay::of(&store).await;
+        // What is made while the clock is wrong does not make it right.
+        keep("wrong", at(9000)).await;
+        assert_eq!(first_day.judged_by(at(9000)), at(101));
+        assert_eq!(first_day.judged_by(at(100)), at(100));
+        tokio::time::advance(DAY).await;
+        assert_eq!(first_day.judged_by(at(9000)), at(9000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_are_folded_together_every_ten_seconds_until_the_end() {
+        let (folded, stop) = (AtomicU32::new(0), CancellationToken::new());
+        let count = || {
+            folded.fetch_add(1, Ordering::Relaxed);
+        };
+        let end = async {
+            tokio::time::sleep(Duration::from_secs(35)).await;
+            stop.cancel();
+        };
+        tokio::join!(upkeep(count, stop.clone()), end);
+        assert_eq!(folded.load(Ordering::Relaxed), 4, "at once, and after 10, 20 and 30 seconds");
+    }
+}
