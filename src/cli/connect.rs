@@ -43,8 +43,7 @@ use super::args::Client;
 
 /// A server that is just starting or ending is waited for this often and this long.
 const TRIES: u32 = 200;
-/// After so many tries, or so long, a command says what it waits for.
-const TRIES_BEFORE_WORD: u32 = 20;
+/// After so long a command says what it waits for.
 const BEFORE_WORD: Duration = Duration::from_secs(1);
 /// How many servers of other commands may end before a command gives up.
 const SERVERS: u32 = 20;
@@ -115,7 +114,9 @@ impl Connection {
         }
         let config = config(client, Flags::default())?;
         telemetry::init_logs(&logs(&config));
-        Self::on(&config).await
+        let place = config.data_directory.display();
+        with_word(Self::on(&config), || eprintln!("concord: waiting for the server on {place} to start or to end"))
+            .await
     }
 
     /// The server that runs on the data directory, if one does: it has what its configuration names, whatever this command
@@ -165,9 +166,6 @@ impl Connection {
             if tries >= TRIES {
                 return Err(failure);
             }
-            if tries == TRIES_BEFORE_WORD {
-                eprintln!("concord: waiting for the server on {} to start or to end", config.data_directory.display());
-            }
             SystemClock.sleep(BETWEEN_TRIES).await;
         }
     }
@@ -191,16 +189,21 @@ impl Connection {
     async fn close(self) {
         drop(self.wire);
         let Some(running) = self.embedded else { return };
-        let ended = running.stop();
-        tokio::pin!(ended);
-        tokio::select! {
-            biased;
-            () = ended.as_mut() => return,
-            () = SystemClock.sleep(BEFORE_WORD) => {}
-        }
-        eprintln!("concord: waiting for what is still under way in the server of this command");
-        ended.await;
+        let word = || eprintln!("concord: waiting for what is still under way in the server of this command");
+        with_word(running.stop(), word).await;
     }
+}
+
+/// Waits for the work, and says the word where it takes longer than people wait without one.
+async fn with_word<T>(work: impl Future<Output = T>, word: impl FnOnce()) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = work.as_mut() => return done,
+        () = SystemClock.sleep(BEFORE_WORD) => {}
+    }
+    word();
+    work.await
 }
 
 /// The configuration that the arguments mean.
@@ -374,6 +377,19 @@ mod tests {
         });
         assert!(done.await.is_err());
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_long_is_told_once_what_for() {
+        let told = AtomicU32::new(0);
+        let word = || {
+            told.fetch_add(1, Ordering::Relaxed);
+        };
+        assert_eq!(with_word(async { 1 }, word).await, 1);
+        with_word(tokio::time::sleep(BEFORE_WORD / 2), word).await;
+        assert_eq!(told.load(Ordering::Relaxed), 0);
+        with_word(tokio::time::sleep(BEFORE_WORD * 5), word).await;
+        assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 
     #[test]
