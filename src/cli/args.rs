@@ -230,10 +230,10 @@ pub(super) struct SourceSet {
     pub(super) timeout: Option<Duration>,
     /// How long a finding is kept
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(super) keep_found: Option<Duration>,
+    pub(super) finding_ttl: Option<Duration>,
     /// How long "no record" is kept
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(super) keep_no_record: Option<Duration>,
+    pub(super) no_record_ttl: Option<Duration>,
     /// Highest TLP that it may see
     #[arg(long, value_name = "TLP")]
     pub(super) max_tlp: Option<Tlp>,

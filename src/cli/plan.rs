@@ -64,7 +64,7 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
                 if call.discloses { "yes" } else { "no" },
                 table::left(&call.quota),
             ),
-            Some(Action::Kept(kept)) => {
+            Some(Action::Cached(kept)) => {
                 let age = kept.age.as_ref().map(table::short_age).unwrap_or_default();
                 ("answer from cache", "0".into(), "no", format!("kept for {age}"))
             }

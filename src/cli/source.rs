@@ -174,8 +174,8 @@ fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
         tier: set.tier.unwrap_or_default(),
         quota: set.quota.iter().map(|text| read_quota(text)).collect::<Result<_, _>>()?,
         timeout: set.timeout.map(span),
-        keep_found: set.keep_found.map(span),
-        keep_no_record: set.keep_no_record.map(span),
+        finding_ttl: set.finding_ttl.map(span),
+        no_record_ttl: set.no_record_ttl.map(span),
         max_tlp: set.max_tlp.map_or(0, |tlp| write_tlp(tlp).into()),
         proxy: set.proxy.unwrap_or_default(),
         ca_pem,
@@ -252,8 +252,8 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("tier", source.tier.clone());
     row("quota", quota(&source.quota));
     row("timeout", source.timeout.as_ref().map(table::written).unwrap_or_default());
-    row("keep_found", source.keep_found.as_ref().map(table::written).unwrap_or_default());
-    row("keep_no_record", source.keep_no_record.as_ref().map(table::written).unwrap_or_default());
+    row("finding_ttl", source.finding_ttl.as_ref().map(table::written).unwrap_or_default());
+    row("no_record_ttl", source.no_record_ttl.as_ref().map(table::written).unwrap_or_default());
     row("max_tlp", table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"));
     row("proxy", source.proxy.clone());
     for (name, value) in source.options.iter().flat_map(|options| &options.fields) {

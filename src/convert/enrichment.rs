@@ -199,7 +199,7 @@ pub fn write_window(window: &WindowUse) -> pb::QuotaUse {
         limit: window.limit,
         used: window.used,
         left: window.limit.saturating_sub(window.used),
-        turn_time: Some(timestamp(window.turns)),
+        reset_time: Some(timestamp(window.turns)),
     }
 }
 
@@ -212,7 +212,7 @@ pub fn write_plan(planned: &PlannedSource) -> pb::SourcePlan {
             quota: quota.iter().map(write_window).collect(),
             discloses: *discloses,
         }),
-        Planned::Kept(age) => Action::Kept(pb::KeptAnswer { age: Some(span(*age)) }),
+        Planned::Cached(age) => Action::Cached(pb::CachedAnswer { age: Some(span(*age)) }),
         Planned::NotAsked(not_asked) => Action::NotAsked(write_not_asked(not_asked)),
     };
     pb::SourcePlan { source: source_name(&planned.source), kind: planned.kind.clone(), action: Some(action) }

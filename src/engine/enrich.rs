@@ -223,8 +223,8 @@ impl Engine {
 fn keep_of(entry: &Entry, outcome: &Outcome) -> Option<Duration> {
     let settings = &entry.configured.settings;
     let keep = match &outcome.body {
-        OutcomeBody::Finding(_) => settings.keep.found,
-        OutcomeBody::NoRecord => settings.keep.no_record,
+        OutcomeBody::Finding(_) => settings.cache_ttl.finding,
+        OutcomeBody::NoRecord => settings.cache_ttl.no_record,
         OutcomeBody::Error(_) => return None,
         OutcomeBody::NotAsked(not_asked) => match not_asked.reason {
             NotAskedReason::QuotaSpent | NotAskedReason::Deadline => return None,

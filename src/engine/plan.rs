@@ -42,7 +42,7 @@ pub enum Planned {
         discloses: bool,
     },
     /// Its kept answer would be used, this old.
-    Kept(Duration),
+    Cached(Duration),
     /// It would not be asked.
     NotAsked(NotAsked),
 }
@@ -80,14 +80,14 @@ impl Engine {
                 return match fetched.outcome.body {
                     OutcomeBody::NotAsked(not_asked) => Planned::NotAsked(not_asked),
                     OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => {
-                        Planned::Kept(fetched.receipt.age)
+                        Planned::Cached(fetched.receipt.age)
                     }
                 };
             }
         };
         let lookup = Lookup { indicator: wish.indicator.clone() };
         match stack.kept(&lookup, wish.max_age, self.clock.now()) {
-            Some(kept) => Planned::Kept(kept.age),
+            Some(kept) => Planned::Cached(kept.age),
             None => plan_call(entry, stack).await,
         }
     }

@@ -121,7 +121,7 @@ pub(super) struct Shelf {
     cache: SourceCache,
     scope: Arc<Scope>,
     rating: Arc<Rating>,
-    keep: crate::source::Keep,
+    cache_ttl: crate::source::CacheTtl,
     open: bool,
 }
 
@@ -141,7 +141,7 @@ impl Shelf {
             Transport::Http | Transport::Dns => true,
             Transport::List => false,
         };
-        Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), keep: settings.keep, open }
+        Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), cache_ttl: settings.cache_ttl, open }
     }
 
     /// The key of a look-up.
@@ -200,17 +200,17 @@ impl Shelf {
 
     fn bound(&self, kept: &Kept, max_age: Option<Duration>) -> Duration {
         let kept_for = match &kept.body {
-            Some(OutcomeBody::Finding(_)) => self.keep.found,
-            Some(OutcomeBody::NoRecord) => self.keep.no_record,
+            Some(OutcomeBody::Finding(_)) => self.cache_ttl.finding,
+            Some(OutcomeBody::NoRecord) => self.cache_ttl.no_record,
             Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) => Duration::ZERO,
-            None => self.keep.found.min(self.keep.no_record),
+            None => self.cache_ttl.finding.min(self.cache_ttl.no_record),
         };
         let by_answer = kept.ttl.unwrap_or(Duration::MAX);
         kept_for.min(by_answer).min(max_age.unwrap_or(Duration::MAX))
     }
 
     fn put(&self, key: Key, concluded: &Concluded, now: SystemTime) {
-        let nothing_kept = self.keep.found.is_zero() && self.keep.no_record.is_zero();
+        let nothing_kept = self.cache_ttl.finding.is_zero() && self.cache_ttl.no_record.is_zero();
         if !self.open || nothing_kept || concluded.steps.is_empty() {
             return;
         }

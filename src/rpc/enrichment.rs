@@ -155,7 +155,7 @@ impl EnrichmentRpc {
         let planned = self.engine.plan(&wish).await?;
         let units = planned.iter().map(|one| match &one.planned {
             Planned::Call { units, .. } => *units,
-            Planned::Kept(_) | Planned::NotAsked(_) => 0,
+            Planned::Cached(_) | Planned::NotAsked(_) => 0,
         });
         Ok(pb::PlanEnrichmentResponse {
             indicator: Some(indicator::write(&sent.indicator)),

@@ -17,7 +17,7 @@ const KNOWN: &str = "listen insecure_listen data_directory default_deadline defa
     never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
     certificate key client_ca format filter max_in_flight max_connections max_message_bytes answers_age answers_bytes \
     verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
-    keep_found keep_no_record max_tlp proxy ca_file options minute day month";
+    finding_ttl no_record_ttl max_tlp proxy ca_file options minute day month";
 
 /// Reads the text of the file, with every setting that there is not, and every value of the wrong type.
 ///

@@ -54,8 +54,8 @@ const FIELDS: [&str; 11] = [
     "tier",
     "quota",
     "timeout",
-    "keep_found",
-    "keep_no_record",
+    "finding_ttl",
+    "no_record_ttl",
     "max_tlp",
     "proxy",
 ];
@@ -90,10 +90,10 @@ pub struct SourcePatch {
     pub timeout: Option<String>,
     /// How long a finding is kept, with its unit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_found: Option<String>,
+    pub finding_ttl: Option<String>,
     /// How long "no record" is kept, with its unit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_no_record: Option<String>,
+    pub no_record_ttl: Option<String>,
     /// Highest TLP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tlp: Option<String>,
@@ -135,8 +135,8 @@ impl SourcePatch {
             "tier" => self.tier.clone_from(&other.tier),
             "quota" => self.quota.clone_from(&other.quota),
             "timeout" => self.timeout.clone_from(&other.timeout),
-            "keep_found" => self.keep_found.clone_from(&other.keep_found),
-            "keep_no_record" => self.keep_no_record.clone_from(&other.keep_no_record),
+            "finding_ttl" => self.finding_ttl.clone_from(&other.finding_ttl),
+            "no_record_ttl" => self.no_record_ttl.clone_from(&other.no_record_ttl),
             "max_tlp" => self.max_tlp.clone_from(&other.max_tlp),
             "proxy" => self.proxy.clone_from(&other.proxy),
             "ca_pem" => self.ca_pem.clone_from(&other.ca_pem),
@@ -210,9 +210,9 @@ fn common(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec
     word(&mut settings.reliability, &patch.reliability, "reliability", mistakes);
     word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", mistakes);
     span(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
-    span(&mut settings.keep.found, &patch.keep_found, "keep_found", mistakes);
-    span(&mut settings.keep.no_record, &patch.keep_no_record, "keep_no_record", mistakes);
-    for (field, keep) in [("keep_found", settings.keep.found), ("keep_no_record", settings.keep.no_record)] {
+    span(&mut settings.cache_ttl.finding, &patch.finding_ttl, "finding_ttl", mistakes);
+    span(&mut settings.cache_ttl.no_record, &patch.no_record_ttl, "no_record_ttl", mistakes);
+    for (field, keep) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)] {
         if keep > LONGEST_KEEP {
             mistakes.push(Violation::invalid(field, "must be at most 10 years"));
         }

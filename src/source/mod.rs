@@ -219,7 +219,7 @@ pub struct About {
     /// Time for one attempt unless the user says otherwise.
     pub timeout: Duration,
     /// How long answers are kept unless the user says otherwise.
-    pub keep: Keep,
+    pub cache_ttl: CacheTtl,
     /// Whose data it republishes, if anybody's.
     pub family: Option<String>,
     /// What the user can set beside what all sources have.
@@ -243,9 +243,9 @@ pub struct Tier {
 
 /// How long answers are kept before the source is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct CacheTtl {
     /// For a finding. Zero: not kept.
-    pub found: Duration,
+    pub finding: Duration,
     /// For "no record". Zero: not kept.
     pub no_record: Duration,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{About, Keep, OptionValue, QuotaWindow};
+use super::{About, CacheTtl, OptionValue, QuotaWindow};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
 
@@ -38,7 +38,7 @@ pub struct SourceSettings {
     /// Time for one attempt.
     pub timeout: Duration,
     /// How long answers are kept.
-    pub keep: Keep,
+    pub cache_ttl: CacheTtl,
     /// Highest TLP that it may see.
     pub max_tlp: Tlp,
     /// Proxy for its HTTP requests.
@@ -84,7 +84,7 @@ impl SourceSettings {
             base_url: about.base_url.as_deref().and_then(|text| Url::parse(text).ok()),
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
             timeout: about.timeout,
-            keep: about.keep,
+            cache_ttl: about.cache_ttl,
             max_tlp: about.max_tlp,
             proxy: None,
             ca_pem: None,

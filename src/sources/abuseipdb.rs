@@ -20,7 +20,7 @@ use crate::source::Access;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
-use crate::source::Keep;
+use crate::source::CacheTtl;
 use crate::source::Lookup;
 use crate::source::OptionSpec;
 use crate::source::OptionType;
@@ -212,7 +212,7 @@ fn about() -> About {
         reliability: Reliability::C,
         max_tlp: Tlp::Amber,
         timeout: Duration::from_secs(5),
-        keep: Keep { found: Duration::from_secs(6 * 3_600), no_record: Duration::from_secs(6 * 3_600) },
+        cache_ttl: CacheTtl { finding: Duration::from_secs(6 * 3_600), no_record: Duration::from_secs(6 * 3_600) },
         family: None,
         options: vec![
             OptionSpec::new("malicious_threshold", percent(), 75_i64.into(), "Malicious from this score on, 1 to 100."),

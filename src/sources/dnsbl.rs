@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, Keep, Lookup, OptionSpec, OptionType,
+    About, Access, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, CacheTtl, Lookup, OptionSpec, OptionType,
     OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, Tier, Transport,
 };
 
@@ -49,7 +49,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     max_tlp: Tlp::Amber,
     timeout: Duration::from_secs(2),
     // The record's own TTL shortens the first.
-    keep: Keep { found: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
+    cache_ttl: CacheTtl { finding: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
     family: None,
     options: options(),
     fetch_revision: 1,

@@ -18,7 +18,7 @@ use crate::source::Access;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
-use crate::source::Keep;
+use crate::source::CacheTtl;
 use crate::source::Lookup;
 use crate::source::Probe;
 use crate::source::Question;
@@ -147,7 +147,7 @@ fn about() -> About {
         reliability: Reliability::C,
         max_tlp: Tlp::Amber,
         timeout: Duration::from_secs(5),
-        keep: Keep { found: Duration::from_secs(7 * 86_400), no_record: Duration::from_secs(86_400) },
+        cache_ttl: CacheTtl { finding: Duration::from_secs(7 * 86_400), no_record: Duration::from_secs(86_400) },
         family: None,
         options: Vec::new(),
         fetch_revision: 1,

@@ -14,7 +14,7 @@ use url::Url;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp, hex};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, Keep, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
+    About, Access, Answer, AnswerBody, CredentialNeed, CacheTtl, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
     OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, Transport,
 };
 
@@ -45,7 +45,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     reliability: Reliability::C,
     max_tlp: Tlp::Red,
     timeout: Duration::from_secs(5),
-    keep: Keep { found: Duration::ZERO, no_record: Duration::ZERO },
+    cache_ttl: CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO },
     family: None,
     options: options(),
     fetch_revision: 1,

@@ -24,7 +24,7 @@ use crate::source::Access;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
-use crate::source::Keep;
+use crate::source::CacheTtl;
 use crate::source::Lookup;
 use crate::source::OptionSpec;
 use crate::source::OptionType;
@@ -409,7 +409,7 @@ fn about() -> About {
         reliability: Reliability::B,
         max_tlp: Tlp::Amber,
         timeout: Duration::from_secs(5),
-        keep: Keep { found: Duration::from_secs(86_400), no_record: Duration::from_secs(3_600) },
+        cache_ttl: CacheTtl { finding: Duration::from_secs(86_400), no_record: Duration::from_secs(3_600) },
         family: None,
         options: options(),
         fetch_revision: 1,

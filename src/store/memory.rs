@@ -48,14 +48,14 @@ pub struct Memory {
 struct State {
     verdicts: BTreeMap<Place, VerdictRecord>,
     verdict_times: HashMap<String, i64>,
-    answers: HashMap<String, KeptAnswer>,
+    answers: HashMap<String, StoredAnswer>,
     sources: BTreeMap<String, SourceRow>,
     accounts: HashMap<String, Account>,
     disclosures: BTreeMap<Place, Disclosure>,
     disclosure_ids: HashSet<String>,
 }
 
-struct KeptAnswer {
+struct StoredAnswer {
     answer: RawAnswer,
     /// When the same body was last received.
     seen: i64,
@@ -161,7 +161,7 @@ impl AnswerStore for Memory {
             }
             let size = encode::compress(&answer.body)?.len();
             let size = u64::try_from(size).unwrap_or(u64::MAX);
-            state.answers.insert(answer.hash.clone(), KeptAnswer { answer, seen, size });
+            state.answers.insert(answer.hash.clone(), StoredAnswer { answer, seen, size });
             Ok(())
         })
     }

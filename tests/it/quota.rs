@@ -81,7 +81,7 @@ async fn a_plan_shows_cost_and_asks_nobody() {
     server.enrich("198.51.100.7").await;
     let after = plan("198.51.100.7").await;
     assert_eq!(after.units, 0);
-    assert!(matches!(after.sources[0].action, Some(pb::source_plan::Action::Kept(_))));
+    assert!(matches!(after.sources[0].action, Some(pb::source_plan::Action::Cached(_))));
     let withheld = plan("10.0.0.1").await;
     let Some(pb::source_plan::Action::NotAsked(not_asked)) = &withheld.sources[0].action else { panic!() };
     assert_eq!(not_asked.reason(), pb::NotAskedReason::PrivateAddress);

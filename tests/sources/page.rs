@@ -37,8 +37,8 @@ fn section(about: &About) -> String {
         ("reliability", about.reliability.to_string()),
         ("highest TLP", format!("{:?}", about.max_tlp).to_uppercase()),
         ("timeout", span(about.timeout)),
-        ("keeps a finding for", span(about.keep.found)),
-        ("keeps \"no record\" for", span(about.keep.no_record)),
+        ("keeps a finding for", span(about.cache_ttl.finding)),
+        ("keeps \"no record\" for", span(about.cache_ttl.no_record)),
         ("republishes", about.family.clone().unwrap_or_else(|| "-".to_owned())),
         ("home page", about.home_page.clone()),
     ];

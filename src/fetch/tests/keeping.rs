@@ -8,7 +8,7 @@ use super::super::cache::keep;
 use super::super::trip::{Concluded, Party, Trip};
 use super::{Act, Bench, SECOND, about, error, finding, settings};
 use crate::finding::{Disposition, OutcomeBody, Reliability, SourceErrorKind};
-use crate::source::{Keep, Transport};
+use crate::source::{CacheTtl, Transport};
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_finding_is_answered_without_a_call_and_with_its_age() {
@@ -183,7 +183,7 @@ async fn a_list_is_not_cached() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_keeps_nothing_is_asked_each_time() {
     let mut forgetful = settings(&about());
-    forgetful.keep = Keep { found: Duration::ZERO, no_record: Duration::ZERO };
+    forgetful.cache_ttl = CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO };
     let bench = Bench::with(about(), forgetful, &[Act::says("found 9")]);
     bench.look_up().await;
     bench.look_up().await;

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Keep, Lookup, Probe,
+    About, Access, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, CacheTtl, Lookup, Probe,
     Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, Transport as Travels,
 };
 use crate::store::{
@@ -223,7 +223,7 @@ pub(super) fn about() -> About {
         reliability: Reliability::B,
         max_tlp: Tlp::Amber,
         timeout: 10 * SECOND,
-        keep: Keep { found: 3600 * SECOND, no_record: 600 * SECOND },
+        cache_ttl: CacheTtl { finding: 3600 * SECOND, no_record: 600 * SECOND },
         family: None,
         options: Vec::new(),
         fetch_revision: 1,
