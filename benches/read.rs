@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use concord::indicator::Form;
 use concord::indicator::Indicator;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::source::Answer;
 use concord::source::AnswerBody;
 use concord::source::Lookup;
@@ -38,7 +38,7 @@ fn read_report(criterion: &mut Criterion) {
     let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: report() };
     let answers = [Answer { received, ttl: None, body }];
     criterion.bench_function("read a VirusTotal report of 100 engines", |bencher| {
-        bencher.iter(|| source.read(black_box(&lookup), Access { settings: &settings }, black_box(&answers)));
+        bencher.iter(|| source.read(black_box(&lookup), SourceView { settings: &settings }, black_box(&answers)));
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use concord::finding::{Disposition, FactValue, Family, Finding, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
 use concord::source::{
-    Access, Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
+    SourceView, Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
     SourceSettings,
 };
 use concord::sources::dnsbl::Dnsbl;
@@ -85,7 +85,7 @@ fn every_answer_of_a_dns_zone_reads_as_its_line_of_the_table_says() {
     for case in cases("dnsbl") {
         let name = case["name"].as_str().unwrap();
         let settings = dns_settings(&case);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let lookup = lookup(case["indicator"].as_str().unwrap());
         let question = Dnsbl.ask(&lookup, access).unwrap_or_else(|error| panic!("{name}: {error}"));
         if let (Some(asked), Question::Dns(question)) = (case["asked"].as_str(), &question) {
@@ -131,7 +131,7 @@ fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
         let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
         for (code, meaning) in published[zone].as_object().unwrap() {
             let answer = dns(&serde_json::json!([code]));
-            match Dnsbl.read(&lookup(indicator), Access { settings: &settings }, &[answer]) {
+            match Dnsbl.read(&lookup(indicator), SourceView { settings: &settings }, &[answer]) {
                 Ok(reading) => {
                     let reasons = found(reading).reasons;
                     assert!(!reasons.concat().contains("no name for"), "{zone} {code} ({meaning}): {reasons:?}");
@@ -151,8 +151,8 @@ fn a_zone_takes_only_what_it_lists() {
     let takes = |zone: &str, lookup: &str| {
         let options = [("zone", OptionValue::from(zone)), ("lookup", OptionValue::from(lookup))];
         let settings = settings(&Dnsbl, &options);
-        let access = Access { settings: &settings };
-        Form::ALL.into_iter().filter(|form| Dnsbl.takes(*form, access)).collect::<Vec<_>>()
+        let access = SourceView { settings: &settings };
+        Form::ALL.into_iter().filter(|form| Dnsbl.supports(*form, access)).collect::<Vec<_>>()
     };
     let (addresses, names) = (vec![Form::Ipv4, Form::Ipv6], vec![Form::Domain]);
     assert_eq!(takes("zen.spamhaus.org", "auto"), addresses);
@@ -169,7 +169,7 @@ fn a_zone_that_cannot_be_asked_says_what_is_missing() {
         let table = codes.iter().map(|(code, meaning)| ((*code).to_owned(), (*meaning).to_owned())).collect();
         let options = [("zone", OptionValue::from(zone)), ("codes", OptionValue::Table(table))];
         let settings = settings(&Dnsbl, &options);
-        let error = Dnsbl.ask(&lookup(indicator), Access { settings: &settings }).unwrap_err();
+        let error = Dnsbl.ask(&lookup(indicator), SourceView { settings: &settings }).unwrap_err();
         (error.kind, error.detail)
     };
     let ip = "192.0.2.1";
@@ -190,7 +190,7 @@ fn a_zone_that_cannot_be_asked_says_what_is_missing() {
 fn a_key_written_into_the_zone_is_refused_and_shown_nowhere() {
     for zone in ["secretkey.zen.dq.spamhaus.net", "secretkey.xbl.dq.spamhaus.net"] {
         let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let error = Dnsbl.ask(&lookup("192.0.2.1"), access).unwrap_err();
         let probe = Dnsbl.read_probe(access, &[]);
         let shown = format!("{error} {probe:?} {:?}", Dnsbl.family(access));
@@ -203,7 +203,7 @@ fn a_key_written_into_the_zone_is_refused_and_shown_nowhere() {
 fn two_ways_to_one_zone_are_one_opinion_and_two_zones_are_two() {
     let family = |zone: &str| {
         let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        Dnsbl.family(Access { settings: &settings })
+        Dnsbl.family(SourceView { settings: &settings })
     };
     assert_eq!(family("zen.spamhaus.org"), Family::SameKind("dnsbl:zen.spamhaus.org".into()));
     assert_eq!(family("{credential}.zen.dq.spamhaus.net"), family("zen.spamhaus.org"));
@@ -211,14 +211,14 @@ fn two_ways_to_one_zone_are_one_opinion_and_two_zones_are_two() {
     assert_eq!(family("{credential}.bl.example.com"), family("BL.example.com."));
     let mut settings = settings(&Dnsbl, &[("zone", OptionValue::from("zen.spamhaus.org"))]);
     settings.family = Some("mail".into());
-    assert_eq!(Dnsbl.family(Access { settings: &settings }), Family::Declared("mail".into()));
+    assert_eq!(Dnsbl.family(SourceView { settings: &settings }), Family::Declared("mail".into()));
 }
 
 #[test]
 fn the_test_points_of_a_zone_tell_whether_it_works() {
     let probe = |zone: &str, answers: [Value; 2]| {
         let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let names: Vec<String> = Dnsbl
             .probe(access)
             .into_iter()
@@ -247,7 +247,7 @@ fn the_test_points_of_a_zone_tell_whether_it_works() {
 fn a_name_too_long_for_dns_is_refused_before_it_is_asked() {
     let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(55), "example.com".into()].join(".");
     let settings = settings(&Dnsbl, &[("zone", OptionValue::from("dbl.spamhaus.org"))]);
-    let error = Dnsbl.ask(&lookup(&long), Access { settings: &settings }).unwrap_err();
+    let error = Dnsbl.ask(&lookup(&long), SourceView { settings: &settings }).unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::BadQuestion);
 }
 
@@ -273,7 +273,7 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
         let name = format!("{} {}", case["file"], case["options"]);
         let bytes = std::fs::read(fixtures("list").join(case["file"].as_str().unwrap())).unwrap();
         let settings = list_settings(&case);
-        let index = List.index(Access { settings: &settings }, &bytes);
+        let index = List.index(SourceView { settings: &settings }, &bytes);
         if case["error"].is_array() {
             let error = index.expect_err(&name);
             assert_eq!(error.kind, SourceErrorKind::Malformed, "{name}");
@@ -284,7 +284,7 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
         }
         let index = index.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(index.len() as u64, case["size"], "{name}");
-        assert_eq!(index.passed_over() as u64, case["passed_over"].as_u64().unwrap_or(0), "{name}");
+        assert_eq!(index.skipped() as u64, case["skipped"].as_u64().unwrap_or(0), "{name}");
         for (text, expected) in case["finds"].as_object().unwrap() {
             let entry = index.find(&lookup(text).indicator).map(|entry| entry.value);
             assert_eq!(entry.as_deref(), expected.as_str(), "{name}: {text}");
@@ -304,7 +304,7 @@ fn recorded_lists_name_what_the_table_of_look_ups_says() {
     };
     let find = |file: &str, options: &[(&str, OptionValue)], text: &str| {
         let settings = settings(&List, options);
-        let index = List.index(Access { settings: &settings }, &std::fs::read(folder.join(file)).unwrap());
+        let index = List.index(SourceView { settings: &settings }, &std::fs::read(folder.join(file)).unwrap());
         index.unwrap_or_else(|error| panic!("{file}: {error}")).find(&lookup(text).indicator).map(|entry| entry.value)
     };
     let member = [("member", OptionValue::from("cidr"))];
@@ -335,7 +335,7 @@ fn what_is_listed_is_what_the_settings_claim_as_of_the_last_load() {
         ],
     );
     let answer = listed("192.0.2.0/24", "EX1", Some("the file shrank by more than half"));
-    let finding = found(List.read(&lookup("192.0.2.7"), Access { settings: &settings }, &[answer]).unwrap());
+    let finding = found(List.read(&lookup("192.0.2.7"), SourceView { settings: &settings }, &[answer]).unwrap());
     assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Malicious, Some(0.6)));
     assert_eq!(finding.observed_time, Some(received()));
     assert_eq!(finding.tags, ["tor-exit"]);
@@ -349,7 +349,7 @@ fn what_is_listed_is_what_the_settings_claim_as_of_the_last_load() {
 #[test]
 fn by_default_a_listing_is_suspicious_at_full_weight() {
     let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
-    let reading = List.read(&lookup("192.0.2.7"), Access { settings: &settings }, &[listed("192.0.2.7", "", None)]);
+    let reading = List.read(&lookup("192.0.2.7"), SourceView { settings: &settings }, &[listed("192.0.2.7", "", None)]);
     let finding = found(reading.unwrap());
     assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Suspicious, Some(0.85)));
     assert_eq!(finding.reasons, ["the list names 192.0.2.7"]);
@@ -358,7 +358,7 @@ fn by_default_a_listing_is_suspicious_at_full_weight() {
 #[test]
 fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
     let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
-    let access = Access { settings: &settings };
+    let access = SourceView { settings: &settings };
     let never = answer(AnswerBody::List(ListAnswer::NeverLoaded("no such file".into())));
     let error = List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&never)).unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable);
@@ -375,7 +375,7 @@ fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
 fn a_list_needs_either_a_file_or_a_feed() {
     let ask = |options: &[(&str, OptionValue)]| {
         let settings = settings(&List, options);
-        List.ask(&lookup("192.0.2.7"), Access { settings: &settings }).map_err(|error| error.kind)
+        List.ask(&lookup("192.0.2.7"), SourceView { settings: &settings }).map_err(|error| error.kind)
     };
     let (path, url) = (("path", OptionValue::from("a.txt")), ("url", OptionValue::from("https://example.com/a")));
     assert_eq!(ask(&[]), Err(SourceErrorKind::BadQuestion));
@@ -388,7 +388,7 @@ fn a_list_needs_either_a_file_or_a_feed() {
 fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
     let url = OptionValue::from("https://user:pass@example.com/feed.txt?key=secret#part");
     let settings = settings(&List, &[("url", url)]);
-    let family = List.family(Access { settings: &settings });
+    let family = List.family(SourceView { settings: &settings });
     let name = family.name();
     assert!(name.starts_with("list:https://example.com/feed.txt#"), "{name}");
     assert!(!["user", "pass", "secret", "part"].iter().any(|word| name.contains(word)), "{name}");
@@ -398,7 +398,7 @@ fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
 fn a_file_is_known_by_its_name_and_told_from_another_of_that_name() {
     let family = |path: &str| {
         let settings = settings(&List, &[("path", OptionValue::from(path))]);
-        List.family(Access { settings: &settings }).name().to_owned()
+        List.family(SourceView { settings: &settings }).name().to_owned()
     };
     let (ours, theirs) = (family("/srv/ours/list.txt"), family("/srv/theirs/list.txt"));
     assert!(ours.starts_with("list:list.txt#") && theirs.starts_with("list:list.txt#"), "{ours} {theirs}");
@@ -414,14 +414,14 @@ proptest! {
     ) {
         let options = [("format", OptionValue::from(format)), ("member", OptionValue::from("a.b"))];
         let settings = settings(&List, &options);
-        let _ = List.index(Access { settings: &settings }, &bytes);
+        let _ = List.index(SourceView { settings: &settings }, &bytes);
     }
 
     #[test]
     fn no_text_near_the_formats_makes_a_list_panic(text in "[\"\\[\\]{}:,;#*./0-9a-f é\n]{0,120}") {
         for format in ["auto", "plain", "csv", "warninglist", "jsonl"] {
             let settings = settings(&List, &[("format", OptionValue::from(format))]);
-            let _ = List.index(Access { settings: &settings }, text.as_bytes());
+            let _ = List.index(SourceView { settings: &settings }, text.as_bytes());
         }
     }
 
@@ -436,7 +436,7 @@ proptest! {
         let mut addresses: Vec<Ipv4Addr> = octets.into_iter().map(|octets| Ipv4Addr::from(first(octets))).collect();
         let read = |addresses: Vec<Ipv4Addr>| {
             let answer = answer(AnswerBody::Dns(DnsAnswer::Addresses(addresses)));
-            Dnsbl.read(&lookup("192.0.2.1"), Access { settings: &settings }, &[answer])
+            Dnsbl.read(&lookup("192.0.2.1"), SourceView { settings: &settings }, &[answer])
         };
         let one = read(addresses.clone());
         addresses.reverse();

@@ -16,7 +16,7 @@ use concord::settings::Seal;
 use concord::settings::SourcePatch;
 use concord::settings::State;
 use concord::settings::load;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::sources;
 use concord::store::Memory;
 use concord::store::SourceRow;
@@ -393,7 +393,7 @@ async fn one_file_under_two_names_is_one_opinion() {
     let registry = fresh(&text).await;
     let family = |name: &str| {
         let source = registry.get(name).unwrap();
-        let family = source.kind.family(Access { settings: &source.settings });
+        let family = source.kind.family(SourceView { settings: &source.settings });
         family.name().to_owned()
     };
     assert_eq!(family("one"), family("other"));

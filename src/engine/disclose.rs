@@ -12,14 +12,14 @@ use crate::indicator::addresses;
 use crate::indicator::is_internal_name;
 use crate::settings::Configured;
 use crate::settings::State;
-use crate::source::Access;
+use crate::source::SourceView;
 
 use super::Rules;
 
 /// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
 pub(super) fn unfit(source: &Configured, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
-    if !source.kind.takes(indicator.form(), Access { settings: &source.settings }) {
+    if !source.kind.supports(indicator.form(), SourceView { settings: &source.settings }) {
         let detail = format!("{} does not look up {}", about.title, indicator.form().as_str());
         return Some(NotAsked::new(NotAskedReason::TypeUnsupported, detail));
     }

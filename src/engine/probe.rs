@@ -7,7 +7,7 @@ use crate::finding::SourceError;
 use crate::finding::SourceErrorKind;
 use crate::settings::Configured;
 use crate::settings::State;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Probe;
 
 use super::Budget;
@@ -51,7 +51,7 @@ impl Engine {
         let mut settings = (*source.settings).clone();
         settings.quota = self.stacks.strictest(&settings, source.kind.as_ref());
         let source = Configured { settings: Arc::new(settings), ..source.clone() };
-        let family = source.kind.family(Access { settings: &source.settings });
+        let family = source.kind.family(SourceView { settings: &source.settings });
         match self.stacks.build(&source, family, self.stacks.tally(&source.settings.name)) {
             Ok(stack) => stack.probe(caller).await,
             Err(error) => unasked(error.kind, &error.detail),

@@ -23,7 +23,7 @@ use crate::finding::SourceError;
 use crate::indicator::hex;
 use crate::settings::Configured;
 use crate::settings::Registry;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::EgressRules;
 use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
@@ -148,9 +148,9 @@ impl Stacks {
     fn entry(&self, before: &Generation, source: &Configured, tally: Arc<Tally>) -> Entry {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
-        let family = source.kind.family(Access { settings: &source.settings });
+        let family = source.kind.family(SourceView { settings: &source.settings });
         let stack = kept.unwrap_or_else(|| {
-            let transport = same_list(before, source).map_or_else(|| self.transport(source), Ok)?;
+            let transport = same_list_content(before, source).map_or_else(|| self.transport(source), Ok)?;
             Ok(self.over(source, family.clone(), tally.clone(), transport))
         });
         Entry { configured: source.clone(), family, stack, tally }
@@ -202,13 +202,13 @@ impl Stacks {
 
 /// The transport of a list that was loaded for the same source before, where the change does not concern what is loaded: a
 /// letter that changes must not cost the good copy.
-fn same_list(before: &Generation, source: &Configured) -> Option<Arc<dyn Transport>> {
+fn same_list_content(before: &Generation, source: &Configured) -> Option<Arc<dyn Transport>> {
     let same = |old: &&Entry| {
         let (old, kind) = (&old.configured, &source.kind);
         old.settings.name == source.settings.name
             && old.settings.kind == source.settings.kind
             && (old.from_api, old.proxy_from_api) == (source.from_api, source.proxy_from_api)
-            && kind.same_list(Access { settings: &old.settings }, Access { settings: &source.settings })
+            && kind.same_list_content(SourceView { settings: &old.settings }, SourceView { settings: &source.settings })
     };
     let stack = before.entries.iter().find(same)?.stack.as_ref().ok()?;
     Some(stack.transport().clone())
@@ -225,7 +225,7 @@ fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
         // Without a credential a service counts by who calls, whatever the source is called here.
         None => match &settings.base_url {
             Some(url) => context.update(url.as_str().as_bytes()),
-            None => context.update(kind.opinion(Access { settings }).as_bytes()),
+            None => context.update(kind.independence_key(SourceView { settings }).as_bytes()),
         },
     }
     format!("{}:{:.32}", settings.kind, hex(context.finish().as_ref()))

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
-use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, Transport};
+use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, TransportKind};
 
 use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
 use super::{Fetched, RawAnswers, Receipt, Request};
@@ -138,8 +138,8 @@ impl Shelf {
         };
         let rating = Rating { revision: about.rating_revision, options: settings.options.clone() };
         let open = match about.transport {
-            Transport::Http | Transport::Dns => true,
-            Transport::List => false,
+            TransportKind::Http | TransportKind::Dns => true,
+            TransportKind::List => false,
         };
         Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), cache_ttl: settings.cache_ttl, open }
     }
@@ -266,14 +266,14 @@ pub(super) fn over<S: RunsErrands>(site: &Arc<Site>, shelf: &Shelf, inner: S) ->
 /// The outcome by kept answers alone, under the present rating; `None` where a question would be another by now, since
 /// an option changed, or one more is needed.
 fn reread(site: &Site, lookup: &Lookup, kept: &Kept) -> Option<OutcomeBody> {
-    let mut question = site.source.ask(lookup, site.access()).ok()?;
+    let mut question = site.source.ask(lookup, site.view()).ok()?;
     let mut answers = Vec::with_capacity(kept.steps.len());
     for step in kept.steps.iter() {
         if step.question != question {
             return None;
         }
         answers.push(step.answer.clone());
-        question = match site.source.read(lookup, site.access(), &answers).ok()? {
+        question = match site.source.read(lookup, site.view(), &answers).ok()? {
             Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
             Reading::NoRecord => return Some(OutcomeBody::NoRecord),
             Reading::More { next, .. } => *next,

@@ -53,7 +53,7 @@ impl<S: Asks> Talk<S> {
     }
 
     async fn run(mut self) -> Concluded {
-        let mut question = match self.site.source.ask(&self.trip.request.lookup, self.site.access()) {
+        let mut question = match self.site.source.ask(&self.trip.request.lookup, self.site.view()) {
             Ok(question) => question,
             Err(error) => return Concluded::nothing(OutcomeBody::Error(error), self.site.clock.now()),
         };
@@ -62,7 +62,7 @@ impl<S: Asks> Talk<S> {
             if let Err(obstacle) = self.step(question).await {
                 return self.held_up(obstacle);
             }
-            match self.site.source.read(&self.trip.request.lookup, self.site.access(), &self.answers) {
+            match self.site.source.read(&self.trip.request.lookup, self.site.view(), &self.answers) {
                 Ok(Reading::Found(finding)) => return self.conclude(OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(OutcomeBody::NoRecord, true),
                 Ok(Reading::More { so_far, next }) => {

@@ -25,7 +25,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::finding::SourceError;
 use crate::finding::SourceErrorKind;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::AnswerBody;
 use crate::source::EgressRules;
@@ -117,10 +117,10 @@ impl ListTransport {
         clock: Arc<dyn Clock>,
         tracker: TaskTracker,
     ) -> Result<Self, SourceError> {
-        let access = Access { settings: &settings };
-        let place = match (access.text("path"), access.text("url")) {
+        let view = SourceView { settings: &settings };
+        let place = match (view.text("path"), view.text("url")) {
             (path, "") if !path.is_empty() => Place::File { path: PathBuf::from(path), rules },
-            ("", url) if !url.is_empty() => feed(url, access.text("refresh"), &settings, rules, clock.clone())?,
+            ("", url) if !url.is_empty() => feed(url, view.text("refresh"), &settings, rules, clock.clone())?,
             _ => {
                 return Err(SourceError::new(
                     SourceErrorKind::BadQuestion,
@@ -306,7 +306,7 @@ impl Shared {
     /// The index over what was read, built off the threads that serve.
     async fn index(&self, before: &Copy, bytes: Vec<u8>) -> Result<ListIndex, Refusal> {
         let (source, settings) = (self.source.clone(), self.settings.clone());
-        let build = move || source.index(Access { settings: &settings }, &bytes);
+        let build = move || source.index(SourceView { settings: &settings }, &bytes);
         let built = tokio::task::spawn_blocking(build).await;
         let built = built.map_err(|_| Refusal::Unusable("the list could not be read".into()))?;
         let index = built.map_err(|error| Refusal::Unusable(error.detail))?;

@@ -175,7 +175,7 @@ fn host_of(site: &Site, question: &Question) -> String {
     match question {
         Question::Http(http) => http.url.host_str().unwrap_or_default().to_owned(),
         Question::Dns(dns) => {
-            let zone = site.access().text("zone").to_owned();
+            let zone = site.view().text("zone").to_owned();
             if zone.is_empty() { behind_numbers(&dns.name) } else { zone }
         }
         Question::List(_) => String::new(),

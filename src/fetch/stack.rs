@@ -122,14 +122,14 @@ impl SourceStack {
         let site = &self.site;
         tracing::info!(source = site.settings.name, caller, "probing the source");
         let mut answers = Vec::new();
-        for question in site.source.probe(site.access()).into_iter().take(MAX_PROBE_QUESTIONS) {
+        for question in site.source.probe(site.view()).into_iter().take(MAX_PROBE_QUESTIONS) {
             match self.ask_once(question).await {
                 // Nothing left, so nothing was learned: not even whether the source can be reached.
                 Err(Obstacle::Barred(not_asked)) if answers.is_empty() => return barred(&not_asked),
                 answer => answers.push(answer.map_err(|obstacle| obstacle.into_error(site.clock.now()))),
             }
         }
-        site.source.read_probe(site.access(), &answers)
+        site.source.read_probe(site.view(), &answers)
     }
 
     async fn ask_once(&self, question: Question) -> Result<Answer, Obstacle> {

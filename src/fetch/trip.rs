@@ -16,7 +16,7 @@ use tower::Service;
 use crate::clock::Clock;
 use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{Access, Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
+use crate::source::{SourceView, Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
 use super::cache::{Errand, Kept, Key};
@@ -91,8 +91,8 @@ pub(super) struct Site {
 
 impl Site {
     /// What the kind may see.
-    pub(super) fn access(&self) -> Access<'_> {
-        Access { settings: &self.settings }
+    pub(super) fn view(&self) -> SourceView<'_> {
+        SourceView { settings: &self.settings }
     }
 
     /// Whether a question to this source tells somebody outside.

@@ -17,7 +17,7 @@ use crate::indicator::Form;
 use crate::indicator::Indicator;
 use crate::indicator::hex;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::CredentialNeed;
 use crate::source::EgressRules;
 use crate::source::Lookup;
@@ -260,7 +260,7 @@ fn set_options(settings: &mut SourceSettings, kind: &dyn Source, patch: &SourceP
     }
     // Only options that are right each by itself can contradict each other.
     if mistakes.len() == before {
-        let wrong = kind.check_options(Access { settings });
+        let wrong = kind.check_options(SourceView { settings });
         mistakes.extend(wrong.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
     }
 }
@@ -319,10 +319,10 @@ fn unset(about: &About, settings: &SourceSettings) -> Vec<String> {
 
 /// Why not even a harmless question can be written with these settings: a zone whose name needs a key.
 fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
-    let access = Access { settings };
-    let (form, sample) = SAMPLES.into_iter().find(|(form, _)| kind.takes(*form, access)).unwrap_or(SAMPLES[0]);
+    let view = SourceView { settings };
+    let (form, sample) = SAMPLES.into_iter().find(|(form, _)| kind.supports(*form, view)).unwrap_or(SAMPLES[0]);
     let indicator = Indicator::from_normal(form, sample).ok()?;
-    kind.ask(&Lookup { indicator }, access).err().map(|error| error.detail)
+    kind.ask(&Lookup { indicator }, view).err().map(|error| error.detail)
 }
 
 /// Everything that decides where a credential goes, as a hash: it may not be joined to another one without being given

@@ -44,7 +44,7 @@ pub struct ListIndex {
     ipv6_lengths: BTreeSet<u8>,
     title: String,
     urls_by_host: bool,
-    passed_over: usize,
+    skipped: usize,
 }
 
 /// Where an entry stands in the text: the value, and its note right behind it.
@@ -85,8 +85,8 @@ impl ListIndex {
     }
 
     /// How many entries of the list could not be read and were passed over, as the source's settings allow.
-    pub fn passed_over(&self) -> usize {
-        self.passed_over
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 
     fn url(&self, indicator: &Indicator) -> Option<u32> {
@@ -199,9 +199,9 @@ impl ListIndexBuilder {
     }
 
     /// Counts an entry that could not be read. Returns how many there are by now.
-    pub fn pass_over(&mut self) -> usize {
-        self.index.passed_over += 1;
-        self.index.passed_over
+    pub fn skip(&mut self) -> usize {
+        self.index.skipped += 1;
+        self.index.skipped
     }
 
     /// Adds an indicator that is named itself, and nothing beside it.

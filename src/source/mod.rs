@@ -31,11 +31,11 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the settings lack something without which nothing can be asked.
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError>;
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError>;
 
     /// What is wrong with the options beyond what the type of each tells: the name of the one to change, and the way out.
-    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
-        let _ = access;
+    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
+        let _ = view;
         Vec::new()
     }
 
@@ -43,7 +43,7 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the answers do not answer the question.
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError>;
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError>;
 
     /// Whether an answer is a refusal, judged before it is kept. The default judges the HTTP status alone.
     ///
@@ -54,34 +54,34 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// Questions of the Test button: harmless, and as cheap as the source allows.
-    fn probe(&self, access: Access<'_>) -> Vec<Question>;
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question>;
 
     /// Reads the answers to [`Source::probe`], one per question, each either an answer or why there is none.
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe;
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe;
 
     /// Whether this source, as its settings are, looks up this form: a DNS zone of names takes no address.
-    fn takes(&self, form: Form, access: Access<'_>) -> bool {
-        let _ = access;
+    fn supports(&self, form: Form, view: SourceView<'_>) -> bool {
+        let _ = view;
         self.about().forms.contains(&form)
     }
 
     /// Which sources of this kind say the same thing: all of them, unless the settings name what they read.
-    fn opinion(&self, access: Access<'_>) -> String {
-        let _ = access;
+    fn independence_key(&self, view: SourceView<'_>) -> String {
+        let _ = view;
         self.about().kind.clone()
     }
 
-    /// Which sources count as one opinion with this one: its user's word, else its kind's, else [`Source::opinion`].
-    fn family(&self, access: Access<'_>) -> Family {
-        match (&access.settings.family, &self.about().family) {
+    /// Which sources count as one opinion with this one: its user's word, else its kind's, else [`Source::independence_key`].
+    fn family(&self, view: SourceView<'_>) -> Family {
+        match (&view.settings.family, &self.about().family) {
             (Some(declared), _) => Family::Declared(declared.clone()),
             (None, Some(republished)) => Family::Republished(republished.clone()),
-            (None, None) => Family::SameKind(self.opinion(access)),
+            (None, None) => Family::SameKind(self.independence_key(view)),
         }
     }
 
     /// Whether a list that was loaded under the one settings is what would be loaded under the other, so that it is kept.
-    fn same_list(&self, one: Access<'_>, other: Access<'_>) -> bool {
+    fn same_list_content(&self, one: SourceView<'_>, other: SourceView<'_>) -> bool {
         let _ = (one, other);
         false
     }
@@ -90,8 +90,8 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the file is not in the configured format, naming line and way out.
-    fn index(&self, access: Access<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
-        let _ = (access, file);
+    fn index(&self, view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
+        let _ = (view, file);
         Err(SourceError::malformed("this kind has no list"))
     }
 }
@@ -105,12 +105,12 @@ pub struct Lookup {
 
 /// What a kind may see of its source: the settings, and whether there is a credential, never the credential.
 #[derive(Clone, Copy, Debug)]
-pub struct Access<'a> {
+pub struct SourceView<'a> {
     /// The settings in effect.
     pub settings: &'a SourceSettings,
 }
 
-impl Access<'_> {
+impl SourceView<'_> {
     /// The option of this name as a whole number, or the kind's default, which the kind guarantees to exist.
     pub fn integer(&self, name: &str) -> i64 {
         match self.settings.options.get(name) {
@@ -205,7 +205,7 @@ pub struct About {
     /// The forms of indicators that it looks up.
     pub forms: Vec<Form>,
     /// How the question travels.
-    pub transport: Transport,
+    pub transport: TransportKind,
     /// Whether it needs a credential.
     pub credential: CredentialNeed,
     /// Where questions go unless the user says otherwise; `None` for kinds without one address.
@@ -252,7 +252,7 @@ pub struct CacheTtl {
 
 /// How a kind's questions travel. Only a list is *local*: everything else tells somebody outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
+pub enum TransportKind {
     /// An HTTP request per question.
     Http,
     /// A DNS query per question.
@@ -261,7 +261,7 @@ pub enum Transport {
     List,
 }
 
-impl Transport {
+impl TransportKind {
     /// The word used in outputs.
     pub fn as_str(self) -> &'static str {
         match self {

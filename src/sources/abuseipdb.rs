@@ -16,7 +16,7 @@ use crate::finding::Strength;
 use crate::indicator::Form;
 use crate::indicator::Tlp;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
@@ -31,7 +31,7 @@ use crate::source::QuotaWindow;
 use crate::source::Reading;
 use crate::source::Source;
 use crate::source::Tier;
-use crate::source::Transport;
+use crate::source::TransportKind;
 use crate::source::check_status;
 
 /// The kind `abuseipdb`.
@@ -51,19 +51,19 @@ impl Source for AbuseIpDb {
         &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         let (form, value) = http::subject(lookup);
         match form {
-            Form::Ipv4 | Form::Ipv6 => question(access, value),
+            Form::Ipv4 | Form::Ipv6 => question(view, value),
             Form::Domain | Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => Err(http::unsupported(form)),
         }
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         let value = json::parse(http::success(answer)?)?;
         let data = Object::root(&value)?.need_object("data")?;
-        let Some(mut finding) = rate(&data, access, answer.received)? else { return Ok(Reading::NoRecord) };
+        let Some(mut finding) = rate(&data, view, answer.received)? else { return Ok(Reading::NoRecord) };
         finding.facts = facts(&data);
         finding.permalink = Some(format!("https://www.abuseipdb.com/check/{}", lookup.indicator.value()));
         Ok(Reading::Found(finding))
@@ -79,21 +79,21 @@ impl Source for AbuseIpDb {
         check_status(answer).map_err(refused)
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
-        http::probe_with(question(access, "127.0.0.1"))
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+        http::probe_with(question(view, "127.0.0.1"))
     }
 
-    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
+    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
         let (name, of) = ("suspicious_threshold", "malicious_threshold");
-        let (suspicious, malicious) = (threshold(access, name), threshold(access, of));
+        let (suspicious, malicious) = (threshold(view, name), threshold(view, of));
         let why =
             format!("{suspicious} is above {of} ({malicious}), so it would never be reached: at most {malicious}");
         if suspicious > malicious { vec![(name, why)] } else { Vec::new() }
     }
 
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let check = |answer: &Answer| self.check(answer).and_then(|()| http::success(answer).map(|_| ()));
-        let mut probe = http::probe_result(answers, check, http::has_credential(access));
+        let mut probe = http::probe_result(answers, check, http::has_credential(view));
         let left = answers.first().and_then(|answer| answer.as_ref().ok()?.header("x-ratelimit-remaining"));
         if let Some(left) = left.and_then(|text| text.trim().parse().ok()) {
             probe.quota_left.push((QuotaPer::Day.as_str().to_owned(), left));
@@ -102,9 +102,9 @@ impl Source for AbuseIpDb {
     }
 }
 
-fn question(access: Access<'_>, ip: &str) -> Result<Question, SourceError> {
-    let mut url = http::address(access, &["check"])?;
-    let days = access.integer("max_age_days").clamp(1, 365).to_string();
+fn question(view: SourceView<'_>, ip: &str) -> Result<Question, SourceError> {
+    let mut url = http::address(view, &["check"])?;
+    let days = view.integer("max_age_days").clamp(1, 365).to_string();
     url.query_pairs_mut().append_pair("ipAddress", ip).append_pair("maxAgeInDays", &days);
     Ok(http::get(url, CredentialPlace::Header("key".into())))
 }
@@ -117,7 +117,7 @@ fn until_reset(answer: &Answer) -> Option<Duration> {
 }
 
 /// The rating, `None` where the source has nothing on the address.
-fn rate(data: &Object<'_>, access: Access<'_>, received: SystemTime) -> Result<Option<Finding>, SourceError> {
+fn rate(data: &Object<'_>, view: SourceView<'_>, received: SystemTime) -> Result<Option<Finding>, SourceError> {
     if !data.need_flag("isPublic")? {
         return Ok(None);
     }
@@ -125,8 +125,8 @@ fn rate(data: &Object<'_>, access: Access<'_>, received: SystemTime) -> Result<O
     if score > 100 {
         return Err(data.unreadable("abuseConfidenceScore", "a score of 0 to 100"));
     }
-    let malicious = threshold(access, "malicious_threshold");
-    let suspicious = threshold(access, "suspicious_threshold");
+    let malicious = threshold(view, "malicious_threshold");
+    let suspicious = threshold(view, "suspicious_threshold");
     let reported = data.time("lastReportedAt")?;
     let observed = |mut finding: Finding, time| {
         finding.observed_time = time;
@@ -153,8 +153,8 @@ fn rate(data: &Object<'_>, access: Access<'_>, received: SystemTime) -> Result<O
     observed(Finding::new(Disposition::Unknown, None, reason), reported)
 }
 
-fn threshold(access: Access<'_>, name: &str) -> u64 {
-    u64::try_from(access.integer(name)).unwrap_or(0).clamp(1, 100)
+fn threshold(view: SourceView<'_>, name: &str) -> u64 {
+    u64::try_from(view.integer(name)).unwrap_or(0).clamp(1, 100)
 }
 
 /// 0.85 at the threshold, rising evenly to 1 at a score of 100.
@@ -193,7 +193,7 @@ fn about() -> About {
         home_page: "https://www.abuseipdb.com/".into(),
         terms: "Free plan for modest use, limits on passing results on; see https://www.abuseipdb.com/legal.".into(),
         forms: vec![Form::Ipv4, Form::Ipv6],
-        transport: Transport::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::Required,
         base_url: Some("https://api.abuseipdb.com/api/v2/".into()),
         tiers: [

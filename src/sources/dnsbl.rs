@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, CacheTtl, Lookup, OptionSpec, OptionType,
-    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, Tier, Transport,
+    About, SourceView, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, CacheTtl, Lookup, OptionSpec, OptionType,
+    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, Tier, TransportKind,
 };
 
 /// Where the transport puts the credential.
@@ -37,7 +37,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
             (https://www.spamhaus.org/blocklists/dnsbl-fair-use-policy/)."
         .into(),
     forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain],
-    transport: Transport::Dns,
+    transport: TransportKind::Dns,
     credential: CredentialNeed::Optional,
     base_url: None,
     tiers: vec![Tier {
@@ -88,8 +88,8 @@ impl Source for Dnsbl {
         &ABOUT
     }
 
-    fn takes(&self, form: Form, access: Access<'_>) -> bool {
-        let zone = Zone::of(access);
+    fn supports(&self, form: Form, view: SourceView<'_>) -> bool {
+        let zone = Zone::of(view);
         match form {
             Form::Ipv4 | Form::Ipv6 => zone.takes_addresses,
             Form::Domain => zone.takes_names,
@@ -97,23 +97,23 @@ impl Source for Dnsbl {
         }
     }
 
-    fn opinion(&self, access: Access<'_>) -> String {
-        format!("dnsbl:{}", Zone::of(access).shown())
+    fn independence_key(&self, view: SourceView<'_>) -> String {
+        format!("dnsbl:{}", Zone::of(view).shown())
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
-        let zone = Zone::of(access);
-        zone.check(access)?;
-        code_table(access)?;
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
+        let zone = Zone::of(view);
+        zone.check(view)?;
+        code_table(view)?;
         let form = lookup.indicator.form();
-        if !self.takes(form, access) {
+        if !self.supports(form, view) {
             return Err(bad_question(format!("{} lists no {}", zone.shown(), form.as_str())));
         }
         let label = match lookup.indicator.ip() {
             Some(ip) => reversed(ip),
             None => lookup.indicator.value().to_owned(),
         };
-        question(&zone, &label, access).map(Question::Dns)
+        question(&zone, &label, view).map(Question::Dns)
     }
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
@@ -123,15 +123,15 @@ impl Source for Dnsbl {
         }
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
         self.check(answer)?;
         let codes = match addresses(answer)? {
             Some(codes) if !codes.is_empty() => codes,
             Some(_) | None => return Ok(Reading::NoRecord),
         };
-        let zone = Zone::of(access);
-        let table = code_table(access)?;
+        let zone = Zone::of(view);
+        let table = code_table(view)?;
         let mut listings: Vec<Listing> = codes.iter().map(|code| zone.listing(*code, &table)).collect();
         listings.sort_by(Listing::heaviest_first);
         listings.dedup_by_key(|listing| listing.code);
@@ -141,28 +141,28 @@ impl Source for Dnsbl {
         })
     }
 
-    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
-        let zone = Zone::of(access);
+    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
+        let zone = Zone::of(view);
         // A zone that is not set, or whose key is, is not there yet; that is no mistake.
-        let named = Some(zone.check(access)).filter(|_| !zone.name.is_empty()).and_then(Result::err);
+        let named = Some(zone.check(view)).filter(|_| !zone.name.is_empty()).and_then(Result::err);
         let named = named.filter(|error| error.kind != SourceErrorKind::Unauthorized);
-        let rows = access.table("codes").into_iter().flatten();
+        let rows = view.table("codes").into_iter().flatten();
         let codes = rows.filter_map(|(code, meaning)| code_row(code, meaning).err());
         named.into_iter().map(|error| ("zone", error.detail)).chain(codes.map(|why| ("codes", why))).collect()
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
-        let zone = Zone::of(access);
-        if zone.check(access).is_err() {
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+        let zone = Zone::of(view);
+        if zone.check(view).is_err() {
             return Vec::new();
         }
         let labels = if zone.takes_addresses { ["2.0.0.127", "1.0.0.127"] } else { ["test", "invalid"] };
-        labels.iter().filter_map(|label| question(&zone, label, access).ok()).map(Question::Dns).collect()
+        labels.iter().filter_map(|label| question(&zone, label, view).ok()).map(Question::Dns).collect()
     }
 
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let zone = Zone::of(access);
-        let connectivity = zone.check(access).and_then(|()| probed(answers));
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let zone = Zone::of(view);
+        let connectivity = zone.check(view).and_then(|()| probed(answers));
         let detail = match &connectivity {
             Ok(()) => format!("{} lists its test point and not the point beside it", zone.shown()),
             Err(error) => format!("{}: {}", zone.shown(), error.detail),
@@ -191,8 +191,8 @@ enum Codes {
 }
 
 impl Zone {
-    fn of(access: Access<'_>) -> Self {
-        let mut name = access.text("zone").trim().trim_matches('.').to_ascii_lowercase();
+    fn of(view: SourceView<'_>) -> Self {
+        let mut name = view.text("zone").trim().trim_matches('.').to_ascii_lowercase();
         if matches!(name.as_str(), "zen.dq.spamhaus.net" | "dbl.dq.spamhaus.net" | "zrd.dq.spamhaus.net") {
             // Such a zone answers only under a key, so the place of the key goes without saying.
             name = format!("{CREDENTIAL}.{name}");
@@ -206,7 +206,7 @@ impl Zone {
             Codes::Table
         };
         let lists_names = codes == Codes::Dbl || ends(&["zrd.dq.spamhaus.net", "surbl.org", "uribl.com"]);
-        let (takes_addresses, takes_names) = match access.text("lookup") {
+        let (takes_addresses, takes_names) = match view.text("lookup") {
             "ip" => (true, false),
             "domain" => (false, true),
             "both" => (true, true),
@@ -232,12 +232,12 @@ impl Zone {
         }
     }
 
-    fn check(&self, access: Access<'_>) -> Result<(), SourceError> {
+    fn check(&self, view: SourceView<'_>) -> Result<(), SourceError> {
         if self.name.is_empty() {
             return Err(bad_question("option zone is empty: name the zone to ask, such as zen.spamhaus.org".into()));
         }
         if self.has_credential() {
-            return match access.settings.credential {
+            return match view.settings.credential {
                 Some(_) => self.check_labels(),
                 None => Err(SourceError::new(
                     SourceErrorKind::Unauthorized,
@@ -336,8 +336,8 @@ impl Listing {
 }
 
 /// Reads the option `codes`: address to claim, strength (.85 if left out) and label.
-fn code_table(access: Access<'_>) -> Result<Vec<Listing>, SourceError> {
-    let rows = access.table("codes").into_iter().flatten();
+fn code_table(view: SourceView<'_>) -> Result<Vec<Listing>, SourceError> {
+    let rows = view.table("codes").into_iter().flatten();
     rows.map(|(code, meaning)| code_row(code, meaning).map_err(bad_question)).collect()
 }
 
@@ -435,13 +435,13 @@ fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<F
     Some(finding)
 }
 
-fn question(zone: &Zone, label: &str, access: Access<'_>) -> Result<DnsQuestion, SourceError> {
+fn question(zone: &Zone, label: &str, view: SourceView<'_>) -> Result<DnsQuestion, SourceError> {
     let name = format!("{label}.{}", zone.name);
     let filled = name.len() + if zone.has_credential() { KEY_LENGTH.saturating_sub(CREDENTIAL.len()) } else { 0 };
     if filled > LONGEST_NAME {
         return Err(bad_question(format!("the name to ask would be longer than {LONGEST_NAME} characters")));
     }
-    let resolver = Some(access.text("resolver").trim()).filter(|text| !text.is_empty()).map(str::to_owned);
+    let resolver = Some(view.text("resolver").trim()).filter(|text| !text.is_empty()).map(str::to_owned);
     Ok(DnsQuestion { name, resolver })
 }
 

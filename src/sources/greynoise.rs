@@ -17,7 +17,7 @@ use crate::finding::Strength;
 use crate::indicator::Form;
 use crate::indicator::Tlp;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
@@ -30,7 +30,7 @@ use crate::source::QuotaWindow;
 use crate::source::Reading;
 use crate::source::Source;
 use crate::source::Tier;
-use crate::source::Transport;
+use crate::source::TransportKind;
 use crate::source::check_status;
 
 /// The kind `greynoise`.
@@ -50,19 +50,19 @@ impl Source for GreyNoise {
         &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         let (form, value) = http::subject(lookup);
         match form {
-            Form::Ipv4 => question(access, value),
+            Form::Ipv4 => question(view, value),
             Form::Ipv6 | Form::Domain | Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => {
                 Err(http::unsupported(form))
             }
         }
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
-        let reading = if is_v3(access) { read_v3(answer)? } else { read_community(answer)? };
+        let reading = if is_v3(view) { read_v3(answer)? } else { read_community(answer)? };
         Ok(match reading {
             None => Reading::NoRecord,
             Some(mut finding) => {
@@ -79,24 +79,24 @@ impl Source for GreyNoise {
         })
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
         // The service's own ping costs no look-up, but answers only with a key.
-        let ping = || Ok(http::get(http::address(access, &["ping"])?, key_place()));
-        http::probe_with(if http::has_credential(access) { ping() } else { question(access, "8.8.8.8") })
+        let ping = || Ok(http::get(http::address(view, &["ping"])?, key_place()));
+        http::probe_with(if http::has_credential(view) { ping() } else { question(view, "8.8.8.8") })
     }
 
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        http::probe_result(answers, |answer| self.check(answer), http::has_credential(access))
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        http::probe_result(answers, |answer| self.check(answer), http::has_credential(view))
     }
 }
 
-fn is_v3(access: Access<'_>) -> bool {
-    access.settings.tier == "v3"
+fn is_v3(view: SourceView<'_>) -> bool {
+    view.settings.tier == "v3"
 }
 
-fn question(access: Access<'_>, ip: &str) -> Result<Question, SourceError> {
-    let segments = if is_v3(access) { ["v3", "ip", ip] } else { ["v3", "community", ip] };
-    Ok(http::get(http::address(access, &segments)?, key_place()))
+fn question(view: SourceView<'_>, ip: &str) -> Result<Question, SourceError> {
+    let segments = if is_v3(view) { ["v3", "ip", ip] } else { ["v3", "community", ip] };
+    Ok(http::get(http::address(view, &segments)?, key_place()))
 }
 
 fn key_place() -> CredentialPlace {
@@ -295,7 +295,7 @@ fn about() -> About {
         home_page: "https://www.greynoise.io/".into(),
         terms: "The community service is for individuals; automation and commercial use need a plan. See https://www.greynoise.io/terms.".into(),
         forms: vec![Form::Ipv4],
-        transport: Transport::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::Optional,
         base_url: Some("https://api.greynoise.io/".into()),
         tiers: vec![

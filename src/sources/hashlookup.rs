@@ -14,7 +14,7 @@ use crate::finding::Strength;
 use crate::indicator::Form;
 use crate::indicator::Tlp;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
@@ -27,7 +27,7 @@ use crate::source::QuotaWindow;
 use crate::source::Reading;
 use crate::source::Source;
 use crate::source::Tier;
-use crate::source::Transport;
+use crate::source::TransportKind;
 
 /// The trust value that the service gives to a file of which it knows neither good nor ill.
 const NEUTRAL_TRUST: f64 = 50.0;
@@ -49,17 +49,17 @@ impl Source for HashLookup {
         &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         let (form, value) = http::subject(lookup);
         match form {
             Form::Md5 | Form::Sha1 | Form::Sha256 => {
-                Ok(http::get(http::address(access, &["lookup", form.as_str(), value])?, CredentialPlace::None))
+                Ok(http::get(http::address(view, &["lookup", form.as_str(), value])?, CredentialPlace::None))
             }
             Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Url => Err(http::unsupported(form)),
         }
     }
 
-    fn read(&self, _lookup: &Lookup, _access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, _lookup: &Lookup, _access: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
             return Ok(Reading::NoRecord);
@@ -85,11 +85,11 @@ impl Source for HashLookup {
         Ok(Reading::Found(finding))
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
-        http::probe_with(http::address(access, &["info"]).map(|url| http::get(url, CredentialPlace::None)))
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+        http::probe_with(http::address(view, &["info"]).map(|url| http::get(url, CredentialPlace::None)))
     }
 
-    fn read_probe(&self, _access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, _access: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         http::probe_result(answers, |answer| http::success(answer).map(|_| ()), false)
     }
 }
@@ -140,7 +140,7 @@ fn about() -> About {
         home_page: "https://hashlookup.circl.lu/".into(),
         terms: "Open data service of CIRCL; no key. It learns which hashes are looked up. See https://www.circl.lu/services/hashlookup/.".into(),
         forms: vec![Form::Md5, Form::Sha1, Form::Sha256],
-        transport: Transport::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::None,
         base_url: Some("https://hashlookup.circl.lu/".into()),
         tiers: vec![Tier { name: "open".into(), help: "without key; the quota is courtesy".into(), quota }],

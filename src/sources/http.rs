@@ -6,7 +6,7 @@ use url::Url;
 use crate::finding::SourceError;
 use crate::finding::SourceErrorKind;
 use crate::indicator::Form;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialPlace;
 use crate::source::HttpMethod;
@@ -20,9 +20,9 @@ use super::json;
 use super::json::Object;
 
 /// The address of these path segments under the source's base address, each percent-encoded.
-pub(super) fn address(access: Access<'_>, segments: &[&str]) -> Result<Url, SourceError> {
+pub(super) fn address(view: SourceView<'_>, segments: &[&str]) -> Result<Url, SourceError> {
     let unset = || SourceError::new(SourceErrorKind::BadQuestion, "the source has no usable base_url");
-    let mut url = access.settings.base_url.clone().ok_or_else(unset)?;
+    let mut url = view.settings.base_url.clone().ok_or_else(unset)?;
     url.path_segments_mut().map_err(|()| unset())?.pop_if_empty().extend(segments);
     Ok(url)
 }
@@ -118,6 +118,6 @@ pub(super) fn subject(lookup: &Lookup) -> (Form, &str) {
 }
 
 /// Whether the source has a credential to send.
-pub(super) fn has_credential(access: Access<'_>) -> bool {
-    access.settings.credential.is_some()
+pub(super) fn has_credential(view: SourceView<'_>) -> bool {
+    view.settings.credential.is_some()
 }

@@ -14,8 +14,8 @@ use url::Url;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp, hex};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, CacheTtl, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
-    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, Transport,
+    About, SourceView, Answer, AnswerBody, CredentialNeed, CacheTtl, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
+    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, TransportKind,
 };
 
 mod csv;
@@ -38,7 +38,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     home_page: "https://github.com/MISP/misp-warninglists".into(),
     terms: "Those of the list.".into(),
     forms: Form::ALL.to_vec(),
-    transport: Transport::List,
+    transport: TransportKind::List,
     credential: CredentialNeed::Optional,
     base_url: None,
     tiers: vec![Tier { name: "standard".into(), help: "no quota".into(), quota: Vec::new() }],
@@ -128,13 +128,13 @@ impl Source for List {
         &ABOUT
     }
 
-    fn opinion(&self, access: Access<'_>) -> String {
-        format!("list:{}", identity(access))
+    fn independence_key(&self, view: SourceView<'_>) -> String {
+        format!("list:{}", identity(view))
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
-        check_settings(access)?;
-        if access.text("url").contains(CREDENTIAL) && access.settings.credential.is_none() {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
+        check_settings(view)?;
+        if view.text("url").contains(CREDENTIAL) && view.settings.credential.is_none() {
             let why = "the feed's address needs a key: set the source's credential";
             return Err(SourceError::new(SourceErrorKind::Unauthorized, why));
         }
@@ -142,45 +142,45 @@ impl Source for List {
     }
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
-        said(answer).map(|_| ())
+        list_lookup(answer).map(|_| ())
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
-        let Said { entry, loaded, stale } = said(answer)?;
+        let ListLookup { entry, loaded, stale } = list_lookup(answer)?;
         let Some(entry) = entry else { return Ok(Reading::NoRecord) };
-        Ok(Reading::Found(finding(&lookup.indicator, access, entry, loaded, stale)))
+        Ok(Reading::Found(finding(&lookup.indicator, view, entry, loaded, stale)))
     }
 
-    fn check_options(&self, access: Access<'_>) -> Vec<(&'static str, String)> {
-        let mut wrong: Vec<_> = check_settings(access).err().map(|error| ("path", error.detail)).into_iter().collect();
-        let host = Url::parse(access.text("url")).ok().and_then(|url| url.host_str().map(str::to_lowercase));
+    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
+        let mut wrong: Vec<_> = check_settings(view).err().map(|error| ("path", error.detail)).into_iter().collect();
+        let host = Url::parse(view.text("url")).ok().and_then(|url| url.host_str().map(str::to_lowercase));
         if host.is_some_and(|host| host.contains('{') || host.contains("%7b")) {
             wrong.push(("url", "{credential} may stand in the path or the query, not in the host".into()));
         }
-        if access.text("column").trim().parse() == Ok(0) {
+        if view.text("column").trim().parse() == Ok(0) {
             wrong.push(("column", "columns are counted from 1".into()));
         }
         wrong
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
         // An address of the documentation: any look-up tells whether the list is there.
-        let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok().filter(|_| check_settings(access).is_ok());
+        let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok().filter(|_| check_settings(view).is_ok());
         indicator.map(|indicator| Question::List(ListQuestion { indicator })).into_iter().collect()
     }
 
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let (connectivity, detail) = match probed(access, answers) {
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let (connectivity, detail) = match probed(view, answers) {
             Ok(detail) => (Ok(()), detail),
             Err(error) => (Err(error.clone()), error.detail),
         };
         Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail }
     }
 
-    fn same_list(&self, one: Access<'_>, other: Access<'_>) -> bool {
-        let loading = |access: Access<'_>| {
-            let settings = access.settings;
+    fn same_list_content(&self, one: SourceView<'_>, other: SourceView<'_>) -> bool {
+        let loading = |view: SourceView<'_>| {
+            let settings = view.settings;
             let options = settings.options.iter().filter(|(name, _)| !JUDGED_LATER.contains(&name.as_str()));
             let options: Vec<_> = options.map(|(name, value)| (name.clone(), value.clone())).collect();
             let key = settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
@@ -189,25 +189,25 @@ impl Source for List {
         loading(one) == loading(other)
     }
 
-    fn index(&self, access: Access<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
-        formats::index(access, file)
+    fn index(&self, view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
+        formats::index(view, file)
     }
 }
 
 /// What a list that was loaded says.
-struct Said<'a> {
+struct ListLookup<'a> {
     entry: Option<&'a ListEntry>,
     loaded: SystemTime,
     stale: Option<&'a str>,
 }
 
-fn said(answer: &Answer) -> Result<Said<'_>, SourceError> {
+fn list_lookup(answer: &Answer) -> Result<ListLookup<'_>, SourceError> {
     match &answer.body {
         AnswerBody::List(ListAnswer::Listed { entry, loaded, stale }) => {
-            Ok(Said { entry: Some(entry), loaded: *loaded, stale: stale.as_deref() })
+            Ok(ListLookup { entry: Some(entry), loaded: *loaded, stale: stale.as_deref() })
         }
         AnswerBody::List(ListAnswer::NotListed { loaded, stale }) => {
-            Ok(Said { entry: None, loaded: *loaded, stale: stale.as_deref() })
+            Ok(ListLookup { entry: None, loaded: *loaded, stale: stale.as_deref() })
         }
         AnswerBody::List(ListAnswer::NeverLoaded(why)) => {
             Err(SourceError::unavailable(format!("the list was never loaded: {why}")))
@@ -218,16 +218,16 @@ fn said(answer: &Answer) -> Result<Said<'_>, SourceError> {
 
 fn finding(
     indicator: &Indicator,
-    access: Access<'_>,
+    view: SourceView<'_>,
     entry: &ListEntry,
     loaded: SystemTime,
     stale: Option<&str>,
 ) -> Finding {
-    let claim = access.text("claim").parse().unwrap_or(Disposition::Suspicious);
-    let strength = (claim != Disposition::Unknown).then(|| Strength::clamped(access.number("strength")));
+    let claim = view.text("claim").parse().unwrap_or(Disposition::Suspicious);
+    let strength = (claim != Disposition::Unknown).then(|| Strength::clamped(view.number("strength")));
     let mut finding = Finding::new(claim, strength, reason(indicator, entry));
     finding.observed_time = Some(loaded);
-    finding.tags = access.list("tags").to_vec();
+    finding.tags = view.list("tags").to_vec();
     finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", loaded)];
     if !entry.note.is_empty() {
         finding.facts.push(Fact::new("list_note", entry.note.as_str()));
@@ -245,18 +245,18 @@ fn reason(indicator: &Indicator, entry: &ListEntry) -> String {
     format!("the list names {}{covers}{note}", entry.value)
 }
 
-fn probed(access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Result<String, SourceError> {
-    check_settings(access)?;
+fn probed(view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Result<String, SourceError> {
+    check_settings(view)?;
     let answer = answers.first().ok_or_else(|| SourceError::unavailable("the list was not looked up"))?;
-    let Said { loaded, stale, .. } = said(answer.as_ref().map_err(Clone::clone)?)?;
+    let ListLookup { loaded, stale, .. } = list_lookup(answer.as_ref().map_err(Clone::clone)?)?;
     let when = jiff::Timestamp::try_from(loaded).map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
     let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
-    Ok(format!("{} was loaded {when}{stale}", shown(access)))
+    Ok(format!("{} was loaded {when}{stale}", shown(view)))
 }
 
-fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
+fn check_settings(view: SourceView<'_>) -> Result<(), SourceError> {
     let bad = |detail: &str| Err(SourceError::new(SourceErrorKind::BadQuestion, detail));
-    match (access.text("path").is_empty(), access.text("url").is_empty()) {
+    match (view.text("path").is_empty(), view.text("url").is_empty()) {
         (true, true) => bad("no list: set option path to a file, or option url to a feed"),
         (false, false) => bad("options path and url are both set: keep the one that is meant"),
         (true, false) | (false, true) => Ok(()),
@@ -264,12 +264,12 @@ fn check_settings(access: Access<'_>) -> Result<(), SourceError> {
 }
 
 /// What tells this list from others: a name that may be shown, and a hash of where it is, which may not.
-fn identity(access: Access<'_>) -> String {
-    let written = access.text("path");
-    let path = access.settings.real_files.get("path").map(PathBuf::as_path).unwrap_or(Path::new(written));
+fn identity(view: SourceView<'_>) -> String {
+    let written = view.text("path");
+    let path = view.settings.real_files.get("path").map(PathBuf::as_path).unwrap_or(Path::new(written));
     let (name, place) = match written.is_empty() {
         false => (file_name(path), path.as_os_str().as_encoded_bytes()),
-        true => (shown(access), access.text("url").as_bytes()),
+        true => (shown(view), view.text("url").as_bytes()),
     };
     let hash = digest::digest(&digest::SHA256, place);
     format!("{name}#{:.8}", hex(hash.as_ref()))
@@ -277,12 +277,12 @@ fn identity(access: Access<'_>) -> String {
 
 /// The list as whoever asks may see it: a file without its folders, a feed without user, query and fragment, which may
 /// hold a key.
-fn shown(access: Access<'_>) -> String {
-    let path = access.text("path");
+fn shown(view: SourceView<'_>) -> String {
+    let path = view.text("path");
     if !path.is_empty() {
         return file_name(Path::new(path));
     }
-    let Ok(mut url) = Url::parse(access.text("url")) else { return String::new() };
+    let Ok(mut url) = Url::parse(view.text("url")) else { return String::new() };
     url.set_query(None);
     url.set_fragment(None);
     // Fails only for addresses that can hold neither.

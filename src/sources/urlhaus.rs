@@ -20,7 +20,7 @@ use crate::indicator::Indicator;
 use crate::indicator::IndicatorType;
 use crate::indicator::Tlp;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
@@ -35,7 +35,7 @@ use crate::source::QuotaWindow;
 use crate::source::Reading;
 use crate::source::Source;
 use crate::source::Tier;
-use crate::source::Transport;
+use crate::source::TransportKind;
 use crate::source::check_status;
 
 /// The kind `urlhaus`.
@@ -55,18 +55,18 @@ impl Source for UrlHaus {
         &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         let (form, value) = http::subject(lookup);
         match form {
-            Form::Ipv4 | Form::Ipv6 | Form::Domain => question(access, "host", "host", value),
-            Form::Url => question(access, "url", "url", value),
-            Form::Md5 => question(access, "payload", "md5_hash", value),
-            Form::Sha256 => question(access, "payload", "sha256_hash", value),
+            Form::Ipv4 | Form::Ipv6 | Form::Domain => question(view, "host", "host", value),
+            Form::Url => question(view, "url", "url", value),
+            Form::Md5 => question(view, "payload", "md5_hash", value),
+            Form::Sha256 => question(view, "payload", "sha256_hash", value),
             Form::Sha1 => Err(http::unsupported(form)),
         }
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         let value = json::parse(http::success(answer)?)?;
         let record = Object::root(&value)?;
@@ -75,7 +75,7 @@ impl Source for UrlHaus {
         }
         let form = lookup.indicator.form();
         let finding = match form {
-            Form::Url => rate_url(&record, access, answer.received)?,
+            Form::Url => rate_url(&record, view, answer.received)?,
             Form::Ipv4 | Form::Ipv6 | Form::Domain => rate_host(&record, answer.received)?,
             Form::Md5 | Form::Sha256 => match rate_payload(&record, answer.received)? {
                 Some(finding) => finding,
@@ -97,19 +97,19 @@ impl Source for UrlHaus {
         }
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
-        http::probe_with(question(access, "host", "host", "example.com"))
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+        http::probe_with(question(view, "host", "host", "example.com"))
     }
 
-    fn read_probe(&self, access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let check = |answer: &Answer| self.check(answer).and_then(|()| http::success(answer).map(|_| ()));
-        http::probe_result(answers, check, http::has_credential(access))
+        http::probe_result(answers, check, http::has_credential(view))
     }
 }
 
-fn question(access: Access<'_>, call: &str, field: &str, value: &str) -> Result<Question, SourceError> {
+fn question(view: SourceView<'_>, call: &str, field: &str, value: &str) -> Result<Question, SourceError> {
     // The service answers only with the slash at the end.
-    let url = http::address(access, &[call, ""])?;
+    let url = http::address(view, &[call, ""])?;
     Ok(http::post(url, field, value, CredentialPlace::Header("auth-key".into())))
 }
 
@@ -157,7 +157,7 @@ fn found(claim: Disposition, strength: f64, reason: String, observed: Option<Sys
     finding
 }
 
-fn rate_url(record: &Object<'_>, access: Access<'_>, received: SystemTime) -> Result<Finding, SourceError> {
+fn rate_url(record: &Object<'_>, view: SourceView<'_>, received: SystemTime) -> Result<Finding, SourceError> {
     if is_online(record)? {
         let reason = "the URL is online and spreads malware".to_owned();
         return Ok(found(Disposition::Malicious, 0.95, reason, Some(received)));
@@ -166,7 +166,7 @@ fn rate_url(record: &Object<'_>, access: Access<'_>, received: SystemTime) -> Re
         Some(time) => time,
         None => record.time("date_added")?.ok_or_else(|| record.missing("date_added"))?,
     };
-    let recent = u64::try_from(access.integer("recent_days")).unwrap_or(0).max(1);
+    let recent = u64::try_from(view.integer("recent_days")).unwrap_or(0).max(1);
     // A date after the answer is a clock that differs: as fresh as can be.
     let age = received.duration_since(last).unwrap_or_default();
     let days = age.as_secs() / 86_400;
@@ -287,7 +287,7 @@ fn about() -> About {
         home_page: "https://urlhaus.abuse.ch/".into(),
         terms: "Free key, fair use; commercial use by agreement. See https://urlhaus.abuse.ch/api/.".into(),
         forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
-        transport: Transport::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::Required,
         base_url: Some("https://urlhaus-api.abuse.ch/v1/".into()),
         tiers: vec![Tier { name: "free".into(), help: "with a free key; the quota is courtesy".into(), quota }],

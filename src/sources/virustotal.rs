@@ -20,7 +20,7 @@ use crate::indicator::Form;
 use crate::indicator::IndicatorType;
 use crate::indicator::Tlp;
 use crate::source::About;
-use crate::source::Access;
+use crate::source::SourceView;
 use crate::source::Answer;
 use crate::source::CredentialNeed;
 use crate::source::CredentialPlace;
@@ -35,7 +35,7 @@ use crate::source::QuotaWindow;
 use crate::source::Reading;
 use crate::source::Source;
 use crate::source::Tier;
-use crate::source::Transport;
+use crate::source::TransportKind;
 use crate::source::check_status;
 
 /// The header that carries the key.
@@ -61,18 +61,18 @@ impl Source for VirusTotal {
         &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         let (form, value) = http::subject(lookup);
         let address = match form.indicator_type() {
-            IndicatorType::Ip => http::address(access, &["ip_addresses", value]),
-            IndicatorType::Domain => http::address(access, &["domains", value]),
-            IndicatorType::Url => http::address(access, &["urls", &url_id(value)]),
-            IndicatorType::File => http::address(access, &["files", value]),
+            IndicatorType::Ip => http::address(view, &["ip_addresses", value]),
+            IndicatorType::Domain => http::address(view, &["domains", value]),
+            IndicatorType::Url => http::address(view, &["urls", &url_id(value)]),
+            IndicatorType::File => http::address(view, &["files", value]),
         };
         Ok(http::get(address?, CredentialPlace::Header(KEY_HEADER.into())))
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
             return not_found(answer);
@@ -83,8 +83,8 @@ impl Source for VirusTotal {
         let wanted = lookup.indicator.indicator_type();
         let counts = Counts::read(&attributes.need_object("last_analysis_stats")?)?;
         let engines = malicious_engines(&attributes);
-        let preferred = preferred_saying_malicious(access, &attributes, &engines)?;
-        let mut finding = rate(&counts, preferred.as_deref(), &Thresholds::of(access, wanted));
+        let preferred = preferred_saying_malicious(view, &attributes, &engines)?;
+        let mut finding = rate(&counts, preferred.as_deref(), &Thresholds::of(view, wanted));
         finding.observed_time = match attributes.time("last_analysis_date")? {
             Some(time) => Some(time),
             None => attributes.time("last_modification_date")?,
@@ -103,12 +103,12 @@ impl Source for VirusTotal {
         })
     }
 
-    fn probe(&self, access: Access<'_>) -> Vec<Question> {
+    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
         let place = CredentialPlace::HeaderAndPath(KEY_HEADER.into());
-        http::probe_with(http::address(access, &["users", "{credential}"]).map(|url| http::get(url, place)))
+        http::probe_with(http::address(view, &["users", "{credential}"]).map(|url| http::get(url, place)))
     }
 
-    fn read_probe(&self, _access: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, _access: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let mut probe = http::probe_result(answers, |answer| self.check(answer), true);
         let Some(Ok(answer)) = answers.first() else { return probe };
         if let (true, Ok(body)) = (probe.connectivity.is_ok(), http::success(answer)) {
@@ -208,8 +208,8 @@ struct Thresholds {
 }
 
 impl Thresholds {
-    fn of(access: Access<'_>, wanted: IndicatorType) -> Self {
-        let read = |name: &str| u64::try_from(access.integer(name)).unwrap_or(0).max(1);
+    fn of(view: SourceView<'_>, wanted: IndicatorType) -> Self {
+        let read = |name: &str| u64::try_from(view.integer(name)).unwrap_or(0).max(1);
         Self {
             malicious: read(&format!("malicious_threshold_{}", wanted.as_str())),
             suspicious: read(&format!("suspicious_threshold_{}", wanted.as_str())),
@@ -252,12 +252,12 @@ fn malicious_engines(attributes: &Object<'_>) -> Vec<String> {
 
 /// The preferred vendors that say malicious; `None` without such a list.
 fn preferred_saying_malicious(
-    access: Access<'_>,
+    view: SourceView<'_>,
     attributes: &Object<'_>,
     engines: &[String],
 ) -> Result<Option<Vec<String>>, SourceError> {
     let plain = |name: &str| name.trim().to_lowercase();
-    let wanted: Vec<String> = access.list("preferred_vendors").iter().map(|name| plain(name)).collect();
+    let wanted: Vec<String> = view.list("preferred_vendors").iter().map(|name| plain(name)).collect();
     if wanted.is_empty() {
         return Ok(None);
     }
@@ -391,7 +391,7 @@ fn about() -> About {
         home_page: "https://www.virustotal.com/".into(),
         terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
         forms: Form::ALL.to_vec(),
-        transport: Transport::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::Required,
         base_url: Some("https://www.virustotal.com/api/v3/".into()),
         tiers: vec![

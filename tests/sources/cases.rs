@@ -4,7 +4,7 @@ use concord::finding::FactValue;
 use concord::finding::Finding;
 use concord::finding::SourceError;
 use concord::indicator::Form;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::source::CredentialNeed;
 use concord::source::HttpMethod;
 use concord::source::OptionValue;
@@ -126,7 +126,7 @@ fn every_question_is_the_one_that_its_case_states() {
         for case in &cases {
             let Some(stated) = &case.asks else { continue };
             let settings = case_settings(&source, case);
-            let question = source.ask(&lookup(form(&case.form), &case.indicator), Access { settings: &settings });
+            let question = source.ask(&lookup(form(&case.form), &case.indicator), SourceView { settings: &settings });
             assert_eq!(asked(&question.expect("a question")), *stated);
         }
     }

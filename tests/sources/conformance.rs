@@ -4,7 +4,7 @@ use concord::finding::SourceError;
 use concord::finding::SourceErrorKind;
 use concord::indicator::Form;
 use concord::indicator::Indicator;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::source::Answer;
 use concord::source::CredentialNeed;
 use concord::source::CredentialPlace;
@@ -45,7 +45,7 @@ fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_loo
             settings.base_url = Some(base.parse().expect("an address"));
             for tier in &source.about().tiers {
                 settings.tier.clone_from(&tier.name);
-                let access = Access { settings: &settings };
+                let access = SourceView { settings: &settings };
                 for form in Form::ALL {
                     for value in samples(form) {
                         let asked = source.ask(&lookup(form, value), access);
@@ -67,7 +67,7 @@ fn a_source_without_base_address_asks_nothing_and_does_not_panic() {
         let mut settings = settings(&source);
         for base in [None, Some("data:text/plain,x".parse().expect("an address"))] {
             settings.base_url = base;
-            let access = Access { settings: &settings };
+            let access = SourceView { settings: &settings };
             for form in &source.about().forms {
                 assert!(source.ask(&lookup(*form, samples(*form)[0]), access).is_err());
             }
@@ -81,7 +81,7 @@ fn a_source_without_base_address_asks_nothing_and_does_not_panic() {
 fn a_credential_has_a_place_exactly_where_the_kind_takes_one_and_is_never_shown() {
     for source in http_kinds() {
         let settings = settings(&source);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let takes = source.about().credential != CredentialNeed::None;
         for form in &source.about().forms {
             let question = source.ask(&lookup(*form, samples(*form)[0]), access).expect("a question");
@@ -119,7 +119,7 @@ fn statuses_mean_the_same_for_every_kind_and_a_delay_is_taken_from_the_header() 
 fn a_probe_tells_a_wrong_credential_from_a_source_that_cannot_be_reached() {
     for source in http_kinds() {
         let settings = settings(&source);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let refused = source.read_probe(access, &[Ok(answer(401, Vec::new(), Vec::new()))]);
         assert_eq!((refused.connectivity, refused.credential_accepted), (Ok(()), Some(false)));
         let away = source.read_probe(access, &[Err(SourceError::unavailable("connection refused"))]);
@@ -134,7 +134,7 @@ fn a_probe_tells_a_wrong_credential_from_a_source_that_cannot_be_reached() {
 fn a_probe_takes_no_page_of_something_else_for_the_source() {
     for source in http_kinds() {
         let settings = settings(&source);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         for (status, body) in [(200, "<html>log in</html>"), (200, ""), (200, "[]"), (404, "<html>nothing here</html>")]
         {
             let probe = source.read_probe(access, &[Ok(answer(status, Vec::new(), body.into()))]);
@@ -195,7 +195,7 @@ fn read_all_forms(source: &Arc<dyn Source>, answer: &Answer) {
     let mut settings = settings(source);
     for tier in &source.about().tiers {
         settings.tier.clone_from(&tier.name);
-        let access = Access { settings: &settings };
+        let access = SourceView { settings: &settings };
         let _ = source.check(answer);
         let _ = source.read_probe(access, &[Ok(answer.clone())]);
         for form in Form::ALL {
@@ -227,7 +227,7 @@ proptest! {
             for form in Form::ALL {
                 let Ok(parsed) = Indicator::parse_as(&text, form.indicator_type()) else { continue };
                 let lookup = Lookup { indicator: parsed.indicator };
-                let asked = source.ask(&lookup, Access { settings: &settings });
+                let asked = source.ask(&lookup, SourceView { settings: &settings });
                 asked.iter().for_each(|question| asserts_home(question, &settings));
             }
         }

@@ -12,14 +12,14 @@ use concord::finding::Finding;
 use concord::finding::SourceError;
 use concord::indicator::Form;
 use concord::indicator::Indicator;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::source::Answer;
 use concord::source::AnswerBody;
 use concord::source::Lookup;
 use concord::source::Reading;
 use concord::source::Source;
 use concord::source::SourceSettings;
-use concord::source::Transport;
+use concord::source::TransportKind;
 use concord::sources;
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) fn received() -> SystemTime {
 }
 
 pub(crate) fn http_kinds() -> Vec<Arc<dyn Source>> {
-    sources::all().iter().filter(|source| source.about().transport == Transport::Http).cloned().collect()
+    sources::all().iter().filter(|source| source.about().transport == TransportKind::Http).cloned().collect()
 }
 
 pub(crate) fn settings(source: &Arc<dyn Source>) -> SourceSettings {
@@ -61,7 +61,7 @@ pub(crate) fn outcome(
     answer: Answer,
 ) -> Result<Reading, SourceError> {
     source.check(&answer)?;
-    source.read(lookup, Access { settings }, &[answer])
+    source.read(lookup, SourceView { settings }, &[answer])
 }
 
 pub(crate) fn found(reading: &Result<Reading, SourceError>) -> Option<&Finding> {

@@ -2,7 +2,7 @@
 
 use concord::finding::SourceError;
 use concord::indicator::Form;
-use concord::source::Access;
+use concord::source::SourceView;
 use concord::source::Answer;
 use concord::source::AnswerBody;
 use concord::source::ListAnswer;
@@ -10,7 +10,7 @@ use concord::source::Lookup;
 use concord::source::OptionValue;
 use concord::source::Reading;
 use concord::source::Source;
-use concord::source::Transport;
+use concord::source::TransportKind;
 use concord::sources;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn play_list(source: &Arc<dyn Source>, row: &Row<'_>, file: &[u8]) -> Result<Rea
     if row.outcome.contains("benign") {
         settings.options.insert("claim".into(), OptionValue::Text("benign".into()));
     }
-    let access = Access { settings: &settings };
+    let access = SourceView { settings: &settings };
     let lookup = recorded(row.indicator);
     let index = source.index(access, file)?;
     let said = match index.find(&lookup.indicator) {
@@ -125,11 +125,11 @@ fn every_recorded_look_up_reads_to_the_outcome_that_the_list_states() {
         };
         let file = std::fs::read(folder.join(row.file)).expect("the recorded answer");
         let readings = match source.about().transport {
-            Transport::Http => {
+            TransportKind::Http => {
                 statuses(row).into_iter().map(|status| play_http(&source, row, file.clone(), status)).collect()
             }
-            Transport::List => vec![play_list(&source, row, &file)],
-            Transport::Dns => {
+            TransportKind::List => vec![play_list(&source, row, &file)],
+            TransportKind::Dns => {
                 println!("{} skipped: DNS answers are not kept as files", row.file);
                 continue;
             }

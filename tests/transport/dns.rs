@@ -81,7 +81,7 @@ async fn ask(server: SocketAddr) -> Result<Answer, SourceError> {
     bench(settings("dnsbl", |_| {})).transport.send(&question(server, NAME)).await
 }
 
-fn said(answer: Answer) -> DnsAnswer {
+fn list_lookup(answer: Answer) -> DnsAnswer {
     match answer.body {
         AnswerBody::Dns(answer) => answer,
         AnswerBody::Http { .. } | AnswerBody::List(_) => panic!("{answer:?}"),
@@ -100,7 +100,7 @@ async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_are
         let server = Server::start(move |query| vec![bytes(&failing(query, code))]).await;
         let answer = ask(server.address).await.unwrap();
         assert_eq!((answer.ttl, answer.received), (None, crate::now()), "{code}");
-        assert_eq!(said(answer), expected, "{code}");
+        assert_eq!(list_lookup(answer), expected, "{code}");
         assert_eq!(server.seen(), [format!("{NAME}.")]);
     }
 }
@@ -111,7 +111,7 @@ async fn all_addresses_are_kept_for_as_long_as_the_shortest_of_them() {
     let answer = ask(server.address).await.unwrap();
     assert_eq!(answer.ttl, Some(Duration::from_secs(60)));
     let addresses = [2, 4, 11].map(|last| Ipv4Addr::new(127, 0, 0, last));
-    assert_eq!(said(answer), DnsAnswer::Addresses(addresses.to_vec()));
+    assert_eq!(list_lookup(answer), DnsAnswer::Addresses(addresses.to_vec()));
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn what_answers_another_question_is_passed_over() {
     })
     .await;
     let answer = ask(server.address).await.unwrap();
-    assert_eq!(said(answer), DnsAnswer::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2)]));
+    assert_eq!(list_lookup(answer), DnsAnswer::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2)]));
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_datagram_from_somebody_else_is_not_taken() {
     });
     let answer = ask(address).await.unwrap();
     answering.await.unwrap();
-    assert_eq!(said(answer), DnsAnswer::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2)]));
+    assert_eq!(list_lookup(answer), DnsAnswer::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2)]));
 }
 
 /// A datagram socket and a listener on the same port.
@@ -187,7 +187,7 @@ fn framed(message: &Message) -> Vec<u8> {
 async fn an_answer_that_does_not_fit_a_datagram_is_asked_again_over_tcp() {
     let answer = over_tcp(|query| framed(&listed(query, &[(2, 60), (3, 60)]))).await.unwrap();
     let addresses = [2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
-    assert_eq!(said(answer), DnsAnswer::Addresses(addresses.to_vec()));
+    assert_eq!(list_lookup(answer), DnsAnswer::Addresses(addresses.to_vec()));
 }
 
 #[tokio::test]

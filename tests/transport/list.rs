@@ -62,7 +62,7 @@ impl Bench {
     }
 
     /// What the list says of its first and its last entry, once time has passed and what that set off has ended.
-    async fn after(&self, span: Duration) -> [Said; 2] {
+    async fn after(&self, span: Duration) -> [ListLookup; 2] {
         self.clock.advance(span);
         self.look_up("192.0.2.1").await;
         self.loads().await;
@@ -71,9 +71,9 @@ impl Bench {
 }
 
 /// Whether it is listed, and why the last load was not taken.
-type Said = (bool, Option<String>);
+type ListLookup = (bool, Option<String>);
 
-fn said(answer: ListAnswer) -> Said {
+fn list_lookup(answer: ListAnswer) -> ListLookup {
     match answer {
         ListAnswer::Listed { stale, .. } => (true, stale),
         ListAnswer::NotListed { stale, .. } => (false, stale),
@@ -81,7 +81,7 @@ fn said(answer: ListAnswer) -> Said {
     }
 }
 
-fn fresh(listed: [bool; 2]) -> [Said; 2] {
+fn fresh(listed: [bool; 2]) -> [ListLookup; 2] {
     listed.map(|listed| (listed, None))
 }
 

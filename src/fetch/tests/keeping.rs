@@ -8,7 +8,7 @@ use super::super::cache::keep;
 use super::super::trip::{Concluded, Party, Trip};
 use super::{Act, Bench, SECOND, about, error, finding, settings};
 use crate::finding::{Disposition, OutcomeBody, Reliability, SourceErrorKind};
-use crate::source::{CacheTtl, Transport};
+use crate::source::{CacheTtl, TransportKind};
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_finding_is_answered_without_a_call_and_with_its_age() {
@@ -173,7 +173,7 @@ async fn half_a_conversation_does_not_push_out_a_whole_one() {
 #[tokio::test(start_paused = true)]
 async fn a_list_is_not_cached() {
     let mut list = about();
-    list.transport = Transport::List;
+    list.transport = TransportKind::List;
     let bench = Bench::with(list.clone(), settings(&list), &[Act::says("found 9")]);
     bench.look_up().await;
     assert!(!bench.look_up().await.receipt.from_cache);

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Access, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, CacheTtl, Lookup, Probe,
+    About, SourceView, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, CacheTtl, Lookup, Probe,
     Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, Transport as Travels,
 };
 use crate::store::{
@@ -160,19 +160,19 @@ impl Source for Word {
         &self.0
     }
 
-    fn ask(&self, lookup: &Lookup, access: Access<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
         if lookup.indicator.value() == "198.51.100.66" {
             return Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing to ask"));
         }
-        Ok(question(&format!("{}{}", lookup.indicator.value(), access.text("depth")), 1))
+        Ok(question(&format!("{}{}", lookup.indicator.value(), view.text("depth")), 1))
     }
 
-    fn read(&self, lookup: &Lookup, access: Access<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
         let last = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
         let text = String::from_utf8_lossy(last.http()?.1).into_owned();
         let rated = |number: &str| {
             let number: i64 = number.parse().map_err(|_| SourceError::malformed("not a number"))?;
-            let malicious = number >= access.integer("threshold");
+            let malicious = number >= view.integer("threshold");
             let claim = if malicious { Disposition::Malicious } else { Disposition::Suspicious };
             Ok::<_, SourceError>(Finding::new(claim, None, format!("the source says {number}")))
         };
@@ -181,18 +181,18 @@ impl Source for Word {
             ("found", number) => Ok(Reading::Found(rated(number)?)),
             ("more", "") => Ok(Reading::More { so_far: None, next: next() }),
             ("more", number) => Ok(Reading::More { so_far: Some(rated(number)?), next: next() }),
-            ("none", _) if access.flag("strict") => Err(SourceError::malformed("none is no answer")),
+            ("none", _) if view.flag("strict") => Err(SourceError::malformed("none is no answer")),
             ("fault", _) => panic!("a fault in the kind"),
             ("none", _) => Ok(Reading::NoRecord),
             _ => Err(SourceError::malformed("an unknown word")),
         }
     }
 
-    fn probe(&self, _: Access<'_>) -> Vec<Question> {
+    fn probe(&self, _: SourceView<'_>) -> Vec<Question> {
         vec![question("probe", 1)]
     }
 
-    fn read_probe(&self, _: Access<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, _: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
         let connectivity = answers.first().cloned().map_or(Ok(()), |answer| answer.map(|_| ()));
         Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail: String::new() }
     }

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::formats::{Filling, Place, is_comment, lines, text};
+use super::formats::{ListImport, Place, is_comment, lines, text};
 use crate::finding::SourceError;
 use crate::indicator::Indicator;
-use crate::source::Access;
+use crate::source::SourceView;
 
 /// Which column holds the entry, as the user says it.
 enum Column<'a> {
@@ -36,9 +36,9 @@ impl<'a> Column<'a> {
 }
 
 /// Reads the rows of a CSV file into the list.
-pub(super) fn fill(list: &mut Filling, access: Access<'_>, file: &[u8]) -> Result<(), SourceError> {
-    let separator = separator(access);
-    let column = Column::of(access.text("column"));
+pub(super) fn fill(list: &mut ListImport, view: SourceView<'_>, file: &[u8]) -> Result<(), SourceError> {
+    let separator = separator(view);
+    let column = Column::of(view.text("column"));
     let mut at = match column {
         Column::Number(number) => Some(number),
         Column::Name(_) => None,
@@ -57,14 +57,14 @@ pub(super) fn fill(list: &mut Filling, access: Access<'_>, file: &[u8]) -> Resul
             at = Some(found);
             continue;
         }
-        let at = at.ok_or_else(|| no_column(access.text("column"), number, &row))?;
+        let at = at.ok_or_else(|| no_column(view.text("column"), number, &row))?;
         add_row(list, number, &row, at)?;
     }
     Ok(())
 }
 
-fn separator(access: Access<'_>) -> char {
-    match access.text("separator") {
+fn separator(view: SourceView<'_>) -> char {
+    match view.text("separator") {
         "semicolon" => ';',
         "tab" => '\t',
         _ => ',',
@@ -144,7 +144,7 @@ fn quoted_cell(quoted: &str, separator: char) -> Option<(String, Option<&str>)> 
     }
 }
 
-fn add_row(list: &mut Filling, number: usize, row: &[String], at: usize) -> Result<(), SourceError> {
+fn add_row(list: &mut ListImport, number: usize, row: &[String], at: usize) -> Result<(), SourceError> {
     match row.get(at) {
         None => {
             let why = format!("there is no column {}, only {}", at + 1, row.len());

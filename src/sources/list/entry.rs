@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::finding::SourceError;
 use crate::indicator::{Form, Indicator, IndicatorType};
-use crate::source::{Access, ListIndexBuilder};
+use crate::source::{SourceView, ListIndexBuilder};
 
 /// How entries are understood.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +19,10 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn of(access: Access<'_>) -> Self {
-        let word = access.text("type");
+    pub(super) fn of(view: SourceView<'_>) -> Self {
+        let word = view.text("type");
         let wanted = IndicatorType::ALL.into_iter().find(|wanted| wanted.as_str() == word);
-        Self { wanted, subdomains: access.flag("subdomains") }
+        Self { wanted, subdomains: view.flag("subdomains") }
     }
 
     fn take(self, wanted: IndicatorType) -> bool {

@@ -8,18 +8,18 @@ use super::csv;
 use super::entry::{Entry, Rules};
 use crate::finding::SourceError;
 use crate::indicator::IndicatorType;
-use crate::source::{Access, ListIndex, ListIndexBuilder};
+use crate::source::{SourceView, ListIndex, ListIndexBuilder};
 
 /// Builds the index of a file in the format that the settings name, or that it is found to have.
-pub(super) fn index(access: Access<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
+pub(super) fn index(view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
     let file = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file);
-    refuse_strangers(file)?;
-    let mut list = Filling::new(access, file.len());
-    match format(access, file) {
+    reject_foreign_format(file)?;
+    let mut list = ListImport::new(view, file.len());
+    match format(view, file) {
         Format::Plain => plain(&mut list, file)?,
-        Format::Csv => csv::fill(&mut list, access, file)?,
+        Format::Csv => csv::fill(&mut list, view, file)?,
         Format::Warninglist => warninglist(&mut list, file)?,
-        Format::JsonLines => json_lines(&mut list, access, file)?,
+        Format::JsonLines => json_lines(&mut list, view, file)?,
     }
     Ok(list.builder.build())
 }
@@ -31,14 +31,14 @@ enum Format {
     JsonLines,
 }
 
-fn format(access: Access<'_>, file: &[u8]) -> Format {
-    match access.text("format") {
+fn format(view: SourceView<'_>, file: &[u8]) -> Format {
+    match view.text("format") {
         "plain" => Format::Plain,
         "csv" => Format::Csv,
         "warninglist" => Format::Warninglist,
         "jsonl" => Format::JsonLines,
-        _ if !access.text("column").is_empty() => Format::Csv,
-        _ if !access.text("member").is_empty() => Format::JsonLines,
+        _ if !view.text("column").is_empty() => Format::Csv,
+        _ if !view.text("member").is_empty() => Format::JsonLines,
         _ if !file.trim_ascii_start().starts_with(b"{") => Format::Plain,
         _ => {
             let first = file.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -52,7 +52,7 @@ fn format(access: Access<'_>, file: &[u8]) -> Format {
 }
 
 /// Refuses what is certainly no list in any of our formats, with a better word than its first line would get.
-fn refuse_strangers(file: &[u8]) -> Result<(), SourceError> {
+fn reject_foreign_format(file: &[u8]) -> Result<(), SourceError> {
     let what = if file.starts_with(b"\xFF\xFE") || file.starts_with(b"\xFE\xFF") {
         "UTF-16 text: save it as UTF-8"
     } else if file.starts_with(b"\x1F\x8B") || file.starts_with(b"PK\x03\x04") || file.starts_with(b"\x28\xB5\x2F\xFD")
@@ -80,17 +80,17 @@ fn refuse_array(file: &[u8]) -> Result<(), SourceError> {
 }
 
 /// A list being filled, with what its settings allow.
-pub(super) struct Filling {
+pub(super) struct ListImport {
     builder: ListIndexBuilder,
     rules: Rules,
     allowed: i64,
 }
 
-impl Filling {
-    fn new(access: Access<'_>, bytes: usize) -> Self {
+impl ListImport {
+    fn new(view: SourceView<'_>, bytes: usize) -> Self {
         let mut builder = ListIndexBuilder::with_capacity(bytes);
-        builder.urls_by_host(access.flag("urls_by_host"));
-        Self { builder, rules: Rules::of(access), allowed: access.integer("unreadable") }
+        builder.urls_by_host(view.flag("urls_by_host"));
+        Self { builder, rules: Rules::of(view), allowed: view.integer("unreadable") }
     }
 
     /// Adds one entry; `place` is where it stands, for the refusal.
@@ -103,7 +103,7 @@ impl Filling {
 
     /// Passes over an entry that cannot be read, as long as the settings allow.
     pub(super) fn refuse(&mut self, place: Place, why: &str) -> Result<(), SourceError> {
-        let so_far = i64::try_from(self.builder.pass_over()).unwrap_or(i64::MAX);
+        let so_far = i64::try_from(self.builder.skip()).unwrap_or(i64::MAX);
         if so_far <= self.allowed {
             return Ok(());
         }
@@ -146,7 +146,7 @@ pub(super) fn text(number: usize, line: &[u8]) -> Result<&str, SourceError> {
         .map_err(|_| SourceError::malformed(format!("line {number}: this is not UTF-8: save the list as UTF-8")))
 }
 
-fn plain(list: &mut Filling, file: &[u8]) -> Result<(), SourceError> {
+fn plain(list: &mut ListImport, file: &[u8]) -> Result<(), SourceError> {
     for (number, line) in lines(file).filter(|(_, line)| !is_comment(line)) {
         let (entry, comment) = without_comment(text(number, line)?);
         list.add(Place::Line(number), entry, comment)?;
@@ -179,7 +179,7 @@ struct Warninglist {
     list: Vec<String>,
 }
 
-fn warninglist(list: &mut Filling, file: &[u8]) -> Result<(), SourceError> {
+fn warninglist(list: &mut ListImport, file: &[u8]) -> Result<(), SourceError> {
     let read: Warninglist = serde_json::from_slice(file).map_err(|error| json_mistake(error.line(), &error))?;
     list.rules = match read.sort.to_ascii_lowercase().as_str() {
         "string" => Rules { subdomains: false, ..list.rules },
@@ -208,8 +208,8 @@ fn json_mistake(line: usize, error: &serde_json::Error) -> SourceError {
     SourceError::malformed(format!("line {line}: this is not the JSON of the configured format: {error}"))
 }
 
-fn json_lines(list: &mut Filling, access: Access<'_>, file: &[u8]) -> Result<(), SourceError> {
-    let member = access.text("member");
+fn json_lines(list: &mut ListImport, view: SourceView<'_>, file: &[u8]) -> Result<(), SourceError> {
+    let member = view.text("member");
     for (number, line) in lines(file).filter(|(_, line)| !is_comment(line)) {
         let object: Value = serde_json::from_slice(line).map_err(|error| json_mistake(number, &error))?;
         if member.is_empty() {
@@ -223,7 +223,7 @@ fn json_lines(list: &mut Filling, access: Access<'_>, file: &[u8]) -> Result<(),
     Ok(())
 }
 
-fn json_line(list: &mut Filling, place: Place, member: &str, object: &Value) -> Result<(), SourceError> {
+fn json_line(list: &mut ListImport, place: Place, member: &str, object: &Value) -> Result<(), SourceError> {
     match member_of(object, member) {
         Some(Value::String(entry)) => list.add(place, entry, &note(object, member)),
         // Spamhaus ends its lists with a line about the list itself.
