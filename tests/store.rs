@@ -39,8 +39,8 @@ use concord::store::Sqlite;
 use concord::store::SqliteOptions;
 use concord::store::Store;
 use concord::store::Swap;
-use concord::store::Take;
-use concord::store::Taken;
+use concord::store::Acquire;
+use concord::store::Acquired;
 use concord::store::VerdictFilter;
 use concord::store::VerdictRecord;
 use concord::store::VerdictStore;
@@ -159,8 +159,8 @@ fn ids(records: &[VerdictRecord]) -> Vec<&str> {
     records.iter().map(|record| record.id.as_str()).collect()
 }
 
-fn take(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Take {
-    Take { account: account.into(), source: "test".into(), windows: windows_of(windows), at: at(seconds) }
+fn acquire(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Acquire {
+    Acquire { account: account.into(), source: "test".into(), windows: windows_of(windows), at: at(seconds) }
 }
 
 fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
@@ -168,16 +168,16 @@ fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
 }
 
 async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
-    match store.take(take("account", windows, seconds)).await.expect("a take") {
-        Taken::Granted(uses) => uses.iter().map(|window| window.used).collect(),
-        Taken::Spent(window) => panic!("spent: {window:?}"),
+    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
+        Acquired::Granted(uses) => uses.iter().map(|window| window.used).collect(),
+        Acquired::Spent(window) => panic!("spent: {window:?}"),
     }
 }
 
 async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> WindowUse {
-    match store.take(take("account", windows, seconds)).await.expect("a take") {
-        Taken::Granted(uses) => panic!("granted: {uses:?}"),
-        Taken::Spent(window) => window,
+    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
+        Acquired::Granted(uses) => panic!("granted: {uses:?}"),
+        Acquired::Spent(window) => window,
     }
 }
 
@@ -334,9 +334,9 @@ async fn a_minute_slides(store: Arc<dyn Store>) {
     assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
     assert_eq!(granted(&*store, &windows, 30.0).await, [2]);
     let full = spent(&*store, &windows, 60.999).await;
-    assert_eq!((full.used, full.limit, full.turns), (2, 2, at(61.0)));
+    assert_eq!((full.used, full.limit, full.resets_at), (2, 2, at(61.0)));
     assert_eq!(granted(&*store, &windows, 61.0).await, [2], "the call at 0 is 60 s old, and had a second for its way");
-    assert_eq!(spent(&*store, &windows, 61.0).await.turns, at(91.0));
+    assert_eq!(spent(&*store, &windows, 61.0).await.resets_at, at(91.0));
 }
 
 async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
@@ -345,7 +345,7 @@ async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
     let mut now = 0.0;
     for step in 0..400_u32 {
         now += f64::from((step * 7_919) % 13);
-        if let Taken::Granted(_) = store.take(take("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take") {
+        if let Acquired::Granted(_) = store.acquire(acquire("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take") {
             calls.push(now);
         }
     }
@@ -360,7 +360,7 @@ async fn a_clock_that_steps_back_frees_nothing(store: Arc<dyn Store>) {
     granted(&*store, &windows, 3_600.0).await;
     granted(&*store, &windows, 3_600.0).await;
     let full = spent(&*store, &windows, 0.0).await;
-    assert_eq!((full.per, full.turns), (QuotaPer::Minute, at(61.0)), "but not for an hour");
+    assert_eq!((full.per, full.resets_at), (QuotaPer::Minute, at(61.0)), "but not for an hour");
     spent(&*store, &windows, 60.0).await;
     assert_eq!(granted(&*store, &windows, 61.0).await, [1, 3], "the calls count for the day now current");
     let list = windows_of(&windows);
@@ -379,7 +379,7 @@ async fn a_clock_that_jumps_ahead_and_back_forgets_nothing(store: Arc<dyn Store>
 async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 1)];
     granted(&*store, &windows, 0.005).await;
-    assert_eq!(spent(&*store, &windows, 0.0).await.turns, at(61.005));
+    assert_eq!(spent(&*store, &windows, 0.0).await.resets_at, at(61.005));
     spent(&*store, &windows, 61.004).await;
     granted(&*store, &windows, 61.005).await;
 }
@@ -388,11 +388,11 @@ async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Day, 1), (QuotaPer::Month, 2)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1]);
     let full = spent(&*store, &windows, 59.999_999).await;
-    assert_eq!((full.per, full.turns), (QuotaPer::Day, at(60.0)));
+    assert_eq!((full.per, full.resets_at), (QuotaPer::Day, at(60.0)));
     assert_eq!(granted(&*store, &windows, 60.0).await, [1, 1], "day and month turned together");
     assert_eq!(granted(&*store, &windows, 60.0 + 86_400.0).await, [1, 2]);
     let full = spent(&*store, &windows, 61.0 + 86_400.0).await;
-    assert_eq!((full.per, full.turns), (QuotaPer::Month, at(60.0) + second(30 * 86_400)), "the one that turns last");
+    assert_eq!((full.per, full.resets_at), (QuotaPer::Month, at(60.0) + second(30 * 86_400)), "the one that resets last");
 }
 
 async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
@@ -406,17 +406,17 @@ async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
 }
 
 async fn many_takes_at_once_never_exceed_the_limit(store: Arc<dyn Store>) {
-    let takes = (0..100).map(|_| store.take(take("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
+    let takes = (0..100).map(|_| store.acquire(acquire("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
     let taken = futures_util::future::join_all(takes).await;
-    let granted = taken.iter().filter(|taken| matches!(taken, Ok(Taken::Granted(_)))).count();
+    let granted = taken.iter().filter(|taken| matches!(taken, Ok(Acquired::Granted(_)))).count();
     assert_eq!(granted, 7);
 }
 
 async fn accounts_do_not_share_quota(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Day, 1)];
     granted(&*store, &windows, 0.0).await;
-    let other = store.take(take("other", &windows, 0.0)).await.expect("a take");
-    assert!(matches!(other, Taken::Granted(_)), "{other:?}");
+    let other = store.acquire(acquire("other", &windows, 0.0)).await.expect("a take");
+    assert!(matches!(other, Acquired::Granted(_)), "{other:?}");
     spent(&*store, &windows, 0.0).await;
 }
 
@@ -425,7 +425,7 @@ async fn a_lowered_limit_waits_until_enough_calls_are_old(store: Arc<dyn Store>)
         granted(&*store, &[(QuotaPer::Minute, 3)], seconds).await;
     }
     let full = spent(&*store, &[(QuotaPer::Minute, 1)], 30.0).await;
-    assert_eq!((full.used, full.turns), (3, at(81.0)));
+    assert_eq!((full.used, full.resets_at), (3, at(81.0)));
     granted(&*store, &[(QuotaPer::Minute, 1)], 81.0).await;
 }
 
@@ -438,7 +438,7 @@ async fn a_window_added_later_knows_the_calls_before(store: Arc<dyn Store>) {
 async fn usage_of_an_unknown_account_is_nothing(store: Arc<dyn Store>) {
     let windows = windows_of(&[(QuotaPer::Month, 9), (QuotaPer::Minute, 3)]);
     let uses = store.usage("nobody", &windows, at(0.0)).await.expect("usage");
-    let shown: Vec<_> = uses.iter().map(|window| (window.per, window.limit, window.used, window.turns)).collect();
+    let shown: Vec<_> = uses.iter().map(|window| (window.per, window.limit, window.used, window.resets_at)).collect();
     assert_eq!(shown, [(QuotaPer::Month, 9, 0, at(60.0)), (QuotaPer::Minute, 3, 0, at(0.0))]);
 }
 

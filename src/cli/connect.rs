@@ -35,7 +35,7 @@ use crate::settings::load;
 use crate::settings::process_environment;
 use crate::sources;
 use crate::store::DataDirectory;
-use crate::store::Peek;
+use crate::store::LockStatus;
 use crate::telemetry;
 
 use super::Failure;
@@ -123,7 +123,7 @@ impl Connection {
     /// can read of that.
     async fn running(client: &Client) -> Option<Self> {
         let held =
-            DataDirectory::peek(&data_directory(&input(client, Flags::default()))?).ok().filter(Peek::is_held)?;
+            DataDirectory::lock_status(&data_directory(&input(client, Flags::default()))?).ok().filter(LockStatus::is_held)?;
         let channel = over_socket(&held.socket_path()).await.ok()?;
         Some(Self::local(channel, None))
     }
@@ -140,7 +140,7 @@ impl Connection {
         let mut tries = 0;
         loop {
             tries += 1;
-            let held = DataDirectory::peek(&config.data_directory).ok().filter(Peek::is_held);
+            let held = DataDirectory::lock_status(&config.data_directory).ok().filter(LockStatus::is_held);
             let failure = match held {
                 Some(held) => match over_socket(&held.socket_path()).await {
                     Ok(channel) => {
@@ -156,7 +156,7 @@ impl Connection {
                     // Whoever holds the directory now was faster; anything else will not mend itself.
                     Err(error)
                         if tries < TRIES
-                            && DataDirectory::peek(&config.data_directory).is_ok_and(|peek| peek.is_held()) =>
+                            && DataDirectory::lock_status(&config.data_directory).is_ok_and(|status| status.is_held()) =>
                     {
                         error.into()
                     }

@@ -37,7 +37,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             ))?;
         }
         Store::Backup { to } => {
-            let from = DataDirectory::peek(&directory(client)?).map_err(|error| failed(&error))?.database_path();
+            let from = DataDirectory::lock_status(&directory(client)?).map_err(|error| failed(&error))?.database_path();
             let (source, copy) = (from.clone(), to.clone());
             let copied = tokio::task::spawn_blocking(move || Sqlite::backup(&source, &copy)).await;
             copied.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;

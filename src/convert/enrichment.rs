@@ -199,7 +199,7 @@ pub fn write_window(window: &WindowUse) -> pb::QuotaUse {
         limit: window.limit,
         used: window.used,
         left: window.limit.saturating_sub(window.used),
-        reset_time: Some(timestamp(window.turns)),
+        reset_time: Some(timestamp(window.resets_at)),
     }
 }
 

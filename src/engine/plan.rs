@@ -132,10 +132,10 @@ impl Engine {
 
 async fn plan_call(entry: &Entry, stack: &SourceStack) -> Planned {
     let quota = stack.windows().await;
-    let spent = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.turns);
+    let spent = quota.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.resets_at);
     if let Some(spent) = spent {
         let detail = spent.describe();
-        return Planned::NotAsked(until(detail, spent.turns));
+        return Planned::NotAsked(until(detail, spent.resets_at));
     }
     if let Some(end) = stack.suspended_until() {
         return Planned::NotAsked(until(SUSPENDED.into(), end));

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
 use crate::source::Question;
-use crate::store::{Disclosure, StoreError, Take, Taken, new_id};
+use crate::store::{Disclosure, StoreError, Acquire, Acquired, new_id};
 
 use super::Transport;
 use super::observe;
@@ -118,23 +118,23 @@ async fn pay_again_if_late(site: &Site, attempt: &Attempt, mut paid: SystemTime)
 }
 
 async fn take(site: &Site, attempt: &Attempt, at: SystemTime) -> Result<(), Obstacle> {
-    let take = Take {
+    let acquire = Acquire {
         account: site.account.clone(),
         source: site.settings.name.clone(),
         windows: site.settings.quota.clone(),
         at,
     };
-    match site.ledger.take(take).await {
-        Ok(Taken::Granted(_)) if site.settings.quota.is_empty() => Ok(()),
-        Ok(Taken::Granted(windows)) => {
+    match site.ledger.acquire(acquire).await {
+        Ok(Acquired::Granted(_)) if site.settings.quota.is_empty() => Ok(()),
+        Ok(Acquired::Granted(windows)) => {
             attempt.party.paid(windows);
             site.tally.unit();
             observe::unit(site);
             Ok(())
         }
-        Ok(Taken::Spent(window)) => {
+        Ok(Acquired::Spent(window)) => {
             attempt.party.saw(window);
-            Err(spent(&window.describe(), window.turns))
+            Err(spent(&window.describe(), window.resets_at))
         }
         Err(error) => Err(ledger_away(site, &error)),
     }

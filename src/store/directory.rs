@@ -1,6 +1,6 @@
 //! The data directory: who may use it, and where in it everything stands.
 //!
-//! One process holds its lock; a second one learns from [`DataDirectory::peek`] where to talk to the first. Opens no
+//! One process holds its lock; a second one learns from [`DataDirectory::lock_status`] where to talk to the first. Opens no
 //! database and no socket itself.
 
 use std::fs;
@@ -27,7 +27,7 @@ pub struct DataDirectory {
 
 /// A data directory as another process sees it, without holding it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peek {
+pub struct LockStatus {
     path: PathBuf,
     held: bool,
 }
@@ -54,7 +54,7 @@ impl DataDirectory {
     ///
     /// # Errors
     /// The lock cannot be read.
-    pub fn peek(path: &Path) -> Result<Peek, StoreError> {
+    pub fn lock_status(path: &Path) -> Result<LockStatus, StoreError> {
         let fault = |error: io::Error| StoreError::new(format!("data directory {}: {error}", path.display()));
         let held = match fs::File::open(path.join("lock")) {
             Ok(file) => match file.try_lock_shared() {
@@ -65,7 +65,7 @@ impl DataDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(fault(error)),
         };
-        Ok(Peek { path: path.to_owned(), held })
+        Ok(LockStatus { path: path.to_owned(), held })
     }
 
     /// The directory itself.
@@ -89,7 +89,7 @@ impl DataDirectory {
     }
 }
 
-impl Peek {
+impl LockStatus {
     /// Whether a process holds the directory, so that its socket can be asked.
     pub fn is_held(&self) -> bool {
         self.held
@@ -206,15 +206,15 @@ mod tests {
     fn peeking_makes_nothing_and_takes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("data");
-        assert!(!DataDirectory::peek(&path).expect("peeks").is_held());
+        assert!(!DataDirectory::lock_status(&path).expect("peeks").is_held());
         assert!(!path.exists());
         let holder = DataDirectory::open(&path).expect("opens");
-        let peek = DataDirectory::peek(&path).expect("peeks");
-        assert!(peek.is_held());
-        assert_eq!(peek.socket_path(), holder.socket_path());
-        assert_eq!(peek.database_path(), holder.database_path());
+        let status = DataDirectory::lock_status(&path).expect("peeks");
+        assert!(status.is_held());
+        assert_eq!(status.socket_path(), holder.socket_path());
+        assert_eq!(status.database_path(), holder.database_path());
         drop(holder);
-        assert!(!DataDirectory::peek(&path).expect("peeks").is_held());
+        assert!(!DataDirectory::lock_status(&path).expect("peeks").is_held());
     }
 
     #[cfg(unix)]

@@ -15,7 +15,7 @@ use super::Cursor;
 use super::Disclosure;
 use super::DisclosureFilter;
 use super::Ledger;
-use super::Pending;
+use super::BoxFuture;
 use super::Pruned;
 use super::RawAnswer;
 use super::Retention;
@@ -23,8 +23,8 @@ use super::SourceRow;
 use super::SourceStore;
 use super::StoreError;
 use super::Swap;
-use super::Take;
-use super::Taken;
+use super::Acquire;
+use super::Acquired;
 use super::VerdictFilter;
 use super::VerdictRecord;
 use super::VerdictStore;
@@ -92,7 +92,7 @@ impl Memory {
     fn then<'a, T: Send + 'a>(
         &'a self,
         work: impl FnOnce(&mut State) -> Result<T, StoreError> + Send + 'a,
-    ) -> Pending<'a, T> {
+    ) -> BoxFuture<'a, T> {
         Box::pin(async move { work(&mut self.state()) })
     }
 }
@@ -124,7 +124,7 @@ impl DisclosureFilter {
 }
 
 impl VerdictStore for Memory {
-    fn append(&self, record: VerdictRecord) -> Pending<'_, ()> {
+    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()> {
         self.then(move |state| {
             if state.verdict_times.contains_key(&record.id) {
                 return Err(StoreError::new(format!("verdict {} is kept already and never changes", record.id)));
@@ -136,14 +136,14 @@ impl VerdictStore for Memory {
         })
     }
 
-    fn verdict<'a>(&'a self, id: &'a str) -> Pending<'a, Option<VerdictRecord>> {
+    fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>> {
         self.then(move |state| {
             let Some(time) = state.verdict_times.get(id) else { return Ok(None) };
             Ok(state.verdicts.get(&(*time, id.to_owned())).cloned())
         })
     }
 
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> Pending<'_, Vec<VerdictRecord>> {
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>> {
         self.then(move |state| {
             let fitting = behind(&state.verdicts, after).filter(|record| filter.fits(record));
             Ok(fitting.take(limit).cloned().collect())
@@ -152,7 +152,7 @@ impl VerdictStore for Memory {
 }
 
 impl AnswerStore for Memory {
-    fn keep_answer(&self, answer: RawAnswer) -> Pending<'_, ()> {
+    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()> {
         self.then(move |state| {
             let seen = nanos(answer.received);
             if let Some(kept) = state.answers.get_mut(&answer.hash) {
@@ -166,11 +166,11 @@ impl AnswerStore for Memory {
         })
     }
 
-    fn answer<'a>(&'a self, hash: &'a str) -> Pending<'a, Option<RawAnswer>> {
+    fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>> {
         self.then(move |state| Ok(state.answers.get(hash).map(|kept| kept.answer.clone())))
     }
 
-    fn prune(&self, retention: Retention, now: SystemTime) -> Pending<'_, Pruned> {
+    fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         self.then(move |state| {
             let now = nanos(now);
             let oldest = |age| quota::before(now, age);
@@ -229,11 +229,11 @@ impl State {
 }
 
 impl SourceStore for Memory {
-    fn source_rows(&self) -> Pending<'_, Vec<SourceRow>> {
+    fn source_rows(&self) -> BoxFuture<'_, Vec<SourceRow>> {
         self.then(|state| Ok(state.sources.values().cloned().collect()))
     }
 
-    fn put_source_row(&self, row: SourceRow, expected: u64) -> Pending<'_, Swap> {
+    fn put_source_row(&self, row: SourceRow, expected: u64) -> BoxFuture<'_, Swap> {
         self.then(move |state| {
             if state.revision(&row.name) != expected {
                 return Ok(Swap::Conflict);
@@ -243,7 +243,7 @@ impl SourceStore for Memory {
         })
     }
 
-    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> Pending<'a, Swap> {
+    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap> {
         self.then(move |state| {
             if state.revision(name) != expected {
                 return Ok(Swap::Conflict);
@@ -320,16 +320,16 @@ impl Account {
 }
 
 impl Ledger for Memory {
-    fn take(&self, take: Take) -> Pending<'_, Taken> {
+    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
         self.then(move |state| {
-            let now = nanos(take.at);
-            let account = state.accounts.entry(take.account).or_default();
+            let now = nanos(acquire.at);
+            let account = state.accounts.entry(acquire.account).or_default();
             account.settle(now)?;
-            if let Some(spent) = quota::spent(&account.uses(&take.windows, now)?) {
+            if let Some(spent) = quota::spent(&account.uses(&acquire.windows, now)?) {
                 return Ok(spent);
             }
             account.record(now)?;
-            Ok(Taken::Granted(account.uses(&take.windows, now)?))
+            Ok(Acquired::Granted(account.uses(&acquire.windows, now)?))
         })
     }
 
@@ -338,7 +338,7 @@ impl Ledger for Memory {
         account: &'a str,
         windows: &'a [QuotaWindow],
         at: SystemTime,
-    ) -> Pending<'a, Vec<WindowUse>> {
+    ) -> BoxFuture<'a, Vec<WindowUse>> {
         self.then(move |state| {
             let now = nanos(at);
             let mut account = state.accounts.get(account).cloned().unwrap_or_default();
@@ -347,7 +347,7 @@ impl Ledger for Memory {
         })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> Pending<'_, ()> {
+    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         self.then(move |state| {
             let place = (nanos(disclosure.time), disclosure.id.clone());
             if !state.disclosure_ids.insert(disclosure.id.clone()) {
@@ -363,7 +363,7 @@ impl Ledger for Memory {
         filter: DisclosureFilter,
         limit: usize,
         after: Option<Cursor>,
-    ) -> Pending<'_, Vec<Disclosure>> {
+    ) -> BoxFuture<'_, Vec<Disclosure>> {
         self.then(move |state| {
             let fitting = behind(&state.disclosures, after).filter(|disclosure| filter.fits(disclosure));
             Ok(fitting.take(limit).cloned().collect())

@@ -23,14 +23,14 @@ mod quota;
 mod seal;
 mod sqlite;
 
-pub use directory::{DataDirectory, Peek};
+pub use directory::{DataDirectory, LockStatus};
 pub use id::new_id;
 pub use memory::Memory;
 pub use seal::Sealer;
 pub use sqlite::{Durability, Sqlite, SqliteOptions};
 
 /// A store operation under way.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Why the store could not do it. For the log, not for callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +96,11 @@ pub struct Cursor {
 /// The history of verdicts. A kept verdict never changes.
 pub trait VerdictStore: Send + Sync {
     /// Keeps a verdict; resolves when it is durable.
-    fn append(&self, record: VerdictRecord) -> Pending<'_, ()>;
+    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()>;
     /// The verdict of this identifier.
-    fn verdict<'a>(&'a self, id: &'a str) -> Pending<'a, Option<VerdictRecord>>;
+    fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
     /// At most `limit` verdicts that fit the filter, newest first, behind `after`.
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> Pending<'_, Vec<VerdictRecord>>;
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>>;
 }
 
 /// A raw answer of a source, stored once per fetch.
@@ -143,11 +143,11 @@ pub struct Pruned {
 /// Raw answers, compressed, off the durable path.
 pub trait AnswerStore: Send + Sync {
     /// Keeps an answer; the same hash is kept once.
-    fn keep_answer(&self, answer: RawAnswer) -> Pending<'_, ()>;
+    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
     /// The answer of this hash, if it was not pruned.
-    fn answer<'a>(&'a self, hash: &'a str) -> Pending<'a, Option<RawAnswer>>;
+    fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
     /// Removes what the retention does not keep, judged at `now`.
-    fn prune(&self, retention: Retention, now: SystemTime) -> Pending<'_, Pruned>;
+    fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned>;
 }
 
 /// What the API changed or declared about a source: a patch that wins field by field.
@@ -186,16 +186,16 @@ pub enum Swap {
 /// Source settings made over the API, durable before the call answers.
 pub trait SourceStore: Send + Sync {
     /// Every row, by name.
-    fn source_rows(&self) -> Pending<'_, Vec<SourceRow>>;
+    fn source_rows(&self) -> BoxFuture<'_, Vec<SourceRow>>;
     /// Writes a row if the one kept has revision `expected` (0: there is none).
-    fn put_source_row(&self, row: SourceRow, expected: u64) -> Pending<'_, Swap>;
+    fn put_source_row(&self, row: SourceRow, expected: u64) -> BoxFuture<'_, Swap>;
     /// Removes a row if the one kept has revision `expected`.
-    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> Pending<'a, Swap>;
+    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
 }
 
 /// A wish to spend one unit of quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Take {
+pub struct Acquire {
     /// Whose quota: one account per credential, in a form that does not show it.
     pub account: String,
     /// The source on whose behalf.
@@ -216,8 +216,8 @@ pub struct WindowUse {
     /// How many are used.
     pub used: u64,
     /// When a unit comes free: for a sliding minute when its oldest call is 61 s old (a second for
-    /// the way of the call), else when day or month turns.
-    pub turns: SystemTime,
+    /// the way of the call), else when the day or month ends.
+    pub resets_at: SystemTime,
 }
 
 impl WindowUse {
@@ -227,12 +227,12 @@ impl WindowUse {
     }
 }
 
-/// What came of a [`Take`].
+/// What came of a [`Acquire`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Acquired {
     /// The unit is recorded; these are the windows after it.
     Granted(Vec<WindowUse>),
-    /// Nothing was taken: this window is used up until it turns (of several, the one that turns last).
+    /// Nothing was taken: this window is used up until it resets (of several, the one that resets last).
     Spent(WindowUse),
 }
 
@@ -271,19 +271,19 @@ pub struct DisclosureFilter {
 /// Who spent which quota unit, and what was told to whom.
 pub trait Ledger: Send + Sync {
     /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
-    fn take(&self, take: Take) -> Pending<'_, Taken>;
+    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired>;
     /// How much is used, in the order of `windows`.
     fn usage<'a>(&'a self, account: &'a str, windows: &'a [QuotaWindow], at: SystemTime)
-    -> Pending<'a, Vec<WindowUse>>;
+    -> BoxFuture<'a, Vec<WindowUse>>;
     /// Records a disclosure, before the call leaves.
-    fn disclose(&self, disclosure: Disclosure) -> Pending<'_, ()>;
+    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
     /// At most `limit` disclosures that fit the filter, newest first, behind `after`.
     fn disclosures(
         &self,
         filter: DisclosureFilter,
         limit: usize,
         after: Option<Cursor>,
-    ) -> Pending<'_, Vec<Disclosure>>;
+    ) -> BoxFuture<'_, Vec<Disclosure>>;
 }
 
 /// Everything a store is.

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::StoreError;
-use super::Taken;
+use super::Acquired;
 use super::WindowUse;
 use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
@@ -107,7 +107,7 @@ fn window_use(
     now: i64,
     calendar: Calendar,
 ) -> Result<WindowUse, StoreError> {
-    let (used, turns) = match window.per {
+    let (used, resets_at) = match window.per {
         QuotaPer::Minute => {
             let used = recorded.in_minute()?;
             (used, minute_turns(recorded, used, window.limit, now)?)
@@ -115,7 +115,7 @@ fn window_use(
         QuotaPer::Day => (recorded.counted(QuotaPer::Day, calendar.day)?, calendar.next_day),
         QuotaPer::Month => (recorded.counted(QuotaPer::Month, calendar.month)?, calendar.next_month),
     };
-    Ok(WindowUse { per: window.per, limit: window.limit, used, turns: time(turns) })
+    Ok(WindowUse { per: window.per, limit: window.limit, used, resets_at: time(resets_at) })
 }
 
 /// When the sliding minute has a unit more than now. Where a limit was lowered, several calls must first grow old.
@@ -124,10 +124,10 @@ fn minute_turns(recorded: &impl Recorded, used: u64, limit: u64, now: i64) -> Re
     Ok(recorded.oldest(skip)?.map_or(now, |call| call.saturating_add(SLIDING)))
 }
 
-/// Of the windows that are used up, the one that turns last.
-pub(super) fn spent(uses: &[WindowUse]) -> Option<Taken> {
+/// Of the windows that are used up, the one that resets last.
+pub(super) fn spent(uses: &[WindowUse]) -> Option<Acquired> {
     let full = uses.iter().filter(|window| window.used >= window.limit);
-    full.max_by_key(|window| window.turns).map(|window| Taken::Spent(*window))
+    full.max_by_key(|window| window.resets_at).map(|window| Acquired::Spent(*window))
 }
 
 #[cfg(test)]

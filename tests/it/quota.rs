@@ -24,8 +24,8 @@ async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns(
     assert!(fifth.verdict.partial);
     let pb::outcome::Result::NotAsked(not_asked) = fifth.outcome("virustotal") else { panic!() };
     let until = not_asked.until.unwrap();
-    let turns = prost_types::Timestamp::from(start_time() + Duration::from_secs(60));
-    assert!((turns.seconds..=turns.seconds + 1).contains(&until.seconds), "{until:?}");
+    let resets_at = prost_types::Timestamp::from(start_time() + Duration::from_secs(60));
+    assert!((resets_at.seconds..=resets_at.seconds + 1).contains(&until.seconds), "{until:?}");
     server.clock.advance(Duration::from_secs(61));
     let sixth = server.enrich("198.51.100.5").await;
     assert_eq!(sixth.verdict.disposition(), pb::Disposition::Malicious);

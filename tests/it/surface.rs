@@ -217,7 +217,7 @@ async fn a_preflight_of_a_listed_origin_succeeds_without_a_token_and_no_other_do
 async fn the_socket_needs_no_token_and_its_caller_is_local() {
     use std::os::unix::fs::PermissionsExt;
     let server = guarded().await;
-    let socket = concord::store::DataDirectory::peek(&server.folder.path().join("data")).unwrap().socket_path();
+    let socket = concord::store::DataDirectory::lock_status(&server.folder.path().join("data")).unwrap().socket_path();
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();

@@ -18,8 +18,8 @@ use crate::source::{
     Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, Transport as Travels,
 };
 use crate::store::{
-    AnswerStore, Cursor, Disclosure, DisclosureFilter, Ledger, Pending, Pruned, RawAnswer, Retention, StoreError, Take,
-    Taken, WindowUse,
+    AnswerStore, Cursor, Disclosure, DisclosureFilter, Ledger, BoxFuture, Pruned, RawAnswer, Retention, StoreError, Acquire,
+    Acquired, WindowUse,
 };
 
 use super::trip::{Suspension, lock};
@@ -259,8 +259,8 @@ impl Books {
         };
         let takes = lock(&self.takes);
         let inside: Vec<_> = takes.iter().filter(|time| **time + span > at).collect();
-        let turns = inside.first().map_or(at, |oldest| **oldest + span);
-        WindowUse { per: window.per, limit: window.limit, used: inside.len() as u64, turns }
+        let resets_at = inside.first().map_or(at, |oldest| **oldest + span);
+        WindowUse { per: window.per, limit: window.limit, used: inside.len() as u64, resets_at }
     }
 
     fn reachable(&self) -> Result<(), StoreError> {
@@ -269,7 +269,7 @@ impl Books {
 }
 
 impl Ledger for Books {
-    fn take(&self, take: Take) -> Pending<'_, Taken> {
+    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
         Box::pin(async move {
             if *lock(&self.hangs) {
                 std::future::pending::<()>().await;
@@ -278,20 +278,20 @@ impl Ledger for Books {
             tokio::time::sleep(lag.unwrap_or_default()).await;
             self.reachable()?;
             lock(&self.log).push("taken");
-            let uses: Vec<_> = take.windows.iter().map(|window| self.window(*window, take.at)).collect();
-            if let Some(spent) = uses.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.turns) {
-                return Ok(Taken::Spent(*spent));
+            let uses: Vec<_> = acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect();
+            if let Some(spent) = uses.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.resets_at) {
+                return Ok(Acquired::Spent(*spent));
             }
-            lock(&self.takes).push(take.at);
-            Ok(Taken::Granted(take.windows.iter().map(|window| self.window(*window, take.at)).collect()))
+            lock(&self.takes).push(acquire.at);
+            Ok(Acquired::Granted(acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect()))
         })
     }
 
-    fn usage<'a>(&'a self, _: &'a str, windows: &'a [QuotaWindow], at: SystemTime) -> Pending<'a, Vec<WindowUse>> {
+    fn usage<'a>(&'a self, _: &'a str, windows: &'a [QuotaWindow], at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move { Ok(windows.iter().map(|window| self.window(*window, at)).collect()) })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> Pending<'_, ()> {
+    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.reachable()?;
             lock(&self.log).push("disclosed");
@@ -300,24 +300,24 @@ impl Ledger for Books {
         })
     }
 
-    fn disclosures(&self, _: DisclosureFilter, _: usize, _: Option<Cursor>) -> Pending<'_, Vec<Disclosure>> {
+    fn disclosures(&self, _: DisclosureFilter, _: usize, _: Option<Cursor>) -> BoxFuture<'_, Vec<Disclosure>> {
         Box::pin(async { Ok(lock(&self.disclosures).clone()) })
     }
 }
 
 impl AnswerStore for Books {
-    fn keep_answer(&self, answer: RawAnswer) -> Pending<'_, ()> {
+    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             lock(&self.raw).push(answer);
             Ok(())
         })
     }
 
-    fn answer<'a>(&'a self, hash: &'a str) -> Pending<'a, Option<RawAnswer>> {
+    fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>> {
         Box::pin(async move { Ok(lock(&self.raw).iter().find(|raw| raw.hash == hash).cloned()) })
     }
 
-    fn prune(&self, _: Retention, _: SystemTime) -> Pending<'_, Pruned> {
+    fn prune(&self, _: Retention, _: SystemTime) -> BoxFuture<'_, Pruned> {
         Box::pin(async { Ok(Pruned::default()) })
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::Row;
 use rusqlite::params;
 
 use super::super::AnswerStore;
-use super::super::Pending;
+use super::super::BoxFuture;
 use super::super::Pruned;
 use super::super::RawAnswer;
 use super::super::Retention;
@@ -34,7 +34,7 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<RawAnswer> {
 }
 
 impl AnswerStore for Sqlite {
-    fn keep_answer(&self, mut answer: RawAnswer) -> Pending<'_, ()> {
+    fn keep_answer(&self, mut answer: RawAnswer) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // An answer can be large: compressing it would hold up both a worker of the server and the writer.
             let answer = self.read(move |_| {
@@ -46,7 +46,7 @@ impl AnswerStore for Sqlite {
         })
     }
 
-    fn answer<'a>(&'a self, hash: &'a str) -> Pending<'a, Option<RawAnswer>> {
+    fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>> {
         let hash = hash.to_owned();
         self.read(move |connection| {
             let mut statement =
@@ -57,7 +57,7 @@ impl AnswerStore for Sqlite {
         })
     }
 
-    fn prune(&self, retention: Retention, now: SystemTime) -> Pending<'_, Pruned> {
+    fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         let now = nanos(now);
         let old = move |age| quota::before(now, age);
         Box::pin(async move {

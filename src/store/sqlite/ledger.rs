@@ -15,10 +15,10 @@ use super::super::Cursor;
 use super::super::Disclosure;
 use super::super::DisclosureFilter;
 use super::super::Ledger;
-use super::super::Pending;
+use super::super::BoxFuture;
 use super::super::StoreError;
-use super::super::Take;
-use super::super::Taken;
+use super::super::Acquire;
+use super::super::Acquired;
 use super::super::WindowUse;
 use super::super::encode;
 use super::super::quota;
@@ -111,16 +111,16 @@ impl AccountAt<'_> {
     }
 }
 
-fn take_unit(connection: &Connection, take: &Take) -> Result<Taken, StoreError> {
-    let now = nanos(take.at);
-    let account = AccountAt { connection, account: &take.account, now };
+fn acquire_unit(connection: &Connection, acquire: &Acquire) -> Result<Acquired, StoreError> {
+    let now = nanos(acquire.at);
+    let account = AccountAt { connection, account: &acquire.account, now };
     let calendar = quota::Calendar::at(now)?;
     account.settle(calendar)?;
-    if let Some(spent) = quota::spent(&quota::uses(&account, &take.windows, now)?) {
+    if let Some(spent) = quota::spent(&quota::uses(&account, &acquire.windows, now)?) {
         return Ok(spent);
     }
-    account.record(&take.source, calendar)?;
-    Ok(Taken::Granted(quota::uses(&account, &take.windows, now)?))
+    account.record(&acquire.source, calendar)?;
+    Ok(Acquired::Granted(quota::uses(&account, &acquire.windows, now)?))
 }
 
 fn insert(connection: &Connection, disclosure: &Disclosure) -> Result<(), StoreError> {
@@ -157,8 +157,8 @@ fn kept(row: &Row<'_>) -> Result<Disclosure, StoreError> {
 }
 
 impl Ledger for Sqlite {
-    fn take(&self, take: Take) -> Pending<'_, Taken> {
-        self.write(move |connection| take_unit(connection, &take))
+    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
+        self.write(move |connection| acquire_unit(connection, &acquire))
     }
 
     fn usage<'a>(
@@ -166,7 +166,7 @@ impl Ledger for Sqlite {
         account: &'a str,
         windows: &'a [QuotaWindow],
         at: SystemTime,
-    ) -> Pending<'a, Vec<WindowUse>> {
+    ) -> BoxFuture<'a, Vec<WindowUse>> {
         let account = account.to_owned();
         let windows = windows.to_vec();
         self.read(move |connection| {
@@ -177,7 +177,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> Pending<'_, ()> {
+    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         self.write(move |connection| insert(connection, &disclosure))
     }
 
@@ -186,7 +186,7 @@ impl Ledger for Sqlite {
         filter: DisclosureFilter,
         limit: usize,
         after: Option<Cursor>,
-    ) -> Pending<'_, Vec<Disclosure>> {
+    ) -> BoxFuture<'_, Vec<Disclosure>> {
         self.read(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());

@@ -14,7 +14,7 @@ use rusqlite::OpenFlags;
 use rusqlite::backup::Backup;
 use rusqlite::backup::StepResult;
 
-use super::Pending;
+use super::BoxFuture;
 use super::StoreError;
 use super::seal::private_file;
 
@@ -92,7 +92,7 @@ impl Sqlite {
     }
 
     /// Takes no more work, finishes what was asked, and folds the log into the database file. Later calls fail.
-    pub fn close(&self) -> Pending<'_, ()> {
+    pub fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.readers.close();
             self.writer.close().await
@@ -123,7 +123,7 @@ impl Sqlite {
     fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Pending<'_, T> {
+    ) -> BoxFuture<'_, T> {
         Box::pin(async move { self.writer.run(work).await })
     }
 
@@ -131,7 +131,7 @@ impl Sqlite {
     fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Pending<'_, T> {
+    ) -> BoxFuture<'_, T> {
         Box::pin(async move { self.readers.run(work).await })
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::Row;
 use rusqlite::params;
 
-use super::super::Pending;
+use super::super::BoxFuture;
 use super::super::SourceRow;
 use super::super::SourceStore;
 use super::super::StoreError;
@@ -26,7 +26,7 @@ fn revision(number: u64) -> Result<i64, StoreError> {
 }
 
 impl SourceStore for Sqlite {
-    fn source_rows(&self) -> Pending<'_, Vec<SourceRow>> {
+    fn source_rows(&self) -> BoxFuture<'_, Vec<SourceRow>> {
         self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT name, revision, document, credential FROM sources ORDER BY name")?;
@@ -35,7 +35,7 @@ impl SourceStore for Sqlite {
         })
     }
 
-    fn put_source_row(&self, row: SourceRow, expected: u64) -> Pending<'_, Swap> {
+    fn put_source_row(&self, row: SourceRow, expected: u64) -> BoxFuture<'_, Swap> {
         self.write(move |connection| {
             let next = revision(row.revision)?;
             let rows = if expected == 0 {
@@ -55,7 +55,7 @@ impl SourceStore for Sqlite {
         })
     }
 
-    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> Pending<'a, Swap> {
+    fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap> {
         let name = name.to_owned();
         self.write(move |connection| {
             let mut statement = connection.prepare_cached("DELETE FROM sources WHERE name = ?1 AND revision = ?2")?;

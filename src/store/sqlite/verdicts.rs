@@ -9,7 +9,7 @@ use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 
 use super::super::Cursor;
-use super::super::Pending;
+use super::super::BoxFuture;
 use super::super::StoreError;
 use super::super::VerdictFilter;
 use super::super::VerdictRecord;
@@ -66,14 +66,14 @@ fn insert(connection: &Connection, record: &VerdictRecord, body: &[u8]) -> Resul
 }
 
 impl VerdictStore for Sqlite {
-    fn append(&self, record: VerdictRecord) -> Pending<'_, ()> {
+    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let body = encode::encode(&record.verdict, &record.answers)?;
             self.write(move |connection| insert(connection, &record, &body)).await
         })
     }
 
-    fn verdict<'a>(&'a self, id: &'a str) -> Pending<'a, Option<VerdictRecord>> {
+    fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>> {
         let id = id.to_owned();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
@@ -82,7 +82,7 @@ impl VerdictStore for Sqlite {
         })
     }
 
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> Pending<'_, Vec<VerdictRecord>> {
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>> {
         self.read(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());
