@@ -141,14 +141,14 @@ impl Violation {
 
     /// The same violation, with `prefix.` put before its field path.
     #[must_use]
-    pub fn under(mut self, prefix: &str) -> Self {
+    pub fn nested_in(mut self, prefix: &str) -> Self {
         self.field = if self.field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", self.field) };
         self
     }
 }
 
 /// Adds mistakes in fields of which nothing was told before: what has no right form is missed or misread further on.
-pub fn add_untold(told: &mut Vec<Violation>, mut more: Vec<Violation>) {
+pub fn merge_new(told: &mut Vec<Violation>, mut more: Vec<Violation>) {
     more.retain(|one| !told.iter().any(|other| other.field == one.field));
     told.append(&mut more);
 }

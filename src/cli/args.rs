@@ -69,7 +69,7 @@ pub(super) enum Command {
         command: Verdict,
     },
     /// Show who would be asked and what it would cost, without asking anybody
-    Plan(Wish),
+    Plan(EnrichArgs),
     /// Show quota used and left, and the calls saved
     Usage {
         /// Names of sources; none: all
@@ -111,9 +111,9 @@ pub(super) struct Serve {
     pub(super) print_config: bool,
 }
 
-/// What is wished beside the indicator.
+/// what is asked beside the indicator.
 #[derive(Clone, Debug, ClapArgs)]
-pub(super) struct Wish {
+pub(super) struct EnrichArgs {
     /// Indicators, defanged or not. A path to a file is hashed here and never sent; - reads lines from standard input
     pub(super) values: Vec<String>,
     /// Read indicators from a file, one a line
@@ -142,7 +142,7 @@ pub(super) struct Wish {
 #[derive(Debug, ClapArgs)]
 pub(super) struct Enrich {
     #[command(flatten)]
-    pub(super) wish: Wish,
+    pub(super) options: EnrichArgs,
     /// Policy that judges: weighted or xsoar [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,

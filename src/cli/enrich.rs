@@ -22,7 +22,7 @@ use super::Failure;
 use super::args::Client;
 use super::args::Enrich;
 use super::args::Output;
-use super::args::Wish;
+use super::args::EnrichArgs;
 use super::connect::Connection;
 use super::input;
 use super::input::Input;
@@ -38,7 +38,7 @@ const MANY: usize = 5;
 
 /// Looks up everything that the arguments name.
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
-    let inputs = input::indicators(&enrich.wish)?;
+    let inputs = input::indicators(&enrich.options)?;
     let report = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
     if report.not_kept > 0 {
         eprintln!("concord: the server could not keep {} of the verdicts; its log says why", report.not_kept);
@@ -87,7 +87,7 @@ fn chunk(inputs: &[Input]) -> Option<&[Input]> {
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
     let many = indicators.len() > MANY;
-    let Wish { sources, tlp, max_age, timeout, .. } = &enrich.wish;
+    let EnrichArgs { sources, tlp, max_age, timeout, .. } = &enrich.options;
     let mut request = Request::new(pb::BatchEnrichRequest {
         indicators,
         sources: sources.iter().map(|name| full_name(name, "sources")).collect(),

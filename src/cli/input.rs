@@ -15,7 +15,7 @@ use crate::indicator::hex;
 use crate::pb;
 
 use super::Failure;
-use super::args::Wish;
+use super::args::EnrichArgs;
 
 /// One thing to look up.
 pub(super) struct Input {
@@ -47,26 +47,26 @@ impl From<String> for Input {
 }
 
 /// Reads everything that the arguments name, in order.
-pub(super) fn indicators(wish: &Wish) -> Result<Vec<Input>, Failure> {
+pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
     let mut texts = Vec::new();
-    for value in &wish.values {
+    for value in &options.values {
         if value == "-" {
             let mut text = Vec::new();
             std::io::stdin().read_to_end(&mut text).map_err(|error| Failure::io("standard input", &error))?;
-            add_text(&mut texts, &String::from_utf8_lossy(&text), wish.extract);
-        } else if wish.extract {
+            add_text(&mut texts, &String::from_utf8_lossy(&text), options.extract);
+        } else if options.extract {
             add_text(&mut texts, value, true);
         } else {
-            texts.push(argument(value, wish.indicator_type)?);
+            texts.push(argument(value, options.indicator_type)?);
         }
     }
-    if let Some(path) = &wish.file {
+    if let Some(path) = &options.file {
         // Pasted mail is not always UTF-8; what cannot be read is no indicator.
         let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
-        add_text(&mut texts, &String::from_utf8_lossy(&text), wish.extract);
+        add_text(&mut texts, &String::from_utf8_lossy(&text), options.extract);
     }
     // A file's hash is one whatever is stated of the others.
-    texts.iter_mut().filter(|input| !input.is_file()).for_each(|input| input.indicator_type = wish.indicator_type);
+    texts.iter_mut().filter(|input| !input.is_file()).for_each(|input| input.indicator_type = options.indicator_type);
     if texts.is_empty() {
         return Err(Failure::new(
             "no indicator found in what was given: name some, give - for standard input, or --file",

@@ -121,7 +121,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Enrich(enrich) => enrich::run(&client, enrich).await,
         Command::Source { command } => source::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
-        Command::Plan(wish) => plan::run(&client, wish).await,
+        Command::Plan(options) => plan::run(&client, options).await,
         Command::Usage { sources } => plan::usage(&client, sources).await,
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,

@@ -9,7 +9,7 @@ use crate::pb;
 
 use super::Failure;
 use super::args::Client;
-use super::args::Wish;
+use super::args::EnrichArgs;
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::input;
@@ -18,17 +18,17 @@ use super::say;
 use crate::table;
 
 /// Shows who would be asked, without asking anybody.
-pub(super) async fn run(client: &Client, wish: Wish) -> Result<ExitCode, Failure> {
-    let inputs = input::indicators(&wish)?;
-    let failed = Connection::with(client, async |connection| plan(connection, &wish, &inputs).await).await?;
+pub(super) async fn run(client: &Client, options: EnrichArgs) -> Result<ExitCode, Failure> {
+    let inputs = input::indicators(&options)?;
+    let failed = Connection::with(client, async |connection| plan(connection, &options, &inputs).await).await?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Prints the plan of each; true where one has none.
-async fn plan(connection: &Connection, wish: &Wish, inputs: &[Input]) -> Result<bool, Failure> {
+async fn plan(connection: &Connection, options: &EnrichArgs, inputs: &[Input]) -> Result<bool, Failure> {
     let mut failed = false;
     for (place, input) in inputs.iter().enumerate() {
-        let planned = connection.enrichment().plan_enrichment(request(wish, input.indicator())).await;
+        let planned = connection.enrichment().plan_enrichment(request(options, input.indicator())).await;
         match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
             Ok(plan) => print_plan(&plan.into_inner())?,
             Err((_, failure)) if failure.lost => {
@@ -43,12 +43,12 @@ async fn plan(connection: &Connection, wish: &Wish, inputs: &[Input]) -> Result<
     Ok(failed)
 }
 
-fn request(wish: &Wish, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
+fn request(options: &EnrichArgs, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
     pb::PlanEnrichmentRequest {
         indicator: Some(indicator),
-        sources: wish.sources.iter().map(|name| full_name(name, "sources")).collect(),
-        tlp: write_tlp(wish.tlp).into(),
-        max_age: wish.max_age.map(span),
+        sources: options.sources.iter().map(|name| full_name(name, "sources")).collect(),
+        tlp: write_tlp(options.tlp).into(),
+        max_age: options.max_age.map(span),
     }
 }
 

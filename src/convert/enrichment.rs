@@ -1,10 +1,10 @@
-//! `enrichment_service.proto`: wishes, receipts, plans.
+//! `enrichment_service.proto`: options, receipts, plans.
 
 use crate::engine::Budget;
 use crate::engine::Engine;
 use crate::engine::Planned;
 use crate::engine::PlannedSource;
-use crate::engine::Wish;
+use crate::engine::EnrichRequest;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
@@ -14,7 +14,7 @@ use crate::indicator::Tlp;
 use crate::pb;
 use crate::store::WindowUse;
 
-use super::Mistakes;
+use super::Violations;
 use super::incomplete;
 use super::indicator;
 use super::read_name;
@@ -32,9 +32,9 @@ use super::verdict::write_not_asked;
 pub const BATCH_LIMIT: usize = 1000;
 const LONGEST_REQUEST_ID: usize = 128;
 
-/// What is wished beside the indicator: the same for every RPC that enriches.
+/// what is asked beside the indicator: the same for every RPC that enriches.
 #[derive(Clone, Debug)]
-pub struct Wishes {
+pub struct EnrichOptions {
     /// Names of the sources to ask, without `sources/`.
     pub sources: Vec<String>,
     /// The policy, without `policies/`.
@@ -51,7 +51,7 @@ pub struct Wishes {
 
 /// The fields that every request to enrich has, as they stand on the wire.
 #[derive(Debug, Default)]
-pub struct WireWishes {
+pub struct RawEnrichOptions {
     /// `sources`.
     pub sources: Vec<String>,
     /// `policy`.
@@ -66,10 +66,10 @@ pub struct WireWishes {
     pub request_id: String,
 }
 
-impl Wishes {
-    /// The wish for one indicator.
-    pub fn of(&self, indicator: Indicator, caller: &str, budget: Option<Budget>) -> Wish {
-        Wish {
+impl EnrichOptions {
+    /// The request for one indicator.
+    pub fn of(&self, indicator: Indicator, caller: &str, budget: Option<Budget>) -> EnrichRequest {
+        EnrichRequest {
             indicator,
             sources: self.sources.clone(),
             policy: self.policy.clone(),
@@ -80,20 +80,20 @@ impl Wishes {
         }
     }
 
-    /// Reads what is wished beside the indicator, noting every mistake.
-    pub fn read(wire: WireWishes, engine: &Engine, mistakes: &mut Mistakes) -> Self {
-        let sources = read_sources(&wire.sources, engine, mistakes);
+    /// Reads what is asked beside the indicator, noting every mistake.
+    pub fn read(wire: RawEnrichOptions, engine: &Engine, violations: &mut Violations) -> Self {
+        let sources = read_sources(&wire.sources, engine, violations);
         let policy = Some(&wire.policy).filter(|name| !name.is_empty());
-        let policy = policy.and_then(|name| mistakes.take(read_name(name, "policies", "policy")));
-        let policy = policy.and_then(|name| mistakes.find("policy", engine.policy(Some(&name)).map(|_| name.clone())));
-        let max_age = wire.max_age.and_then(|age| mistakes.take(read_span(age, "max_age")));
-        let request_id = mistakes.take(read_request_id(wire.request_id)).unwrap_or_default();
+        let policy = policy.and_then(|name| violations.check(read_name(name, "policies", "policy")));
+        let policy = policy.and_then(|name| violations.resolve("policy", engine.policy(Some(&name)).map(|_| name.clone())));
+        let max_age = wire.max_age.and_then(|age| violations.check(read_span(age, "max_age")));
+        let request_id = violations.check(read_request_id(wire.request_id)).unwrap_or_default();
         Self {
             sources,
             policy,
-            tlp: mistakes.take(indicator::read_tlp(wire.tlp, "tlp")).flatten().unwrap_or_default(),
+            tlp: violations.check(indicator::read_tlp(wire.tlp, "tlp")).flatten().unwrap_or_default(),
             max_age,
-            view: mistakes.take(read_view(wire.view, "view")).unwrap_or_default(),
+            view: violations.check(read_view(wire.view, "view")).unwrap_or_default(),
             request_id,
         }
     }
@@ -113,7 +113,7 @@ pub fn read_request_id(text: String) -> Result<String, Violation> {
 
 /// One indicator as it was sent, and what was understood.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct SubmittedText {
     /// The indicator.
     pub indicator: Indicator,
     /// The text as it may be shown.
@@ -123,27 +123,27 @@ pub struct Sent {
 }
 
 /// Reads the indicator, noting its mistake.
-pub fn read_sent(wire: Option<&pb::Indicator>, field: &str) -> Result<Sent, Violation> {
+pub fn read_submitted(wire: Option<&pb::Indicator>, field: &str) -> Result<SubmittedText, Violation> {
     let parsed = indicator::read(wire, field)?;
-    let sent = wire.map(|indicator| indicator.value.clone()).unwrap_or_default();
+    let submitted = wire.map(|indicator| indicator.value.clone()).unwrap_or_default();
     // The text of a URL with a password is not repeated: its masked normal form stands in for it.
-    let text = if parsed.indicator.has_url_credentials() { parsed.indicator.shown() } else { sent };
-    Ok(Sent { indicator: parsed.indicator, text, notes: parsed.notes })
+    let text = if parsed.indicator.has_url_credentials() { parsed.indicator.shown() } else { submitted };
+    Ok(SubmittedText { indicator: parsed.indicator, text, notes: parsed.notes })
 }
 
 /// Reads a request for one indicator.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every mistake; [`Error::NotFound`] where the only one is a name that nothing has.
-pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes, engine: &Engine) -> Result<(Sent, Wishes), Error> {
-    let mut mistakes = Mistakes::default();
-    let sent = mistakes.take(read_sent(wire, "indicator"));
+pub fn read_one(wire: Option<&pb::Indicator>, options: RawEnrichOptions, engine: &Engine) -> Result<(SubmittedText, EnrichOptions), Error> {
+    let mut violations = Violations::default();
+    let submitted = violations.check(read_submitted(wire, "indicator"));
     if let Some(violation) = indicator::also_wrong(wire, "indicator") {
-        mistakes.add(violation);
+        violations.add(violation);
     }
-    let wishes = Wishes::read(wishes, engine, &mut mistakes);
-    mistakes.finish()?;
-    Ok((sent.ok_or_else(incomplete)?, wishes))
+    let options = EnrichOptions::read(options, engine, &mut violations);
+    violations.finish()?;
+    Ok((submitted.ok_or_else(incomplete)?, options))
 }
 
 /// Reads what holds for a whole batch; its indicators are read one by one later, so that a bad one does not fail the
@@ -151,18 +151,18 @@ pub fn read_one(wire: Option<&pb::Indicator>, wishes: WireWishes, engine: &Engin
 ///
 /// # Errors
 /// [`Error::Invalid`] with every mistake; [`Error::NotFound`] where the only one is a name that nothing has.
-pub fn read_batch(request: &mut pb::BatchEnrichRequest, engine: &Engine) -> Result<Wishes, Error> {
-    let mut mistakes = Mistakes::default();
+pub fn read_batch(request: &mut pb::BatchEnrichRequest, engine: &Engine) -> Result<EnrichOptions, Error> {
+    let mut violations = Violations::default();
     match request.indicators.len() {
-        0 => mistakes.add(Violation::new("indicators", Reason::FieldRequired, "at least one indicator is needed")),
+        0 => violations.add(Violation::new("indicators", Reason::FieldRequired, "at least one indicator is needed")),
         1..=BATCH_LIMIT => {}
         many => {
             let message = format!("{many} indicators; at most {BATCH_LIMIT} in one request: send several");
-            mistakes.add(Violation::new("indicators", Reason::TooMany, message));
+            violations.add(Violation::new("indicators", Reason::TooMany, message));
         }
     }
-    let wishes = Wishes::read(
-        WireWishes {
+    let options = EnrichOptions::read(
+        RawEnrichOptions {
             sources: std::mem::take(&mut request.sources),
             policy: std::mem::take(&mut request.policy),
             tlp: request.tlp,
@@ -171,10 +171,10 @@ pub fn read_batch(request: &mut pb::BatchEnrichRequest, engine: &Engine) -> Resu
             request_id: std::mem::take(&mut request.request_id),
         },
         engine,
-        &mut mistakes,
+        &mut violations,
     );
-    mistakes.finish()?;
-    Ok(wishes)
+    violations.finish()?;
+    Ok(options)
 }
 
 /// How one source's outcome was come by.

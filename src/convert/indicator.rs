@@ -10,7 +10,7 @@ use crate::indicator::Parsed;
 use crate::indicator::Tlp;
 use crate::pb;
 
-use super::Mistakes;
+use super::Violations;
 use super::unknown_enum;
 
 /// Reads an indicator as it was sent.
@@ -38,10 +38,10 @@ pub fn also_wrong(indicator: Option<&pb::Indicator>, field: &str) -> Option<Viol
 }
 
 /// Reads the indicator that a list is filtered by, in the field `indicator`, noting every mistake.
-pub fn read_filter(indicator: Option<&pb::Indicator>, mistakes: &mut Mistakes) -> Option<Indicator> {
+pub fn read_filter(indicator: Option<&pb::Indicator>, violations: &mut Violations) -> Option<Indicator> {
     let wire = Some(indicator?);
-    let parsed = mistakes.take(read(wire, "indicator"));
-    also_wrong(wire, "indicator").into_iter().for_each(|violation| mistakes.add(violation));
+    let parsed = violations.check(read(wire, "indicator"));
+    also_wrong(wire, "indicator").into_iter().for_each(|violation| violations.add(violation));
     parsed.map(|parsed| parsed.indicator)
 }
 

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
-use crate::error::add_untold;
+use crate::error::merge_new;
 
 pub mod enrichment;
 pub mod indicator;
@@ -20,53 +20,53 @@ const LONGEST_NAME: usize = 128;
 
 /// Every mistake found in one request.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<Mistake>);
+pub struct Violations(Vec<NotedViolation>);
 
 #[derive(Debug)]
-struct Mistake {
+struct NotedViolation {
     violation: Violation,
     /// What the request fails with where this is its only mistake.
     alone: Option<Error>,
 }
 
-impl Mistakes {
+impl Violations {
     /// Notes a mistake.
     pub fn add(&mut self, violation: Violation) {
-        self.0.push(Mistake { violation, alone: None });
+        self.0.push(NotedViolation { violation, alone: None });
     }
 
-    /// The value, or `None` with its mistakes noted.
-    pub fn take<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
+    /// The value, or `None` with its violations noted.
+    pub fn check<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
         read.map_err(|violation| self.add(violation)).ok()
     }
 
     /// Notes what the field names and what does not exist: as the only mistake it stays [`Error::NotFound`], among others
     /// it is told with its field.
-    pub fn find<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
+    pub fn resolve<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
         let missing = |error: Error| {
             let violation = Violation::new(field, error.reason(), error.to_string());
-            self.0.push(Mistake { violation, alone: Some(error) });
+            self.0.push(NotedViolation { violation, alone: Some(error) });
         };
         found.map_err(missing).ok()
     }
 
-    /// What was judged although there were mistakes, so that all are told at once: those noted, and what it failed with
+    /// What was judged although there were violations, so that all are told at once: those noted, and what it failed with
     /// beside them. `field` is the one that may name what does not exist.
     ///
     /// # Errors
     /// As [`Self::finish`]; without a mistake of its own, what `judged` failed with.
-    pub fn with<T>(mut self, field: &str, judged: Result<T, Error>) -> Result<T, Error> {
+    pub fn merge<T>(mut self, field: &str, judged: Result<T, Error>) -> Result<T, Error> {
         if self.0.is_empty() {
             return judged;
         }
         match judged {
             Err(Error::Invalid(more)) => {
-                let mut told = self.0.into_iter().map(|mistake| mistake.violation).collect();
-                add_untold(&mut told, more);
+                let mut told = self.0.into_iter().map(|noted| noted.violation).collect();
+                merge_new(&mut told, more);
                 return Err(Error::Invalid(told));
             }
-            Err(missing @ Error::NotFound { .. }) => drop(self.find::<T>(field, Err(missing))),
-            // What only a change without mistakes meets is told once it has none.
+            Err(missing @ Error::NotFound { .. }) => drop(self.resolve::<T>(field, Err(missing))),
+            // What only a change without violations meets is told once it has none.
             Ok(_) | Err(_) => {}
         }
         self.finish().and_then(|()| Err(incomplete()))
@@ -80,12 +80,12 @@ impl Mistakes {
     /// Succeeds if there was no mistake.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every mistake, or the one failure that [`Self::find`] noted.
+    /// [`Error::Invalid`] with every mistake, or the one failure that [`Self::resolve`] noted.
     pub fn finish(self) -> Result<(), Error> {
         match self.0.as_slice() {
             [] => Ok(()),
-            [Mistake { alone: Some(error), .. }] => Err(error.clone()),
-            _ => Err(Error::Invalid(self.0.into_iter().map(|mistake| mistake.violation).collect())),
+            [NotedViolation { alone: Some(error), .. }] => Err(error.clone()),
+            _ => Err(Error::Invalid(self.0.into_iter().map(|noted| noted.violation).collect())),
         }
     }
 }
@@ -126,12 +126,12 @@ pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<Syste
 pub fn read_period(
     from: Option<prost_types::Timestamp>,
     until: Option<prost_types::Timestamp>,
-    mistakes: &mut Mistakes,
+    violations: &mut Violations,
 ) -> (Option<SystemTime>, Option<SystemTime>) {
-    let from = from.and_then(|time| mistakes.take(read_timestamp(time, "from_time")));
-    let until = until.and_then(|time| mistakes.take(read_timestamp(time, "until_time")));
+    let from = from.and_then(|time| violations.check(read_timestamp(time, "from_time")));
+    let until = until.and_then(|time| violations.check(read_timestamp(time, "until_time")));
     if from.zip(until).is_some_and(|(from, until)| from >= until) {
-        mistakes.add(Violation::invalid("until_time", "must be later than from_time"));
+        violations.add(Violation::invalid("until_time", "must be later than from_time"));
     }
     (from, until)
 }
@@ -164,11 +164,11 @@ pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Vi
 }
 
 /// Reads the names of sources in the field `sources`, noting every one that has no right form or that nothing has.
-pub fn read_sources(names: &[String], engine: &Engine, mistakes: &mut Mistakes) -> Vec<String> {
+pub fn read_sources(names: &[String], engine: &Engine, violations: &mut Violations) -> Vec<String> {
     let mut read = |(place, name): (usize, &String)| {
         let field = format!("sources[{place}]");
-        let name = mistakes.take(read_name(name, "sources", &field))?;
-        mistakes.find(&field, engine.registry().check(&name)).map(|()| name)
+        let name = violations.check(read_name(name, "sources", &field))?;
+        violations.resolve(&field, engine.registry().check(&name)).map(|()| name)
     };
     names.iter().enumerate().filter_map(&mut read).collect()
 }
@@ -202,13 +202,13 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_not_found_by_itself_and_told_with_its_field_beside_other_mistakes() {
         let missing = || Error::NotFound { reason: Reason::SourceNotFound, name: "sources/a".into(), hint: "-".into() };
-        let mut mistakes = Mistakes::default();
-        assert_eq!(mistakes.find::<()>("sources[0]", Err(missing())), None);
-        assert_eq!(mistakes.finish(), Err(missing()));
-        let mut mistakes = Mistakes::default();
-        mistakes.find::<()>("sources[0]", Err(missing()));
-        mistakes.add(Violation::invalid("tlp", "-"));
-        let Err(Error::Invalid(told)) = mistakes.finish() else { panic!("two mistakes") };
+        let mut violations = Violations::default();
+        assert_eq!(violations.resolve::<()>("sources[0]", Err(missing())), None);
+        assert_eq!(violations.finish(), Err(missing()));
+        let mut violations = Violations::default();
+        violations.resolve::<()>("sources[0]", Err(missing()));
+        violations.add(Violation::invalid("tlp", "-"));
+        let Err(Error::Invalid(told)) = violations.finish() else { panic!("two violations") };
         let told: Vec<_> = told.iter().map(|one| (one.field.as_str(), one.reason)).collect();
         assert_eq!(told, [("sources[0]", Reason::SourceNotFound), ("tlp", Reason::FieldInvalid)]);
     }

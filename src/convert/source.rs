@@ -23,7 +23,7 @@ use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
 use crate::store::Disclosure;
 
-use super::Mistakes;
+use super::Violations;
 use super::indicator;
 use super::indicator::read_reliability;
 use super::indicator::read_tlp;
@@ -100,13 +100,13 @@ pub fn write_period(per: QuotaPer) -> pb::QuotaPeriod {
     }
 }
 
-/// Reads a wish to change a source, noting every mistake. Fields that are not set are left alone.
-pub fn read_change(source: pb::Source, update_mask: Option<prost_types::FieldMask>, mistakes: &mut Mistakes) -> Change {
-    let name = mistakes.take(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
+/// Reads a request to change a source, noting every mistake. Fields that are not set are left alone.
+pub fn read_change(source: pb::Source, update_mask: Option<prost_types::FieldMask>, violations: &mut Violations) -> Change {
+    let name = violations.check(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
     let text = |text: String| (!text.is_empty()).then_some(text);
     let credential = text(source.credential.clone()).map(SecretString::from);
-    let reliability = mistakes.take(read_reliability(source.reliability, "source.reliability")).flatten();
-    let max_tlp = mistakes.take(read_tlp(source.max_tlp, "source.max_tlp")).flatten();
+    let reliability = violations.check(read_reliability(source.reliability, "source.reliability")).flatten();
+    let max_tlp = violations.check(read_tlp(source.max_tlp, "source.max_tlp")).flatten();
     let patch = SourcePatch {
         kind: text(source.kind),
         enabled: source.enabled,
@@ -114,10 +114,10 @@ pub fn read_change(source: pb::Source, update_mask: Option<prost_types::FieldMas
         base_url: text(source.base_url),
         family: text(source.family),
         tier: text(source.tier),
-        quota: read_quota(&source.quota, mistakes),
-        timeout: written(source.timeout, "source.timeout", mistakes),
-        finding_ttl: written(source.finding_ttl, "source.finding_ttl", mistakes),
-        no_record_ttl: written(source.no_record_ttl, "source.no_record_ttl", mistakes),
+        quota: read_quota(&source.quota, violations),
+        timeout: written(source.timeout, "source.timeout", violations),
+        finding_ttl: written(source.finding_ttl, "source.finding_ttl", violations),
+        no_record_ttl: written(source.no_record_ttl, "source.no_record_ttl", violations),
         max_tlp: max_tlp.map(|tlp| tlp.to_string()),
         proxy: text(source.proxy),
         ca_pem: text(source.ca_pem),
@@ -138,23 +138,23 @@ fn read_options(options: prost_types::Struct) -> BTreeMap<String, Value> {
     options.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
 }
 
-fn written(span: Option<prost_types::Duration>, field: &str, mistakes: &mut Mistakes) -> Option<String> {
-    let span = mistakes.take(read_span(span?, field))?;
+fn written(span: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<String> {
+    let span = violations.check(read_span(span?, field))?;
     Some(humantime::format_duration(span).to_string())
 }
 
-fn read_quota(windows: &[pb::QuotaWindow], mistakes: &mut Mistakes) -> Option<BTreeMap<String, u64>> {
+fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Option<BTreeMap<String, u64>> {
     if windows.is_empty() {
         return None;
     }
     let mut quota = BTreeMap::new();
     for (place, window) in windows.iter().enumerate() {
         let field = format!("source.quota[{place}].period");
-        let Some(per) = mistakes.take(read_period(window.period, &field)) else { continue };
+        let Some(per) = violations.check(read_period(window.period, &field)) else { continue };
         match quota.entry(per.as_str().to_owned()) {
             Entry::Vacant(free) => drop(free.insert(window.limit)),
             Entry::Occupied(_) => {
-                mistakes.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
+                violations.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
             }
         }
     }
@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn a_window_without_or_with_an_unknown_period_is_refused_and_a_double_one_too() {
         let window = |period| pb::QuotaWindow { period, limit: 4 };
-        let mut mistakes = Mistakes::default();
-        read_quota(&[window(0), window(9), window(1), window(1)], &mut mistakes);
-        let refused = mistakes.finish().unwrap_err().to_string();
+        let mut violations = Violations::default();
+        read_quota(&[window(0), window(9), window(1), window(1)], &mut violations);
+        let refused = violations.finish().unwrap_err().to_string();
         for part in [
             "quota[0].period: a window needs",
             "quota[1].period: 9 is no value",

@@ -1,4 +1,4 @@
-//! One enrichment from the wish to the kept verdict.
+//! One enrichment from the request to the kept verdict.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::verdict::Verdict;
 
 use super::Budget;
 use super::Engine;
-use super::Wish;
+use super::EnrichRequest;
 use super::plan::Step;
 use super::plan::outcome;
 use super::stacks::Entry;
@@ -45,7 +45,7 @@ pub struct Enriched {
     pub kept: bool,
     /// How each source's outcome was come by, in order of name.
     pub receipts: Vec<(String, Receipt)>,
-    /// Until when the verdict may be given to others who wish the same; `None`: not at all.
+    /// Until when the verdict may be given to others who ask the same; `None`: not at all.
     pub reusable_until: Option<SystemTime>,
 }
 
@@ -79,20 +79,20 @@ impl VerdictKey {
 }
 
 impl Engine {
-    /// The key under which others may have asked the same; `None` where the wish sets the age of answers itself.
+    /// The key under which others may have asked the same; `None` where the request sets the age of answers itself.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown policy.
-    pub fn verdict_key(&self, wish: &Wish) -> Result<Option<VerdictKey>, Error> {
-        let policy = self.policy(wish.policy.as_deref())?.name.clone();
-        if wish.max_age.is_some() {
+    pub fn verdict_key(&self, request: &EnrichRequest) -> Result<Option<VerdictKey>, Error> {
+        let policy = self.policy(request.policy.as_deref())?.name.clone();
+        if request.max_age.is_some() {
             return Ok(None);
         }
-        let mut sources = wish.sources.clone();
+        let mut sources = request.sources.clone();
         sources.sort_unstable();
         sources.dedup();
         let generation = self.stacks.current().number;
-        Ok(Some(VerdictKey { indicator: wish.indicator.clone(), sources, policy, tlp: wish.tlp, generation }))
+        Ok(Some(VerdictKey { indicator: request.indicator.clone(), sources, policy, tlp: request.tlp, generation }))
     }
 
     /// Asks the sources and judges. `progress` hears of every outcome as it lands.
@@ -104,39 +104,39 @@ impl Engine {
     /// is an outcome, a store's a verdict that is not kept.
     pub async fn enrich(
         &self,
-        wish: &Wish,
+        request: &EnrichRequest,
         mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<Enriched, Error> {
-        let policy = self.policy(wish.policy.as_deref())?;
-        let budget = wish.budget.map_or_else(|| self.budget(None), Ok)?;
+        let policy = self.policy(request.policy.as_deref())?;
+        let budget = request.budget.map_or_else(|| self.budget(None), Ok)?;
         let stacks = self.stacks.current();
-        let chosen = self.named(&stacks.entries, &wish.sources)?;
+        let chosen = self.named(&stacks.entries, &request.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
-        let mut pending: FuturesUnordered<_> = chosen.iter().map(|entry| self.look_up(entry, wish, budget)).collect();
+        let mut pending: FuturesUnordered<_> = chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
         while let Some(next) = pending.next().await {
             fetched.push(next);
             if let (Some(tell), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
                 let outcomes = fetched.iter().map(|one| one.outcome.clone()).collect();
-                let so_far = self.judge(policy, &wish.indicator, outcomes);
+                let so_far = self.judge(policy, &request.indicator, outcomes);
                 tell(Progress { fetched: last.clone(), so_far, waiting: pending.len() });
             }
         }
         let reusable_until = self.reusable_until(&chosen, &fetched);
-        self.record(policy, wish, budget, fetched, reusable_until).await
+        self.record(policy, request, budget, fetched, reusable_until).await
     }
 
     /// One source: never fails, and takes no longer than the budget, but for the few milliseconds of the belt.
-    async fn look_up(&self, entry: &Entry, wish: &Wish, budget: Budget) -> Fetched {
-        let (entry, stack) = match self.step(entry, wish) {
+    async fn look_up(&self, entry: &Entry, request: &EnrichRequest, budget: Budget) -> Fetched {
+        let (entry, stack) = match self.step(entry, request) {
             Step::Settled(fetched) => return *fetched,
             Step::Ask(entry, stack) => (entry, stack),
         };
         let request = Request {
-            lookup: Lookup { indicator: wish.indicator.clone() },
+            lookup: Lookup { indicator: request.indicator.clone() },
             deadline: budget.fetch_until,
-            max_age: wish.max_age,
-            caller: wish.caller.clone(),
-            tlp: wish.tlp,
+            max_age: request.max_age,
+            caller: request.caller.clone(),
+            tlp: request.tlp,
         };
         let left = budget.fetch_until.duration_since(self.clock.now()).unwrap_or_default();
         tokio::select! {
@@ -169,7 +169,7 @@ impl Engine {
     async fn record(
         &self,
         policy: &Policy,
-        wish: &Wish,
+        request: &EnrichRequest,
         budget: Budget,
         mut fetched: Vec<Fetched>,
         reusable_until: Option<SystemTime>,
@@ -183,13 +183,13 @@ impl Engine {
             receipts.push((outcome.source.clone(), receipt));
             outcomes.push(outcome);
         }
-        let verdict = self.judge(policy, &wish.indicator, outcomes);
+        let verdict = self.judge(policy, &request.indicator, outcomes);
         let create_time = verdict.judged_time;
         let record = Arc::new(VerdictRecord {
             id: new_id(create_time),
             create_time,
-            caller: wish.caller.clone(),
-            tlp: wish.tlp,
+            caller: request.caller.clone(),
+            tlp: request.tlp,
             verdict,
             answers,
         });

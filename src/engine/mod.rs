@@ -70,7 +70,7 @@ pub struct Parts {
 
 /// What a caller wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct EnrichRequest {
     /// What is looked up.
     pub indicator: Indicator,
     /// Names of the sources to ask, without `sources/`; empty: all that fit.

@@ -14,7 +14,7 @@ use crate::source::Lookup;
 use crate::store::WindowUse;
 
 use super::Engine;
-use super::Wish;
+use super::EnrichRequest;
 use super::disclose;
 use super::stacks::Entry;
 
@@ -56,25 +56,25 @@ pub(super) enum Step<'a> {
 }
 
 impl Engine {
-    /// What an enrichment would do, without doing it. `budget` and `policy` of the wish do not matter.
+    /// What an enrichment would do, without doing it. `budget` and `policy` of the request do not matter.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown source.
-    pub async fn plan(&self, wish: &Wish) -> Result<Vec<PlannedSource>, Error> {
+    pub async fn plan(&self, request: &EnrichRequest) -> Result<Vec<PlannedSource>, Error> {
         let stacks = self.stacks.current();
         let mut planned = Vec::new();
-        for entry in self.named(&stacks.entries, &wish.sources)? {
+        for entry in self.named(&stacks.entries, &request.sources)? {
             planned.push(PlannedSource {
                 source: entry.configured.settings.name.clone(),
                 kind: entry.configured.settings.kind.clone(),
-                planned: self.plan_source(entry, wish).await,
+                planned: self.plan_source(entry, request).await,
             });
         }
         Ok(planned)
     }
 
-    async fn plan_source(&self, entry: &Entry, wish: &Wish) -> Planned {
-        let (entry, stack) = match self.step(entry, wish) {
+    async fn plan_source(&self, entry: &Entry, request: &EnrichRequest) -> Planned {
+        let (entry, stack) = match self.step(entry, request) {
             Step::Ask(entry, stack) => (entry, stack),
             Step::Settled(fetched) => {
                 return match fetched.outcome.body {
@@ -85,8 +85,8 @@ impl Engine {
                 };
             }
         };
-        let lookup = Lookup { indicator: wish.indicator.clone() };
-        match stack.kept(&lookup, wish.max_age, self.clock.now()) {
+        let lookup = Lookup { indicator: request.indicator.clone() };
+        match stack.kept(&lookup, request.max_age, self.clock.now()) {
             Some(kept) => Planned::Cached(kept.age),
             None => plan_call(entry, stack).await,
         }
@@ -106,10 +106,10 @@ impl Engine {
 
     /// What is done with this source: rules first, since nothing may leave that they forbid; what is kept may be used
     /// whatever they say, since nothing leaves.
-    pub(super) fn step<'a>(&self, entry: &'a Entry, wish: &Wish) -> Step<'a> {
+    pub(super) fn step<'a>(&self, entry: &'a Entry, request: &EnrichRequest) -> Step<'a> {
         let now = self.clock.now();
         let source = &entry.configured;
-        if let Some(not_asked) = disclose::unfit(source, &wish.indicator) {
+        if let Some(not_asked) = disclose::unfit(source, &request.indicator) {
             return Step::Settled(Box::new(settled(entry, now, not_asked)));
         }
         let stack = match &entry.stack {
@@ -119,10 +119,10 @@ impl Engine {
                 return Step::Settled(Box::new(settled(entry, now, not_asked)));
             }
         };
-        let lookup = Lookup { indicator: wish.indicator.clone() };
-        match disclose::withheld(&self.rules, source, &wish.indicator, wish.tlp) {
+        let lookup = Lookup { indicator: request.indicator.clone() };
+        match disclose::withheld(&self.rules, source, &request.indicator, request.tlp) {
             Some(not_asked) => {
-                let kept = stack.from_kept(&lookup, wish.max_age);
+                let kept = stack.from_kept(&lookup, request.max_age);
                 Step::Settled(Box::new(kept.unwrap_or_else(|| settled(entry, now, not_asked))))
             }
             None => Step::Ask(entry, stack),

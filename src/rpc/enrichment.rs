@@ -15,12 +15,12 @@ use tonic::Response;
 use tonic::Status;
 use tracing::info;
 
-use crate::convert::enrichment::Sent;
-use crate::convert::enrichment::WireWishes;
-use crate::convert::enrichment::Wishes;
+use crate::convert::enrichment::SubmittedText;
+use crate::convert::enrichment::RawEnrichOptions;
+use crate::convert::enrichment::EnrichOptions;
 use crate::convert::enrichment::read_batch;
 use crate::convert::enrichment::read_one;
-use crate::convert::enrichment::read_sent;
+use crate::convert::enrichment::read_submitted;
 use crate::convert::enrichment::write_plan;
 use crate::convert::enrichment::write_receipt;
 use crate::convert::indicator;
@@ -43,9 +43,9 @@ use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::store::new_id;
 
 use super::Context;
-use super::kept::KeptSource;
-use super::kept::KeptVerdict;
-use super::kept::KeptVerdicts;
+use super::verdict_cache::KeptSource;
+use super::verdict_cache::KeptVerdict;
+use super::verdict_cache::KeptVerdicts;
 use super::status;
 use super::task::Streamed;
 use super::task::Tasks;
@@ -64,7 +64,7 @@ pub struct EnrichmentRpc {
 }
 
 /// Who asks, and the moments that bound the answer.
-struct Asker {
+struct CallerBudget {
     caller: String,
     budget: Option<Budget>,
 }
@@ -78,31 +78,31 @@ impl EnrichmentRpc {
     /// One indicator: from the kept bytes, or by asking.
     async fn answer(
         &self,
-        sent: &Sent,
-        wishes: &Wishes,
-        asker: &Asker,
+        submitted: &SubmittedText,
+        options: &EnrichOptions,
+        caller: &CallerBudget,
         progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<pb::EnrichResponse, Error> {
-        let wish = wishes.of(sent.indicator.clone(), &asker.caller, asker.budget);
-        let key = self.engine.verdict_key(&wish)?.filter(|_| wishes.view < View::Raw).map(|key| (key, wishes.view));
+        let request = options.of(submitted.indicator.clone(), &caller.caller, caller.budget);
+        let key = self.engine.verdict_key(&request)?.filter(|_| options.view < View::Raw).map(|key| (key, options.view));
         if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key, self.now())) {
-            return Ok(self.repeat(&kept, sent, wishes));
+            return Ok(self.repeat(&kept, submitted, options));
         }
-        let enriched = self.engine.enrich(&wish, progress).await?;
-        let raw = match wishes.view {
+        let enriched = self.engine.enrich(&request, progress).await?;
+        let raw = match options.view {
             View::Raw => enriched.receipts.iter().map(|(source, one)| (source.clone(), raw(one))).collect(),
             View::Basic | View::Full => Default::default(),
         };
-        let verdict = write_record(&enriched.record, enriched.kept, wishes.view, &raw);
+        let verdict = write_record(&enriched.record, enriched.kept, options.view, &raw);
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
             let sources = KeptSource::all(&enriched);
             self.kept.keep(key, KeptVerdict { bytes: bytes.clone(), made: self.now(), until, sources });
         }
-        Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, sent, wishes)) })
+        Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, submitted, options)) })
     }
 
-    fn repeat(&self, kept: &KeptVerdict, sent: &Sent, wishes: &Wishes) -> pb::EnrichResponse {
+    fn repeat(&self, kept: &KeptVerdict, submitted: &SubmittedText, options: &EnrichOptions) -> pb::EnrichResponse {
         let now = self.now();
         let answered = kept.sources.iter().filter(|one| one.answered.is_some());
         self.engine.count_saved(answered.map(|one| one.source.as_str()));
@@ -114,7 +114,7 @@ impl EnrichmentRpc {
             note: one.note.clone(),
             ..Default::default()
         };
-        let mut receipt = receipt(sent, wishes);
+        let mut receipt = receipt(submitted, options);
         receipt.sources = kept.sources.iter().map(from_cache).collect();
         receipt.verdict_from_cache = true;
         pb::EnrichResponse { verdict: kept.bytes.clone(), receipt: Some(receipt) }
@@ -125,22 +125,22 @@ impl EnrichmentRpc {
     }
 
     /// Who asks for one indicator.
-    fn asker(&self, context: Context) -> Result<Asker, Error> {
-        Ok(Asker { budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
+    fn caller(&self, context: Context) -> Result<CallerBudget, Error> {
+        Ok(CallerBudget { budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
     }
 
     /// Who asks for many: with a deadline, one budget for all; without, each indicator has the default time of its own.
-    fn batch_asker(&self, context: Context) -> Result<Asker, Error> {
+    fn batch_caller(&self, context: Context) -> Result<CallerBudget, Error> {
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline)).transpose()?;
-        Ok(Asker { budget: budget.map(Budget::for_batch), caller: context.caller })
+        Ok(CallerBudget { budget: budget.map(Budget::for_batch), caller: context.caller })
     }
 
-    /// The wishes with an identifier, the caller's or one of ours.
-    fn identified(&self, mut wishes: Wishes) -> Wishes {
-        if wishes.request_id.is_empty() {
-            wishes.request_id = new_id(self.now());
+    /// The options with an identifier, the caller's or one of ours.
+    fn identified(&self, mut options: EnrichOptions) -> EnrichOptions {
+        if options.request_id.is_empty() {
+            options.request_id = new_id(self.now());
         }
-        wishes
+        options
     }
 
     async fn plan(
@@ -149,17 +149,17 @@ impl EnrichmentRpc {
         context: Context,
     ) -> Result<pb::PlanEnrichmentResponse, Error> {
         let wire =
-            WireWishes { sources: request.sources, tlp: request.tlp, max_age: request.max_age, ..Default::default() };
-        let (sent, wishes) = read_one(request.indicator.as_ref(), wire, &self.engine)?;
-        let wish = wishes.of(sent.indicator.clone(), &context.caller, None);
-        let planned = self.engine.plan(&wish).await?;
+            RawEnrichOptions { sources: request.sources, tlp: request.tlp, max_age: request.max_age, ..Default::default() };
+        let (submitted, options) = read_one(request.indicator.as_ref(), wire, &self.engine)?;
+        let request = options.of(submitted.indicator.clone(), &context.caller, None);
+        let planned = self.engine.plan(&request).await?;
         let units = planned.iter().map(|one| match &one.planned {
             Planned::Call { units, .. } => *units,
             Planned::Cached(_) | Planned::NotAsked(_) => 0,
         });
         Ok(pb::PlanEnrichmentResponse {
-            indicator: Some(indicator::write(&sent.indicator)),
-            notes: sent.notes,
+            indicator: Some(indicator::write(&submitted.indicator)),
+            notes: submitted.notes,
             units: units.sum(),
             sources: planned.iter().map(write_plan).collect(),
         })
@@ -171,13 +171,13 @@ impl EnrichmentService for EnrichmentRpc {
     async fn enrich(&self, request: Request<pb::EnrichRequest>) -> Result<Response<pb::EnrichResponse>, Status> {
         let context = Context::of(&request, &self.engine);
         let pb::EnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } = request.into_inner();
-        let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
+        let wire = RawEnrichOptions { sources, policy, tlp, max_age, view, request_id };
         let read = read_one(indicator.as_ref(), wire, &self.engine);
-        let (sent, wishes) = read.map_err(|error| status::of(&error))?;
-        let wishes = self.identified(wishes);
-        let asker = self.asker(context).map_err(|error| status::of(&error))?;
-        let answer = self.answer(&sent, &wishes, &asker, None).await.map_err(|error| status::of(&error))?;
-        info!(request_id = wishes.request_id, caller = asker.caller, "enriched");
+        let (submitted, options) = read.map_err(|error| status::of(&error))?;
+        let options = self.identified(options);
+        let caller = self.caller(context).map_err(|error| status::of(&error))?;
+        let answer = self.answer(&submitted, &options, &caller, None).await.map_err(|error| status::of(&error))?;
+        info!(request_id = options.request_id, caller = caller.caller, "enriched");
         Ok(Response::new(answer))
     }
 
@@ -190,21 +190,21 @@ impl EnrichmentService for EnrichmentRpc {
         let context = Context::of(&request, &self.engine);
         let pb::StreamEnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } =
             request.into_inner();
-        let wire = WireWishes { sources, policy, tlp, max_age, view, request_id };
+        let wire = RawEnrichOptions { sources, policy, tlp, max_age, view, request_id };
         let read = read_one(indicator.as_ref(), wire, &self.engine);
-        let (sent, wishes) = read.map_err(|error| status::of(&error))?;
-        let wishes = self.identified(wishes);
-        let asker = self.asker(context).map_err(|error| status::of(&error))?;
+        let (submitted, options) = read.map_err(|error| status::of(&error))?;
+        let options = self.identified(options);
+        let caller = self.caller(context).map_err(|error| status::of(&error))?;
         let rpc = self.clone();
         // Who lags behind is not waited for: there is one message a source, so that all have room.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let progress = sender.clone();
             let mut tell = |one: Progress| {
-                let event = pb::stream_enrich_response::Event::Progress(write_progress(one, wishes.view));
+                let event = pb::stream_enrich_response::Event::Progress(write_progress(one, options.view));
                 // The caller may have left; the task ends by itself then.
                 let _ = progress.try_send(Ok(pb::StreamEnrichResponse { event: Some(event) }));
             };
-            let end = rpc.answer(&sent, &wishes, &asker, Some(&mut tell)).await;
+            let end = rpc.answer(&submitted, &options, &caller, Some(&mut tell)).await;
             let end = end.map(|answer| pb::StreamEnrichResponse {
                 event: Some(pb::stream_enrich_response::Event::Final(answer)),
             });
@@ -221,13 +221,13 @@ impl EnrichmentService for EnrichmentRpc {
         let context = Context::of(&request, &self.engine);
         let mut request = request.into_inner();
         // A wrong source or policy is a mistake of the request, not of each indicator.
-        let wishes = read_batch(&mut request, &self.engine).map_err(|error| status::of(&error))?;
-        let wishes = self.identified(wishes);
+        let options = read_batch(&mut request, &self.engine).map_err(|error| status::of(&error))?;
+        let options = self.identified(options);
         let batch = Batch::read(request.indicators);
-        let asker = self.batch_asker(context).map_err(|error| status::of(&error))?;
+        let caller = self.batch_caller(context).map_err(|error| status::of(&error))?;
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(BATCH_AT_ONCE, move |sender| async move {
-            batch.run(&rpc, &wishes, &asker, &sender).await;
+            batch.run(&rpc, &options, &caller, &sender).await;
         })))
     }
 
@@ -243,7 +243,7 @@ impl EnrichmentService for EnrichmentRpc {
 
 /// The indicators of one batch: each different one once, with every place at which it was sent.
 struct Batch {
-    asked: Vec<(Indicator, Vec<(u32, Sent)>)>,
+    asked: Vec<(Indicator, Vec<(u32, SubmittedText)>)>,
     refused: Vec<(u32, pb::BatchError)>,
 }
 
@@ -252,14 +252,14 @@ impl Batch {
         let mut places: HashMap<Indicator, usize> = HashMap::new();
         let mut batch = Self { asked: Vec::new(), refused: Vec::new() };
         for (index, wire) in (0_u32..).zip(&indicators) {
-            match read_sent(Some(wire), &format!("indicators[{index}]")) {
-                Ok(sent) => {
-                    let place = *places.entry(sent.indicator.clone()).or_insert_with(|| {
-                        batch.asked.push((sent.indicator.clone(), Vec::new()));
+            match read_submitted(Some(wire), &format!("indicators[{index}]")) {
+                Ok(submitted) => {
+                    let place = *places.entry(submitted.indicator.clone()).or_insert_with(|| {
+                        batch.asked.push((submitted.indicator.clone(), Vec::new()));
                         batch.asked.len() - 1
                     });
                     if let Some((_, wanted)) = batch.asked.get_mut(place) {
-                        wanted.push((index, sent));
+                        wanted.push((index, submitted));
                     }
                 }
                 Err(violation) => {
@@ -275,8 +275,8 @@ impl Batch {
     async fn run(
         self,
         rpc: &EnrichmentRpc,
-        wishes: &Wishes,
-        asker: &Asker,
+        options: &EnrichOptions,
+        caller: &CallerBudget,
         sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
@@ -290,12 +290,12 @@ impl Batch {
         let send = &send;
         let work = stream::iter(self.asked).map(|(_, wanted)| async move {
             let answer = match wanted.first() {
-                Some((_, sent)) => rpc.answer(sent, wishes, asker, None).await,
+                Some((_, submitted)) => rpc.answer(submitted, options, caller, None).await,
                 None => return,
             };
-            for (nth, (index, sent)) in wanted.iter().enumerate() {
+            for (nth, (index, submitted)) in wanted.iter().enumerate() {
                 match &answer {
-                    Ok(answer) => send(*index, Wire::Answer(for_place(answer, sent, nth > 0))).await,
+                    Ok(answer) => send(*index, Wire::Answer(for_place(answer, submitted, nth > 0))).await,
                     Err(error) => send(*index, Wire::Error(batch_error(*index, error))).await,
                 }
             }
@@ -305,11 +305,11 @@ impl Batch {
 }
 
 /// The answer for one place of a batch; a duplicate spent nothing.
-fn for_place(answer: &pb::EnrichResponse, sent: &Sent, duplicate: bool) -> pb::EnrichResponse {
+fn for_place(answer: &pb::EnrichResponse, submitted: &SubmittedText, duplicate: bool) -> pb::EnrichResponse {
     let mut answer = answer.clone();
     if let Some(receipt) = &mut answer.receipt {
-        receipt.text = sent.text.clone();
-        receipt.notes = sent.notes.clone();
+        receipt.text = submitted.text.clone();
+        receipt.notes = submitted.notes.clone();
         for source in receipt.sources.iter_mut().filter(|_| duplicate) {
             source.shared |= source.called;
             source.called = false;
@@ -324,17 +324,17 @@ fn batch_error(index: u32, error: &Error) -> pb::BatchError {
     pb::BatchError { reason: error.reason().as_str().to_owned(), field, message: error.to_string() }
 }
 
-fn receipt(sent: &Sent, wishes: &Wishes) -> pb::Receipt {
+fn receipt(submitted: &SubmittedText, options: &EnrichOptions) -> pb::Receipt {
     pb::Receipt {
-        request_id: wishes.request_id.clone(),
-        text: sent.text.clone(),
-        notes: sent.notes.clone(),
+        request_id: options.request_id.clone(),
+        text: submitted.text.clone(),
+        notes: submitted.notes.clone(),
         ..Default::default()
     }
 }
 
-fn receipt_of(enriched: &Enriched, sent: &Sent, wishes: &Wishes) -> pb::Receipt {
-    let mut receipt = receipt(sent, wishes);
+fn receipt_of(enriched: &Enriched, submitted: &SubmittedText, options: &EnrichOptions) -> pb::Receipt {
+    let mut receipt = receipt(submitted, options);
     receipt.sources = enriched.receipts.iter().map(|(source, one)| write_receipt(source, one)).collect();
     receipt
 }

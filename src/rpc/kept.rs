@@ -1,4 +1,4 @@
-//! Whole verdicts that are given again to whoever wishes the same.
+//! Whole verdicts that are given again to whoever asks the same.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use crate::engine::VerdictKey;
 /// What keeping one costs beside its bytes, about.
 const PER_VERDICT: usize = 512;
 
-/// What a verdict is kept under: what was wished, and how much of it is shown.
+/// What a verdict is kept under: what was asked, and how much of it is shown.
 pub(super) type KeptKey = (VerdictKey, View);
 
 /// Kept verdicts, bounded by their bytes. Clones share everything.

@@ -11,7 +11,7 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
-use crate::convert::Mistakes;
+use crate::convert::Violations;
 use crate::convert::enrichment::read_request_id;
 use crate::convert::enrichment::write_window;
 use crate::convert::incomplete;
@@ -75,16 +75,16 @@ impl SourceRpc {
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
         let digest = digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec();
-        let mut mistakes = Mistakes::default();
-        let request_id = mistakes.take(read_request_id(request.request_id)).unwrap_or_default();
+        let mut violations = Violations::default();
+        let request_id = violations.check(read_request_id(request.request_id)).unwrap_or_default();
         if request.source.is_none() {
-            mistakes.add(Violation::new("source", Reason::FieldRequired, "the source to configure is needed"));
+            violations.add(Violation::new("source", Reason::FieldRequired, "the source to configure is needed"));
         }
-        let mut change = read_change(request.source.unwrap_or_default(), request.update_mask, &mut mistakes);
+        let mut change = read_change(request.source.unwrap_or_default(), request.update_mask, &mut violations);
         change.reset = request.reset_mask.map(|mask| mask.paths).unwrap_or_default();
         change.allow_missing = request.allow_missing;
-        if request.validate_only || !mistakes.is_empty() {
-            return self.judge(&change, mistakes).await.map(|source| write(&source));
+        if request.validate_only || !violations.is_empty() {
+            return self.judge(&change, violations).await.map(|source| write(&source));
         }
         let key = (!request_id.is_empty()).then_some((caller, request_id));
         let _turn = self.turn.lock().await;
@@ -97,7 +97,7 @@ impl SourceRpc {
     }
 
     /// The source as the change would make it, or everything that is wrong with the request.
-    async fn judge(&self, change: &Change, mistakes: Mistakes) -> Result<Configured, Error> {
+    async fn judge(&self, change: &Change, violations: Violations) -> Result<Configured, Error> {
         let mut judged = self.engine.registry().effective(change).await;
         if let Err(Error::Invalid(wrong)) = &mut judged
             && change.name.is_empty()
@@ -106,15 +106,15 @@ impl SourceRpc {
             // Without its name it is not known whether its kind must be said.
             wrong.retain(|one| one.field != "source.kind");
         }
-        mistakes.with("source.name", judged)
+        violations.merge("source.name", judged)
     }
 
     async fn delete(&self, request: pb::DeleteSourceRequest, caller: String) -> Result<(), Error> {
         let digest = digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec();
-        let mut mistakes = Mistakes::default();
-        let name = mistakes.take(read_name(&request.name, "sources", "name"));
-        let request_id = mistakes.take(read_request_id(request.request_id)).unwrap_or_default();
-        mistakes.finish()?;
+        let mut violations = Violations::default();
+        let name = violations.check(read_name(&request.name, "sources", "name"));
+        let request_id = violations.check(read_request_id(request.request_id)).unwrap_or_default();
+        violations.finish()?;
         let name = name.ok_or_else(incomplete)?;
         let registry = self.engine.registry();
         if request.validate_only {
@@ -144,10 +144,10 @@ impl SourceRpc {
     }
 
     fn list(&self, request: pb::ListSourcesRequest) -> Result<pb::ListSourcesResponse, Error> {
-        let mut mistakes = Mistakes::default();
-        let size = mistakes.take(page::read_size(request.page_size));
-        let after = mistakes.take(page::read_token(&request.page_token, "sources"));
-        mistakes.finish()?;
+        let mut violations = Violations::default();
+        let size = violations.check(page::read_size(request.page_size));
+        let after = violations.check(page::read_token(&request.page_token, "sources"));
+        violations.finish()?;
         let (size, after) = size.zip(after).ok_or_else(incomplete)?;
         let snapshot = self.engine.registry().snapshot();
         let behind = |name: &str| after.as_ref().is_none_or(|after| name > after.id.as_str());
@@ -164,21 +164,21 @@ impl SourceRpc {
     }
 
     async fn test(&self, request: pb::TestSourceRequest, context: Context) -> Result<pb::TestSourceResponse, Error> {
-        let mut mistakes = Mistakes::default();
+        let mut violations = Violations::default();
         let registry = self.engine.registry();
         let source = match request.source {
             Some(source) => {
                 if !request.name.is_empty() && request.name != source.name {
                     let message = format!("names another source than source.name ({})", shorten(&source.name));
-                    mistakes.add(Violation::invalid("name", message));
+                    violations.add(Violation::invalid("name", message));
                 }
-                let mut change = read_change(source, request.update_mask, &mut mistakes);
+                let mut change = read_change(source, request.update_mask, &mut violations);
                 change.allow_missing = true;
-                self.judge(&change, mistakes).await?
+                self.judge(&change, violations).await?
             }
             None => {
-                let name = mistakes.take(read_name(&request.name, "sources", "name"));
-                mistakes.finish()?;
+                let name = violations.check(read_name(&request.name, "sources", "name"));
+                violations.finish()?;
                 registry.get(&name.ok_or_else(incomplete)?)?
             }
         };
@@ -197,20 +197,20 @@ impl SourceRpc {
     }
 
     async fn disclosures(&self, request: pb::ListDisclosuresRequest) -> Result<pb::ListDisclosuresResponse, Error> {
-        let mut mistakes = Mistakes::default();
-        let size = mistakes.take(page::read_size(request.page_size));
-        let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
+        let mut violations = Violations::default();
+        let size = violations.check(page::read_size(request.page_size));
+        let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
         let filter = DisclosureFilter {
-            indicator: indicator::read_filter(request.indicator.as_ref(), &mut mistakes),
+            indicator: indicator::read_filter(request.indicator.as_ref(), &mut violations),
             source: Some(&request.source)
                 .filter(|name| !name.is_empty())
-                .and_then(|name| mistakes.take(read_name(name, "sources", "source"))),
+                .and_then(|name| violations.check(read_name(name, "sources", "source"))),
             from,
             until,
         };
         let parameters = format!("disclosures {filter:?}");
-        let after = mistakes.take(page::read_token(&request.page_token, &parameters));
-        mistakes.finish()?;
+        let after = violations.check(page::read_token(&request.page_token, &parameters));
+        violations.finish()?;
         let (size, after) = size.zip(after).ok_or_else(incomplete)?;
         let listed = self.engine.store().disclosures(filter, size + 1, after).await;
         let mut disclosures = listed.map_err(status::store_failed)?;
@@ -225,9 +225,9 @@ impl SourceRpc {
     }
 
     async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Error> {
-        let mut mistakes = Mistakes::default();
-        let names = read_sources(&request.sources, &self.engine, &mut mistakes);
-        mistakes.finish()?;
+        let mut violations = Violations::default();
+        let names = read_sources(&request.sources, &self.engine, &mut violations);
+        violations.finish()?;
         let usage = self.engine.usage(&names).await?;
         Ok(pb::GetUsageResponse {
             usage: usage

@@ -6,7 +6,7 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
-use crate::convert::Mistakes;
+use crate::convert::Violations;
 use crate::convert::incomplete;
 use crate::convert::indicator;
 use crate::convert::read_name;
@@ -42,10 +42,10 @@ impl VerdictRpc {
     }
 
     async fn get(&self, request: pb::GetVerdictRequest) -> Result<pb::Verdict, Error> {
-        let mut mistakes = Mistakes::default();
-        let id = mistakes.take(read_name(&request.name, "verdicts", "name"));
-        let view = mistakes.take(read_view(request.view, "view"));
-        mistakes.finish()?;
+        let mut violations = Violations::default();
+        let id = violations.check(read_name(&request.name, "verdicts", "name"));
+        let view = violations.check(read_view(request.view, "view"));
+        violations.finish()?;
         let (id, view) = id.zip(view).ok_or_else(incomplete)?;
         let record = self.engine.store().verdict(&id).await.map_err(status::store_failed)?;
         let record = record.ok_or_else(|| Error::NotFound {
@@ -58,22 +58,22 @@ impl VerdictRpc {
     }
 
     async fn list(&self, request: pb::ListVerdictsRequest) -> Result<pb::ListVerdictsResponse, Error> {
-        let mut mistakes = Mistakes::default();
-        let size = mistakes.take(page::read_size(request.page_size));
-        let view = mistakes.take(read_view(request.view, "view"));
+        let mut violations = Violations::default();
+        let size = violations.check(page::read_size(request.page_size));
+        let view = violations.check(read_view(request.view, "view"));
         if view == Some(View::Raw) {
-            mistakes.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
+            violations.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
         }
-        let (from, until) = read_period(request.from_time, request.until_time, &mut mistakes);
+        let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
         let filter = VerdictFilter {
-            indicator: indicator::read_filter(request.indicator.as_ref(), &mut mistakes),
-            disposition: mistakes.take(indicator::read_disposition(request.disposition, "disposition")).flatten(),
+            indicator: indicator::read_filter(request.indicator.as_ref(), &mut violations),
+            disposition: violations.check(indicator::read_disposition(request.disposition, "disposition")).flatten(),
             from,
             until,
         };
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
-        let after = mistakes.take(page::read_token(&request.page_token, &parameters));
-        mistakes.finish()?;
+        let after = violations.check(page::read_token(&request.page_token, &parameters));
+        violations.finish()?;
         let ((size, view), after) = size.zip(view).zip(after).ok_or_else(incomplete)?;
         let mut records = self.engine.store().verdicts(filter, size + 1, after).await.map_err(status::store_failed)?;
         let more = records.len() > size;

@@ -1,4 +1,4 @@
-//! Joins the settings' wish to have credentials sealed with the store's cipher.
+//! Joins the settings' need to seal credentials with the store's cipher.
 
 use secrecy::SecretString;
 

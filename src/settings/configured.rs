@@ -1,4 +1,4 @@
-//! What the registry hands out and takes: a source as it is in effect, and the wish to change one.
+//! What the registry hands out and takes: a source as it is in effect, and the request to change one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl fmt::Debug for Configured {
     }
 }
 
-/// A wish to create or change a source.
+/// A request to create or change a source.
 #[derive(Clone, Default)]
 pub struct Change {
     /// Its name, without `sources/`.

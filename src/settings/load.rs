@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Violation;
-use crate::error::add_untold;
+use crate::error::merge_new;
 use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
@@ -94,7 +94,7 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     let (raw, mut mistakes) = document::read(&text).map_err(fail)?;
     let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
     let config = loader.config(raw);
-    add_untold(&mut mistakes, loader.mistakes);
+    merge_new(&mut mistakes, loader.mistakes);
     if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
 }
 
@@ -235,7 +235,7 @@ impl Loader<'_> {
         let client_ca = tls.client_ca.map(PathBuf::from);
         let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
         if self.input.flags.listens {
-            add_untold(&mut self.mistakes, tls.unusable());
+            merge_new(&mut self.mistakes, tls.unusable());
         }
         Some(tls)
     }
@@ -430,7 +430,7 @@ impl Loader<'_> {
             Some(adapter) => patch::effective(adapter.as_ref(), name, &patch, credential.clone()).err(),
             None => Some(patch::without_kind(&patch, self.input.kinds)),
         };
-        self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.under(&path)));
+        self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.nested_in(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
         Declared { name: name.to_owned(), patch, ca_file: raw.ca_file.clone(), credential, origin }
     }

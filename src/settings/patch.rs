@@ -156,7 +156,7 @@ impl SourcePatch {
     }
 
     /// This layer with `above` laid over it.
-    pub(super) fn under(&self, above: &Self) -> Self {
+    pub(super) fn overlaid_with(&self, above: &Self) -> Self {
         let mut both = self.clone();
         for path in above.paths() {
             both.copy(&path, above);
@@ -255,7 +255,7 @@ fn set_options(settings: &mut SourceSettings, kind: &dyn Source, patch: &SourceP
                 }
                 settings.options.insert(name.clone(), value);
             }
-            Err(violation) => mistakes.push(violation.under("options")),
+            Err(violation) => mistakes.push(violation.nested_in("options")),
         }
     }
     // Only options that are right each by itself can contradict each other.

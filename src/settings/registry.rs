@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::error::Error;
 use crate::error::Reason;
 use crate::error::Violation;
-use crate::error::add_untold;
+use crate::error::merge_new;
 use crate::source::Source;
 use crate::source::SourceSettings;
 use crate::store::SourceStore;
@@ -297,9 +297,9 @@ impl Registry {
         let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
         let options = adapter.map(|one| one.about().options.as_slice()).unwrap_or_default();
         let forbidden = self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, options);
-        let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().under("source"));
-        add_untold(&mut mistakes, wrong.collect());
-        add_untold(&mut mistakes, forbidden);
+        let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().nested_in("source"));
+        merge_new(&mut mistakes, wrong.collect());
+        merge_new(&mut mistakes, forbidden);
         resolved.ok().filter(|_| mistakes.is_empty()).ok_or(Error::Invalid(mistakes))
     }
 
@@ -400,7 +400,7 @@ impl Registry {
         }
         let below = declared.map(|one| one.patch.clone()).unwrap_or_default();
         let above = patched.map(|one| one.patch.clone()).unwrap_or_default();
-        let both = below.under(&above);
+        let both = below.overlaid_with(&above);
         let Some(adapter) = self.kinds.iter().find(|one| Some(&one.about().kind) == both.kind.as_ref()) else {
             return Err(patch::without_kind(&both, &self.kinds));
         };

@@ -193,7 +193,7 @@ pub trait SourceStore: Send + Sync {
     fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
 }
 
-/// A wish to spend one unit of quota.
+/// A request to spend one unit of quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acquire {
     /// Whose quota: one account per credential, in a form that does not show it.

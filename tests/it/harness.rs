@@ -168,12 +168,12 @@ impl TestServer {
         self.running.as_ref().unwrap().engine()
     }
 
-    /// Enriches one indicator with the usual wishes.
+    /// Enriches one indicator with the usual options.
     pub async fn enrich(&self, value: &str) -> Enriched {
         self.enrich_as(pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }).await
     }
 
-    /// Enriches with these wishes.
+    /// Enriches with these options.
     pub async fn enrich_as(&self, request: pb::EnrichRequest) -> Enriched {
         let answer = self.enrichment().enrich(request).await.unwrap().into_inner();
         Enriched { verdict: answer.decode_verdict().unwrap(), receipt: answer.receipt.unwrap() }
