@@ -7,7 +7,7 @@ use concord::error::Error;
 use concord::error::Reason;
 use concord::settings::Change;
 use concord::settings::Config;
-use concord::settings::Configured;
+use concord::settings::ResolvedSource;
 use concord::settings::Environment;
 use concord::settings::Flags;
 use concord::settings::LoadInput;
@@ -72,7 +72,7 @@ fn at(name: &str, base_url: &str) -> Change {
     change
 }
 
-fn credential(one: &Configured) -> Option<&str> {
+fn credential(one: &ResolvedSource) -> Option<&str> {
     one.settings.credential.as_ref().map(ExposeSecret::expose_secret)
 }
 

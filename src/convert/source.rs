@@ -11,7 +11,7 @@ use crate::error::Reason;
 use crate::error::Violation;
 use crate::pb;
 use crate::settings::Change;
-use crate::settings::Configured;
+use crate::settings::ResolvedSource;
 use crate::settings::Origin;
 use crate::settings::SourcePatch;
 use crate::settings::State;
@@ -37,7 +37,7 @@ use super::unknown_enum;
 use super::verdict::source_name;
 
 /// A source on the wire, its credential left out.
-pub fn write(source: &Configured) -> pb::Source {
+pub fn write(source: &ResolvedSource) -> pb::Source {
     let settings = &source.settings;
     let (state, state_detail) = write_state(&source.state);
     let (origin, origin_place) = write_origin(source.origin.as_ref());

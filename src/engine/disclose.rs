@@ -10,14 +10,14 @@ use crate::indicator::Special;
 use crate::indicator::Tlp;
 use crate::indicator::addresses;
 use crate::indicator::is_internal_name;
-use crate::settings::Configured;
+use crate::settings::ResolvedSource;
 use crate::settings::State;
 use crate::source::SourceView;
 
 use super::Rules;
 
 /// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
-pub(super) fn unfit(source: &Configured, indicator: &Indicator) -> Option<NotAsked> {
+pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
     if !source.kind.supports(indicator.form(), SourceView { settings: &source.settings }) {
         let detail = format!("{} does not look up {}", about.title, indicator.form().as_str());
@@ -31,9 +31,9 @@ pub(super) fn unfit(source: &Configured, indicator: &Indicator) -> Option<NotAsk
 }
 
 /// Why this source must not be told of the indicator, if a rule forbids it.
-pub(super) fn withheld(rules: &Rules, source: &Configured, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
+pub(super) fn withhold_reason(rules: &Rules, source: &ResolvedSource, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
     if source.kind.about().transport.is_outside()
-        && let Some(not_asked) = withheld_outside(rules, indicator)
+        && let Some(not_asked) = withhold_outside_reason(rules, indicator)
     {
         return Some(not_asked);
     }
@@ -44,7 +44,7 @@ pub(super) fn withheld(rules: &Rules, source: &Configured, indicator: &Indicator
     })
 }
 
-fn withheld_outside(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
+fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
     if indicator.has_url_credentials() {
         let detail = "the URL carries a user or password; send it without to have it looked up";
         return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));

@@ -29,7 +29,7 @@ use super::Engine;
 use super::EnrichRequest;
 use super::plan::Step;
 use super::plan::outcome;
-use super::stacks::Entry;
+use super::pipelines::Entry;
 
 /// A whole verdict is kept at most so long, so that evidence does not age unseen.
 const LONGEST_KEEP: Duration = Duration::from_secs(600);
@@ -91,7 +91,7 @@ impl Engine {
         let mut sources = request.sources.clone();
         sources.sort_unstable();
         sources.dedup();
-        let generation = self.stacks.current().number;
+        let generation = self.pipelines.current().number;
         Ok(Some(VerdictKey { indicator: request.indicator.clone(), sources, policy, tlp: request.tlp, generation }))
     }
 
@@ -109,8 +109,8 @@ impl Engine {
     ) -> Result<Enriched, Error> {
         let policy = self.policy(request.policy.as_deref())?;
         let budget = request.budget.map_or_else(|| self.budget(None), Ok)?;
-        let stacks = self.stacks.current();
-        let chosen = self.named(&stacks.entries, &request.sources)?;
+        let pipelines = self.pipelines.current();
+        let chosen = self.named(&pipelines.entries, &request.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
         let mut pending: FuturesUnordered<_> = chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
         while let Some(next) = pending.next().await {

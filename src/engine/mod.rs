@@ -1,7 +1,7 @@
 //! One enrichment: plan, disclose, fan out, keep the time, fuse, record.
 //!
 //! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` keeps. Read `enrich.rs` first;
-//! `plan.rs` says who is asked, `disclose.rs` what is withheld, `budget.rs` until when, `stacks.rs` holds the way to
+//! `plan.rs` says who is asked, `disclose.rs` what is withheld, `budget.rs` until when, `pipelines.rs` holds the way to
 //! each source.
 
 use std::fmt;
@@ -28,7 +28,7 @@ mod disclose;
 mod enrich;
 mod plan;
 mod probe;
-mod stacks;
+mod pipelines;
 mod usage;
 
 pub use budget::{Budget, DEFAULT_DEADLINE};
@@ -95,13 +95,13 @@ pub struct Engine {
     tracker: TaskTracker,
     rules: Rules,
     policies: Vec<Policy>,
-    stacks: stacks::Stacks,
+    pipelines: pipelines::SourcePipelines,
 }
 
 impl Engine {
     /// An engine over these parts.
     pub fn new(parts: Parts) -> Self {
-        let stacks = stacks::Stacks::new(stacks::StackParts {
+        let pipelines = pipelines::SourcePipelines::new(pipelines::PipelineParts {
             registry: parts.registry.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -116,7 +116,7 @@ impl Engine {
             tracker: parts.tracker,
             rules: parts.rules,
             policies: Policy::built_in(),
-            stacks,
+            pipelines,
         }
     }
 
@@ -166,7 +166,7 @@ impl Engine {
 
     /// Lets go of the sources once nobody asks any more, so that what is loaded for nobody holds up no end.
     pub fn release(&self) {
-        self.stacks.release();
+        self.pipelines.release();
     }
 
     fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> crate::verdict::Verdict {

@@ -16,7 +16,7 @@ use crate::store::WindowUse;
 use super::Engine;
 use super::EnrichRequest;
 use super::disclose;
-use super::stacks::Entry;
+use super::pipelines::Entry;
 
 /// What would happen with one source.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,9 +61,9 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for an unknown source.
     pub async fn plan(&self, request: &EnrichRequest) -> Result<Vec<PlannedSource>, Error> {
-        let stacks = self.stacks.current();
+        let pipelines = self.pipelines.current();
         let mut planned = Vec::new();
-        for entry in self.named(&stacks.entries, &request.sources)? {
+        for entry in self.named(&pipelines.entries, &request.sources)? {
             planned.push(PlannedSource {
                 source: entry.configured.settings.name.clone(),
                 kind: entry.configured.settings.kind.clone(),
@@ -109,7 +109,7 @@ impl Engine {
     pub(super) fn step<'a>(&self, entry: &'a Entry, request: &EnrichRequest) -> Step<'a> {
         let now = self.clock.now();
         let source = &entry.configured;
-        if let Some(not_asked) = disclose::unfit(source, &request.indicator) {
+        if let Some(not_asked) = disclose::unsupported_reason(source, &request.indicator) {
             return Step::Settled(Box::new(settled(entry, now, not_asked)));
         }
         let stack = match &entry.stack {
@@ -120,7 +120,7 @@ impl Engine {
             }
         };
         let lookup = Lookup { indicator: request.indicator.clone() };
-        match disclose::withheld(&self.rules, source, &request.indicator, request.tlp) {
+        match disclose::withhold_reason(&self.rules, source, &request.indicator, request.tlp) {
             Some(not_asked) => {
                 let kept = stack.from_kept(&lookup, request.max_age);
                 Step::Settled(Box::new(kept.unwrap_or_else(|| settled(entry, now, not_asked))))

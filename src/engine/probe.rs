@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::finding::SourceError;
 use crate::finding::SourceErrorKind;
-use crate::settings::Configured;
+use crate::settings::ResolvedSource;
 use crate::settings::State;
 use crate::source::SourceView;
 use crate::source::Probe;
@@ -24,7 +24,7 @@ pub struct Probed {
 
 impl Engine {
     /// Tests a source with these settings. A failure of the source is data in the answer.
-    pub async fn probe(&self, source: &Configured, caller: &str, budget: Budget) -> Probed {
+    pub async fn probe(&self, source: &ResolvedSource, caller: &str, budget: Budget) -> Probed {
         let started = self.clock.now();
         let probe = match &source.state {
             State::NotConfigured(missing) => unasked(SourceErrorKind::Unauthorized, missing),
@@ -41,18 +41,18 @@ impl Engine {
 
     /// Asks, and pays the strictest windows of everybody who shares the account: a test with other settings costs the
     /// source the same.
-    async fn ask(&self, source: &Configured, caller: &str) -> Probe {
+    async fn ask(&self, source: &ResolvedSource, caller: &str) -> Probe {
         // A list costs nothing, and the one to test is the copy in use.
         if !source.kind.about().transport.is_outside()
-            && let Some(stack) = self.stacks.of(&source.settings)
+            && let Some(stack) = self.pipelines.of(&source.settings)
         {
             return stack.probe(caller).await;
         }
         let mut settings = (*source.settings).clone();
-        settings.quota = self.stacks.strictest(&settings, source.kind.as_ref());
-        let source = Configured { settings: Arc::new(settings), ..source.clone() };
+        settings.quota = self.pipelines.strictest(&settings, source.kind.as_ref());
+        let source = ResolvedSource { settings: Arc::new(settings), ..source.clone() };
         let family = source.kind.family(SourceView { settings: &source.settings });
-        match self.stacks.build(&source, family, self.stacks.tally(&source.settings.name)) {
+        match self.pipelines.build(&source, family, self.pipelines.tally(&source.settings.name)) {
             Ok(stack) => stack.probe(caller).await,
             Err(error) => unasked(error.kind, &error.detail),
         }

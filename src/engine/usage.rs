@@ -21,7 +21,7 @@ impl Engine {
     /// Counts that a kept verdict answered for these sources, so that they were not asked.
     pub fn count_saved<'a>(&self, sources: impl Iterator<Item = &'a str>) {
         for source in sources {
-            self.stacks.tally(source).saved();
+            self.pipelines.tally(source).saved();
         }
     }
 
@@ -30,9 +30,9 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for an unknown source.
     pub async fn usage(&self, names: &[String]) -> Result<Vec<Usage>, Error> {
-        let stacks = self.stacks.current();
+        let pipelines = self.pipelines.current();
         let mut usage = Vec::new();
-        for entry in self.named(&stacks.entries, names)? {
+        for entry in self.named(&pipelines.entries, names)? {
             let source = entry.configured.settings.name.clone();
             let quota = match &entry.stack {
                 Ok(stack) => stack.windows().await,

@@ -34,7 +34,7 @@ use crate::error::Violation;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
 use crate::settings::Change;
-use crate::settings::Configured;
+use crate::settings::ResolvedSource;
 use crate::settings::NO_SOURCE_HINT;
 use crate::store::Cursor;
 use crate::store::DisclosureFilter;
@@ -97,7 +97,7 @@ impl SourceRpc {
     }
 
     /// The source as the change would make it, or everything that is wrong with the request.
-    async fn judge(&self, change: &Change, violations: Violations) -> Result<Configured, Error> {
+    async fn judge(&self, change: &Change, violations: Violations) -> Result<ResolvedSource, Error> {
         let mut judged = self.engine.registry().effective(change).await;
         if let Err(Error::Invalid(wrong)) = &mut judged
             && change.name.is_empty()

@@ -2,7 +2,7 @@
 //!
 //! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates,
 //! `patch.rs` lays the settings of one source in layers, `options.rs` checks a kind's options, `registry.rs` holds the
-//! sources in effect (`configured.rs`) and what the API changed (`row.rs`), `guard.rs` what it may not. The only room that
+//! sources in effect (`resolved.rs`) and what the API changed (`api_override.rs`), `api_policy.rs` what it may not. The only room that
 //! reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
@@ -21,9 +21,9 @@ use crate::source::Source;
 use crate::store::Durability;
 use crate::store::Retention;
 
-mod configured;
+mod resolved;
 mod document;
-mod guard;
+mod api_policy;
 mod load;
 mod never_send;
 mod options;
@@ -31,13 +31,13 @@ mod patch;
 mod raw;
 mod registry;
 mod render;
-mod row;
+mod api_override;
 mod tls;
 mod values;
 
-pub use configured::Change;
-pub use configured::Configured;
-pub use configured::State;
+pub use resolved::Change;
+pub use resolved::ResolvedSource;
+pub use resolved::State;
 pub use load::LoadInput;
 pub use load::data_directory;
 pub use load::load;

@@ -327,7 +327,7 @@ fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
 
 /// Everything that decides where a credential goes, as a hash: it may not be joined to another one without being given
 /// again. What is the kind's default counts as unset, so that it is the same when a later version has more options.
-pub(super) fn destination(about: &About, settings: &SourceSettings) -> String {
+pub(super) fn credential_scope(about: &About, settings: &SourceSettings) -> String {
     let usual = SourceSettings::from_defaults(about, &settings.name);
     let leads = |spec: &&crate::source::OptionSpec| {
         matches!(spec.value_type, OptionType::Address | OptionType::Resolver | OptionType::Text | OptionType::Path)

@@ -26,18 +26,18 @@ use crate::store::Swap;
 
 use super::Change;
 use super::Config;
-use super::Configured;
+use super::ResolvedSource;
 use super::Declared;
 use super::SourcePatch;
 use super::State;
-use super::guard;
-use super::guard::Guard;
+use super::api_policy;
+use super::api_policy::ApiPolicy;
 use super::load::check_name;
 use super::patch;
-use super::row::Patched;
-use super::row::Unreadable;
-use super::row::etag_of;
-use super::row::read_row;
+use super::api_override::ApiOverride;
+use super::api_override::Unreadable;
+use super::api_override::etag_of;
+use super::api_override::read_row;
 
 /// Encrypts credentials for the store.
 pub trait Seal: Send + Sync {
@@ -60,9 +60,9 @@ pub struct Registry {
     kinds: Vec<Arc<dyn Source>>,
     store: Arc<dyn SourceStore>,
     seal: Arc<dyn Seal>,
-    guard: Guard,
-    rows: Mutex<BTreeMap<String, Patched>>,
-    snapshot: ArcSwap<Vec<Configured>>,
+    api_policy: ApiPolicy,
+    rows: Mutex<BTreeMap<String, ApiOverride>>,
+    snapshot: ArcSwap<Vec<ResolvedSource>>,
 }
 
 impl Registry {
@@ -85,7 +85,7 @@ impl Registry {
             kinds: kinds.to_vec(),
             store,
             seal,
-            guard: Guard(config.egress(true)),
+            api_policy: ApiPolicy(config.egress(true)),
             rows: Mutex::new(BTreeMap::new()),
             snapshot: ArcSwap::from_pointee(Vec::new()),
         };
@@ -95,7 +95,7 @@ impl Registry {
     }
 
     /// Every source as it is in effect, in order of name. The same `Arc` until something changes.
-    pub fn snapshot(&self) -> Arc<Vec<Configured>> {
+    pub fn snapshot(&self) -> Arc<Vec<ResolvedSource>> {
         self.snapshot.load_full()
     }
 
@@ -108,7 +108,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn get(&self, name: &str) -> Result<Configured, Error> {
+    pub fn get(&self, name: &str) -> Result<ResolvedSource, Error> {
         let found = self.snapshot().iter().find(|one| one.settings.name == name).cloned();
         found.ok_or_else(|| self.not_found(name))
     }
@@ -139,15 +139,15 @@ impl Registry {
     /// # Errors
     /// [`Error::Invalid`] for every wrong field, [`Error::NotFound`] without `allow_missing`, [`Error::Conflict`] for an
     /// old etag, [`Error::NotReady`] when a kept credential would go elsewhere.
-    pub async fn configure(&self, change: Change) -> Result<Configured, Error> {
+    pub async fn configure(&self, change: Change) -> Result<ResolvedSource, Error> {
         let mut rows = self.rows.lock().await;
-        let (configured, patched) = self.laid(&rows, &change)?;
+        let (configured, patched) = self.apply_change(&rows, &change)?;
         let name = configured.settings.name.clone();
         let expected = patched.revision - 1;
         let row = patched.to_row(&name, self.seal.as_ref())?;
         match self.store.put_source_row(row, expected).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}
-            Swap::Conflict => return Err(self.overtaken(&mut rows, &name).await),
+            Swap::Conflict => return Err(self.reload_after_conflict(&mut rows, &name).await),
         }
         rows.insert(name.clone(), patched);
         self.publish(&rows);
@@ -159,9 +159,9 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::configure`].
-    pub async fn effective(&self, change: &Change) -> Result<Configured, Error> {
+    pub async fn effective(&self, change: &Change) -> Result<ResolvedSource, Error> {
         let rows = self.rows.lock().await;
-        self.laid(&rows, change).map(|(configured, _)| configured)
+        self.apply_change(&rows, change).map(|(configured, _)| configured)
     }
 
     /// Deletes a source that was made over the API; with `validate_only`, only checks whether it could be.
@@ -172,7 +172,7 @@ impl Registry {
         let mut rows = self.rows.lock().await;
         let declared = self.declared.get(name);
         // One that was made over the API before another was declared under its name goes; the declared one stays.
-        if let Some(declared) = declared.filter(|one| two_kinds(Some(*one), rows.get(name)).is_none()) {
+        if let Some(declared) = declared.filter(|one| kind_conflict(Some(*one), rows.get(name)).is_none()) {
             return Err(Error::NotReady {
                 reason: Reason::DeclaredElsewhere,
                 subject: format!("sources/{name}"),
@@ -190,7 +190,7 @@ impl Registry {
         }
         match self.store.delete_source_row(name, row.revision).await.map_err(|error| unavailable(&error))? {
             Swap::Done => {}
-            Swap::Conflict => return Err(self.overtaken(&mut rows, name).await),
+            Swap::Conflict => return Err(self.reload_after_conflict(&mut rows, name).await),
         }
         rows.remove(name);
         self.publish(&rows);
@@ -199,7 +199,7 @@ impl Registry {
 
     /// The store holds another row than we know: a caller that left in the middle of its change leaves one that is kept
     /// and not yet in effect. Brings it into effect, so that the next try sees it.
-    async fn overtaken(&self, rows: &mut BTreeMap<String, Patched>, name: &str) -> Error {
+    async fn reload_after_conflict(&self, rows: &mut BTreeMap<String, ApiOverride>, name: &str) -> Error {
         match self.store.source_rows().await {
             Ok(kept) => {
                 match kept.iter().find(|row| row.name == name) {
@@ -214,7 +214,7 @@ impl Registry {
     }
 
     /// The change laid over what there is, checked against every rule.
-    fn laid(&self, rows: &BTreeMap<String, Patched>, change: &Change) -> Result<(Configured, Patched), Error> {
+    fn apply_change(&self, rows: &BTreeMap<String, ApiOverride>, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
         let revision = rows.get(name).map_or(0, |row| row.revision);
@@ -231,13 +231,13 @@ impl Registry {
         if !change.etag.is_empty() && change.etag != etag_of(row) {
             return Err(Error::Conflict { name: format!("sources/{name}") });
         }
-        let mut patched = Patched { revision: revision + 1, ..row.cloned().unwrap_or_default() };
+        let mut patched = ApiOverride { revision: revision + 1, ..row.cloned().unwrap_or_default() };
         mistakes.extend(self.apply(change, declared, &mut patched));
-        let mended = self.mend(change, &mut patched);
+        let readable = self.check_unreadable(change, &mut patched);
         let configured = self.checked(change, declared, row, &patched, mistakes)?;
-        mended?;
+        readable?;
         self.settle_credential(change, declared, row, &configured, &mut patched)?;
-        Ok((self.placed(declared, Some(&patched), configured), patched))
+        Ok((self.bind_credential(declared, Some(&patched), configured), patched))
     }
 
     /// Notes where the credential of the change may go, or refuses to take a kept or declared one where it may not.
@@ -245,33 +245,33 @@ impl Registry {
         &self,
         change: &Change,
         declared: Option<&Declared>,
-        row: Option<&Patched>,
-        now: &Configured,
-        patched: &mut Patched,
+        row: Option<&ApiOverride>,
+        now: &ResolvedSource,
+        patched: &mut ApiOverride,
     ) -> Result<(), Error> {
-        let place = patch::destination(now.kind.about(), &now.settings);
+        let place = patch::credential_scope(now.kind.about(), &now.settings);
         if patched.credential.is_none() {
             patched.credential_for.clear();
-            return if self.misplaced(declared, now) { Err(guard::credential_required(&change.name)) } else { Ok(()) };
+            return if self.credential_moved(declared, now) { Err(api_policy::credential_required(&change.name)) } else { Ok(()) };
         }
         if change.brings_credential() {
             patched.credential_for = place;
             return Ok(());
         }
         // One that is kept for elsewhere already, since the file moved, stands in no other change's way.
-        let led_there = |before: Configured| patch::destination(before.kind.about(), &before.settings) == place;
+        let led_there = |before: ResolvedSource| patch::credential_scope(before.kind.about(), &before.settings) == place;
         let stays = patched.credential_for == place || self.resolve(&change.name, declared, row).is_ok_and(led_there);
-        if stays { Ok(()) } else { Err(guard::credential_required(&change.name)) }
+        if stays { Ok(()) } else { Err(api_policy::credential_required(&change.name)) }
     }
 
     /// The source without a credential that would go elsewhere than it was given or declared for. The file may have named
     /// another address since, so this is judged at every look, not at changes alone.
-    fn placed(&self, declared: Option<&Declared>, row: Option<&Patched>, mut one: Configured) -> Configured {
+    fn bind_credential(&self, declared: Option<&Declared>, row: Option<&ApiOverride>, mut one: ResolvedSource) -> ResolvedSource {
         let why = match row.filter(|row| row.credential.is_some()) {
-            Some(row) if row.credential_for != patch::destination(one.kind.about(), &one.settings) => {
-                guard::KEPT_FOR_ELSEWHERE
+            Some(row) if row.credential_for != patch::credential_scope(one.kind.about(), &one.settings) => {
+                api_policy::KEPT_FOR_ELSEWHERE
             }
-            None if self.misplaced(declared, &one) => guard::DECLARED_FOR_ELSEWHERE,
+            None if self.credential_moved(declared, &one) => api_policy::DECLARED_FOR_ELSEWHERE,
             Some(_) | None => return one,
         };
         let mut settings = SourceSettings::clone(&one.settings);
@@ -287,16 +287,16 @@ impl Registry {
         &self,
         change: &Change,
         declared: Option<&Declared>,
-        row: Option<&Patched>,
-        patched: &Patched,
+        row: Option<&ApiOverride>,
+        patched: &ApiOverride,
         mut mistakes: Vec<Violation>,
-    ) -> Result<Configured, Error> {
+    ) -> Result<ResolvedSource, Error> {
         let before = row.map(|row| row.patch.clone()).unwrap_or_default();
         let resolved = self.resolve(&change.name, declared, Some(patched));
         let kind = patched.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref());
         let adapter = self.kinds.iter().find(|one| Some(&one.about().kind) == kind);
         let options = adapter.map(|one| one.about().options.as_slice()).unwrap_or_default();
-        let forbidden = self.guard.check_api(change.credential.as_ref(), &before, &patched.patch, options);
+        let forbidden = self.api_policy.check_api(change.credential.as_ref(), &before, &patched.patch, options);
         let wrong = resolved.as_ref().err().into_iter().flatten().map(|one| one.clone().nested_in("source"));
         merge_new(&mut mistakes, wrong.collect());
         merge_new(&mut mistakes, forbidden);
@@ -304,7 +304,7 @@ impl Registry {
     }
 
     /// What could not be read is written over only by somebody who knows: never loses a sealed credential unasked.
-    fn mend(&self, change: &Change, patched: &mut Patched) -> Result<(), Error> {
+    fn check_unreadable(&self, change: &Change, patched: &mut ApiOverride) -> Result<(), Error> {
         let named = |path: &str| change.mask.iter().flatten().chain(&change.reset).any(|one| one == path);
         let Some(unreadable) = patched.unreadable.take() else { return Ok(()) };
         let sealed = matches!(unreadable, Unreadable::Credential) || patched.credential.is_some();
@@ -319,17 +319,17 @@ impl Registry {
     }
 
     /// Whether the declared credential would go elsewhere than its declaration says, by what the API patched.
-    fn misplaced(&self, declared: Option<&Declared>, now: &Configured) -> bool {
+    fn credential_moved(&self, declared: Option<&Declared>, now: &ResolvedSource) -> bool {
         let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
         let about = now.kind.about();
         let credential = declared.credential.clone();
         let meant = patch::effective(now.kind.as_ref(), &declared.name, &declared.patch, credential);
-        let there = patch::destination(about, &now.settings);
-        meant.map_or(true, |meant| patch::destination(about, &meant) != there)
+        let there = patch::credential_scope(about, &now.settings);
+        meant.map_or(true, |meant| patch::credential_scope(about, &meant) != there)
     }
 
     /// Writes the fields of the change into what the API said so far; gives what could not be written.
-    fn apply(&self, change: &Change, declared: Option<&Declared>, patched: &mut Patched) -> Vec<Violation> {
+    fn apply(&self, change: &Change, declared: Option<&Declared>, patched: &mut ApiOverride) -> Vec<Violation> {
         let mut mistakes = Vec::new();
         let kind = patched.patch.kind.clone().or_else(|| declared.and_then(|one| one.patch.kind.clone()));
         match (&kind, &change.patch.kind) {
@@ -389,9 +389,9 @@ impl Registry {
         &self,
         name: &str,
         declared: Option<&Declared>,
-        patched: Option<&Patched>,
-    ) -> Result<Configured, Vec<Violation>> {
-        if let Some((declared, made)) = two_kinds(declared, patched) {
+        patched: Option<&ApiOverride>,
+    ) -> Result<ResolvedSource, Vec<Violation>> {
+        if let Some((declared, made)) = kind_conflict(declared, patched) {
             let message = format!(
                 "is {declared} where the source is declared, and {made} where it was made over the API: delete the one \
                  over the API, or declare the other under another name"
@@ -413,14 +413,14 @@ impl Registry {
         patch::follow_links(about, &mut settings);
         let lack = unreadable.map(Unreadable::message);
         let lack = lack.or_else(|| patch::missing(adapter.as_ref(), &settings));
-        let lack = lack.or_else(|| self.guard.forbidden_file(&above, about, &settings));
+        let lack = lack.or_else(|| self.api_policy.forbidden_file(&above, about, &settings));
         let mut fields = above.paths();
         if with_credential {
             fields.push("credential".into());
         }
-        let from_api = fields.iter().any(|path| guard::is_address(about, path));
+        let from_api = fields.iter().any(|path| api_policy::is_address(about, path));
         let proxy_from_api = fields.iter().any(|path| path == "proxy");
-        Ok(Configured {
+        Ok(ResolvedSource {
             state: state(settings.enabled, lack),
             settings: Arc::new(settings),
             kind: adapter.clone(),
@@ -432,42 +432,41 @@ impl Registry {
         })
     }
 
-    fn publish(&self, rows: &BTreeMap<String, Patched>) {
+    fn publish(&self, rows: &BTreeMap<String, ApiOverride>) {
         let before = self.snapshot();
         let names: BTreeSet<&String> = self.declared.keys().chain(rows.keys()).collect();
-        let shown = names.into_iter().filter_map(|name| self.shown(name, rows.get(name)));
+        let shown = names.into_iter().filter_map(|name| self.resolve_or_placeholder(name, rows.get(name)));
         self.snapshot.store(Arc::new(shown.map(|one| unchanged(&before, one)).collect()));
     }
 
     /// The source as callers see it: one whose settings cannot be used is shown as not configured, with why, and without
     /// its credential.
-    fn shown(&self, name: &str, row: Option<&Patched>) -> Option<Configured> {
+    fn resolve_or_placeholder(&self, name: &str, row: Option<&ApiOverride>) -> Option<ResolvedSource> {
         let declared = self.declared.get(name);
         match self.resolve(name, declared, row) {
-            Ok(one) => Some(self.placed(declared, row, one)),
+            Ok(one) => Some(self.bind_credential(declared, row, one)),
             Err(mistakes) => {
                 let why: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
                 let why = why.join("; ");
                 warn!(source = name, why, "a source cannot be used");
-                self.unusable(name, declared, row, why)
+                self.placeholder(name, declared, row, why)
             }
         }
     }
 
     /// Stands for a source whose settings are wrong; `None` where not even its kind is known.
-    fn unusable(
-        &self,
+    fn placeholder(        &self,
         name: &str,
         declared: Option<&Declared>,
-        row: Option<&Patched>,
+        row: Option<&ApiOverride>,
         why: String,
-    ) -> Option<Configured> {
+    ) -> Option<ResolvedSource> {
         let kind = declared.and_then(|one| one.patch.kind.as_ref()).or_else(|| row?.patch.kind.as_ref())?;
         let adapter = self.kinds.iter().find(|one| one.about().kind == *kind)?;
         let enabled = row.and_then(|row| row.patch.enabled).or_else(|| declared?.patch.enabled).unwrap_or(true);
         let mut settings = SourceSettings::from_defaults(adapter.about(), name);
         settings.enabled = enabled;
-        Some(Configured {
+        Some(ResolvedSource {
             settings: Arc::new(settings),
             kind: adapter.clone(),
             origin: declared.map(|one| one.origin.clone()),
@@ -481,7 +480,7 @@ impl Registry {
 }
 
 /// The kind that is declared and the one that was made over the API under the same name, if they differ.
-fn two_kinds<'a>(declared: Option<&'a Declared>, row: Option<&'a Patched>) -> Option<(&'a str, &'a str)> {
+fn kind_conflict<'a>(declared: Option<&'a Declared>, row: Option<&'a ApiOverride>) -> Option<(&'a str, &'a str)> {
     let kinds = declared?.patch.kind.as_deref().zip(row?.patch.kind.as_deref());
     kinds.filter(|(declared, made)| declared != made)
 }
@@ -501,7 +500,7 @@ impl fmt::Debug for Registry {
 }
 
 /// Keeps the settings of a source that did not change, so that what was built for it is kept too.
-fn unchanged(before: &[Configured], mut now: Configured) -> Configured {
+fn unchanged(before: &[ResolvedSource], mut now: ResolvedSource) -> ResolvedSource {
     let old = before.iter().find(|one| one.settings.name == now.settings.name && one.etag == now.etag);
     if let Some(old) = old {
         now.settings = old.settings.clone();

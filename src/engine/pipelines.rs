@@ -21,7 +21,7 @@ use crate::fetch::transport_for;
 use crate::finding::Family;
 use crate::finding::SourceError;
 use crate::indicator::hex;
-use crate::settings::Configured;
+use crate::settings::ResolvedSource;
 use crate::settings::Registry;
 use crate::source::SourceView;
 use crate::source::EgressRules;
@@ -32,7 +32,7 @@ use crate::source::SourceSettings;
 use crate::store::Store;
 
 /// What every stack is made of.
-pub(super) struct StackParts {
+pub(super) struct PipelineParts {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ pub(super) struct StackParts {
 /// One source and the way to it.
 #[derive(Clone)]
 pub(super) struct Entry {
-    pub(super) configured: Configured,
+    pub(super) configured: ResolvedSource,
     pub(super) family: Family,
     /// The way to it, or why its settings cannot be used.
     pub(super) stack: Result<Arc<SourceStack>, SourceError>,
@@ -56,13 +56,13 @@ pub(super) struct Entry {
 pub(super) struct Generation {
     /// Counts states, so that what was judged under another is told apart.
     pub(super) number: u64,
-    snapshot: Arc<Vec<Configured>>,
+    snapshot: Arc<Vec<ResolvedSource>>,
     pub(super) entries: Vec<Entry>,
 }
 
 /// The ways to all sources.
-pub(super) struct Stacks {
-    parts: StackParts,
+pub(super) struct SourcePipelines {
+    parts: PipelineParts,
     current: ArcSwap<Generation>,
     /// Held while a new state is built; what each source cost, by name.
     tallies: Mutex<BTreeMap<String, Arc<Tally>>>,
@@ -70,8 +70,8 @@ pub(super) struct Stacks {
     suspensions: Mutex<BTreeMap<String, Suspension>>,
 }
 
-impl Stacks {
-    pub(super) fn new(parts: StackParts) -> Self {
+impl SourcePipelines {
+    pub(super) fn new(parts: PipelineParts) -> Self {
         let nothing = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
         Self {
             parts,
@@ -94,7 +94,7 @@ impl Stacks {
         if Arc::ptr_eq(&current.snapshot, &snapshot) {
             return current;
         }
-        let mut tally = |source: &Configured| {
+        let mut tally = |source: &ResolvedSource| {
             let name = source.settings.name.as_str();
             tallies.entry(name.to_owned()).or_insert_with(|| Arc::new(Tally::of(name))).clone()
         };
@@ -145,7 +145,7 @@ impl Stacks {
         QuotaPer::ALL.into_iter().filter_map(least).collect()
     }
 
-    fn entry(&self, before: &Generation, source: &Configured, tally: Arc<Tally>) -> Entry {
+    fn entry(&self, before: &Generation, source: &ResolvedSource, tally: Arc<Tally>) -> Entry {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
         let family = source.kind.family(SourceView { settings: &source.settings });
@@ -159,14 +159,14 @@ impl Stacks {
     /// The way to a source with these settings, saved or not.
     pub(super) fn build(
         &self,
-        source: &Configured,
+        source: &ResolvedSource,
         family: Family,
         tally: Arc<Tally>,
     ) -> Result<Arc<SourceStack>, SourceError> {
         Ok(self.over(source, family, tally, self.transport(source)?))
     }
 
-    fn transport(&self, source: &Configured) -> Result<Arc<dyn Transport>, SourceError> {
+    fn transport(&self, source: &ResolvedSource) -> Result<Arc<dyn Transport>, SourceError> {
         let parts = &self.parts;
         let (from_api, proxy_from_api) = (source.from_api, source.proxy_from_api);
         let rules = EgressRules { from_api, proxy_from_api, ..parts.egress.clone() };
@@ -176,7 +176,7 @@ impl Stacks {
 
     fn over(
         &self,
-        source: &Configured,
+        source: &ResolvedSource,
         family: Family,
         tally: Arc<Tally>,
         transport: Arc<dyn Transport>,
@@ -202,7 +202,7 @@ impl Stacks {
 
 /// The transport of a list that was loaded for the same source before, where the change does not concern what is loaded: a
 /// letter that changes must not cost the good copy.
-fn same_list_content(before: &Generation, source: &Configured) -> Option<Arc<dyn Transport>> {
+fn same_list_content(before: &Generation, source: &ResolvedSource) -> Option<Arc<dyn Transport>> {
     let same = |old: &&Entry| {
         let (old, kind) = (&old.configured, &source.kind);
         old.settings.name == source.settings.name

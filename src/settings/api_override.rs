@@ -15,11 +15,11 @@ use super::SourcePatch;
 
 /// What the API said about one source.
 #[derive(Clone, Default)]
-pub(super) struct Patched {
+pub(super) struct ApiOverride {
     pub(super) revision: u64,
     pub(super) patch: SourcePatch,
     pub(super) credential: Option<SecretString>,
-    /// Where the credential may go, as [`destination`](super::patch::destination) states it; empty without one.
+    /// Where the credential may go, as [`destination`](super::patch::credential_scope) states it; empty without one.
     pub(super) credential_for: String,
     /// Why the kept row, or part of it, cannot be used.
     pub(super) unreadable: Option<Unreadable>,
@@ -34,7 +34,7 @@ pub(super) enum Unreadable {
     Credential,
 }
 
-impl Patched {
+impl ApiOverride {
     /// Whether it patches a declaration: what was made over the API says its kind.
     pub(super) fn is_patch(&self) -> bool {
         self.patch.kind.is_none() && self.unreadable.is_none()
@@ -76,7 +76,7 @@ impl Unreadable {
 }
 
 /// Changes with every change; the same for what was never patched.
-pub(super) fn etag_of(row: Option<&Patched>) -> String {
+pub(super) fn etag_of(row: Option<&ApiOverride>) -> String {
     let Some(row) = row else { return "r0".into() };
     // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
     let said = serde_json::to_string(&row.patch).unwrap_or_default();
@@ -86,8 +86,8 @@ pub(super) fn etag_of(row: Option<&Patched>) -> String {
 
 /// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and
 /// its revision is needed to write over it.
-pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> Patched {
-    let mut patched = Patched { revision: row.revision, ..Patched::default() };
+pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
+    let mut patched = ApiOverride { revision: row.revision, ..ApiOverride::default() };
     match serde_json::from_str(&row.document) {
         Ok(Document { patch, credential_for }) => {
             patched.patch = patch;

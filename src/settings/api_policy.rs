@@ -29,9 +29,9 @@ pub(super) const KEPT_FOR_ELSEWHERE: &str = "the credential that is kept for it 
      credential along over the API, or reset it";
 
 /// What the configuration lets callers name: the strict rules.
-pub(super) struct Guard(pub(super) EgressRules);
+pub(super) struct ApiPolicy(pub(super) EgressRules);
 
-impl Guard {
+impl ApiPolicy {
     /// What is wrong with what the API says of a source, the credential that comes along included. What it said before was
     /// judged then, and is judged again when it is used: it must not stand in the way of another change.
     pub(super) fn check_api(

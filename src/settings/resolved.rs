@@ -24,7 +24,7 @@ pub enum State {
 
 /// A source as it is in effect.
 #[derive(Clone)]
-pub struct Configured {
+pub struct ResolvedSource {
     /// Its settings.
     pub settings: Arc<SourceSettings>,
     /// Its kind.
@@ -43,9 +43,9 @@ pub struct Configured {
     pub proxy_from_api: bool,
 }
 
-impl fmt::Debug for Configured {
+impl fmt::Debug for ResolvedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Configured")
+        f.debug_struct("ResolvedSource")
             .field("settings", &self.settings)
             .field("origin", &self.origin)
             .field("patched", &self.patched)
