@@ -127,7 +127,7 @@ pub fn read_submitted(wire: Option<&pb::Indicator>, field: &str) -> Result<Submi
     let parsed = indicator::read(wire, field)?;
     let submitted = wire.map(|indicator| indicator.value.clone()).unwrap_or_default();
     // The text of a URL with a password is not repeated: its masked normal form stands in for it.
-    let text = if parsed.indicator.has_url_credentials() { parsed.indicator.shown() } else { submitted };
+    let text = if parsed.indicator.has_url_credentials() { parsed.indicator.redacted() } else { submitted };
     Ok(SubmittedText { indicator: parsed.indicator, text, notes: parsed.notes })
 }
 

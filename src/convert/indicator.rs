@@ -47,7 +47,7 @@ pub fn read_filter(indicator: Option<&pb::Indicator>, violations: &mut Violation
 
 /// The indicator in its normal form, as it may be shown.
 pub fn write(indicator: &Indicator) -> pb::Indicator {
-    pb::Indicator { r#type: write_type(indicator.indicator_type()).into(), value: indicator.shown() }
+    pb::Indicator { r#type: write_type(indicator.indicator_type()).into(), value: indicator.redacted() }
 }
 
 fn read_type(number: i32, field: &str) -> Result<Option<IndicatorType>, Violation> {

@@ -46,7 +46,7 @@ pub fn csv_row(verdict: &Verdict, name: &str, sent: &str) -> String {
     let answered = verdict.outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     let cells: [String; COLUMNS.len()] = [
         text(verdict.indicator.indicator_type().as_str()),
-        text(&verdict.indicator.shown()),
+        text(&verdict.indicator.redacted()),
         text(verdict.disposition.as_str()),
         verdict.disposition.dbot_score().to_string(),
         optional(verdict.probability),

@@ -36,7 +36,7 @@ fn indicator(indicator: &Indicator) -> Value {
     json!({
         "type": indicator.indicator_type().as_str(),
         "form": indicator.form().as_str(),
-        "value": indicator.shown(),
+        "value": indicator.redacted(),
     })
 }
 

@@ -13,7 +13,7 @@ use super::refang;
 use super::scan;
 use super::scan::Candidate;
 use super::scan::Kind;
-use super::undone::Undone;
+use super::span_map::SpanMap;
 
 /// No address is written longer, and looking for one within a longer run would be slow.
 const LONGEST_IPV6: usize = 64;
@@ -42,10 +42,10 @@ pub struct Extracted {
 
 /// Every indicator in the text.
 pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
-    let undone = refang::undo(text);
-    let mut found = Found { given: text, undone: &undone, options: *options, seen: HashSet::new(), list: Vec::new() };
+    let map = refang::undo(text);
+    let mut found = Found { given: text, map: &map, options: *options, seen: HashSet::new(), list: Vec::new() };
     let mut at = 0;
-    while let Some(candidate) = scan::next(undone.text(), at) {
+    while let Some(candidate) = scan::next(map.text(), at) {
         at = found.take(&candidate).max(at + 1);
     }
     found.list
@@ -53,7 +53,7 @@ pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
 
 struct Found<'a> {
     given: &'a str,
-    undone: &'a Undone,
+    map: &'a SpanMap,
     options: ExtractOptions,
     seen: HashSet<Indicator>,
     list: Vec<Extracted>,
@@ -76,11 +76,11 @@ impl<'a> Found<'a> {
     }
 
     fn slice(&self, range: Range<usize>) -> &'a str {
-        self.undone.text().get(range).unwrap_or_default()
+        self.map.text().get(range).unwrap_or_default()
     }
 
     fn url(&mut self, range: Range<usize>) -> usize {
-        let text = self.undone.text();
+        let text = self.map.text();
         let length = scan::url_length(text, range.clone());
         let range = range.start..range.start + length;
         if let Ok(read) = Indicator::parse_as(self.slice(range.clone()), IndicatorType::Url) {
@@ -114,7 +114,7 @@ impl<'a> Found<'a> {
     }
 
     fn ipv6(&mut self, range: Range<usize>) -> usize {
-        let text = self.undone.text();
+        let text = self.map.text();
         let found = self.slice(range.clone());
         // `label:2001:db8::1`
         let after_label = found.starts_with(':') && !found.starts_with("::") && scan::word_before(text, range.start);
@@ -152,7 +152,7 @@ impl<'a> Found<'a> {
 
     /// A name, perhaps with port and path: a domain, an IPv4 address, a hash, a URL without scheme, or prose.
     fn name(&mut self, range: Range<usize>) -> usize {
-        let text = self.undone.text();
+        let text = self.map.text();
         if let Some(scheme) = scan::glued_scheme(text, &range) {
             return scheme;
         }
@@ -175,7 +175,7 @@ impl<'a> Found<'a> {
 
     /// `host/path`, a network, or a pair of addresses.
     fn with_path(&mut self, host: Range<usize>, path: Range<usize>, is_ipv4: bool) -> usize {
-        let text = self.undone.text();
+        let text = self.map.text();
         let whole = host.start..host.start + scan::url_length(text, host.start..path.end);
         if is_ipv4 && parse::is_network(self.slice(whole.clone())) {
             return path.end;
@@ -195,8 +195,8 @@ impl<'a> Found<'a> {
         match text.rfind(':').filter(|_| !text.ends_with(']')) {
             Some(colon) => {
                 let host = range.start..range.start + colon;
-                let cut = scan::word_after(self.undone.text(), range.end)
-                    || scan::dot_word_after(self.undone.text(), range.end);
+                let cut = scan::word_after(self.map.text(), range.end)
+                    || scan::dot_word_after(self.map.text(), range.end);
                 (host, (!cut).then_some(range.end))
             }
             None => (range, None),
@@ -211,7 +211,7 @@ impl<'a> Found<'a> {
             self.parsed(&range, IndicatorType::File);
         } else if parse::is_ipv4(text) || text.starts_with('[') {
             self.parsed(&with_port, IndicatorType::Ip);
-        } else if scan::stands_alone(self.undone.text(), &range) && self.domain_like(&range) {
+        } else if scan::stands_alone(self.map.text(), &range) && self.domain_like(&range) {
             self.parsed(&with_port, IndicatorType::Domain);
         }
     }
@@ -228,8 +228,8 @@ impl<'a> Found<'a> {
     /// Whether a name is rather a domain than the name of a file: a public suffix, and no doubt.
     fn domain_like(&self, range: &Range<usize>) -> bool {
         let text = self.slice(range.clone());
-        let sure = self.given.get(self.undone.original(range.clone())) != Some(text)
-            || scan::beside_other_scheme(self.undone.text(), range.start);
+        let sure = self.given.get(self.map.original(range.clone())) != Some(text)
+            || scan::beside_other_scheme(self.map.text(), range.start);
         domain::normal(text)
             .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file(&name)))
     }
@@ -246,7 +246,7 @@ impl<'a> Found<'a> {
 
     fn add(&mut self, indicator: Indicator, range: &Range<usize>, notes: Vec<String>) {
         if self.seen.insert(indicator.clone()) {
-            let span = self.undone.original(range.clone());
+            let span = self.map.original(range.clone());
             let text = self.given.get(span.clone()).unwrap_or_default().to_owned();
             self.list.push(Extracted { indicator, text, span, notes });
         }

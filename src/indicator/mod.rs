@@ -17,7 +17,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 mod tlp;
-mod undone;
+mod span_map;
 mod url;
 
 pub use extract::ExtractOptions;
@@ -142,7 +142,7 @@ impl Indicator {
 
     /// An indicator that was in normal form when it was kept. It is not judged anew: a later version may know another normal
     /// form, and what is on record must stay readable.
-    pub fn kept(form: Form, value: &str) -> Self {
+    pub fn from_stored(form: Form, value: &str) -> Self {
         Self { form, value: value.into() }
     }
 
@@ -156,13 +156,13 @@ impl Indicator {
         self.form.indicator_type()
     }
 
-    /// The normal form. A URL's password stands in it: use [`Indicator::shown`] wherever people or logs read.
+    /// The normal form. A URL's password stands in it: use [`Indicator::redacted`] wherever people or logs read.
     pub fn value(&self) -> &str {
         &self.value
     }
 
     /// The normal form as it may be shown: the user and password of a URL masked.
-    pub fn shown(&self) -> String {
+    pub fn redacted(&self) -> String {
         if self.has_url_credentials() { url::masked(&self.value) } else { self.value.to_string() }
     }
 
@@ -213,7 +213,7 @@ impl Refusal {
 
 impl fmt::Debug for Indicator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Indicator({} {})", self.form.as_str(), self.shown())
+        write!(f, "Indicator({} {})", self.form.as_str(), self.redacted())
     }
 }
 

@@ -1,4 +1,4 @@
-//! One indicator as an analyst pastes it: undone, guessed or held to the type that was stated, brought to normal form.
+//! One indicator as an analyst pastes it: refanged, guessed or held to the type that was stated, brought to normal form.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -80,10 +80,10 @@ fn with_article(indicator: IndicatorType) -> &'static str {
     }
 }
 
-/// The text without what surrounds it, marks undone.
+/// The text without what surrounds it, refanged.
 pub(super) fn clean(text: &str) -> String {
-    let undone = refang(strip(text));
-    let stripped = strip(&undone);
+    let map = refang(strip(text));
+    let stripped = strip(&map);
     undo_words(&decode_whole(stripped))
 }
 
@@ -348,7 +348,7 @@ fn settled(text: &str) -> Result<String, Refusal> {
         }
         value = again;
     }
-    Err(Refusal::new(text, "has marks within marks: write the URL without any"))
+    Err(Refusal::new(text, "has defang markers within markers: write the URL without any"))
 }
 
 fn as_hash(text: &str) -> Result<Parsed, Refusal> {

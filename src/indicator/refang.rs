@@ -1,11 +1,11 @@
-//! Undoes the marks by which analysts make indicators harmless, and makes them.
+//! Undoes the defang markers by which analysts make indicators harmless, and makes them.
 //!
-//! Only marks are undone: a text without any comes back as it is, but for invisible characters.
+//! Only markers are undone: a text without any comes back as it is, but for invisible characters.
 
 use std::ops::RangeInclusive;
 
-use super::undone::Edit;
-use super::undone::Undone;
+use super::span_map::Edit;
+use super::span_map::SpanMap;
 
 /// Characters that are no part of any indicator and that copying brings along: joiners, marks of direction, soft hyphens.
 const INVISIBLE: [RangeInclusive<char>; 6] = [
@@ -76,19 +76,19 @@ const OTHER_MARKS: [(&str, &str); 8] =
 const OPENING: [char; 3] = ['[', '(', '{'];
 const CLOSING: [char; 3] = [']', ')', '}'];
 
-/// The text with every mark undone.
+/// The text with every defang marker undone.
 pub fn refang(text: &str) -> String {
     undo(text).into_text()
 }
 
-/// The text with every mark undone, and where each part of it came from.
-pub(super) fn undo(text: &str) -> Undone {
-    let mut undone = Undone::new(text);
-    for step in [characters, schemes, marks, escapes] {
-        let edits = step(undone.text());
-        undone.apply(&edits);
+/// The text with every defang marker undone, and where each part of it came from.
+pub(super) fn undo(text: &str) -> SpanMap {
+    let mut map = SpanMap::new(text);
+    for step in [characters, schemes, markers, escapes] {
+        let edits = step(map.text());
+        map.apply(&edits);
     }
-    undone
+    map
 }
 
 /// Invisible characters and the dots of other scripts.
@@ -151,12 +151,12 @@ fn starts(text: &str, prefix: &str) -> Option<usize> {
 }
 
 /// Marks in brackets, in any mix of brackets.
-fn marks(text: &str) -> Vec<Edit> {
+fn markers(text: &str) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
     let mut before = None;
     let mut at = 0;
     while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
-        let Some((meant, length)) = text.get(at..).and_then(|rest| mark_at(rest, before)) else {
+        let Some((meant, length)) = text.get(at..).and_then(|rest| marker_at(rest, before)) else {
             before = Some(first);
             at += first.len_utf8();
             continue;
@@ -174,7 +174,7 @@ fn marks(text: &str) -> Vec<Edit> {
 }
 
 /// The mark that the text begins with: what it means and how long it is. `before` is the character before it.
-fn mark_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
+fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
     let first = text.chars().next()?;
     if first == '<' {
         return angle_at(text, before);
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_mark_is_undone() {
+    fn every_defang_marker_is_undone() {
         let table = [
             ("hxxp://evil[.]example[.]com/a", "http://evil.example.com/a"),
             ("hXXps[:]//evil(.)example{.}com", "https://evil.example.com"),

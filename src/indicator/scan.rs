@@ -1,4 +1,4 @@
-//! Finds in an undone text what can be an indicator, and looks at what stands around it. Decides nothing by itself.
+//! Finds in a refanged text what can be an indicator, and looks at what stands around it. Decides nothing by itself.
 
 use std::ops::Range;
 use std::sync::LazyLock;

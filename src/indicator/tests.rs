@@ -223,7 +223,7 @@ fn a_host_with_a_path_is_read_as_http_with_a_note() {
 fn credentials_are_kept_and_never_shown() {
     let read = Indicator::parse("hxxp://user:s3cret@example[.]com/a").unwrap();
     assert_eq!(read.indicator.value(), "http://user:s3cret@example.com/a");
-    assert_eq!(read.indicator.shown(), "http://***@example.com/a");
+    assert_eq!(read.indicator.redacted(), "http://***@example.com/a");
     assert!(read.indicator.has_url_credentials());
     assert!(!format!("{read:?}").contains("s3cret"));
     assert!(!Indicator::parse("http://example.com/@user").unwrap().indicator.has_url_credentials());

@@ -43,24 +43,24 @@ use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::store::new_id;
 
 use super::Context;
-use super::verdict_cache::KeptSource;
-use super::verdict_cache::KeptVerdict;
-use super::verdict_cache::KeptVerdicts;
+use super::verdict_cache::CachedSource;
+use super::verdict_cache::CachedVerdict;
+use super::verdict_cache::VerdictCache;
 use super::status;
-use super::task::Streamed;
-use super::task::Tasks;
+use super::background::Streamed;
+use super::background::BackgroundTasks;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
 /// How many bytes of encoded verdicts are kept.
-const KEPT_BYTES: u64 = 128 * 1024 * 1024;
+const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Answers `EnrichmentService`. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct EnrichmentRpc {
     engine: Arc<Engine>,
-    tasks: Tasks,
-    kept: KeptVerdicts,
+    tasks: BackgroundTasks,
+    cache: VerdictCache,
 }
 
 /// Who asks, and the moments that bound the answer.
@@ -72,7 +72,7 @@ struct CallerBudget {
 impl EnrichmentRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { tasks: Tasks::of(&engine), engine, kept: KeptVerdicts::new(KEPT_BYTES) }
+        Self { tasks: BackgroundTasks::of(&engine), engine, cache: VerdictCache::new(CACHE_BYTES) }
     }
 
     /// One indicator: from the kept bytes, or by asking.
@@ -85,7 +85,7 @@ impl EnrichmentRpc {
     ) -> Result<pb::EnrichResponse, Error> {
         let request = options.of(submitted.indicator.clone(), &caller.caller, caller.budget);
         let key = self.engine.verdict_key(&request)?.filter(|_| options.view < View::Raw).map(|key| (key, options.view));
-        if let Some(kept) = key.as_ref().and_then(|key| self.kept.get(key, self.now())) {
+        if let Some(kept) = key.as_ref().and_then(|key| self.cache.get(key, self.now())) {
             return Ok(self.repeat(&kept, submitted, options));
         }
         let enriched = self.engine.enrich(&request, progress).await?;
@@ -96,17 +96,17 @@ impl EnrichmentRpc {
         let verdict = write_record(&enriched.record, enriched.kept, options.view, &raw);
         let bytes = Bytes::from(verdict.encode_to_vec());
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
-            let sources = KeptSource::all(&enriched);
-            self.kept.keep(key, KeptVerdict { bytes: bytes.clone(), made: self.now(), until, sources });
+            let sources = CachedSource::all(&enriched);
+            self.cache.insert(key, CachedVerdict { bytes: bytes.clone(), made: self.now(), until, sources });
         }
         Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, submitted, options)) })
     }
 
-    fn repeat(&self, kept: &KeptVerdict, submitted: &SubmittedText, options: &EnrichOptions) -> pb::EnrichResponse {
+    fn repeat(&self, kept: &CachedVerdict, submitted: &SubmittedText, options: &EnrichOptions) -> pb::EnrichResponse {
         let now = self.now();
         let answered = kept.sources.iter().filter(|one| one.answered.is_some());
         self.engine.count_saved(answered.map(|one| one.source.as_str()));
-        let from_cache = |one: &KeptSource| pb::SourceReceipt {
+        let from_cache = |one: &CachedSource| pb::SourceReceipt {
             source: source_name(&one.source),
             from_cache: one.answered.is_some(),
             age: one.answered.map(|time| span(now.duration_since(time).unwrap_or_default())),

@@ -1,7 +1,7 @@
 //! The services as the protocol defines them, one file per service: convert, call, convert back.
 //!
-//! `status.rs` is the only place that makes a gRPC status, `task.rs` runs what outlives the future of a call, `kept.rs` keeps
-//! whole verdicts, `deadline.rs` reads the caller's deadline, `auth.rs` says who calls, `page.rs` makes page tokens. Nothing
+//! `status.rs` is the only place that makes a gRPC status, `background.rs` runs what outlives the future of a call, `verdict_cache.rs` keeps
+//! whole verdicts, `deadline.rs` reads the caller's deadline, `auth.rs` says who calls, `pagination.rs` makes page tokens. Nothing
 //! is decided here that another room could decide.
 
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::engine::Engine;
 pub mod auth;
 mod deadline;
 mod enrichment;
-mod kept;
-mod page;
+mod verdict_cache;
+mod pagination;
 mod source;
 pub mod status;
-mod task;
+mod background;
 mod verdict;
 
 pub use enrichment::EnrichmentRpc;

@@ -42,7 +42,7 @@ use crate::store::DisclosureFilter;
 use super::Context;
 use super::page;
 use super::status;
-use super::task::Tasks;
+use super::background::BackgroundTasks;
 
 /// How long a repeated change is recognised.
 const REPEAT: Duration = Duration::from_secs(600);
@@ -52,7 +52,7 @@ const REMEMBERED: u64 = 10_000;
 #[derive(Clone, Debug)]
 pub struct SourceRpc {
     engine: Arc<Engine>,
-    tasks: Tasks,
+    tasks: BackgroundTasks,
     /// Changes made under a request identifier, by caller and identifier.
     done: Cache<(String, String), Arc<Done>>,
     /// Held while a change is made, so that its repetition finds what came of it.
@@ -70,7 +70,7 @@ struct Done {
 impl SourceRpc {
     /// The service over this engine.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { tasks: Tasks::of(&engine), engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
+        Self { tasks: BackgroundTasks::of(&engine), engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
@@ -145,8 +145,8 @@ impl SourceRpc {
 
     fn list(&self, request: pb::ListSourcesRequest) -> Result<pb::ListSourcesResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(page::read_size(request.page_size));
-        let after = violations.check(page::read_token(&request.page_token, "sources"));
+        let size = violations.check(pagination::read_size(request.page_size));
+        let after = violations.check(pagination::read_token(&request.page_token, "sources"));
         violations.finish()?;
         let (size, after) = size.zip(after).ok_or_else(incomplete)?;
         let snapshot = self.engine.registry().snapshot();
@@ -155,7 +155,7 @@ impl SourceRpc {
         let sources: Vec<_> = rest.by_ref().take(size).collect();
         let more = rest.next().is_some();
         let last = sources.last().filter(|_| more).map(|last| last.settings.name.clone());
-        let token = |id| page::write_token(&Cursor { time: SystemTime::UNIX_EPOCH, id }, "sources");
+        let token = |id| pagination::write_token(&Cursor { time: SystemTime::UNIX_EPOCH, id }, "sources");
         Ok(pb::ListSourcesResponse {
             sources: sources.into_iter().map(write).collect(),
             next_page_token: last.map(token).unwrap_or_default(),
@@ -198,7 +198,7 @@ impl SourceRpc {
 
     async fn disclosures(&self, request: pb::ListDisclosuresRequest) -> Result<pb::ListDisclosuresResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(page::read_size(request.page_size));
+        let size = violations.check(pagination::read_size(request.page_size));
         let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
         let filter = DisclosureFilter {
             indicator: indicator::read_filter(request.indicator.as_ref(), &mut violations),
@@ -209,7 +209,7 @@ impl SourceRpc {
             until,
         };
         let parameters = format!("disclosures {filter:?}");
-        let after = violations.check(page::read_token(&request.page_token, &parameters));
+        let after = violations.check(pagination::read_token(&request.page_token, &parameters));
         violations.finish()?;
         let (size, after) = size.zip(after).ok_or_else(incomplete)?;
         let listed = self.engine.store().disclosures(filter, size + 1, after).await;
@@ -217,7 +217,7 @@ impl SourceRpc {
         let more = disclosures.len() > size;
         disclosures.truncate(size);
         let last = disclosures.last().filter(|_| more);
-        let token = last.map(|last| page::write_token(&Cursor { time: last.time, id: last.id.clone() }, &parameters));
+        let token = last.map(|last| pagination::write_token(&Cursor { time: last.time, id: last.id.clone() }, &parameters));
         Ok(pb::ListDisclosuresResponse {
             next_page_token: token.unwrap_or_default(),
             disclosures: disclosures.iter().map(write_disclosure).collect(),
@@ -268,7 +268,7 @@ impl SourceService for SourceRpc {
         let caller = Context::of(&request, &self.engine).caller;
         let this = self.clone();
         let work = async move { this.configure(request.into_inner(), caller).await };
-        let source = self.tasks.to_its_end(work).await.map_err(|error| status::of(&error))?;
+        let source = self.tasks.run_to_completion(work).await.map_err(|error| status::of(&error))?;
         Ok(Response::new(pb::ConfigureSourceResponse { source: Some(source) }))
     }
 
@@ -294,7 +294,7 @@ impl SourceService for SourceRpc {
     ) -> Result<Response<pb::DeleteSourceResponse>, Status> {
         let caller = Context::of(&request, &self.engine).caller;
         let this = self.clone();
-        let done = self.tasks.to_its_end(async move { this.delete(request.into_inner(), caller).await }).await;
+        let done = self.tasks.run_to_completion(async move { this.delete(request.into_inner(), caller).await }).await;
         done.map(|()| Response::new(pb::DeleteSourceResponse {})).map_err(|error| status::of(&error))
     }
 

@@ -59,7 +59,7 @@ impl VerdictRpc {
 
     async fn list(&self, request: pb::ListVerdictsRequest) -> Result<pb::ListVerdictsResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(page::read_size(request.page_size));
+        let size = violations.check(pagination::read_size(request.page_size));
         let view = violations.check(read_view(request.view, "view"));
         if view == Some(View::Raw) {
             violations.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
@@ -72,7 +72,7 @@ impl VerdictRpc {
             until,
         };
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
-        let after = violations.check(page::read_token(&request.page_token, &parameters));
+        let after = violations.check(pagination::read_token(&request.page_token, &parameters));
         violations.finish()?;
         let ((size, view), after) = size.zip(view).zip(after).ok_or_else(incomplete)?;
         let mut records = self.engine.store().verdicts(filter, size + 1, after).await.map_err(status::store_failed)?;
@@ -80,7 +80,7 @@ impl VerdictRpc {
         records.truncate(size);
         let last = records.last().filter(|_| more);
         Ok(pb::ListVerdictsResponse {
-            next_page_token: last.map(|last| page::write_token(&cursor(last), &parameters)).unwrap_or_default(),
+            next_page_token: last.map(|last| pagination::write_token(&cursor(last), &parameters)).unwrap_or_default(),
             verdicts: records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect(),
         })
     }

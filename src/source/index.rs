@@ -305,7 +305,7 @@ fn clipped(note: &str) -> &str {
 /// An entry as it may be shown: a URL without its password.
 fn shown(value: &str) -> String {
     if value.contains("://") {
-        Indicator::from_normal(Form::Url, value).map_or_else(|_| String::new(), |url| url.shown())
+        Indicator::from_normal(Form::Url, value).map_or_else(|_| String::new(), |url| url.redacted())
     } else {
         value.to_owned()
     }

@@ -98,7 +98,7 @@ impl Source for Dnsbl {
     }
 
     fn independence_key(&self, view: SourceView<'_>) -> String {
-        format!("dnsbl:{}", Zone::of(view).shown())
+        format!("dnsbl:{}", Zone::of(view).display_name())
     }
 
     fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
@@ -107,7 +107,7 @@ impl Source for Dnsbl {
         code_table(view)?;
         let form = lookup.indicator.form();
         if !self.supports(form, view) {
-            return Err(bad_question(format!("{} lists no {}", zone.shown(), form.as_str())));
+            return Err(bad_question(format!("{} lists no {}", zone.display_name(), form.as_str())));
         }
         let label = match lookup.indicator.ip() {
             Some(ip) => reversed(ip),
@@ -164,8 +164,8 @@ impl Source for Dnsbl {
         let zone = Zone::of(view);
         let connectivity = zone.check(view).and_then(|()| probed(answers));
         let detail = match &connectivity {
-            Ok(()) => format!("{} lists its test point and not the point beside it", zone.shown()),
-            Err(error) => format!("{}: {}", zone.shown(), error.detail),
+            Ok(()) => format!("{} lists its test point and not the point beside it", zone.display_name()),
+            Err(error) => format!("{}: {}", zone.display_name(), error.detail),
         };
         // A zone that lists its test point has taken the key in its name; a failure can have other causes.
         let credential_accepted = (connectivity.is_ok() && zone.has_credential()).then_some(true);
@@ -220,7 +220,7 @@ impl Zone {
     }
 
     /// The zone as it may be shown, the same for every way to the same list: no key, no place of a key.
-    fn shown(&self) -> &str {
+    fn display_name(&self) -> &str {
         match self.codes {
             Codes::Zen => "zen.spamhaus.org",
             Codes::Dbl => "dbl.spamhaus.org",
@@ -262,7 +262,7 @@ impl Zone {
         if plain.split('.').all(is_label) {
             Ok(())
         } else {
-            Err(bad_question(format!("option zone is no DNS name: {}", self.shown())))
+            Err(bad_question(format!("option zone is no DNS name: {}", self.display_name())))
         }
     }
 
@@ -416,11 +416,11 @@ fn refused_code(address: Ipv4Addr) -> Option<SourceError> {
 fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<Finding> {
     let heaviest = listings.first()?;
     let strength = (heaviest.claim != Disposition::Unknown).then_some(heaviest.strength);
-    let reason = |listing: &Listing| format!("{} lists it as {} ({})", zone.shown(), listing.code, listing.label);
+    let reason = |listing: &Listing| format!("{} lists it as {} ({})", zone.display_name(), listing.code, listing.label);
     let mut finding = Finding::new(heaviest.claim, strength, reason(heaviest));
     finding.reasons.extend(listings.iter().skip(1).map(reason));
     finding.facts = vec![
-        Fact::new("zone", zone.shown()),
+        Fact::new("zone", zone.display_name()),
         Fact::new("codes", listings.iter().map(|listing| listing.code.to_string()).collect::<Vec<_>>()),
         Fact::new("listings", listings.iter().map(|listing| listing.label.clone()).collect::<Vec<_>>()),
     ];

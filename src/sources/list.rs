@@ -240,7 +240,7 @@ fn finding(
 }
 
 fn reason(indicator: &Indicator, entry: &ListEntry) -> String {
-    let covers = if entry.value == indicator.shown() { "" } else { ", which covers it" };
+    let covers = if entry.value == indicator.redacted() { "" } else { ", which covers it" };
     let note = if entry.note.is_empty() { String::new() } else { format!(" ({})", entry.note) };
     format!("the list names {}{covers}{note}", entry.value)
 }

@@ -69,7 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), S
 
 /// The indicator of a form's word and a value that was kept.
 pub(super) fn indicator(form: &str, value: &str) -> Result<Indicator, StoreError> {
-    Ok(Indicator::kept(word(&Form::ALL, Form::as_str, form)?, value))
+    Ok(Indicator::from_stored(word(&Form::ALL, Form::as_str, form)?, value))
 }
 
 /// The label that this word names.

@@ -5,7 +5,7 @@
 
 mod cases;
 mod conformance;
-mod page;
+mod generated_docs;
 mod recorded;
 
 use concord::finding::Finding;

@@ -1,4 +1,4 @@
-//! A text being undone, which remembers where each of its bytes came from in the text that was given.
+//! A text being refanged, which remembers where each of its bytes came from in the text that was given.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use std::ops::Range;
 pub(super) type Edit = (Range<usize>, &'static str);
 
 /// A text, changed step by step, each byte with the range of the original that it stands for.
-pub(super) struct Undone {
+pub(super) struct SpanMap {
     text: String,
     starts: Vec<usize>,
     ends: Vec<usize>,
 }
 
-impl Undone {
+impl SpanMap {
     /// The text as it was given.
     pub(super) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), starts: (0..text.len()).collect(), ends: (1..=text.len()).collect() }
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn each_byte_knows_where_it_came_from_after_several_steps() {
-        let mut undone = Undone::new("a [dot] b hxxp c");
-        undone.apply(&[(2..7, "[.]"), (10..14, "http")]);
-        assert_eq!(undone.text(), "a [.] b http c");
-        undone.apply(&[(1..6, ".")]);
-        assert_eq!(undone.text(), "a.b http c");
-        assert_eq!(undone.original(0..3), 0..9);
-        assert_eq!(undone.original(4..8), 10..14);
-        assert_eq!(undone.original(9..10), 15..16);
+        let mut map = SpanMap::new("a [dot] b hxxp c");
+        map.apply(&[(2..7, "[.]"), (10..14, "http")]);
+        assert_eq!(map.text(), "a [.] b http c");
+        map.apply(&[(1..6, ".")]);
+        assert_eq!(map.text(), "a.b http c");
+        assert_eq!(map.original(0..3), 0..9);
+        assert_eq!(map.original(4..8), 10..14);
+        assert_eq!(map.original(9..10), 15..16);
     }
 }

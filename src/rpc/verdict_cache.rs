@@ -14,43 +14,43 @@ use crate::engine::VerdictKey;
 const PER_VERDICT: usize = 512;
 
 /// What a verdict is kept under: what was asked, and how much of it is shown.
-pub(super) type KeptKey = (VerdictKey, View);
+pub(super) type CacheKey = (VerdictKey, View);
 
 /// Kept verdicts, bounded by their bytes. Clones share everything.
 #[derive(Clone, Debug)]
-pub(super) struct KeptVerdicts(Cache<KeptKey, Arc<KeptVerdict>>);
+pub(super) struct VerdictCache(Cache<CacheKey, Arc<CachedVerdict>>);
 
-impl KeptVerdicts {
+impl VerdictCache {
     /// Keeps so many bytes at most.
     pub(super) fn new(bytes: u64) -> Self {
-        let weight = |_: &KeptKey, kept: &Arc<KeptVerdict>| {
+        let weight = |_: &CacheKey, kept: &Arc<CachedVerdict>| {
             u32::try_from(kept.bytes.len().saturating_add(PER_VERDICT)).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().weigher(weight).max_capacity(bytes).build())
     }
 
     /// The verdict under this key, if there is one that stands now.
-    pub(super) fn get(&self, key: &KeptKey, now: SystemTime) -> Option<Arc<KeptVerdict>> {
+    pub(super) fn get(&self, key: &CacheKey, now: SystemTime) -> Option<Arc<CachedVerdict>> {
         self.0.get(key).filter(|kept| kept.stands(now))
     }
 
     /// Keeps a verdict.
-    pub(super) fn keep(&self, key: KeptKey, verdict: KeptVerdict) {
+    pub(super) fn insert(&self, key: CacheKey, verdict: CachedVerdict) {
         self.0.insert(key, Arc::new(verdict));
     }
 }
 
 /// A verdict as its encoded bytes: cheaper than encoding it anew, and the same for all.
 #[derive(Debug)]
-pub(super) struct KeptVerdict {
+pub(super) struct CachedVerdict {
     pub(super) bytes: Bytes,
     pub(super) made: SystemTime,
     pub(super) until: SystemTime,
     /// What later receipts say of each source that was looked at.
-    pub(super) sources: Vec<KeptSource>,
+    pub(super) sources: Vec<CachedSource>,
 }
 
-impl KeptVerdict {
+impl CachedVerdict {
     /// Whether it may be given to others now. A clock that stepped back to before it was made tells nothing of its age.
     fn stands(&self, now: SystemTime) -> bool {
         (self.made..self.until).contains(&now)
@@ -59,14 +59,14 @@ impl KeptVerdict {
 
 /// What later receipts say of one source.
 #[derive(Debug)]
-pub(super) struct KeptSource {
+pub(super) struct CachedSource {
     pub(super) source: String,
     /// When it answered, if it did.
     pub(super) answered: Option<SystemTime>,
     pub(super) note: String,
 }
 
-impl KeptSource {
+impl CachedSource {
     /// Those of an enrichment.
     pub(super) fn all(enriched: &Enriched) -> Vec<Self> {
         let outcomes = enriched.record.verdict.outcomes.iter();
@@ -89,35 +89,35 @@ mod tests {
     use super::*;
     use crate::indicator::Indicator;
 
-    fn key(number: u8) -> KeptKey {
+    fn key(number: u8) -> CacheKey {
         let indicator = Indicator::parse(&format!("198.51.100.{number}")).unwrap().indicator;
         (VerdictKey::of(indicator), View::Full)
     }
 
-    fn verdict(bytes: usize) -> KeptVerdict {
+    fn verdict(bytes: usize) -> CachedVerdict {
         let (made, until) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(60));
-        KeptVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new() }
+        CachedVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new() }
     }
 
     #[test]
     fn kept_verdicts_are_bounded_by_their_bytes_not_by_their_number() {
-        let kept = KeptVerdicts::new(16 * 1024);
+        let kept = VerdictCache::new(16 * 1024);
         for number in 0..100 {
-            kept.keep(key(number), verdict(1536));
+            kept.insert(key(number), verdict(1536));
         }
         kept.0.run_pending_tasks();
         assert!(kept.0.weighted_size() <= 16 * 1024, "{}", kept.0.weighted_size());
         assert_eq!(kept.0.entry_count(), 8);
-        kept.keep(key(200), verdict(1024 * 1024));
+        kept.insert(key(200), verdict(1024 * 1024));
         kept.0.run_pending_tasks();
         assert!(kept.get(&key(200), SystemTime::UNIX_EPOCH).is_none(), "larger than all there is room for");
     }
 
     #[test]
     fn a_verdict_is_given_again_from_when_it_was_made_until_its_time() {
-        let kept = KeptVerdicts::new(16 * 1024);
+        let kept = VerdictCache::new(16 * 1024);
         let made = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        kept.keep(key(1), KeptVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) });
+        kept.insert(key(1), CachedVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) });
         let stands = |second: u64| kept.get(&key(1), SystemTime::UNIX_EPOCH + Duration::from_secs(second)).is_some();
         assert_eq!([99, 100, 159, 160].map(stands), [false, true, true, false]);
         assert!(kept.get(&key(2), made).is_none());

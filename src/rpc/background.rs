@@ -24,19 +24,19 @@ pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 
 /// Starts the work of calls. A shutdown waits for all of it.
 #[derive(Clone, Debug)]
-pub(super) struct Tasks {
+pub(super) struct BackgroundTasks {
     tracker: TaskTracker,
     clock: Arc<dyn Clock>,
 }
 
-impl Tasks {
+impl BackgroundTasks {
     /// Those that this engine's shutdown waits for.
     pub(super) fn of(engine: &Engine) -> Self {
         Self { tracker: engine.tracker().clone(), clock: engine.clock().clone() }
     }
 
     /// Does the work to its end also when the caller leaves: a change that is durable must be in effect as well.
-    pub(super) async fn to_its_end<T: Send + 'static>(
+    pub(super) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -86,11 +86,11 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    fn tasks() -> Tasks {
-        Tasks { tracker: TaskTracker::new(), clock: Arc::new(SystemClock) }
+    fn tasks() -> BackgroundTasks {
+        BackgroundTasks { tracker: TaskTracker::new(), clock: Arc::new(SystemClock) }
     }
 
-    async fn ended(tasks: Tasks) {
+    async fn ended(tasks: BackgroundTasks) {
         tasks.tracker.close();
         tasks.tracker.wait().await;
     }
@@ -108,7 +108,7 @@ mod tests {
             }
         };
         {
-            let call = tasks.to_its_end(change);
+            let call = tasks.run_to_completion(change);
             tokio::pin!(call);
             assert!(poll!(call.as_mut()).is_pending());
         }
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_panics_is_internal() {
-        let done: Result<(), _> = tasks().to_its_end(async { panic!("a fault of ours") }).await;
+        let done: Result<(), _> = tasks().run_to_completion(async { panic!("a fault of ours") }).await;
         assert!(matches!(done, Err(Error::Internal { .. })), "{done:?}");
     }
 }
