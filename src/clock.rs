@@ -14,8 +14,8 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// The moment now.
     fn now(&self) -> SystemTime;
 
-    /// Resolves after `span`.
-    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Resolves after `duration`.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// The machine's clock.
@@ -28,12 +28,12 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
-    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(tokio::time::sleep(span))
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }
 
-/// A clock that is set by hand; sleeping moves it by the span slept.
+/// A clock that is set by hand; sleeping moves it by the duration slept.
 #[derive(Debug)]
 pub struct ManualClock {
     now: std::sync::Arc<Mutex<SystemTime>>,
@@ -51,9 +51,9 @@ impl ManualClock {
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, span: Duration) {
+    pub fn advance(&self, duration: Duration) {
         let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now += span;
+        *now += duration;
     }
 }
 
@@ -62,11 +62,11 @@ impl Clock for ManualClock {
         *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let now = self.now.clone();
         Box::pin(async move {
-            tokio::time::sleep(span).await;
-            *now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += span;
+            tokio::time::sleep(duration).await;
+            *now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += duration;
         })
     }
 }

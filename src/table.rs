@@ -318,9 +318,9 @@ pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// A span in its largest unit: `3d`, `45s`.
-pub(crate) fn short_age(span: &prost_types::Duration) -> String {
-    let seconds = u64::try_from(span.seconds).unwrap_or_default();
+/// A duration in its largest unit: `3d`, `45s`.
+pub(crate) fn short_age(duration: &prost_types::Duration) -> String {
+    let seconds = u64::try_from(duration.seconds).unwrap_or_default();
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -329,11 +329,11 @@ pub(crate) fn short_age(span: &prost_types::Duration) -> String {
     }
 }
 
-/// A span as people write it: `1day 2h`.
-pub(crate) fn written(span: &prost_types::Duration) -> String {
-    let span =
-        Duration::new(u64::try_from(span.seconds).unwrap_or_default(), u32::try_from(span.nanos).unwrap_or_default());
-    humantime::format_duration(span).to_string()
+/// A duration as people write it: `1day 2h`.
+pub(crate) fn written(duration: &prost_types::Duration) -> String {
+    let duration =
+        Duration::new(u64::try_from(duration.seconds).unwrap_or_default(), u32::try_from(duration.nanos).unwrap_or_default());
+    humantime::format_duration(duration).to_string()
 }
 
 /// Tables pad their last column; nobody reads that.

@@ -9,7 +9,7 @@ use indicatif::ProgressStyle;
 use tonic::Request;
 
 use crate::convert::indicator::write_tlp;
-use crate::convert::span;
+use crate::convert::duration;
 use crate::convert::verdict_read::read;
 use crate::export;
 use crate::indicator::masked_text;
@@ -93,7 +93,7 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::Batch
         sources: sources.iter().map(|name| full_name(name, "sources")).collect(),
         policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
         tlp: write_tlp(*tlp).into(),
-        max_age: max_age.map(span),
+        max_age: max_age.map(duration),
         view: match enrich.output {
             Output::Table => pb::View::Basic.into(),
             Output::Json | Output::Jsonl | Output::Csv => pb::View::Full.into(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::convert::indicator::write_tlp;
-use crate::convert::span;
+use crate::convert::duration;
 use crate::indicator::masked_text;
 use crate::pb;
 
@@ -48,7 +48,7 @@ fn request(options: &EnrichArgs, indicator: pb::Indicator) -> pb::PlanEnrichment
         indicator: Some(indicator),
         sources: options.sources.iter().map(|name| full_name(name, "sources")).collect(),
         tlp: write_tlp(options.tlp).into(),
-        max_age: options.max_age.map(span),
+        max_age: options.max_age.map(duration),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::convert::indicator::write_tlp;
 use crate::convert::source::json_to_value;
 use crate::convert::source::value_to_json;
 use crate::convert::source::write_period;
-use crate::convert::span;
+use crate::convert::duration;
 use crate::pb;
 use crate::source::QuotaPer;
 
@@ -131,7 +131,7 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
 fn may_hold(option: &pb::SourceOption) -> String {
     match (option.min, option.max) {
         _ if !option.choices.is_empty() => option.choices.join(", "),
-        (Some(min), Some(max)) if option.r#type == "span" => format!("span, {min} to {max} s"),
+        (Some(min), Some(max)) if option.r#type == "duration" => format!("duration, {min} to {max} s"),
         (Some(min), Some(max)) => format!("{}, {min} to {max}", option.r#type),
         _ => option.r#type.clone(),
     }
@@ -173,9 +173,9 @@ fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
         family: set.family.unwrap_or_default(),
         tier: set.tier.unwrap_or_default(),
         quota: set.quota.iter().map(|text| read_quota(text)).collect::<Result<_, _>>()?,
-        timeout: set.timeout.map(span),
-        finding_ttl: set.finding_ttl.map(span),
-        no_record_ttl: set.no_record_ttl.map(span),
+        timeout: set.timeout.map(duration),
+        finding_ttl: set.finding_ttl.map(duration),
+        no_record_ttl: set.no_record_ttl.map(duration),
         max_tlp: set.max_tlp.map_or(0, |tlp| write_tlp(tlp).into()),
         proxy: set.proxy.unwrap_or_default(),
         ca_pem,

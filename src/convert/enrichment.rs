@@ -19,9 +19,9 @@ use super::incomplete;
 use super::indicator;
 use super::read_name;
 use super::read_sources;
-use super::read_span;
+use super::read_duration;
 use super::source::write_period;
-use super::span;
+use super::duration;
 use super::timestamp;
 use super::verdict::View;
 use super::verdict::read_view;
@@ -86,7 +86,7 @@ impl EnrichOptions {
         let policy = Some(&wire.policy).filter(|name| !name.is_empty());
         let policy = policy.and_then(|name| violations.check(read_name(name, "policies", "policy")));
         let policy = policy.and_then(|name| violations.resolve("policy", engine.policy(Some(&name)).map(|_| name.clone())));
-        let max_age = wire.max_age.and_then(|age| violations.check(read_span(age, "max_age")));
+        let max_age = wire.max_age.and_then(|age| violations.check(read_duration(age, "max_age")));
         let request_id = violations.check(read_request_id(wire.request_id)).unwrap_or_default();
         Self {
             sources,
@@ -184,8 +184,8 @@ pub fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceipt {
         called: receipt.called,
         from_cache: receipt.from_cache,
         shared: receipt.shared,
-        age: Some(span(receipt.age)),
-        latency: Some(span(receipt.latency)),
+        age: Some(duration(receipt.age)),
+        latency: Some(duration(receipt.latency)),
         units: receipt.units,
         quota: receipt.quota.iter().map(write_window).collect(),
         note: receipt.note.clone().unwrap_or_default(),
@@ -212,7 +212,7 @@ pub fn write_plan(planned: &PlannedSource) -> pb::SourcePlan {
             quota: quota.iter().map(write_window).collect(),
             discloses: *discloses,
         }),
-        Planned::Cached(age) => Action::Cached(pb::CachedAnswer { age: Some(span(*age)) }),
+        Planned::Cached(age) => Action::Cached(pb::CachedAnswer { age: Some(duration(*age)) }),
         Planned::NotAsked(not_asked) => Action::NotAsked(write_not_asked(not_asked)),
     };
     pb::SourcePlan { source: source_name(&planned.source), kind: planned.kind.clone(), action: Some(action) }

@@ -101,10 +101,10 @@ pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     prost_types::Timestamp::from(time)
 }
 
-/// A span on the wire.
-pub fn span(span: Duration) -> prost_types::Duration {
-    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    prost_types::Duration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }
+/// A duration on the wire.
+pub fn duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
 /// Reads a moment.
@@ -122,7 +122,7 @@ pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<Syste
     SystemTime::try_from(time).map_err(|_| outside())
 }
 
-/// Reads the times between which something is listed, `until` itself left out, noting every mistake.
+/// Reads the period in which something is listed, `until` itself left out, noting every mistake.
 pub fn read_period(
     from: Option<prost_types::Timestamp>,
     until: Option<prost_types::Timestamp>,
@@ -136,16 +136,16 @@ pub fn read_period(
     (from, until)
 }
 
-/// Reads a span, zero or more.
+/// Reads a duration, zero or more.
 ///
 /// # Errors
 /// When it is negative or not normalised.
-pub fn read_span(span: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
-    match (u64::try_from(span.seconds), u32::try_from(span.nanos)) {
+pub fn read_duration(duration: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
+    match (u64::try_from(duration.seconds), u32::try_from(duration.nanos)) {
         (Ok(seconds), Ok(nanos)) if seconds <= 315_576_000_000 && nanos < 1_000_000_000 => {
             Ok(Duration::new(seconds, nanos))
         }
-        _ => Err(Violation::invalid(field, "a span must not be negative, nor longer than 10,000 years")),
+        _ => Err(Violation::invalid(field, "a duration must not be negative, nor longer than 10,000 years")),
     }
 }
 
@@ -214,9 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_moments_out_of_range_are_refused_with_their_field() {
+    fn durations_and_moments_out_of_range_are_refused_with_their_field() {
         let negative = prost_types::Duration { seconds: -1, nanos: 0 };
-        assert_eq!(read_span(negative, "max_age").unwrap_err().field, "max_age");
+        assert_eq!(read_duration(negative, "max_age").unwrap_err().field, "max_age");
         let late = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
         assert_eq!(read_timestamp(late, "from_time").unwrap_err().field, "from_time");
         let odd = prost_types::Timestamp { seconds: 0, nanos: -5 };

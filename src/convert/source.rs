@@ -30,8 +30,8 @@ use super::indicator::read_tlp;
 use super::indicator::write_reliability;
 use super::indicator::write_tlp;
 use super::read_name;
-use super::read_span;
-use super::span;
+use super::read_duration;
+use super::duration;
 use super::timestamp;
 use super::unknown_enum;
 use super::verdict::source_name;
@@ -52,9 +52,9 @@ pub fn write(source: &ResolvedSource) -> pb::Source {
         family: settings.family.clone().unwrap_or_default(),
         tier: settings.tier.clone(),
         quota: settings.quota.iter().map(write_window).collect(),
-        timeout: Some(span(settings.timeout)),
-        finding_ttl: Some(span(settings.cache_ttl.finding)),
-        no_record_ttl: Some(span(settings.cache_ttl.no_record)),
+        timeout: Some(duration(settings.timeout)),
+        finding_ttl: Some(duration(settings.cache_ttl.finding)),
+        no_record_ttl: Some(duration(settings.cache_ttl.no_record)),
         max_tlp: write_tlp(settings.max_tlp).into(),
         proxy: settings.proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ca_pem: settings.ca_pem.clone().unwrap_or_default(),
@@ -138,9 +138,9 @@ fn read_options(options: prost_types::Struct) -> BTreeMap<String, Value> {
     options.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
 }
 
-fn written(span: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<String> {
-    let span = violations.check(read_span(span?, field))?;
-    Some(humantime::format_duration(span).to_string())
+fn written(duration: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<String> {
+    let duration = violations.check(read_duration(duration?, field))?;
+    Some(humantime::format_duration(duration).to_string())
 }
 
 fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Option<BTreeMap<String, u64>> {
@@ -196,9 +196,9 @@ pub fn write_kind(about: &About) -> pb::SourceKind {
             .collect(),
         reliability: write_reliability(about.reliability).into(),
         max_tlp: write_tlp(about.max_tlp).into(),
-        timeout: Some(span(about.timeout)),
-        finding_ttl: Some(span(about.cache_ttl.finding)),
-        no_record_ttl: Some(span(about.cache_ttl.no_record)),
+        timeout: Some(duration(about.timeout)),
+        finding_ttl: Some(duration(about.cache_ttl.finding)),
+        no_record_ttl: Some(duration(about.cache_ttl.no_record)),
         family: about.family.clone().unwrap_or_default(),
         options: about.options.iter().map(write_option).collect(),
     }
@@ -208,7 +208,7 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
     let (min, max) = match &spec.value_type {
         OptionType::Integer { min, max } => (Some(*min as f64), Some(*max as f64)),
         OptionType::Number { min, max } => (Some(*min), Some(*max)),
-        OptionType::Span { min, max } => (Some(min.as_secs_f64()), Some(max.as_secs_f64())),
+        OptionType::Duration { min, max } => (Some(min.as_secs_f64()), Some(max.as_secs_f64())),
         OptionType::Flag
         | OptionType::Text
         | OptionType::Choice(_)

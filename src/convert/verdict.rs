@@ -22,7 +22,7 @@ use crate::verdict::Verdict;
 use super::indicator::write as write_indicator;
 use super::indicator::write_disposition;
 use super::indicator::write_reliability;
-use super::span;
+use super::duration;
 use super::timestamp;
 use super::unknown_enum;
 
@@ -107,7 +107,7 @@ fn write_contribution(contribution: &Contribution) -> pb::Contribution {
         reliability: reliability.into(),
         claim: claim.into(),
         strength: contribution.strength.map(|strength| strength.get()),
-        age: contribution.age.map(span),
+        age: contribution.age.map(duration),
         micro_nats: contribution.micro_nats,
         agrees: contribution.agrees,
         sentence: contribution.sentence.clone(),
@@ -194,7 +194,7 @@ pub fn write_error(error: &SourceError) -> pb::SourceError {
         SourceErrorKind::Malformed => Wire::Malformed,
         SourceErrorKind::TooLarge => Wire::TooLarge,
     };
-    pb::SourceError { kind: kind.into(), detail: error.detail.clone(), retry_after: error.retry_after.map(span) }
+    pb::SourceError { kind: kind.into(), detail: error.detail.clone(), retry_after: error.retry_after.map(duration) }
 }
 
 /// Why a source was not asked.

@@ -30,7 +30,7 @@ use crate::verdict::Verdict;
 use super::indicator::read as read_indicator;
 use super::indicator::read_disposition;
 use super::indicator::read_reliability;
-use super::read_span;
+use super::read_duration;
 use super::read_timestamp;
 
 /// Reads a verdict and its name.
@@ -75,8 +75,8 @@ fn moment(time: Option<&prost_types::Timestamp>, field: &str) -> Result<SystemTi
     time.map_or(Ok(SystemTime::UNIX_EPOCH), |time| read_timestamp(*time, field))
 }
 
-fn span(span: Option<&prost_types::Duration>, field: &str) -> Result<Option<Duration>, Violation> {
-    span.map(|span| read_span(*span, field)).transpose()
+fn duration(duration: Option<&prost_types::Duration>, field: &str) -> Result<Option<Duration>, Violation> {
+    duration.map(|duration| read_duration(*duration, field)).transpose()
 }
 
 fn contribution(wire: &pb::Contribution) -> Result<Contribution, Violation> {
@@ -91,7 +91,7 @@ fn contribution(wire: &pb::Contribution) -> Result<Contribution, Violation> {
         reliability: read_reliability(wire.reliability, "contributions.reliability")?,
         claim: read_disposition(wire.claim, "contributions.claim")?,
         strength: wire.strength.map(Strength::clamped),
-        age: span(wire.age.as_ref(), "contributions.age")?,
+        age: duration(wire.age.as_ref(), "contributions.age")?,
         micro_nats: wire.micro_nats,
         agrees: wire.agrees,
         sentence: wire.sentence.clone(),
@@ -168,7 +168,7 @@ fn error(wire: &pb::SourceError) -> Result<SourceError, Violation> {
     let name = wire.kind().as_str_name().trim_start_matches("SOURCE_ERROR_KIND_");
     let kind = SourceErrorKind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name));
     let kind = kind.ok_or_else(|| Violation::invalid("outcomes.error.kind", "a failure of a newer version"))?;
-    let retry_after = span(wire.retry_after.as_ref(), "outcomes.error.retry_after")?;
+    let retry_after = duration(wire.retry_after.as_ref(), "outcomes.error.retry_after")?;
     Ok(SourceError { kind, detail: wire.detail.clone(), retry_after })
 }
 

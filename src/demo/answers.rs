@@ -65,8 +65,8 @@ fn value_of(form: &str, name: &str) -> Option<String> {
     url::form_urlencoded::parse(form.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn ago(now: SystemTime, span: u64) -> SystemTime {
-    now - Duration::from_secs(span)
+fn ago(now: SystemTime, duration: u64) -> SystemTime {
+    now - Duration::from_secs(duration)
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -12,12 +12,12 @@ use super::trip::{Asks, Attempt, Obstacle, Site, layer};
 /// Gives up an attempt after the source's timeout.
 pub(super) fn over<S: Asks>(site: &Arc<Site>, inner: S) -> impl Asks + use<S> {
     layer(site, inner, |site, inner: S, attempt: Attempt| async move {
-        let span = site.settings.timeout;
+        let duration = site.settings.timeout;
         tokio::select! {
             biased;
             answer = inner.oneshot(attempt) => answer,
-            () = site.clock.sleep(span) => {
-                let detail = format!("no answer within {} ms", span.as_millis());
+            () = site.clock.sleep(duration) => {
+                let detail = format!("no answer within {} ms", duration.as_millis());
                 Err(Obstacle::Failed(SourceError::new(SourceErrorKind::Timeout, detail)))
             }
         }

@@ -121,7 +121,7 @@ struct Waiter {
 
 impl Waiter {
     async fn wait(mut self, site: &Site) -> Fetched {
-        let span = self.deadline.duration_since(site.clock.now()).unwrap_or_default();
+        let duration = self.deadline.duration_since(site.clock.now()).unwrap_or_default();
         let landed = async {
             if let Some(recorded) = self.recorded.take() {
                 // It cannot be cancelled, and a fault in it is in the log.
@@ -133,7 +133,7 @@ impl Waiter {
         let concluded = tokio::select! {
             biased;
             landed = landed => landed,
-            () = site.clock.sleep(span) => {
+            () = site.clock.sleep(duration) => {
                 let now = site.clock.now();
                 let (body, time) = self.seat.party().so_far(now, "no answer before the deadline");
                 Some(Arc::new(Concluded::nothing(body, time)))

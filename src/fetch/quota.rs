@@ -68,12 +68,12 @@ pub(super) fn over<S: Asks>(site: &Arc<Site>, transport: Arc<dyn Transport>, inn
 
 /// Whether the question may be sent, within the time of one attempt: a name may take its time to resolve.
 async fn may_send(site: &Site, transport: &dyn Transport, question: &Question) -> Result<(), Obstacle> {
-    let span = site.settings.timeout;
+    let duration = site.settings.timeout;
     tokio::select! {
         biased;
         allowed = transport.may_send(question) => allowed.map_err(Obstacle::Failed),
-        () = site.clock.sleep(span) => {
-            let detail = format!("the source's name was not resolved within {} ms", span.as_millis());
+        () = site.clock.sleep(duration) => {
+            let detail = format!("the source's name was not resolved within {} ms", duration.as_millis());
             Err(Obstacle::Failed(SourceError::new(SourceErrorKind::Timeout, detail)))
         }
     }
@@ -203,8 +203,8 @@ fn ledger_away(site: &Site, error: &StoreError) -> Obstacle {
 fn suspend(site: &Site, error: &SourceError) {
     if error.kind == SourceErrorKind::QuotaExhausted {
         // "Enough, and come back at once" says nothing of when.
-        let span = error.retry_after.filter(|span| !span.is_zero()).unwrap_or(SUSPENSION);
-        site.suspend(span);
+        let duration = error.retry_after.filter(|duration| !duration.is_zero()).unwrap_or(SUSPENSION);
+        site.suspend(duration);
     }
 }
 

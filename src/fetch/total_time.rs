@@ -13,12 +13,12 @@ pub(super) fn over<S: Talks>(site: &Arc<Site>, inner: S) -> impl Talks + use<S> 
     layer(site, inner, |site, inner: S, trip: Trip| async move {
         let party = trip.party.clone();
         let to_begin = party.end().duration_since(site.clock.now()).unwrap_or_default();
-        let span = to_begin.saturating_add(site.settings.timeout);
+        let duration = to_begin.saturating_add(site.settings.timeout);
         tokio::select! {
             biased;
             concluded = inner.oneshot(trip) => concluded,
-            () = site.clock.sleep(span) => {
-                let why = format!("no answer within {} ms over all attempts", span.as_millis());
+            () = site.clock.sleep(duration) => {
+                let why = format!("no answer within {} ms over all attempts", duration.as_millis());
                 let (body, time) = party.so_far(site.clock.now(), &why);
                 Ok(Concluded::nothing(body, time))
             }

@@ -115,16 +115,16 @@ impl Site {
     /// The moment until which the source is left alone, if that is still to come.
     pub(super) fn suspended_until(&self, now: SystemTime) -> Option<SystemTime> {
         // A clock that stepped back to before it began would make it last as long again.
-        lock(&self.suspended).as_ref().filter(|span| span.contains(&now)).map(|span| span.end)
+        lock(&self.suspended).as_ref().filter(|duration| duration.contains(&now)).map(|duration| duration.end)
     }
 
     /// Leaves the source alone from now on for so long.
-    pub(super) fn suspend(&self, span: Duration) {
+    pub(super) fn suspend(&self, duration: Duration) {
         let now = self.clock.now();
         let mut suspended = lock(&self.suspended);
         // Of two calls in flight the one that says less must not cut short what the other said.
-        let before = suspended.as_ref().filter(|span| span.contains(&now)).map(|span| span.end);
-        *suspended = now.checked_add(span).max(before).map(|until| now..until);
+        let before = suspended.as_ref().filter(|duration| duration.contains(&now)).map(|duration| duration.end);
+        *suspended = now.checked_add(duration).max(before).map(|until| now..until);
     }
 
     /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole

@@ -24,7 +24,7 @@ use crate::convert::enrichment::read_submitted;
 use crate::convert::enrichment::write_plan;
 use crate::convert::enrichment::write_receipt;
 use crate::convert::indicator;
-use crate::convert::span;
+use crate::convert::duration;
 use crate::convert::verdict::View;
 use crate::convert::verdict::source_name;
 use crate::convert::verdict::write;
@@ -109,8 +109,8 @@ impl EnrichmentRpc {
         let from_cache = |one: &CachedSource| pb::SourceReceipt {
             source: source_name(&one.source),
             from_cache: one.answered.is_some(),
-            age: one.answered.map(|time| span(now.duration_since(time).unwrap_or_default())),
-            latency: Some(span(Duration::ZERO)),
+            age: one.answered.map(|time| duration(now.duration_since(time).unwrap_or_default())),
+            latency: Some(duration(Duration::ZERO)),
             note: one.note.clone(),
             ..Default::default()
         };

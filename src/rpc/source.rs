@@ -24,7 +24,7 @@ use crate::convert::source::read_change;
 use crate::convert::source::write;
 use crate::convert::source::write_disclosure;
 use crate::convert::source::write_kind;
-use crate::convert::span;
+use crate::convert::duration;
 use crate::convert::verdict::source_name;
 use crate::convert::verdict::write_error;
 use crate::engine::Engine;
@@ -191,7 +191,7 @@ impl SourceRpc {
             tier: probe.tier.unwrap_or_default(),
             quota_left: probe.quota_left.into_iter().map(|(window, left)| pb::QuotaLeft { window, left }).collect(),
             detail: probe.detail,
-            latency: Some(span(probed.latency)),
+            latency: Some(duration(probed.latency)),
             error: probe.connectivity.err().as_ref().map(write_error),
         })
     }

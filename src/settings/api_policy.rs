@@ -72,7 +72,7 @@ impl ApiPolicy {
             | OptionType::Choice(_)
             | OptionType::TextList
             | OptionType::TextTable
-            | OptionType::Span { .. } => Ok(()),
+            | OptionType::Duration { .. } => Ok(()),
         }
     }
 

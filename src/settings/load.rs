@@ -186,9 +186,9 @@ impl Loader<'_> {
         read
     }
 
-    fn span(&mut self, text: Option<&str>, field: &str, default: Duration) -> Duration {
-        match text.map(|text| values::read_span(text, field)) {
-            Some(Ok(span)) => span,
+    fn duration(&mut self, text: Option<&str>, field: &str, default: Duration) -> Duration {
+        match text.map(|text| values::parse_duration(text, field)) {
+            Some(Ok(duration)) => duration,
             Some(Err(violation)) => {
                 self.mistakes.push(violation);
                 default
@@ -198,7 +198,7 @@ impl Loader<'_> {
     }
 
     fn deadline(&mut self, text: Option<&str>) -> Duration {
-        let deadline = self.span(text, "default_deadline", Duration::from_secs(10));
+        let deadline = self.duration(text, "default_deadline", Duration::from_secs(10));
         if deadline < SHORTEST_DEADLINE || deadline > LONGEST_DEADLINE {
             self.mistake("default_deadline", "must be from 100ms to 10m");
         }
@@ -335,10 +335,10 @@ impl Loader<'_> {
     fn retention(&mut self, raw: &super::raw::RawRetention) -> Retention {
         let days = |days| Duration::from_secs(days * DAY);
         let retention = Retention {
-            answers_age: self.span(raw.answers_age.as_deref(), "retention.answers_age", days(30)),
+            answers_age: self.duration(raw.answers_age.as_deref(), "retention.answers_age", days(30)),
             answers_bytes: raw.answers_bytes.unwrap_or(1 << 30),
-            verdicts_age: self.span(raw.verdicts_age.as_deref(), "retention.verdicts_age", days(365)),
-            disclosures_age: self.span(raw.disclosures_age.as_deref(), "retention.disclosures_age", days(365)),
+            verdicts_age: self.duration(raw.verdicts_age.as_deref(), "retention.verdicts_age", days(365)),
+            disclosures_age: self.duration(raw.disclosures_age.as_deref(), "retention.disclosures_age", days(365)),
         };
         let Retention { answers_age, verdicts_age, disclosures_age, .. } = retention;
         let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];

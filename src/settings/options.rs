@@ -9,7 +9,7 @@ use crate::source::OptionType;
 use crate::source::OptionValue;
 
 use super::values::read_address;
-use super::values::read_span;
+use super::values::parse_duration;
 
 /// Reads the option of this name.
 ///
@@ -59,14 +59,14 @@ fn read_value(spec: &OptionSpec, value: &Value) -> Result<OptionValue, String> {
             let address = text(value)?;
             read_address(address).map(|_| OptionValue::Text(address.to_owned()))
         }
-        OptionType::Span { min, max } => {
-            let span = text(value)?;
-            let long = read_span(span, "").map_err(|violation| violation.message)?;
+        OptionType::Duration { min, max } => {
+            let duration = text(value)?;
+            let long = parse_duration(duration, "").map_err(|violation| violation.message)?;
             if !(*min..=*max).contains(&long) {
                 let shown = humantime::format_duration;
-                return Err(format!("must be from {} to {}, not {span}", shown(*min), shown(*max)));
+                return Err(format!("must be from {} to {}, not {duration}", shown(*min), shown(*max)));
             }
-            Ok(OptionValue::Text(span.to_owned()))
+            Ok(OptionValue::Text(duration.to_owned()))
         }
         OptionType::TextList => read_list(value),
         OptionType::TextTable => read_table(value),

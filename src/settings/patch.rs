@@ -30,7 +30,7 @@ use crate::source::SourceSettings;
 
 use super::options;
 use super::values::read_address;
-use super::values::read_span;
+use super::values::parse_duration;
 
 /// A harmless indicator of each form (documentation ranges, the hash of nothing).
 const SAMPLES: [(Form, &str); 7] = [
@@ -209,9 +209,9 @@ fn common(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec
     settings.enabled = patch.enabled.unwrap_or(true);
     word(&mut settings.reliability, &patch.reliability, "reliability", mistakes);
     word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", mistakes);
-    span(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
-    span(&mut settings.cache_ttl.finding, &patch.finding_ttl, "finding_ttl", mistakes);
-    span(&mut settings.cache_ttl.no_record, &patch.no_record_ttl, "no_record_ttl", mistakes);
+    duration(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
+    duration(&mut settings.cache_ttl.finding, &patch.finding_ttl, "finding_ttl", mistakes);
+    duration(&mut settings.cache_ttl.no_record, &patch.no_record_ttl, "no_record_ttl", mistakes);
     for (field, keep) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)] {
         if keep > LONGEST_KEEP {
             mistakes.push(Violation::invalid(field, "must be at most 10 years"));
@@ -391,9 +391,9 @@ where
     }
 }
 
-fn span(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) {
-    match text.as_deref().map(|text| read_span(text, field)) {
-        Some(Ok(span)) => *into = span,
+fn duration(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) {
+    match text.as_deref().map(|text| parse_duration(text, field)) {
+        Some(Ok(duration)) => *into = duration,
         Some(Err(violation)) => mistakes.push(violation),
         None => {}
     }

@@ -17,7 +17,7 @@ impl Config {
         line(out, "listen", quoted(self.listen));
         line(out, "insecure_listen", self.insecure_listen);
         line(out, "data_directory", quoted(self.data_directory.display()));
-        line(out, "default_deadline", quoted(span(self.default_deadline)));
+        line(out, "default_deadline", quoted(duration(self.default_deadline)));
         line(out, "default_policy", quoted(&self.default_policy));
         line(out, "durability", quoted(durability_word(self.durability)));
         line(out, "cors_origins", list(&self.cors_origins));
@@ -45,10 +45,10 @@ impl Config {
         line(out, "max_connections", self.limits.max_connections);
         line(out, "max_message_bytes", self.limits.max_message_bytes);
         out.push_str("\n[retention]\n");
-        line(out, "answers_age", quoted(span(self.retention.answers_age)));
+        line(out, "answers_age", quoted(duration(self.retention.answers_age)));
         line(out, "answers_bytes", self.retention.answers_bytes);
-        line(out, "verdicts_age", quoted(span(self.retention.verdicts_age)));
-        line(out, "disclosures_age", quoted(span(self.retention.disclosures_age)));
+        line(out, "verdicts_age", quoted(duration(self.retention.verdicts_age)));
+        line(out, "disclosures_age", quoted(duration(self.retention.disclosures_age)));
         for source in &self.sources {
             let _ = write!(out, "\n# declared by {}\n{}", source.origin, declared(source));
         }
@@ -83,13 +83,13 @@ fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = writeln!(out, "{name} = {value}");
 }
 
-/// A span in days where it is whole days, so that 365 of them are not taken for a year.
-fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    if seconds > 0 && seconds.is_multiple_of(86_400) && span.subsec_nanos() == 0 {
+/// A duration in days where it is whole days, so that 365 of them are not taken for a year.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds > 0 && seconds.is_multiple_of(86_400) && duration.subsec_nanos() == 0 {
         return format!("{}d", seconds / 86_400);
     }
-    humantime::format_duration(span).to_string()
+    humantime::format_duration(duration).to_string()
 }
 
 /// A TOML text.

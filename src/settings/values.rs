@@ -1,4 +1,4 @@
-//! Values that are written as texts wherever settings are written: spans with their unit, addresses.
+//! Values that are written as texts wherever settings are written: durations with their unit, addresses.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use url::Url;
 
 use crate::error::Violation;
 
-/// Reads a span written with its unit.
-pub(super) fn read_span(text: &str, field: &str) -> Result<Duration, Violation> {
+/// Reads a duration written with its unit.
+pub(super) fn parse_duration(text: &str, field: &str) -> Result<Duration, Violation> {
     humantime::parse_duration(text).map_err(|_| {
-        Violation::invalid(field, format!("{text:?} is no span; write it with its unit: 5s, 15m, 24h, 7d"))
+        Violation::invalid(field, format!("{text:?} is no duration; write it with its unit: 5s, 15m, 24h, 7d"))
     })
 }
 

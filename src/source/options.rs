@@ -68,8 +68,8 @@ pub enum OptionType {
     Path,
     /// A DNS resolver, `address` or `address:port`. Egress rules hold.
     Resolver,
-    /// A span of time within these limits, both included, written with its unit: `30s`, `1h`.
-    Span {
+    /// A duration within these limits, both included, written with its unit: `30s`, `1h`.
+    Duration {
         /// Least value.
         min: Duration,
         /// Greatest value.
@@ -91,12 +91,12 @@ impl OptionType {
             Self::Address => "address",
             Self::Path => "path",
             Self::Resolver => "resolver",
-            Self::Span { .. } => "span",
+            Self::Duration { .. } => "duration",
         }
     }
 }
 
-/// The value of an option. Addresses, paths, resolvers, choices and spans (as written, with unit) are texts.
+/// The value of an option. Addresses, paths, resolvers, choices and durations (as written, with unit) are texts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OptionValue {
     /// A whole number.

@@ -56,7 +56,7 @@ fn options() -> Vec<OptionSpec> {
     let choice = |words: &[&str]| OptionType::Choice(words.iter().map(|word| (*word).to_owned()).collect());
     let text = |word: &str| OptionValue::from(word);
     // Feeds that are made anew every few minutes ask not to be loaded more often.
-    let refresh = OptionType::Span { min: Duration::from_secs(60), max: Duration::from_secs(30 * 86_400) };
+    let refresh = OptionType::Duration { min: Duration::from_secs(60), max: Duration::from_secs(30 * 86_400) };
     vec![
         OptionSpec::unset("path", OptionType::Path, "file that holds the list; either this or url"),
         OptionSpec::unset(

@@ -116,9 +116,9 @@ impl Moment {
         match time.duration_since(UNIX_EPOCH) {
             Ok(since) => Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
             Err(before) => {
-                let span = before.duration();
-                let seconds = i64::try_from(span.as_secs()).map_or(i64::MIN, |seconds| -seconds);
-                match span.subsec_nanos() {
+                let duration = before.duration();
+                let seconds = i64::try_from(duration.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+                match duration.subsec_nanos() {
                     0 => Self(seconds, 0),
                     nanos => Self(seconds.saturating_sub(1), 1_000_000_000 - nanos),
                 }
@@ -127,8 +127,8 @@ impl Moment {
     }
 
     fn time(self) -> Result<SystemTime, StoreError> {
-        let span = Duration::from_secs(self.0.unsigned_abs());
-        let whole = if self.0 < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) };
+        let duration = Duration::from_secs(self.0.unsigned_abs());
+        let whole = if self.0 < 0 { UNIX_EPOCH.checked_sub(duration) } else { UNIX_EPOCH.checked_add(duration) };
         whole
             .and_then(|whole| whole.checked_add(Duration::from_nanos(u64::from(self.1))))
             .ok_or_else(|| StoreError::new("a kept time is out of range"))
@@ -468,8 +468,8 @@ mod tests {
 
     #[test]
     fn moments_survive_to_the_nanosecond_on_both_sides_of_1970() {
-        let span = Duration::new(3, 999_999_999);
-        for time in [UNIX_EPOCH, UNIX_EPOCH + span, UNIX_EPOCH - span, UNIX_EPOCH - Duration::from_secs(2)] {
+        let duration = Duration::new(3, 999_999_999);
+        for time in [UNIX_EPOCH, UNIX_EPOCH + duration, UNIX_EPOCH - duration, UNIX_EPOCH - Duration::from_secs(2)] {
             assert_eq!(Moment::of(time).time().expect("read"), time);
         }
     }

@@ -15,7 +15,7 @@ use super::WindowUse;
 use crate::source::QuotaPer;
 use crate::source::QuotaWindow;
 
-/// The span of the sliding window.
+/// the length of the sliding window.
 pub(super) const MINUTE: i64 = 60_000_000_000;
 
 /// How long a call counts in the sliding minute: a second more, since a call arrives somewhat later than it was paid, and
@@ -41,8 +41,8 @@ pub(super) fn nanos(time: SystemTime) -> i64 {
 
 /// The time of these nanoseconds since 1970.
 pub(super) fn time(nanos: i64) -> SystemTime {
-    let span = Duration::from_nanos(nanos.unsigned_abs());
-    if nanos < 0 { UNIX_EPOCH - span } else { UNIX_EPOCH + span }
+    let duration = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos < 0 { UNIX_EPOCH - duration } else { UNIX_EPOCH + duration }
 }
 
 /// The moment that lies this long before.

@@ -36,9 +36,9 @@ fn section(about: &About) -> String {
         ("credential", about.credential.as_str().to_owned()),
         ("reliability", about.reliability.to_string()),
         ("highest TLP", format!("{:?}", about.max_tlp).to_uppercase()),
-        ("timeout", span(about.timeout)),
-        ("keeps a finding for", span(about.cache_ttl.finding)),
-        ("keeps \"no record\" for", span(about.cache_ttl.no_record)),
+        ("timeout", duration(about.timeout)),
+        ("keeps a finding for", duration(about.cache_ttl.finding)),
+        ("keeps \"no record\" for", duration(about.cache_ttl.no_record)),
         ("republishes", about.family.clone().unwrap_or_else(|| "-".to_owned())),
         ("home page", about.home_page.clone()),
     ];
@@ -61,7 +61,7 @@ fn section(about: &About) -> String {
     text
 }
 
-fn span(time: Duration) -> String {
+fn duration(time: Duration) -> String {
     if time.is_zero() { "not kept".to_owned() } else { humantime::format_duration(time).to_string() }
 }
 
@@ -75,9 +75,9 @@ fn limits(value_type: &OptionType) -> String {
     match value_type {
         OptionType::Integer { min, max } => format!("integer, {min} to {max}"),
         OptionType::Number { min, max } => format!("number, {min} to {max}"),
-        OptionType::Span { min, max } => {
+        OptionType::Duration { min, max } => {
             let shown = humantime::format_duration;
-            format!("span, {} to {}", shown(*min), shown(*max))
+            format!("duration, {} to {}", shown(*min), shown(*max))
         }
         OptionType::Choice(words) => words.join(", "),
         OptionType::Flag

@@ -62,8 +62,8 @@ impl Bench {
     }
 
     /// What the list says of its first and its last entry, once time has passed and what that set off has ended.
-    async fn after(&self, span: Duration) -> [ListLookup; 2] {
-        self.clock.advance(span);
+    async fn after(&self, duration: Duration) -> [ListLookup; 2] {
+        self.clock.advance(duration);
         self.look_up("192.0.2.1").await;
         self.loads().await;
         [said(self.look_up("192.0.2.1").await), said(self.look_up("192.0.2.4").await)]

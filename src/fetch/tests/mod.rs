@@ -41,8 +41,8 @@ pub(super) struct TestClock {
 
 impl TestClock {
     /// Sets it back.
-    pub(super) fn step_back(&self, span: Duration) {
-        *self.back.lock().unwrap() += span;
+    pub(super) fn step_back(&self, duration: Duration) {
+        *self.back.lock().unwrap() += duration;
     }
 }
 
@@ -51,8 +51,8 @@ impl Clock for TestClock {
         UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.start.elapsed() - *self.back.lock().unwrap()
     }
 
-    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(tokio::time::sleep(span))
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }
 
@@ -252,14 +252,14 @@ pub(super) struct Books {
 
 impl Books {
     fn window(&self, window: QuotaWindow, at: SystemTime) -> WindowUse {
-        let span = match window.per {
+        let duration = match window.per {
             QuotaPer::Minute => 60 * SECOND,
             QuotaPer::Day => 86_400 * SECOND,
             QuotaPer::Month => 30 * 86_400 * SECOND,
         };
         let takes = lock(&self.takes);
-        let inside: Vec<_> = takes.iter().filter(|time| **time + span > at).collect();
-        let resets_at = inside.first().map_or(at, |oldest| **oldest + span);
+        let inside: Vec<_> = takes.iter().filter(|time| **time + duration > at).collect();
+        let resets_at = inside.first().map_or(at, |oldest| **oldest + duration);
         WindowUse { per: window.per, limit: window.limit, used: inside.len() as u64, resets_at }
     }
 

@@ -31,8 +31,8 @@ impl Conditions {
         }
     }
 
-    /// Only of this span of time, and only behind the cursor.
-    pub(super) fn span(&mut self, from: Option<SystemTime>, until: Option<SystemTime>, after: Option<Cursor>) {
+    /// Only of this period, and only behind the cursor.
+    pub(super) fn period(&mut self, from: Option<SystemTime>, until: Option<SystemTime>, after: Option<Cursor>) {
         if let Some(from) = from {
             self.and("time >= ?", [Value::Integer(nanos(from))]);
         }

@@ -193,7 +193,7 @@ impl Ledger for Sqlite {
             if let Some(source) = filter.source {
                 conditions.and("source = ?", [Value::Text(source)]);
             }
-            conditions.span(filter.from, filter.until, after);
+            conditions.period(filter.from, filter.until, after);
             let (text, values) = conditions.newest("SELECT * FROM disclosures", limit);
             let mut statement = connection.prepare_cached(&text)?;
             let rows = statement.query_and_then(params_from_iter(values), kept)?;

@@ -89,7 +89,7 @@ impl VerdictStore for Sqlite {
             if let Some(disposition) = filter.disposition {
                 conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
             }
-            conditions.span(filter.from, filter.until, after);
+            conditions.period(filter.from, filter.until, after);
             // Without a limit: rows are read as they are needed, and those that cannot be read do not count.
             let (text, values) = conditions.newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&text)?;
