@@ -6,23 +6,14 @@ use std::time::Duration;
 use concord::clock::SystemClock;
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
-use concord::pb::enrichment_service_server::EnrichmentService;
-use concord::pb::enrichment_service_server::EnrichmentServiceServer;
-use concord::server::Listen;
-use concord::server::Running;
-use concord::settings::Environment;
-use concord::settings::Flags;
-use concord::settings::LoadInput;
-use concord::settings::load;
-use criterion::Criterion;
-use criterion::criterion_group;
-use criterion::criterion_main;
+use concord::pb::enrichment_service_server::{EnrichmentService, EnrichmentServiceServer};
+use concord::server::{Listen, Running};
+use concord::settings::{Environment, Flags, LoadInput, load};
+use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::net::TcpListener;
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
 
 /// Sends the same answer to every question.
 struct Echo(pb::EnrichResponse);

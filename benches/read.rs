@@ -1,20 +1,12 @@
 //! How long it takes to read a report of some ninety engines into a finding.
 
 use std::hint::black_box;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use concord::indicator::Form;
-use concord::indicator::Indicator;
-use concord::source::SourceView;
-use concord::source::Answer;
-use concord::source::AnswerBody;
-use concord::source::Lookup;
-use concord::source::SourceSettings;
+use concord::indicator::{Form, Indicator};
+use concord::source::{Answer, AnswerBody, Lookup, SourceSettings, SourceView};
 use concord::sources;
-use criterion::Criterion;
-use criterion::criterion_group;
-use criterion::criterion_main;
+use criterion::{Criterion, criterion_group, criterion_main};
 
 const REPORT: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/hit.json");
 

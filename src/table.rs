@@ -3,15 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use comfy_table::Attribute;
-use comfy_table::Cell;
-use comfy_table::CellAlignment;
-use comfy_table::Color;
-use comfy_table::ColumnConstraint;
-use comfy_table::ContentArrangement;
-use comfy_table::Row;
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table};
 
 use crate::pb;
 
@@ -331,8 +324,10 @@ pub(crate) fn short_age(duration: &prost_types::Duration) -> String {
 
 /// A duration as people write it: `1day 2h`.
 pub(crate) fn written(duration: &prost_types::Duration) -> String {
-    let duration =
-        Duration::new(u64::try_from(duration.seconds).unwrap_or_default(), u32::try_from(duration.nanos).unwrap_or_default());
+    let duration = Duration::new(
+        u64::try_from(duration.seconds).unwrap_or_default(),
+        u32::try_from(duration.nanos).unwrap_or_default(),
+    );
     humantime::format_duration(duration).to_string()
 }
 

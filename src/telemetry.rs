@@ -3,12 +3,10 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::LogFormat;
-use crate::settings::LogSettings;
+use crate::settings::{LogFormat, LogSettings};
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 

@@ -2,11 +2,9 @@
 //!
 //! The same table stands in ARCHITECTURE.md, in words.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
 

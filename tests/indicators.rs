@@ -3,18 +3,11 @@
 //! Wherever we differ, the line stands in a golden list under the decision that makes the difference. The suites' own
 //! texts are not part of the repository: without `CONCORD_FIXTURES` there is nothing to compare, and the tests say so.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use concord::indicator::ExtractOptions;
-use concord::indicator::Extracted;
-use concord::indicator::Form;
-use concord::indicator::Indicator;
-use concord::indicator::extract;
-use concord::indicator::refang;
+use concord::indicator::{ExtractOptions, Extracted, Form, Indicator, extract, refang};
 use serde_json::Value;
 
 /// The lines of one suite file, or nothing where the fixtures are not at hand.

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use concord::finding::{Disposition, FactValue, Family, Finding, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
 use concord::source::{
-    SourceView, Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
-    SourceSettings,
+    Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
+    SourceSettings, SourceView,
 };
 use concord::sources::dnsbl::Dnsbl;
 use concord::sources::list::List;

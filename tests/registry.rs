@@ -3,26 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use concord::error::Error;
-use concord::error::Reason;
-use concord::settings::Change;
-use concord::settings::Config;
-use concord::settings::ResolvedSource;
-use concord::settings::Environment;
-use concord::settings::Flags;
-use concord::settings::LoadInput;
-use concord::settings::Registry;
-use concord::settings::Seal;
-use concord::settings::SourcePatch;
-use concord::settings::State;
-use concord::settings::load;
+use concord::error::{Error, Reason};
+use concord::settings::{
+    Change, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
+};
 use concord::source::SourceView;
 use concord::sources;
-use concord::store::Memory;
-use concord::store::SourceRow;
-use concord::store::SourceStore;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use concord::store::{Memory, SourceRow, SourceStore};
+use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
 /// Seals by a prefix that stands for the key, so that another key cannot open it.

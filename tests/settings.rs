@@ -1,15 +1,9 @@
 //! Configuration files with one mistake each, and the text that each is answered with (`UPDATE_GOLDEN=1` writes it).
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use concord::settings::Config;
-use concord::settings::Environment;
-use concord::settings::Flags;
-use concord::settings::LoadInput;
-use concord::settings::Origin;
-use concord::settings::load;
+use concord::settings::{Config, Environment, Flags, LoadInput, Origin, load};
 use concord::sources;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;

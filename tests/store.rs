@@ -5,53 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use concord::finding::Disposition;
-use concord::finding::Fact;
-use concord::finding::FactValue;
-use concord::finding::Family;
-use concord::finding::Finding;
-use concord::finding::NotAsked;
-use concord::finding::NotAskedReason;
-use concord::finding::Outcome;
-use concord::finding::OutcomeBody;
-use concord::finding::Relation;
-use concord::finding::Reliability;
-use concord::finding::SourceError;
-use concord::finding::SourceErrorKind;
-use concord::finding::Strength;
-use concord::indicator::Form;
-use concord::indicator::Indicator;
-use concord::indicator::Tlp;
-use concord::source::QuotaPer;
-use concord::source::QuotaWindow;
-use concord::store::AnswerStore;
-use concord::store::Cursor;
-use concord::store::Disclosure;
-use concord::store::DisclosureFilter;
-use concord::store::Ledger;
-use concord::store::Memory;
-use concord::store::RawAnswer;
-use concord::store::Retention;
-use concord::store::Sealer;
-use concord::store::SourceRow;
-use concord::store::SourceStore;
-use concord::store::Sqlite;
-use concord::store::SqliteOptions;
-use concord::store::Store;
-use concord::store::Swap;
-use concord::store::Acquire;
-use concord::store::Acquired;
-use concord::store::VerdictFilter;
-use concord::store::VerdictRecord;
-use concord::store::VerdictStore;
-use concord::store::WindowUse;
-use concord::verdict::Conflict;
-use concord::verdict::Contribution;
-use concord::verdict::PolicyRef;
-use concord::verdict::Term;
-use concord::verdict::Verdict;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use concord::finding::{
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
+    Reliability, SourceError, SourceErrorKind, Strength,
+};
+use concord::indicator::{Form, Indicator, Tlp};
+use concord::source::{QuotaPer, QuotaWindow};
+use concord::store::{
+    Acquire, Acquired, AnswerStore, Cursor, Disclosure, DisclosureFilter, Ledger, Memory, RawAnswer, Retention, Sealer,
+    SourceRow, SourceStore, Sqlite, SqliteOptions, Store, Swap, VerdictFilter, VerdictRecord, VerdictStore, WindowUse,
+};
+use concord::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
+use secrecy::{ExposeSecret, SecretString};
 
 /// 2026-03-31T23:59:00Z: the last minute of a month.
 const MONTH_END: Duration = Duration::from_secs(1_775_001_540);
@@ -345,7 +310,9 @@ async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
     let mut now = 0.0;
     for step in 0..400_u32 {
         now += f64::from((step * 7_919) % 13);
-        if let Acquired::Granted(_) = store.acquire(acquire("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take") {
+        if let Acquired::Granted(_) =
+            store.acquire(acquire("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take")
+        {
             calls.push(now);
         }
     }
@@ -392,7 +359,11 @@ async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
     assert_eq!(granted(&*store, &windows, 60.0).await, [1, 1], "day and month turned together");
     assert_eq!(granted(&*store, &windows, 60.0 + 86_400.0).await, [1, 2]);
     let full = spent(&*store, &windows, 61.0 + 86_400.0).await;
-    assert_eq!((full.per, full.resets_at), (QuotaPer::Month, at(60.0) + second(30 * 86_400)), "the one that resets last");
+    assert_eq!(
+        (full.per, full.resets_at),
+        (QuotaPer::Month, at(60.0) + second(30 * 86_400)),
+        "the one that resets last"
+    );
 }
 
 async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {

@@ -7,9 +7,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use concord::pb::EnrichRequest;
-use concord::pb::Indicator;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
+use concord::pb::{EnrichRequest, Indicator};
 use tonic::Request;
 use tonic_types::StatusExt;
 

@@ -4,16 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args as ClapArgs;
-use clap::Parser;
-use clap::Subcommand;
-use clap::ValueEnum;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::finding::Disposition;
-use crate::finding::Reliability;
-use crate::indicator::IndicatorType;
-use crate::indicator::Tlp;
+use crate::finding::{Disposition, Reliability};
+use crate::indicator::{IndicatorType, Tlp};
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
 #[derive(Debug, Parser)]

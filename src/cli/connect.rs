@@ -1,8 +1,7 @@
 //! Finds the server that a command talks to: the one named, the one that runs on the data directory, or one started in
 //! this process for as long as the command runs.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,34 +11,20 @@ use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Certificate;
-use tonic::transport::Channel;
-use tonic::transport::ClientTlsConfig;
-use tonic::transport::Endpoint;
-use tonic::transport::Identity;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tower::service_fn;
-
-use crate::clock::Clock;
-use crate::clock::SystemClock;
-use crate::pb::enrichment_service_client::EnrichmentServiceClient;
-use crate::pb::source_service_client::SourceServiceClient;
-use crate::pb::verdict_service_client::VerdictServiceClient;
-use crate::server::Listen;
-use crate::server::Running;
-use crate::settings::Config;
-use crate::settings::Flags;
-use crate::settings::LoadInput;
-use crate::settings::LogSettings;
-use crate::settings::data_directory;
-use crate::settings::load;
-use crate::settings::process_environment;
-use crate::sources;
-use crate::store::DataDirectory;
-use crate::store::LockStatus;
-use crate::telemetry;
 
 use super::Failure;
 use super::args::Client;
+use crate::clock::{Clock, SystemClock};
+use crate::pb::enrichment_service_client::EnrichmentServiceClient;
+use crate::pb::source_service_client::SourceServiceClient;
+use crate::pb::verdict_service_client::VerdictServiceClient;
+use crate::server::{Listen, Running};
+use crate::settings::{Config, Flags, LoadInput, LogSettings, data_directory, load, process_environment};
+use crate::sources;
+use crate::store::{DataDirectory, LockStatus};
+use crate::telemetry;
 
 /// A server that is just starting or ending is waited for this often and this long.
 const TRIES: u32 = 200;
@@ -122,8 +107,9 @@ impl Connection {
     /// The server that runs on the data directory, if one does: it has what its configuration names, whatever this command
     /// can read of that.
     async fn running(client: &Client) -> Option<Self> {
-        let held =
-            DataDirectory::lock_status(&data_directory(&input(client, Flags::default()))?).ok().filter(LockStatus::is_held)?;
+        let held = DataDirectory::lock_status(&data_directory(&input(client, Flags::default()))?)
+            .ok()
+            .filter(LockStatus::is_held)?;
         let channel = over_socket(&held.socket_path()).await.ok()?;
         Some(Self::local(channel, None))
     }
@@ -156,7 +142,8 @@ impl Connection {
                     // Whoever holds the directory now was faster; anything else will not mend itself.
                     Err(error)
                         if tries < TRIES
-                            && DataDirectory::lock_status(&config.data_directory).is_ok_and(|status| status.is_held()) =>
+                            && DataDirectory::lock_status(&config.data_directory)
+                                .is_ok_and(|status| status.is_held()) =>
                     {
                         error.into()
                     }

@@ -4,30 +4,23 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Request;
 
-use crate::convert::indicator::write_tlp;
+use super::args::{Client, Enrich, EnrichArgs, Output};
+use super::connect::Connection;
+use super::input::{self, Input};
+use super::{Failure, say};
 use crate::convert::duration;
+use crate::convert::indicator::write_tlp;
 use crate::convert::verdict_read::read;
 use crate::export;
 use crate::indicator::masked_text;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
-use crate::verdict::Verdict;
-
-use super::Failure;
-use super::args::Client;
-use super::args::Enrich;
-use super::args::Output;
-use super::args::EnrichArgs;
-use super::connect::Connection;
-use super::input;
-use super::input::Input;
-use super::say;
 use crate::table;
+use crate::verdict::Verdict;
 
 /// Most indicators in one call, as the protocol has it.
 const AT_ONCE: usize = 1000;

@@ -4,25 +4,16 @@ use std::process::ExitCode;
 
 use comfy_table::Cell;
 
-use crate::clock::Clock;
-use crate::clock::SystemClock;
+use super::args::{Client, Disclosures, Output, Verdict, VerdictList};
+use super::connect::Connection;
+use super::enrich::{document, full_name, indented};
+use super::{Failure, say};
+use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_disposition;
 use crate::convert::timestamp;
 use crate::convert::verdict_read::read;
 use crate::export;
 use crate::pb;
-
-use super::Failure;
-use super::args::Client;
-use super::args::Disclosures;
-use super::args::Output;
-use super::args::Verdict;
-use super::args::VerdictList;
-use super::connect::Connection;
-use super::enrich::document;
-use super::enrich::full_name;
-use super::enrich::indented;
-use super::say;
 use crate::table;
 
 /// A page is at most this long.

@@ -6,16 +6,11 @@ use std::path::Path;
 
 use aws_lc_rs::digest;
 
-use crate::convert::indicator::write_type;
-use crate::indicator::ExtractOptions;
-use crate::indicator::Indicator;
-use crate::indicator::IndicatorType;
-use crate::indicator::extract;
-use crate::indicator::hex;
-use crate::pb;
-
 use super::Failure;
 use super::args::EnrichArgs;
+use crate::convert::indicator::write_type;
+use crate::indicator::{ExtractOptions, Indicator, IndicatorType, extract, hex};
+use crate::pb;
 
 /// One thing to look up.
 pub(super) struct Input {

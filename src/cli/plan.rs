@@ -2,19 +2,15 @@
 
 use std::process::ExitCode;
 
-use crate::convert::indicator::write_tlp;
-use crate::convert::duration;
-use crate::indicator::masked_text;
-use crate::pb;
-
-use super::Failure;
-use super::args::Client;
-use super::args::EnrichArgs;
+use super::args::{Client, EnrichArgs};
 use super::connect::Connection;
 use super::enrich::full_name;
-use super::input;
-use super::input::Input;
-use super::say;
+use super::input::{self, Input};
+use super::{Failure, say};
+use crate::convert::duration;
+use crate::convert::indicator::write_tlp;
+use crate::indicator::masked_text;
+use crate::pb;
 use crate::table;
 
 /// Shows who would be asked, without asking anybody.

@@ -3,21 +3,16 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::args::{Client, Serve};
+use super::connect::config;
+use super::{Failure, say};
 use crate::clock::SystemClock;
-use crate::server::Listen;
-use crate::server::Running;
+use crate::server::{Listen, Running};
 use crate::settings::Flags;
 use crate::sources;
 use crate::telemetry;
-
-use super::Failure;
-use super::args::Client;
-use super::args::Serve;
-use super::connect::config;
-use super::say;
 
 /// Runs a server until it is told to end, or checks or prints its configuration.
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {

@@ -7,22 +7,15 @@ use std::process::ExitCode;
 use comfy_table::Cell;
 use prost_types::value::Kind;
 
-use crate::convert::indicator::write_reliability;
-use crate::convert::indicator::write_tlp;
-use crate::convert::source::json_to_value;
-use crate::convert::source::value_to_json;
-use crate::convert::source::write_period;
-use crate::convert::duration;
-use crate::pb;
-use crate::source::QuotaPer;
-
-use super::Failure;
-use super::args::Client;
-use super::args::Source;
-use super::args::SourceSet;
+use super::args::{Client, Source, SourceSet};
 use super::connect::Connection;
 use super::enrich::full_name;
-use super::say;
+use super::{Failure, say};
+use crate::convert::duration;
+use crate::convert::indicator::{write_reliability, write_tlp};
+use crate::convert::source::{json_to_value, value_to_json, write_period};
+use crate::pb;
+use crate::source::QuotaPer;
 use crate::table;
 
 /// Shows, sets, tests or deletes sources.

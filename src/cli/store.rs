@@ -2,20 +2,12 @@
 
 use std::process::ExitCode;
 
-use crate::clock::Clock;
-use crate::clock::SystemClock;
+use super::args::{Client, Store};
+use super::connect::{config, directory};
+use super::{Failure, say};
+use crate::clock::{Clock, SystemClock};
 use crate::settings::Flags;
-use crate::store::AnswerStore;
-use crate::store::DataDirectory;
-use crate::store::Sqlite;
-use crate::store::SqliteOptions;
-
-use super::Failure;
-use super::args::Client;
-use super::args::Store;
-use super::connect::config;
-use super::connect::directory;
-use super::say;
+use crate::store::{AnswerStore, DataDirectory, Sqlite, SqliteOptions};
 
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {

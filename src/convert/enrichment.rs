@@ -1,32 +1,14 @@
 //! `enrichment_service.proto`: options, receipts, plans.
 
-use crate::engine::Budget;
-use crate::engine::Engine;
-use crate::engine::Planned;
-use crate::engine::PlannedSource;
-use crate::engine::EnrichRequest;
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
+use super::source::write_period;
+use super::verdict::{View, read_view, source_name, write_not_asked};
+use super::{Violations, duration, incomplete, indicator, read_duration, read_name, read_sources, timestamp};
+use crate::engine::{Budget, Engine, EnrichRequest, Planned, PlannedSource};
+use crate::error::{Error, Reason, Violation};
 use crate::fetch::Receipt;
-use crate::indicator::Indicator;
-use crate::indicator::Tlp;
+use crate::indicator::{Indicator, Tlp};
 use crate::pb;
 use crate::store::WindowUse;
-
-use super::Violations;
-use super::incomplete;
-use super::indicator;
-use super::read_name;
-use super::read_sources;
-use super::read_duration;
-use super::source::write_period;
-use super::duration;
-use super::timestamp;
-use super::verdict::View;
-use super::verdict::read_view;
-use super::verdict::source_name;
-use super::verdict::write_not_asked;
 
 /// Most indicators that one batch may carry.
 pub const BATCH_LIMIT: usize = 1000;
@@ -85,7 +67,8 @@ impl EnrichOptions {
         let sources = read_sources(&wire.sources, engine, violations);
         let policy = Some(&wire.policy).filter(|name| !name.is_empty());
         let policy = policy.and_then(|name| violations.check(read_name(name, "policies", "policy")));
-        let policy = policy.and_then(|name| violations.resolve("policy", engine.policy(Some(&name)).map(|_| name.clone())));
+        let policy =
+            policy.and_then(|name| violations.resolve("policy", engine.policy(Some(&name)).map(|_| name.clone())));
         let max_age = wire.max_age.and_then(|age| violations.check(read_duration(age, "max_age")));
         let request_id = violations.check(read_request_id(wire.request_id)).unwrap_or_default();
         Self {
@@ -135,7 +118,11 @@ pub fn read_submitted(wire: Option<&pb::Indicator>, field: &str) -> Result<Submi
 ///
 /// # Errors
 /// [`Error::Invalid`] with every mistake; [`Error::NotFound`] where the only one is a name that nothing has.
-pub fn read_one(wire: Option<&pb::Indicator>, options: RawEnrichOptions, engine: &Engine) -> Result<(SubmittedText, EnrichOptions), Error> {
+pub fn read_one(
+    wire: Option<&pb::Indicator>,
+    options: RawEnrichOptions,
+    engine: &Engine,
+) -> Result<(SubmittedText, EnrichOptions), Error> {
     let mut violations = Violations::default();
     let submitted = violations.check(read_submitted(wire, "indicator"));
     if let Some(violation) = indicator::also_wrong(wire, "indicator") {

@@ -1,17 +1,10 @@
 //! `indicator.proto`: indicators and the field's words.
 
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::finding::Disposition;
-use crate::finding::Reliability;
-use crate::indicator::Indicator;
-use crate::indicator::IndicatorType;
-use crate::indicator::Parsed;
-use crate::indicator::Tlp;
+use super::{Violations, unknown_enum};
+use crate::error::{Reason, Violation};
+use crate::finding::{Disposition, Reliability};
+use crate::indicator::{Indicator, IndicatorType, Parsed, Tlp};
 use crate::pb;
-
-use super::Violations;
-use super::unknown_enum;
 
 /// Reads an indicator as it was sent.
 ///

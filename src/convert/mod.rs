@@ -4,10 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::engine::Engine;
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::error::merge_new;
+use crate::error::{Error, Reason, Violation, merge_new};
 
 pub mod enrichment;
 pub mod indicator;

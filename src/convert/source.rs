@@ -7,34 +7,14 @@ use prost_types::value::Kind;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::pb;
-use crate::settings::Change;
-use crate::settings::ResolvedSource;
-use crate::settings::Origin;
-use crate::settings::SourcePatch;
-use crate::settings::State;
-use crate::source::About;
-use crate::source::OptionSpec;
-use crate::source::OptionType;
-use crate::source::OptionValue;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::store::Disclosure;
-
-use super::Violations;
-use super::indicator;
-use super::indicator::read_reliability;
-use super::indicator::read_tlp;
-use super::indicator::write_reliability;
-use super::indicator::write_tlp;
-use super::read_name;
-use super::read_duration;
-use super::duration;
-use super::timestamp;
-use super::unknown_enum;
+use super::indicator::{self, read_reliability, read_tlp, write_reliability, write_tlp};
 use super::verdict::source_name;
+use super::{Violations, duration, read_duration, read_name, timestamp, unknown_enum};
+use crate::error::{Reason, Violation};
+use crate::pb;
+use crate::settings::{Change, Origin, ResolvedSource, SourcePatch, State};
+use crate::source::{About, OptionSpec, OptionType, OptionValue, QuotaPer, QuotaWindow};
+use crate::store::Disclosure;
 
 /// A source on the wire, its credential left out.
 pub fn write(source: &ResolvedSource) -> pb::Source {
@@ -101,7 +81,11 @@ pub fn write_period(per: QuotaPer) -> pb::QuotaPeriod {
 }
 
 /// Reads a request to change a source, noting every mistake. Fields that are not set are left alone.
-pub fn read_change(source: pb::Source, update_mask: Option<prost_types::FieldMask>, violations: &mut Violations) -> Change {
+pub fn read_change(
+    source: pb::Source,
+    update_mask: Option<prost_types::FieldMask>,
+    violations: &mut Violations,
+) -> Change {
     let name = violations.check(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
     let text = |text: String| (!text.is_empty()).then_some(text);
     let credential = text(source.credential.clone()).map(SecretString::from);

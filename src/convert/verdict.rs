@@ -2,29 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::indicator::{write as write_indicator, write_disposition, write_reliability};
+use super::{duration, timestamp, unknown_enum};
 use crate::error::Violation;
-use crate::finding::Fact;
-use crate::finding::FactValue;
-use crate::finding::Family;
-use crate::finding::Finding;
-use crate::finding::NotAsked;
-use crate::finding::NotAskedReason;
-use crate::finding::Outcome;
-use crate::finding::OutcomeBody;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
+use crate::finding::{
+    Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind,
+};
 use crate::pb;
 use crate::store::VerdictRecord;
-use crate::verdict::Contribution;
-use crate::verdict::Term;
-use crate::verdict::Verdict;
-
-use super::indicator::write as write_indicator;
-use super::indicator::write_disposition;
-use super::indicator::write_reliability;
-use super::duration;
-use super::timestamp;
-use super::unknown_enum;
+use crate::verdict::{Contribution, Term, Verdict};
 
 /// How much of a verdict is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

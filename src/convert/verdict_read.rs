@@ -4,34 +4,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::indicator::{read as read_indicator, read_disposition, read_reliability};
+use super::{read_duration, read_timestamp};
 use crate::error::Violation;
-use crate::finding::Disposition;
-use crate::finding::Fact;
-use crate::finding::FactValue;
-use crate::finding::Family;
-use crate::finding::Finding;
-use crate::finding::NotAsked;
-use crate::finding::NotAskedReason;
-use crate::finding::Outcome;
-use crate::finding::OutcomeBody;
-use crate::finding::Relation;
-use crate::finding::Reliability;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::finding::Strength;
+use crate::finding::{
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
+    Reliability, SourceError, SourceErrorKind, Strength,
+};
 use crate::indicator::Indicator;
 use crate::pb;
-use crate::verdict::Conflict;
-use crate::verdict::Contribution;
-use crate::verdict::PolicyRef;
-use crate::verdict::Term;
-use crate::verdict::Verdict;
-
-use super::indicator::read as read_indicator;
-use super::indicator::read_disposition;
-use super::indicator::read_reliability;
-use super::read_duration;
-use super::read_timestamp;
+use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
 /// Reads a verdict and its name.
 ///
@@ -183,8 +165,7 @@ fn not_asked(wire: &pb::NotAsked) -> Result<NotAsked, Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::verdict::View;
-    use crate::convert::verdict::write;
+    use crate::convert::verdict::{View, write};
 
     fn sample() -> Verdict {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);

@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The list of the demonstration: one indicator a line.
 pub(super) const LIST: &str = "# indicators of our own cases\n198.51.100.7\nfiles.example.com\n";

@@ -6,22 +6,15 @@
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
-use crate::clock::Clock;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::indicator::hex;
-use crate::server::Listen;
-use crate::server::Running;
-use crate::settings::Config;
-use crate::settings::Environment;
-use crate::settings::Flags;
-use crate::settings::LoadInput;
-use crate::settings::load;
+use crate::server::{Listen, Running};
+use crate::settings::{Config, Environment, Flags, LoadInput, load};
 use crate::sources;
 use crate::telemetry;
 
@@ -73,8 +66,7 @@ pub async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoErr
 }
 
 async fn until_told_to_end() -> std::io::Result<()> {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
+    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

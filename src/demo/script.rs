@@ -5,17 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tonic::Request;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
+use super::{DemoError, answers, failed};
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
 use crate::table;
-
-use super::DemoError;
-use super::answers;
-use super::failed;
 
 /// One look-up and what it shows.
 struct Scene {

@@ -2,19 +2,11 @@
 //!
 //! Pure. A source that is *local* (a list) tells nobody, so only its own TLP limit holds for it.
 
-use crate::finding::NotAsked;
-use crate::finding::NotAskedReason;
-use crate::indicator::Host;
-use crate::indicator::Indicator;
-use crate::indicator::Special;
-use crate::indicator::Tlp;
-use crate::indicator::addresses;
-use crate::indicator::is_internal_name;
-use crate::settings::ResolvedSource;
-use crate::settings::State;
-use crate::source::SourceView;
-
 use super::Rules;
+use crate::finding::{NotAsked, NotAskedReason};
+use crate::indicator::{Host, Indicator, Special, Tlp, addresses, is_internal_name};
+use crate::settings::{ResolvedSource, State};
+use crate::source::SourceView;
 
 /// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
 pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
@@ -31,7 +23,12 @@ pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator)
 }
 
 /// Why this source must not be told of the indicator, if a rule forbids it.
-pub(super) fn withhold_reason(rules: &Rules, source: &ResolvedSource, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
+pub(super) fn withhold_reason(
+    rules: &Rules,
+    source: &ResolvedSource,
+    indicator: &Indicator,
+    tlp: Tlp,
+) -> Option<NotAsked> {
     if source.kind.about().transport.is_outside()
         && let Some(not_asked) = withhold_outside_reason(rules, indicator)
     {

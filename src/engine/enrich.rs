@@ -7,29 +7,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
-use crate::error::Error;
-use crate::fetch::Fetched;
-use crate::fetch::Receipt;
-use crate::fetch::Request;
-use crate::finding::NotAskedReason;
-use crate::finding::Outcome;
-use crate::finding::OutcomeBody;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::indicator::Indicator;
-use crate::indicator::Tlp;
-use crate::source::Lookup;
-use crate::store::VerdictRecord;
-use crate::store::new_id;
-use crate::verdict::Policy;
-use crate::verdict::Verdict;
-
-use super::Budget;
-use super::Engine;
-use super::EnrichRequest;
-use super::plan::Step;
-use super::plan::outcome;
 use super::pipelines::Entry;
+use super::plan::{Step, outcome};
+use super::{Budget, Engine, EnrichRequest};
+use crate::error::Error;
+use crate::fetch::{Fetched, Receipt, Request};
+use crate::finding::{NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
+use crate::indicator::{Indicator, Tlp};
+use crate::source::Lookup;
+use crate::store::{VerdictRecord, new_id};
+use crate::verdict::{Policy, Verdict};
 
 /// A whole verdict is kept at most so long, so that evidence does not age unseen.
 const LONGEST_KEEP: Duration = Duration::from_secs(600);
@@ -112,7 +99,8 @@ impl Engine {
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
-        let mut pending: FuturesUnordered<_> = chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
+        let mut pending: FuturesUnordered<_> =
+            chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
         while let Some(next) = pending.next().await {
             fetched.push(next);
             if let (Some(tell), Some(last)) = (progress.as_deref_mut(), fetched.last()) {

@@ -11,14 +11,11 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::error::Error;
-use crate::error::Reason;
+use crate::error::{Error, Reason};
 use crate::fetch::SourceCache;
 use crate::finding::Outcome;
-use crate::indicator::Indicator;
-use crate::indicator::Tlp;
-use crate::settings::NeverSend;
-use crate::settings::Registry;
+use crate::indicator::{Indicator, Tlp};
+use crate::settings::{NeverSend, Registry};
 use crate::source::EgressRules;
 use crate::store::Store;
 use crate::verdict::Policy;
@@ -26,9 +23,9 @@ use crate::verdict::Policy;
 mod budget;
 mod disclose;
 mod enrich;
+mod pipelines;
 mod plan;
 mod probe;
-mod pipelines;
 mod usage;
 
 pub use budget::{Budget, DEFAULT_DEADLINE};

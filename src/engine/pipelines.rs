@@ -1,9 +1,7 @@
 //! The way to each source as the registry has it now; rebuilt only for sources whose settings changed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
@@ -11,24 +9,11 @@ use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::fetch::Parts;
-use crate::fetch::SourceCache;
-use crate::fetch::SourceStack;
-use crate::fetch::Suspension;
-use crate::fetch::Tally;
-use crate::fetch::Transport;
-use crate::fetch::transport_for;
-use crate::finding::Family;
-use crate::finding::SourceError;
+use crate::fetch::{Parts, SourceCache, SourceStack, Suspension, Tally, Transport, transport_for};
+use crate::finding::{Family, SourceError};
 use crate::indicator::hex;
-use crate::settings::ResolvedSource;
-use crate::settings::Registry;
-use crate::source::SourceView;
-use crate::source::EgressRules;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::source::Source;
-use crate::source::SourceSettings;
+use crate::settings::{Registry, ResolvedSource};
+use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings, SourceView};
 use crate::store::Store;
 
 /// What every stack is made of.

@@ -2,21 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::pipelines::Entry;
+use super::{Engine, EnrichRequest, disclose};
 use crate::error::Error;
-use crate::fetch::Fetched;
-use crate::fetch::SUSPENDED;
-use crate::fetch::SourceStack;
-use crate::finding::NotAsked;
-use crate::finding::NotAskedReason;
-use crate::finding::Outcome;
-use crate::finding::OutcomeBody;
+use crate::fetch::{Fetched, SUSPENDED, SourceStack};
+use crate::finding::{NotAsked, NotAskedReason, Outcome, OutcomeBody};
 use crate::source::Lookup;
 use crate::store::WindowUse;
-
-use super::Engine;
-use super::EnrichRequest;
-use super::disclose;
-use super::pipelines::Entry;
 
 /// What would happen with one source.
 #[derive(Clone, Debug, PartialEq)]

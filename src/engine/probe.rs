@@ -3,15 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::settings::ResolvedSource;
-use crate::settings::State;
-use crate::source::SourceView;
-use crate::source::Probe;
-
-use super::Budget;
-use super::Engine;
+use super::{Budget, Engine};
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::settings::{ResolvedSource, State};
+use crate::source::{Probe, SourceView};
 
 /// What a test learned, and how long it took.
 #[derive(Clone, Debug, PartialEq)]

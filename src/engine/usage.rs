@@ -1,10 +1,9 @@
 //! What the sources cost and what was saved.
 
+use super::Engine;
 use crate::error::Error;
 use crate::fetch::Counters;
 use crate::store::WindowUse;
-
-use super::Engine;
 
 /// What one source cost since the server started, and where its windows stand.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rfc3339;
 use crate::finding::{Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, SourceError};

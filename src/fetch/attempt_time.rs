@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use tower::ServiceExt;
 
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-
 use super::trip::{Asks, Attempt, Obstacle, Site, layer};
+use crate::finding::{SourceError, SourceErrorKind};
 
 /// Gives up an attempt after the source's timeout.
 pub(super) fn over<S: Asks>(site: &Arc<Site>, inner: S) -> impl Asks + use<S> {

@@ -11,12 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use tower::ServiceExt;
 
+use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
+use super::{Fetched, RawAnswers, Receipt, Request};
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
 use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, TransportKind};
-
-use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
-use super::{Fetched, RawAnswers, Receipt, Request};
 
 /// By so much a clock is set back in passing.
 const CORRECTION: Duration = Duration::from_secs(60);

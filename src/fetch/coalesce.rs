@@ -11,12 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-use crate::finding::{OutcomeBody, SourceError};
-
 use super::cache::{Errand, Key};
 use super::quota::record;
 use super::trip::{Concluded, Obstacle, Party, RunsErrands, Seat, Site, Talks, Told, Trip, layer, lock};
 use super::{Fetched, RawAnswers, Receipt};
+use crate::finding::{OutcomeBody, SourceError};
 
 type Board = Arc<Mutex<HashMap<FlightKey, Flight>>>;
 

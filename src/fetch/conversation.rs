@@ -10,12 +10,11 @@ use std::time::SystemTime;
 use aws_lc_rs::digest;
 use tower::ServiceExt;
 
+use super::trip::{Asks, Attempt, Concluded, Obstacle, Site, Step, Talks, Told, Trip, layer, with_reason};
 use crate::finding::{Finding, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer, Question, Reading};
 use crate::store::RawAnswer;
-
-use super::trip::{Asks, Attempt, Concluded, Obstacle, Site, Step, Talks, Told, Trip, layer, with_reason};
 
 /// Questions of one conversation, kept answers included.
 const MAX_STEPS: usize = 6;

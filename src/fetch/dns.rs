@@ -5,41 +5,22 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use hickory_proto::op::Message;
-use hickory_proto::op::MessageType;
-use hickory_proto::op::OpCode;
-use hickory_proto::op::Query;
-use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::Name;
-use hickory_proto::rr::RData;
-use hickory_proto::rr::RecordType;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::UdpSocket;
-
-use crate::clock::Clock;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::source::Answer;
-use crate::source::AnswerBody;
-use crate::source::DnsAnswer;
-use crate::source::DnsQuestion;
-use crate::source::EgressRules;
-use crate::source::Question;
-use crate::source::SourceSettings;
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::Transport;
+use crate::clock::Clock;
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::source::{Answer, AnswerBody, DnsAnswer, DnsQuestion, EgressRules, Question, SourceSettings};
 
 const PORT: u16 = 53;
 const PLACEHOLDER: &str = "{credential}";

@@ -8,42 +8,25 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use reqwest::Certificate;
-use reqwest::Client;
-use reqwest::Response;
-use reqwest::dns::Addrs;
-use reqwest::dns::Name;
-use reqwest::dns::Resolve;
-use reqwest::dns::Resolving;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
-use reqwest::redirect;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use reqwest::{Certificate, Client, Response, redirect};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
-use url::Host;
-use url::Url;
+use url::{Host, Url};
 
+use super::{Transport, tls};
 use crate::clock::Clock;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::source::Answer;
-use crate::source::AnswerBody;
-use crate::source::CredentialPlace;
-use crate::source::EgressRules;
-use crate::source::HttpMethod;
-use crate::source::HttpQuestion;
-use crate::source::Question;
-use crate::source::SourceSettings;
-
-use super::Transport;
-use super::tls;
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::source::{
+    Answer, AnswerBody, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question, SourceSettings,
+};
 
 /// Largest answer of a source that is read.
 const LARGEST_ANSWER: usize = 8 * 1024 * 1024;

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,28 +16,18 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use url::Url;
-
-use crate::clock::Clock;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::source::SourceView;
-use crate::source::Answer;
-use crate::source::AnswerBody;
-use crate::source::EgressRules;
-use crate::source::ListAnswer;
-use crate::source::ListIndex;
-use crate::source::ListQuestion;
-use crate::source::Question;
-use crate::source::Source;
-use crate::source::SourceSettings;
 
 use super::Transport;
 use super::http::HttpTransport;
 use super::trip::lock;
+use crate::clock::Clock;
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::source::{
+    Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListQuestion, Question, Source, SourceSettings, SourceView,
+};
 
 /// Largest list that is read.
 const LARGEST_LIST: usize = 256 * 1024 * 1024;

@@ -9,12 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::finding::Outcome;
-use crate::finding::SourceError;
+use crate::finding::{Outcome, SourceError};
 use crate::indicator::Tlp;
-use crate::source::Answer;
-use crate::source::Lookup;
-use crate::source::Question;
+use crate::source::{Answer, Lookup, Question};
 use crate::store::WindowUse;
 
 mod attempt_time;

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use tower::ServiceExt;
 
-use crate::finding::OutcomeBody;
-use crate::source::Answer;
-
 use super::trip::{LooksUp, Obstacle, Site, layer};
 use super::{Fetched, Request};
+use crate::finding::OutcomeBody;
+use crate::source::Answer;
 
 /// What one source was asked for since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,13 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use tower::ServiceExt;
 
+use super::trip::{Asks, Attempt, Obstacle, Site, Told, layer};
+use super::{Transport, observe};
 use crate::finding::{NotAsked, NotAskedReason, SourceError, SourceErrorKind};
 use crate::source::Question;
-use crate::store::{Disclosure, StoreError, Acquire, Acquired, new_id};
-
-use super::Transport;
-use super::observe;
-use super::trip::{Asks, Attempt, Obstacle, Site, Told, layer};
+use crate::store::{Acquire, Acquired, Disclosure, StoreError, new_id};
 
 /// Why a source is not asked that said "enough".
 pub(crate) const SUSPENDED: &str = "the source says that its quota is used up";

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tower::ServiceExt;
 
-use crate::finding::SourceError;
-
 use super::trip::{Asks, Attempt, Obstacle, Site, layer, lock};
+use crate::finding::SourceError;
 
 /// Attempts after the first.
 const RETRIES: u32 = 2;

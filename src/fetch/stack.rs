@@ -9,16 +9,14 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use super::cache::{self, KeptAge, Shelf, SourceCache};
+use super::observe::{self, Counters, Tally};
+use super::trip::{Asks, Attempt, Obstacle, Party, Site, Suspension, layer};
+use super::{Fetched, Request, Transport, attempt_time, coalesce, conversation, quota, retry, total_time};
 use crate::clock::Clock;
 use crate::finding::{Family, NotAsked, SourceError, SourceErrorKind};
 use crate::source::{Answer, Lookup, Probe, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
-
-use super::cache::{KeptAge, Shelf, SourceCache};
-use super::observe::{Counters, Tally};
-use super::trip::{Asks, Attempt, Obstacle, Party, Site, Suspension, layer};
-use super::{Fetched, Request, Transport};
-use super::{attempt_time, cache, coalesce, conversation, observe, quota, retry, total_time};
 
 /// Questions of one probe; a kind that has more is cut short, since each may cost a unit.
 const MAX_PROBE_QUESTIONS: usize = 6;

@@ -3,8 +3,7 @@
 
 use reqwest::Certificate;
 
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
+use crate::finding::{SourceError, SourceErrorKind};
 
 /// The authorities to trust for a source whose settings hold this PEM, or none.
 pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceError> {

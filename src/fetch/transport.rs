@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
-use crate::finding::SourceError;
-use crate::source::EgressRules;
-use crate::source::Source;
-use crate::source::SourceSettings;
-use crate::source::Transport as Way;
-
 use super::Transport;
 use super::dns::DnsTransport;
 use super::http::HttpTransport;
 use super::list::ListTransport;
+use crate::clock::Clock;
+use crate::finding::SourceError;
+use crate::source::{EgressRules, Source, SourceSettings, Transport as Way};
 
 /// The transport of a source with these settings. Opens no connection yet. A list is loaded in tasks of `tracker`, so that
 /// no look-up has to drive it.

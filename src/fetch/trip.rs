@@ -13,15 +13,14 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::clock::Clock;
-use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
-use crate::indicator::{Indicator, Tlp};
-use crate::source::{SourceView, Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
-use crate::store::{AnswerStore, Ledger, WindowUse};
-
 use super::cache::{Errand, Kept, Key};
 use super::observe::Tally;
 use super::{Fetched, Request};
+use crate::clock::Clock;
+use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
+use crate::indicator::{Indicator, Tlp};
+use crate::source::{Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings, SourceView};
+use crate::store::{AnswerStore, Ledger, WindowUse};
 
 /// Asks one question once, somehow: what stands below `retry`.
 pub(super) trait Asks: Below<Attempt, Answer, Obstacle> {}

@@ -3,17 +3,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::Host;
-use super::Indicator;
-use super::IndicatorType;
-use super::domain;
-use super::hash;
-use super::parse;
-use super::refang;
-use super::scan;
-use super::scan::Candidate;
-use super::scan::Kind;
+use super::scan::{self, Candidate, Kind};
 use super::span_map::SpanMap;
+use super::{Host, Indicator, IndicatorType, domain, hash, parse, refang};
 
 /// No address is written longer, and looking for one within a longer run would be slow.
 const LONGEST_IPV6: usize = 64;
@@ -195,8 +187,8 @@ impl<'a> Found<'a> {
         match text.rfind(':').filter(|_| !text.ends_with(']')) {
             Some(colon) => {
                 let host = range.start..range.start + colon;
-                let cut = scan::word_after(self.map.text(), range.end)
-                    || scan::dot_word_after(self.map.text(), range.end);
+                let cut =
+                    scan::word_after(self.map.text(), range.end) || scan::dot_word_after(self.map.text(), range.end);
                 (host, (!cut).then_some(range.end))
             }
             None => (range, None),

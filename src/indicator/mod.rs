@@ -13,23 +13,18 @@ mod hash;
 mod parse;
 mod refang;
 mod scan;
+mod span_map;
 mod special;
 #[cfg(test)]
 mod tests;
 mod tlp;
-mod span_map;
 mod url;
 
-pub use extract::ExtractOptions;
-pub use extract::Extracted;
-pub use extract::extract;
+pub use extract::{ExtractOptions, Extracted, extract};
 pub use hash::hex;
 pub use refang::refang;
-pub use special::Special;
-pub use special::addresses;
-pub use special::is_internal_name;
-pub use tlp::Tlp;
-pub use tlp::UnknownTlp;
+pub use special::{Special, addresses, is_internal_name};
+pub use tlp::{Tlp, UnknownTlp};
 pub use url::masked_text;
 
 /// The four types of indicators.

@@ -1,22 +1,10 @@
 //! One indicator as an analyst pastes it: refanged, guessed or held to the type that was stated, brought to normal form.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::Form;
-use super::Host;
-use super::Indicator;
-use super::IndicatorType;
-use super::Parsed;
-use super::Refusal;
-use super::Special;
-use super::domain;
-use super::hash;
-use super::refang::holds_invisible;
-use super::refang::refang;
-use super::refang::undo_words;
-use super::url;
+use super::refang::{holds_invisible, refang, undo_words};
+use super::{Form, Host, Indicator, IndicatorType, Parsed, Refusal, Special, domain, hash, url};
 
 const LONGEST: usize = 8 * 1024;
 /// How often a URL is read again until nothing changes.

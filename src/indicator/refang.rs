@@ -4,8 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::span_map::Edit;
-use super::span_map::SpanMap;
+use super::span_map::{Edit, SpanMap};
 
 /// Characters that are no part of any indicator and that copying brings along: joiners, marks of direction, soft hyphens.
 const INVISIBLE: [RangeInclusive<char>; 6] = [

@@ -1,8 +1,6 @@
 //! Special addresses by name (IANA special-purpose registries, RFC 6890 and its updates), and internal names.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Host;
 

@@ -2,15 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::ExtractOptions;
-use super::Form;
-use super::Host;
-use super::Indicator;
-use super::IndicatorType;
-use super::Refusal;
-use super::Special;
-use super::extract;
-use super::refang;
+use super::{ExtractOptions, Form, Host, Indicator, IndicatorType, Refusal, Special, extract, refang};
 
 fn value(text: &str) -> String {
     Indicator::parse(text).unwrap_or_else(|refusal| panic!("{refusal}")).indicator.value().to_owned()

@@ -1,11 +1,8 @@
 //! URLs: parsed as browsers do (WHATWG), without fragment; one form for those that a server cannot tell apart.
 
-use url::Host as UrlHost;
-use url::Url;
+use url::{Host as UrlHost, Url};
 
-use super::Host;
-use super::Refusal;
-use super::domain;
+use super::{Host, Refusal, domain};
 
 /// The normal form of a URL.
 pub(super) fn normal(text: &str) -> Result<String, Refusal> {

@@ -5,8 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time;
-use aws_lc_rs::digest;
+use aws_lc_rs::{constant_time, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 

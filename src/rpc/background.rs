@@ -5,19 +5,16 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::Stream;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::Sender;
+use futures_util::{FutureExt, Stream};
+use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
+use super::status;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::Error;
-
-use super::status;
 
 /// What a streaming call answers with.
 pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -78,8 +75,7 @@ mod tests {
     use std::future::pending;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use futures_util::StreamExt;
-    use futures_util::poll;
+    use futures_util::{StreamExt, poll};
     use tokio::sync::oneshot;
     use tonic::Code;
 

@@ -4,51 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use prost::Message;
 use prost::bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
+use tokio::sync::{Semaphore, mpsc};
+use tonic::{Request, Response, Status};
 use tracing::info;
 
-use crate::convert::enrichment::SubmittedText;
-use crate::convert::enrichment::RawEnrichOptions;
-use crate::convert::enrichment::EnrichOptions;
-use crate::convert::enrichment::read_batch;
-use crate::convert::enrichment::read_one;
-use crate::convert::enrichment::read_submitted;
-use crate::convert::enrichment::write_plan;
-use crate::convert::enrichment::write_receipt;
-use crate::convert::indicator;
-use crate::convert::duration;
-use crate::convert::verdict::View;
-use crate::convert::verdict::source_name;
-use crate::convert::verdict::write;
-use crate::convert::verdict::write_outcome;
-use crate::convert::verdict::write_record;
-use crate::engine::Budget;
-use crate::engine::Engine;
-use crate::engine::Enriched;
-use crate::engine::Planned;
-use crate::engine::Progress;
+use super::background::{BackgroundTasks, Streamed};
+use super::verdict_cache::{CachedSource, CachedVerdict, VerdictCache};
+use super::{Context, status};
+use crate::convert::enrichment::{
+    EnrichOptions, RawEnrichOptions, SubmittedText, read_batch, read_one, read_submitted, write_plan, write_receipt,
+};
+use crate::convert::verdict::{View, source_name, write, write_outcome, write_record};
+use crate::convert::{duration, indicator};
+use crate::engine::{Budget, Engine, Enriched, Planned, Progress};
 use crate::error::Error;
 use crate::fetch::Receipt;
 use crate::indicator::Indicator;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::store::new_id;
-
-use super::Context;
-use super::verdict_cache::CachedSource;
-use super::verdict_cache::CachedVerdict;
-use super::verdict_cache::VerdictCache;
-use super::status;
-use super::background::Streamed;
-use super::background::BackgroundTasks;
 
 /// How many indicators of one batch are under way at once.
 const BATCH_AT_ONCE: usize = 16;
@@ -84,7 +61,8 @@ impl EnrichmentRpc {
         progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<pb::EnrichResponse, Error> {
         let request = options.of(submitted.indicator.clone(), &caller.caller, caller.budget);
-        let key = self.engine.verdict_key(&request)?.filter(|_| options.view < View::Raw).map(|key| (key, options.view));
+        let key =
+            self.engine.verdict_key(&request)?.filter(|_| options.view < View::Raw).map(|key| (key, options.view));
         if let Some(kept) = key.as_ref().and_then(|key| self.cache.get(key, self.now())) {
             return Ok(self.repeat(&kept, submitted, options));
         }
@@ -148,8 +126,12 @@ impl EnrichmentRpc {
         request: pb::PlanEnrichmentRequest,
         context: Context,
     ) -> Result<pb::PlanEnrichmentResponse, Error> {
-        let wire =
-            RawEnrichOptions { sources: request.sources, tlp: request.tlp, max_age: request.max_age, ..Default::default() };
+        let wire = RawEnrichOptions {
+            sources: request.sources,
+            tlp: request.tlp,
+            max_age: request.max_age,
+            ..Default::default()
+        };
         let (submitted, options) = read_one(request.indicator.as_ref(), wire, &self.engine)?;
         let request = options.of(submitted.indicator.clone(), &context.caller, None);
         let planned = self.engine.plan(&request).await?;

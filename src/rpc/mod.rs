@@ -12,14 +12,14 @@ use tonic::Request;
 use crate::engine::Engine;
 
 pub mod auth;
+mod background;
 mod deadline;
 mod enrichment;
-mod verdict_cache;
 mod pagination;
 mod source;
 pub mod status;
-mod background;
 mod verdict;
+mod verdict_cache;
 
 pub use enrichment::EnrichmentRpc;
 pub use source::SourceRpc;

@@ -9,8 +9,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::error::Reason;
-use crate::error::Violation;
+use crate::error::{Reason, Violation};
 use crate::store::Cursor;
 
 const DEFAULT_SIZE: usize = 100;

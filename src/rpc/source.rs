@@ -7,42 +7,20 @@ use aws_lc_rs::digest;
 use moka::sync::Cache;
 use prost::Message;
 use tokio::sync::Mutex;
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
+use tonic::{Request, Response, Status};
 
-use crate::convert::Violations;
-use crate::convert::enrichment::read_request_id;
-use crate::convert::enrichment::write_window;
-use crate::convert::incomplete;
-use crate::convert::indicator;
-use crate::convert::read_name;
-use crate::convert::read_period;
-use crate::convert::read_sources;
-use crate::convert::shorten;
-use crate::convert::source::read_change;
-use crate::convert::source::write;
-use crate::convert::source::write_disclosure;
-use crate::convert::source::write_kind;
-use crate::convert::duration;
-use crate::convert::verdict::source_name;
-use crate::convert::verdict::write_error;
+use super::background::BackgroundTasks;
+use super::{Context, page, status};
+use crate::convert::enrichment::{read_request_id, write_window};
+use crate::convert::source::{read_change, write, write_disclosure, write_kind};
+use crate::convert::verdict::{source_name, write_error};
+use crate::convert::{Violations, duration, incomplete, indicator, read_name, read_period, read_sources, shorten};
 use crate::engine::Engine;
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
+use crate::error::{Error, Reason, Violation};
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
-use crate::settings::Change;
-use crate::settings::ResolvedSource;
-use crate::settings::NO_SOURCE_HINT;
-use crate::store::Cursor;
-use crate::store::DisclosureFilter;
-
-use super::Context;
-use super::page;
-use super::status;
-use super::background::BackgroundTasks;
+use crate::settings::{Change, NO_SOURCE_HINT, ResolvedSource};
+use crate::store::{Cursor, DisclosureFilter};
 
 /// How long a repeated change is recognised.
 const REPEAT: Duration = Duration::from_secs(600);
@@ -217,7 +195,8 @@ impl SourceRpc {
         let more = disclosures.len() > size;
         disclosures.truncate(size);
         let last = disclosures.last().filter(|_| more);
-        let token = last.map(|last| pagination::write_token(&Cursor { time: last.time, id: last.id.clone() }, &parameters));
+        let token =
+            last.map(|last| pagination::write_token(&Cursor { time: last.time, id: last.id.clone() }, &parameters));
         Ok(pb::ListDisclosuresResponse {
             next_page_token: token.unwrap_or_default(),
             disclosures: disclosures.iter().map(write_disclosure).collect(),

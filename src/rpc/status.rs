@@ -7,16 +7,12 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use tonic::Code;
-use tonic::Status;
-use tonic_types::ErrorDetails;
-use tonic_types::StatusExt;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::error::Error;
-use crate::error::Violation;
-use crate::store::StoreError;
-use crate::store::new_id;
+use crate::error::{Error, Violation};
+use crate::store::{StoreError, new_id};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "concord.v1";

@@ -2,32 +2,16 @@
 
 use std::sync::Arc;
 
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
+use tonic::{Request, Response, Status};
 
-use crate::convert::Violations;
-use crate::convert::incomplete;
-use crate::convert::indicator;
-use crate::convert::read_name;
-use crate::convert::read_period;
-use crate::convert::verdict::RawAnswers;
-use crate::convert::verdict::View;
-use crate::convert::verdict::read_view;
-use crate::convert::verdict::write_record;
+use super::{page, status};
+use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
+use crate::convert::{Violations, incomplete, indicator, read_name, read_period};
 use crate::engine::Engine;
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
+use crate::error::{Error, Reason, Violation};
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
-use crate::store::Cursor;
-use crate::store::Store;
-use crate::store::VerdictFilter;
-use crate::store::VerdictRecord;
-
-use super::page;
-use super::status;
+use crate::store::{Cursor, Store, VerdictFilter, VerdictRecord};
 
 /// Answers `VerdictService`.
 #[derive(Clone, Debug)]
@@ -62,7 +46,8 @@ impl VerdictRpc {
         let size = violations.check(pagination::read_size(request.page_size));
         let view = violations.check(read_view(request.view, "view"));
         if view == Some(View::Raw) {
-            violations.add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
+            violations
+                .add(Violation::invalid("view", "basic or full; GetVerdict shows the raw answers of one verdict"));
         }
         let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
         let filter = VerdictFilter {

@@ -7,8 +7,7 @@ use moka::sync::Cache;
 use prost::bytes::Bytes;
 
 use crate::convert::verdict::View;
-use crate::engine::Enriched;
-use crate::engine::VerdictKey;
+use crate::engine::{Enriched, VerdictKey};
 
 /// What keeping one costs beside its bytes, about.
 const PER_VERDICT: usize = 512;

@@ -5,13 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::engine::Engine;
-use crate::store::Retention;
-use crate::store::Store;
-use crate::store::VerdictFilter;
+use crate::store::{Retention, Store, VerdictFilter};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);

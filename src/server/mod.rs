@@ -9,29 +9,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::server::HealthReporter;
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::engine::Engine;
-use crate::engine::Parts;
-use crate::engine::Rules;
+use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
-use crate::settings::Config;
-use crate::settings::NO_SOURCE_HINT;
-use crate::settings::Registry;
+use crate::settings::{Config, NO_SOURCE_HINT, Registry};
 use crate::source::Source;
-use crate::store::DataDirectory;
-use crate::store::Sealer;
-use crate::store::Sqlite;
-use crate::store::SqliteOptions;
-use crate::store::Store;
+use crate::store::{DataDirectory, Sealer, Sqlite, SqliteOptions, Store};
 use crate::telemetry;
 
 mod housekeeping;

@@ -5,17 +5,14 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use super::{StartError, said};
 use crate::indicator::hex;
 use crate::settings::TlsConfig;
-
-use super::StartError;
-use super::said;
 
 /// What accepts TLS connections; `None` where the settings have no certificate.
 pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, StartError> {

@@ -2,16 +2,13 @@
 
 use aws_lc_rs::digest;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::{Seal, SourcePatch};
 use crate::error::Error;
 use crate::indicator::hex;
 use crate::store::SourceRow;
-
-use super::Seal;
-use super::SourcePatch;
 
 /// What the API said about one source.
 #[derive(Clone, Default)]

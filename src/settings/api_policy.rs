@@ -1,25 +1,14 @@
 //! What may not be said over the API, whoever says it: addresses and files beyond what the configuration allows,
 //! credentials by reference, a kept credential for another address.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::source::About;
-use crate::source::EgressRules;
-use crate::source::OptionSpec;
-use crate::source::OptionType;
-use crate::source::OptionValue;
-use crate::source::SourceSettings;
-
-use super::SourcePatch;
-use super::values;
+use super::{SourcePatch, values};
+use crate::error::{Error, Reason, Violation};
+use crate::source::{About, EgressRules, OptionSpec, OptionType, OptionValue, SourceSettings};
 
 /// Why a source is not asked whose declared credential an address set over the API would receive.
 pub(super) const DECLARED_FOR_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \

@@ -2,15 +2,12 @@
 //! of all of them.
 
 use serde::Deserialize;
-use serde_path_to_error::Path;
-use serde_path_to_error::Segment;
-use serde_path_to_error::Track;
+use serde_path_to_error::{Path, Segment, Track};
 use toml::Value;
-
-use crate::error::Violation;
 
 use super::options::nearest;
 use super::raw::Raw;
+use crate::error::Violation;
 
 /// Every setting of the file, for hints at misspelt names.
 const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \

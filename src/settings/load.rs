@@ -2,41 +2,22 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
-use crate::error::Violation;
-use crate::error::merge_new;
+use super::raw::{Raw, RawSource};
+use super::{
+    Config, ConfigErrors, Declared, Environment, Flags, Limits, LogFormat, LogSettings, NeverSend, Origin, SourcePatch,
+    TlsConfig, Token, document, patch, values,
+};
+use crate::error::{Violation, merge_new};
 use crate::source::Source;
-use crate::store::Durability;
-use crate::store::Retention;
-use crate::store::Sealer;
-
-use super::Config;
-use super::ConfigErrors;
-use super::Declared;
-use super::Environment;
-use super::Flags;
-use super::Limits;
-use super::LogFormat;
-use super::LogSettings;
-use super::NeverSend;
-use super::Origin;
-use super::SourcePatch;
-use super::TlsConfig;
-use super::Token;
-use super::document;
-use super::patch;
-use super::raw::Raw;
-use super::raw::RawSource;
-use super::values;
+use crate::store::{Durability, Retention, Sealer};
 
 /// Variables that declare a source by themselves: the variable, and the kind, which is also the source's name.
 const CREDENTIALS: [(&str, &str); 4] = [

@@ -16,14 +16,12 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::error::Violation;
-use crate::source::EgressRules;
-use crate::source::Source;
-use crate::store::Durability;
-use crate::store::Retention;
+use crate::source::{EgressRules, Source};
+use crate::store::{Durability, Retention};
 
-mod resolved;
-mod document;
+mod api_override;
 mod api_policy;
+mod document;
 mod load;
 mod never_send;
 mod options;
@@ -31,21 +29,15 @@ mod patch;
 mod raw;
 mod registry;
 mod render;
-mod api_override;
+mod resolved;
 mod tls;
 mod values;
 
-pub use resolved::Change;
-pub use resolved::ResolvedSource;
-pub use resolved::State;
-pub use load::LoadInput;
-pub use load::data_directory;
-pub use load::load;
-pub use load::process_environment;
+pub use load::{LoadInput, data_directory, load, process_environment};
 pub use never_send::NeverSend;
 pub use patch::SourcePatch;
-pub use registry::Registry;
-pub use registry::Seal;
+pub use registry::{Registry, Seal};
+pub use resolved::{Change, ResolvedSource, State};
 pub use tls::TlsConfig;
 
 /// What a first start with nothing declared says.

@@ -8,11 +8,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::Violation;
-use crate::indicator::Form;
-use crate::indicator::Host;
-use crate::indicator::Indicator;
-use crate::indicator::IndicatorType;
-use crate::indicator::addresses;
+use crate::indicator::{Form, Host, Indicator, IndicatorType, addresses};
 
 /// Rules of what is never told outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,14 +2,9 @@
 
 use serde_json::Value;
 
+use super::values::{parse_duration, read_address};
 use crate::error::Violation;
-use crate::source::About;
-use crate::source::OptionSpec;
-use crate::source::OptionType;
-use crate::source::OptionValue;
-
-use super::values::read_address;
-use super::values::parse_duration;
+use crate::source::{About, OptionSpec, OptionType, OptionValue};
 
 /// Reads the option of this name.
 ///

@@ -6,31 +6,18 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::indicator::Form;
-use crate::indicator::Indicator;
-use crate::indicator::hex;
-use crate::source::About;
-use crate::source::SourceView;
-use crate::source::CredentialNeed;
-use crate::source::EgressRules;
-use crate::source::Lookup;
-use crate::source::OptionType;
-use crate::source::OptionValue;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::source::Source;
-use crate::source::SourceSettings;
-
 use super::options;
-use super::values::read_address;
-use super::values::parse_duration;
+use super::values::{parse_duration, read_address};
+use crate::error::{Reason, Violation};
+use crate::indicator::{Form, Indicator, hex};
+use crate::source::{
+    About, CredentialNeed, EgressRules, Lookup, OptionType, OptionValue, QuotaPer, QuotaWindow, Source, SourceSettings,
+    SourceView,
+};
 
 /// A harmless indicator of each form (documentation ranges, the hash of nothing).
 const SAMPLES: [(Form, &str); 7] = [
@@ -212,7 +199,8 @@ fn common(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec
     duration(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
     duration(&mut settings.cache_ttl.finding, &patch.finding_ttl, "finding_ttl", mistakes);
     duration(&mut settings.cache_ttl.no_record, &patch.no_record_ttl, "no_record_ttl", mistakes);
-    for (field, keep) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)] {
+    for (field, keep) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)]
+    {
         if keep > LONGEST_KEEP {
             mistakes.push(Violation::invalid(field, "must be at most 10 years"));
         }

@@ -3,41 +3,22 @@
 //! A change is durable before it is answered, and guarded by an etag. A credential that is kept is never joined to an
 //! address it was not given for.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use crate::error::Error;
-use crate::error::Reason;
-use crate::error::Violation;
-use crate::error::merge_new;
-use crate::source::Source;
-use crate::source::SourceSettings;
-use crate::store::SourceStore;
-use crate::store::StoreError;
-use crate::store::Swap;
-
-use super::Change;
-use super::Config;
-use super::ResolvedSource;
-use super::Declared;
-use super::SourcePatch;
-use super::State;
-use super::api_policy;
-use super::api_policy::ApiPolicy;
+use super::api_override::{ApiOverride, Unreadable, etag_of, read_row};
+use super::api_policy::{self, ApiPolicy};
 use super::load::check_name;
-use super::patch;
-use super::api_override::ApiOverride;
-use super::api_override::Unreadable;
-use super::api_override::etag_of;
-use super::api_override::read_row;
+use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, patch};
+use crate::error::{Error, Reason, Violation, merge_new};
+use crate::source::{Source, SourceSettings};
+use crate::store::{SourceStore, StoreError, Swap};
 
 /// Encrypts credentials for the store.
 pub trait Seal: Send + Sync {
@@ -214,7 +195,11 @@ impl Registry {
     }
 
     /// The change laid over what there is, checked against every rule.
-    fn apply_change(&self, rows: &BTreeMap<String, ApiOverride>, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
+    fn apply_change(
+        &self,
+        rows: &BTreeMap<String, ApiOverride>,
+        change: &Change,
+    ) -> Result<(ResolvedSource, ApiOverride), Error> {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
         let revision = rows.get(name).map_or(0, |row| row.revision);
@@ -252,21 +237,31 @@ impl Registry {
         let place = patch::credential_scope(now.kind.about(), &now.settings);
         if patched.credential.is_none() {
             patched.credential_for.clear();
-            return if self.credential_moved(declared, now) { Err(api_policy::credential_required(&change.name)) } else { Ok(()) };
+            return if self.credential_moved(declared, now) {
+                Err(api_policy::credential_required(&change.name))
+            } else {
+                Ok(())
+            };
         }
         if change.brings_credential() {
             patched.credential_for = place;
             return Ok(());
         }
         // One that is kept for elsewhere already, since the file moved, stands in no other change's way.
-        let led_there = |before: ResolvedSource| patch::credential_scope(before.kind.about(), &before.settings) == place;
+        let led_there =
+            |before: ResolvedSource| patch::credential_scope(before.kind.about(), &before.settings) == place;
         let stays = patched.credential_for == place || self.resolve(&change.name, declared, row).is_ok_and(led_there);
         if stays { Ok(()) } else { Err(api_policy::credential_required(&change.name)) }
     }
 
     /// The source without a credential that would go elsewhere than it was given or declared for. The file may have named
     /// another address since, so this is judged at every look, not at changes alone.
-    fn bind_credential(&self, declared: Option<&Declared>, row: Option<&ApiOverride>, mut one: ResolvedSource) -> ResolvedSource {
+    fn bind_credential(
+        &self,
+        declared: Option<&Declared>,
+        row: Option<&ApiOverride>,
+        mut one: ResolvedSource,
+    ) -> ResolvedSource {
         let why = match row.filter(|row| row.credential.is_some()) {
             Some(row) if row.credential_for != patch::credential_scope(one.kind.about(), &one.settings) => {
                 api_policy::KEPT_FOR_ELSEWHERE
@@ -455,7 +450,8 @@ impl Registry {
     }
 
     /// Stands for a source whose settings are wrong; `None` where not even its kind is known.
-    fn placeholder(        &self,
+    fn placeholder(
+        &self,
         name: &str,
         declared: Option<&Declared>,
         row: Option<&ApiOverride>,

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::{Config, LogFormat};
 use crate::store::Durability;
-
-use super::Config;
-use super::LogFormat;
 
 impl Config {
     /// The configuration in effect as TOML, every secret shown as `***`.

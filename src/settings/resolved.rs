@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::source::Source;
-use crate::source::SourceSettings;
-
-use super::Origin;
-use super::SourcePatch;
+use super::{Origin, SourcePatch};
+use crate::source::{Source, SourceSettings};
 
 /// Whether a source can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

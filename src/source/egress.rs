@@ -2,16 +2,11 @@
 //! in a network that the configuration allows. And which files may be read: one named over the API only under a folder of
 //! the configuration. `settings` judges what is written, `fetch` what a name or link leads to when it is used.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use url::Host;
-use url::Url;
+use url::{Host, Url};
 
 use crate::indicator::Special;
 

@@ -1,38 +1,16 @@
 //! AbuseIPDB: how often and how credibly an address was reported for abuse. Reads its confidence score; a low score is no
 //! evidence of innocence, and a reserved address is none of its business.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::http;
-use super::json;
-use super::json::Object;
-use crate::finding::Disposition;
-use crate::finding::Finding;
-use crate::finding::Reliability;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::finding::Strength;
-use crate::indicator::Form;
-use crate::indicator::Tlp;
-use crate::source::About;
-use crate::source::SourceView;
-use crate::source::Answer;
-use crate::source::CredentialNeed;
-use crate::source::CredentialPlace;
-use crate::source::CacheTtl;
-use crate::source::Lookup;
-use crate::source::OptionSpec;
-use crate::source::OptionType;
-use crate::source::Probe;
-use crate::source::Question;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::source::Reading;
-use crate::source::Source;
-use crate::source::Tier;
-use crate::source::TransportKind;
-use crate::source::check_status;
+use super::json::{self, Object};
+use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::indicator::{Form, Tlp};
+use crate::source::{
+    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, OptionSpec, OptionType, Probe, Question,
+    QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind, check_status,
+};
 
 /// The kind `abuseipdb`.
 pub(super) struct AbuseIpDb {

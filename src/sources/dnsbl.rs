@@ -3,16 +3,15 @@
 //! No query is sent here: `fetch` does that and fills in the credential.
 
 use std::fmt::Write;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, SourceView, Answer, AnswerBody, CredentialNeed, DnsAnswer, DnsQuestion, CacheTtl, Lookup, OptionSpec, OptionType,
-    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, Tier, TransportKind,
+    About, Answer, AnswerBody, CacheTtl, CredentialNeed, DnsAnswer, DnsQuestion, Lookup, OptionSpec, OptionType,
+    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind,
 };
 
 /// Where the transport puts the credential.
@@ -416,7 +415,8 @@ fn refused_code(address: Ipv4Addr) -> Option<SourceError> {
 fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<Finding> {
     let heaviest = listings.first()?;
     let strength = (heaviest.claim != Disposition::Unknown).then_some(heaviest.strength);
-    let reason = |listing: &Listing| format!("{} lists it as {} ({})", zone.display_name(), listing.code, listing.label);
+    let reason =
+        |listing: &Listing| format!("{} lists it as {} ({})", zone.display_name(), listing.code, listing.label);
     let mut finding = Finding::new(heaviest.claim, strength, reason(heaviest));
     finding.reasons.extend(listings.iter().skip(1).map(reason));
     finding.facts = vec![

@@ -4,30 +4,13 @@
 use std::time::Duration;
 
 use super::http;
-use super::json;
-use super::json::Object;
-use crate::finding::Disposition;
-use crate::finding::Finding;
-use crate::finding::Reliability;
-use crate::finding::SourceError;
-use crate::finding::Strength;
-use crate::indicator::Form;
-use crate::indicator::Tlp;
-use crate::source::About;
-use crate::source::SourceView;
-use crate::source::Answer;
-use crate::source::CredentialNeed;
-use crate::source::CredentialPlace;
-use crate::source::CacheTtl;
-use crate::source::Lookup;
-use crate::source::Probe;
-use crate::source::Question;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::source::Reading;
-use crate::source::Source;
-use crate::source::Tier;
-use crate::source::TransportKind;
+use super::json::{self, Object};
+use crate::finding::{Disposition, Finding, Reliability, SourceError, Strength};
+use crate::indicator::{Form, Tlp};
+use crate::source::{
+    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, QuotaWindow, Reading,
+    Source, SourceView, Tier, TransportKind,
+};
 
 /// The trust value that the service gives to a file of which it knows neither good nor ill.
 const NEUTRAL_TRUST: f64 = 50.0;

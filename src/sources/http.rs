@@ -3,21 +3,12 @@
 
 use url::Url;
 
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
+use super::json::{self, Object};
+use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::Form;
-use crate::source::SourceView;
-use crate::source::Answer;
-use crate::source::CredentialPlace;
-use crate::source::HttpMethod;
-use crate::source::HttpQuestion;
-use crate::source::Lookup;
-use crate::source::Probe;
-use crate::source::Question;
-use crate::source::check_status;
-
-use super::json;
-use super::json::Object;
+use crate::source::{
+    Answer, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question, SourceView, check_status,
+};
 
 /// The address of these path segments under the source's base address, each percent-encoded.
 pub(super) fn address(view: SourceView<'_>, segments: &[&str]) -> Result<Url, SourceError> {

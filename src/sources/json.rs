@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::finding::Fact;
-use crate::finding::FactValue;
-use crate::finding::SourceError;
+use crate::finding::{Fact, FactValue, SourceError};
 
 /// Most entries of a list that one fact holds.
 pub(super) const LIST_LIMIT: usize = 100;

@@ -2,8 +2,7 @@
 //! States what a listing claims; how the formats are read stands in `list/`.
 //! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +13,8 @@ use url::Url;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp, hex};
 use crate::source::{
-    About, SourceView, Answer, AnswerBody, CredentialNeed, CacheTtl, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
-    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, Tier, TransportKind,
+    About, Answer, AnswerBody, CacheTtl, CredentialNeed, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
+    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, SourceView, Tier, TransportKind,
 };
 
 mod csv;

@@ -3,8 +3,7 @@
 //!
 //! A new kind is its file, its `mod` line and its line in [`all`].
 
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::source::Source;
 

@@ -7,36 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::http;
-use super::json;
-use super::json::Object;
-use crate::finding::Disposition;
-use crate::finding::Fact;
-use crate::finding::Finding;
-use crate::finding::Reliability;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::finding::Strength;
-use crate::indicator::Form;
-use crate::indicator::IndicatorType;
-use crate::indicator::Tlp;
-use crate::source::About;
-use crate::source::SourceView;
-use crate::source::Answer;
-use crate::source::CredentialNeed;
-use crate::source::CredentialPlace;
-use crate::source::CacheTtl;
-use crate::source::Lookup;
-use crate::source::OptionSpec;
-use crate::source::OptionType;
-use crate::source::Probe;
-use crate::source::Question;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
-use crate::source::Reading;
-use crate::source::Source;
-use crate::source::Tier;
-use crate::source::TransportKind;
-use crate::source::check_status;
+use super::json::{self, Object};
+use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::indicator::{Form, IndicatorType, Tlp};
+use crate::source::{
+    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, OptionSpec, OptionType, Probe, Question,
+    QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind, check_status,
+};
 
 /// The header that carries the key.
 const KEY_HEADER: &str = "x-apikey";

@@ -4,12 +4,8 @@
 //! database and no socket itself.
 
 use std::fs;
-use std::io;
-use std::io::Read;
-use std::io::Seek;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StoreError;

@@ -5,33 +5,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::finding::Disposition;
-use crate::finding::Fact;
-use crate::finding::FactValue;
-use crate::finding::Family;
-use crate::finding::Finding;
-use crate::finding::NotAsked;
-use crate::finding::NotAskedReason;
-use crate::finding::Outcome;
-use crate::finding::OutcomeBody;
-use crate::finding::Relation;
-use crate::finding::Reliability;
-use crate::finding::SourceError;
-use crate::finding::SourceErrorKind;
-use crate::finding::Strength;
-use crate::finding::find_word;
-use crate::indicator::Form;
-use crate::indicator::Indicator;
-use crate::indicator::Tlp;
-use crate::verdict::Conflict;
-use crate::verdict::Contribution;
-use crate::verdict::PolicyRef;
-use crate::verdict::Term;
-use crate::verdict::Verdict;
+use crate::finding::{
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
+    Reliability, SourceError, SourceErrorKind, Strength, find_word,
+};
+use crate::indicator::{Form, Indicator, Tlp};
+use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
 /// How the body is laid out.
 const VERSION: u32 = 1;

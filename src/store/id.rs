@@ -2,8 +2,7 @@
 //!
 //! Must not be used as a secret: within one millisecond they count upwards.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;

@@ -2,38 +2,16 @@
 //!
 //! Keeps the same contract as `sqlite/`; `tests/store.rs` runs one suite on both.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::AnswerStore;
-use super::Cursor;
-use super::Disclosure;
-use super::DisclosureFilter;
-use super::Ledger;
-use super::BoxFuture;
-use super::Pruned;
-use super::RawAnswer;
-use super::Retention;
-use super::SourceRow;
-use super::SourceStore;
-use super::StoreError;
-use super::Swap;
-use super::Acquire;
-use super::Acquired;
-use super::VerdictFilter;
-use super::VerdictRecord;
-use super::VerdictStore;
-use super::WindowUse;
-use super::encode;
-use super::quota;
-use super::quota::nanos;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
+use super::quota::{self, nanos};
+use super::{
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Pruned, RawAnswer,
+    Retention, SourceRow, SourceStore, StoreError, Swap, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
+};
+use crate::source::{QuotaPer, QuotaWindow};
 
 /// Place of a row in a list: time in nanoseconds, then identifier.
 type Place = (i64, String);
@@ -143,7 +121,12 @@ impl VerdictStore for Memory {
         })
     }
 
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>> {
+    fn verdicts(
+        &self,
+        filter: VerdictFilter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Vec<VerdictRecord>> {
         self.then(move |state| {
             let fitting = behind(&state.verdicts, after).filter(|record| filter.fits(record));
             Ok(fitting.take(limit).cloned().collect())

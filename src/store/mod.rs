@@ -9,10 +9,8 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use crate::finding::Disposition;
-use crate::indicator::Indicator;
-use crate::indicator::Tlp;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
+use crate::indicator::{Indicator, Tlp};
+use crate::source::{QuotaPer, QuotaWindow};
 use crate::verdict::Verdict;
 
 mod directory;
@@ -100,7 +98,8 @@ pub trait VerdictStore: Send + Sync {
     /// The verdict of this identifier.
     fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
     /// At most `limit` verdicts that fit the filter, newest first, behind `after`.
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>>;
+    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>)
+    -> BoxFuture<'_, Vec<VerdictRecord>>;
 }
 
 /// A raw answer of a source, stored once per fetch.
@@ -273,8 +272,12 @@ pub trait Ledger: Send + Sync {
     /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
     fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired>;
     /// How much is used, in the order of `windows`.
-    fn usage<'a>(&'a self, account: &'a str, windows: &'a [QuotaWindow], at: SystemTime)
-    -> BoxFuture<'a, Vec<WindowUse>>;
+    fn usage<'a>(
+        &'a self,
+        account: &'a str,
+        windows: &'a [QuotaWindow],
+        at: SystemTime,
+    ) -> BoxFuture<'a, Vec<WindowUse>>;
     /// Records a disclosure, before the call leaves.
     fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
     /// At most `limit` disclosures that fit the filter, newest first, behind `after`.

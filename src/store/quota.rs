@@ -9,11 +9,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::StoreError;
-use super::Acquired;
-use super::WindowUse;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
+use super::{Acquired, StoreError, WindowUse};
+use crate::source::{QuotaPer, QuotaWindow};
 
 /// the length of the sliding window.
 pub(super) const MINUTE: i64 = 60_000_000_000;

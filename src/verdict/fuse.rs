@@ -1,16 +1,13 @@
 //! The judgement: one vote a source, then the rule of the policy. Here the weighted rule, which adds log-odds in
 //! integer micro-nats.
 
-use std::cmp::Ordering;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::time::{Duration, SystemTime};
 
 use super::evidence::{self, Claim};
-use super::explain;
 use super::family::{Opinion, pool};
 use super::policy::{Calibration, ConflictNumbers, Policy, Rule, Thresholds, TypeNumbers, WeightedRule};
-use super::xsoar;
-use super::{Conflict, Contribution, PolicyRef, Term, Verdict};
+use super::{Conflict, Contribution, PolicyRef, Term, Verdict, explain, xsoar};
 use crate::finding::{Disposition, Finding, Outcome, OutcomeBody};
 use crate::indicator::{Indicator, IndicatorType};
 

@@ -4,12 +4,7 @@ use concord::pb;
 use concord::pb::batch_enrich_response::Result as Wire;
 use tokio_stream::StreamExt;
 
-use crate::harness::Replay;
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::report;
-use crate::harness::virustotal_at;
+use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
 
 async fn batch(server: &TestServer, values: &[&str]) -> Vec<pb::BatchEnrichResponse> {
     let request = pb::BatchEnrichRequest {

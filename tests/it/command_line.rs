@@ -1,14 +1,11 @@
 //! The program as it is typed: its output, its exit codes, a second process beside the first.
 
 use std::path::Path;
-use std::process::Command;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::harness::TestServer;
-use crate::harness::malicious_virustotal;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, malicious_virustotal, virustotal_at};
 
 fn concord(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));

@@ -1,9 +1,6 @@
 use concord::pb;
 
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, indicator, malicious_virustotal, virustotal_at};
 
 async fn with_never_send() -> (crate::harness::Replay, TestServer) {
     let virustotal = malicious_virustotal().await;

@@ -4,12 +4,7 @@ use concord::pb;
 use serde_json::json;
 use tokio_stream::StreamExt;
 
-use crate::harness::Replay;
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::report;
-use crate::harness::virustotal_at;
+use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
 
 #[tokio::test]
 async fn a_lone_virustotal_with_sixty_engines_is_malicious_for_each_of_the_four_types() {

@@ -7,10 +7,7 @@ use concord::pb;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, indicator, malicious_virustotal, virustotal_at};
 
 fn ask(value: &str) -> pb::EnrichRequest {
     pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }

@@ -1,38 +1,27 @@
 //! Starts a server with sources that are replayed on loopback.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::StatusCode;
-use axum::http::Uri;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use concord::clock::ManualClock;
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use concord::pb::verdict_service_client::VerdictServiceClient;
-use concord::server::Listen;
-use concord::server::Running;
-use concord::settings::Config;
-use concord::settings::Environment;
-use concord::settings::Flags;
-use concord::settings::LoadInput;
-use concord::settings::load;
-use serde_json::Value;
-use serde_json::json;
+use concord::server::{Listen, Running};
+use concord::settings::{Config, Environment, Flags, LoadInput, load};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// The moment at which every test begins.
 pub fn start_time() -> SystemTime {

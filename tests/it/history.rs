@@ -5,11 +5,7 @@ use concord::clock::ManualClock;
 use concord::pb;
 use tempfile::TempDir;
 
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::start_time;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
 async fn a_verdict_is_kept_as_it_was_given_and_survives_a_restart() {

@@ -1,24 +1,16 @@
 //! The program as a process: killed in between, asked to end, and read for secrets in its logs.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use tempfile::TempDir;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::Replay;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::report;
-use crate::harness::virustotal_at;
+use crate::harness::{Replay, indicator, malicious_virustotal, report, virustotal_at};
 
 /// A server in a process of its own, killed when the test ends, with the file of its logs.
 struct Process(Child, PathBuf);

@@ -4,11 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use prost::Message;
-use prost_types::DescriptorProto;
-use prost_types::EnumDescriptorProto;
-use prost_types::FieldDescriptorProto;
-use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Label;
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 #[test]
 fn the_protocol_is_what_it_was() {

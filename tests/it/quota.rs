@@ -5,11 +5,7 @@ use concord::clock::ManualClock;
 use concord::pb;
 use tempfile::TempDir;
 
-use crate::harness::TestServer;
-use crate::harness::indicator;
-use crate::harness::malicious_virustotal;
-use crate::harness::start_time;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
 async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns() {

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use concord::pb;
 
-use crate::harness::TestServer;
-use crate::harness::malicious_virustotal;
+use crate::harness::{TestServer, malicious_virustotal};
 
 const TOKEN: &str = "t0ken-that-nobody-may-see";
 const CREDENTIAL: &str = "cr3dential-that-nobody-may-see";

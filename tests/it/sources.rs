@@ -7,11 +7,7 @@ use prost_types::FieldMask;
 use prost_types::value::Kind;
 use tempfile::TempDir;
 
-use crate::harness::TestServer;
-use crate::harness::malicious_virustotal;
-use crate::harness::report;
-use crate::harness::start_time;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, malicious_virustotal, report, start_time, virustotal_at};
 
 const ALLOWED: &str = "allowed_networks = [\"127.0.0.0/8\"]\n";
 

@@ -9,9 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::TestServer;
-use crate::harness::malicious_virustotal;
-use crate::harness::virustotal_at;
+use crate::harness::{TestServer, malicious_virustotal, virustotal_at};
 
 /// SHA-256 of `token`.
 const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";

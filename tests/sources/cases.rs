@@ -1,33 +1,16 @@
 //! The fixtures of every kind, read to what `cases.json` beside them states.
 
-use concord::finding::FactValue;
-use concord::finding::Finding;
-use concord::finding::SourceError;
-use concord::indicator::Form;
-use concord::source::SourceView;
-use concord::source::CredentialNeed;
-use concord::source::HttpMethod;
-use concord::source::OptionValue;
-use concord::source::Question;
-use concord::source::Reading;
-use concord::source::Source;
-use concord::source::SourceSettings;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::agrees;
-use super::answer;
-use super::found;
-use super::http_kinds;
-use super::lookup;
-use super::outcome;
-use super::reasons;
-use super::settings;
-use super::word;
+use concord::finding::{FactValue, Finding, SourceError};
+use concord::indicator::Form;
+use concord::source::{CredentialNeed, HttpMethod, OptionValue, Question, Reading, Source, SourceSettings, SourceView};
+use serde_json::Value;
+
+use super::{agrees, answer, found, http_kinds, lookup, outcome, reasons, settings, word};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

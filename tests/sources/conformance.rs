@@ -1,33 +1,17 @@
 //! What holds for every kind: whom it asks, what a status means, that nothing makes it panic.
 
-use concord::finding::SourceError;
-use concord::finding::SourceErrorKind;
-use concord::indicator::Form;
-use concord::indicator::Indicator;
-use concord::source::SourceView;
-use concord::source::Answer;
-use concord::source::CredentialNeed;
-use concord::source::CredentialPlace;
-use concord::source::Lookup;
-use concord::source::Question;
-use concord::source::Source;
-use concord::source::SourceSettings;
-use concord::sources;
-use proptest::prelude::*;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::KEY;
-use super::answer;
-use super::cases::cases;
-use super::cases::fixtures;
-use super::http_kinds;
-use super::lookup;
-use super::outcome;
-use super::samples;
-use super::settings;
-use super::word;
+use concord::finding::{SourceError, SourceErrorKind};
+use concord::indicator::{Form, Indicator};
+use concord::source::{Answer, CredentialNeed, CredentialPlace, Lookup, Question, Source, SourceSettings, SourceView};
+use concord::sources;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::cases::{cases, fixtures};
+use super::{KEY, answer, http_kinds, lookup, outcome, samples, settings, word};
 
 fn asserts_home(question: &Question, settings: &SourceSettings) {
     let Question::Http(http) = question else { panic!("a kind of HTTP asks over HTTP") };

@@ -4,11 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use concord::source::About;
-use concord::source::OptionSpec;
-use concord::source::OptionType;
-use concord::source::OptionValue;
-use concord::source::Tier;
+use concord::source::{About, OptionSpec, OptionType, OptionValue, Tier};
 use concord::sources;
 
 const HEAD: &str = "# Sources

@@ -8,23 +8,14 @@ mod conformance;
 mod generated_docs;
 mod recorded;
 
-use concord::finding::Finding;
-use concord::finding::SourceError;
-use concord::indicator::Form;
-use concord::indicator::Indicator;
-use concord::source::SourceView;
-use concord::source::Answer;
-use concord::source::AnswerBody;
-use concord::source::Lookup;
-use concord::source::Reading;
-use concord::source::Source;
-use concord::source::SourceSettings;
-use concord::source::TransportKind;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use concord::finding::{Finding, SourceError};
+use concord::indicator::{Form, Indicator};
+use concord::source::{Answer, AnswerBody, Lookup, Reading, Source, SourceSettings, SourceView, TransportKind};
 use concord::sources;
 use secrecy::SecretString;
-use std::sync::Arc;
-use std::time::Duration;
-use std::time::SystemTime;
 
 pub(crate) const KEY: &str = "k3y-that-nobody-may-see";
 

@@ -1,28 +1,16 @@
 //! Recorded answers of the services themselves, which are not kept here: `CONCORD_FIXTURES` names their folder.
 
-use concord::finding::SourceError;
-use concord::indicator::Form;
-use concord::source::SourceView;
-use concord::source::Answer;
-use concord::source::AnswerBody;
-use concord::source::ListAnswer;
-use concord::source::Lookup;
-use concord::source::OptionValue;
-use concord::source::Reading;
-use concord::source::Source;
-use concord::source::TransportKind;
-use concord::sources;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::agrees;
-use super::answer;
-use super::lookup;
-use super::outcome;
-use super::reasons;
-use super::received;
-use super::settings;
-use super::word;
+use concord::finding::SourceError;
+use concord::indicator::Form;
+use concord::source::{
+    Answer, AnswerBody, ListAnswer, Lookup, OptionValue, Reading, Source, SourceView, TransportKind,
+};
+use concord::sources;
+
+use super::{agrees, answer, lookup, outcome, reasons, received, settings, word};
 
 /// One line of the list of recorded look-ups.
 struct Row<'a> {

@@ -13,7 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::task::TaskTracker;
 
-use crate::{CREDENTIAL, bench, settings, try_bench, with_credential};
+use crate::CREDENTIAL;
+use crate::bench;
+use crate::settings;
+use crate::try_bench;
+use crate::with_credential;
 
 const NAME: &str = "1.2.0.192.zone.example.com";
 

@@ -4,9 +4,14 @@ use concord::finding::{SourceError, SourceErrorKind};
 use concord::source::{Answer, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question, SourceSettings};
 use url::Url;
 
+use crate::Bench;
+use crate::CREDENTIAL;
+use crate::bench;
 use crate::gzip;
+use crate::settings;
 use crate::site::{Reply, Site};
-use crate::{Bench, CREDENTIAL, bench, settings, try_bench, with_credential};
+use crate::try_bench;
+use crate::with_credential;
 
 const GZIP: &str = "content-encoding: gzip\r\n";
 

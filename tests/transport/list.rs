@@ -10,8 +10,11 @@ use concord::indicator::Indicator;
 use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, OptionValue, Question};
 use tokio::sync::Notify;
 
+use crate::Bench;
+use crate::bench;
+use crate::settings;
 use crate::site::{Reply, Site};
-use crate::{Bench, bench, settings, try_bench};
+use crate::try_bench;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FOUR: &str = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";

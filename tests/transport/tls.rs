@@ -10,8 +10,13 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
+use crate::Bench;
+use crate::CREDENTIAL;
+use crate::bench;
+use crate::settings;
 use crate::site::{Reply, Site};
-use crate::{Bench, CREDENTIAL, bench, settings, try_bench, with_credential};
+use crate::try_bench;
+use crate::with_credential;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 

@@ -10,20 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::task::TaskTracker;
 
+use super::trip::{Suspension, lock};
+use super::{Fetched, Parts, Request, SourceCache, SourceStack, Tally, Transport};
 use crate::clock::Clock;
 use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, SourceView, Answer, AnswerBody, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, CacheTtl, Lookup, Probe,
-    Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, Transport as Travels,
+    About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe,
+    Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, SourceView, Tier, Transport as Travels,
 };
 use crate::store::{
-    AnswerStore, Cursor, Disclosure, DisclosureFilter, Ledger, BoxFuture, Pruned, RawAnswer, Retention, StoreError, Acquire,
-    Acquired, WindowUse,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Pruned, RawAnswer,
+    Retention, StoreError, WindowUse,
 };
-
-use super::trip::{Suspension, lock};
-use super::{Fetched, Parts, Request, SourceCache, SourceStack, Tally, Transport};
 
 mod keeping;
 mod paying;

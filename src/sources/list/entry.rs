@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::finding::SourceError;
 use crate::indicator::{Form, Indicator, IndicatorType};
-use crate::source::{SourceView, ListIndexBuilder};
+use crate::source::{ListIndexBuilder, SourceView};
 
 /// How entries are understood.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use super::csv;
 use super::entry::{Entry, Rules};
 use crate::finding::SourceError;
 use crate::indicator::IndicatorType;
-use crate::source::{SourceView, ListIndex, ListIndexBuilder};
+use crate::source::{ListIndex, ListIndexBuilder, SourceView};
 
 /// Builds the index of a file in the format that the settings name, or that it is found to have.
 pub(super) fn index(view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {

@@ -2,20 +2,10 @@
 
 use std::time::SystemTime;
 
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::AnswerStore;
-use super::super::BoxFuture;
-use super::super::Pruned;
-use super::super::RawAnswer;
-use super::super::Retention;
-use super::super::StoreError;
-use super::super::encode;
-use super::super::quota;
-use super::super::quota::nanos;
+use super::super::quota::{self, nanos};
+use super::super::{AnswerStore, BoxFuture, Pruned, RawAnswer, Retention, StoreError, encode};
 use super::Sqlite;
 
 fn insert(connection: &Connection, answer: &RawAnswer) -> Result<(), StoreError> {

@@ -4,29 +4,16 @@
 
 use std::time::SystemTime;
 
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::params;
-use rusqlite::params_from_iter;
 use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::Cursor;
-use super::super::Disclosure;
-use super::super::DisclosureFilter;
-use super::super::Ledger;
-use super::super::BoxFuture;
-use super::super::StoreError;
-use super::super::Acquire;
-use super::super::Acquired;
-use super::super::WindowUse;
-use super::super::encode;
-use super::super::quota;
-use super::super::quota::nanos;
+use super::super::quota::{self, nanos};
+use super::super::{
+    Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, WindowUse, encode,
+};
 use super::Sqlite;
 use super::filter::Conditions;
-use crate::source::QuotaPer;
-use crate::source::QuotaWindow;
+use crate::source::{QuotaPer, QuotaWindow};
 
 /// What the database holds of an account, as seen at a moment.
 struct AccountAt<'a> {

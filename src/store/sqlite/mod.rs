@@ -9,14 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
-use rusqlite::backup::Backup;
-use rusqlite::backup::StepResult;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
 
-use super::BoxFuture;
-use super::StoreError;
 use super::seal::private_file;
+use super::{BoxFuture, StoreError};
 
 mod answers;
 mod filter;

@@ -1,17 +1,13 @@
 //! A few threads that read, each over its own connection, and that also do work which only costs time.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::StoreError;
-use super::connect;
+use super::{StoreError, connect};
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 

@@ -1,7 +1,6 @@
 //! The tables, as a list of steps that is only ever added to. Times are nanoseconds since 1970.
 
-use rusqlite::Connection;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
 

@@ -1,13 +1,8 @@
 //! Source settings in SQLite: compare-and-set on the revision.
 
-use rusqlite::Row;
-use rusqlite::params;
+use rusqlite::{Row, params};
 
-use super::super::BoxFuture;
-use super::super::SourceRow;
-use super::super::SourceStore;
-use super::super::StoreError;
-use super::super::Swap;
+use super::super::{BoxFuture, SourceRow, SourceStore, StoreError, Swap};
 use super::Sqlite;
 
 fn kept(row: &Row<'_>) -> Result<SourceRow, StoreError> {

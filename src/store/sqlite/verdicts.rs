@@ -1,22 +1,10 @@
 //! Verdicts in SQLite: columns to find them by, and a compressed body that holds the whole.
 
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::ToSql;
-use rusqlite::params;
-use rusqlite::params_from_iter;
 use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 
-use super::super::Cursor;
-use super::super::BoxFuture;
-use super::super::StoreError;
-use super::super::VerdictFilter;
-use super::super::VerdictRecord;
-use super::super::VerdictStore;
-use super::super::encode;
-use super::super::quota::nanos;
-use super::super::quota::time;
+use super::super::quota::{nanos, time};
+use super::super::{BoxFuture, Cursor, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode};
 use super::Sqlite;
 use super::filter::Conditions;
 
@@ -82,7 +70,12 @@ impl VerdictStore for Sqlite {
         })
     }
 
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>) -> BoxFuture<'_, Vec<VerdictRecord>> {
+    fn verdicts(
+        &self,
+        filter: VerdictFilter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Vec<VerdictRecord>> {
         self.read(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());
@@ -114,10 +107,8 @@ mod tests {
 
     use super::super::SqliteOptions;
     use super::*;
-    use crate::indicator::Indicator;
-    use crate::indicator::Tlp;
-    use crate::verdict::Policy;
-    use crate::verdict::fuse;
+    use crate::indicator::{Indicator, Tlp};
+    use crate::verdict::{Policy, fuse};
 
     #[tokio::test]
     async fn one_row_that_cannot_be_read_hides_no_other() {
