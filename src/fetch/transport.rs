@@ -10,7 +10,7 @@ use super::http::HttpTransport;
 use super::list::ListTransport;
 use crate::clock::Clock;
 use crate::finding::SourceError;
-use crate::source::{EgressRules, Source, SourceSettings, Transport as Way};
+use crate::source::{EgressRules, Source, SourceSettings, TransportKind};
 
 /// The transport of a source with these settings. Opens no connection yet. A list is loaded in tasks of `tracker`, so that
 /// no look-up has to drive it.
@@ -25,8 +25,8 @@ pub fn transport_for(
     tracker: TaskTracker,
 ) -> Result<Arc<dyn Transport>, SourceError> {
     Ok(match source.about().transport {
-        Way::Http => Arc::new(HttpTransport::new(&settings, rules, clock)?),
-        Way::Dns => Arc::new(DnsTransport::new(&settings, rules, clock)),
-        Way::List => Arc::new(ListTransport::new(source, settings, rules, clock, tracker)?),
+        TransportKind::Http => Arc::new(HttpTransport::new(&settings, rules, clock)?),
+        TransportKind::Dns => Arc::new(DnsTransport::new(&settings, rules, clock)),
+        TransportKind::List => Arc::new(ListTransport::new(source, settings, rules, clock, tracker)?),
     })
 }

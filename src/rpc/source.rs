@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::background::BackgroundTasks;
-use super::{Context, page, status};
+use super::{Context, pagination, status};
 use crate::convert::enrichment::{read_request_id, write_window};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
 use crate::convert::verdict::{source_name, write_error};

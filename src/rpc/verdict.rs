@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{page, status};
+use super::{pagination, status};
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, incomplete, indicator, read_name, read_period};
 use crate::engine::Engine;

@@ -69,7 +69,7 @@ impl Bench {
         self.clock.advance(duration);
         self.look_up("192.0.2.1").await;
         self.loads().await;
-        [said(self.look_up("192.0.2.1").await), said(self.look_up("192.0.2.4").await)]
+        [list_lookup(self.look_up("192.0.2.1").await), list_lookup(self.look_up("192.0.2.4").await)]
     }
 }
 
@@ -97,7 +97,7 @@ async fn a_file_is_read_at_the_first_look_up() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(said(list.look_up("198.51.100.1").await), (false, None));
+    assert_eq!(list_lookup(list.look_up("198.51.100.1").await), (false, None));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_look_up_after_a_long_silence_waits_for_the_look_that_is_overdue() {
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
     list.clock.advance(Duration::from_secs(3));
-    assert_eq!(said(list.look_up("192.0.2.4").await), (true, None));
+    assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (true, None));
 }
 
 #[tokio::test]
@@ -129,14 +129,14 @@ async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
     tokio::time::pause();
     for waits in [Duration::from_millis(500), Duration::ZERO, Duration::ZERO] {
         let before = feed.clock.now();
-        let (listed, stale) = said(feed.look_up("192.0.2.4").await);
+        let (listed, stale) = list_lookup(feed.look_up("192.0.2.4").await);
         assert!(!listed && stale.unwrap().contains("it is being loaded"));
         assert_eq!(feed.clock.now().duration_since(before).unwrap(), waits, "once for all");
     }
     tokio::time::resume();
     told.notify_one();
     feed.loads().await;
-    assert_eq!(said(feed.look_up("192.0.2.4").await), (true, None));
+    assert_eq!(list_lookup(feed.look_up("192.0.2.4").await), (true, None));
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
             crate::with_credential(settings);
         });
         let list = bench(with);
-        assert_eq!(said(list.look_up("192.0.2.1").await), (true, None), "{place}");
+        assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None), "{place}");
         assert!(!format!("{list:?}").contains(crate::CREDENTIAL));
         let without = bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))));
         let answer = without.look_up("192.0.2.1").await;
@@ -329,11 +329,11 @@ async fn a_look_up_does_not_wait_for_a_reload() {
     list.clock.advance(HOUR);
     // The feed answers only after these look-ups have.
     for _ in 0..3 {
-        assert_eq!(said(list.look_up("192.0.2.4").await), (false, None));
+        assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (false, None));
     }
     told.notify_one();
     list.loads().await;
-    assert_eq!(said(list.look_up("192.0.2.4").await), (true, None));
+    assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (true, None));
     assert_eq!(site.seen().len(), 2);
 }
 
@@ -349,7 +349,7 @@ async fn the_first_load_goes_on_when_who_waited_for_it_gave_up() {
     }
     told.notify_one();
     list.loads().await;
-    assert_eq!(said(list.look_up("192.0.2.1").await), (true, None));
+    assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None));
     assert_eq!(site.seen().len(), 1);
 }
 
@@ -376,7 +376,7 @@ async fn who_comes_while_the_first_copy_is_loaded_waits_for_it() {
     let list = feed(&site);
     let tell = async { told.notify_one() };
     let (one, other, ()) = tokio::join!(list.look_up("192.0.2.1"), list.look_up("192.0.2.4"), tell);
-    assert_eq!((said(one), said(other)), ((true, None), (true, None)));
+    assert_eq!((list_lookup(one), list_lookup(other)), ((true, None), (true, None)));
     assert_eq!(site.seen().len(), 1);
 }
 

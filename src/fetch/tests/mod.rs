@@ -17,7 +17,7 @@ use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliabi
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
     About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe,
-    Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, SourceView, Tier, Transport as Travels,
+    Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, SourceView, Tier, TransportKind,
 };
 use crate::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Pruned, RawAnswer,
@@ -215,7 +215,7 @@ pub(super) fn about() -> About {
         home_page: "https://example.com".into(),
         terms: "None.".into(),
         forms: vec![Form::Ipv4],
-        transport: Travels::Http,
+        transport: TransportKind::Http,
         credential: CredentialNeed::None,
         base_url: Some("https://source.example.com".into()),
         tiers: vec![Tier { name: "free".into(), help: String::new(), quota: Vec::new() }],
