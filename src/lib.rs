@@ -1,7 +1,7 @@
 //! Concord answers one question over gRPC: what do all our intelligence sources, weighed by how far we trust each,
 //! say of this indicator, and why?
 //!
-//! Read the rooms in this order; each imports only rooms above it (`tests/architecture.rs` holds the table).
+//! Read the rooms in this order; each imports only rooms above it (`tests/it/architecture.rs` holds the table).
 //!
 //! ```
 //! use concord::indicator::Indicator;

@@ -1,6 +1,6 @@
 //! The store that is gone with the process: for tests, paused time, and a server without a data directory.
 //!
-//! Keeps the same contract as `sqlite/`; `tests/store.rs` runs one suite on both.
+//! Keeps the same contract as `sqlite/`; `tests/it/store.rs` runs one suite on both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

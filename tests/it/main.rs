@@ -1,17 +1,29 @@
-//! The whole server as a client meets it: real listeners and sources replayed on loopback, a clock set by hand.
+//! All integration tests, in one binary, so that the library is linked once.
+//!
+//! The whole server as a client meets it (real listeners, sources replayed on loopback, a clock set by hand) is in the
+//! modules beside this file; what is tested through the library alone is in those named for its room.
 
+mod architecture;
 mod batch;
 mod command_line;
 mod disclosure;
 mod enrich;
 mod errors;
+mod fusion;
 mod harness;
 mod history;
+mod indicators;
 mod keeping;
+mod lists;
 mod process;
 mod protocol;
 mod quota;
+mod registry;
 mod secrets;
+mod settings;
+mod source_service;
 mod sources;
+mod store;
 mod surface;
 mod tls;
+mod transport;

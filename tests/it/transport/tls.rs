@@ -10,13 +10,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use crate::Bench;
-use crate::CREDENTIAL;
-use crate::bench;
-use crate::settings;
-use crate::site::{Reply, Site};
-use crate::try_bench;
-use crate::with_credential;
+use super::site::{Reply, Site};
+use super::{Bench, CREDENTIAL, bench, settings, try_bench, with_credential};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 

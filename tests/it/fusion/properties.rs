@@ -7,7 +7,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_a
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
-use crate::build::{
+use super::build::{
     aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
 };
 

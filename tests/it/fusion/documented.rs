@@ -4,9 +4,9 @@ use concord::finding::Reliability;
 use concord::indicator::IndicatorType;
 use concord::verdict::{LetterRow, TypeNumbers, WeightedRule};
 
-use crate::build::DAY;
+use super::build::DAY;
 
-const PAGE: &str = include_str!("../../docs/fusion.md");
+const PAGE: &str = include_str!("../../../docs/fusion.md");
 
 /// The cells of the table row whose first cell is this.
 fn row(first: &str) -> Vec<&'static str> {

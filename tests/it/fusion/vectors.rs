@@ -9,7 +9,7 @@ use concord::indicator::IndicatorType;
 use concord::verdict::{Ageing, Calibration, Policy, Term, TypeNumbers, Verdict, fuse};
 use serde_json::Value;
 
-use crate::build::{DAY, aged, changed, claim, in_family, indicator, now, strong};
+use super::build::{DAY, aged, changed, claim, in_family, indicator, now, strong};
 
 #[test]
 fn every_vector_is_equal_in_every_term() {

@@ -4,14 +4,8 @@ use concord::finding::{SourceError, SourceErrorKind};
 use concord::source::{Answer, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question, SourceSettings};
 use url::Url;
 
-use crate::Bench;
-use crate::CREDENTIAL;
-use crate::bench;
-use crate::gzip;
-use crate::settings;
-use crate::site::{Reply, Site};
-use crate::try_bench;
-use crate::with_credential;
+use super::site::{Reply, Site};
+use super::{Bench, CREDENTIAL, bench, gzip, settings, try_bench, with_credential};
 
 const GZIP: &str = "content-encoding: gzip\r\n";
 
@@ -44,7 +38,7 @@ fn body(answer: &Answer) -> &[u8] {
 #[tokio::test]
 async fn status_body_and_time_of_receipt_are_what_came() {
     let answer = answered(Reply::new("404 Not Found", "", b"{}")).await.unwrap();
-    assert_eq!((answer.http().unwrap(), answer.received), ((404, &b"{}"[..]), crate::now()));
+    assert_eq!((answer.http().unwrap(), answer.received), ((404, &b"{}"[..]), super::now()));
 }
 
 #[tokio::test]
@@ -226,8 +220,8 @@ async fn a_forbidden_address_is_refused_before_anything_leaves() {
     // A proxy that the file declares is none of the API's, whoever set the address.
     let through = |settings: &mut SourceSettings| settings.proxy = Some("http://10.0.0.1:3128".parse().unwrap());
     let rules = EgressRules { proxy_from_api: false, ..strict() };
-    assert!(try_bench(crate::settings("hashlookup", through), rules).is_ok());
-    assert!(try_bench(crate::settings("hashlookup", through), strict()).is_err());
+    assert!(try_bench(settings("hashlookup", through), rules).is_ok());
+    assert!(try_bench(settings("hashlookup", through), strict()).is_err());
 
     let metadata =
         |settings: &mut SourceSettings| settings.proxy = Some("http://[64:ff9b::a9fe:a9fe]/".parse().unwrap());

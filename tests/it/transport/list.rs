@@ -10,11 +10,8 @@ use concord::indicator::Indicator;
 use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, OptionValue, Question};
 use tokio::sync::Notify;
 
-use crate::Bench;
-use crate::bench;
-use crate::settings;
-use crate::site::{Reply, Site};
-use crate::try_bench;
+use super::site::{Reply, Site};
+use super::{Bench, bench, settings, try_bench};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FOUR: &str = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";
@@ -93,7 +90,7 @@ async fn a_file_is_read_at_the_first_look_up() {
     let (_folder, _, list) = written(FOUR);
     match list.look_up("192.0.2.4").await {
         ListAnswer::Listed { entry, loaded, stale } => {
-            assert_eq!((entry.value.as_str(), loaded, stale), ("192.0.2.4", crate::now(), None));
+            assert_eq!((entry.value.as_str(), loaded, stale), ("192.0.2.4", super::now(), None));
         }
         other => panic!("{other:?}"),
     }
@@ -144,7 +141,7 @@ async fn a_clock_that_is_set_back_does_not_stop_the_looks() {
     let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
-    list.clock.set(crate::now() - 24 * HOUR);
+    list.clock.set(super::now() - 24 * HOUR);
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, true]));
 }
 
@@ -261,18 +258,18 @@ async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
         let url = OptionValue::from(site.url(place).as_str());
         let with = settings("list", |settings| {
             settings.options.insert("url".into(), url.clone());
-            crate::with_credential(settings);
+            super::with_credential(settings);
         });
         let list = bench(with);
         assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None), "{place}");
-        assert!(!format!("{list:?}").contains(crate::CREDENTIAL));
+        assert!(!format!("{list:?}").contains(super::CREDENTIAL));
         let without = bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))));
         let answer = without.look_up("192.0.2.1").await;
         assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("needs a credential")), "{answer:?}");
     }
     let [path, query] = &site.seen()[..] else { panic!("{:?}", site.seen()) };
-    assert!(path.starts_with(&format!("GET /{}/feed ", crate::CREDENTIAL)), "{path}");
-    assert!(query.starts_with(&format!("GET /feed?key={} ", crate::CREDENTIAL)), "{query}");
+    assert!(path.starts_with(&format!("GET /{}/feed ", super::CREDENTIAL)), "{path}");
+    assert!(query.starts_with(&format!("GET /feed?key={} ", super::CREDENTIAL)), "{query}");
 }
 
 #[tokio::test]

@@ -13,11 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::task::TaskTracker;
 
-use crate::CREDENTIAL;
-use crate::bench;
-use crate::settings;
-use crate::try_bench;
-use crate::with_credential;
+use super::{CREDENTIAL, bench, settings, try_bench, with_credential};
 
 const NAME: &str = "1.2.0.192.zone.example.com";
 
@@ -103,7 +99,7 @@ async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_are
     for (code, expected) in cases {
         let server = Server::start(move |query| vec![bytes(&failing(query, code))]).await;
         let answer = ask(server.address).await.unwrap();
-        assert_eq!((answer.ttl, answer.received), (None, crate::now()), "{code}");
+        assert_eq!((answer.ttl, answer.received), (None, super::now()), "{code}");
         assert_eq!(list_lookup(answer), expected, "{code}");
         assert_eq!(server.seen(), [format!("{NAME}.")]);
     }

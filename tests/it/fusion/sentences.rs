@@ -4,7 +4,7 @@ use concord::finding::{Disposition, Family, NotAskedReason, OutcomeBody, Reliabi
 use concord::indicator::IndicatorType;
 use concord::verdict::{Calibration, Term, fuse};
 
-use crate::build::{
+use super::build::{
     aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
 };
 
