@@ -6,10 +6,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// Stable, machine-readable reason of a failure or of one [`Violation`]; travels as `google.rpc.ErrorInfo.reason`.
 ///
 /// A new reason is added only where a client would act differently on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     /// The indicator could not be read, or its form is refused.
     IndicatorInvalid,
@@ -60,61 +63,46 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in declaration order.
-    pub const ALL: [Self; 23] = [
-        Self::IndicatorInvalid,
-        Self::FieldInvalid,
-        Self::FieldRequired,
-        Self::TooMany,
-        Self::EnumUnknown,
-        Self::MaskInvalid,
-        Self::PageTokenInvalid,
-        Self::SourceNotFound,
-        Self::KindUnknown,
-        Self::VerdictNotFound,
-        Self::PolicyNotFound,
-        Self::AlreadyExists,
-        Self::EtagMismatch,
-        Self::CredentialRequired,
-        Self::DeclaredElsewhere,
-        Self::EgressForbidden,
-        Self::NotReady,
-        Self::TokenInvalid,
-        Self::Forbidden,
-        Self::Overloaded,
-        Self::Unavailable,
-        Self::DeadlineTooShort,
-        Self::Internal,
-    ];
-
     /// The name on the wire, in SCREAMING_SNAKE_CASE.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::IndicatorInvalid => "INDICATOR_INVALID",
-            Self::FieldInvalid => "FIELD_INVALID",
-            Self::FieldRequired => "FIELD_REQUIRED",
-            Self::TooMany => "TOO_MANY",
-            Self::EnumUnknown => "ENUM_UNKNOWN",
-            Self::MaskInvalid => "MASK_INVALID",
-            Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
-            Self::SourceNotFound => "SOURCE_NOT_FOUND",
-            Self::KindUnknown => "KIND_UNKNOWN",
-            Self::VerdictNotFound => "VERDICT_NOT_FOUND",
-            Self::PolicyNotFound => "POLICY_NOT_FOUND",
-            Self::AlreadyExists => "ALREADY_EXISTS",
-            Self::EtagMismatch => "ETAG_MISMATCH",
-            Self::CredentialRequired => "CREDENTIAL_REQUIRED",
-            Self::DeclaredElsewhere => "DECLARED_ELSEWHERE",
-            Self::EgressForbidden => "EGRESS_FORBIDDEN",
-            Self::NotReady => "NOT_READY",
-            Self::TokenInvalid => "TOKEN_INVALID",
-            Self::Forbidden => "FORBIDDEN",
-            Self::Overloaded => "OVERLOADED",
-            Self::Unavailable => "UNAVAILABLE",
-            Self::DeadlineTooShort => "DEADLINE_TOO_SHORT",
-            Self::Internal => "INTERNAL",
-        }
+        self.into()
     }
+}
+
+/// A text that is none of an enum's words. The message names the allowed ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseEnumError {
+    what: &'static str,
+    given: String,
+    allowed: Vec<&'static str>,
+}
+
+impl ParseEnumError {
+    /// `given` is no `what`, the field's term for a `T`. At most 40 characters of it are shown.
+    pub fn new<T: VariantArray + Copy + Into<&'static str>>(what: &'static str, given: &str) -> Self {
+        let allowed = T::VARIANTS.iter().map(|variant| (*variant).into()).collect();
+        Self { what, given: given.chars().take(40).collect(), allowed }
+    }
+}
+
+impl fmt::Display for ParseEnumError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no {}; use one of {}", self.given, self.what, self.allowed.join(", "))
+    }
+}
+
+impl std::error::Error for ParseEnumError {}
+
+/// The variant whose word is `text`, ignoring ASCII case and outer white space.
+///
+/// # Errors
+/// When no variant has that word.
+pub fn parse_enum<T: VariantArray + Copy + Into<&'static str>>(
+    text: &str,
+    what: &'static str,
+) -> Result<T, ParseEnumError> {
+    let named = |variant: &&T| Into::<&'static str>::into(**variant).eq_ignore_ascii_case(text.trim());
+    T::VARIANTS.iter().find(named).copied().ok_or_else(|| ParseEnumError::new::<T>(what, text))
 }
 
 /// One mistake in what the caller sent: where it stands, what it is, and the way out.

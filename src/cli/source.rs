@@ -216,7 +216,7 @@ fn read_option(text: &str) -> Result<(String, prost_types::Value), Failure> {
 fn read_quota(text: &str) -> Result<pb::QuotaWindow, Failure> {
     let wrong = |why: &str| Failure::new(format!("--quota {text}: {why}"));
     let (per, limit) = text.split_once('=').ok_or_else(|| wrong("write minute=4, day=500 or month=15500"))?;
-    let per: QuotaPer = per.parse().map_err(|error: crate::finding::UnknownWord| wrong(&error.to_string()))?;
+    let per: QuotaPer = per.parse().map_err(|error: crate::error::ParseEnumError| wrong(&error.to_string()))?;
     let limit = limit.parse().map_err(|_| wrong("the number of calls must be a whole number"))?;
     Ok(pb::QuotaWindow { period: write_period(per).into(), limit })
 }

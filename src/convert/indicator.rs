@@ -153,20 +153,22 @@ pub fn write_reliability(letter: Reliability) -> pb::Reliability {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
     fn every_word_survives_the_wire() {
-        for tlp in Tlp::ALL {
+        for &tlp in Tlp::VARIANTS {
             assert_eq!(read_tlp(write_tlp(tlp).into(), "tlp"), Ok(Some(tlp)));
         }
-        for disposition in Disposition::ALL {
+        for &disposition in Disposition::VARIANTS {
             assert_eq!(read_disposition(write_disposition(disposition).into(), "d"), Ok(Some(disposition)));
         }
-        for letter in Reliability::ALL {
+        for &letter in Reliability::VARIANTS {
             assert_eq!(read_reliability(write_reliability(letter).into(), "r"), Ok(Some(letter)));
         }
-        for kind in IndicatorType::ALL {
+        for &kind in IndicatorType::VARIANTS {
             assert_eq!(read_type(write_type(kind).into(), "t"), Ok(Some(kind)));
         }
     }

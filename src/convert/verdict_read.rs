@@ -8,8 +8,8 @@ use super::indicator::{read as read_indicator, read_disposition, read_reliabilit
 use super::{read_duration, read_timestamp};
 use crate::error::Violation;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
-    Reliability, SourceError, SourceErrorKind, Strength,
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability, SourceError,
+    Strength,
 };
 use crate::indicator::Indicator;
 use crate::pb;
@@ -148,16 +148,15 @@ fn fact(wire: &pb::Fact) -> Result<Fact, Violation> {
 
 fn error(wire: &pb::SourceError) -> Result<SourceError, Violation> {
     let name = wire.kind().as_str_name().trim_start_matches("SOURCE_ERROR_KIND_");
-    let kind = SourceErrorKind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name));
-    let kind = kind.ok_or_else(|| Violation::invalid("outcomes.error.kind", "a failure of a newer version"))?;
+    let kind = name.parse().map_err(|_| Violation::invalid("outcomes.error.kind", "a failure of a newer version"))?;
     let retry_after = duration(wire.retry_after.as_ref(), "outcomes.error.retry_after")?;
     Ok(SourceError { kind, detail: wire.detail.clone(), retry_after })
 }
 
 fn not_asked(wire: &pb::NotAsked) -> Result<NotAsked, Violation> {
     let name = wire.reason().as_str_name().trim_start_matches("NOT_ASKED_REASON_");
-    let reason = NotAskedReason::ALL.into_iter().find(|reason| reason.as_str().eq_ignore_ascii_case(name));
-    let reason = reason.ok_or_else(|| Violation::invalid("outcomes.not_asked.reason", "a rule of a newer version"))?;
+    let newer = |_| Violation::invalid("outcomes.not_asked.reason", "a rule of a newer version");
+    let reason = name.parse().map_err(newer)?;
     let until = wire.until.as_ref().map(|until| read_timestamp(*until, "outcomes.not_asked.until")).transpose()?;
     Ok(NotAsked { reason, detail: wire.detail.clone(), until })
 }
@@ -166,6 +165,7 @@ fn not_asked(wire: &pb::NotAsked) -> Result<NotAsked, Violation> {
 mod tests {
     use super::*;
     use crate::convert::verdict::{View, write};
+    use crate::finding::NotAskedReason;
 
     fn sample() -> Verdict {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use secrecy::ExposeSecret;
+use strum::VariantArray;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -127,7 +128,7 @@ impl SourcePipelines {
             let windows = all.iter().flat_map(|one| &one.quota).filter(|window| window.per == per);
             windows.min_by_key(|window| window.limit).copied()
         };
-        QuotaPer::ALL.into_iter().filter_map(least).collect()
+        QuotaPer::VARIANTS.iter().copied().filter_map(least).collect()
     }
 
     fn entry(&self, before: &Generation, source: &ResolvedSource, tally: Arc<Tally>) -> Entry {

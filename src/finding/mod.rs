@@ -7,11 +7,15 @@ use std::time::SystemTime;
 
 use crate::indicator::Indicator;
 
+mod disposition;
 mod outcome;
-mod words;
+mod reliability;
+mod strength;
 
+pub use disposition::Disposition;
 pub use outcome::{Family, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
-pub use words::{Disposition, Reliability, Strength, UnknownWord, find_word};
+pub use reliability::Reliability;
+pub use strength::Strength;
 
 /// What one source says of an indicator.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,13 @@
 //! What came of asking: finding, no record, error and not asked are four different things.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use strum::{Display, IntoStaticStr, VariantArray};
+
 use super::{Disposition, Finding, Reliability};
+use crate::error::{ParseEnumError, parse_enum};
 
 /// No quota of a source is longer than a month, and no wait for it need be.
 const LONGEST_DELAY: Duration = Duration::from_secs(31 * 86_400);
@@ -98,7 +102,8 @@ pub struct SourceError {
 }
 
 /// The failures a source can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Display, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[strum(serialize_all = "snake_case")]
 pub enum SourceErrorKind {
     /// The credential is missing or wrong.
     Unauthorized,
@@ -121,32 +126,9 @@ pub enum SourceErrorKind {
 }
 
 impl SourceErrorKind {
-    /// Every failure, in declaration order.
-    pub const ALL: [Self; 9] = [
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::BadQuestion,
-        Self::QuotaExhausted,
-        Self::Refused,
-        Self::Unavailable,
-        Self::Timeout,
-        Self::Malformed,
-        Self::TooLarge,
-    ];
-
     /// The word used in outputs, in snake_case.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::BadQuestion => "bad_question",
-            Self::QuotaExhausted => "quota_exhausted",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-            Self::Timeout => "timeout",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-        }
+        self.into()
     }
 
     /// Whether the same question may succeed moments later.
@@ -172,9 +154,11 @@ impl SourceErrorKind {
     }
 }
 
-impl fmt::Display for SourceErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+impl FromStr for SourceErrorKind {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_enum(text, "kind of source error")
     }
 }
 
@@ -229,7 +213,8 @@ impl NotAsked {
 }
 
 /// The rules and limits by which a source is not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Display, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[strum(serialize_all = "snake_case")]
 pub enum NotAskedReason {
     /// The kind does not look up this type of indicator.
     TypeUnsupported,
@@ -254,34 +239,9 @@ pub enum NotAskedReason {
 }
 
 impl NotAskedReason {
-    /// Every reason, in declaration order.
-    pub const ALL: [Self; 10] = [
-        Self::TypeUnsupported,
-        Self::Disabled,
-        Self::NotConfigured,
-        Self::Tlp,
-        Self::NeverSend,
-        Self::PrivateAddress,
-        Self::InternalName,
-        Self::UrlCredentials,
-        Self::QuotaSpent,
-        Self::Deadline,
-    ];
-
     /// The word used in outputs, in snake_case.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TypeUnsupported => "type_unsupported",
-            Self::Disabled => "disabled",
-            Self::NotConfigured => "not_configured",
-            Self::Tlp => "tlp",
-            Self::NeverSend => "never_send",
-            Self::PrivateAddress => "private_address",
-            Self::InternalName => "internal_name",
-            Self::UrlCredentials => "url_credentials",
-            Self::QuotaSpent => "quota_spent",
-            Self::Deadline => "deadline",
-        }
+        self.into()
     }
 
     /// Whether a source that was meant to speak did not, for this reason.
@@ -300,8 +260,10 @@ impl NotAskedReason {
     }
 }
 
-impl fmt::Display for NotAskedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+impl FromStr for NotAskedReason {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_enum(text, "reason not to ask")
     }
 }

@@ -5,7 +5,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use strum::{IntoStaticStr, VariantArray};
+
+use crate::error::{ParseEnumError, parse_enum};
 
 mod domain;
 mod extract;
@@ -24,11 +29,12 @@ pub use extract::{ExtractOptions, Extracted, extract};
 pub use hash::hex;
 pub use refang::refang;
 pub use special::{Special, addresses, is_internal_name};
-pub use tlp::{Tlp, UnknownTlp};
+pub use tlp::Tlp;
 pub use url::masked_text;
 
 /// The four types of indicators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[strum(serialize_all = "snake_case")]
 pub enum IndicatorType {
     /// An IPv4 or IPv6 address.
     Ip,
@@ -40,22 +46,9 @@ pub enum IndicatorType {
     File,
 }
 
-impl std::str::FromStr for IndicatorType {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "ip" => Ok(Self::Ip),
-            "domain" => Ok(Self::Domain),
-            "url" => Ok(Self::Url),
-            "file" => Ok(Self::File),
-            _ => Err("no type of indicator; use one of ip, domain, url, file"),
-        }
-    }
-}
-
 /// The exact form of an indicator: which address family, which hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[strum(serialize_all = "snake_case")]
 pub enum Form {
     /// An IPv4 address in dotted decimal.
     Ipv4,
@@ -221,35 +214,32 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl IndicatorType {
-    /// Every type.
-    pub const ALL: [Self; 4] = [Self::Ip, Self::Domain, Self::Url, Self::File];
-
     /// The word used in settings and outputs: `ip`, `domain`, `url`, `file`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ip => "ip",
-            Self::Domain => "domain",
-            Self::Url => "url",
-            Self::File => "file",
-        }
+        self.into()
+    }
+}
+
+impl FromStr for IndicatorType {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_enum(text, "type of indicator")
+    }
+}
+
+impl FromStr for Form {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_enum(text, "form of an indicator")
     }
 }
 
 impl Form {
-    /// Every form.
-    pub const ALL: [Self; 7] = [Self::Ipv4, Self::Ipv6, Self::Domain, Self::Url, Self::Md5, Self::Sha1, Self::Sha256];
-
     /// The word used in outputs: `ipv4`, `ipv6`, `domain`, `url`, `md5`, `sha1`, `sha256`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ipv4",
-            Self::Ipv6 => "ipv6",
-            Self::Domain => "domain",
-            Self::Url => "url",
-            Self::Md5 => "md5",
-            Self::Sha1 => "sha1",
-            Self::Sha256 => "sha256",
-        }
+        self.into()
     }
 
     /// The type that this is a form of.

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use strum::{IntoStaticStr, VariantArray};
 use url::Url;
 
-use crate::finding::{Family, Finding, Reliability, SourceError, SourceErrorKind, find_word};
+use crate::error::{ParseEnumError, parse_enum};
+use crate::finding::{Family, Finding, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 
 mod egress;
@@ -312,7 +315,8 @@ pub struct QuotaWindow {
 }
 
 /// The windows in which sources count calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[strum(serialize_all = "snake_case")]
 pub enum QuotaPer {
     /// Any 60 seconds: the window slides.
     Minute,
@@ -323,24 +327,17 @@ pub enum QuotaPer {
 }
 
 impl QuotaPer {
-    /// Every window, shortest first.
-    pub const ALL: [Self; 3] = [Self::Minute, Self::Day, Self::Month];
-
     /// The word used in settings and outputs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Day => "day",
-            Self::Month => "month",
-        }
+        self.into()
     }
 }
 
-impl std::str::FromStr for QuotaPer {
-    type Err = crate::finding::UnknownWord;
+impl FromStr for QuotaPer {
+    type Err = ParseEnumError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        find_word(&Self::ALL, Self::as_str, text, "quota window")
+        parse_enum(text, "quota window")
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use secrecy::ExposeSecret;
+use strum::VariantArray;
 use url::Url;
 
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
@@ -36,7 +37,7 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     summary: "Whether a list of your own, or one that is downloaded, names an indicator; nobody is asked.".into(),
     home_page: "https://github.com/MISP/misp-warninglists".into(),
     terms: "Those of the list.".into(),
-    forms: Form::ALL.to_vec(),
+    forms: Form::VARIANTS.to_vec(),
     transport: TransportKind::List,
     credential: CredentialNeed::Optional,
     base_url: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use strum::VariantArray;
 
 use super::http;
 use super::json::{self, Object};
@@ -367,7 +368,7 @@ fn about() -> About {
         summary: "Collects what some ninety anti-virus engines and block lists say of an indicator.".into(),
         home_page: "https://www.virustotal.com/".into(),
         terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
-        forms: Form::ALL.to_vec(),
+        forms: Form::VARIANTS.to_vec(),
         transport: TransportKind::Http,
         credential: CredentialNeed::Required,
         base_url: Some("https://www.virustotal.com/api/v3/".into()),
@@ -397,7 +398,7 @@ fn about() -> About {
 fn options() -> Vec<OptionSpec> {
     let engines = || OptionType::Integer { min: 1, max: 1_000 };
     let mut options = Vec::new();
-    for wanted in IndicatorType::ALL.map(IndicatorType::as_str) {
+    for wanted in IndicatorType::VARIANTS.iter().map(|wanted| wanted.as_str()) {
         let help = format!("Malicious when this many engines say so of a look-up of type {wanted}.");
         options.push(OptionSpec::new(&format!("malicious_threshold_{wanted}"), engines(), 10_i64.into(), &help));
         let help = format!("Suspicious when this many engines say malicious or suspicious; type {wanted}.");
@@ -440,7 +441,7 @@ mod tests {
     #[test]
     fn every_threshold_that_the_rating_reads_is_an_option() {
         let about = about();
-        for wanted in IndicatorType::ALL.map(IndicatorType::as_str) {
+        for wanted in IndicatorType::VARIANTS.iter().map(|wanted| wanted.as_str()) {
             for prefix in ["malicious_threshold", "suspicious_threshold"] {
                 let name = format!("{prefix}_{wanted}");
                 assert!(about.options.iter().any(|spec| spec.name == name), "no option {name}");

@@ -3,16 +3,18 @@
 //! The twins are ours to keep readable for years; the words of floor 0 stay free of serde. A new field gets a serde
 //! default, a changed meaning a new `version`. Numbers with a fraction are kept as text, which reads back bit by bit.
 
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use crate::error::ParseEnumError;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
-    Reliability, SourceError, SourceErrorKind, Strength, find_word,
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability, SourceError,
+    Strength,
 };
-use crate::indicator::{Form, Indicator, Tlp};
+use crate::indicator::{Indicator, Tlp};
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
 /// How the body is laid out.
@@ -51,16 +53,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), S
 
 /// The indicator of a form's word and a value that was kept.
 pub(super) fn indicator(form: &str, value: &str) -> Result<Indicator, StoreError> {
-    Ok(Indicator::from_stored(word(&Form::ALL, Form::as_str, form)?, value))
+    Ok(Indicator::from_stored(word(form)?, value))
 }
 
 /// The label that this word names.
 pub(super) fn tlp(text: &str) -> Result<Tlp, StoreError> {
-    word(&Tlp::ALL, Tlp::as_str, text)
+    word(text)
 }
 
-fn word<T: Copy>(all: &[T], spell: fn(T) -> &'static str, text: &str) -> Result<T, StoreError> {
-    find_word(all, spell, text, "kept word").map_err(|error| StoreError::new(error.to_string()))
+fn word<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error: ParseEnumError| StoreError::new(error.to_string()))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -197,11 +199,11 @@ fn each<A, B>(twins: Vec<A>, read: fn(A) -> Result<B, StoreError>) -> Result<Vec
 }
 
 fn disposition(text: &str) -> Result<Disposition, StoreError> {
-    word(&Disposition::ALL, Disposition::as_str, text)
+    word(text)
 }
 
 fn reliability(text: &str) -> Result<Reliability, StoreError> {
-    word(&Reliability::ALL, Reliability::as_str, text)
+    word(text)
 }
 
 fn strength(number: Exact) -> Strength {
@@ -346,11 +348,11 @@ impl OutcomeBodyTwin {
             Self::Finding(finding) => OutcomeBody::Finding(finding.finding()?),
             Self::NoRecord => OutcomeBody::NoRecord,
             Self::Error { kind, detail, retry_after } => {
-                let kind = word(&SourceErrorKind::ALL, SourceErrorKind::as_str, &kind)?;
+                let kind = word(&kind)?;
                 OutcomeBody::Error(SourceError { kind, detail, retry_after })
             }
             Self::NotAsked { reason, detail, until } => {
-                let reason = word(&NotAskedReason::ALL, NotAskedReason::as_str, &reason)?;
+                let reason = word(&reason)?;
                 OutcomeBody::NotAsked(NotAsked { reason, detail, until: optional_time(until)? })
             }
         })

@@ -244,12 +244,14 @@ impl Calibration {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
     fn every_prior_lies_between_benign_and_suspicious_so_that_silence_is_unknown() {
         let rule = WeightedRule::built_in();
-        for indicator_type in IndicatorType::ALL {
+        for &indicator_type in IndicatorType::VARIANTS {
             let prior = rule.of_type(indicator_type).prior;
             assert!(rule.thresholds.benign < prior, "{indicator_type:?}");
             assert!(prior < rule.thresholds.suspicious, "{indicator_type:?}");
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn the_shares_of_every_letter_add_up_to_one() {
         let letters = LetterTable::built_in();
-        for row in Reliability::ALL.iter().filter_map(|letter| letters.row(*letter)) {
+        for row in Reliability::VARIANTS.iter().filter_map(|letter| letters.row(*letter)) {
             for shares in [row.if_malicious, row.if_benign] {
                 assert!((shares.benign + shares.suspicious + shares.malicious - 1.0).abs() < 1e-12, "{row:?}");
             }

@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     // floor 0
     ("error", &[]),
     ("indicator", &["error"]),
-    ("finding", &["indicator"]),
+    ("finding", &["error", "indicator"]),
     ("verdict", &["error", "indicator", "finding"]),
     // floor 1
     ("source", &["words"]),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use concord::pb;
+use strum::VariantArray;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -269,11 +270,12 @@ fn golden(name: &str, text: &str) {
 
 #[tokio::test]
 async fn the_reasons_of_the_program_are_those_of_the_protocol() {
-    for reason in concord::error::Reason::ALL {
+    for &reason in concord::error::Reason::VARIANTS {
         let name = format!("REASON_{}", reason.as_str());
         assert!(pb::Reason::from_str_name(&name).is_some(), "{name}");
     }
-    let ours: Vec<_> = concord::error::Reason::ALL.iter().map(|reason| format!("REASON_{}", reason.as_str())).collect();
+    let ours: Vec<_> =
+        concord::error::Reason::VARIANTS.iter().map(|reason| format!("REASON_{}", reason.as_str())).collect();
     for reason in (1..1000).filter_map(|number| pb::Reason::try_from(number).ok()) {
         assert!(ours.iter().any(|name| name == reason.as_str_name()), "{reason:?} is never given");
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use concord::indicator::{ExtractOptions, Extracted, Form, Indicator, extract, refang};
 use serde_json::Value;
+use strum::VariantArray;
 
 /// The lines of one suite file, or nothing where the fixtures are not at hand.
 fn suite(name: &str) -> Option<Vec<Value>> {
@@ -66,7 +67,7 @@ fn words(value: &Value) -> Vec<&str> {
 }
 
 fn form(name: &str) -> Option<Form> {
-    Form::ALL.into_iter().find(|form| form.as_str() == name)
+    name.parse().ok()
 }
 
 /// A word that a refusal of this kind of thing contains.
@@ -138,7 +139,7 @@ fn expected(line: &Value, form: Form) -> Result<BTreeSet<String>, String> {
 /// Why what was found is not what the line asks for.
 fn found_difference(line: &Value, found: &[Extracted]) -> Result<(), String> {
     let exact = words(&line["exact"]);
-    for form in Form::ALL {
+    for &form in Form::VARIANTS {
         let (found, expected) = (values(found, form), expected(line, form)?);
         let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
         let missing: Vec<_> = expected.difference(&found).collect();

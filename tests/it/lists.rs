@@ -15,6 +15,7 @@ use concord::sources::dnsbl::Dnsbl;
 use concord::sources::list::List;
 use proptest::prelude::*;
 use serde_json::Value;
+use strum::VariantArray;
 
 fn settings(kind: &dyn Source, options: &[(&str, OptionValue)]) -> SourceSettings {
     let mut settings = SourceSettings::from_defaults(kind.about(), "example");
@@ -152,7 +153,7 @@ fn a_zone_takes_only_what_it_lists() {
         let options = [("zone", OptionValue::from(zone)), ("lookup", OptionValue::from(lookup))];
         let settings = settings(&Dnsbl, &options);
         let access = SourceView { settings: &settings };
-        Form::ALL.into_iter().filter(|form| Dnsbl.supports(*form, access)).collect::<Vec<_>>()
+        Form::VARIANTS.iter().copied().filter(|form| Dnsbl.supports(*form, access)).collect::<Vec<_>>()
     };
     let (addresses, names) = (vec![Form::Ipv4, Form::Ipv6], vec![Form::Domain]);
     assert_eq!(takes("zen.spamhaus.org", "auto"), addresses);

@@ -20,9 +20,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn of(view: SourceView<'_>) -> Self {
-        let word = view.text("type");
-        let wanted = IndicatorType::ALL.into_iter().find(|wanted| wanted.as_str() == word);
-        Self { wanted, subdomains: view.flag("subdomains") }
+        Self { wanted: view.text("type").parse().ok(), subdomains: view.flag("subdomains") }
     }
 
     fn take(self, wanted: IndicatorType) -> bool {

@@ -3,6 +3,7 @@
 use concord::finding::Reliability;
 use concord::indicator::IndicatorType;
 use concord::verdict::{LetterRow, TypeNumbers, WeightedRule};
+use strum::VariantArray;
 
 use super::build::DAY;
 
@@ -43,7 +44,7 @@ fn check_type(cells: &[&str], numbers: &TypeNumbers) {
 #[test]
 fn the_page_has_the_letters_that_are_used() {
     let rule = WeightedRule::built_in();
-    for letter in Reliability::ALL {
+    for &letter in Reliability::VARIANTS {
         match rule.letters.row(letter) {
             Some(numbers) => check_letter(&row(letter.as_str()), numbers),
             None => assert_eq!(row(letter.as_str())[3..], ["0", "0", "0"]),
@@ -54,7 +55,7 @@ fn the_page_has_the_letters_that_are_used() {
 #[test]
 fn the_page_has_the_priors_and_ages_that_are_used() {
     let rule = WeightedRule::built_in();
-    for indicator_type in IndicatorType::ALL {
+    for &indicator_type in IndicatorType::VARIANTS {
         check_type(&row(indicator_type.as_str()), rule.of_type(indicator_type));
     }
 }

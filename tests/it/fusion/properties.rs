@@ -6,6 +6,7 @@ use concord::verdict::{Calibration, Verdict, fuse};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
+use strum::VariantArray;
 
 use super::build::{
     aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
@@ -22,11 +23,11 @@ fn config() -> ProptestConfig {
 }
 
 fn any_type() -> impl Strategy<Value = IndicatorType> {
-    select(&IndicatorType::ALL[..])
+    select(IndicatorType::VARIANTS)
 }
 
 fn any_letter() -> impl Strategy<Value = Reliability> {
-    select(&Reliability::ALL[..])
+    select(Reliability::VARIANTS)
 }
 
 fn any_strength() -> impl Strategy<Value = Option<f64>> {
@@ -45,7 +46,7 @@ fn any_family() -> impl Strategy<Value = Option<Family>> {
 
 /// A claim of a source, whose name is given later.
 fn any_claim() -> impl Strategy<Value = Outcome> {
-    (any_letter(), select(&Disposition::ALL[..]), any_strength(), -3..400_i64, any_family()).prop_map(
+    (any_letter(), select(Disposition::VARIANTS), any_strength(), -3..400_i64, any_family()).prop_map(
         |(letter, disposition, strength, days, family)| {
             let outcome = aged(strong(claim("", letter, disposition), strength), days);
             match family {
@@ -61,7 +62,7 @@ fn any_silence() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         any_letter().prop_map(no_record),
         any_letter().prop_map(|letter| failed("", letter)),
-        (any_letter(), select(&NotAskedReason::ALL[..])).prop_map(|(letter, reason)| not_asked("", letter, reason)),
+        (any_letter(), select(NotAskedReason::VARIANTS)).prop_map(|(letter, reason)| not_asked("", letter, reason)),
     ]
 }
 
@@ -196,7 +197,7 @@ proptest! {
     fn a_better_letter_never_moves_the_sum_against_the_claim(
         kind in any_type(), claims in any_claims(), extra in any_claim(), side in select(&SIDES[..]),
     ) {
-        let mut sums: Vec<i64> = Reliability::ALL
+        let mut sums: Vec<i64> = Reliability::VARIANTS
             .iter()
             .map(|letter| {
                 let renamed = Outcome { source: "x".into(), reliability: *letter, ..extra.clone() };
@@ -278,7 +279,7 @@ proptest! {
     fn xsoar_is_the_maximum_over_letter_and_claim(kind in any_type(), claims in any_claims()) {
         let mut best = (0, Disposition::Unknown);
         for outcome in &claims {
-            let level = 7 - Reliability::ALL.iter().position(|letter| *letter == outcome.reliability).unwrap_or(7);
+            let level = 7 - Reliability::VARIANTS.iter().position(|letter| *letter == outcome.reliability).unwrap_or(7);
             if let Some(claim) = outcome.body.claim().filter(|claim| claim.dbot_score() > 0) {
                 best = best.max((level, claim));
             }

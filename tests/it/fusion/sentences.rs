@@ -3,6 +3,7 @@
 use concord::finding::{Disposition, Family, NotAskedReason, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
 use concord::verdict::{Calibration, Term, fuse};
+use strum::VariantArray;
 
 use super::build::{
     aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
@@ -10,7 +11,7 @@ use super::build::{
 
 #[test]
 fn a_lone_virustotal_far_over_its_threshold_is_malicious_for_every_type() {
-    for indicator_type in IndicatorType::ALL {
+    for &indicator_type in IndicatorType::VARIANTS {
         let strength = Strength::over(60, 10).get();
         let lone = strong(claim("virustotal", Reliability::B, Disposition::Malicious), Some(strength));
         let verdict = judge(indicator_type, vec![lone]);

@@ -72,7 +72,7 @@ fn option(value: &Value) -> OptionValue {
 }
 
 fn form(word: &str) -> Form {
-    Form::ALL.into_iter().find(|form| form.as_str() == word).expect("a form")
+    word.parse().expect("a form")
 }
 
 fn case_settings(source: &Arc<dyn Source>, case: &Case) -> SourceSettings {

@@ -9,6 +9,7 @@ use concord::source::{Answer, CredentialNeed, CredentialPlace, Lookup, Question,
 use concord::sources;
 use proptest::prelude::*;
 use serde_json::Value;
+use strum::VariantArray;
 
 use super::cases::{cases, fixtures};
 use super::{KEY, answer, http_kinds, lookup, outcome, samples, settings, word};
@@ -30,7 +31,7 @@ fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_loo
             for tier in &source.about().tiers {
                 settings.tier.clone_from(&tier.name);
                 let access = SourceView { settings: &settings };
-                for form in Form::ALL {
+                for &form in Form::VARIANTS {
                     for value in samples(form) {
                         let asked = source.ask(&lookup(form, value), access);
                         assert_eq!(asked.is_ok(), source.about().forms.contains(&form), "{form:?}: {asked:?}");
@@ -182,7 +183,7 @@ fn read_all_forms(source: &Arc<dyn Source>, answer: &Answer) {
         let access = SourceView { settings: &settings };
         let _ = source.check(answer);
         let _ = source.read_probe(access, &[Ok(answer.clone())]);
-        for form in Form::ALL {
+        for &form in Form::VARIANTS {
             let _ = source.read(&lookup(form, samples(form)[0]), access, std::slice::from_ref(answer));
         }
     }
@@ -208,7 +209,7 @@ proptest! {
     fn no_indicator_makes_a_kind_panic_or_ask_elsewhere(text in "\\PC{0,60}") {
         for source in http_kinds() {
             let settings = settings(&source);
-            for form in Form::ALL {
+            for &form in Form::VARIANTS {
                 let Ok(parsed) = Indicator::parse_as(&text, form.indicator_type()) else { continue };
                 let lookup = Lookup { indicator: parsed.indicator };
                 let asked = source.ask(&lookup, SourceView { settings: &settings });
