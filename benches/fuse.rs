@@ -7,11 +7,12 @@ use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Relia
 use concord::indicator::Indicator;
 use concord::verdict::{Policy, fuse};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use strum::VariantArray;
 
 /// Twelve claims of every letter and side, four of them in one family, some old.
 fn outcomes(now: SystemTime) -> Vec<Outcome> {
-    let letters = Reliability::ALL.iter().cycle();
-    let claims = Disposition::ALL.iter().cycle();
+    let letters = Reliability::VARIANTS.iter().cycle();
+    let claims = Disposition::VARIANTS.iter().cycle();
     (0..12_u32)
         .zip(letters.zip(claims))
         .map(|(number, (letter, claim))| {
