@@ -152,7 +152,7 @@ impl Policy {
                 summary: "Adds up the evidence of all sources, each weighed by its letter, its age and what it shares \
                           with others."
                     .into(),
-                revision: 1,
+                revision: 2,
                 rule: Rule::Weighted(WeightedRule::built_in()),
             },
             Self {
@@ -172,12 +172,12 @@ impl WeightedRule {
     pub fn built_in() -> Self {
         Self {
             letters: LetterTable::built_in(),
-            ip: TypeNumbers::fading(0.16, 14, 30),
+            ip: TypeNumbers::fading(0.19, 14, 30),
             domain: TypeNumbers::fading(0.20, 30, 60),
             url: TypeNumbers::fading(0.25, 14, 14),
             file: TypeNumbers { prior: 0.25, ageing: None },
             family_correlation: 0.7,
-            thresholds: Thresholds { malicious: 0.80, suspicious: 0.30, benign: 0.10 },
+            thresholds: Thresholds { malicious: 0.80, suspicious: 0.27, benign: 0.10 },
             conflict: ConflictNumbers { floor_micro: 1_000_000, ratio: 0.4 },
             calibration: Calibration::NONE,
         }
@@ -197,8 +197,8 @@ impl WeightedRule {
 impl LetterTable {
     fn built_in() -> Self {
         Self {
-            a_plus: LetterRow::new([0.05, 0.05, 0.90], [0.980, 0.016, 0.004]),
-            a: LetterRow::new([0.12, 0.08, 0.80], [0.960, 0.030, 0.010]),
+            a_plus: LetterRow::new([0.005, 0.045, 0.95], [0.980, 0.015, 0.005]),
+            a: LetterRow::new([0.12, 0.08, 0.80], [0.946, 0.030, 0.024]),
             b: LetterRow::new([0.23, 0.12, 0.65], [0.910, 0.060, 0.030]),
             c: LetterRow::new([0.32, 0.16, 0.52], [0.820, 0.100, 0.080]),
             d: LetterRow::new([0.40, 0.20, 0.40], [0.660, 0.160, 0.180]),
