@@ -24,7 +24,7 @@ fn outcomes(now: SystemTime) -> Vec<Outcome> {
             Outcome {
                 kind: "bench".into(),
                 reliability: *letter,
-                family: Family::Declared(family),
+                family: Family::declared(family, &source),
                 time: now,
                 body: OutcomeBody::Finding(finding),
                 source,

@@ -6,7 +6,7 @@ use super::indicator::{write as write_indicator, write_disposition, write_reliab
 use super::{duration, timestamp, unknown_enum};
 use crate::error::Violation;
 use crate::finding::{
-    Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind,
+    Fact, FactValue, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind,
 };
 use crate::pb;
 use crate::store::VerdictRecord;
@@ -113,18 +113,19 @@ pub fn write_outcome(outcome: &Outcome, view: View, raw: Vec<String>) -> pb::Out
         source: source_name(&outcome.source),
         kind: outcome.kind.clone(),
         reliability: write_reliability(outcome.reliability).into(),
-        family: outcome.family.name().to_owned(),
-        family_basis: write_basis(&outcome.family).into(),
+        family: outcome.family.name.clone(),
+        family_basis: write_basis(outcome.family.basis).into(),
+        independence_key: outcome.family.independence_key.clone(),
         time: Some(timestamp(outcome.time)),
         result: Some(result),
     }
 }
 
-fn write_basis(family: &Family) -> pb::FamilyBasis {
-    match family {
-        Family::SameKind(_) => pb::FamilyBasis::SameKind,
-        Family::Republished(_) => pb::FamilyBasis::Republished,
-        Family::Declared(_) => pb::FamilyBasis::Declared,
+fn write_basis(basis: FamilyBasis) -> pb::FamilyBasis {
+    match basis {
+        FamilyBasis::SameKind => pb::FamilyBasis::SameKind,
+        FamilyBasis::Republished => pb::FamilyBasis::Republished,
+        FamilyBasis::Declared => pb::FamilyBasis::Declared,
     }
 }
 

@@ -8,8 +8,8 @@ use super::indicator::{read as read_indicator, read_disposition, read_reliabilit
 use super::{read_duration, read_timestamp};
 use crate::error::Violation;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability, SourceError,
-    Strength,
+    Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability,
+    SourceError, Strength,
 };
 use crate::indicator::Indicator;
 use crate::pb;
@@ -100,15 +100,15 @@ fn outcome(wire: &pb::Outcome) -> Result<Outcome, Violation> {
 }
 
 fn family(wire: &pb::Outcome) -> Result<Family, Violation> {
-    let name = wire.family.clone();
-    match pb::FamilyBasis::try_from(wire.family_basis) {
-        Ok(pb::FamilyBasis::SameKind) => Ok(Family::SameKind(name)),
-        Ok(pb::FamilyBasis::Republished) => Ok(Family::Republished(name)),
-        Ok(pb::FamilyBasis::Declared) => Ok(Family::Declared(name)),
+    let basis = match pb::FamilyBasis::try_from(wire.family_basis) {
+        Ok(pb::FamilyBasis::SameKind) => FamilyBasis::SameKind,
+        Ok(pb::FamilyBasis::Republished) => FamilyBasis::Republished,
+        Ok(pb::FamilyBasis::Declared) => FamilyBasis::Declared,
         Ok(pb::FamilyBasis::Unspecified) | Err(_) => {
-            Err(Violation::invalid("outcomes.family_basis", "a basis of a newer version"))
+            return Err(Violation::invalid("outcomes.family_basis", "a basis of a newer version"));
         }
-    }
+    };
+    Ok(Family { name: wire.family.clone(), basis, independence_key: wire.independence_key.clone() })
 }
 
 fn finding(wire: &pb::Finding) -> Result<Finding, Violation> {
@@ -183,9 +183,9 @@ mod tests {
             kind: "virustotal".into(),
             reliability: Reliability::B,
             family: match source {
-                "a" => Family::SameKind("virustotal".into()),
-                "b" => Family::Republished("virustotal".into()),
-                _ => Family::Declared("ours".into()),
+                "a" => Family::same_kind("virustotal"),
+                "b" => Family::republished("virustotal", "collector"),
+                _ => Family::declared("ours", "virustotal"),
             },
             time: at,
             body,

@@ -108,12 +108,8 @@ pub(super) fn result_word(body: &OutcomeBody) -> &'static str {
 }
 
 fn family(family: &Family) -> Value {
-    let basis = match family {
-        Family::Declared(_) => "declared",
-        Family::Republished(_) => "republished",
-        Family::SameKind(_) => "same_kind",
-    };
-    json!({ "name": family.name(), "basis": basis })
+    let basis: &str = family.basis.into();
+    json!({ "name": family.name, "basis": basis, "independence_key": family.independence_key })
 }
 
 fn finding(finding: &Finding) -> Value {

@@ -48,15 +48,15 @@ fn outcomes() -> Vec<Outcome> {
         ..NotAsked::new(NotAskedReason::QuotaSpent, "500 of 500 calls used today")
     };
     vec![
-        outcome("a", Reliability::B, Family::SameKind("virustotal".into()), OutcomeBody::Finding(found())),
-        outcome("b", Reliability::APlus, Family::Declared("mirror".into()), OutcomeBody::NoRecord),
+        outcome("a", Reliability::B, Family::same_kind("virustotal"), OutcomeBody::Finding(found())),
+        outcome("b", Reliability::APlus, Family::declared("mirror", "list:feed.txt"), OutcomeBody::NoRecord),
         outcome(
             "c",
             Reliability::C,
-            Family::Republished("urlhaus".into()),
+            Family::republished("urlhaus", "collector"),
             OutcomeBody::Error(timeout.retry_after(Some(Duration::from_millis(29_500)))),
         ),
-        outcome("d", Reliability::D, Family::SameKind("d".into()), OutcomeBody::NotAsked(spent)),
+        outcome("d", Reliability::D, Family::same_kind("d"), OutcomeBody::NotAsked(spent)),
     ]
 }
 

@@ -13,7 +13,7 @@ mod reliability;
 mod strength;
 
 pub use disposition::Disposition;
-pub use outcome::{Family, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
+pub use outcome::{Family, FamilyBasis, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 pub use reliability::Reliability;
 pub use strength::Strength;
 

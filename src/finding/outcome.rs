@@ -21,7 +21,7 @@ pub struct Outcome {
     pub kind: String,
     /// The letter that its user gives it.
     pub reliability: Reliability,
-    /// Which sources count as one opinion with it.
+    /// Which sources are not independent of it.
     pub family: Family,
     /// When the source answered; for an error or a refusal, when that was settled.
     pub time: SystemTime,
@@ -67,26 +67,44 @@ impl OutcomeBody {
     }
 }
 
-/// Sources that repeat the same data, so that their agreement is worth less than that of independent ones.
-///
-/// The variant says how strongly members are correlated (`verdict` turns it into a number); sources with the same
-/// name are one family, and a family that one member's user declared counts as declared.
+/// Which sources are not independent of this one, so that their agreement is worth less. Two levels, `verdict` pools both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    /// The user says that these sources share data: the policy's correlation.
-    Declared(String),
-    /// The kind says whose data it republishes: the policy's correlation.
-    Republished(String),
-    /// Sources of one kind (for lists the list, for DNS zones the zone) are one opinion: correlation 1.
-    SameKind(String),
+pub struct Family {
+    /// Sources with the same name share data: they count for more than one, and for less than independent ones.
+    pub name: String,
+    /// Who says that they do.
+    pub basis: FamilyBasis,
+    /// Within a family, sources with the same key are one opinion: the kind; for a list the list, for a DNS zone the zone.
+    pub independence_key: String,
+}
+
+/// What makes sources one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum FamilyBasis {
+    /// The user says that these sources share data.
+    Declared,
+    /// The kind says whose data it republishes.
+    Republished,
+    /// Nobody says anything: the independence key is the family.
+    SameKind,
 }
 
 impl Family {
-    /// The name that members share.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Declared(name) | Self::Republished(name) | Self::SameKind(name) => name,
-        }
+    /// A family that the user declares.
+    pub fn declared(name: impl Into<String>, independence_key: impl Into<String>) -> Self {
+        Self { name: name.into(), basis: FamilyBasis::Declared, independence_key: independence_key.into() }
+    }
+
+    /// The family of those who republish this one's data.
+    pub fn republished(name: impl Into<String>, independence_key: impl Into<String>) -> Self {
+        Self { name: name.into(), basis: FamilyBasis::Republished, independence_key: independence_key.into() }
+    }
+
+    /// The family of a source that shares data only with sources of the same key.
+    pub fn same_kind(independence_key: impl Into<String>) -> Self {
+        let key = independence_key.into();
+        Self { name: key.clone(), basis: FamilyBasis::SameKind, independence_key: key }
     }
 }
 

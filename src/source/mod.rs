@@ -74,12 +74,12 @@ pub trait Source: Send + Sync + 'static {
         self.about().kind.clone()
     }
 
-    /// Which sources count as one opinion with this one: its user's word, else its kind's, else [`Source::independence_key`].
+    /// Which sources are not independent of this one: its user's word, else its kind's, else [`Source::independence_key`].
     fn family(&self, view: SourceView<'_>) -> Family {
         match (&view.settings.family, &self.about().family) {
-            (Some(declared), _) => Family::Declared(declared.clone()),
-            (None, Some(republished)) => Family::Republished(republished.clone()),
-            (None, None) => Family::SameKind(self.independence_key(view)),
+            (Some(declared), _) => Family::declared(declared, self.independence_key(view)),
+            (None, Some(republished)) => Family::republished(republished, self.independence_key(view)),
+            (None, None) => Family::same_kind(self.independence_key(view)),
         }
     }
 

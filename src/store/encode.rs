@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::error::ParseEnumError;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability, SourceError,
-    Strength,
+    Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability,
+    SourceError, Strength,
 };
 use crate::indicator::{Indicator, Tlp};
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
@@ -267,11 +267,18 @@ impl ContributionTwin {
 }
 
 #[derive(Serialize, Deserialize)]
+struct FamilyTwin {
+    name: String,
+    basis: FamilyBasisTwin,
+    independence_key: String,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum FamilyTwin {
-    Declared(String),
-    Republished(String),
-    SameKind(String),
+enum FamilyBasisTwin {
+    Declared,
+    Republished,
+    SameKind,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -290,10 +297,14 @@ impl OutcomeTwin {
             source: outcome.source.clone(),
             kind: outcome.kind.clone(),
             reliability: outcome.reliability.as_str().to_owned(),
-            family: match &outcome.family {
-                Family::Declared(name) => FamilyTwin::Declared(name.clone()),
-                Family::Republished(name) => FamilyTwin::Republished(name.clone()),
-                Family::SameKind(name) => FamilyTwin::SameKind(name.clone()),
+            family: FamilyTwin {
+                name: outcome.family.name.clone(),
+                basis: match outcome.family.basis {
+                    FamilyBasis::Declared => FamilyBasisTwin::Declared,
+                    FamilyBasis::Republished => FamilyBasisTwin::Republished,
+                    FamilyBasis::SameKind => FamilyBasisTwin::SameKind,
+                },
+                independence_key: outcome.family.independence_key.clone(),
             },
             time: Moment::of(outcome.time),
             body: OutcomeBodyTwin::of(&outcome.body),
@@ -305,10 +316,14 @@ impl OutcomeTwin {
             source: self.source,
             kind: self.kind,
             reliability: reliability(&self.reliability)?,
-            family: match self.family {
-                FamilyTwin::Declared(name) => Family::Declared(name),
-                FamilyTwin::Republished(name) => Family::Republished(name),
-                FamilyTwin::SameKind(name) => Family::SameKind(name),
+            family: Family {
+                name: self.family.name,
+                basis: match self.family.basis {
+                    FamilyBasisTwin::Declared => FamilyBasis::Declared,
+                    FamilyBasisTwin::Republished => FamilyBasis::Republished,
+                    FamilyBasisTwin::SameKind => FamilyBasis::SameKind,
+                },
+                independence_key: self.family.independence_key,
             },
             time: self.time.time()?,
             body: self.body.body()?,

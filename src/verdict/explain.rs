@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::evidence::{nats, remaining};
 use super::fuse::{Judgement, age, was_asked};
 use super::policy::TypeNumbers;
-use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability};
+use crate::finding::{Disposition, Family, FamilyBasis, Finding, Outcome, OutcomeBody, Reliability};
 use crate::indicator::IndicatorType;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -89,10 +89,11 @@ fn finding_sentence(
 
 /// Why a source does not count in full.
 fn company(family: &Family) -> String {
-    match family {
-        Family::Declared(name) => format!("since it shares data with others of the family {name},"),
-        Family::Republished(name) => format!("since others pass on the data of {name} too,"),
-        Family::SameKind(name) => format!("since all sources of {name} are one opinion,"),
+    let name = &family.name;
+    match family.basis {
+        FamilyBasis::Declared => format!("since it shares data with others of the family {name},"),
+        FamilyBasis::Republished => format!("since others pass on the data of {name} too,"),
+        FamilyBasis::SameKind => format!("since the sources of {name} are not independent,"),
     }
 }
 

@@ -1,27 +1,45 @@
-//! What claims weigh together when their sources share data: the second of a family adds less than the first.
+//! What claims weigh together when their sources share data.
 //!
-//! Formula: `docs/fusion.md`, "Families". Both sides of a family are pooled on their own.
+//! Formula: `docs/fusion.md`, "Families". Both sides of a family are pooled on their own, in two steps: sources with the
+//! same independence key are one opinion, then the opinions of a family are pooled.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::finding::Family;
 
 /// One source's evidence before pooling. Sources come in order of name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opinion<'a> {
+pub(super) struct Evidence<'a> {
     pub family: &'a Family,
     pub micro: i64,
 }
 
-/// What each opinion adds in the company of the others, in the order given.
-pub(super) fn pool(correlation: f64, opinions: &[Opinion<'_>]) -> Vec<i64> {
-    let mut sides: BTreeMap<(&str, bool), Vec<(usize, Opinion<'_>)>> = BTreeMap::new();
-    for (position, opinion) in opinions.iter().enumerate().filter(|(_, opinion)| opinion.micro != 0) {
-        sides.entry((opinion.family.name(), opinion.micro > 0)).or_default().push((position, *opinion));
+/// What sources with one independence key say on one side: as much as the strongest of them.
+struct Opinion {
+    /// The strongest alone: by position in order of name, and all with this evidence.
+    members: Vec<usize>,
+    micro: i64,
+}
+
+/// What each source adds in the company of the others, in the order given.
+pub(super) fn pool(correlation: f64, sources: &[Evidence<'_>]) -> Vec<i64> {
+    let mut sides: BTreeMap<(&str, bool), BTreeMap<&str, Opinion>> = BTreeMap::new();
+    for (position, source) in sources.iter().enumerate().filter(|(_, source)| source.micro != 0) {
+        let opinions = sides.entry((&source.family.name, source.micro > 0)).or_default();
+        let opinion = opinions
+            .entry(&source.family.independence_key)
+            .or_insert(Opinion { members: Vec::new(), micro: source.micro });
+        if source.micro.abs() > opinion.micro.abs() {
+            *opinion = Opinion { members: Vec::new(), micro: source.micro };
+        }
+        if source.micro == opinion.micro {
+            opinion.members.push(position);
+        }
     }
-    let mut terms = vec![0; opinions.len()];
-    for side in sides.into_values() {
-        for (position, term) in pool_side(correlation, side) {
+    let mut terms = vec![0; sources.len()];
+    for opinions in sides.into_values() {
+        for (position, term) in pool_opinions(correlation, opinions.into_values().collect()) {
             if let Some(slot) = terms.get_mut(position) {
                 *slot = term;
             }
@@ -30,30 +48,28 @@ pub(super) fn pool(correlation: f64, opinions: &[Opinion<'_>]) -> Vec<i64> {
     terms
 }
 
-/// Pools the opinions of one family that point the same way.
-fn pool_side(correlation: f64, mut side: Vec<(usize, Opinion<'_>)>) -> Vec<(usize, i64)> {
-    let rho = correlation_of(correlation, &side);
-    // Stable: equal evidence stays in order of name, which decides who gets a remainder.
-    side.sort_by_key(|(_, opinion)| std::cmp::Reverse(opinion.micro.unsigned_abs()));
-    let weighed: Vec<(usize, i64, i64)> = (1_u32..)
-        .zip(side)
-        .map(|(rank, (position, opinion))| {
-            (position, opinion.micro, (weight(rank, rho) * opinion.micro as f64).round_ties_even() as i64)
+/// Pools the opinions of one family that point the same way; each goes back to its members.
+fn pool_opinions(correlation: f64, mut opinions: Vec<Opinion>) -> Vec<(usize, i64)> {
+    // Of equals the first by name gets the remainder first.
+    opinions.sort_by_key(|opinion| (Reverse(opinion.micro.unsigned_abs()), opinion.members.first().copied()));
+    let weighted: Vec<(Opinion, i64)> = (1_u32..)
+        .zip(opinions)
+        .map(|(rank, opinion)| {
+            let term = (weight(rank, correlation) * opinion.micro as f64).round_ties_even() as i64;
+            (opinion, term)
         })
         .collect();
-    weighed.chunk_by(|left, right| left.1 == right.1).flat_map(share_tie).collect()
+    let mut terms = Vec::new();
+    for tie in weighted.chunk_by(|(left, _), (right, _)| left.micro == right.micro) {
+        let sum = tie.iter().map(|(_, term)| term).sum();
+        for ((opinion, _), share) in tie.iter().zip(split(sum, tie.len())) {
+            terms.extend(opinion.members.iter().copied().zip(split(share, opinion.members.len())));
+        }
+    }
+    terms
 }
 
-/// The correlation inside one side. Only those who speak decide it: a silent member must not change anything.
-fn correlation_of(declared: f64, side: &[(usize, Opinion<'_>)]) -> f64 {
-    let one_opinion = side.iter().all(|(_, opinion)| match opinion.family {
-        Family::SameKind(_) => true,
-        Family::Declared(_) | Family::Republished(_) => false,
-    });
-    if one_opinion { 1.0 } else { declared }
-}
-
-/// The weight of the member of this rank, from 1. The first n add up to `n / (1 + (n-1) rho)`, the number of
+/// The weight of the opinion of this rank, from 1. The first n add up to `n / (1 + (n-1) rho)`, the number of
 /// independent sources that n equally correlated ones are worth.
 fn weight(rank: u32, rho: f64) -> f64 {
     if rank <= 1 {
@@ -63,49 +79,57 @@ fn weight(rank: u32, rho: f64) -> f64 {
     (1.0 - rho) / ((1.0 + (k - 1.0) * rho) * (1.0 + (k - 2.0) * rho))
 }
 
-/// Equal evidence gets equal terms: the sum shared out, what is left over one micro-nat each in order of name.
-fn share_tie(tie: &[(usize, i64, i64)]) -> Vec<(usize, i64)> {
-    let sum: i64 = tie.iter().map(|(_, _, term)| term).sum();
-    let count = i64::try_from(tie.len()).unwrap_or(i64::MAX).max(1);
+/// The sum in equal shares; what is left over goes out one micro-nat each, from the first on.
+fn split(sum: i64, count: usize) -> impl Iterator<Item = i64> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX).max(1);
     let (share, rest) = (sum / count, sum % count);
-    (0..)
-        .zip(tie)
-        .map(|(place, (position, _, _))| (*position, if place < rest.abs() { share + rest.signum() } else { share }))
-        .collect()
+    (0..count).map(move |place| if place < rest.abs() { share + rest.signum() } else { share })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pooled(opinions: &[(Family, i64)]) -> Vec<i64> {
-        let opinions: Vec<_> = opinions.iter().map(|(family, micro)| Opinion { family, micro: *micro }).collect();
-        pool(0.7, &opinions)
+    fn pooled(sources: &[(Family, i64)]) -> Vec<i64> {
+        let sources: Vec<_> = sources.iter().map(|(family, micro)| Evidence { family, micro: *micro }).collect();
+        pool(0.7, &sources)
     }
 
     #[test]
     fn two_keys_of_one_kind_are_one_opinion_and_the_stronger_one_speaks() {
-        let kind = || Family::SameKind("virustotal".into());
+        let kind = || Family::same_kind("virustotal");
         assert_eq!(pooled(&[(kind(), 100), (kind(), 3_000_000)]), [0, 3_000_000]);
     }
 
     #[test]
     fn a_tie_is_shared_and_the_remainder_goes_by_name() {
-        let kind = || Family::SameKind("virustotal".into());
+        let kind = || Family::same_kind("virustotal");
         assert_eq!(pooled(&[(kind(), -100), (kind(), -100), (kind(), -100)]), [-34, -33, -33]);
     }
 
     #[test]
     fn the_two_sides_of_a_family_do_not_weaken_each_other() {
-        let mirror = || Family::Declared("mirror".into());
-        assert_eq!(pooled(&[(mirror(), 500), (mirror(), -400)]), [500, -400]);
+        assert_eq!(pooled(&[(Family::declared("m", "a"), 500), (Family::declared("m", "b"), -400)]), [500, -400]);
     }
 
     #[test]
-    fn a_family_that_one_speaking_member_declares_counts_as_declared() {
-        let kind = Family::SameKind("x".into());
-        assert_eq!(pooled(&[(kind.clone(), 1000), (Family::Declared("x".into()), 500)]), [1000, 88]);
-        assert_eq!(pooled(&[(kind.clone(), 1000), (kind, 500)]), [1000, 0]);
+    fn a_source_that_joins_the_family_of_a_kind_leaves_its_keys_one_opinion() {
+        let kind = || Family::same_kind("x");
+        let joins = || Family::declared("x", "list:a");
+        assert_eq!(pooled(&[(kind(), 1000), (joins(), 500)]), [1000, 88]);
+        assert_eq!(pooled(&[(kind(), 1000), (kind(), 500)]), [1000, 0]);
+        assert_eq!(pooled(&[(kind(), 1000), (kind(), 500), (joins(), 500)]), [1000, 0, 88]);
+        assert_eq!(pooled(&[(kind(), 1000), (kind(), 1000), (joins(), 2000)]), [88, 88, 2000]);
+    }
+
+    #[test]
+    fn sources_of_one_key_are_one_opinion_in_a_declared_family_too() {
+        let same = || Family::declared("mirror", "list:a");
+        assert_eq!(pooled(&[(same(), 1000), (same(), 900)]), [1000, 0]);
+        assert_eq!(
+            pooled(&[(same(), 1000), (same(), 900), (Family::declared("mirror", "list:b"), 500)]),
+            [1000, 0, 88]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use std::time::{Duration, SystemTime};
 
 use super::evidence::{self, Claim};
-use super::family::{Opinion, pool};
+use super::family::{Evidence, pool};
 use super::policy::{Calibration, ConflictNumbers, Policy, Rule, Thresholds, TypeNumbers, WeightedRule};
 use super::{Conflict, Contribution, PolicyRef, Term, Verdict, explain, xsoar};
 use crate::finding::{Disposition, Finding, Outcome, OutcomeBody};
@@ -96,9 +96,9 @@ fn weighted(rule: &WeightedRule, indicator_type: IndicatorType, at: SystemTime, 
     let numbers = rule.of_type(indicator_type);
     let asked: Vec<&Outcome> = outcomes.iter().filter(|outcome| was_asked(outcome)).collect();
     let own: Vec<i64> = asked.iter().map(|outcome| own_evidence(rule, numbers, at, outcome)).collect();
-    let opinions: Vec<Opinion<'_>> =
-        asked.iter().zip(&own).map(|(outcome, micro)| Opinion { family: &outcome.family, micro: *micro }).collect();
-    let pooled = pool(rule.family_correlation, &opinions);
+    let evidence: Vec<Evidence<'_>> =
+        asked.iter().zip(&own).map(|(outcome, micro)| Evidence { family: &outcome.family, micro: *micro }).collect();
+    let pooled = pool(rule.family_correlation, &evidence);
     let terms: Vec<i64> = pooled.iter().map(|micro| scaled(rule.calibration, *micro)).collect();
 
     let prior = evidence::logit_micro(numbers.prior);

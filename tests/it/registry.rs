@@ -382,7 +382,7 @@ async fn one_file_under_two_names_is_one_opinion() {
     let family = |name: &str| {
         let source = registry.get(name).unwrap();
         let family = source.kind.family(SourceView { settings: &source.settings });
-        family.name().to_owned()
+        family.name
     };
     assert_eq!(family("one"), family("other"));
     assert_ne!(family("one"), family("copy"));

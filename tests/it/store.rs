@@ -38,7 +38,7 @@ fn outcome(source: &str, body: OutcomeBody) -> Outcome {
         source: source.into(),
         kind: "test".into(),
         reliability: Reliability::APlus,
-        family: Family::SameKind("test".into()),
+        family: Family::same_kind("test"),
         time: at(1.5),
         body,
     }
@@ -64,9 +64,9 @@ fn rich_verdict(indicator: Indicator) -> Verdict {
     let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, "4 a minute");
     not_asked.until = Some(at(60.0));
     let mut declared = outcome("c", OutcomeBody::Error(error));
-    declared.family = Family::Declared("shared".into());
+    declared.family = Family::declared("shared", "list:feed.txt");
     let mut republished = outcome("d", OutcomeBody::NotAsked(not_asked));
-    republished.family = Family::Republished("origin".into());
+    republished.family = Family::republished("origin", "collector");
     let term = |term, micro_nats| Contribution {
         term,
         reliability: Some(Reliability::B),

@@ -416,7 +416,7 @@ fn build(
     SourceStack::new(Parts {
         source: Arc::new(Word(about)),
         settings: Arc::new(settings),
-        family: Family::SameKind("word".into()),
+        family: Family::same_kind("word"),
         account: "account".into(),
         suspended: books.suspended.clone(),
         transport: stage.clone(),

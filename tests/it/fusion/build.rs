@@ -33,7 +33,7 @@ pub fn outcome(source: &str, letter: Reliability, body: OutcomeBody) -> Outcome 
         source: source.into(),
         kind: "test".into(),
         reliability: letter,
-        family: Family::SameKind(source.into()),
+        family: Family::same_kind(source),
         time: now(),
         body,
     }

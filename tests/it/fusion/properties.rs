@@ -36,11 +36,13 @@ fn any_strength() -> impl Strategy<Value = Option<f64>> {
 
 fn any_family() -> impl Strategy<Value = Option<Family>> {
     let name = || select(&["f", "g", "h"][..]).prop_map(String::from);
+    // An empty key becomes the name of the source.
+    let any_key = || select(&["", "", "f", "k", "l"][..]).prop_map(String::from);
     prop_oneof![
         Just(None),
-        name().prop_map(|name| Some(Family::Declared(name))),
-        name().prop_map(|name| Some(Family::Republished(name))),
-        name().prop_map(|name| Some(Family::SameKind(name))),
+        (name(), any_key()).prop_map(|(name, key)| Some(Family::declared(name, key))),
+        (name(), any_key()).prop_map(|(name, key)| Some(Family::republished(name, key))),
+        name().prop_map(|name| Some(Family::same_kind(name))),
     ]
 }
 
@@ -72,8 +74,10 @@ fn named(outcomes: Vec<Outcome>, prefix: &str) -> Vec<Outcome> {
         .zip(outcomes)
         .map(|(number, mut outcome): (u32, _)| {
             outcome.source = format!("{prefix}{number:02}");
-            if outcome.family.name().is_empty() {
-                outcome.family = Family::SameKind(outcome.source.clone());
+            if outcome.family.name.is_empty() {
+                outcome.family = Family::same_kind(outcome.source.clone());
+            } else if outcome.family.independence_key.is_empty() {
+                outcome.family.independence_key.clone_from(&outcome.source);
             }
             outcome
         })
@@ -241,7 +245,7 @@ proptest! {
     ) {
         let correlation = f64::from(percent) / 100.0;
         let policy = changed(|rule| rule.family_correlation = correlation);
-        let member = in_family(extra, Family::Declared("mirror".into()));
+        let member = in_family(extra, Family::declared("mirror", ""));
         let total = |count: u32| {
             let members = named((0..count).map(|_| member.clone()).collect(), "m");
             let verdict = fuse(&policy, &indicator(kind), now(), members);
@@ -252,6 +256,21 @@ proptest! {
         let most = n / (1.0 + (n - 1.0) * correlation) * one as f64;
         prop_assert!(all >= one, "{} members weigh {}, one {}", count, all, one);
         prop_assert!(all as f64 <= most + n, "{} members weigh {}, at most {}", count, all, most);
+    }
+
+    #[test]
+    fn a_second_key_of_a_kind_adds_nothing_whoever_shares_its_family(
+        kind in any_type(), others in any_claims(), extra in any_claim(), weaker in 0..=100_u32,
+    ) {
+        let key = |name: &str, strength| {
+            let outcome = strong(Outcome { source: name.into(), ..extra.clone() }, Some(strength));
+            in_family(outcome, Family::same_kind("f"))
+        };
+        let mut outcomes = others;
+        outcomes.push(key("x", 1.0));
+        let one = judge(kind, outcomes.clone());
+        outcomes.push(key("y", f64::from(weaker) / 100.0));
+        prop_assert_eq!(log_odds(&one), log_odds(&judge(kind, outcomes)));
     }
 
     #[test]

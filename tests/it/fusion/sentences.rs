@@ -64,14 +64,14 @@ fn when_nobody_was_asked_the_summary_says_so() {
 
 #[test]
 fn every_term_is_told_in_a_sentence() {
-    let mirror = || Family::Declared("mirror".into());
+    let mirror = |key: &str| Family::declared("mirror", key);
     let verdict = judge(
         IndicatorType::Url,
         vec![
             strong(claim("a", Reliability::B, Disposition::Malicious), Some(0.9)),
             aged(claim("b", Reliability::B, Disposition::Malicious), 28),
-            in_family(claim("c", Reliability::C, Disposition::Benign), mirror()),
-            in_family(claim("d", Reliability::D, Disposition::Benign), mirror()),
+            in_family(claim("c", Reliability::C, Disposition::Benign), mirror("list:c")),
+            in_family(claim("d", Reliability::D, Disposition::Benign), mirror("list:d")),
             claim("e", Reliability::F, Disposition::Malicious),
             claim("f", Reliability::A, Disposition::Unknown),
             outcome("g", Reliability::A, OutcomeBody::NoRecord),

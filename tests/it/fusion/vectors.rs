@@ -74,11 +74,11 @@ fn observed(vector: &Value, observation: &Value) -> Outcome {
     let outcome = strong(outcome, observation["strength"].as_f64());
     let outcome = aged(outcome, observation["age_days"].as_i64().expect("an age"));
     match observation["family"].as_str() {
-        None => in_family(outcome, Family::SameKind(format!("alone-{source}"))),
+        None => in_family(outcome, Family::same_kind(format!("alone-{source}"))),
         Some(family) if vector["family_rho"][family].as_f64() == Some(1.0) => {
-            in_family(outcome, Family::SameKind(family.into()))
+            in_family(outcome, Family::same_kind(family))
         }
-        Some(family) => in_family(outcome, Family::Declared(family.into())),
+        Some(family) => in_family(outcome, Family::declared(family, source)),
     }
 }
 
