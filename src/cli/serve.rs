@@ -39,20 +39,22 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init_logs(&config.log);
+    let end = told_to_end()?;
     let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await?;
-    until_told_to_end().await?;
+    end.await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Resolves at SIGINT or SIGTERM.
-pub(super) async fn until_told_to_end() -> Result<(), Failure> {
+/// Resolves at SIGINT or SIGTERM. Both are caught from the call on, not only once it is awaited.
+fn told_to_end() -> Result<impl Future<Output = ()>, Failure> {
     let failed = |error| Failure::io("signals", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

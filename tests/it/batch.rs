@@ -65,11 +65,11 @@ async fn an_empty_and_an_oversized_batch_are_refused_whole() {
 
 #[tokio::test]
 async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
-    let hung = Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let hung = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&(virustotal_at(hung.address) + "quota = { minute = 1000 }\n")).await;
     let values: Vec<_> = (0..60).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
     let mut request = tonic::Request::new(pb::BatchEnrichRequest { indicators: values, ..Default::default() });
-    request.set_timeout(Duration::from_secs(2));
+    request.set_timeout(Duration::from_secs(5));
     let stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
     let answers: Vec<_> = stream.collect().await;
     assert_eq!(answers.len(), 60);
@@ -84,13 +84,17 @@ async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
 
 #[tokio::test]
 async fn when_the_caller_leaves_nothing_more_begins() {
-    let slow = Replay::start(Duration::from_millis(100), Box::new(|_| (200, report(60, 0)))).await;
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&(virustotal_at(slow.address) + "quota = { minute = 1000 }\n")).await;
     let indicators = (0..200).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
     let request = pb::BatchEnrichRequest { indicators, ..Default::default() };
     let mut stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+    slow.release_one();
     stream.next().await.unwrap().unwrap();
     drop(stream);
+    // The server reads frames in order: when it answers this, it knows that the stream is gone.
+    server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+    slow.release();
     // A stop waits for what is under way; if all were to be asked, it would be two hundred.
     server.stop().await;
     assert!(slow.calls() < 100, "{} calls", slow.calls());
@@ -98,7 +102,7 @@ async fn when_the_caller_leaves_nothing_more_begins() {
 
 #[tokio::test]
 async fn a_stream_counts_as_under_way_until_it_ends() {
-    let slow = Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let configuration = format!("limits.max_in_flight = 1\n{}", virustotal_at(slow.address));
     let server = TestServer::start(&configuration).await;
     let request = pb::BatchEnrichRequest { indicators: vec![indicator("198.51.100.7")], ..Default::default() };

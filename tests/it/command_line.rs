@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, malicious_virustotal, virustotal_at};
+use crate::harness::{Refusing, TestServer, malicious_virustotal, virustotal_at};
 
 fn concord(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
@@ -65,10 +65,10 @@ async fn a_server_that_cannot_be_reached_is_told_by_its_cause() {
     assert!(plain.contains("does not speak TLS: try http://"), "{plain}");
     let unschemed = told(server.address.to_string()).await;
     assert!(unschemed.contains("give http://HOST:PORT"), "{unschemed}");
-    // A port on which nobody listens: it was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = told(format!("http://{free}")).await;
-    assert!(nobody.contains(&format!("cannot reach http://{free}: Connection refused")), "{nobody}");
+    let refusing = Refusing::new();
+    let url = format!("http://{}", refusing.address());
+    let refused = told(url.clone()).await;
+    assert!(refused.contains(&format!("cannot reach {url}: Connection refused")), "{refused}");
     server.stop().await;
 }
 

@@ -32,8 +32,7 @@ async fn contributions_add_up_exactly_to_the_log_odds() {
 
 #[tokio::test]
 async fn not_found_is_unknown_and_never_benign() {
-    let nothing =
-        Replay::start(Duration::ZERO, Box::new(|_| (404, json!({ "error": { "code": "NotFoundError" } })))).await;
+    let nothing = Replay::start(Box::new(|_| (404, json!({ "error": { "code": "NotFoundError" } })))).await;
     let server = TestServer::start(&virustotal_at(nothing.address)).await;
     let enriched = server.enrich("198.51.100.7").await;
     assert_eq!(enriched.verdict.disposition(), pb::Disposition::Unknown);
@@ -55,7 +54,7 @@ async fn every_fault_of_a_source_is_an_outcome_and_the_others_verdict_stands() {
     ];
     for (status, body, kind) in faults {
         let answer = body.clone();
-        let broken = Replay::start(Duration::ZERO, Box::new(move |_| (status, answer.clone()))).await;
+        let broken = Replay::start(Box::new(move |_| (status, answer.clone()))).await;
         let good = malicious_virustotal().await;
         let second = virustotal_at(good.address).replace("[sources.virustotal]", "[sources.second]");
         let server = TestServer::start(&(virustotal_at(broken.address) + &second)).await;
@@ -70,13 +69,13 @@ async fn every_fault_of_a_source_is_an_outcome_and_the_others_verdict_stands() {
 
 #[tokio::test]
 async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
-    let slow = Replay::start(Duration::from_secs(20), Box::new(|_| (200, report(60, 0)))).await;
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let quick = malicious_virustotal().await;
     let second = virustotal_at(quick.address).replace("[sources.virustotal]", "[sources.quick]");
     let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
     let mut request =
         tonic::Request::new(pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() });
-    request.set_timeout(Duration::from_millis(800));
+    request.set_timeout(Duration::from_secs(3));
     let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
     let verdict = answer.decode_verdict().unwrap();
     assert!(verdict.partial);
@@ -89,10 +88,16 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
 
 #[tokio::test]
 async fn a_hundred_callers_at_once_are_one_question_and_the_next_is_none() {
-    let virustotal = Replay::start(Duration::from_millis(200), Box::new(|_| (200, report(60, 0)))).await;
+    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
-    let answers = futures_util::future::join_all(calls).await;
+    let answer = async {
+        virustotal.called(1).await;
+        // On the same connection as the hundred, after them.
+        server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+        virustotal.release();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
     assert_eq!(virustotal.calls(), 1);
     assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
     let units: u32 = answers.iter().flat_map(|one| &one.receipt.sources).map(|source| source.units).sum();

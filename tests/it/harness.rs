@@ -1,7 +1,6 @@
 //! Starts a server with sources that are replayed on loopback.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,8 @@ use concord::server::{Listen, Running};
 use concord::settings::{Config, Environment, Flags, LoadInput, load};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
@@ -34,26 +34,38 @@ pub type Answers = Box<dyn Fn(&str) -> (u16, Value) + Send + Sync>;
 /// A source on loopback that counts its calls.
 pub struct Replay {
     pub address: SocketAddr,
-    calls: Arc<AtomicUsize>,
+    calls: watch::Sender<usize>,
     paths: Arc<Mutex<Vec<String>>>,
+    /// Each answer takes a permit; none are needed once it is closed.
+    gate: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Replay {
-    /// Answers with `answers`, after `delay`.
-    pub async fn start(delay: Duration, answers: Answers) -> Self {
+    /// Answers at once.
+    pub async fn start(answers: Answers) -> Self {
+        let replay = Self::held(answers).await;
+        replay.release();
+        replay
+    }
+
+    /// Takes calls and answers none before it is told to.
+    pub async fn held(answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let calls = Arc::new(AtomicUsize::new(0));
+        let calls = watch::Sender::new(0);
+        let gate = Arc::new(Semaphore::new(0));
         let paths = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
-        let (counted, seen, answers) = (calls.clone(), paths.clone(), Arc::new(answers));
+        let (counted, seen, answers, passes) = (calls.clone(), paths.clone(), Arc::new(answers), gate.clone());
         let router = Router::new().fallback(move |uri: Uri, _: Bytes| {
-            counted.fetch_add(1, Ordering::SeqCst);
             seen.lock().unwrap().push(uri.path().to_owned());
-            let answers = answers.clone();
+            counted.send_modify(|calls| *calls += 1);
+            let (answers, passes) = (answers.clone(), passes.clone());
             async move {
-                tokio::time::sleep(delay).await;
+                if let Ok(permit) = passes.acquire().await {
+                    permit.forget();
+                }
                 let (status, body) = answers(uri.path().rsplit('/').next().unwrap_or_default());
                 reply(status, body)
             }
@@ -65,11 +77,26 @@ impl Replay {
                 _ = axum::serve(listener, router).into_future() => {}
             }
         });
-        Self { address, calls, paths, stop }
+        Self { address, calls, paths, gate, stop }
     }
 
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        *self.calls.borrow()
+    }
+
+    /// Resolves when it was called this often.
+    pub async fn called(&self, times: usize) {
+        self.calls.subscribe().wait_for(|calls| *calls >= times).await.unwrap();
+    }
+
+    /// Answers one call.
+    pub fn release_one(&self) {
+        self.gate.add_permits(1);
+    }
+
+    /// Answers every call from now on.
+    pub fn release(&self) {
+        self.gate.close();
     }
 
     pub fn paths(&self) -> Vec<String> {
@@ -104,7 +131,7 @@ pub fn report(malicious: u64, suspicious: u64) -> Value {
 
 /// A VirusTotal that calls everything malicious.
 pub async fn malicious_virustotal() -> Replay {
-    Replay::start(Duration::ZERO, Box::new(|_| (200, report(60, 0)))).await
+    Replay::start(Box::new(|_| (200, report(60, 0)))).await
 }
 
 /// The configuration of one VirusTotal at this address.
@@ -197,6 +224,22 @@ impl Enriched {
             pb::outcome::Result::NotAsked(not_asked) => not_asked.reason(),
             other => panic!("{source} was asked: {other:?}"),
         }
+    }
+}
+
+/// An address that refuses connections for as long as it is held.
+pub struct Refusing(TcpSocket);
+
+impl Refusing {
+    /// Bound, so that nobody else gets the port, and never listening.
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
     }
 }
 

@@ -1,68 +1,80 @@
 //! The program as a process: killed in between, asked to end, and read for secrets in its logs.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{Replay, indicator, malicious_virustotal, report, virustotal_at};
 
-/// A server in a process of its own, killed when the test ends, with the file of its logs.
-struct Process(Child, PathBuf);
+/// How long a process may take for anything, on a machine however busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server in a process of its own, killed when the test ends.
+struct Process {
+    child: Child,
+    /// What it has logged so far.
+    logs: watch::Receiver<String>,
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Process {
-    fn start(folder: &Path, configuration: &str) -> (Self, SocketAddr) {
+    /// Starts a server on a port that it chooses, and connects to it once it says which.
+    async fn start(folder: &Path, configuration: &str) -> (Self, Channel) {
         let file = folder.join("concord.toml");
         std::fs::write(&file, configuration).unwrap();
-        // The port is free now; a server that is started anew wants the same kind of luck.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
         command.env_clear().env("HOME", folder).env("CONCORD_LOG", "trace").arg("--config").arg(file);
-        command.arg("--data-directory").arg(folder.join("data")).args(["serve", "--listen", &address.to_string()]);
-        // To a file: a pipe that nobody reads fills up, and the server would wait.
-        let logs = folder.join("logs");
-        let child = command.stdout(Stdio::null()).stderr(std::fs::File::create(&logs).unwrap()).spawn().unwrap();
-        (Self(child, logs), address)
+        command.arg("--data-directory").arg(folder.join("data")).args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (written, logs) = watch::channel(String::new());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                written.send_modify(|logs| *logs += &(line + "\n"));
+            }
+        });
+        let process = Self { child, logs };
+        let logs = process.logged("\"listening\"").await;
+        let line = logs.lines().find(|line| line.contains("\"listening\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let endpoint = Endpoint::from_shared(format!("http://{}", line["address"].as_str().unwrap())).unwrap();
+        (process, endpoint.connect().await.unwrap())
+    }
+
+    /// Waits until it logs this, and gives the logs up to then.
+    async fn logged(&self, text: &str) -> String {
+        let mut logs = self.logs.clone();
+        let found = tokio::time::timeout(PATIENCE, logs.wait_for(|logs| logs.contains(text))).await;
+        found.expect("in time").unwrap_or_else(|_| panic!("it ended without {text}:\n{}", *self.logs.borrow())).clone()
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(name).arg(self.0.id().to_string()).status().unwrap();
+        let sent = Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    /// Waits for the end and gives the logs.
+    /// Waits for the end and gives all logs.
     async fn end(mut self) -> (Option<i32>, String) {
-        tokio::task::spawn_blocking(move || {
-            let code = self.0.wait().unwrap().code();
-            (code, std::fs::read_to_string(&self.1).unwrap())
-        })
-        .await
-        .unwrap()
+        let mut logs = self.logs.clone();
+        let closed = async { while logs.changed().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, closed).await.expect("it ends in time");
+        let code = self.child.wait().unwrap().code();
+        (code, self.logs.borrow().clone())
     }
-}
-
-/// A channel to a server that is just starting.
-async fn channel(address: SocketAddr) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    for _ in 0..10_000 {
-        if let Ok(channel) = endpoint.connect().await {
-            return channel;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("the server at {address} did not start");
 }
 
 async fn enrich(channel: &Channel, value: &str) -> pb::Verdict {
@@ -77,8 +89,7 @@ async fn four_units_are_never_five_also_with_a_kill_in_between() {
     let folder = TempDir::new().unwrap();
     // The month counts as the minute does, and does not turn while the test runs.
     let configuration = virustotal_at(virustotal.address) + "quota = { minute = 4, month = 4 }\n";
-    let (server, address) = Process::start(folder.path(), &configuration);
-    let first = channel(address).await;
+    let (server, first) = Process::start(folder.path(), &configuration).await;
     for last in 1..=3 {
         enrich(&first, &format!("198.51.100.{last}")).await;
     }
@@ -86,8 +97,7 @@ async fn four_units_are_never_five_also_with_a_kill_in_between() {
     let (code, _) = server.end().await;
     assert_eq!(code, None, "killed, not ended");
 
-    let (server, address) = Process::start(folder.path(), &configuration);
-    let second = channel(address).await;
+    let (server, second) = Process::start(folder.path(), &configuration).await;
     for last in 4..=6 {
         enrich(&second, &format!("198.51.100.{last}")).await;
     }
@@ -97,19 +107,17 @@ async fn four_units_are_never_five_also_with_a_kill_in_between() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_under_way_ends_well_when_the_server_is_told_to_end() {
-    let delay = std::time::Duration::from_millis(500);
-    let slow = Replay::start(delay, Box::new(|_| (200, report(60, 0)))).await;
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let folder = TempDir::new().unwrap();
-    let (server, address) = Process::start(folder.path(), &virustotal_at(slow.address));
-    let channel = channel(address).await;
+    let (server, channel) = Process::start(folder.path(), &virustotal_at(slow.address)).await;
     let call = {
         let channel = channel.clone();
         tokio_util::task::TaskTracker::new().spawn(async move { enrich(&channel, "198.51.100.7").await })
     };
-    while slow.calls() == 0 {
-        tokio::task::yield_now().await;
-    }
+    slow.called(1).await;
     server.signal("-TERM");
+    server.logged("shutting down").await;
+    slow.release();
     // The analysis is old by the machine's clock, so its evidence has aged; that it came is what counts here.
     assert_ne!(call.await.unwrap().disposition(), pb::Disposition::Unknown);
     let (code, _) = server.end().await;
@@ -122,8 +130,7 @@ async fn no_secret_stands_in_the_logs_however_much_is_logged() {
     let folder = TempDir::new().unwrap();
     let token_hash = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
     let configuration = format!("[tokens]\nsoar = \"{token_hash}\"\n{}", virustotal_at(virustotal.address));
-    let (server, address) = Process::start(folder.path(), &configuration);
-    let channel = channel(address).await;
+    let (server, channel) = Process::start(folder.path(), &configuration).await;
     let secret = "sent-t0ken-that-is-wrong";
     let mut wrong = tonic::Request::new(pb::ListSourcesRequest::default());
     wrong.metadata_mut().insert("authorization", format!("Bearer {secret}").parse().unwrap());

@@ -94,7 +94,7 @@ async fn a_patch_wins_field_by_field_and_can_be_taken_back() {
 
 #[tokio::test]
 async fn a_changed_threshold_judges_the_kept_answer_anew_without_paying() {
-    let virustotal = crate::harness::Replay::start(Default::default(), Box::new(|_| (200, report(12, 0)))).await;
+    let virustotal = crate::harness::Replay::start(Box::new(|_| (200, report(12, 0)))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
     let patch = pb::Source { options: number("malicious_threshold_ip", 40.0), ..named("virustotal") };
@@ -152,10 +152,9 @@ async fn every_kind_is_listed_with_its_options_in_full() {
 
 #[tokio::test]
 async fn the_test_button_tells_reachability_and_whether_the_credential_is_accepted() {
-    let refusing = crate::harness::Replay::start(
-        Default::default(),
-        Box::new(|_| (401, serde_json::json!({ "error": { "code": "WrongCredentialsError" } }))),
-    )
+    let refusing = crate::harness::Replay::start(Box::new(|_| {
+        (401, serde_json::json!({ "error": { "code": "WrongCredentialsError" } }))
+    }))
     .await;
     let server = TestServer::start(&virustotal_at(refusing.address)).await;
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
@@ -206,7 +205,7 @@ async fn a_test_pays_the_saved_windows_whatever_the_unsaved_settings_say() {
 
 #[tokio::test]
 async fn a_test_answers_before_its_deadline() {
-    let hung = crate::harness::Replay::start(Duration::from_secs(30), Box::new(|_| (200, report(60, 0)))).await;
+    let hung = crate::harness::Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&virustotal_at(hung.address)).await;
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
     let mut request = tonic::Request::new(request);

@@ -2,7 +2,7 @@
 
 use concord::clock::Clock;
 use concord::pb;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -81,16 +81,14 @@ async fn names_that_are_only_tested_make_no_metrics() {
 async fn beyond_the_limit_calls_are_refused_for_now_and_metrics_and_health_still_answer() {
     let server = TestServer::start("limits.max_in_flight = 1\n").await;
     let list = async || server.sources().list_sources(pb::ListSourcesRequest::default()).await;
-    // A call that never ends: the rest of its body does not come.
+    // A call whose body has not come yet. That the server asks for the body says that the call is under way.
     let mut unfinished = TcpStream::connect(server.address).await.unwrap();
-    let head = "POST /concord.v1.SourceService/ListSources HTTP/1.1\r\nhost: localhost\r\n\
-                content-type: application/grpc-web+proto\r\ncontent-length: 5\r\n\r\n";
+    let head = "POST /concord.v1.SourceService/ListSources HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                expect: 100-continue\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: 5\r\n\r\n";
     unfinished.write_all(head.as_bytes()).await.unwrap();
-    let refused = loop {
-        if let Err(refused) = list().await {
-            break refused;
-        }
-    };
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    unfinished.read_exact(&mut go_on).await.unwrap();
+    let refused = list().await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.get_error_details().retry_info().unwrap().retry_delay.is_some());
     let metrics = http().get(format!("http://{}/metrics", server.address)).send().await.unwrap();
@@ -99,8 +97,9 @@ async fn beyond_the_limit_calls_are_refused_for_now_and_metrics_and_health_still
     let mut health = HealthClient::new(server.channel.clone());
     let checked = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
     assert_eq!(checked.into_inner().status, 1);
-    drop(unfinished);
-    while list().await.is_err() {}
+    unfinished.write_all(&framed(&pb::ListSourcesRequest::default())).await.unwrap();
+    unfinished.read_to_end(&mut Vec::new()).await.unwrap();
+    list().await.unwrap();
     server.stop().await;
 }
 

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::site::{Reply, Site};
 use super::{Bench, CREDENTIAL, bench, gzip, settings, try_bench, with_credential};
+use crate::harness::Refusing;
 
 const GZIP: &str = "content-encoding: gzip\r\n";
 
@@ -130,7 +131,8 @@ async fn a_redirect_on_the_same_host_is_followed_a_few_times() {
 
 #[tokio::test]
 async fn a_refused_connection_is_no_answer_and_may_be_tried_again() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = Refusing::new();
+    let closed = refusing.address();
     let error = get(&format!("http://{closed}/looked-up?q=secret")).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");
     assert!(error.kind.is_transient());
@@ -178,7 +180,8 @@ async fn an_address_that_needs_a_credential_is_not_asked_without_one() {
 
 #[tokio::test]
 async fn neither_debug_nor_an_error_shows_the_credential() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = Refusing::new();
+    let closed = refusing.address();
     let source = http(with_credential);
     let place = CredentialPlace::HeaderAndPath("x-key".into());
     let error = source.transport.send(&question(&format!("http://{closed}/{{credential}}"), place)).await.unwrap_err();
