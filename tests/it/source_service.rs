@@ -209,7 +209,7 @@ async fn a_test_answers_before_its_deadline() {
     let server = TestServer::start(&virustotal_at(hung.address)).await;
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
     let mut request = tonic::Request::new(request);
-    request.set_timeout(Duration::from_millis(800));
+    request.set_timeout(Duration::from_secs(3));
     let tested = server.sources().test_source(request).await.unwrap().into_inner();
     assert_eq!(tested.error.unwrap().kind(), pb::SourceErrorKind::Timeout);
     server.stop().await;

@@ -122,13 +122,13 @@ async fn a_list_that_is_loaded_for_nobody_holds_no_end_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/list", silent.local_addr().unwrap());
     let server =
-        TestServer::start(&format!("[sources.feed]\nkind = \"list\"\ntimeout = \"300ms\"\noptions.url = \"{url}\"\n"))
+        TestServer::start(&format!("[sources.feed]\nkind = \"list\"\ntimeout = \"30s\"\noptions.url = \"{url}\"\n"))
             .await;
     let mut request = tonic::Request::new(pb::EnrichRequest {
         indicator: Some(crate::harness::indicator("192.0.2.1")),
         ..Default::default()
     });
-    request.set_timeout(std::time::Duration::from_millis(100));
+    request.set_timeout(std::time::Duration::from_secs(2));
     server.enrichment().enrich(request).await.unwrap();
     let (clock, before) = (server.clock.clone(), server.clock.now());
     server.stop().await;
