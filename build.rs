@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+/// What clients compile and reflection serves.
+const PROTOCOL: [&str; 7] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/error.proto",
@@ -16,16 +17,19 @@ const FILES: [&str; 7] = [
     "concord/v1/verdict_service.proto",
 ];
 
+/// How the store writes its rows; never served.
+const STORE: [&str; 1] = ["concord/store/v1/verdict.proto"];
+
 #[expect(clippy::disallowed_methods, reason = "cargo names the folder for generated code in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let descriptors = protox::compile(PROTOCOL, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    // Reflection serves it.
     fs::write(out.join("concord.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         // A kept verdict travels as the bytes it was encoded to once (see `pb.rs`).
         .extern_path(".concord.v1.EnrichResponse", "crate::pb::EnrichResponse")
         .compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(protox::compile(STORE, ["proto"])?)?;
     Ok(())
 }

@@ -13,6 +13,7 @@ test:
 
 proto:
     npx --yes @bufbuild/buf@1.75.0 lint
+    npx --yes @bufbuild/buf@1.75.0 breaking --against proto/concord/store/v1/frozen.binpb
 
 licences:
     python3 .ci/licences.py
