@@ -7,7 +7,7 @@ use super::connect::{config, directory};
 use super::{Failure, say};
 use crate::clock::{Clock, SystemClock};
 use crate::settings::Flags;
-use crate::store::{AnswerStore, DataDirectory, Sqlite, SqliteOptions};
+use crate::store::{self, DataDirectory};
 
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {
@@ -19,8 +19,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
         Store::Prune => {
             let config = config(client, Flags::default())?;
             let directory = DataDirectory::open(&config.data_directory).map_err(|error| failed(&error))?;
-            let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
-            let store = Sqlite::open(&directory.database_path(), &options).map_err(|error| failed(&error))?;
+            let store = store::open(&directory.database_path(), config.durability).map_err(|error| failed(&error))?;
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
             store.close().await.map_err(|error| failed(&error))?;
             say(&format!(
@@ -30,9 +29,9 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
         }
         Store::Backup { to } => {
             let from = DataDirectory::lock_status(&directory(client)?).map_err(|error| failed(&error))?.database_path();
-            let (source, copy) = (from.clone(), to.clone());
-            let copied = tokio::task::spawn_blocking(move || Sqlite::backup(&source, &copy)).await;
-            copied.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+            let store = store::open_read_only(&from).map_err(|error| failed(&error))?;
+            store.backup(&to).await.map_err(|error| failed(&error))?;
+            store.close().await.map_err(|error| failed(&error))?;
             say(&format!("copied {} to {}\n", from.display(), to.display()))?;
         }
     }

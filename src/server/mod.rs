@@ -21,7 +21,7 @@ use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
 use crate::settings::{Config, NO_SOURCE_HINT, Registry};
 use crate::source::Source;
-use crate::store::{DataDirectory, Sealer, Sqlite, SqliteOptions, Store};
+use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
 mod housekeeping;
@@ -70,7 +70,7 @@ pub struct Running {
     address: Option<SocketAddr>,
     socket: PathBuf,
     engine: Arc<Engine>,
-    store: Arc<Sqlite>,
+    store: Arc<dyn Store>,
     reporter: HealthReporter,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -96,19 +96,17 @@ impl Running {
             Listen::SocketOnly => None,
         };
         let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
-        let options = SqliteOptions { durability: config.durability, ..SqliteOptions::default() };
-        let store = Sqlite::open(&directory.database_path(), &options).map_err(said)?;
+        let store = store::open(&directory.database_path(), config.durability).map_err(said)?;
         let sealer = match &config.key {
             Some(key) => Sealer::from_base64(key),
             None => Sealer::from_key_file(&directory.key_path()),
         };
-        let seal = Arc::new(seal::StoreSeal(sealer.map_err(said)?));
-        let registry = Registry::open(config, kinds, store.clone(), seal).await.map_err(said)?;
+        let registry =
+            Registry::open(config, kinds, store.clone(), Arc::new(sealer.map_err(said)?)).await.map_err(said)?;
         let tracker = TaskTracker::new();
-        let shared: Arc<dyn Store> = store.clone();
         let engine = Arc::new(Engine::new(Parts {
             registry: Arc::new(registry),
-            store: shared,
+            store: store.clone(),
             clock: clock.clone(),
             cache: SourceCache::new(KEPT_BYTES),
             tracker: tracker.clone(),

@@ -1,467 +1,376 @@
-//! Verdicts as bytes and back, exactly: JSON of twin structs, compressed with zstd.
+//! Verdicts as bytes and back, exactly: the messages of `proto/concord/store/v1`, compressed with zstd.
 //!
-//! The twins are ours to keep readable for years; the words of floor 0 stay free of serde. A new field gets a serde
-//! default, a changed meaning a new `version`. Numbers with a fraction are kept as text, which reads back bit by bit.
+//! Whatever cannot be read is an error, never a default: an unknown enum value, a missing part, a number out of range.
+//! How the messages may change stands in the proto file.
 
-use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use prost::Message;
 
 use super::StoreError;
-use crate::error::ParseEnumError;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability,
-    SourceError, Strength,
+    Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody,
+    Relation, Reliability, SourceError, SourceErrorKind, Strength,
 };
-use crate::indicator::{Indicator, Tlp};
+use crate::indicator::{Form, Indicator};
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
-/// How the body is laid out.
-const VERSION: u32 = 1;
+#[allow(clippy::all, missing_docs, reason = "generated code")]
+mod stored {
+    include!(concat!(env!("OUT_DIR"), "/concord.store.v1.rs"));
+}
 
 /// The level of zstd that costs little time.
 const LEVEL: i32 = 3;
 
-/// Compresses.
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::encode_all(bytes, LEVEL).map_err(|error| StoreError::new(format!("compressing: {error}")))
+    zstd::encode_all(bytes, LEVEL).map_err(|error| StoreError::unavailable(format!("compressing: {error}")))
 }
 
 /// Decompresses what [`compress`] made.
 pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::decode_all(bytes).map_err(|error| StoreError::new(format!("a kept body is damaged: {error}")))
+    zstd::decode_all(bytes).map_err(unreadable)
 }
 
-/// A verdict and the answers behind it, as compressed JSON.
+/// A verdict and the answers behind it (source and hash), compressed.
 pub(super) fn encode(verdict: &Verdict, answers: &[(String, String)]) -> Result<Vec<u8>, StoreError> {
-    let body = BodyTwin { version: VERSION, verdict: VerdictTwin::of(verdict), answers: answers.to_vec() };
-    let json = serde_json::to_vec(&body).map_err(|error| StoreError::new(format!("writing a verdict: {error}")))?;
-    compress(&json)
+    let answer = |(source, hash): &(String, String)| stored::AnswerRef { source: source.clone(), hash: hash.clone() };
+    let body = stored::VerdictBody { verdict: Some(verdict.into()), answers: answers.iter().map(answer).collect() };
+    compress(&body.encode_to_vec())
 }
 
 /// What [`encode`] wrote.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), StoreError> {
-    let json = decompress(bytes)?;
-    let body: BodyTwin = serde_json::from_slice(&json)
-        .map_err(|error| StoreError::new(format!("a kept verdict is damaged: {error}")))?;
-    if body.version != VERSION {
-        return Err(StoreError::new(format!("a kept verdict has layout {}, unknown to this version", body.version)));
-    }
-    Ok((body.verdict.verdict()?, body.answers))
+    let body = stored::VerdictBody::decode(decompress(bytes)?.as_slice()).map_err(unreadable)?;
+    let answers = body.answers.into_iter().map(|answer| (answer.source, answer.hash)).collect();
+    Ok((required(body.verdict)?.try_into()?, answers))
 }
 
-/// The indicator of a form's word and a value that was kept.
-pub(super) fn indicator(form: &str, value: &str) -> Result<Indicator, StoreError> {
-    Ok(Indicator::from_stored(word(form)?, value))
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::corrupt(format!("a stored body cannot be read: {error}"))
 }
 
-/// The label that this word names.
-pub(super) fn tlp(text: &str) -> Result<Tlp, StoreError> {
-    word(text)
+fn required<T>(field: Option<T>) -> Result<T, StoreError> {
+    field.ok_or_else(|| unreadable(format_args!("{} is missing", std::any::type_name::<T>())))
 }
 
-fn word<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|error: ParseEnumError| StoreError::new(error.to_string()))
+fn time(stored: prost_types::Timestamp) -> Result<SystemTime, StoreError> {
+    stored.try_into().map_err(unreadable)
 }
 
-#[derive(Serialize, Deserialize)]
-struct BodyTwin {
-    version: u32,
-    verdict: VerdictTwin,
-    answers: Vec<(String, String)>,
+fn stored_duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
 }
 
-/// A number as text: JSON numbers are not read back exactly by every reader, and have no infinity.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-struct Exact(f64);
-
-impl From<Exact> for String {
-    fn from(number: Exact) -> Self {
-        format!("{:?}", number.0)
+fn duration(stored: prost_types::Duration) -> Result<Duration, StoreError> {
+    match (u64::try_from(stored.seconds), u32::try_from(stored.nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        _ => Err(unreadable("a duration is out of range")),
     }
 }
 
-impl TryFrom<String> for Exact {
-    type Error = std::num::ParseFloatError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
-}
-
-/// A moment: whole seconds since 1970, rounded down, and nanoseconds.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Moment(i64, u32);
-
-impl Moment {
-    fn of(time: SystemTime) -> Self {
-        match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
-            Err(before) => {
-                let duration = before.duration();
-                let seconds = i64::try_from(duration.as_secs()).map_or(i64::MIN, |seconds| -seconds);
-                match duration.subsec_nanos() {
-                    0 => Self(seconds, 0),
-                    nanos => Self(seconds.saturating_sub(1), 1_000_000_000 - nanos),
+/// Both matches are exhaustive, so that a new variant on either side does not compile until it is listed.
+macro_rules! stored_enum {
+    ($name:ident: $($variant:ident)+) => {
+        impl From<$name> for stored::$name {
+            fn from(value: $name) -> Self {
+                match value {
+                    $($name::$variant => Self::$variant,)+
                 }
             }
         }
-    }
 
-    fn time(self) -> Result<SystemTime, StoreError> {
-        let duration = Duration::from_secs(self.0.unsigned_abs());
-        let whole = if self.0 < 0 { UNIX_EPOCH.checked_sub(duration) } else { UNIX_EPOCH.checked_add(duration) };
-        whole
-            .and_then(|whole| whole.checked_add(Duration::from_nanos(u64::from(self.1))))
-            .ok_or_else(|| StoreError::new("a kept time is out of range"))
-    }
+        impl TryFrom<stored::$name> for $name {
+            type Error = StoreError;
+
+            fn try_from(value: stored::$name) -> Result<Self, StoreError> {
+                match value {
+                    $(stored::$name::$variant => Ok(Self::$variant),)+
+                    stored::$name::Unspecified => Err(unreadable(concat!("unknown ", stringify!($name)))),
+                }
+            }
+        }
+    };
 }
 
-fn optional_time(moment: Option<Moment>) -> Result<Option<SystemTime>, StoreError> {
-    moment.map(Moment::time).transpose()
-}
+stored_enum!(Form: Ipv4 Ipv6 Domain Url Md5 Sha1 Sha256);
+stored_enum!(Disposition: Unknown Benign Suspicious Malicious);
+stored_enum!(Reliability: APlus A B C D E F);
+stored_enum!(FamilyBasis: Declared Republished SameKind);
+stored_enum!(SourceErrorKind: Unauthorized Forbidden BadQuestion QuotaExhausted Refused Unavailable Timeout Malformed TooLarge);
+stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline);
 
-#[derive(Serialize, Deserialize)]
-struct IndicatorTwin {
-    form: String,
-    value: String,
-}
-
-impl IndicatorTwin {
-    fn of(indicator: &Indicator) -> Self {
-        Self { form: indicator.form().as_str().to_owned(), value: indicator.value().to_owned() }
-    }
-
-    fn indicator(&self) -> Result<Indicator, StoreError> {
-        indicator(&self.form, &self.value)
+impl From<&Indicator> for stored::Indicator {
+    fn from(indicator: &Indicator) -> Self {
+        Self { form: stored::Form::from(indicator.form()).into(), value: indicator.value().to_owned() }
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct VerdictTwin {
-    indicator: IndicatorTwin,
-    disposition: String,
-    summary: String,
-    probability: Option<Exact>,
-    log_odds_micro: Option<i64>,
-    coverage: Exact,
-    conflict: Option<(Exact, bool)>,
-    contributions: Vec<ContributionTwin>,
-    deciding_source: Option<String>,
-    outcomes: Vec<OutcomeTwin>,
-    policy: (String, u32),
-    partial: bool,
-    judged_time: Moment,
+impl TryFrom<stored::Indicator> for Indicator {
+    type Error = StoreError;
+
+    fn try_from(indicator: stored::Indicator) -> Result<Self, StoreError> {
+        Ok(Self::from_stored(indicator.form().try_into()?, &indicator.value))
+    }
 }
 
-impl VerdictTwin {
-    fn of(verdict: &Verdict) -> Self {
+impl From<&Verdict> for stored::Verdict {
+    fn from(verdict: &Verdict) -> Self {
         Self {
-            indicator: IndicatorTwin::of(&verdict.indicator),
-            disposition: verdict.disposition.as_str().to_owned(),
+            indicator: Some((&verdict.indicator).into()),
+            disposition: stored::Disposition::from(verdict.disposition).into(),
             summary: verdict.summary.clone(),
-            probability: verdict.probability.map(Exact),
+            probability: verdict.probability,
             log_odds_micro: verdict.log_odds_micro,
-            coverage: Exact(verdict.coverage),
-            conflict: verdict.conflict.map(|conflict| (Exact(conflict.mass), conflict.flagged)),
-            contributions: verdict.contributions.iter().map(ContributionTwin::of).collect(),
+            coverage: Some(verdict.coverage),
+            conflict: verdict
+                .conflict
+                .map(|conflict| stored::Conflict { mass: Some(conflict.mass), flagged: conflict.flagged }),
+            contributions: verdict.contributions.iter().map(Into::into).collect(),
             deciding_source: verdict.deciding_source.clone(),
-            outcomes: verdict.outcomes.iter().map(OutcomeTwin::of).collect(),
-            policy: (verdict.policy.name.clone(), verdict.policy.revision),
+            outcomes: verdict.outcomes.iter().map(Into::into).collect(),
+            policy: Some(stored::Policy { name: verdict.policy.name.clone(), revision: verdict.policy.revision }),
             partial: verdict.partial,
-            judged_time: Moment::of(verdict.judged_time),
+            judged_time: Some(verdict.judged_time.into()),
         }
     }
+}
 
-    fn verdict(self) -> Result<Verdict, StoreError> {
-        Ok(Verdict {
-            indicator: self.indicator.indicator()?,
-            disposition: disposition(&self.disposition)?,
-            summary: self.summary,
-            probability: self.probability.map(|number| number.0),
-            log_odds_micro: self.log_odds_micro,
-            coverage: self.coverage.0,
-            conflict: self.conflict.map(|(mass, flagged)| Conflict { mass: mass.0, flagged }),
-            contributions: each(self.contributions, ContributionTwin::contribution)?,
-            deciding_source: self.deciding_source,
-            outcomes: each(self.outcomes, OutcomeTwin::outcome)?,
-            policy: PolicyRef { name: self.policy.0, revision: self.policy.1 },
-            partial: self.partial,
-            judged_time: self.judged_time.time()?,
+impl TryFrom<stored::Verdict> for Verdict {
+    type Error = StoreError;
+
+    fn try_from(verdict: stored::Verdict) -> Result<Self, StoreError> {
+        let policy = required(verdict.policy.as_ref())?;
+        let conflict = |conflict: stored::Conflict| {
+            Ok::<_, StoreError>(Conflict { mass: required(conflict.mass)?, flagged: conflict.flagged })
+        };
+        Ok(Self {
+            disposition: verdict.disposition().try_into()?,
+            policy: PolicyRef { name: policy.name.clone(), revision: policy.revision },
+            indicator: required(verdict.indicator)?.try_into()?,
+            summary: verdict.summary,
+            probability: verdict.probability,
+            log_odds_micro: verdict.log_odds_micro,
+            coverage: required(verdict.coverage)?,
+            conflict: verdict.conflict.map(conflict).transpose()?,
+            contributions: verdict.contributions.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            deciding_source: verdict.deciding_source,
+            outcomes: verdict.outcomes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            partial: verdict.partial,
+            judged_time: time(required(verdict.judged_time)?)?,
         })
     }
 }
 
-fn each<A, B>(twins: Vec<A>, read: fn(A) -> Result<B, StoreError>) -> Result<Vec<B>, StoreError> {
-    twins.into_iter().map(read).collect()
-}
-
-fn disposition(text: &str) -> Result<Disposition, StoreError> {
-    word(text)
-}
-
-fn reliability(text: &str) -> Result<Reliability, StoreError> {
-    word(text)
-}
-
-fn strength(number: Exact) -> Strength {
-    Strength::clamped(number.0)
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum TermTwin {
-    Prior,
-    Calibration,
-    Source(String),
-}
-
-#[derive(Serialize, Deserialize)]
-struct ContributionTwin {
-    term: TermTwin,
-    reliability: Option<String>,
-    claim: Option<String>,
-    strength: Option<Exact>,
-    age: Option<Duration>,
-    micro_nats: i64,
-    agrees: Option<bool>,
-    sentence: String,
-}
-
-impl ContributionTwin {
-    fn of(contribution: &Contribution) -> Self {
+impl From<&Contribution> for stored::Contribution {
+    fn from(contribution: &Contribution) -> Self {
         Self {
-            term: match &contribution.term {
-                Term::Prior => TermTwin::Prior,
-                Term::Calibration => TermTwin::Calibration,
-                Term::Source(name) => TermTwin::Source(name.clone()),
-            },
-            reliability: contribution.reliability.map(|letter| letter.as_str().to_owned()),
-            claim: contribution.claim.map(|claim| claim.as_str().to_owned()),
-            strength: contribution.strength.map(|strength| Exact(strength.get())),
-            age: contribution.age,
+            term: Some(match &contribution.term {
+                Term::Prior => stored::contribution::Term::Prior(()),
+                Term::Calibration => stored::contribution::Term::Calibration(()),
+                Term::Source(name) => stored::contribution::Term::Source(name.clone()),
+            }),
+            reliability: contribution.reliability.map(|letter| stored::Reliability::from(letter).into()),
+            claim: contribution.claim.map(|claim| stored::Disposition::from(claim).into()),
+            strength: contribution.strength.map(Strength::get),
+            age: contribution.age.map(stored_duration),
             micro_nats: contribution.micro_nats,
             agrees: contribution.agrees,
             sentence: contribution.sentence.clone(),
         }
     }
+}
 
-    fn contribution(self) -> Result<Contribution, StoreError> {
-        Ok(Contribution {
-            term: match self.term {
-                TermTwin::Prior => Term::Prior,
-                TermTwin::Calibration => Term::Calibration,
-                TermTwin::Source(name) => Term::Source(name),
+impl TryFrom<stored::Contribution> for Contribution {
+    type Error = StoreError;
+
+    fn try_from(contribution: stored::Contribution) -> Result<Self, StoreError> {
+        Ok(Self {
+            reliability: contribution.reliability.map(|_| contribution.reliability().try_into()).transpose()?,
+            claim: contribution.claim.map(|_| contribution.claim().try_into()).transpose()?,
+            term: match required(contribution.term)? {
+                stored::contribution::Term::Prior(()) => Term::Prior,
+                stored::contribution::Term::Calibration(()) => Term::Calibration,
+                stored::contribution::Term::Source(name) => Term::Source(name),
             },
-            reliability: self.reliability.as_deref().map(reliability).transpose()?,
-            claim: self.claim.as_deref().map(disposition).transpose()?,
-            strength: self.strength.map(strength),
-            age: self.age,
-            micro_nats: self.micro_nats,
-            agrees: self.agrees,
-            sentence: self.sentence,
+            strength: contribution.strength.map(Strength::clamped),
+            age: contribution.age.map(duration).transpose()?,
+            micro_nats: contribution.micro_nats,
+            agrees: contribution.agrees,
+            sentence: contribution.sentence,
         })
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct FamilyTwin {
-    name: String,
-    basis: FamilyBasisTwin,
-    independence_key: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FamilyBasisTwin {
-    Declared,
-    Republished,
-    SameKind,
-}
-
-#[derive(Serialize, Deserialize)]
-struct OutcomeTwin {
-    source: String,
-    kind: String,
-    reliability: String,
-    family: FamilyTwin,
-    time: Moment,
-    body: OutcomeBodyTwin,
-}
-
-impl OutcomeTwin {
-    fn of(outcome: &Outcome) -> Self {
+impl From<&Outcome> for stored::Outcome {
+    fn from(outcome: &Outcome) -> Self {
         Self {
             source: outcome.source.clone(),
             kind: outcome.kind.clone(),
-            reliability: outcome.reliability.as_str().to_owned(),
-            family: FamilyTwin {
+            reliability: stored::Reliability::from(outcome.reliability).into(),
+            family: Some(stored::Family {
                 name: outcome.family.name.clone(),
-                basis: match outcome.family.basis {
-                    FamilyBasis::Declared => FamilyBasisTwin::Declared,
-                    FamilyBasis::Republished => FamilyBasisTwin::Republished,
-                    FamilyBasis::SameKind => FamilyBasisTwin::SameKind,
-                },
+                basis: stored::FamilyBasis::from(outcome.family.basis).into(),
                 independence_key: outcome.family.independence_key.clone(),
-            },
-            time: Moment::of(outcome.time),
-            body: OutcomeBodyTwin::of(&outcome.body),
+            }),
+            time: Some(outcome.time.into()),
+            body: Some(match &outcome.body {
+                OutcomeBody::Finding(finding) => stored::outcome::Body::Finding(finding.into()),
+                OutcomeBody::NoRecord => stored::outcome::Body::NoRecord(()),
+                OutcomeBody::Error(error) => stored::outcome::Body::Error(stored::SourceError {
+                    kind: stored::SourceErrorKind::from(error.kind).into(),
+                    detail: error.detail.clone(),
+                    retry_after: error.retry_after.map(stored_duration),
+                }),
+                OutcomeBody::NotAsked(not_asked) => stored::outcome::Body::NotAsked(stored::NotAsked {
+                    reason: stored::NotAskedReason::from(not_asked.reason).into(),
+                    detail: not_asked.detail.clone(),
+                    until: not_asked.until.map(Into::into),
+                }),
+            }),
         }
     }
+}
 
-    fn outcome(self) -> Result<Outcome, StoreError> {
-        Ok(Outcome {
-            source: self.source,
-            kind: self.kind,
-            reliability: reliability(&self.reliability)?,
+impl TryFrom<stored::Outcome> for Outcome {
+    type Error = StoreError;
+
+    fn try_from(outcome: stored::Outcome) -> Result<Self, StoreError> {
+        let reliability = outcome.reliability().try_into()?;
+        let family = required(outcome.family)?;
+        Ok(Self {
+            reliability,
+            source: outcome.source,
+            kind: outcome.kind,
             family: Family {
-                name: self.family.name,
-                basis: match self.family.basis {
-                    FamilyBasisTwin::Declared => FamilyBasis::Declared,
-                    FamilyBasisTwin::Republished => FamilyBasis::Republished,
-                    FamilyBasisTwin::SameKind => FamilyBasis::SameKind,
-                },
-                independence_key: self.family.independence_key,
+                basis: family.basis().try_into()?,
+                name: family.name,
+                independence_key: family.independence_key,
             },
-            time: self.time.time()?,
-            body: self.body.body()?,
+            time: time(required(outcome.time)?)?,
+            body: match required(outcome.body)? {
+                stored::outcome::Body::Finding(finding) => OutcomeBody::Finding(finding.try_into()?),
+                stored::outcome::Body::NoRecord(()) => OutcomeBody::NoRecord,
+                stored::outcome::Body::Error(error) => OutcomeBody::Error(SourceError {
+                    kind: error.kind().try_into()?,
+                    detail: error.detail,
+                    retry_after: error.retry_after.map(duration).transpose()?,
+                }),
+                stored::outcome::Body::NotAsked(not_asked) => OutcomeBody::NotAsked(NotAsked {
+                    reason: not_asked.reason().try_into()?,
+                    detail: not_asked.detail,
+                    until: not_asked.until.map(time).transpose()?,
+                }),
+            },
         })
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum OutcomeBodyTwin {
-    Finding(FindingTwin),
-    NoRecord,
-    Error { kind: String, detail: String, retry_after: Option<Duration> },
-    NotAsked { reason: String, detail: String, until: Option<Moment> },
-}
-
-impl OutcomeBodyTwin {
-    fn of(body: &OutcomeBody) -> Self {
-        match body {
-            OutcomeBody::Finding(finding) => Self::Finding(FindingTwin::of(finding)),
-            OutcomeBody::NoRecord => Self::NoRecord,
-            OutcomeBody::Error(error) => Self::Error {
-                kind: error.kind.as_str().to_owned(),
-                detail: error.detail.clone(),
-                retry_after: error.retry_after,
-            },
-            OutcomeBody::NotAsked(not_asked) => Self::NotAsked {
-                reason: not_asked.reason.as_str().to_owned(),
-                detail: not_asked.detail.clone(),
-                until: not_asked.until.map(Moment::of),
-            },
-        }
-    }
-
-    fn body(self) -> Result<OutcomeBody, StoreError> {
-        Ok(match self {
-            Self::Finding(finding) => OutcomeBody::Finding(finding.finding()?),
-            Self::NoRecord => OutcomeBody::NoRecord,
-            Self::Error { kind, detail, retry_after } => {
-                let kind = word(&kind)?;
-                OutcomeBody::Error(SourceError { kind, detail, retry_after })
-            }
-            Self::NotAsked { reason, detail, until } => {
-                let reason = word(&reason)?;
-                OutcomeBody::NotAsked(NotAsked { reason, detail, until: optional_time(until)? })
-            }
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct FindingTwin {
-    claim: String,
-    strength: Option<Exact>,
-    observed_time: Option<Moment>,
-    reasons: Vec<String>,
-    facts: Vec<(String, FactTwin)>,
-    relations: Vec<(String, IndicatorTwin)>,
-    tags: Vec<String>,
-    permalink: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FactTwin {
-    Text(String),
-    Integer(i64),
-    Number(Exact),
-    Flag(bool),
-    Time(Moment),
-    List(Vec<String>),
-}
-
-impl FactTwin {
-    fn of(value: &FactValue) -> Self {
-        match value {
-            FactValue::Text(text) => Self::Text(text.clone()),
-            FactValue::Integer(number) => Self::Integer(*number),
-            FactValue::Number(number) => Self::Number(Exact(*number)),
-            FactValue::Flag(flag) => Self::Flag(*flag),
-            FactValue::Time(time) => Self::Time(Moment::of(*time)),
-            FactValue::List(list) => Self::List(list.clone()),
-        }
-    }
-
-    fn value(self) -> Result<FactValue, StoreError> {
-        Ok(match self {
-            Self::Text(text) => FactValue::Text(text),
-            Self::Integer(number) => FactValue::Integer(number),
-            Self::Number(number) => FactValue::Number(number.0),
-            Self::Flag(flag) => FactValue::Flag(flag),
-            Self::Time(moment) => FactValue::Time(moment.time()?),
-            Self::List(list) => FactValue::List(list),
-        })
-    }
-}
-
-impl FindingTwin {
-    fn of(finding: &Finding) -> Self {
-        let relation = |relation: &Relation| (relation.relation.clone(), IndicatorTwin::of(&relation.indicator));
+impl From<&Finding> for stored::Finding {
+    fn from(finding: &Finding) -> Self {
+        let relation = |relation: &Relation| stored::Relation {
+            relation: relation.relation.clone(),
+            indicator: Some((&relation.indicator).into()),
+        };
         Self {
-            claim: finding.claim.as_str().to_owned(),
-            strength: finding.strength.map(|strength| Exact(strength.get())),
-            observed_time: finding.observed_time.map(Moment::of),
+            claim: stored::Disposition::from(finding.claim).into(),
+            strength: finding.strength.map(Strength::get),
+            observed_time: finding.observed_time.map(Into::into),
             reasons: finding.reasons.clone(),
-            facts: finding.facts.iter().map(|fact| (fact.name.clone(), FactTwin::of(&fact.value))).collect(),
+            facts: finding.facts.iter().map(Into::into).collect(),
             relations: finding.relations.iter().map(relation).collect(),
             tags: finding.tags.clone(),
             permalink: finding.permalink.clone(),
         }
     }
+}
 
-    fn finding(self) -> Result<Finding, StoreError> {
-        Ok(Finding {
-            claim: disposition(&self.claim)?,
-            strength: self.strength.map(strength),
-            observed_time: optional_time(self.observed_time)?,
-            reasons: self.reasons,
-            facts: each(self.facts, |(name, value)| Ok(Fact { name, value: value.value()? }))?,
-            relations: each(self.relations, |(relation, twin)| {
-                Ok(Relation { relation, indicator: twin.indicator()? })
-            })?,
-            tags: self.tags,
-            permalink: self.permalink,
+impl TryFrom<stored::Finding> for Finding {
+    type Error = StoreError;
+
+    fn try_from(finding: stored::Finding) -> Result<Self, StoreError> {
+        let relation = |relation: stored::Relation| {
+            Ok(Relation { relation: relation.relation, indicator: required(relation.indicator)?.try_into()? })
+        };
+        Ok(Self {
+            claim: finding.claim().try_into()?,
+            strength: finding.strength.map(Strength::clamped),
+            observed_time: finding.observed_time.map(time).transpose()?,
+            reasons: finding.reasons,
+            facts: finding.facts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            relations: finding.relations.into_iter().map(relation).collect::<Result<_, StoreError>>()?,
+            tags: finding.tags,
+            permalink: finding.permalink,
         })
+    }
+}
+
+impl From<&Fact> for stored::Fact {
+    fn from(fact: &Fact) -> Self {
+        let value = match &fact.value {
+            FactValue::Text(text) => stored::fact::Value::Text(text.clone()),
+            FactValue::Integer(number) => stored::fact::Value::Integer(*number),
+            FactValue::Number(number) => stored::fact::Value::Number(*number),
+            FactValue::Flag(flag) => stored::fact::Value::Flag(*flag),
+            FactValue::Time(time) => stored::fact::Value::Time((*time).into()),
+            FactValue::List(texts) => stored::fact::Value::List(stored::TextList { texts: texts.clone() }),
+        };
+        Self { name: fact.name.clone(), value: Some(value) }
+    }
+}
+
+impl TryFrom<stored::Fact> for Fact {
+    type Error = StoreError;
+
+    fn try_from(fact: stored::Fact) -> Result<Self, StoreError> {
+        let value = match required(fact.value)? {
+            stored::fact::Value::Text(text) => FactValue::Text(text),
+            stored::fact::Value::Integer(number) => FactValue::Integer(number),
+            stored::fact::Value::Number(number) => FactValue::Number(number),
+            stored::fact::Value::Flag(flag) => FactValue::Flag(flag),
+            stored::fact::Value::Time(stored) => FactValue::Time(time(stored)?),
+            stored::fact::Value::List(list) => FactValue::List(list.texts),
+        };
+        Ok(Self { name: fact.name, value })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::verdict::{Policy, fuse};
+
+    fn verdict() -> Verdict {
+        let indicator = Indicator::parse("192.0.2.1").expect("an address").indicator;
+        fuse(&Policy::built_in()[0], &indicator, UNIX_EPOCH, Vec::new())
+    }
+
+    fn decoded(verdict: &Verdict) -> Verdict {
+        decode(&encode(verdict, &[]).expect("encoded")).expect("decoded").0
+    }
+
+    fn check_number(number: f64) {
+        let conflict = Some(Conflict { mass: number, flagged: false });
+        let written = Verdict { probability: Some(number), coverage: number, conflict, ..verdict() };
+        let read = decoded(&written);
+        for read in [read.probability.expect("a number"), read.coverage, read.conflict.expect("a conflict").mass] {
+            assert_eq!(read.to_bits(), number.to_bits(), "{number}");
+        }
+    }
+
+    fn check_time(time: SystemTime) {
+        assert_eq!(decoded(&Verdict { judged_time: time, ..verdict() }).judged_time, time);
+    }
 
     #[test]
     fn numbers_survive_bit_by_bit() {
-        for number in [0.1 + 0.2, f64::MIN_POSITIVE, 1.0e300, -0.0, f64::INFINITY, 0.123_456_789_012_345_67] {
-            let json = serde_json::to_string(&Exact(number)).expect("written");
-            let read: Exact = serde_json::from_str(&json).expect("read");
-            assert_eq!(read.0.to_bits(), number.to_bits(), "{json}");
+        for number in [0.1 + 0.2, f64::MIN_POSITIVE, 1.0e300, 0.0, -0.0, f64::INFINITY, 0.123_456_789_012_345_67] {
+            check_number(number);
         }
     }
 
@@ -469,15 +378,57 @@ mod tests {
     fn moments_survive_to_the_nanosecond_on_both_sides_of_1970() {
         let duration = Duration::new(3, 999_999_999);
         for time in [UNIX_EPOCH, UNIX_EPOCH + duration, UNIX_EPOCH - duration, UNIX_EPOCH - Duration::from_secs(2)] {
-            assert_eq!(Moment::of(time).time().expect("read"), time);
+            check_time(time);
         }
     }
 
     #[test]
     fn a_damaged_body_is_an_error() {
-        let body = compress(b"{\"version\":1}").expect("compressed");
-        assert!(decode(&body).is_err(), "fields are missing");
-        assert!(decode(body.get(..5).unwrap_or_default()).is_err(), "cut off");
+        let empty = compress(b"").expect("compressed");
+        assert!(decode(&empty).is_err(), "fields are missing");
+        assert!(decode(empty.get(..5).unwrap_or_default()).is_err(), "cut off");
         assert!(decode(b"").is_err(), "empty");
+    }
+
+    #[test]
+    fn an_enum_value_of_a_newer_version_is_an_error() {
+        for disposition in [0, 99] {
+            let verdict = Some(stored::Verdict { disposition, ..(&verdict()).into() });
+            let bytes = stored::VerdictBody { verdict, answers: Vec::new() }.encode_to_vec();
+            let error = decode(&compress(&bytes).expect("compressed")).expect_err("refused");
+            assert!(error.detail.contains("unknown Disposition"), "{error}");
+            assert!(!error.is_transient());
+        }
+    }
+
+    #[test]
+    fn a_time_or_duration_out_of_range_is_an_error() {
+        for (seconds, nanos) in [(i64::MIN, 0), (i64::MIN, i32::MIN), (-1, 0), (0, -1), (0, 1_000_000_000)] {
+            assert!(duration(prost_types::Duration { seconds, nanos }).is_err(), "{seconds} {nanos}");
+        }
+        for (seconds, nanos) in [(i64::MIN, i32::MIN), (i64::MIN, 0), (i64::MAX, i32::MAX)] {
+            // Only that it does not panic: what a system can hold differs.
+            let _ = time(prost_types::Timestamp { seconds, nanos });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_and_any_time_survive(bits: u64, seconds in 0..400_000_000_000_u64, nanos in 0..1_000_000_000_u32) {
+            let duration = Duration::new(seconds, nanos);
+            check_number(f64::from_bits(bits));
+            check_time(UNIX_EPOCH + duration);
+            check_time(UNIX_EPOCH - duration);
+        }
+
+        #[test]
+        fn any_bytes_are_a_verdict_or_an_error(bytes: Vec<u8>, place: prop::sample::Index, byte: u8) {
+            let _ = decode(&bytes);
+            let _ = decode(&compress(&bytes).expect("compressed"));
+            let mut damaged = decompress(&encode(&verdict(), &[]).expect("encoded")).expect("decompressed");
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+            let _ = decode(&compress(&damaged).expect("compressed"));
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! What outlives a request: verdicts, answers, source settings, the ledger of quota and disclosures.
 //!
-//! Small traits by use, not by table; time is always an argument. `sqlite/` is the durable backend, `memory.rs` the one
-//! for tests and paused time; one contract suite runs on both. `seal.rs` encrypts credentials, `directory.rs` locks.
+//! Small traits by use, not by table; time is always an argument. [`open`] alone chooses a backend: `sqlite/` is the
+//! durable one, `memory.rs` the one for tests and paused time; one contract suite runs on both. `encode.rs` says how a
+//! verdict is written, `quota.rs` what a quota window means, `seal.rs` encrypts credentials, `directory.rs` locks.
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::finding::Disposition;
@@ -15,6 +18,7 @@ use crate::verdict::Verdict;
 
 mod directory;
 mod encode;
+mod error;
 mod id;
 mod memory;
 mod quota;
@@ -22,37 +26,42 @@ mod seal;
 mod sqlite;
 
 pub use directory::{DataDirectory, LockStatus};
+pub use error::{StoreError, StoreErrorKind};
 pub use id::new_id;
 pub use memory::Memory;
 pub use seal::Sealer;
-pub use sqlite::{Durability, Sqlite, SqliteOptions};
 
 /// A store operation under way.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Why the store could not do it. For the log, not for callers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreError {
-    /// What failed, for the operator. Never holds a secret.
-    pub detail: String,
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, however it ends. Power loss may take the last moments, never consistency.
+    #[default]
+    Normal,
+    /// Power loss too; each group of writes waits for the disk.
+    Full,
 }
 
-impl StoreError {
-    /// What failed. The text must not hold a secret.
-    pub fn new(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into() }
-    }
+/// Opens the durable store in this file; makes it, with mode 0600, if it does not exist. The caller holds the lock of the
+/// data directory. Blocks; meant for start-up.
+///
+/// # Errors
+/// The file cannot be made or is no database of this program, a newer version made it, or a thread cannot be started.
+pub fn open(path: &Path, durability: Durability) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(sqlite::Sqlite::open(path, durability)?))
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store: {}", self.detail)
-    }
+/// Opens an existing durable store that another process may be using, for reading and [`Maintenance::backup`] alone.
+///
+/// # Errors
+/// There is no store of this program, a newer version made it, or a thread cannot be started.
+pub fn open_read_only(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(sqlite::Sqlite::open_read_only(path)?))
 }
 
-impl std::error::Error for StoreError {}
-
-/// A verdict as it is kept, one row each.
+/// A stored verdict, one row each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerdictRecord {
     /// Its identifier, without `verdicts/`; sorts by time of creation.
@@ -61,7 +70,7 @@ pub struct VerdictRecord {
     pub create_time: SystemTime,
     /// Who asked.
     pub caller: String,
-    /// The TLP under which was asked.
+    /// The TLP of the request.
     pub tlp: Tlp,
     /// The verdict with its outcomes.
     pub verdict: Verdict,
@@ -82,7 +91,7 @@ pub struct VerdictFilter {
     pub until: Option<SystemTime>,
 }
 
-/// A place in a list, newest first: the next page begins behind it.
+/// A place in a list, newest first: the next page begins after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// Time of the last row of the page before.
@@ -91,15 +100,17 @@ pub struct Cursor {
     pub id: String,
 }
 
-/// The history of verdicts. A kept verdict never changes.
+/// The history of verdicts. A stored verdict never changes.
 pub trait VerdictStore: Send + Sync {
-    /// Keeps a verdict; resolves when it is durable.
+    /// Stores a verdict; resolves when it is durable.
     fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()>;
     /// The verdict of this identifier.
     fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
-    /// At most `limit` verdicts that fit the filter, newest first, behind `after`.
+    /// At most `limit` verdicts that match the filter, newest first, after `after`. One that cannot be read is left out.
     fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>)
     -> BoxFuture<'_, Vec<VerdictRecord>>;
+    /// Removes verdicts made before this moment; says how many.
+    fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64>;
 }
 
 /// A raw answer of a source, stored once per fetch.
@@ -115,7 +126,7 @@ pub struct RawAnswer {
     pub body: Vec<u8>,
 }
 
-/// What pruning keeps.
+/// How long what is stored stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Raw answers older than this go.
@@ -128,7 +139,7 @@ pub struct Retention {
     pub disclosures_age: Duration,
 }
 
-/// What pruning removed.
+/// How much pruning removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Raw answers.
@@ -141,12 +152,13 @@ pub struct Pruned {
 
 /// Raw answers, compressed, off the durable path.
 pub trait AnswerStore: Send + Sync {
-    /// Keeps an answer; the same hash is kept once.
+    /// Stores an answer; the same hash is stored once.
     fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
     /// The answer of this hash, if it was not pruned.
     fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
-    /// Removes what the retention does not keep, judged at `now`.
-    fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned>;
+    /// Removes answers last received before this moment, then the oldest until the compressed rest has at most so many
+    /// bytes; says how many went.
+    fn prune_answers(&self, before: SystemTime, max_bytes: u64) -> BoxFuture<'_, u64>;
 }
 
 /// What the API changed or declared about a source: a patch that wins field by field.
@@ -173,12 +185,12 @@ impl fmt::Debug for SourceRow {
     }
 }
 
-/// What came of a compare-and-set.
+/// The result of a compare-and-set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
-    /// It is durable.
+    /// The change is durable.
     Done,
-    /// Somebody was faster: the revision found is not the expected one.
+    /// Another change came first: the stored revision is not the expected one.
     Conflict,
 }
 
@@ -186,9 +198,9 @@ pub enum Swap {
 pub trait SourceStore: Send + Sync {
     /// Every row, by name.
     fn source_rows(&self) -> BoxFuture<'_, Vec<SourceRow>>;
-    /// Writes a row if the one kept has revision `expected` (0: there is none).
+    /// Writes a row if the stored one has revision `expected` (0: there is none).
     fn put_source_row(&self, row: SourceRow, expected: u64) -> BoxFuture<'_, Swap>;
-    /// Removes a row if the one kept has revision `expected`.
+    /// Removes a row if the stored one has revision `expected`.
     fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
 }
 
@@ -199,7 +211,7 @@ pub struct Acquire {
     pub account: String,
     /// The source on whose behalf.
     pub source: String,
-    /// The windows to keep; a unit is taken of all or of none.
+    /// The windows that apply; a unit is taken of all or of none.
     pub windows: Vec<QuotaWindow>,
     /// Now.
     pub at: SystemTime,
@@ -214,8 +226,8 @@ pub struct WindowUse {
     pub limit: u64,
     /// How many are used.
     pub used: u64,
-    /// When a unit comes free: for a sliding minute when its oldest call is 61 s old (a second for
-    /// the way of the call), else when the day or month ends.
+    /// When a unit becomes free: for a sliding minute when its oldest call is 61 s old (the call may take a second to
+    /// arrive), else when the day or month ends.
     pub resets_at: SystemTime,
 }
 
@@ -226,25 +238,25 @@ impl WindowUse {
     }
 }
 
-/// What came of a [`Acquire`].
+/// The result of an [`Acquire`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// The unit is recorded; these are the windows after it.
     Granted(Vec<WindowUse>),
-    /// Nothing was taken: this window is used up until it resets (of several, the one that resets last).
+    /// Nothing was taken: this window is used up. Of several, the one that resets last.
     Spent(WindowUse),
 }
 
-/// That an indicator was told to somebody outside.
+/// A record that an indicator was disclosed to a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
     /// Identifier; sorts by time.
     pub id: String,
     /// When the call left.
     pub time: SystemTime,
-    /// What was told.
+    /// What was disclosed.
     pub indicator: Indicator,
-    /// The source that was told.
+    /// The source that was asked.
     pub source: String,
     /// The host that was asked: a URL's host, a DNS zone.
     pub to: String,
@@ -267,7 +279,7 @@ pub struct DisclosureFilter {
     pub until: Option<SystemTime>,
 }
 
-/// Who spent which quota unit, and what was told to whom.
+/// Who spent which quota unit, and what was disclosed to whom.
 pub trait Ledger: Send + Sync {
     /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
     fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired>;
@@ -280,16 +292,43 @@ pub trait Ledger: Send + Sync {
     ) -> BoxFuture<'a, Vec<WindowUse>>;
     /// Records a disclosure, before the call leaves.
     fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
-    /// At most `limit` disclosures that fit the filter, newest first, behind `after`.
+    /// At most `limit` disclosures that match the filter, newest first, after `after`.
     fn disclosures(
         &self,
         filter: DisclosureFilter,
         limit: usize,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Vec<Disclosure>>;
+    /// Removes disclosures made before this moment; says how many.
+    fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64>;
+    /// Removes quota records that no window can count any more.
+    fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()>;
 }
 
-/// Everything a store is.
-pub trait Store: VerdictStore + AnswerStore + SourceStore + Ledger + 'static {}
+/// What concerns a store as a whole.
+pub trait Maintenance: Send + Sync {
+    /// Copies the store to the new file `to` as it stands at one moment, also while another process uses it.
+    ///
+    /// Fails where `to` exists or the backend has no file; after a failure no file is left at `to`.
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, ()>;
+    /// Takes no more work and finishes what was asked. Later calls fail; closing again does nothing.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
 
-impl<T: VerdictStore + AnswerStore + SourceStore + Ledger + 'static> Store for T {}
+/// A whole store.
+pub trait Store: VerdictStore + AnswerStore + SourceStore + Ledger + Maintenance + 'static {
+    /// Removes everything that has outlived its retention at `now`.
+    fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
+        let before = move |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        Box::pin(async move {
+            self.prune_quota(now).await?;
+            Ok(Pruned {
+                answers: self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?,
+                verdicts: self.prune_verdicts(before(retention.verdicts_age)).await?,
+                disclosures: self.prune_disclosures(before(retention.disclosures_age)).await?,
+            })
+        })
+    }
+}
+
+impl<T: VerdictStore + AnswerStore + SourceStore + Ledger + Maintenance + 'static> Store for T {}

@@ -1,7 +1,7 @@
 //! What quota windows mean in time: the one place that knows, for every backend.
 //!
-//! Pure arithmetic on nanoseconds since 1970. A backend counts what it recorded; here is decided what that count means.
-//! When the clock steps back, calls recorded in what is now the future still count: they were made before now.
+//! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] a window; what the counts mean is decided
+//! here. When the clock steps back, calls recorded in what is now the future still count: they were made before now.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,21 +12,21 @@ use jiff::tz::TimeZone;
 use super::{Acquired, StoreError, WindowUse};
 use crate::source::{QuotaPer, QuotaWindow};
 
-/// the length of the sliding window.
-pub(super) const MINUTE: i64 = 60_000_000_000;
+const SECOND: i64 = 1_000_000_000;
 
-/// How long a call counts in the sliding minute: a second more, since a call arrives somewhat later than it was paid, and
-/// the first of several may be slower to connect than the last.
-pub(super) const SLIDING: i64 = MINUTE + 1_000_000_000;
+/// How long a call counts in the sliding minute: a second more, because a call reaches the source later than it was
+/// recorded, and the first of several may be slower to connect than the last.
+const MINUTE_WINDOW: i64 = 61 * SECOND;
 
-/// How long single calls are kept: much longer than the window, so that a clock that jumps ahead and back loses none.
-pub(super) const CALLS_KEPT: i64 = 60 * MINUTE;
+/// A record further ahead of the clock than this was made before the clock stepped back. One that is less far ahead is of
+/// a call that overtook this one.
+const CLOCK_STEP: i64 = 60 * SECOND;
 
-/// How long counters are kept.
-pub(super) const COUNTS_KEPT: i64 = 400 * 24 * 60 * MINUTE;
+/// How long single calls are stored: much longer than the window, so that a clock that jumps ahead and back loses none.
+const CALL_RETENTION: i64 = 3_600 * SECOND;
 
-/// A record further ahead than this was made before the clock stepped back. Less is only a call that overtook another.
-pub(super) const AHEAD: i64 = MINUTE;
+/// How long the counters of calendar windows are stored.
+const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
 
 /// Nanoseconds since 1970; times before 1677 or after 2262 are moved to the nearest end.
 pub(super) fn nanos(time: SystemTime) -> i64 {
@@ -42,39 +42,65 @@ pub(super) fn time(nanos: i64) -> SystemTime {
     if nanos < 0 { UNIX_EPOCH - duration } else { UNIX_EPOCH + duration }
 }
 
-/// The moment that lies this long before.
-pub(super) fn before(now: i64, age: Duration) -> i64 {
-    now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The calendar day and month (UTC) of a moment: where they begin and where the next begins.
+/// A moment and where it lies in its windows. Days and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Calendar {
-    /// First moment of the day.
-    pub(super) day: i64,
-    /// First moment of the next day.
-    pub(super) next_day: i64,
-    /// First moment of the month.
-    pub(super) month: i64,
-    /// First moment of the next month.
-    pub(super) next_month: i64,
+pub(super) struct Moment {
+    pub(super) now: i64,
+    day: i64,
+    next_day: i64,
+    month: i64,
+    next_month: i64,
 }
 
-impl Calendar {
-    /// The calendar at this moment.
-    pub(super) fn at(now: i64) -> Result<Self, StoreError> {
-        calendar(now).map_err(|error| StoreError::new(format!("no calendar day for this time: {error}")))
+impl Moment {
+    pub(super) fn at(time: SystemTime) -> Result<Self, StoreError> {
+        let now = nanos(time);
+        Self::on_calendar(now).map_err(|error| StoreError::rejected(format!("no calendar day for this time: {error}")))
     }
-}
 
-fn calendar(now: i64) -> Result<Calendar, jiff::Error> {
-    let date = Timestamp::from_nanosecond(i128::from(now))?.to_zoned(TimeZone::UTC).date();
-    Ok(Calendar {
-        day: start(date)?,
-        next_day: start(date.tomorrow()?)?,
-        month: start(date.first_of_month())?,
-        next_month: start(date.last_of_month().tomorrow()?)?,
-    })
+    fn on_calendar(now: i64) -> Result<Self, jiff::Error> {
+        let date = Timestamp::from_nanosecond(i128::from(now))?.to_zoned(TimeZone::UTC).date();
+        Ok(Self {
+            now,
+            day: start(date)?,
+            next_day: start(date.tomorrow()?)?,
+            month: start(date.first_of_month())?,
+            next_month: start(date.last_of_month().tomorrow()?)?,
+        })
+    }
+
+    /// Where a window begins: calls at or after this moment count.
+    pub(super) fn window_start(&self, per: QuotaPer) -> i64 {
+        match per {
+            QuotaPer::Minute => self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1),
+            QuotaPer::Day => self.day,
+            QuotaPer::Month => self.month,
+        }
+    }
+
+    /// What is recorded after this moment was recorded before the clock stepped back.
+    pub(super) fn clock_step(&self) -> i64 {
+        self.now.saturating_add(CLOCK_STEP)
+    }
+
+    /// Calls up to this moment are of no more use.
+    pub(super) fn oldest_call(&self) -> i64 {
+        self.now.saturating_sub(CALL_RETENTION)
+    }
+
+    /// Counters of windows that began up to this moment are of no more use.
+    pub(super) fn oldest_count(&self) -> i64 {
+        self.now.saturating_sub(COUNT_RETENTION)
+    }
+
+    fn window_use(&self, window: &QuotaWindow, count: WindowCount) -> WindowUse {
+        let resets_at = match window.per {
+            QuotaPer::Minute => count.next_to_expire.map_or(self.now, |call| call.saturating_add(MINUTE_WINDOW)),
+            QuotaPer::Day => self.next_day,
+            QuotaPer::Month => self.next_month,
+        };
+        WindowUse { per: window.per, limit: window.limit, used: count.used, resets_at: time(resets_at) }
+    }
 }
 
 fn start(date: Date) -> Result<i64, jiff::Error> {
@@ -82,49 +108,38 @@ fn start(date: Date) -> Result<i64, jiff::Error> {
     Ok(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
 }
 
-/// What a backend has recorded of an account, brought to a moment.
-pub(super) trait Recorded {
-    /// How many calls the sliding minute holds.
-    fn in_minute(&self) -> Result<u64, StoreError>;
-    /// When the call was made that stands `skip` behind the oldest of the sliding minute.
-    fn oldest(&self, skip: u64) -> Result<Option<i64>, StoreError>;
-    /// How many calls were counted in windows of this sort that begin at or after `starts`.
-    fn counted(&self, per: QuotaPer, starts: i64) -> Result<u64, StoreError>;
+/// What is recorded of an account within one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WindowCount {
+    /// How many calls.
+    pub(super) used: u64,
+    /// In a sliding minute, when the call was made that must leave it before there is room for one more: the one that
+    /// [`calls_over`] others precede.
+    pub(super) next_to_expire: Option<i64>,
 }
 
-/// How much of each window is used, in order.
-pub(super) fn uses(recorded: &impl Recorded, windows: &[QuotaWindow], now: i64) -> Result<Vec<WindowUse>, StoreError> {
-    let calendar = Calendar::at(now)?;
-    windows.iter().map(|window| window_use(recorded, *window, now, calendar)).collect()
+/// How many calls a sliding minute holds beyond its limit: some where the limit was lowered, else none.
+pub(super) fn calls_over(used: u64, limit: u64) -> u64 {
+    used.saturating_sub(limit.max(1))
 }
 
-fn window_use(
-    recorded: &impl Recorded,
-    window: QuotaWindow,
-    now: i64,
-    calendar: Calendar,
-) -> Result<WindowUse, StoreError> {
-    let (used, resets_at) = match window.per {
-        QuotaPer::Minute => {
-            let used = recorded.in_minute()?;
-            (used, minute_turns(recorded, used, window.limit, now)?)
-        }
-        QuotaPer::Day => (recorded.counted(QuotaPer::Day, calendar.day)?, calendar.next_day),
-        QuotaPer::Month => (recorded.counted(QuotaPer::Month, calendar.month)?, calendar.next_month),
-    };
-    Ok(WindowUse { per: window.per, limit: window.limit, used, resets_at: time(resets_at) })
+/// How much of each window is used, in the order of `windows`.
+pub(super) fn window_uses(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Vec<WindowUse> {
+    windows.iter().zip(counts).map(|(window, count)| at.window_use(window, *count)).collect()
 }
 
-/// When the sliding minute has a unit more than now. Where a limit was lowered, several calls must first grow old.
-fn minute_turns(recorded: &impl Recorded, used: u64, limit: u64, now: i64) -> Result<i64, StoreError> {
-    let skip = used.saturating_sub(limit.max(1));
-    Ok(recorded.oldest(skip)?.map_or(now, |call| call.saturating_add(SLIDING)))
-}
-
-/// Of the windows that are used up, the one that resets last.
-pub(super) fn spent(uses: &[WindowUse]) -> Option<Acquired> {
+/// Whether one more call is granted, where these calls are recorded; if so, the caller records it.
+pub(super) fn decide(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Acquired {
+    let uses = window_uses(windows, counts, at);
     let full = uses.iter().filter(|window| window.used >= window.limit);
-    full.max_by_key(|window| window.resets_at).map(|window| Acquired::Spent(*window))
+    if let Some(spent) = full.max_by_key(|window| window.resets_at) {
+        return Acquired::Spent(*spent);
+    }
+    let granted = |count: &WindowCount| WindowCount {
+        used: count.used.saturating_add(1),
+        next_to_expire: Some(count.next_to_expire.map_or(at.now, |call| call.min(at.now))),
+    };
+    Acquired::Granted(window_uses(windows, &counts.iter().map(granted).collect::<Vec<_>>(), at))
 }
 
 #[cfg(test)]
@@ -135,20 +150,24 @@ mod tests {
         i64::try_from(text.parse::<Timestamp>().expect("a time").as_nanosecond()).expect("in range")
     }
 
+    fn moment(text: &str) -> Moment {
+        Moment::at(time(at(text))).expect("a calendar")
+    }
+
     #[test]
     fn a_leap_february_ends_on_its_29th() {
-        let calendar = Calendar::at(at("2028-02-29T23:59:59.999999999Z")).expect("a calendar");
-        assert_eq!(calendar.month, at("2028-02-01T00:00:00Z"));
-        assert_eq!(calendar.day, at("2028-02-29T00:00:00Z"));
-        assert_eq!(calendar.next_day, at("2028-03-01T00:00:00Z"));
-        assert_eq!(calendar.next_month, at("2028-03-01T00:00:00Z"));
+        let moment = moment("2028-02-29T23:59:59.999999999Z");
+        assert_eq!(moment.month, at("2028-02-01T00:00:00Z"));
+        assert_eq!(moment.day, at("2028-02-29T00:00:00Z"));
+        assert_eq!(moment.next_day, at("2028-03-01T00:00:00Z"));
+        assert_eq!(moment.next_month, at("2028-03-01T00:00:00Z"));
     }
 
     #[test]
     fn december_turns_into_january() {
-        let calendar = Calendar::at(at("2026-12-31T00:00:00Z")).expect("a calendar");
-        assert_eq!(calendar.day, at("2026-12-31T00:00:00Z"));
-        assert_eq!(calendar.next_month, at("2027-01-01T00:00:00Z"));
+        let moment = moment("2026-12-31T00:00:00Z");
+        assert_eq!(moment.day, at("2026-12-31T00:00:00Z"));
+        assert_eq!(moment.next_month, at("2027-01-01T00:00:00Z"));
     }
 
     #[test]
@@ -156,5 +175,19 @@ mod tests {
         for moment in [UNIX_EPOCH, UNIX_EPOCH + Duration::new(5, 7), UNIX_EPOCH - Duration::new(5, 7)] {
             assert_eq!(time(nanos(moment)), moment);
         }
+    }
+
+    #[test]
+    fn a_granted_call_counts_and_a_window_that_is_full_refuses() {
+        let moment = moment("2026-12-31T00:00:00Z");
+        let window = |per, limit| QuotaWindow { per, limit };
+        let count = |used, next_to_expire| WindowCount { used, next_to_expire };
+        let windows = [window(QuotaPer::Minute, 2), window(QuotaPer::Day, 5)];
+        let granted = decide(&windows, &[count(1, Some(moment.now - 5)), count(3, None)], &moment);
+        let Acquired::Granted(uses) = granted else { panic!("{granted:?}") };
+        assert_eq!((uses[0].used, uses[0].resets_at), (2, time(moment.now - 5 + MINUTE_WINDOW)));
+        assert_eq!((uses[1].used, uses[1].resets_at), (4, time(moment.next_day)));
+        let full = decide(&windows, &[count(2, Some(moment.now)), count(5, None)], &moment);
+        assert!(matches!(full, Acquired::Spent(WindowUse { per: QuotaPer::Day, used: 5, .. })), "{full:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! Encrypts credentials before they are kept: AES-256-GCM under a key that stands outside the database.
+//! Encrypts credentials before they are stored: AES-256-GCM under a key that is kept outside the database.
 //!
-//! The source's name is bound in, so that a sealed credential moved to another row does not open. Nothing here is ever
-//! shown: not by `Debug`, not in an error.
+//! The source's name is authenticated too, so that a sealed credential moved to another row does not open. Nothing here is
+//! ever shown: not by `Debug`, not in an error.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +20,7 @@ use super::StoreError;
 /// Length of the key in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// First byte of everything sealed, so that another way of sealing can be told apart one day.
+/// First byte of everything sealed, so that a later way of sealing can be told apart.
 const VERSION: u8 = 1;
 
 /// Seals credentials and opens them again.
@@ -40,13 +40,14 @@ impl Sealer {
     /// # Errors
     /// The file cannot be read or made, is open to others than its owner, or does not hold exactly 32 bytes.
     pub fn from_key_file(path: &Path) -> Result<Self, StoreError> {
-        let fault = |error: io::Error| StoreError::new(format!("key file {}: {error}", path.display()));
-        if !path.try_exists().map_err(fault)? {
-            make_key_file(path).map_err(fault)?;
+        let failed = |error| unavailable(path, &error);
+        if !path.try_exists().map_err(failed)? {
+            make_key_file(path).map_err(failed)?;
         }
         check_mode(path)?;
-        let bytes = Zeroizing::new(fs::read(path).map_err(fault)?);
-        Self::from_bytes(&bytes).map_err(|error| StoreError::new(format!("key file {}: {error}", path.display())))
+        let bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
+        Self::from_bytes(&bytes)
+            .map_err(|error| StoreError::rejected(format!("key file {}: {}", path.display(), error.detail)))
     }
 
     /// The sealer of this key, 32 bytes in base64 (either alphabet, with or without padding).
@@ -58,17 +59,19 @@ impl Sealer {
             Zeroizing::new(text.expose_secret().trim().trim_end_matches('=').replace('-', "+").replace('_', "/"));
         let bytes = general_purpose::STANDARD_NO_PAD
             .decode(plain.as_bytes())
-            // The error of the decoder would show a byte of the key.
-            .map_err(|_| StoreError::new("the key is not base64; make one with: head -c 32 /dev/urandom | base64"))?;
+            // The decoder's own error would show a byte of the key.
+            .map_err(|_| {
+                StoreError::rejected("the key is not base64; make one with: head -c 32 /dev/urandom | base64")
+            })?;
         Self::from_bytes(&Zeroizing::new(bytes))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         if bytes.len() != KEY_LENGTH {
-            return Err(StoreError::new(format!("a key has {KEY_LENGTH} bytes, not {}", bytes.len())));
+            return Err(StoreError::rejected(format!("a key has {KEY_LENGTH} bytes, not {}", bytes.len())));
         }
         let key = RandomizedNonceKey::new(&aead::AES_256_GCM, bytes);
-        Ok(Self { key: key.map_err(|_| StoreError::new("the key cannot be used"))? })
+        Ok(Self { key: key.map_err(|_| StoreError::rejected("the key cannot be used"))? })
     }
 
     /// Seals the credential of the source of this name.
@@ -81,7 +84,7 @@ impl Sealer {
         let mut text = Vec::with_capacity(plain.len() + aead::AES_256_GCM.tag_len());
         text.extend_from_slice(plain);
         let nonce = self.key.seal_in_place_append_tag(bound_to(name), &mut text);
-        let nonce = nonce.map_err(|_| StoreError::new("a credential could not be sealed"))?;
+        let nonce = nonce.map_err(|_| StoreError::unavailable("a credential could not be sealed"))?;
         let mut sealed = vec![VERSION];
         sealed.extend_from_slice(nonce.as_ref());
         sealed.extend_from_slice(&text);
@@ -93,7 +96,7 @@ impl Sealer {
     /// # Errors
     /// It was sealed under another key or for another source, or is damaged.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, StoreError> {
-        let damaged = || StoreError::new(format!("the credential of source {name} is damaged"));
+        let damaged = || StoreError::corrupt(format!("the credential of source {name} is damaged"));
         let (version, rest) = sealed.split_first().ok_or_else(damaged)?;
         if *version != VERSION {
             return Err(damaged());
@@ -102,7 +105,7 @@ impl Sealer {
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let mut text = Zeroizing::new(text.to_vec());
         let plain = self.key.open_in_place(nonce, bound_to(name), &mut text).map_err(|_| {
-            StoreError::new(format!(
+            StoreError::corrupt(format!(
                 "the credential of source {name} does not open: another key, or a row that was moved or damaged"
             ))
         })?;
@@ -111,13 +114,17 @@ impl Sealer {
     }
 }
 
-/// The name is part of what is authenticated, not of what is encrypted.
+/// The name is authenticated, not encrypted.
 fn bound_to(name: &str) -> Aad<Vec<u8>> {
     Aad::from([b"concord credential of ", name.as_bytes()].concat())
 }
 
-/// Makes the key under another name first: a crash half-way must not leave a short key behind, and two processes that
-/// start at once must end up with one key.
+fn unavailable(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::unavailable(format!("key file {}: {error}", path.display()))
+}
+
+/// Makes the key under another name first: a crash must not leave a short key behind, and two processes that start at
+/// once must end up with one key.
 fn make_key_file(path: &Path) -> io::Result<()> {
     let mut bytes = Zeroizing::new([0_u8; KEY_LENGTH]);
     rand::fill(bytes.as_mut()).map_err(|_| io::Error::other("the system has no random numbers"))?;
@@ -158,11 +165,11 @@ pub(super) fn private_file(path: &Path) -> io::Result<fs::File> {
 fn check_mode(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| StoreError::new(format!("key file {shown}: {error}")))?;
+    let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let hint = format!("key file {shown} has mode {mode:04o}, open to others: chmod 600 {shown}");
-        return Err(StoreError::new(hint));
+        return Err(StoreError::rejected(hint));
     }
     Ok(())
 }
@@ -170,91 +177,4 @@ fn check_mode(path: &Path) -> Result<(), StoreError> {
 #[cfg(not(unix))]
 fn check_mode(_path: &Path) -> Result<(), StoreError> {
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sealer(byte: u8) -> Sealer {
-        Sealer::from_bytes(&[byte; KEY_LENGTH]).expect("a key")
-    }
-
-    fn secret() -> SecretString {
-        SecretString::from("s3cret-credential")
-    }
-
-    #[test]
-    fn what_was_sealed_opens_for_its_source_only() {
-        let sealed = sealer(1).seal("alpha", &secret()).expect("sealed");
-        assert_eq!(sealer(1).open("alpha", &sealed).expect("opens").expose_secret(), "s3cret-credential");
-        assert!(sealer(1).open("beta", &sealed).is_err(), "another source");
-        assert!(sealer(2).open("alpha", &sealed).is_err(), "another key");
-    }
-
-    #[test]
-    fn every_damaged_byte_is_noticed() {
-        let sealed = sealer(1).seal("alpha", &secret()).expect("sealed");
-        for place in 0..sealed.len() {
-            let mut damaged = sealed.clone();
-            damaged[place] ^= 1;
-            assert!(sealer(1).open("alpha", &damaged).is_err(), "byte {place}");
-            assert!(sealer(1).open("alpha", &sealed[..place]).is_err(), "cut at {place}");
-        }
-    }
-
-    #[test]
-    fn the_same_credential_is_never_sealed_alike_twice() {
-        assert_ne!(sealer(1).seal("a", &secret()).expect("sealed"), sealer(1).seal("a", &secret()).expect("sealed"));
-    }
-
-    #[test]
-    fn errors_and_debug_show_no_secret() {
-        let wrong = SecretString::from("not*base64*at*all");
-        let error = Sealer::from_base64(&wrong).expect_err("refused");
-        assert!(!error.detail.contains("not*"), "{error}");
-        let short = Sealer::from_base64(&SecretString::from("c2hvcnQ=")).expect_err("refused");
-        assert!(short.detail.contains("32 bytes, not 5"), "{short}");
-        assert_eq!(format!("{:?}", sealer(7)), "Sealer(***)");
-    }
-
-    #[test]
-    fn both_alphabets_of_base64_give_the_same_key() {
-        let bytes = [0xfb_u8; KEY_LENGTH];
-        let standard = Sealer::from_base64(&general_purpose::STANDARD.encode(bytes).into()).expect("standard");
-        let for_urls = Sealer::from_base64(&general_purpose::URL_SAFE_NO_PAD.encode(bytes).into()).expect("url");
-        let sealed = standard.seal("a", &secret()).expect("sealed");
-        assert_eq!(for_urls.open("a", &sealed).expect("opens").expose_secret(), "s3cret-credential");
-    }
-
-    #[test]
-    fn a_key_file_is_made_once_and_then_kept() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("key");
-        let sealed = Sealer::from_key_file(&path).expect("made").seal("a", &secret()).expect("sealed");
-        assert_eq!(fs::read(&path).expect("key").len(), KEY_LENGTH);
-        assert!(Sealer::from_key_file(&path).expect("kept").open("a", &sealed).is_ok());
-        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "no draft is left behind");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_key_file_open_to_others_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("key");
-        Sealer::from_key_file(&path).expect("made");
-        assert_eq!(fs::metadata(&path).expect("key").permissions().mode() & 0o777, 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
-        let error = Sealer::from_key_file(&path).expect_err("refused");
-        assert!(error.detail.contains("chmod 600"), "{error}");
-    }
-
-    #[test]
-    fn a_key_file_of_another_length_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("key");
-        private_file(&path).expect("made").write_all(b"short").expect("written");
-        assert!(Sealer::from_key_file(&path).expect_err("refused").detail.contains("not 5"));
-    }
 }

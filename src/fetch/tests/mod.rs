@@ -20,8 +20,8 @@ use crate::source::{
     Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, SourceView, Tier, TransportKind,
 };
 use crate::store::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Pruned, RawAnswer,
-    Retention, StoreError, WindowUse,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
+    WindowUse,
 };
 
 mod keeping;
@@ -263,7 +263,7 @@ impl Books {
     }
 
     fn reachable(&self) -> Result<(), StoreError> {
-        if *lock(&self.away) { Err(StoreError { detail: "away".into() }) } else { Ok(()) }
+        if *lock(&self.away) { Err(StoreError::unavailable("away")) } else { Ok(()) }
     }
 }
 
@@ -302,6 +302,14 @@ impl Ledger for Books {
     fn disclosures(&self, _: DisclosureFilter, _: usize, _: Option<Cursor>) -> BoxFuture<'_, Vec<Disclosure>> {
         Box::pin(async { Ok(lock(&self.disclosures).clone()) })
     }
+
+    fn prune_disclosures(&self, _: SystemTime) -> BoxFuture<'_, u64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn prune_quota(&self, _: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 impl AnswerStore for Books {
@@ -316,8 +324,8 @@ impl AnswerStore for Books {
         Box::pin(async move { Ok(lock(&self.raw).iter().find(|raw| raw.hash == hash).cloned()) })
     }
 
-    fn prune(&self, _: Retention, _: SystemTime) -> BoxFuture<'_, Pruned> {
-        Box::pin(async { Ok(Pruned::default()) })
+    fn prune_answers(&self, _: SystemTime, _: u64) -> BoxFuture<'_, u64> {
+        Box::pin(async { Ok(0) })
     }
 }
 

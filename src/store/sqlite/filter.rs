@@ -1,29 +1,28 @@
-//! Puts the conditions of a list together, so that each filter can use its index.
+//! The WHERE clause of a list: only the conditions that are set, so that each filter can use its index.
 
 use std::time::SystemTime;
 
 use rusqlite::types::Value;
 
-use super::super::Cursor;
-use super::super::quota::nanos;
 use crate::indicator::Indicator;
+use crate::store::Cursor;
+use crate::store::quota::nanos;
 
 /// The conditions of a SELECT with their values.
 #[derive(Default)]
 pub(super) struct Conditions {
-    text: String,
+    sql: String,
     values: Vec<Value>,
 }
 
 impl Conditions {
-    /// One more condition; `?` stands for each value. The text is always ours, never a caller's.
+    /// Adds a condition, with one `?` for each value. Its text never comes from a caller.
     pub(super) fn and(&mut self, condition: &'static str, values: impl IntoIterator<Item = Value>) {
-        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
-        self.text.push_str(condition);
+        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(condition);
         self.values.extend(values);
     }
 
-    /// Only of this indicator.
     pub(super) fn indicator(&mut self, indicator: Option<&Indicator>) {
         if let Some(indicator) = indicator {
             let form = Value::Text(indicator.form().as_str().to_owned());
@@ -31,7 +30,6 @@ impl Conditions {
         }
     }
 
-    /// Only of this period, and only behind the cursor.
     pub(super) fn period(&mut self, from: Option<SystemTime>, until: Option<SystemTime>, after: Option<Cursor>) {
         if let Some(from) = from {
             self.and("time >= ?", [Value::Integer(nanos(from))]);
@@ -44,9 +42,9 @@ impl Conditions {
         }
     }
 
-    /// The whole statement, newest first, with its values.
+    /// The whole statement, newest first, and its values.
     pub(super) fn newest(mut self, select: &str, limit: usize) -> (String, Vec<Value>) {
         self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
-        (format!("{select}{} ORDER BY time DESC, id DESC LIMIT ?", self.text), self.values)
+        (format!("{select}{} ORDER BY time DESC, id DESC LIMIT ?", self.sql), self.values)
     }
 }

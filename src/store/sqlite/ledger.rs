@@ -1,151 +1,118 @@
 //! The ledger in SQLite: each call with its time for the sliding minute, a counter for each calendar day and month.
 //!
-//! A take reads and writes within the writer's transaction, so nothing comes between; it resolves after the commit.
+//! A unit is acquired within the writer's transaction, so that nothing comes between reading and writing.
 
 use std::time::SystemTime;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::super::quota::{self, nanos};
-use super::super::{
-    Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, WindowUse, encode,
-};
-use super::Sqlite;
 use super::filter::Conditions;
+use super::{Sqlite, parse_column};
+use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
+use crate::store::quota::{self, Moment, WindowCount};
+use crate::store::{Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, WindowUse};
 
-/// What the database holds of an account, as seen at a moment.
-struct AccountAt<'a> {
-    connection: &'a Connection,
-    account: &'a str,
-    now: i64,
-}
-
-/// A count out of the database, which knows signed numbers only.
-fn number(count: i64) -> Result<u64, StoreError> {
-    u64::try_from(count).map_err(|_| StoreError::new("a kept count is negative"))
-}
-
-impl quota::Recorded for AccountAt<'_> {
-    fn in_minute(&self) -> Result<u64, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT count(*) FROM quota_calls WHERE account = ?1 AND at > ?2")?;
-        let begin = self.now.saturating_sub(quota::SLIDING);
-        number(statement.query_row(params![self.account, begin], |row| row.get(0))?)
-    }
-
-    fn oldest(&self, skip: u64) -> Result<Option<i64>, StoreError> {
-        // A call from before the clock stepped back counts as made now.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT CASE WHEN at > ?3 THEN ?4 ELSE at END AS made FROM quota_calls
-             WHERE account = ?1 AND at > ?2 ORDER BY made LIMIT 1 OFFSET ?5",
-        )?;
-        let begin = self.now.saturating_sub(quota::SLIDING);
-        let ahead = self.now.saturating_add(quota::AHEAD);
-        let skip = i64::try_from(skip).unwrap_or(i64::MAX);
-        let values = params![self.account, begin, ahead, self.now, skip];
-        Ok(statement.query_row(values, |row| row.get(0)).optional()?)
-    }
-
-    fn counted(&self, per: QuotaPer, starts: i64) -> Result<u64, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT coalesce(sum(used), 0) FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts >= ?3",
-        )?;
-        number(statement.query_row(params![self.account, per.as_str(), starts], |row| row.get(0))?)
-    }
-}
-
-impl AccountAt<'_> {
-    /// Moves what was recorded before the clock stepped back to where the clock is now.
-    fn settle(&self, calendar: quota::Calendar) -> Result<(), StoreError> {
-        let ahead = self.now.saturating_add(quota::AHEAD);
-        let mut statement =
-            self.connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
-        statement.execute(params![self.account, self.now, ahead])?;
-        for (per, current) in [(QuotaPer::Day, calendar.day), (QuotaPer::Month, calendar.month)] {
-            let mut statement = self.connection.prepare_cached(
-                "DELETE FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts > ?3 RETURNING used",
+/// What is recorded of an account within each window.
+fn window_counts(
+    connection: &Connection,
+    account: &str,
+    windows: &[QuotaWindow],
+    at: &Moment,
+) -> Result<Vec<WindowCount>, StoreError> {
+    let count = |window: &QuotaWindow| match window.per {
+        QuotaPer::Minute => minute_count(connection, account, window.limit, at),
+        QuotaPer::Day | QuotaPer::Month => {
+            let mut statement = connection.prepare_cached(
+                "SELECT coalesce(sum(used), 0) FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts >= ?3",
             )?;
-            let moved = statement.query_map(params![self.account, per.as_str(), ahead], |row| row.get::<_, i64>(0))?;
-            let moved: i64 = moved.sum::<Result<_, _>>()?;
-            if moved > 0 {
-                self.count(per, current, moved)?;
-            }
+            let values = params![account, window.per.as_str(), at.window_start(window.per)];
+            Ok(WindowCount { used: statement.query_row(values, |row| row.get(0))?, next_to_expire: None })
         }
-        Ok(())
-    }
-
-    fn record(&self, source: &str, calendar: quota::Calendar) -> Result<(), StoreError> {
-        let old = self.now.saturating_sub(quota::CALLS_KEPT);
-        let mut statement =
-            self.connection.prepare_cached("DELETE FROM quota_calls WHERE account = ?1 AND at <= ?2")?;
-        statement.execute(params![self.account, old])?;
-        let mut statement =
-            self.connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
-        statement.execute(params![self.account, self.now, source])?;
-        self.count(QuotaPer::Day, calendar.day, 1)?;
-        self.count(QuotaPer::Month, calendar.month, 1)
-    }
-
-    fn count(&self, per: QuotaPer, starts: i64, units: i64) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (account, per, starts) DO UPDATE SET used = used + excluded.used",
-        )?;
-        statement.execute(params![self.account, per.as_str(), starts, units])?;
-        Ok(())
-    }
+    };
+    windows.iter().map(count).collect()
 }
 
-fn acquire_unit(connection: &Connection, acquire: &Acquire) -> Result<Acquired, StoreError> {
-    let now = nanos(acquire.at);
-    let account = AccountAt { connection, account: &acquire.account, now };
-    let calendar = quota::Calendar::at(now)?;
-    account.settle(calendar)?;
-    if let Some(spent) = quota::spent(&quota::uses(&account, &acquire.windows, now)?) {
-        return Ok(spent);
-    }
-    account.record(&acquire.source, calendar)?;
-    Ok(Acquired::Granted(quota::uses(&account, &acquire.windows, now)?))
-}
-
-fn insert(connection: &Connection, disclosure: &Disclosure) -> Result<(), StoreError> {
+fn minute_count(connection: &Connection, account: &str, limit: u64, at: &Moment) -> Result<WindowCount, StoreError> {
+    let start = at.window_start(QuotaPer::Minute);
+    let mut statement =
+        connection.prepare_cached("SELECT count(*) FROM quota_calls WHERE account = ?1 AND at >= ?2")?;
+    let used = statement.query_row(params![account, start], |row| row.get(0))?;
+    // A call from before the clock stepped back counts as made now.
     let mut statement = connection.prepare_cached(
-        "INSERT INTO disclosures (id, time, form, value, source, told, caller, tlp)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+        "SELECT CASE WHEN at > ?3 THEN ?4 ELSE at END AS made FROM quota_calls
+         WHERE account = ?1 AND at >= ?2 ORDER BY made LIMIT 1 OFFSET ?5",
     )?;
-    let rows = statement.execute(params![
-        disclosure.id,
-        nanos(disclosure.time),
-        disclosure.indicator.form().as_str(),
-        disclosure.indicator.value(),
-        disclosure.source,
-        disclosure.to,
-        disclosure.caller,
-        disclosure.tlp.as_str(),
-    ])?;
-    if rows == 0 { Err(StoreError::new(format!("disclosure {} is kept already", disclosure.id))) } else { Ok(()) }
+    let values = params![account, start, at.clock_step(), at.now, quota::calls_over(used, limit)];
+    Ok(WindowCount { used, next_to_expire: statement.query_row(values, |row| row.get(0)).optional()? })
 }
 
-fn kept(row: &Row<'_>) -> Result<Disclosure, StoreError> {
-    let form: String = row.get("form")?;
-    let value: String = row.get("value")?;
-    let tlp: String = row.get("tlp")?;
+/// Moves what was recorded before the clock stepped back to where the clock is now.
+fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
+    statement.execute(params![account, at.now, at.clock_step()])?;
+    for per in [QuotaPer::Day, QuotaPer::Month] {
+        let mut statement = connection.prepare_cached(
+            "DELETE FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts > ?3 RETURNING used",
+        )?;
+        let moved = statement.query_map(params![account, per.as_str(), at.clock_step()], |row| row.get::<_, i64>(0))?;
+        let moved: i64 = moved.sum::<Result<_, _>>()?;
+        if moved > 0 {
+            add_to_count(connection, account, per, moved, at)?;
+        }
+    }
+    Ok(())
+}
+
+fn record(connection: &Connection, acquire: &Acquire, at: &Moment) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
+    statement.execute(params![acquire.account, at.now, acquire.source])?;
+    add_to_count(connection, &acquire.account, QuotaPer::Day, 1, at)?;
+    add_to_count(connection, &acquire.account, QuotaPer::Month, 1, at)
+}
+
+fn add_to_count(
+    connection: &Connection,
+    account: &str,
+    per: QuotaPer,
+    calls: i64,
+    at: &Moment,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (account, per, starts) DO UPDATE SET used = used + excluded.used",
+    )?;
+    statement.execute(params![account, per.as_str(), at.window_start(per), calls])?;
+    Ok(())
+}
+
+fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
+    let form = parse_column(&row.get::<_, String>("form")?)?;
     Ok(Disclosure {
         id: row.get("id")?,
         time: quota::time(row.get("time")?),
-        indicator: encode::indicator(&form, &value)?,
+        indicator: Indicator::from_stored(form, &row.get::<_, String>("value")?),
         source: row.get("source")?,
-        to: row.get("told")?,
+        to: row.get("recipient")?,
         caller: row.get("caller")?,
-        tlp: encode::tlp(&tlp)?,
+        tlp: parse_column(&row.get::<_, String>("tlp")?)?,
     })
 }
 
 impl Ledger for Sqlite {
     fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
-        self.write(move |connection| acquire_unit(connection, &acquire))
+        self.write(move |connection| {
+            let at = Moment::at(acquire.at)?;
+            follow_clock(connection, &acquire.account, &at)?;
+            let counts = window_counts(connection, &acquire.account, &acquire.windows, &at)?;
+            let acquired = quota::decide(&acquire.windows, &counts, &at);
+            if matches!(acquired, Acquired::Granted(_)) {
+                record(connection, &acquire, &at)?;
+            }
+            Ok(acquired)
+        })
     }
 
     fn usage<'a>(
@@ -157,15 +124,31 @@ impl Ledger for Sqlite {
         let account = account.to_owned();
         let windows = windows.to_vec();
         self.read(move |connection| {
-            let now = nanos(at);
-            // One snapshot, or a take in between would show in one window and not in another.
+            let at = Moment::at(at)?;
+            // One snapshot, or a unit acquired in between would show in one window and not in another.
             let snapshot = connection.unchecked_transaction()?;
-            quota::uses(&AccountAt { connection: &snapshot, account: &account, now }, &windows, now)
+            Ok(quota::window_uses(&windows, &window_counts(&snapshot, &account, &windows, &at)?, &at))
         })
     }
 
     fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
-        self.write(move |connection| insert(connection, &disclosure))
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+            )?;
+            let rows = statement.execute(params![
+                disclosure.id,
+                quota::nanos(disclosure.time),
+                disclosure.indicator.form().as_str(),
+                disclosure.indicator.value(),
+                disclosure.source,
+                disclosure.to,
+                disclosure.caller,
+                disclosure.tlp.as_str(),
+            ])?;
+            if rows == 0 { Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id))) } else { Ok(()) }
+        })
     }
 
     fn disclosures(
@@ -181,10 +164,23 @@ impl Ledger for Sqlite {
                 conditions.and("source = ?", [Value::Text(source)]);
             }
             conditions.period(filter.from, filter.until, after);
-            let (text, values) = conditions.newest("SELECT * FROM disclosures", limit);
-            let mut statement = connection.prepare_cached(&text)?;
-            let rows = statement.query_and_then(params_from_iter(values), kept)?;
+            let (sql, values) = conditions.newest("SELECT * FROM disclosures", limit);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_and_then(params_from_iter(values), read_disclosure)?;
             rows.collect()
+        })
+    }
+
+    fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64> {
+        Box::pin(self.delete("disclosures", "time < ?1", [quota::nanos(before)]))
+    }
+
+    fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let at = Moment::at(now)?;
+            self.delete("quota_calls", "at <= ?1", [at.oldest_call()]).await?;
+            self.delete("quota_counts", "starts <= ?1", [at.oldest_count()]).await?;
+            Ok(())
         })
     }
 }

@@ -3,17 +3,19 @@
 //! A write resolves after its commit: it survives the end of the process; [`Durability::Full`] makes it survive power
 //! loss too. `writer.rs` batches, `readers.rs` reads, `schema.rs` holds the tables, the rest is one file per trait.
 
-use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 
 use super::seal::private_file;
-use super::{BoxFuture, StoreError};
+use super::{BoxFuture, Durability, Maintenance, StoreError, StoreErrorKind};
+use crate::error::ParseEnumError;
 
 mod answers;
 mod filter;
@@ -30,90 +32,60 @@ use writer::Writer;
 /// How long a statement waits for another process, such as one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a kept write survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of the process, however it ends. Power loss may take the last moments, never consistency.
-    #[default]
-    Normal,
-    /// Power loss too; each group of writes waits for the disk.
-    Full,
-}
+/// How many threads read.
+const READERS: usize = 2;
 
-/// How a database is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SqliteOptions {
-    /// What a kept write survives.
-    pub durability: Durability,
-    /// How many threads read, at least 1.
-    pub readers: usize,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self { durability: Durability::Normal, readers: 2 }
-    }
-}
+/// How many rows one write deletes, so that a quota unit does not wait behind a long deletion.
+const DELETE_BATCH: usize = 200;
 
 /// The durable store. Its threads end when it is closed or dropped, after what was asked of them is done.
-pub struct Sqlite {
-    writer: Writer,
+pub(super) struct Sqlite {
+    /// `None` where the store is only read.
+    writer: Option<Writer>,
     readers: Readers,
-}
-
-impl fmt::Debug for Sqlite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").finish_non_exhaustive()
-    }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::new(format!("database: {error}"))
+        Self::new(error_kind(&error), format!("database: {error}"))
+    }
+}
+
+fn error_kind(error: &rusqlite::Error) -> StoreErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+        Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => StoreErrorKind::Unavailable,
+        Some(_) => StoreErrorKind::Rejected,
+        // Not from SQLite itself: a column holds another type or range than was written.
+        None => StoreErrorKind::Corrupt,
     }
 }
 
 impl Sqlite {
-    /// Opens the database, makes it with mode 0600 if it does not exist, and brings its tables to this version.
-    /// The caller holds the data directory's lock. Blocks; meant for start-up.
-    ///
-    /// # Errors
-    /// The file cannot be made or is no database, a newer version made it, or a thread cannot be started.
-    pub fn open(path: &Path, options: &SqliteOptions) -> Result<Arc<Self>, StoreError> {
+    /// See [`super::open`].
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         make_file(path)?;
         let mut connection = connect(path)?;
-        configure(&connection, options.durability)?;
+        // Before anything is changed: the file may belong to another program.
+        schema::check_version(&connection)?;
+        configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
-        let readers = Readers::start(path, options.readers.max(1))?;
-        Ok(Arc::new(Self { writer: Writer::start(connection)?, readers }))
+        let readers = Readers::start(path, READERS)?;
+        Ok(Self { writer: Some(Writer::start(connection)?), readers })
     }
 
-    /// Takes no more work, finishes what was asked, and folds the log into the database file. Later calls fail.
-    pub fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.readers.close();
-            self.writer.close().await
-        })
-    }
-
-    /// How many transactions were committed since the store was opened; many writes share one.
-    pub fn commits(&self) -> u64 {
-        self.writer.commits()
-    }
-
-    /// Copies the database at `path` to the new file `to`, as it stands at one moment, also while another process
-    /// uses it. Blocks.
-    ///
-    /// # Errors
-    /// There is no database, `to` exists already, or reading or writing fails; then no file is left at `to`.
-    pub fn backup(path: &Path, to: &Path) -> Result<(), StoreError> {
-        private_file(to).map_err(|error| StoreError::new(format!("backup {}: {error}", to.display())))?;
-        let done = copy(path, to);
-        if done.is_err() {
-            // The failure to report is that of the copy, not of clearing up after it.
-            let _ = std::fs::remove_file(to);
-        }
-        done
+    /// See [`super::open_read_only`].
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        schema::check_version(&connect(path)?)?;
+        Ok(Self { writer: None, readers: Readers::start(path, 1)? })
     }
 
     /// Has the writer do this inside its next transaction; resolves after the commit.
@@ -121,7 +93,12 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, T> {
-        Box::pin(async move { self.writer.run(work).await })
+        Box::pin(async move {
+            match &self.writer {
+                Some(writer) => writer.run(work).await,
+                None => Err(StoreError::rejected("the store was opened for reading only")),
+            }
+        })
     }
 
     /// Has a reader do this.
@@ -131,13 +108,73 @@ impl Sqlite {
     ) -> BoxFuture<'_, T> {
         Box::pin(async move { self.readers.run(work).await })
     }
+
+    /// Deletes the rows of a table that meet a condition, in small writes; says how many.
+    async fn delete<P: Params + Clone + Send + 'static>(
+        &self,
+        table: &'static str,
+        condition: &'static str,
+        values: P,
+    ) -> Result<u64, StoreError> {
+        let mut total = 0;
+        loop {
+            let values = values.clone();
+            let delete = move |connection: &Connection| {
+                let rows = format!("SELECT rowid FROM {table} WHERE {condition} LIMIT {DELETE_BATCH}");
+                let sql = format!("DELETE FROM {table} WHERE rowid IN ({rows})");
+                Ok(connection.prepare_cached(&sql)?.execute(values)?)
+            };
+            let deleted = self.write(delete).await?;
+            total += deleted as u64;
+            if deleted < DELETE_BATCH {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+impl Maintenance for Sqlite {
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, ()> {
+        let to = to.to_owned();
+        self.read(move |connection| {
+            private_file(&to).map_err(|error| StoreError::rejected(format!("backup {}: {error}", to.display())))?;
+            let copied = copy(connection, &to);
+            if copied.is_err() {
+                // The failure to report is that of the copy, not of removing it.
+                let _ = fs::remove_file(&to);
+            }
+            copied
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.readers.close();
+            match &self.writer {
+                Some(writer) => writer.close().await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Queues a job for a thread, unless the store is closed.
+fn send<J>(jobs: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreError> {
+    let closed = || StoreError::unavailable("the store is closed");
+    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
+}
+
+/// The enum variant that a column names.
+fn parse_column<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error: ParseEnumError| StoreError::corrupt(error.to_string()))
 }
 
 /// SQLite would make the file readable for others.
 fn make_file(path: &Path) -> Result<(), StoreError> {
     match private_file(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(StoreError::new(format!("database {}: {error}", path.display())))
+            Err(StoreError::unavailable(format!("database {}: {error}", path.display())))
         }
         Err(_) | Ok(_) => Ok(()),
     }
@@ -146,7 +183,7 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
-        .map_err(|error| StoreError::new(format!("database {}: {error}", path.display())))?;
+        .map_err(|error| StoreError::new(error_kind(&error), format!("database {}: {error}", path.display())))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -155,41 +192,42 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 fn configure(connection: &Connection, durability: Durability) -> Result<(), StoreError> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(StoreError::new(format!("database: journal mode stays {mode}; its file system cannot do WAL")));
+        let detail = format!("database: journal mode stays {mode}; its file system cannot do WAL");
+        return Err(StoreError::rejected(detail));
     }
     let synchronous = match durability {
         Durability::Normal => "NORMAL",
         Durability::Full => "FULL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // A credential that was deleted must not stand in free pages, sealed as it is.
+    // A deleted credential must not remain in free pages, sealed as it is.
     connection.pragma_update(None, "secure_delete", "ON")?;
     Ok(())
 }
 
-fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
-    let from = connect(path)?;
+fn copy(from: &Connection, to: &Path) -> Result<(), StoreError> {
     let mut target = connect(to)?;
     {
-        let backup = Backup::new(&from, &mut target)?;
+        let backup = Backup::new(from, &mut target)?;
         // All pages in one step are one read snapshot, which a writer neither waits for nor restarts.
         match backup.step(-1)? {
             StepResult::Done => {}
-            _ => return Err(StoreError::new("backup: the database is busy; try again")),
+            _ => return Err(StoreError::new(StoreErrorKind::Busy, "backup: the database is busy; try again")),
         }
     }
-    let verdict: String = target.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(StoreError::new(format!("backup: the copy is damaged: {verdict}"))) }
+    let check: String = target.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
+    if check == "ok" { Ok(()) } else { Err(StoreError::corrupt(format!("backup: the copy is damaged: {check}"))) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use super::*;
 
-    fn open(folder: &tempfile::TempDir) -> Arc<Sqlite> {
-        Sqlite::open(&folder.path().join("concord.db"), &SqliteOptions::default()).expect("opens")
+    fn open(folder: &tempfile::TempDir) -> Sqlite {
+        Sqlite::open(&folder.path().join("concord.db"), Durability::Normal).expect("opens")
     }
 
     #[tokio::test]
@@ -198,17 +236,24 @@ mod tests {
         let store = open(&folder);
         let (release, gate) = mpsc::channel::<()>();
         let first = store.write(move |_| Ok(gate.recv().is_ok()));
-        let others = (0..50).map(|number| store.write(move |_| Ok(number)));
-        let others = futures_util::future::join_all(others);
-        let opener = async move { release.send(()).map_err(|_| StoreError::new("gone")) };
-        let before = store.commits();
-        let (opened, numbers, ()) = tokio::join!(first, others, async { opener.await.expect("released") });
+        let other = connect(&folder.path().join("concord.db")).expect("connects");
+        let other = Arc::new(Mutex::new(other));
+        // Each write says how many rows another connection sees, which are those of transactions before its own.
+        let insert = |number: u32| {
+            let other = other.clone();
+            store.write(move |connection| {
+                let row = [format!("source-{number}")];
+                connection.execute("INSERT INTO sources (name, revision, document) VALUES (?1, 1, '{}')", row)?;
+                let other = other.lock().expect("a lock");
+                Ok(other.query_row("SELECT count(*) FROM sources", [], |row| row.get::<_, i64>(0))?)
+            })
+        };
+        let others = futures_util::future::join_all((0..50).map(insert));
+        let open_gate = async move { release.send(()).expect("released") };
+        let (opened, seen, ()) = tokio::join!(first, others, open_gate);
         assert!(opened.expect("written"));
-        assert_eq!(
-            numbers.into_iter().map(|number| number.expect("written")).collect::<Vec<_>>(),
-            (0..50).collect::<Vec<_>>()
-        );
-        assert!(store.commits() - before <= 2, "{} transactions for 51 writes", store.commits() - before);
+        let transactions: BTreeSet<_> = seen.into_iter().map(|seen| seen.expect("written")).collect();
+        assert!(transactions.len() <= 2, "{transactions:?}");
     }
 
     #[tokio::test]
@@ -218,7 +263,7 @@ mod tests {
         let insert = |name: &'static str, fail: bool| {
             store.write(move |connection| {
                 connection.execute("INSERT INTO sources (name, revision, document) VALUES (?1, 1, '{}')", [name])?;
-                if fail { Err(StoreError::new("on purpose")) } else { Ok(()) }
+                if fail { Err(StoreError::rejected("on purpose")) } else { Ok(()) }
             })
         };
         let (good, bad, last) = tokio::join!(insert("a", false), insert("b", true), insert("c", false));
@@ -243,41 +288,6 @@ mod tests {
         store.close().await.expect("closing twice is nothing");
     }
 
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn the_files_are_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = open(&folder);
-        store.write(|connection| Ok(connection.execute("DELETE FROM sources", [])?)).await.expect("written");
-        Sqlite::backup(&folder.path().join("concord.db"), &folder.path().join("copy.db")).expect("copied");
-        for entry in std::fs::read_dir(folder.path()).expect("folder") {
-            let entry = entry.expect("entry");
-            let mode = entry.metadata().expect("metadata").permissions().mode() & 0o777;
-            assert_eq!(mode, 0o600, "{}", entry.path().display());
-        }
-    }
-
-    #[test]
-    fn a_database_of_a_newer_version_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("concord.db");
-        drop(open(&folder));
-        let connection = connect(&path).expect("connects");
-        connection.pragma_update(None, "user_version", 999).expect("set");
-        let error = Sqlite::open(&path, &SqliteOptions::default()).expect_err("refused");
-        assert!(error.detail.contains("newer version"), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_is_no_database_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("concord.db");
-        std::fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20))
-            .expect("written");
-        assert!(Sqlite::open(&path, &SqliteOptions::default()).is_err());
-    }
-
     #[test]
     fn full_durability_is_a_setting() {
         let connection = Connection::open_in_memory().expect("opens");
@@ -290,6 +300,22 @@ mod tests {
             configure(&connection, durability).expect("configured");
             let set: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).expect("read");
             assert_eq!(set, level);
+        }
+    }
+
+    #[test]
+    fn a_failure_says_whether_trying_again_can_help() {
+        let kinds = [
+            (rusqlite::ffi::SQLITE_BUSY, StoreErrorKind::Busy, true),
+            (rusqlite::ffi::SQLITE_LOCKED, StoreErrorKind::Busy, true),
+            (rusqlite::ffi::SQLITE_IOERR, StoreErrorKind::Unavailable, true),
+            (rusqlite::ffi::SQLITE_FULL, StoreErrorKind::Full, false),
+            (rusqlite::ffi::SQLITE_CORRUPT, StoreErrorKind::Corrupt, false),
+            (rusqlite::ffi::SQLITE_CONSTRAINT, StoreErrorKind::Rejected, false),
+        ];
+        for (code, kind, transient) in kinds {
+            let error = StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+            assert_eq!((error.kind, error.is_transient()), (kind, transient), "{error}");
         }
     }
 }

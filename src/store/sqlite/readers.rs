@@ -1,4 +1,4 @@
-//! A few threads that read, each over its own connection, and that also do work which only costs time.
+//! A few threads that read, each over its own connection, and that also do slow work such as compressing.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -7,11 +7,11 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{StoreError, connect};
+use super::{StoreError, connect, send};
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The way to the reading threads.
+/// The handle of the reading threads.
 pub(super) struct Readers {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
 }
@@ -27,7 +27,7 @@ impl Readers {
             let queue = queue.clone();
             let thread = thread::Builder::new().name(format!("store-reader-{number}"));
             let started = thread.spawn(move || read_all(&connection, &queue));
-            started.map_err(|error| StoreError::new(format!("a reader cannot start: {error}")))?;
+            started.map_err(|error| StoreError::unavailable(format!("a reader cannot start: {error}")))?;
         }
         Ok(Self { jobs: Mutex::new(Some(sender)) })
     }
@@ -38,19 +38,14 @@ impl Readers {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.queue(Box::new(move |connection| {
-            // A caller that went away does not need the answer.
+        let job: Job = Box::new(move |connection| {
+            // A caller that went away does not need the result.
             if !sender.is_closed() {
                 let _ = sender.send(work(connection));
             }
-        }))?;
-        receiver.await.map_err(|_| StoreError::new("a reader ended before it answered"))?
-    }
-
-    fn queue(&self, job: Job) -> Result<(), StoreError> {
-        let closed = || StoreError::new("the store is closed");
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
+        });
+        send(&self.jobs, job)?;
+        receiver.await.map_err(|_| StoreError::unavailable("a reader ended before it replied"))?
     }
 
     /// Takes no more jobs; the threads end once they have done those they have.
@@ -81,8 +76,8 @@ mod tests {
         let store = folder.path().join("store");
         drop(Connection::open(&store).unwrap());
         let readers = Readers::start(&store, 1).unwrap();
-        let (go_on, held) = mpsc::channel::<()>();
-        let first = readers.run(move |_| Ok(held.recv().is_ok()));
+        let (release, gate) = mpsc::channel::<()>();
+        let first = readers.run(move |_| Ok(gate.recv().is_ok()));
         tokio::pin!(first);
         assert!(poll!(first.as_mut()).is_pending());
         let read = Arc::new(AtomicBool::new(false));
@@ -95,7 +90,7 @@ mod tests {
             tokio::pin!(second);
             assert!(poll!(second.as_mut()).is_pending());
         }
-        go_on.send(()).unwrap();
+        release.send(()).unwrap();
         assert!(first.await.unwrap());
         readers.run(|_| Ok(())).await.unwrap();
         assert!(!read.load(Ordering::SeqCst));

@@ -1,8 +1,11 @@
-//! The tables, as a list of steps that is only ever added to. Times are nanoseconds since 1970.
+//! The tables, as a list of steps: from the first release on, steps are only added. Times are nanoseconds since 1970.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
+
+/// Marks a file as a database of this program: "Cncd" in ASCII.
+const APPLICATION_ID: i64 = 0x436e_6364;
 
 /// Step `n` brings a database from version `n` to `n + 1`.
 const STEPS: &[&str] = &["
@@ -50,7 +53,7 @@ CREATE TABLE quota_counts (
     starts INTEGER NOT NULL,
     used INTEGER NOT NULL,
     PRIMARY KEY (account, per, starts)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE disclosures (
     id TEXT PRIMARY KEY,
@@ -58,7 +61,7 @@ CREATE TABLE disclosures (
     form TEXT NOT NULL,
     value TEXT NOT NULL,
     source TEXT NOT NULL,
-    told TEXT NOT NULL,
+    recipient TEXT NOT NULL,
     caller TEXT NOT NULL,
     tlp TEXT NOT NULL
 ) STRICT;
@@ -67,21 +70,34 @@ CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
 "];
 
-/// Brings the tables to this version.
+/// The version of the database, 0 for an empty file.
 ///
 /// # Errors
-/// The database was made by a newer version, or a step fails; then nothing of it stays.
+/// Another program, or a newer version of this one, made it.
+pub(super) fn check_version(connection: &Connection) -> Result<usize, StoreError> {
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let version = number("PRAGMA user_version")?;
+    let is_empty = version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if !is_empty && number("PRAGMA application_id")? != APPLICATION_ID {
+        return Err(StoreError::rejected(
+            "the database was not written by this program, or by a version from before its first release; move the \
+             file away to start with an empty one",
+        ));
+    }
+    usize::try_from(version).ok().filter(|version| *version <= STEPS.len()).ok_or_else(|| {
+        let known = STEPS.len();
+        StoreError::rejected(format!("the database has version {version}, made by a newer version than this ({known})"))
+    })
+}
+
+/// Brings the tables to this version. Where a step fails, nothing of it stays.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let done = usize::try_from(version).ok().filter(|done| *done <= STEPS.len()).ok_or_else(|| {
-        StoreError::new(format!("the database has version {version}, made by a newer version than this ({known})"))
-    })?;
-    for step in STEPS.iter().skip(done) {
+    for step in STEPS.iter().skip(check_version(&transaction)?) {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", known)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
     Ok(transaction.commit()?)
 }
 

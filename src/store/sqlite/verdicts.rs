@@ -1,63 +1,55 @@
 //! Verdicts in SQLite: columns to find them by, and a compressed body that holds the whole.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use std::time::SystemTime;
 
-use super::super::quota::{nanos, time};
-use super::super::{BoxFuture, Cursor, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode};
-use super::Sqlite;
+use rusqlite::types::Value;
+use rusqlite::{Row, params, params_from_iter};
+
 use super::filter::Conditions;
+use super::{Sqlite, parse_column};
+use crate::store::quota::{nanos, time};
+use crate::store::{BoxFuture, Cursor, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode};
 
 const SELECT: &str = "SELECT id, time, caller, tlp, body FROM verdicts";
 
-/// A row before it is decoded.
-struct Kept {
-    id: String,
-    time: i64,
-    caller: String,
-    tlp: String,
-    body: Vec<u8>,
-}
-
-impl Kept {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, time: row.get(1)?, caller: row.get(2)?, tlp: row.get(3)?, body: row.get(4)? })
-    }
-
-    fn record(self) -> Result<VerdictRecord, StoreError> {
-        let (verdict, answers) = encode::decode(&self.body)?;
-        let tlp = encode::tlp(&self.tlp)?;
-        Ok(VerdictRecord { id: self.id, create_time: time(self.time), caller: self.caller, tlp, verdict, answers })
-    }
-}
-
-fn insert(connection: &Connection, record: &VerdictRecord, body: &[u8]) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
-    )?;
-    let verdict = &record.verdict;
-    let values: [&dyn ToSql; 8] = [
-        &record.id,
-        &nanos(record.create_time),
-        &verdict.indicator.form().as_str(),
-        &verdict.indicator.value(),
-        &verdict.disposition.as_str(),
-        &record.caller,
-        &record.tlp.as_str(),
-        &body,
-    ];
-    match statement.execute(values)? {
-        0 => Err(StoreError::new(format!("verdict {} is kept already and never changes", record.id))),
-        _ => Ok(()),
-    }
+fn read_record(row: &Row<'_>) -> Result<VerdictRecord, StoreError> {
+    let (verdict, answers) = encode::decode(&row.get::<_, Vec<u8>>("body")?)?;
+    Ok(VerdictRecord {
+        id: row.get("id")?,
+        create_time: time(row.get("time")?),
+        caller: row.get("caller")?,
+        tlp: parse_column(&row.get::<_, String>("tlp")?)?,
+        verdict,
+        answers,
+    })
 }
 
 impl VerdictStore for Sqlite {
     fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let body = encode::encode(&record.verdict, &record.answers)?;
-            self.write(move |connection| insert(connection, &record, &body)).await
+            let insert = self.write(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+                )?;
+                let verdict = &record.verdict;
+                let rows = statement.execute(params![
+                    record.id,
+                    nanos(record.create_time),
+                    verdict.indicator.form().as_str(),
+                    verdict.indicator.value(),
+                    verdict.disposition.as_str(),
+                    record.caller,
+                    record.tlp.as_str(),
+                    body,
+                ])?;
+                match rows {
+                    0 => Err(StoreError::rejected(format!("verdict {} exists and never changes", record.id))),
+                    _ => Ok(()),
+                }
+            });
+            insert.await
         })
     }
 
@@ -65,8 +57,8 @@ impl VerdictStore for Sqlite {
         let id = id.to_owned();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
-            let kept = statement.query_row(params![id], Kept::of).optional()?;
-            kept.map(Kept::record).transpose()
+            let mut rows = statement.query_and_then([id], read_record)?;
+            rows.next().transpose()
         })
     }
 
@@ -84,14 +76,14 @@ impl VerdictStore for Sqlite {
             }
             conditions.period(filter.from, filter.until, after);
             // Without a limit: rows are read as they are needed, and those that cannot be read do not count.
-            let (text, values) = conditions.newest(SELECT, usize::MAX);
-            let mut statement = connection.prepare_cached(&text)?;
-            let rows = statement.query_map(params_from_iter(values), Kept::of)?;
-            let readable = |row: rusqlite::Result<Kept>| match row.map(Kept::record) {
+            let (sql, values) = conditions.newest(SELECT, usize::MAX);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(values), |row| Ok(read_record(row)))?;
+            let readable = |row: rusqlite::Result<Result<VerdictRecord, StoreError>>| match row {
                 Ok(Ok(record)) => Some(Ok(record)),
                 // One that is damaged, or of a newer version, must not hide the others.
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "a kept verdict is left out of a list");
+                    tracing::error!(%error, "a stored verdict is left out of a list");
                     None
                 }
                 Err(error) => Some(Err(error.into())),
@@ -99,36 +91,8 @@ impl VerdictStore for Sqlite {
             rows.filter_map(readable).take(limit).collect()
         })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::super::SqliteOptions;
-    use super::*;
-    use crate::indicator::{Indicator, Tlp};
-    use crate::verdict::{Policy, fuse};
-
-    #[tokio::test]
-    async fn one_row_that_cannot_be_read_hides_no_other() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let store = Sqlite::open(&folder.path().join("store"), &SqliteOptions::default()).unwrap();
-        let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
-        let policy = Policy::built_in().swap_remove(0);
-        for number in 0..3 {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
-            let verdict = fuse(&policy, &indicator, time, Vec::new());
-            let (id, caller) = (format!("v{number}"), "tester".to_owned());
-            let record = VerdictRecord { id, create_time: time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
-            store.append(record).await.unwrap();
-        }
-        let damage =
-            |connection: &Connection| Ok(connection.execute("UPDATE verdicts SET body = x'00' WHERE id = 'v1'", [])?);
-        assert_eq!(store.write(damage).await.unwrap(), 1);
-        let listed = store.verdicts(VerdictFilter::default(), 2, None).await.unwrap();
-        let ids: Vec<_> = listed.iter().map(|record| record.id.as_str()).collect();
-        assert_eq!(ids, ["v2", "v0"], "a page is full although a row is left out");
-        assert!(store.verdict("v1").await.is_err());
+    fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64> {
+        Box::pin(self.delete("verdicts", "time < ?1", [nanos(before)]))
     }
 }

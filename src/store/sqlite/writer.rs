@@ -1,30 +1,28 @@
-//! The one thread that writes. It takes all jobs that wait, does them in one transaction, and answers after the commit.
+//! The one thread that writes. It takes all jobs that wait, does them in one transaction, and replies after the commit.
 //!
 //! Each job has its own savepoint, so that one that fails leaves no trace and takes no other with it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::StoreError;
+use super::{StoreError, send};
 
 /// The most jobs that share one transaction, so that the first does not wait too long for its commit.
 const BATCH: usize = 256;
 
-/// Tells a job's caller what came of it, once it is known whether the transaction was committed.
-type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Replies to a job's caller, once it is known whether the transaction was committed.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A job: does its work and says how to answer.
-type Job = Box<dyn FnOnce(&Connection) -> Settle + Send>;
+/// A job does its work and says how to reply.
+type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
 
-/// The way to the writing thread.
+/// The handle of the writing thread.
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
-    commits: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -32,19 +30,17 @@ impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel();
         let (end, ended) = oneshot::channel();
-        let commits = Arc::new(AtomicU64::new(0));
-        let counter = commits.clone();
         let work = move || {
-            write_all(&connection, &receiver, &counter);
+            write_all(&connection, &receiver);
             // What stays in the log is read from there at the next start; folding it in is only tidy.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
-            // Nobody may wait for the end.
+            // Nobody may be waiting for the end.
             let _ = end.send(());
         };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(work);
-        thread.map_err(|error| StoreError::new(format!("the writer cannot start: {error}")))?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)), commits })
+        thread.map_err(|error| StoreError::unavailable(format!("the writer cannot start: {error}")))?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)) })
     }
 
     /// Queues the work and waits for its commit.
@@ -56,18 +52,12 @@ impl Writer {
         let job: Job = Box::new(move |connection| {
             let result = in_savepoint(connection, work);
             Box::new(move |committed| {
-                // A caller that went away does not need the answer; the work is done all the same.
+                // A caller that went away does not need the reply; the work is done all the same.
                 let _ = sender.send(committed.and(result));
             })
         });
-        self.queue(job)?;
-        receiver.await.map_err(|_| StoreError::new("the writer ended before it answered"))?
-    }
-
-    fn queue(&self, job: Job) -> Result<(), StoreError> {
-        let closed = || StoreError::new("the store is closed");
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
+        send(&self.jobs, job)?;
+        receiver.await.map_err(|_| StoreError::unavailable("the writer ended before it replied"))?
     }
 
     /// Takes no more jobs and waits until the thread has done those it has.
@@ -75,47 +65,39 @@ impl Writer {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         match ended {
-            Some(ended) => ended.await.map_err(|_| StoreError::new("the writer did not end well")),
+            Some(ended) => ended.await.map_err(|_| StoreError::unavailable("the writer ended badly")),
             None => Ok(()),
         }
-    }
-
-    /// How many transactions were committed.
-    pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
     }
 }
 
 /// Works until every sender is gone and the queue is empty.
-fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>, commits: &AtomicU64) {
+fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
             let Ok(job) = jobs.try_recv() else { break };
             batch.push(job);
         }
-        write_batch(connection, batch, commits);
+        write_batch(connection, batch);
     }
 }
 
-/// All jobs in one transaction, and the answers behind it.
-fn write_batch(connection: &Connection, batch: Vec<Job>, commits: &AtomicU64) {
+/// All jobs in one transaction, and the replies after it.
+fn write_batch(connection: &Connection, batch: Vec<Job>) {
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
     // Where none could be begun, each job refuses by itself to work outside a transaction.
-    let settles: Vec<Settle> = batch.into_iter().map(|job| job(connection)).collect();
+    let replies: Vec<Reply> = batch.into_iter().map(|job| job(connection)).collect();
     let committed = begun.map_err(StoreError::from).and_then(|()| commit(connection));
-    if committed.is_ok() {
-        commits.fetch_add(1, Ordering::Relaxed);
-    }
-    for settle in settles {
-        settle(committed.clone());
+    for reply in replies {
+        reply(committed.clone());
     }
 }
 
 fn commit(connection: &Connection) -> Result<(), StoreError> {
     let committed = connection.execute_batch("COMMIT").map_err(StoreError::from);
     if committed.is_err() && !connection.is_autocommit() {
-        // The next batch must find no open transaction; what this one wrote is told as failed.
+        // The next batch must find no open transaction; what this one wrote is reported as failed.
         let _ = connection.execute_batch("ROLLBACK");
     }
     committed
@@ -127,12 +109,12 @@ fn in_savepoint<T>(
 ) -> Result<T, StoreError> {
     // A full disk ends the whole transaction; a savepoint would then begin one of its own and commit it.
     if connection.is_autocommit() {
-        return Err(StoreError::new("the transaction was ended by an earlier failure"));
+        return Err(StoreError::unavailable("the transaction was ended by an earlier failure"));
     }
     connection.execute_batch("SAVEPOINT job")?;
     let result = work(connection);
     if connection.is_autocommit() {
-        return result.and(Err(StoreError::new("the transaction was ended by a failure")));
+        return result.and(Err(StoreError::unavailable("the transaction was ended by a failure")));
     }
     let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
     connection.execute_batch(end)?;
@@ -173,11 +155,11 @@ mod tests {
         other.execute_batch("ROLLBACK").expect("unlocks");
         assert_eq!(count(&other), 0);
         assert_eq!(writer.run(insert).await, Ok(1));
-        assert_eq!((count(&other), writer.commits()), (1, 1));
+        assert_eq!(count(&other), 1);
     }
 
     #[tokio::test]
-    async fn a_commit_that_fails_is_told_to_all_and_leaves_no_transaction_open() {
+    async fn a_commit_that_fails_is_reported_to_all_and_leaves_no_transaction_open() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         let tables = "PRAGMA foreign_keys = ON; CREATE TABLE p (id INTEGER PRIMARY KEY);
@@ -195,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_ended_by_a_job_fails_the_jobs_behind_it() {
+    fn a_transaction_ended_by_a_job_fails_the_jobs_after_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         connection.execute_batch("BEGIN IMMEDIATE").expect("begins");

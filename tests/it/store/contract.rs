@@ -1,186 +1,25 @@
-//! The contract of a store, run on every backend, and what only the durable one promises.
+//! The contract of a store: one list of sentences that every backend fulfils.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use concord::finding::{
-    Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
-    Reliability, SourceError, SourceErrorKind, Strength,
+use concord::finding::Disposition;
+use concord::source::QuotaPer;
+use concord::store::{Acquired, Cursor, DisclosureFilter, Memory, Retention, SourceRow, Store, Swap, VerdictFilter};
+
+use super::samples::{
+    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, windows_of,
 };
-use concord::indicator::{Form, Indicator, Tlp};
-use concord::source::{QuotaPer, QuotaWindow};
-use concord::store::{
-    Acquire, Acquired, AnswerStore, Cursor, Disclosure, DisclosureFilter, Ledger, Memory, RawAnswer, Retention, Sealer,
-    SourceRow, SourceStore, Sqlite, SqliteOptions, Store, Swap, VerdictFilter, VerdictRecord, VerdictStore, WindowUse,
-};
-use concord::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
-use secrecy::{ExposeSecret, SecretString};
-
-/// 2026-03-31T23:59:00Z: the last minute of a month.
-const MONTH_END: Duration = Duration::from_secs(1_775_001_540);
-
-fn at(seconds: f64) -> SystemTime {
-    UNIX_EPOCH + MONTH_END + Duration::from_secs_f64(seconds)
-}
-
-fn second(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn ip(value: &str) -> Indicator {
-    Indicator::from_normal(Form::Ipv4, value).expect("an address in normal form")
-}
-
-fn outcome(source: &str, body: OutcomeBody) -> Outcome {
-    Outcome {
-        source: source.into(),
-        kind: "test".into(),
-        reliability: Reliability::APlus,
-        family: Family::same_kind("test"),
-        time: at(1.5),
-        body,
-    }
-}
-
-/// One of everything that a verdict can hold.
-fn rich_verdict(indicator: Indicator) -> Verdict {
-    let mut finding = Finding::new(Disposition::Malicious, Some(Strength::clamped(0.1 + 0.2)), "7 of 70 engines");
-    finding.observed_time = Some(UNIX_EPOCH - Duration::new(1, 1));
-    finding.permalink = Some("https://example.com/report".into());
-    finding.tags = vec!["botnet".into(), "ümlaut".into()];
-    finding.relations = vec![Relation { relation: "hosted_with".into(), indicator: ip("192.0.2.9") }];
-    finding.facts = vec![
-        Fact::new("country", "NL"),
-        Fact::new("as_number", -7_i64),
-        Fact::new("score", 0.1_f64 + 0.7),
-        Fact::new("listed", true),
-        Fact::new("last_seen", at(0.123_456_789)),
-        Fact::new("names", FactValue::List(vec!["a.example.com".into(), String::new()])),
-    ];
-    let mut error = SourceError::new(SourceErrorKind::Timeout, "no answer in 5 s");
-    error.retry_after = Some(Duration::new(3, 7));
-    let mut not_asked = NotAsked::new(NotAskedReason::QuotaSpent, "4 a minute");
-    not_asked.until = Some(at(60.0));
-    let mut declared = outcome("c", OutcomeBody::Error(error));
-    declared.family = Family::declared("shared", "list:feed.txt");
-    let mut republished = outcome("d", OutcomeBody::NotAsked(not_asked));
-    republished.family = Family::republished("origin", "collector");
-    let term = |term, micro_nats| Contribution {
-        term,
-        reliability: Some(Reliability::B),
-        claim: Some(Disposition::Suspicious),
-        strength: Some(Strength::FULL),
-        age: Some(Duration::new(86_400, 999_999_999)),
-        micro_nats,
-        agrees: Some(true),
-        sentence: "says so".into(),
-    };
-    let bare = Contribution {
-        reliability: None,
-        claim: None,
-        strength: None,
-        age: None,
-        agrees: None,
-        ..term(Term::Prior, i64::MIN)
-    };
-    Verdict {
-        indicator,
-        disposition: Disposition::Malicious,
-        summary: "Malicious.".into(),
-        probability: Some(0.999_999_999_999_999_9),
-        log_odds_micro: Some(i64::MAX),
-        coverage: 2.0 / 3.0,
-        conflict: Some(Conflict { mass: 0.1 * 3.0, flagged: true }),
-        contributions: vec![bare, term(Term::Calibration, 0), term(Term::Source("a".into()), -5)],
-        deciding_source: Some("a".into()),
-        outcomes: vec![
-            outcome("a", OutcomeBody::Finding(finding)),
-            outcome("b", OutcomeBody::NoRecord),
-            declared,
-            republished,
-        ],
-        policy: PolicyRef { name: "weighted".into(), revision: 3 },
-        partial: true,
-        judged_time: at(2.000_000_001),
-    }
-}
-
-fn record(id: &str, address: &str, disposition: Disposition, seconds: f64) -> VerdictRecord {
-    let mut verdict = rich_verdict(ip(address));
-    verdict.disposition = disposition;
-    VerdictRecord {
-        id: id.into(),
-        create_time: at(seconds),
-        caller: "analyst".into(),
-        tlp: Tlp::AmberStrict,
-        verdict,
-        answers: vec![("b".into(), "f00d".into()), ("a".into(), "beef".into())],
-    }
-}
-
-fn ids(records: &[VerdictRecord]) -> Vec<&str> {
-    records.iter().map(|record| record.id.as_str()).collect()
-}
-
-fn acquire(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Acquire {
-    Acquire { account: account.into(), source: "test".into(), windows: windows_of(windows), at: at(seconds) }
-}
-
-fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
-    windows.iter().map(|(per, limit)| QuotaWindow { per: *per, limit: *limit }).collect()
-}
-
-async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
-    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
-        Acquired::Granted(uses) => uses.iter().map(|window| window.used).collect(),
-        Acquired::Spent(window) => panic!("spent: {window:?}"),
-    }
-}
-
-async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> WindowUse {
-    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
-        Acquired::Granted(uses) => panic!("granted: {uses:?}"),
-        Acquired::Spent(window) => window,
-    }
-}
-
-fn answer(hash: &str, body: &[u8], seconds: f64) -> RawAnswer {
-    RawAnswer { hash: hash.into(), source: "test".into(), received: at(seconds), body: body.to_vec() }
-}
-
-fn keep_all() -> Retention {
-    let long = second(365 * 86_400);
-    Retention { answers_age: long, answers_bytes: u64::MAX, verdicts_age: long, disclosures_age: long }
-}
-
-fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclosure {
-    Disclosure {
-        id: id.into(),
-        time: at(seconds),
-        indicator: ip(address),
-        source: source.into(),
-        to: "api.example.com".into(),
-        caller: "analyst".into(),
-        tlp: Tlp::Green,
-    }
-}
-
-fn row(revision: u64, document: &str) -> SourceRow {
-    SourceRow { name: "alpha".into(), revision, document: document.into(), credential: Some(vec![0, 159, 255]) }
-}
 
 async fn a_verdict_comes_back_exactly(store: Arc<dyn Store>) {
-    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789);
-    store.append(kept.clone()).await.expect("kept");
-    assert_eq!(store.verdict("v1").await.expect("read"), Some(kept));
+    let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789);
+    store.append(stored.clone()).await.expect("stored");
+    assert_eq!(store.verdict("v1").await.expect("read"), Some(stored));
     assert_eq!(store.verdict("v2").await.expect("read"), None);
 }
 
-async fn a_kept_verdict_never_changes(store: Arc<dyn Store>) {
+async fn a_stored_verdict_never_changes(store: Arc<dyn Store>) {
     let first = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(first.clone()).await.expect("kept");
+    store.append(first.clone()).await.expect("stored");
     let second = record("v1", "192.0.2.2", Disposition::Benign, 1.0);
     assert!(store.append(second).await.is_err());
     assert_eq!(store.verdict("v1").await.expect("read"), Some(first));
@@ -189,7 +28,7 @@ async fn a_kept_verdict_never_changes(store: Arc<dyn Store>) {
 
 async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
     for (id, seconds) in [("b", 1.0), ("a", 1.0), ("d", 3.0), ("c", 2.0), ("e", 1.0)] {
-        store.append(record(id, "192.0.2.1", Disposition::Benign, seconds)).await.expect("kept");
+        store.append(record(id, "192.0.2.1", Disposition::Benign, seconds)).await.expect("stored");
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -203,9 +42,9 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
 }
 
 async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
-    store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("kept");
-    store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0)).await.expect("kept");
-    store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0)).await.expect("kept");
+    store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("stored");
+    store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0)).await.expect("stored");
+    store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0)).await.expect("stored");
     let list = async |filter| store.verdicts(filter, 10, None).await.expect("list");
     let none = VerdictFilter::default();
     let indicator = Some(ip("192.0.2.1"));
@@ -217,25 +56,25 @@ async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
     assert_eq!(ids(&list(VerdictFilter { until: Some(at(2.0)), ..none }).await), ["a"]);
 }
 
-async fn an_answer_is_kept_once(store: Arc<dyn Store>) {
+async fn an_answer_is_stored_once(store: Arc<dyn Store>) {
     let first = answer("f00d", &[0, 159, 255].repeat(1_000), 1.25);
-    store.keep_answer(first.clone()).await.expect("kept");
-    store.keep_answer(answer("f00d", &first.body, 9.0)).await.expect("kept");
+    store.keep_answer(first.clone()).await.expect("stored");
+    store.keep_answer(answer("f00d", &first.body, 9.0)).await.expect("stored");
     assert_eq!(store.answer("f00d").await.expect("read"), Some(first));
     assert_eq!(store.answer("beef").await.expect("read"), None);
 }
 
 async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
-    store.keep_answer(answer("old", b"1", 0.0)).await.expect("kept");
-    store.keep_answer(answer("edge", b"2", 10.0)).await.expect("kept");
-    store.keep_answer(answer("seen-again", b"3", 0.0)).await.expect("kept");
-    store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("kept");
-    store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0)).await.expect("kept");
-    store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0)).await.expect("kept");
-    store.disclose(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("kept");
-    store.disclose(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("kept");
+    store.keep_answer(answer("old", b"1", 0.0)).await.expect("stored");
+    store.keep_answer(answer("edge", b"2", 10.0)).await.expect("stored");
+    store.keep_answer(answer("seen-again", b"3", 0.0)).await.expect("stored");
+    store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("stored");
+    store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0)).await.expect("stored");
+    store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0)).await.expect("stored");
+    store.disclose(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("stored");
+    store.disclose(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("stored");
     let age = second(10);
-    let retention = Retention { answers_age: age, verdicts_age: age, disclosures_age: age, ..keep_all() };
+    let retention = Retention { answers_age: age, verdicts_age: age, disclosures_age: age, ..everything_stays() };
     let pruned = store.prune(retention, at(20.0)).await.expect("pruned");
     assert_eq!((pruned.answers, pruned.verdicts, pruned.disclosures), (1, 1, 1));
     assert_eq!(store.answer("old").await.expect("read"), None);
@@ -250,16 +89,16 @@ async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
 
 async fn pruning_by_size_removes_the_oldest(store: Arc<dyn Store>) {
     for (hash, seconds) in [("b", 2.0), ("a", 1.0), ("c", 3.0)] {
-        store.keep_answer(answer(hash, b"nine bytes and more", seconds)).await.expect("kept");
+        store.keep_answer(answer(hash, b"nine bytes and more", seconds)).await.expect("stored");
     }
-    let all = store.prune(keep_all(), at(4.0)).await.expect("pruned");
+    let all = store.prune(everything_stays(), at(4.0)).await.expect("pruned");
     assert_eq!(all.answers, 0, "all fit");
     // The three are of one size, between 19 and 40 bytes: two fit into 80, three do not into 56.
-    let pruned = store.prune(Retention { answers_bytes: 56, ..keep_all() }, at(4.0)).await.expect("pruned");
+    let pruned = store.prune(Retention { answers_bytes: 56, ..everything_stays() }, at(4.0)).await.expect("pruned");
     assert!((1..=2).contains(&pruned.answers), "{pruned:?}");
     assert_eq!(store.answer("a").await.expect("read"), None);
     assert!(store.answer("c").await.expect("read").is_some());
-    store.prune(Retention { answers_bytes: 0, ..keep_all() }, at(4.0)).await.expect("pruned");
+    store.prune(Retention { answers_bytes: 0, ..everything_stays() }, at(4.0)).await.expect("pruned");
     assert_eq!(store.answer("c").await.expect("read"), None);
 }
 
@@ -417,7 +256,7 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
     for (id, address, source, seconds) in
         [("a", "192.0.2.1", "x", 1.0), ("b", "192.0.2.2", "x", 1.0), ("c", "192.0.2.1", "y", 2.0)]
     {
-        store.disclose(disclosure(id, address, source, seconds)).await.expect("kept");
+        store.disclose(disclosure(id, address, source, seconds)).await.expect("stored");
     }
     assert!(store.disclose(disclosure("a", "192.0.2.1", "x", 1.0)).await.is_err(), "each stands once");
     let list = async |filter, limit, after| {
@@ -437,6 +276,16 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
     assert_eq!(whole, [disclosure("c", "192.0.2.1", "y", 2.0)]);
 }
 
+async fn a_closed_store_refuses_work_and_may_be_closed_again(store: Arc<dyn Store>) {
+    let (taken, closed) = tokio::join!(store.acquire(acquire("account", &[], 0.0)), store.close());
+    assert!(taken.is_ok(), "what was asked before is done");
+    closed.expect("closed");
+    let refused = store.acquire(acquire("account", &[], 0.0)).await.expect_err("closed");
+    assert!(refused.is_transient(), "{refused}");
+    assert!(store.verdict("v1").await.is_err());
+    store.close().await.expect("closing twice is nothing");
+}
+
 /// Runs each sentence of the contract on each backend.
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
@@ -448,11 +297,10 @@ macro_rules! contract {
             })+
         }
         mod sqlite {
-            use super::*;
             $(#[tokio::test]
             async fn $name() {
                 let folder = tempfile::tempdir().expect("a folder");
-                super::$name(open(folder.path())).await;
+                super::$name(super::super::durable::open(folder.path())).await;
             })+
         }
     };
@@ -460,10 +308,10 @@ macro_rules! contract {
 
 contract![
     a_verdict_comes_back_exactly,
-    a_kept_verdict_never_changes,
+    a_stored_verdict_never_changes,
     verdicts_are_listed_newest_first_page_by_page,
     a_filter_narrows_by_each_of_its_fields,
-    an_answer_is_kept_once,
+    an_answer_is_stored_once,
     pruning_removes_what_is_too_old,
     pruning_by_size_removes_the_oldest,
     pruning_leaves_the_quota_of_today,
@@ -482,86 +330,5 @@ contract![
     a_window_added_later_knows_the_calls_before,
     usage_of_an_unknown_account_is_nothing,
     disclosures_are_listed_by_what_and_to_whom,
+    a_closed_store_refuses_work_and_may_be_closed_again,
 ];
-
-fn open(folder: &Path) -> Arc<Sqlite> {
-    Sqlite::open(&folder.join("concord.db"), &SqliteOptions::default()).expect("opens")
-}
-
-/// What a process killed now would leave behind: the files as they stand, without any orderly end.
-fn killed_now(folder: &Path) -> tempfile::TempDir {
-    let left = tempfile::tempdir().expect("a folder");
-    for name in ["concord.db", "concord.db-wal"] {
-        fs::copy(folder.join(name), left.path().join(name)).expect("copied");
-    }
-    left
-}
-
-#[tokio::test]
-async fn what_was_acknowledged_survives_a_killed_process() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path());
-    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(kept.clone()).await.expect("kept");
-    granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
-    store.disclose(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("kept");
-    assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
-
-    let left = killed_now(folder.path());
-    let again = open(left.path());
-    assert_eq!(again.verdict("v1").await.expect("read"), Some(kept));
-    assert_eq!(granted(&*again, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 1.0).await, [2, 2]);
-    assert_eq!(again.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
-    assert_eq!(again.source_rows().await, Ok(vec![row(1, "{}")]));
-}
-
-#[tokio::test]
-async fn a_closed_store_opens_again_with_everything() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path());
-    store.keep_answer(answer("f00d", b"body", 0.0)).await.expect("kept");
-    store.close().await.expect("closed");
-    let again = open(folder.path());
-    assert_eq!(again.answer("f00d").await.expect("read"), Some(answer("f00d", b"body", 0.0)));
-}
-
-#[tokio::test]
-async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path());
-    let kept = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(kept.clone()).await.expect("kept");
-    let target = tempfile::tempdir().expect("a folder");
-    let copy = target.path().join("concord.db");
-    Sqlite::backup(&folder.path().join("concord.db"), &copy).expect("copied");
-    store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("goes on");
-    let refused = Sqlite::backup(&folder.path().join("concord.db"), &copy);
-    assert!(refused.is_err(), "a backup is not overwritten");
-    let restored = open(target.path());
-    assert_eq!(restored.verdicts(VerdictFilter::default(), 9, None).await.expect("list"), [kept]);
-    let nowhere = target.path().join("none.db");
-    assert!(Sqlite::backup(&folder.path().join("missing.db"), &nowhere).is_err());
-    assert!(!nowhere.exists(), "a failed backup leaves nothing");
-}
-
-#[tokio::test]
-async fn a_credential_never_stands_in_clear_in_the_files() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let secret = "correct-horse-battery-staple";
-    let sealer = Sealer::from_key_file(&folder.path().join("key")).expect("a sealer");
-    let sealed = sealer.seal("alpha", &SecretString::from(secret)).expect("sealed");
-    let store = open(folder.path());
-    let row = SourceRow { credential: Some(sealed), ..row(1, "{\"note\":\"in the clear\"}") };
-    assert_eq!(store.put_source_row(row, 0).await, Ok(Swap::Done));
-    let bytes: Vec<u8> = ["concord.db", "concord.db-wal"]
-        .iter()
-        .flat_map(|name| fs::read(folder.path().join(name)).expect("a file"))
-        .collect();
-    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(holds("in the clear"), "the row is in these files");
-    assert!(!holds(secret));
-    let rows = store.source_rows().await.expect("rows");
-    let kept = rows[0].credential.as_deref().expect("a credential");
-    assert_eq!(sealer.open("alpha", kept).expect("opens").expose_secret(), secret);
-    assert!(!format!("{rows:?}").contains(&format!("{kept:?}")), "not even sealed is it shown");
-}

@@ -1,0 +1,65 @@
+//! Why the store could not do something. For the log and the operator, not for callers.
+
+use std::fmt;
+
+/// A failure of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// Which failure.
+    pub kind: StoreErrorKind,
+    /// What failed, for the operator. Never holds a secret.
+    pub detail: String,
+}
+
+/// The failures that a store can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreErrorKind {
+    /// Somebody else holds a lock.
+    Busy,
+    /// The store cannot be reached: an I/O failure, a lost connection, or it is closed.
+    Unavailable,
+    /// There is no space left.
+    Full,
+    /// What is stored cannot be read: it is damaged, or of a newer version.
+    Corrupt,
+    /// A rule of the store or a wrong setting forbids it.
+    Rejected,
+}
+
+impl StoreError {
+    /// A failure of this kind. The text must not hold a secret.
+    pub fn new(kind: StoreErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// The store cannot be reached.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Unavailable, detail)
+    }
+
+    /// What is stored cannot be read.
+    pub fn corrupt(detail: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Corrupt, detail)
+    }
+
+    /// A rule or setting forbids it.
+    pub fn rejected(detail: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Rejected, detail)
+    }
+
+    /// Whether the same call may succeed later although nobody repairs anything.
+    pub fn is_transient(&self) -> bool {
+        match self.kind {
+            StoreErrorKind::Busy | StoreErrorKind::Unavailable => true,
+            StoreErrorKind::Full | StoreErrorKind::Corrupt | StoreErrorKind::Rejected => false,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store: {}", self.detail)
+    }
+}
+
+impl std::error::Error for StoreError {}

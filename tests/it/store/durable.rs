@@ -1,0 +1,193 @@
+//! What only the durable store promises.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use concord::finding::Disposition;
+use concord::source::QuotaPer;
+use concord::store::{
+    self, DisclosureFilter, Durability, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap, VerdictFilter,
+};
+use rusqlite::Connection;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::samples::{answer, at, disclosure, granted, ids, record, row};
+
+pub fn open(folder: &Path) -> Arc<dyn Store> {
+    store::open(&folder.join("concord.db"), Durability::Normal).expect("opens")
+}
+
+fn refusal(folder: &Path) -> StoreError {
+    store::open(&folder.join("concord.db"), Durability::Normal).err().expect("refused")
+}
+
+/// What a process killed now would leave behind: the files as they stand, without any orderly end.
+fn killed_now(folder: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().expect("a folder");
+    for name in ["concord.db", "concord.db-wal"] {
+        fs::copy(folder.join(name), left.path().join(name)).expect("copied");
+    }
+    left
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_killed_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    store.append(stored.clone()).await.expect("stored");
+    granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
+    store.disclose(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
+    assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
+
+    let left = killed_now(folder.path());
+    let again = open(left.path());
+    assert_eq!(again.verdict("v1").await.expect("read"), Some(stored));
+    assert_eq!(granted(&*again, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 1.0).await, [2, 2]);
+    assert_eq!(again.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
+    assert_eq!(again.source_rows().await, Ok(vec![row(1, "{}")]));
+}
+
+#[tokio::test]
+async fn a_closed_store_opens_again_with_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.keep_answer(answer("f00d", b"body", 0.0)).await.expect("stored");
+    store.close().await.expect("closed");
+    let again = open(folder.path());
+    assert_eq!(again.answer("f00d").await.expect("read"), Some(answer("f00d", b"body", 0.0)));
+}
+
+#[tokio::test]
+async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    store.append(stored.clone()).await.expect("stored");
+    let target = tempfile::tempdir().expect("a folder");
+    let copy = target.path().join("concord.db");
+    let beside = store::open_read_only(&folder.path().join("concord.db")).expect("opens beside the holder");
+    beside.backup(&copy).await.expect("copied");
+    store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("goes on");
+    let refused = beside.backup(&copy).await;
+    assert!(refused.is_err(), "a backup is not overwritten");
+    let restored = open(target.path());
+    assert_eq!(restored.verdicts(VerdictFilter::default(), 9, None).await.expect("list"), [stored]);
+    let nowhere = target.path().join("none.db");
+    assert!(store::open_read_only(&folder.path().join("missing.db")).is_err());
+    beside.close().await.expect("closed");
+    assert!(beside.backup(&nowhere).await.is_err());
+    assert!(!nowhere.exists(), "a failed backup leaves nothing");
+}
+
+#[tokio::test]
+async fn a_credential_never_stands_in_clear_in_the_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "correct-horse-battery-staple";
+    let sealer = Sealer::from_key_file(&folder.path().join("key")).expect("a sealer");
+    let sealed = sealer.seal("alpha", &SecretString::from(secret)).expect("sealed");
+    let store = open(folder.path());
+    let row = SourceRow { credential: Some(sealed), ..row(1, "{\"note\":\"in the clear\"}") };
+    assert_eq!(store.put_source_row(row, 0).await, Ok(Swap::Done));
+    let bytes: Vec<u8> = ["concord.db", "concord.db-wal"]
+        .iter()
+        .flat_map(|name| fs::read(folder.path().join(name)).expect("a file"))
+        .collect();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("in the clear"), "the row is in these files");
+    assert!(!holds(secret));
+    let rows = store.source_rows().await.expect("rows");
+    let kept = rows[0].credential.as_deref().expect("a credential");
+    assert_eq!(sealer.open("alpha", kept).expect("opens").expose_secret(), secret);
+    assert!(!format!("{rows:?}").contains(&format!("{kept:?}")), "not even sealed is it shown");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0)).await.expect("stored");
+    store.backup(&folder.path().join("copy.db")).await.expect("copied");
+    for entry in fs::read_dir(folder.path()).expect("folder") {
+        let entry = entry.expect("entry");
+        let mode = entry.metadata().expect("metadata").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    drop(open(folder.path()));
+    let connection = Connection::open(&path).expect("connects");
+    connection.pragma_update(None, "user_version", 999).expect("set");
+    let error = refusal(folder.path());
+    assert!(error.detail.contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20)).expect("written");
+    assert_eq!(refusal(folder.path()).kind, StoreErrorKind::Corrupt);
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    let connection = Connection::open(&path).expect("opens");
+    connection.execute_batch("CREATE TABLE verdicts (id TEXT); PRAGMA user_version = 1").expect("made");
+    drop(connection);
+    let before = fs::read(&path).expect("a file");
+    let error = refusal(folder.path());
+    assert!(error.detail.contains("not written by this program"), "{error}");
+    assert!(store::open_read_only(&path).is_err());
+    assert_eq!(fs::read(&path).expect("a file"), before);
+}
+
+#[tokio::test]
+async fn a_store_opened_for_reading_refuses_to_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let holder = open(folder.path());
+    let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    holder.append(stored.clone()).await.expect("stored");
+    let store = store::open_read_only(&folder.path().join("concord.db")).expect("opens");
+    let refused = store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect_err("refused");
+    assert_eq!(refused.kind, StoreErrorKind::Rejected);
+    assert_eq!(store.verdict("v1").await, Ok(Some(stored)));
+}
+
+#[tokio::test]
+async fn one_row_that_cannot_be_read_hides_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for (id, seconds) in [("v0", 0.0), ("v1", 1.0), ("v2", 2.0)] {
+        store.append(record(id, "192.0.2.1", Disposition::Malicious, seconds)).await.expect("stored");
+    }
+    let connection = Connection::open(folder.path().join("concord.db")).expect("connects");
+    let damaged = connection.execute("UPDATE verdicts SET body = x'00' WHERE id = 'v1'", []).expect("written");
+    assert_eq!(damaged, 1);
+    let listed = store.verdicts(VerdictFilter::default(), 2, None).await.expect("list");
+    assert_eq!(ids(&listed), ["v2", "v0"], "a page is full although a row is left out");
+    assert_eq!(store.verdict("v1").await.expect_err("damaged").kind, StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn pruning_in_small_steps_removes_all_that_is_too_old_or_too_much() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for number in 0..900_u32 {
+        store.keep_answer(answer(&number.to_string(), &[7], f64::from(number))).await.expect("stored");
+    }
+    assert_eq!(store.prune_answers(at(450.0), u64::MAX).await, Ok(450));
+    assert_eq!(store.answer("449").await, Ok(None));
+    assert!(store.answer("450").await.expect("read").is_some());
+    assert_eq!(store.prune_answers(at(450.0), 0).await, Ok(450));
+    assert_eq!(store.answer("899").await, Ok(None));
+}

@@ -1,0 +1,8 @@
+//! The store: the contract of every backend, what only the durable one promises, and what later versions must still read.
+
+mod contract;
+mod directory;
+mod durable;
+mod frozen;
+mod samples;
+mod seal;
