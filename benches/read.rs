@@ -22,15 +22,16 @@ fn report() -> Vec<u8> {
 }
 
 fn read_report(criterion: &mut Criterion) {
-    let source = sources::find("virustotal").expect("the kind");
-    let settings = SourceSettings::from_defaults(source.about(), "bench");
+    let kind = sources::find("virustotal").expect("the kind");
+    let settings = SourceSettings::from_defaults(kind.about(), "bench");
+    let source = kind.build(&SourceView::new(&settings)).expect("the defaults are enough");
     let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.10").expect("an address");
     let lookup = Lookup { indicator };
     let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
     let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: report() };
     let answers = [Answer { received, ttl: None, body }];
     criterion.bench_function("read a VirusTotal report of 100 engines", |bencher| {
-        bencher.iter(|| source.read(black_box(&lookup), SourceView { settings: &settings }, black_box(&answers)));
+        bencher.iter(|| source.read(black_box(&lookup), black_box(&answers)));
     });
 }
 

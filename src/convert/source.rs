@@ -13,7 +13,7 @@ use super::{Violations, duration, read_duration, read_name, timestamp, unknown_e
 use crate::error::{Reason, Violation};
 use crate::pb;
 use crate::settings::{Change, Origin, ResolvedSource, SourcePatch, State};
-use crate::source::{About, OptionSpec, OptionType, OptionValue, QuotaPer, QuotaWindow};
+use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow};
 use crate::store::Disclosure;
 
 /// A source on the wire, its credential left out.
@@ -39,7 +39,11 @@ pub fn write(source: &ResolvedSource) -> pb::Source {
         proxy: settings.proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ca_pem: settings.ca_pem.clone().unwrap_or_default(),
         options: Some(prost_types::Struct {
-            fields: settings.options.iter().map(|(name, value)| (name.clone(), write_value(value))).collect(),
+            fields: settings
+                .options
+                .iter()
+                .map(|(name, value)| (name.clone(), json_to_value(&value.to_json())))
+                .collect(),
         }),
         state: state.into(),
         state_detail,
@@ -203,34 +207,19 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
         | OptionType::Resolver => (None, None),
     };
     let choices = match &spec.value_type {
-        OptionType::Choice(words) => words.clone(),
+        OptionType::Choice(words) => words.iter().map(|word| (*word).to_owned()).collect(),
         _ => Vec::new(),
     };
     pb::SourceOption {
         name: spec.name.clone(),
         r#type: spec.value_type.as_str().to_owned(),
-        default_value: spec.default.as_ref().map(write_value),
+        default_value: spec.default.as_ref().map(|value| json_to_value(&value.to_json())),
         required: spec.required,
         help: spec.help.clone(),
         min,
         max,
         choices,
     }
-}
-
-/// The value of an option on the wire.
-fn write_value(value: &OptionValue) -> prost_types::Value {
-    let document = match value {
-        OptionValue::Integer(number) => Value::from(*number),
-        OptionValue::Number(number) => Value::from(*number),
-        OptionValue::Flag(flag) => Value::from(*flag),
-        OptionValue::Text(text) => Value::from(text.clone()),
-        OptionValue::List(list) => Value::from(list.clone()),
-        OptionValue::Table(table) => {
-            table.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect()
-        }
-    };
-    json_to_value(&document)
 }
 
 /// JSON as `google.protobuf.Value`. Numbers become floating point, as the type has it.

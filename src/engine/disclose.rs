@@ -6,12 +6,11 @@ use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, Special, Tlp, addresses, is_internal_name};
 use crate::settings::{ResolvedSource, State};
-use crate::source::SourceView;
 
 /// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
 pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
-    if !source.kind.supports(indicator.form(), SourceView { settings: &source.settings }) {
+    if !source.source.supports(indicator.form()) {
         let detail = format!("{} does not look up {}", about.title, indicator.form().as_str());
         return Some(NotAsked::new(NotAskedReason::TypeUnsupported, detail));
     }

@@ -14,7 +14,7 @@ use crate::fetch::{Parts, SourceCache, SourceStack, Suspension, Tally, Transport
 use crate::finding::{Family, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
-use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings, SourceView};
+use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings};
 use crate::store::Store;
 
 /// What every stack is made of.
@@ -117,11 +117,11 @@ impl SourcePipelines {
     }
 
     /// The windows that hold for the account of these settings: the least limit that any source on it has.
-    pub(super) fn strictest(&self, settings: &SourceSettings, kind: &dyn Source) -> Vec<QuotaWindow> {
-        let account = account(settings, kind);
+    pub(super) fn strictest(&self, settings: &SourceSettings, source: &dyn Source) -> Vec<QuotaWindow> {
+        let account = account(settings, source);
         let current = self.current();
         let sharing = current.entries.iter().map(|entry| &entry.configured);
-        let sharing = sharing.filter(|other| self::account(&other.settings, other.kind.as_ref()) == account);
+        let sharing = sharing.filter(|other| self::account(&other.settings, other.source.as_ref()) == account);
         let saved: Vec<_> = sharing.map(|other| &*other.settings).collect();
         let all = if saved.is_empty() { vec![settings] } else { saved };
         let least = |per: QuotaPer| {
@@ -134,7 +134,7 @@ impl SourcePipelines {
     fn entry(&self, before: &Generation, source: &ResolvedSource, tally: Arc<Tally>) -> Entry {
         let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
         let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
-        let family = source.kind.family(SourceView { settings: &source.settings });
+        let family = source.family();
         let stack = kept.unwrap_or_else(|| {
             let transport = same_list_content(before, source).map_or_else(|| self.transport(source), Ok)?;
             Ok(self.over(source, family.clone(), tally.clone(), transport))
@@ -156,7 +156,7 @@ impl SourcePipelines {
         let parts = &self.parts;
         let (from_api, proxy_from_api) = (source.from_api, source.proxy_from_api);
         let rules = EgressRules { from_api, proxy_from_api, ..parts.egress.clone() };
-        let (kind, clock, tracker) = (source.kind.clone(), parts.clock.clone(), parts.tracker.clone());
+        let (kind, clock, tracker) = (source.source.clone(), parts.clock.clone(), parts.tracker.clone());
         transport_for(kind, source.settings.clone(), rules, clock, tracker)
     }
 
@@ -168,9 +168,9 @@ impl SourcePipelines {
         transport: Arc<dyn Transport>,
     ) -> Arc<SourceStack> {
         let parts = &self.parts;
-        let account = account(&source.settings, source.kind.as_ref());
+        let account = account(&source.settings, source.source.as_ref());
         Arc::new(SourceStack::new(Parts {
-            source: source.kind.clone(),
+            source: source.source.clone(),
             settings: source.settings.clone(),
             family,
             suspended: self.suspension(&account),
@@ -189,19 +189,24 @@ impl SourcePipelines {
 /// The transport of a list that was loaded for the same source before, where the change does not concern what is loaded: a
 /// letter that changes must not cost the good copy.
 fn same_list_content(before: &Generation, source: &ResolvedSource) -> Option<Arc<dyn Transport>> {
+    let (now, key) = (&source.settings, source.source.list_content_key());
     let same = |old: &&Entry| {
-        let (old, kind) = (&old.configured, &source.kind);
-        old.settings.name == source.settings.name
-            && old.settings.kind == source.settings.kind
+        let (old, settings) = (&old.configured, &old.configured.settings);
+        let credential =
+            |settings: &SourceSettings| settings.credential.as_ref().map(|it| it.expose_secret().to_owned());
+        source.source.list_location().is_some()
+            && (&settings.name, &settings.kind) == (&now.name, &now.kind)
             && (old.from_api, old.proxy_from_api) == (source.from_api, source.proxy_from_api)
-            && kind.same_list_content(SourceView { settings: &old.settings }, SourceView { settings: &source.settings })
+            && (&settings.proxy, &settings.ca_pem) == (&now.proxy, &now.ca_pem)
+            && old.source.list_content_key() == key
+            && credential(settings) == credential(now)
     };
     let stack = before.entries.iter().find(same)?.stack.as_ref().ok()?;
     Some(stack.transport().clone())
 }
 
 /// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.
-fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
+fn account(settings: &SourceSettings, source: &dyn Source) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"concord quota account\0");
     context.update(settings.kind.as_bytes());
@@ -211,7 +216,7 @@ fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
         // Without a credential a service counts by who calls, whatever the source is called here.
         None => match &settings.base_url {
             Some(url) => context.update(url.as_str().as_bytes()),
-            None => context.update(kind.independence_key(SourceView { settings }).as_bytes()),
+            None => context.update(source.independence_key().as_bytes()),
         },
     }
     format!("{}:{:.32}", settings.kind, hex(context.finish().as_ref()))
@@ -220,13 +225,14 @@ fn account(settings: &SourceSettings, kind: &dyn Source) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{OptionValue, SourceView};
     use crate::sources;
 
     fn of(kind: &str, change: impl FnOnce(&mut SourceSettings)) -> String {
         let kind = sources::find(kind).unwrap();
         let mut settings = SourceSettings::from_defaults(kind.about(), "any");
         change(&mut settings);
-        account(&settings, kind.as_ref())
+        account(&settings, kind.build(&SourceView::new(&settings)).unwrap().as_ref())
     }
 
     #[test]
@@ -235,7 +241,9 @@ mod tests {
         assert_eq!(plain, of("hashlookup", |settings| settings.name = "another".into()));
         let elsewhere = |settings: &mut SourceSettings| settings.base_url = "https://example.com/".parse().ok();
         assert_ne!(plain, of("hashlookup", elsewhere));
-        let zone = |name: &str| of("dnsbl", |settings| drop(settings.options.insert("zone".into(), name.into())));
+        let zone = |name: &str| {
+            of("dnsbl", |settings| drop(settings.options.insert("zone".into(), OptionValue::Text(name.into()))))
+        };
         assert_eq!(zone("bl.example.com"), zone("BL.example.com."));
         assert_ne!(zone("bl.example.com"), zone("other.example.com"));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Budget, Engine};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::settings::{ResolvedSource, State};
-use crate::source::{Probe, SourceView};
+use crate::source::Probe;
 
 /// What a test learned, and how long it took.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +44,9 @@ impl Engine {
             return stack.probe(caller).await;
         }
         let mut settings = (*source.settings).clone();
-        settings.quota = self.pipelines.strictest(&settings, source.kind.as_ref());
+        settings.quota = self.pipelines.strictest(&settings, source.source.as_ref());
         let source = ResolvedSource { settings: Arc::new(settings), ..source.clone() };
-        let family = source.kind.family(SourceView { settings: &source.settings });
-        match self.pipelines.build(&source, family, self.pipelines.tally(&source.settings.name)) {
+        match self.pipelines.build(&source, source.family(), self.pipelines.tally(&source.settings.name)) {
             Ok(stack) => stack.probe(caller).await,
             Err(error) => unasked(error.kind, &error.detail),
         }
@@ -56,11 +55,5 @@ impl Engine {
 
 /// What was learned where nothing could be asked, or nothing came.
 fn unasked(kind: SourceErrorKind, why: &str) -> Probe {
-    Probe {
-        connectivity: Err(SourceError::new(kind, why)),
-        credential_accepted: None,
-        tier: None,
-        quota_left: Vec::new(),
-        detail: why.to_owned(),
-    }
+    Probe::failed(SourceError::new(kind, why))
 }

@@ -265,14 +265,14 @@ pub(super) fn over<S: RunsErrands>(site: &Arc<Site>, shelf: &Shelf, inner: S) ->
 /// The outcome by kept answers alone, under the present rating; `None` where a question would be another by now, since
 /// an option changed, or one more is needed.
 fn reread(site: &Site, lookup: &Lookup, kept: &Kept) -> Option<OutcomeBody> {
-    let mut question = site.source.ask(lookup, site.view()).ok()?;
+    let mut question = site.source.ask(lookup).ok()?;
     let mut answers = Vec::with_capacity(kept.steps.len());
     for step in kept.steps.iter() {
         if step.question != question {
             return None;
         }
         answers.push(step.answer.clone());
-        question = match site.source.read(lookup, site.view(), &answers).ok()? {
+        question = match site.source.read(lookup, &answers).ok()? {
             Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
             Reading::NoRecord => return Some(OutcomeBody::NoRecord),
             Reading::More { next, .. } => *next,

@@ -52,7 +52,7 @@ impl<S: Asks> Talk<S> {
     }
 
     async fn run(mut self) -> Concluded {
-        let mut question = match self.site.source.ask(&self.trip.request.lookup, self.site.view()) {
+        let mut question = match self.site.source.ask(&self.trip.request.lookup) {
             Ok(question) => question,
             Err(error) => return Concluded::nothing(OutcomeBody::Error(error), self.site.clock.now()),
         };
@@ -61,7 +61,7 @@ impl<S: Asks> Talk<S> {
             if let Err(obstacle) = self.step(question).await {
                 return self.held_up(obstacle);
             }
-            match self.site.source.read(&self.trip.request.lookup, self.site.view(), &self.answers) {
+            match self.site.source.read(&self.trip.request.lookup, &self.answers) {
                 Ok(Reading::Found(finding)) => return self.conclude(OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(OutcomeBody::NoRecord, true),
                 Ok(Reading::More { so_far, next }) => {

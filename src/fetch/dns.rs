@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,10 @@ use tokio::net::{TcpStream, UdpSocket};
 use super::Transport;
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
-use crate::source::{Answer, AnswerBody, DnsAnswer, DnsQuestion, EgressRules, Question, SourceSettings};
+use crate::source::{
+    Answer, AnswerBody, DnsAnswer, DnsQuestion, EgressRules, Question, SourceSettings, parse_resolver,
+};
 
-const PORT: u16 = 53;
 const PLACEHOLDER: &str = "{credential}";
 /// Where the system names its resolvers.
 const SYSTEM: &str = "/etc/resolv.conf";
@@ -43,7 +44,7 @@ impl DnsTransport {
 
     async fn ask(&self, question: &DnsQuestion) -> Result<Answer, SourceError> {
         let name = self.name(question)?;
-        let server = self.server(question.resolver.as_deref()).await?;
+        let server = self.server(question.resolver).await?;
         let query = message(name.clone())?;
         let bytes =
             query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
@@ -70,10 +71,9 @@ impl DnsTransport {
         name.map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name to ask is no domain name"))
     }
 
-    async fn server(&self, resolver: Option<&str>) -> Result<SocketAddr, SourceError> {
+    async fn server(&self, resolver: Option<SocketAddr>) -> Result<SocketAddr, SourceError> {
         // The system's own resolver is nobody's choice over the API; in a cloud it stands on a link-local address.
-        let Some(text) = resolver else { return system_server().await };
-        let server = read_server(text).ok_or_else(|| SourceError::unavailable("the resolver is no address"))?;
+        let Some(server) = resolver else { return system_server().await };
         self.rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         Ok(server)
     }
@@ -87,7 +87,7 @@ impl Transport for DnsTransport {
         Box::pin(async move {
             let Question::Dns(question) = question else { return Ok(()) };
             self.name(question)?;
-            self.server(question.resolver.as_deref()).await.map(|_| ())
+            self.server(question.resolver).await.map(|_| ())
         })
     }
 
@@ -112,16 +112,11 @@ impl fmt::Debug for DnsTransport {
     }
 }
 
-fn read_server(text: &str) -> Option<SocketAddr> {
-    let text = text.trim();
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, PORT)))
-}
-
 async fn system_server() -> Result<SocketAddr, SourceError> {
     let text = tokio::fs::read_to_string(SYSTEM).await;
     let text = text.map_err(|error| SourceError::unavailable(format!("the system names no resolver: {error}")))?;
     let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let server = named.filter_map(read_server).next();
+    let server = named.filter_map(|name| parse_resolver(name.trim()).ok()).next();
     server.ok_or_else(|| SourceError::unavailable("the system names no resolver; set the option resolver"))
 }
 

@@ -26,14 +26,14 @@ use super::trip::lock;
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
-    Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListQuestion, Question, Source, SourceSettings, SourceView,
+    Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, ListQuestion, Question, Source,
+    SourceSettings,
 };
 
 /// Largest list that is read.
 const LARGEST_LIST: usize = 256 * 1024 * 1024;
 /// A file is looked at for changes at most so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 /// A look-up waits at most so long for a look that is overdue.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// After a load that failed, the next try is at most so far away.
@@ -106,16 +106,14 @@ impl ListTransport {
         clock: Arc<dyn Clock>,
         tracker: TaskTracker,
     ) -> Result<Self, SourceError> {
-        let view = SourceView { settings: &settings };
-        let place = match (view.text("path"), view.text("url")) {
-            (path, "") if !path.is_empty() => Place::File { path: PathBuf::from(path), rules },
-            ("", url) if !url.is_empty() => feed(url, view.text("refresh"), &settings, rules, clock.clone())?,
-            _ => {
-                return Err(SourceError::new(
-                    SourceErrorKind::BadQuestion,
-                    "a list needs one of the options path and url",
-                ));
+        let place = match source.list_location() {
+            Some(ListLocation::File(path)) => Place::File { path, rules },
+            Some(ListLocation::Feed { url, refresh }) => {
+                rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
+                let http = Box::new(HttpTransport::new(&settings, rules, clock.clone())?.of_size(LARGEST_LIST));
+                Place::Feed { url, every: refresh, http }
             }
+            None => return Err(SourceError::new(SourceErrorKind::BadQuestion, "the source has no list")),
         };
         let copy = ArcSwap::from_pointee(Copy::default());
         let loading = Arc::new(Mutex::new(()));
@@ -138,21 +136,6 @@ impl ListTransport {
         };
         Ok(Answer { received: now, ttl: None, body: AnswerBody::List(answer) })
     }
-}
-
-fn feed(
-    url: &str,
-    refresh: &str,
-    settings: &SourceSettings,
-    rules: EgressRules,
-    clock: Arc<dyn Clock>,
-) -> Result<Place, SourceError> {
-    let url =
-        Url::parse(url).map_err(|error| SourceError::new(SourceErrorKind::BadQuestion, format!("url: {error}")))?;
-    rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-    let every = humantime::parse_duration(refresh).unwrap_or(DEFAULT_REFRESH);
-    let http = Box::new(HttpTransport::new(settings, rules, clock)?.of_size(LARGEST_LIST));
-    Ok(Place::Feed { url, every, http })
 }
 
 impl Shared {
@@ -294,8 +277,8 @@ impl Shared {
 
     /// The index over what was read, built off the threads that serve.
     async fn index(&self, before: &Copy, bytes: Vec<u8>) -> Result<ListIndex, Refusal> {
-        let (source, settings) = (self.source.clone(), self.settings.clone());
-        let build = move || source.index(SourceView { settings: &settings }, &bytes);
+        let source = self.source.clone();
+        let build = move || source.index(&bytes);
         let built = tokio::task::spawn_blocking(build).await;
         let built = built.map_err(|_| Refusal::Unusable("the list could not be read".into()))?;
         let index = built.map_err(|error| Refusal::Unusable(error.detail))?;

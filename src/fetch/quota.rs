@@ -143,7 +143,7 @@ async fn disclose(site: &Site, attempt: &Attempt, first: &Told) -> Result<(), Ob
     if !site.is_outside() {
         return Ok(());
     }
-    let to = host_of(site, &attempt.question);
+    let to = host_of(&attempt.question);
     while let Some(told) = attempt.party.to_record(first, &to) {
         if let Err(error) = record(site, &told, &to).await {
             attempt.party.not_recorded(&told);
@@ -169,21 +169,12 @@ pub(super) async fn record(site: &Site, told: &Told, to: &str) -> Result<(), Sto
 }
 
 /// The host of a URL, the zone of a DNS name. The name itself repeats the indicator and may hold a credential's place.
-fn host_of(site: &Site, question: &Question) -> String {
+fn host_of(question: &Question) -> String {
     match question {
         Question::Http(http) => http.url.host_str().unwrap_or_default().to_owned(),
-        Question::Dns(dns) => {
-            let zone = site.view().text("zone").to_owned();
-            if zone.is_empty() { behind_numbers(&dns.name) } else { zone }
-        }
+        Question::Dns(dns) => dns.zone.clone(),
         Question::List(_) => String::new(),
     }
-}
-
-/// A DNS name without the leading labels that spell an address or stand for a credential.
-fn behind_numbers(name: &str) -> String {
-    let spells = |label: &&str| label.starts_with('{') || label.len() == 1 || label.bytes().all(|b| b.is_ascii_digit());
-    name.split('.').skip_while(spells).collect::<Vec<_>>().join(".")
 }
 
 fn spent(detail: &str, until: SystemTime) -> Obstacle {
@@ -203,17 +194,5 @@ fn suspend(site: &Site, error: &SourceError) {
         // "Enough, and come back at once" says nothing of when.
         let duration = error.retry_after.filter(|duration| !duration.is_zero()).unwrap_or(SUSPENSION);
         site.suspend(duration);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::behind_numbers;
-
-    #[test]
-    fn a_zone_is_what_stands_behind_the_address() {
-        assert_eq!(behind_numbers("2.2.0.192.bl.example.com"), "bl.example.com");
-        assert_eq!(behind_numbers("1.0.0.f.{credential}.bl.example.com"), "bl.example.com");
-        assert_eq!(behind_numbers("bl.example.com"), "bl.example.com");
     }
 }

@@ -23,7 +23,7 @@ const MAX_PROBE_QUESTIONS: usize = 6;
 
 /// What a stack is made of.
 pub struct Parts {
-    /// The kind.
+    /// The source.
     pub source: Arc<dyn Source>,
     /// The settings in effect; other settings are another stack.
     pub settings: Arc<SourceSettings>,
@@ -120,14 +120,14 @@ impl SourceStack {
         let site = &self.site;
         tracing::info!(source = site.settings.name, caller, "probing the source");
         let mut answers = Vec::new();
-        for question in site.source.probe(site.view()).into_iter().take(MAX_PROBE_QUESTIONS) {
+        for question in site.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             match self.ask_once(question).await {
                 // Nothing left, so nothing was learned: not even whether the source can be reached.
                 Err(Obstacle::Barred(not_asked)) if answers.is_empty() => return barred(&not_asked),
                 answer => answers.push(answer.map_err(|obstacle| obstacle.into_error(site.clock.now()))),
             }
         }
-        site.source.read_probe(site.view(), &answers)
+        site.source.read_probe(&answers)
     }
 
     async fn ask_once(&self, question: Question) -> Result<Answer, Obstacle> {
@@ -154,7 +154,7 @@ impl SourceStack {
         &self.site.settings
     }
 
-    /// The kind that it asks by.
+    /// The source that it asks.
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.site.source
     }
@@ -168,13 +168,7 @@ impl SourceStack {
 /// What the Test button learned when our own rules let no question leave.
 fn barred(not_asked: &NotAsked) -> Probe {
     let detail = format!("not asked: {}", not_asked.detail);
-    Probe {
-        connectivity: Err(SourceError::new(SourceErrorKind::QuotaExhausted, detail.clone())),
-        credential_accepted: None,
-        tier: None,
-        quota_left: Vec::new(),
-        detail,
-    }
+    Probe::failed(SourceError::new(SourceErrorKind::QuotaExhausted, detail))
 }
 
 /// The way of a look-up, outermost first.

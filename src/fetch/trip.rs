@@ -19,7 +19,7 @@ use super::{Fetched, Request};
 use crate::clock::Clock;
 use crate::finding::{Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings, SourceView};
+use crate::source::{Answer, AnswerBody, ListAnswer, Question, Source, SourceSettings};
 use crate::store::{AnswerStore, Ledger, WindowUse};
 
 /// Asks one question once, somehow: what stands below `retry`.
@@ -89,11 +89,6 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// What the kind may see.
-    pub(super) fn view(&self) -> SourceView<'_> {
-        SourceView { settings: &self.settings }
-    }
-
     /// Whether a question to this source tells somebody outside.
     pub(super) fn is_outside(&self) -> bool {
         self.source.about().transport.is_outside()

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
 use crate::settings::{Config, NO_SOURCE_HINT, Registry};
-use crate::source::Source;
+use crate::source::Kind;
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
@@ -86,7 +86,7 @@ impl Running {
     /// When the data directory, a certificate, or the address cannot be used; the text says which and why.
     pub async fn start(
         config: &Config,
-        kinds: &[Arc<dyn Source>],
+        kinds: &[Arc<dyn Kind>],
         clock: Arc<dyn Clock>,
         listen: Listen,
     ) -> Result<Self, StartError> {

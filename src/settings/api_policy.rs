@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{SourcePatch, values};
+use super::{SourcePatch, patch, values};
 use crate::error::{Error, Reason, Violation};
-use crate::source::{About, EgressRules, OptionSpec, OptionType, OptionValue, SourceSettings};
+use crate::source::{About, EgressRules, OptionSpec, OptionValue, SourceSettings};
 
 /// Why a source is not asked whose declared credential an address set over the API would receive.
 pub(super) const DECLARED_FOR_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
@@ -43,43 +43,31 @@ impl ApiPolicy {
         }
         for spec in options {
             let value = said.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
-            let Some(text) = value.and_then(serde_json::Value::as_str) else { continue };
-            forbid(format!("source.options.{}", spec.name), self.check_option(&spec.value_type, text.trim()));
+            let Some(Ok(value)) = value.map(|value| spec.parse(value)) else { continue };
+            forbid(format!("source.options.{}", spec.name), self.check_option(&value));
         }
         mistakes
     }
 
-    fn check_option(&self, value_type: &OptionType, text: &str) -> Result<(), String> {
-        match value_type {
-            OptionType::Address => self.check_address(text),
-            OptionType::Resolver => self.0.check_resolver(text),
-            OptionType::Path => self.check_path(Path::new(text)),
-            OptionType::Integer { .. }
-            | OptionType::Number { .. }
-            | OptionType::Flag
-            | OptionType::Text
-            | OptionType::Choice(_)
-            | OptionType::TextList
-            | OptionType::TextTable
-            | OptionType::Duration { .. } => Ok(()),
+    fn check_option(&self, value: &OptionValue) -> Result<(), String> {
+        match value {
+            OptionValue::Path(path) => self.check_path(path),
+            other => patch::check_egress(&self.0, other),
         }
     }
 
     /// Why a file that was named over the API before may not be read now: the configuration may name other folders since.
     /// One that is missing under a folder may come back, so it is left to whoever reads it.
-    pub(super) fn forbidden_file(&self, said: &SourcePatch, kind: &About, settings: &SourceSettings) -> Option<String> {
-        let said_over_api = |spec: &&OptionSpec| said.options.contains_key(&spec.name);
-        let files = kind.options.iter().filter(|spec| spec.value_type == OptionType::Path).filter(said_over_api);
-        files.into_iter().find_map(|spec| {
-            let Some(OptionValue::Text(text)) = settings.options.get(&spec.name) else { return None };
-            let path = Path::new(text);
+    pub(super) fn forbidden_file(&self, said: &SourcePatch, settings: &SourceSettings) -> Option<String> {
+        settings.options.iter().filter(|(name, _)| said.options.contains_key(*name)).find_map(|(name, value)| {
+            let OptionValue::Path(path) = value else { return None };
             // One that is missing is judged by what is written.
             let refused = match path.canonicalize() {
                 Ok(real) => self.0.check_file(Some(&real), &self.folders()),
                 Err(_) => self.0.check_file(Some(path), &self.0.list_folders),
             };
             let refused = refused.err()?;
-            Some(format!("options.{}: {refused}", spec.name))
+            Some(format!("options.{name}: {refused}"))
         })
     }
 
@@ -113,11 +101,8 @@ fn check_credential(credential: &SecretString) -> Result<(), &'static str> {
 /// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold. The
 /// proxy is judged by itself.
 pub(super) fn is_address(about: &About, path: &str) -> bool {
-    let option = path.strip_prefix("options.");
-    let leads =
-        |value_type: &OptionType| matches!(value_type, OptionType::Address | OptionType::Resolver | OptionType::Path);
-    path == "base_url"
-        || option.is_some_and(|name| about.options.iter().any(|spec| spec.name == name && leads(&spec.value_type)))
+    let location = |name: &str| about.options.iter().any(|spec| spec.name == name && spec.value_type.is_location());
+    path == "base_url" || path.strip_prefix("options.").is_some_and(location)
 }
 
 /// The refusal to join a kept credential to another address.

@@ -16,16 +16,9 @@ use super::{
     TlsConfig, Token, document, patch, values,
 };
 use crate::error::{Violation, merge_new};
-use crate::source::Source;
+use crate::source::{Kind, parse_duration};
 use crate::store::{Durability, Retention, Sealer};
 
-/// Variables that declare a source by themselves: the variable, and the kind, which is also the source's name.
-const CREDENTIALS: [(&str, &str); 4] = [
-    ("VIRUSTOTAL_API_KEY", "virustotal"),
-    ("ABUSEIPDB_API_KEY", "abuseipdb"),
-    ("URLHAUS_AUTH_KEY", "urlhaus"),
-    ("GREYNOISE_API_KEY", "greynoise"),
-];
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
@@ -48,7 +41,7 @@ pub struct LoadInput<'a> {
     /// What the command line sets.
     pub flags: Flags,
     /// Every kind.
-    pub kinds: &'a [Arc<dyn Source>],
+    pub kinds: &'a [Arc<dyn Kind>],
 }
 
 /// The environment of this process; what is not UTF-8 is left out.
@@ -168,10 +161,10 @@ impl Loader<'_> {
     }
 
     fn duration(&mut self, text: Option<&str>, field: &str, default: Duration) -> Duration {
-        match text.map(|text| values::parse_duration(text, field)) {
+        match text.map(parse_duration) {
             Some(Ok(duration)) => duration,
-            Some(Err(violation)) => {
-                self.mistakes.push(violation);
+            Some(Err(message)) => {
+                self.mistake(field, message);
                 default
             }
             None => default,
@@ -358,7 +351,10 @@ impl Loader<'_> {
 
     fn sources(&mut self, raw: std::collections::BTreeMap<String, RawSource>) -> Vec<Declared> {
         let mut declared: Vec<_> = raw.iter().map(|(name, source)| self.source(name, source)).collect();
-        for (variable, kind) in CREDENTIALS {
+        for kind in self.input.kinds {
+            let kind = kind.about();
+            let Some(variable) = &kind.credential_env else { continue };
+            let kind = kind.kind.as_str();
             let value =
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
@@ -384,7 +380,7 @@ impl Loader<'_> {
                     patch: SourcePatch { kind: Some(kind.to_owned()), ..SourcePatch::default() },
                     ca_file: None,
                     credential: Some(credential),
-                    origin: Origin::Environment(variable.to_owned()),
+                    origin: Origin::Environment(variable.clone()),
                 }),
             }
         }
@@ -408,7 +404,7 @@ impl Loader<'_> {
         let patch = raw.patch(ca_pem);
         let adapter = self.input.kinds.iter().find(|one| Some(&one.about().kind) == patch.kind.as_ref());
         let mistakes = match adapter {
-            Some(adapter) => patch::effective(adapter.as_ref(), name, &patch, credential.clone()).err(),
+            Some(adapter) => patch::build(adapter, name, &patch, credential.clone()).err(),
             None => Some(patch::without_kind(&patch, self.input.kinds)),
         };
         self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.nested_in(&path)));

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::error::Violation;
-use crate::source::{EgressRules, Source};
+use crate::source::{EgressRules, Kind};
 use crate::store::{Durability, Retention};
 
 mod api_override;
@@ -101,12 +101,12 @@ impl Config {
 
     /// The declared sources that cannot be asked as they are, each with what it lacks; a file that is not there now is
     /// such a lack, though a running server would read it once it is.
-    pub fn unready(&self, kinds: &[Arc<dyn Source>]) -> Vec<(String, String)> {
+    pub fn unready(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
         let lack = |declared: &Declared| {
             let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
-            let settings = patch::effective(kind.as_ref(), &declared.name, &declared.patch, credential).ok()?;
-            let lack = patch::missing(kind.as_ref(), &settings).or_else(|| patch::unreadable(kind.about(), &settings));
+            let built = patch::build(kind, &declared.name, &declared.patch, credential).ok()?;
+            let lack = built.missing.or_else(|| patch::unreadable(&built.settings));
             Some((declared.name.clone(), lack?))
         };
         self.sources.iter().filter_map(lack).collect()

@@ -11,24 +11,13 @@ use serde_json::Value;
 use url::Url;
 
 use super::options;
-use super::values::{parse_duration, read_address};
 use crate::error::{Reason, Violation};
-use crate::indicator::{Form, Indicator, hex};
+use crate::indicator::hex;
 use crate::source::{
-    About, CredentialNeed, EgressRules, Lookup, OptionType, OptionValue, QuotaPer, QuotaWindow, Source, SourceSettings,
-    SourceView,
+    About, BuildError, CredentialNeed, EgressRules, Kind, OptionSpec, OptionType, OptionValue, QuotaPer, QuotaWindow,
+    Source, SourceSettings, SourceView, Unconfigured, parse_address, parse_duration,
 };
 
-/// A harmless indicator of each form (documentation ranges, the hash of nothing).
-const SAMPLES: [(Form, &str); 7] = [
-    (Form::Ipv4, "192.0.2.1"),
-    (Form::Ipv6, "2001:db8::1"),
-    (Form::Domain, "example.com"),
-    (Form::Url, "http://example.com/"),
-    (Form::Md5, "d41d8cd98f00b204e9800998ecf8427e"),
-    (Form::Sha1, "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
-    (Form::Sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-];
 const LONGEST_FAMILY: usize = 63;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 const LONGEST_KEEP: Duration = Duration::from_secs(3650 * 86_400);
@@ -153,32 +142,59 @@ impl SourcePatch {
     }
 }
 
-/// The settings in effect: the kind's defaults with `patch` over them.
+/// A source under the settings in effect.
+pub(super) struct Built {
+    pub(super) settings: SourceSettings,
+    pub(super) source: Arc<dyn Source>,
+    /// What it lacks to be asked, if anything.
+    pub(super) missing: Option<String>,
+}
+
+/// The source with its kind's defaults and `patch` over them. Looks where the files lead that its options name.
 ///
 /// # Errors
 /// Every mistake, with its path below the source.
-pub(super) fn effective(
-    kind: &dyn Source,
+pub(super) fn build(
+    kind: &Arc<dyn Kind>,
     name: &str,
     patch: &SourcePatch,
     credential: Option<SecretString>,
-) -> Result<SourceSettings, Vec<Violation>> {
+) -> Result<Built, Vec<Violation>> {
     let about = kind.about();
     let mut mistakes = Vec::new();
     let mut settings = SourceSettings::from_defaults(about, name);
     settings.credential = credential;
     common(&mut settings, patch, &mut mistakes);
     tier(&mut settings, about, patch, &mut mistakes);
-    set_options(&mut settings, kind, patch, &mut mistakes);
+    let before = mistakes.len();
+    set_options(&mut settings, about, patch, &mut mistakes);
+    // Only options that are right each by itself can contradict each other.
+    let built = if mistakes.len() == before { kind.build(&SourceView::new(&settings)) } else { Err(invalid()) };
     if settings.credential.is_some() && about.credential == CredentialNeed::None {
         mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
     }
-    if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+    let (source, mut missing): (Arc<dyn Source>, _) = match built {
+        Ok(source) => (source, None),
+        Err(BuildError::Missing(why)) => (Arc::new(Unconfigured::new(kind.clone(), why.clone())), Some(why)),
+        Err(BuildError::Invalid(wrong)) => {
+            let wrong = wrong.into_iter();
+            mistakes.extend(wrong.map(|wrong| Violation::invalid(format!("options.{}", wrong.option), wrong.message)));
+            return Err(mistakes);
+        }
+    };
+    if about.credential == CredentialNeed::Required && settings.credential.is_none() {
+        missing = Some(format!("a credential is needed; see {}", about.home_page));
+    }
+    if mistakes.is_empty() { Ok(Built { settings, source, missing }) } else { Err(mistakes) }
+}
+
+fn invalid() -> BuildError {
+    BuildError::Invalid(Vec::new())
 }
 
 /// What is wrong with a source whose kind is none of `kinds`: the kind itself, and the fields that are read alike for every
 /// kind.
-pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Source>]) -> Vec<Violation> {
+pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Kind>]) -> Vec<Violation> {
     let known: Vec<_> = kinds.iter().map(|kind| kind.about().kind.as_str()).collect();
     let known = known.join(", ");
     let mut mistakes = vec![match &patch.kind {
@@ -233,96 +249,66 @@ fn set_addresses(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &
     }
 }
 
-fn set_options(settings: &mut SourceSettings, kind: &dyn Source, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
-    let (about, before) = (kind.about(), mistakes.len());
+fn set_options(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
     for (name, value) in &patch.options {
-        match options::read(about, name, value) {
-            Ok(value) => {
-                if let Err(why) = reached(about, name, &value) {
-                    mistakes.push(Violation::new(format!("options.{name}"), Reason::EgressForbidden, why));
-                }
-                settings.options.insert(name.clone(), value);
+        let value = match options::parse(about, name, value) {
+            Ok(value) => value,
+            Err(violation) => {
+                mistakes.push(violation.nested_in("options"));
+                continue;
             }
-            Err(violation) => mistakes.push(violation.nested_in("options")),
+        };
+        if let Err(why) = check_egress(&EgressRules::default(), &value) {
+            mistakes.push(Violation::new(format!("options.{name}"), Reason::EgressForbidden, why));
         }
-    }
-    // Only options that are right each by itself can contradict each other.
-    if mistakes.len() == before {
-        let wrong = kind.check_options(SourceView { settings });
-        mistakes.extend(wrong.into_iter().map(|(name, why)| Violation::invalid(format!("options.{name}"), why)));
-    }
-}
-
-/// Whether the address or resolver that an option names may be reached, whoever sets it.
-fn reached(about: &About, name: &str, value: &OptionValue) -> Result<(), String> {
-    let spec = about.options.iter().find(|spec| spec.name == name);
-    let (Some(spec), OptionValue::Text(text)) = (spec, value) else { return Ok(()) };
-    match spec.value_type {
-        OptionType::Address => Url::parse(text).map_or(Ok(()), |url| EgressRules::default().check_url(&url)),
-        OptionType::Resolver => EgressRules::default().check_resolver(text),
-        _ => Ok(()),
-    }
-}
-
-/// Notes where the files lead that the options name.
-pub(super) fn follow_links(about: &About, settings: &mut SourceSettings) {
-    for spec in about.options.iter().filter(|spec| spec.value_type == OptionType::Path) {
-        let Some(OptionValue::Text(path)) = settings.options.get(&spec.name) else { continue };
-        if let Ok(real) = std::path::Path::new(path).canonicalize() {
-            settings.real_files.insert(spec.name.clone(), real);
+        if let OptionValue::Path(path) = &value
+            && let Ok(real) = path.canonicalize()
+        {
+            settings.real_files.insert(name.clone(), real);
         }
+        settings.options.insert(name.clone(), value);
     }
 }
 
-/// What a source lacks to be asked, if anything.
-pub(super) fn missing(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
-    let about = kind.about();
-    if about.credential == CredentialNeed::Required && settings.credential.is_none() {
-        return Some(format!("a credential is needed; see {}", about.home_page));
+/// Whether the address or resolver that an option names may be reached.
+pub(super) fn check_egress(rules: &EgressRules, value: &OptionValue) -> Result<(), String> {
+    match value {
+        OptionValue::Address(url) => rules.check_url(url),
+        OptionValue::Resolver(address) => rules.check_ip(address.ip()),
+        OptionValue::Integer(_)
+        | OptionValue::Number(_)
+        | OptionValue::Flag(_)
+        | OptionValue::Text(_)
+        | OptionValue::Choice(_)
+        | OptionValue::Duration(_)
+        | OptionValue::Path(_)
+        | OptionValue::List(_)
+        | OptionValue::Table(_) => Ok(()),
     }
-    let unset = unset(about, settings);
-    if unset.is_empty() { unaskable(kind, settings) } else { Some(format!("needs {}", unset.join(", "))) }
 }
 
 /// Which file cannot be read that the options name, and why.
-pub(super) fn unreadable(about: &About, settings: &SourceSettings) -> Option<String> {
-    let files = about.options.iter().filter(|spec| spec.value_type == OptionType::Path);
-    files.into_iter().find_map(|spec| {
-        let Some(OptionValue::Text(path)) = settings.options.get(&spec.name) else { return None };
+pub(super) fn unreadable(settings: &SourceSettings) -> Option<String> {
+    settings.options.iter().find_map(|(name, value)| {
+        let OptionValue::Path(path) = value else { return None };
         // Only a file is opened: a pipe would wait for its other end.
         let why = match std::fs::metadata(path) {
             Ok(about) if !about.is_file() => "is not a file".to_owned(),
             Ok(_) => std::fs::File::open(path).err()?.to_string(),
             Err(error) => error.to_string(),
         };
-        Some(format!("options.{}: {path}: {why}", spec.name))
+        Some(format!("options.{name}: {}: {why}", path.display()))
     })
-}
-
-/// The options that the kind needs and that are not set.
-fn unset(about: &About, settings: &SourceSettings) -> Vec<String> {
-    let unset = about.options.iter().filter(|spec| spec.required && !settings.options.contains_key(&spec.name));
-    unset.map(|spec| format!("options.{}", spec.name)).collect()
-}
-
-/// Why not even a harmless question can be written with these settings: a zone whose name needs a key.
-fn unaskable(kind: &dyn Source, settings: &SourceSettings) -> Option<String> {
-    let view = SourceView { settings };
-    let (form, sample) = SAMPLES.into_iter().find(|(form, _)| kind.supports(*form, view)).unwrap_or(SAMPLES[0]);
-    let indicator = Indicator::from_normal(form, sample).ok()?;
-    kind.ask(&Lookup { indicator }, view).err().map(|error| error.detail)
 }
 
 /// Everything that decides where a credential goes, as a hash: it may not be joined to another one without being given
 /// again. What is the kind's default counts as unset, so that it is the same when a later version has more options.
 pub(super) fn credential_scope(about: &About, settings: &SourceSettings) -> String {
     let usual = SourceSettings::from_defaults(about, &settings.name);
-    let leads = |spec: &&crate::source::OptionSpec| {
-        matches!(spec.value_type, OptionType::Address | OptionType::Resolver | OptionType::Text | OptionType::Path)
-    };
-    let set = |spec: &crate::source::OptionSpec| {
+    let leads = |spec: &&OptionSpec| spec.value_type.is_location() || spec.value_type == OptionType::Text;
+    let set = |spec: &OptionSpec| {
         let value = settings.options.get(&spec.name).filter(|value| usual.options.get(&spec.name) != Some(*value));
-        Some((spec.name.clone(), value?.clone()))
+        Some((spec.name.clone(), OptionValue::Text(value?.to_string())))
     };
     let options: Vec<_> = about.options.iter().filter(leads).filter_map(set).collect();
     let base_url = settings.base_url.as_ref().filter(|url| usual.base_url.as_ref() != Some(*url));
@@ -380,9 +366,9 @@ where
 }
 
 fn duration(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) {
-    match text.as_deref().map(|text| parse_duration(text, field)) {
+    match text.as_deref().map(parse_duration) {
         Some(Ok(duration)) => *into = duration,
-        Some(Err(violation)) => mistakes.push(violation),
+        Some(Err(message)) => mistakes.push(Violation::invalid(field, message)),
         None => {}
     }
 }
@@ -390,7 +376,7 @@ fn duration(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &
 /// Reads an address; empty is none.
 fn address(text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) -> Option<Url> {
     let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
-    match read_address(text) {
+    match parse_address(text) {
         Ok(url) => Some(url),
         Err(message) => {
             mistakes.push(Violation::new(field, Reason::FieldInvalid, message));

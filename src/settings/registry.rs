@@ -17,7 +17,7 @@ use super::api_policy::{self, ApiPolicy};
 use super::load::check_name;
 use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, patch};
 use crate::error::{Error, Reason, Violation, merge_new};
-use crate::source::{Source, SourceSettings};
+use crate::source::{Kind, SourceSettings, Unconfigured};
 use crate::store::{SourceStore, StoreError, Swap};
 
 /// Encrypts credentials for the store.
@@ -38,7 +38,7 @@ pub trait Seal: Send + Sync {
 /// The sources in effect.
 pub struct Registry {
     declared: BTreeMap<String, Declared>,
-    kinds: Vec<Arc<dyn Source>>,
+    kinds: Vec<Arc<dyn Kind>>,
     store: Arc<dyn SourceStore>,
     seal: Arc<dyn Seal>,
     api_policy: ApiPolicy,
@@ -53,7 +53,7 @@ impl Registry {
     /// When the store cannot be read. A row that cannot be understood is a source that is not configured, with why.
     pub async fn open(
         config: &Config,
-        kinds: &[Arc<dyn Source>],
+        kinds: &[Arc<dyn Kind>],
         store: Arc<dyn SourceStore>,
         seal: Arc<dyn Seal>,
     ) -> Result<Self, StoreError> {
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     /// Every kind there is.
-    pub fn kinds(&self) -> &[Arc<dyn Source>] {
+    pub fn kinds(&self) -> &[Arc<dyn Kind>] {
         &self.kinds
     }
 
@@ -318,9 +318,9 @@ impl Registry {
         let Some(declared) = declared.filter(|one| one.credential.is_some()) else { return false };
         let about = now.kind.about();
         let credential = declared.credential.clone();
-        let meant = patch::effective(now.kind.as_ref(), &declared.name, &declared.patch, credential);
+        let meant = patch::build(&now.kind, &declared.name, &declared.patch, credential);
         let there = patch::credential_scope(about, &now.settings);
-        meant.map_or(true, |meant| patch::credential_scope(about, &meant) != there)
+        meant.map_or(true, |meant| patch::credential_scope(about, &meant.settings) != there)
     }
 
     /// Writes the fields of the change into what the API said so far; gives what could not be written.
@@ -404,11 +404,10 @@ impl Registry {
         let with_credential = credential.is_some();
         let unreadable = patched.and_then(|one| one.unreadable.as_ref());
         let below_credential = declared.and_then(|one| one.credential.clone()).filter(|_| unreadable.is_none());
-        let mut settings = patch::effective(adapter.as_ref(), name, &both, credential.or(below_credential))?;
-        patch::follow_links(about, &mut settings);
-        let lack = unreadable.map(Unreadable::message);
-        let lack = lack.or_else(|| patch::missing(adapter.as_ref(), &settings));
-        let lack = lack.or_else(|| self.api_policy.forbidden_file(&above, about, &settings));
+        let patch::Built { settings, source, missing } =
+            patch::build(adapter, name, &both, credential.or(below_credential))?;
+        let lack = unreadable.map(Unreadable::message).or(missing);
+        let lack = lack.or_else(|| self.api_policy.forbidden_file(&above, &settings));
         let mut fields = above.paths();
         if with_credential {
             fields.push("credential".into());
@@ -419,6 +418,7 @@ impl Registry {
             state: state(settings.enabled, lack),
             settings: Arc::new(settings),
             kind: adapter.clone(),
+            source,
             origin: declared.map(|one| one.origin.clone()),
             patched: if declared.is_some() { fields } else { Vec::new() },
             etag: etag_of(patched),
@@ -465,6 +465,7 @@ impl Registry {
         Some(ResolvedSource {
             settings: Arc::new(settings),
             kind: adapter.clone(),
+            source: Arc::new(Unconfigured::new(adapter.clone(), why.clone())),
             origin: declared.map(|one| one.origin.clone()),
             patched: row.filter(|_| declared.is_some()).map(|row| row.patch.paths()).unwrap_or_default(),
             etag: etag_of(row),
@@ -500,6 +501,7 @@ fn unchanged(before: &[ResolvedSource], mut now: ResolvedSource) -> ResolvedSour
     let old = before.iter().find(|one| one.settings.name == now.settings.name && one.etag == now.etag);
     if let Some(old) = old {
         now.settings = old.settings.clone();
+        now.source = old.source.clone();
     }
     now
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{Origin, SourcePatch};
-use crate::source::{Source, SourceSettings};
+use crate::finding::Family;
+use crate::source::{Kind, Source, SourceSettings};
 
 /// Whether a source can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,9 @@ pub struct ResolvedSource {
     /// Its settings.
     pub settings: Arc<SourceSettings>,
     /// Its kind.
-    pub kind: Arc<dyn Source>,
+    pub kind: Arc<dyn Kind>,
+    /// The source that its kind built from the settings.
+    pub source: Arc<dyn Source>,
     /// Where it is declared; `None`: over the API.
     pub origin: Option<Origin>,
     /// The fields in which the API wins over the declaration.
@@ -38,6 +41,13 @@ pub struct ResolvedSource {
     pub from_api: bool,
     /// Whether its proxy was given over the API.
     pub proxy_from_api: bool,
+}
+
+impl ResolvedSource {
+    /// Which sources count as one opinion with it.
+    pub fn family(&self) -> Family {
+        self.source.family(self.settings.family.as_deref())
+    }
 }
 
 impl fmt::Debug for ResolvedSource {

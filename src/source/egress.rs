@@ -2,7 +2,7 @@
 //! in a network that the configuration allows. And which files may be read: one named over the API only under a folder of
 //! the configuration. `settings` judges what is written, `fetch` what a name or link leads to when it is used.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -105,16 +105,6 @@ impl EgressRules {
             )),
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Whether a DNS resolver, `address` or `address:port`, may be asked.
-    ///
-    /// # Errors
-    /// The reason and the way out.
-    pub fn check_resolver(&self, text: &str) -> Result<(), String> {
-        let ip = text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse::<IpAddr>());
-        let ip = ip.map_err(|_| format!("{text:?} is no resolver; write its address, or address:port"))?;
-        self.check_ip(ip)
     }
 
     /// Whether the file may be read to which a path leads, links followed (`None`: to none), where `folders` are those of
@@ -254,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_is_an_address_with_or_without_a_port() {
-        assert_eq!(rules(false, &[]).check_resolver("127.0.0.1:5353"), Ok(()));
-        assert_eq!(rules(true, &[]).check_resolver("9.9.9.9"), Ok(()));
-        assert!(rules(true, &[]).check_resolver("127.0.0.1").is_err());
-        assert!(rules(false, &[]).check_resolver("resolver.example.com").unwrap_err().contains("write its address"));
+    fn a_resolver_over_the_api_must_be_public() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(rules(false, &[]).check_ip(ip("127.0.0.1")), Ok(()));
+        assert_eq!(rules(true, &[]).check_ip(ip("9.9.9.9")), Ok(()));
+        assert!(rules(true, &[]).check_ip(ip("127.0.0.1")).is_err());
     }
 }

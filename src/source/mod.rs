@@ -1,52 +1,68 @@
-//! The contract of a kind: what it is ([`About`]), what it asks ([`Question`]), how it reads what comes
-//! ([`Answer`] to [`Reading`]). A kind does no I/O, keeps no time, sees no credential.
+//! The contract of a kind: what it is ([`About`]), and the [`Source`] it builds from settings, which writes a [`Question`]
+//! and reads the [`Answer`]. A source does no I/O, keeps no time and never sees its credential.
 //!
 //! The kinds themselves stand in `sources`, the way a question takes in `fetch`, where settings come from in `settings`.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use strum::{IntoStaticStr, VariantArray};
 use url::Url;
 
-use crate::error::{ParseEnumError, parse_enum};
-use crate::finding::{Family, Finding, Reliability, SourceError, SourceErrorKind};
-use crate::indicator::{Form, Indicator, Tlp};
+use crate::finding::{Family, Finding, SourceError, SourceErrorKind};
+use crate::indicator::{Form, Indicator};
 
+mod about;
 mod egress;
 mod index;
 mod options;
+mod question;
 mod settings;
+mod unconfigured;
 
+pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Tier, TransportKind};
 pub use egress::EgressRules;
 pub use index::{ListEntry, ListIndex, ListIndexBuilder};
-pub use options::{OptionSpec, OptionType, OptionValue};
+pub use options::{
+    Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
+};
+pub use question::{
+    Answer, AnswerBody, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod, HttpQuestion, ListAnswer, ListQuestion,
+    Question, check_status,
+};
 pub use settings::SourceSettings;
+pub use unconfigured::Unconfigured;
 
-/// An adapter to one sort of source. Pure: writes the question and reads the answer.
-pub trait Source: Send + Sync + 'static {
+/// An adapter to one sort of source.
+pub trait Kind: Send + Sync + 'static {
     /// What this kind is and which defaults it has.
     fn about(&self) -> &About;
 
-    /// The first question about an indicator. Never panics for any indicator of the kind's forms.
+    /// The source with these settings. Everything that can be wrong with them is told here, all of it at once.
     ///
     /// # Errors
-    /// When the settings lack something without which nothing can be asked.
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError>;
+    /// [`BuildError::Missing`] where something is not set yet, [`BuildError::Invalid`] where something is wrong.
+    fn build(&self, view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError>;
+}
 
-    /// What is wrong with the options beyond what the type of each tells: the name of the one to change, and the way out.
-    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
-        let _ = view;
-        Vec::new()
-    }
+/// One configured source: writes questions and reads answers under the settings it was built with. Pure.
+pub trait Source: Send + Sync + 'static {
+    /// What its kind is.
+    fn about(&self) -> &About;
+
+    /// The first question about an indicator. Never panics for any indicator.
+    ///
+    /// # Errors
+    /// When the indicator cannot be asked about: a form that the source does not look up, a name too long.
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError>;
 
     /// Reads all answers so far, in the order of their questions. Never panics on any bytes.
     ///
     /// # Errors
     /// When the answers do not answer the question.
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError>;
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError>;
 
     /// Whether an answer is a refusal, judged before it is kept. The default judges the HTTP status alone.
     ///
@@ -57,107 +73,156 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// Questions of the Test button: harmless, and as cheap as the source allows.
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question>;
+    fn probe(&self) -> Vec<Question>;
 
     /// Reads the answers to [`Source::probe`], one per question, each either an answer or why there is none.
-    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe;
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe;
 
-    /// Whether this source, as its settings are, looks up this form: a DNS zone of names takes no address.
-    fn supports(&self, form: Form, view: SourceView<'_>) -> bool {
-        let _ = view;
+    /// Whether this source looks up this form: a DNS zone of names takes no address.
+    fn supports(&self, form: Form) -> bool {
         self.about().forms.contains(&form)
     }
 
     /// Which sources of this kind say the same thing: all of them, unless the settings name what they read.
-    fn independence_key(&self, view: SourceView<'_>) -> String {
-        let _ = view;
+    fn independence_key(&self) -> String {
         self.about().kind.clone()
     }
 
-    /// Which sources are not independent of this one: its user's word, else its kind's, else [`Source::independence_key`].
-    fn family(&self, view: SourceView<'_>) -> Family {
-        match (&view.settings.family, &self.about().family) {
-            (Some(declared), _) => Family::declared(declared, self.independence_key(view)),
-            (None, Some(republished)) => Family::republished(republished, self.independence_key(view)),
-            (None, None) => Family::same_kind(self.independence_key(view)),
+    /// Which sources are not independent of this one: the family its user `declared`, else its kind's, else
+    /// [`Source::independence_key`].
+    fn family(&self, declared: Option<&str>) -> Family {
+        match (declared, &self.about().family) {
+            (Some(declared), _) => Family::declared(declared, self.independence_key()),
+            (None, Some(republished)) => Family::republished(republished, self.independence_key()),
+            (None, None) => Family::same_kind(self.independence_key()),
         }
     }
 
-    /// Whether a list that was loaded under the one settings is what would be loaded under the other, so that it is kept.
-    fn same_list_content(&self, one: SourceView<'_>, other: SourceView<'_>) -> bool {
-        let _ = (one, other);
-        false
+    /// Where its list is; `None` for sources that ask by another transport.
+    fn list_location(&self) -> Option<ListLocation> {
+        None
     }
 
-    /// Builds the index of a downloaded or local list; only kinds whose transport is a list have one.
+    /// What decides how its list is loaded, location included: under an equal key a loaded list stays good. The way to it
+    /// (credential, proxy, certificates) is not part of it.
+    fn list_content_key(&self) -> String {
+        String::new()
+    }
+
+    /// Builds the index of a downloaded or local list.
     ///
     /// # Errors
     /// When the file is not in the configured format, naming line and way out.
-    fn index(&self, view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
-        let _ = (view, file);
+    fn index(&self, file: &[u8]) -> Result<ListIndex, SourceError> {
+        let _ = file;
         Err(SourceError::malformed("this kind has no list"))
     }
 }
 
-/// What a look-up is about.
+/// Where a list is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListLocation {
+    /// A file on the server, by its path as it is written.
+    File(PathBuf),
+    /// A feed that is downloaded.
+    Feed {
+        /// Its address; `{credential}` in its path or query stands for the credential.
+        url: Url,
+        /// How often it is downloaded.
+        refresh: Duration,
+    },
+}
+
+/// Why a source cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// Something is not set yet, and nothing is wrong: the source is not configured, with this reason.
+    Missing(String),
+    /// What is set cannot be meant so.
+    Invalid(Vec<OptionViolation>),
+}
+
+impl BuildError {
+    /// One wrong option.
+    pub fn invalid(option: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![OptionViolation { option, message: message.into() }])
+    }
+}
+
+/// What is wrong with an option beyond what its type tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionViolation {
+    /// The option to change.
+    pub option: &'static str,
+    /// What is wrong, and the way out.
+    pub message: String,
+}
+
+/// What a lookup is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lookup {
     /// The indicator.
     pub indicator: Indicator,
 }
 
-/// What a kind may see of its source: the settings, and whether there is a credential, never the credential.
-#[derive(Clone, Copy, Debug)]
+/// What a kind may see of the settings: never the credential, only whether there is one.
 pub struct SourceView<'a> {
-    /// The settings in effect.
-    pub settings: &'a SourceSettings,
+    base_url: Option<&'a Url>,
+    tier: &'a str,
+    has_credential: bool,
+    options: &'a BTreeMap<String, OptionValue>,
+    real_files: &'a BTreeMap<String, PathBuf>,
+    /// Names of the options that were read, to compare with those that the kind lists.
+    read: RefCell<BTreeSet<&'static str>>,
 }
 
-impl SourceView<'_> {
-    /// The option of this name as a whole number, or the kind's default, which the kind guarantees to exist.
-    pub fn integer(&self, name: &str) -> i64 {
-        match self.settings.options.get(name) {
-            Some(OptionValue::Integer(number)) => *number,
-            _ => 0,
+impl<'a> SourceView<'a> {
+    /// The view of these settings.
+    pub fn new(settings: &'a SourceSettings) -> Self {
+        Self {
+            base_url: settings.base_url.as_ref(),
+            tier: &settings.tier,
+            has_credential: settings.credential.is_some(),
+            options: &settings.options,
+            real_files: &settings.real_files,
+            read: RefCell::default(),
         }
     }
 
-    /// The option as a number between the limits its kind declares.
-    pub fn number(&self, name: &str) -> f64 {
-        match self.settings.options.get(name) {
-            Some(OptionValue::Number(number)) => *number,
-            Some(OptionValue::Integer(number)) => *number as f64,
-            _ => 0.0,
-        }
+    /// Where questions go.
+    pub fn base_url(&self) -> Option<&Url> {
+        self.base_url
     }
 
-    /// The option as text; empty if unset.
-    pub fn text(&self, name: &str) -> &str {
-        match self.settings.options.get(name) {
-            Some(OptionValue::Text(text)) => text,
-            _ => "",
-        }
+    /// Tier of service.
+    pub fn tier(&self) -> &str {
+        self.tier
     }
 
-    /// The option as yes or no.
-    pub fn flag(&self, name: &str) -> bool {
-        matches!(self.settings.options.get(name), Some(OptionValue::Flag(true)))
+    /// Whether there is a credential.
+    pub fn has_credential(&self) -> bool {
+        self.has_credential
     }
 
-    /// The option as a list of texts; empty if unset.
-    pub fn list(&self, name: &str) -> &[String] {
-        match self.settings.options.get(name) {
-            Some(OptionValue::List(list)) => list,
-            _ => &[],
-        }
+    /// The value of an option: the user's, else its default.
+    ///
+    /// # Errors
+    /// [`BuildError::Missing`] for a required option that is not set.
+    pub fn get<T: OptionData>(&self, option: &OptionDef<T>) -> Result<T, BuildError> {
+        self.read.borrow_mut().insert(option.name);
+        let value = self.options.get(option.name).and_then(T::from_value);
+        let value = value.or_else(|| option.default.clone()).or_else(T::unset);
+        value.ok_or_else(|| BuildError::Missing(format!("needs options.{}", option.name)))
     }
 
-    /// The option as a table of texts; empty if unset.
-    pub fn table(&self, name: &str) -> Option<&BTreeMap<String, String>> {
-        match self.settings.options.get(name) {
-            Some(OptionValue::Table(table)) => Some(table),
-            _ => None,
-        }
+    /// Where the file leads that an option names, links followed; `None` where it led nowhere when the settings were read.
+    pub fn real_file(&self, option: &OptionDef<Option<PathBuf>>) -> Option<PathBuf> {
+        self.real_files.get(option.name).cloned()
+    }
+
+    /// Names of the options that [`SourceView::get`] was asked for so far.
+    pub fn options_read(&self) -> BTreeSet<&'static str> {
+        self.read.borrow().clone()
     }
 }
 
@@ -192,328 +257,20 @@ pub struct Probe {
     pub detail: String,
 }
 
-/// What a kind is: data, not code. Feeds `ListSourceKinds`, the command line's help and `docs/sources.md`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct About {
-    /// The kind's name, in lower case: `virustotal`.
-    pub kind: String,
-    /// Its name for people: `VirusTotal`.
-    pub title: String,
-    /// What it knows, in one sentence.
-    pub summary: String,
-    /// Its home page.
-    pub home_page: String,
-    /// What may be done with its answers, in one sentence, with where to read the terms.
-    pub terms: String,
-    /// The forms of indicators that it looks up.
-    pub forms: Vec<Form>,
-    /// How the question travels.
-    pub transport: TransportKind,
-    /// Whether it needs a credential.
-    pub credential: CredentialNeed,
-    /// Where questions go unless the user says otherwise; `None` for kinds without one address.
-    pub base_url: Option<String>,
-    /// Tiers of service, the default first; at least one.
-    pub tiers: Vec<Tier>,
-    /// Letter unless the user says otherwise.
-    pub reliability: Reliability,
-    /// Highest TLP that it may see unless the user says otherwise.
-    pub max_tlp: Tlp,
-    /// Time for one attempt unless the user says otherwise.
-    pub timeout: Duration,
-    /// How long answers are kept unless the user says otherwise.
-    pub cache_ttl: CacheTtl,
-    /// Whose data it republishes, if anybody's.
-    pub family: Option<String>,
-    /// What the user can set beside what all sources have.
-    pub options: Vec<OptionSpec>,
-    /// Revision of how answers are asked for and kept; a change forgets kept answers.
-    pub fetch_revision: u32,
-    /// Revision of how answers are rated; a change reads kept answers again.
-    pub rating_revision: u32,
-}
-
-/// A tier of service: what a free and a paid credential get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tier {
-    /// Its name: `free`, `premium`.
-    pub name: String,
-    /// What it is, in a few words.
-    pub help: String,
-    /// Its quota unless the user says otherwise; empty means none that we keep.
-    pub quota: Vec<QuotaWindow>,
-}
-
-/// How long answers are kept before the source is asked again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheTtl {
-    /// For a finding. Zero: not kept.
-    pub finding: Duration,
-    /// For "no record". Zero: not kept.
-    pub no_record: Duration,
-}
-
-/// How a kind's questions travel. Only a list is *local*: everything else tells somebody outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TransportKind {
-    /// An HTTP request per question.
-    Http,
-    /// A DNS query per question.
-    Dns,
-    /// A look-up in a list that was downloaded or read before.
-    List,
-}
-
-impl TransportKind {
-    /// The word used in outputs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Dns => "dns",
-            Self::List => "list",
-        }
+impl Probe {
+    /// A probe that tells of neither tier nor quota.
+    pub fn new(connectivity: Result<(), SourceError>, credential_accepted: Option<bool>, detail: String) -> Self {
+        Self { connectivity, credential_accepted, tier: None, quota_left: Vec::new(), detail }
     }
 
-    /// Whether a question leaves this machine.
-    pub fn is_outside(self) -> bool {
-        match self {
-            Self::Http | Self::Dns => true,
-            Self::List => false,
-        }
+    /// A probe that reached nothing.
+    pub fn failed(error: SourceError) -> Self {
+        let detail = error.detail.clone();
+        Self::new(Err(error), None, detail)
     }
 }
 
-/// Whether a kind needs a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CredentialNeed {
-    /// It has none.
-    None,
-    /// It works without, and better with one.
-    Optional,
-    /// It does not work without.
-    Required,
-}
-
-impl CredentialNeed {
-    /// The word used in outputs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Optional => "optional",
-            Self::Required => "required",
-        }
-    }
-}
-
-/// At most `limit` calls in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct QuotaWindow {
-    /// Which window.
-    pub per: QuotaPer,
-    /// How many calls it allows, at least 1.
-    pub limit: u64,
-}
-
-/// The windows in which sources count calls.
-#[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[strum(serialize_all = "snake_case")]
-pub enum QuotaPer {
-    /// Any 60 seconds: the window slides.
-    Minute,
-    /// The calendar day of UTC.
-    Day,
-    /// The calendar month of UTC.
-    Month,
-}
-
-impl QuotaPer {
-    /// The word used in settings and outputs.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl FromStr for QuotaPer {
-    type Err = ParseEnumError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_enum(text, "quota window")
-    }
-}
-
-/// What goes to a source. A closed set: sources are many, transports are few.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Question {
-    /// An HTTP request.
-    Http(HttpQuestion),
-    /// A DNS query.
-    Dns(DnsQuestion),
-    /// A look-up in the source's list.
-    List(ListQuestion),
-}
-
-/// An HTTP request, complete but for the credential.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpQuestion {
-    /// GET, or POST of a form.
-    pub method: HttpMethod,
-    /// Full address: the settings' base address with path and query.
-    pub url: Url,
-    /// Further headers, names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// Where the transport puts the credential, if there is one.
-    pub credential: CredentialPlace,
-}
-
-/// How an HTTP question is sent.
-#[derive(Clone, Debug, PartialEq)]
-pub enum HttpMethod {
-    /// GET.
-    Get,
-    /// POST with these fields as `application/x-www-form-urlencoded`.
-    PostForm(Vec<(String, String)>),
-}
-
-/// Where a credential goes in a request. The adapter names the place, only the transport knows the credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialPlace {
-    /// Nowhere.
-    None,
-    /// In the header of this lower-case name, as it is.
-    Header(String),
-    /// In place of the text `{credential}` in the address's path (percent-encoded there as `%7Bcredential%7D`).
-    Path,
-    /// Both in the header of this lower-case name and in place of `{credential}` in the path.
-    HeaderAndPath(String),
-}
-
-/// A DNS query for A records (and the TXT that explains a listing is not asked for: it would cost a second query).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsQuestion {
-    /// Absolute name without trailing dot; may hold `{credential}`, which the transport fills.
-    pub name: String,
-    /// Resolver to ask, address and port; `None`: the system's.
-    pub resolver: Option<String>,
-}
-
-/// A look-up in the list that the source's settings name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListQuestion {
-    /// What is looked for.
-    pub indicator: Indicator,
-}
-
-/// What came back, with the moment it was received.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// When it was received.
-    pub received: SystemTime,
-    /// How long it may be kept, where the answer itself says (a DNS record's TTL).
-    pub ttl: Option<Duration>,
-    /// What it says.
-    pub body: AnswerBody,
-}
-
-/// The content of an [`Answer`], by transport.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AnswerBody {
-    /// An HTTP response.
-    Http {
-        /// Status code.
-        status: u16,
-        /// Headers that adapters may read, names in lower case: `retry-after`, `content-type`, `x-ratelimit-*`.
-        headers: Vec<(String, String)>,
-        /// The body, within the size limit.
-        body: Vec<u8>,
-    },
-    /// A DNS response.
-    Dns(DnsAnswer),
-    /// What the list says.
-    List(ListAnswer),
-}
-
-/// A DNS response to a query for A records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsAnswer {
-    /// These addresses; empty if the name exists without any.
-    Addresses(Vec<Ipv4Addr>),
-    /// The name does not exist.
-    NameError,
-    /// The server failed or refuses: its code, `SERVFAIL` or `REFUSED`.
-    Failure(String),
-}
-
-/// What a list says of an indicator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListAnswer {
-    /// The list names it: the entry that matched, as it stands in the list.
-    Listed {
-        /// What the entry says.
-        entry: ListEntry,
-        /// When the copy in use was last loaded with success.
-        loaded: SystemTime,
-        /// Why the last reload was not taken, if it was not.
-        stale: Option<String>,
-    },
-    /// The list does not name it.
-    NotListed {
-        /// When the copy in use was last loaded with success.
-        loaded: SystemTime,
-        /// Why the last reload was not taken, if it was not.
-        stale: Option<String>,
-    },
-    /// The list was never loaded: why.
-    NeverLoaded(String),
-}
-
-impl Answer {
-    /// Status and body of an HTTP answer.
-    ///
-    /// # Errors
-    /// `Malformed` when the answer came by another transport.
-    pub fn http(&self) -> Result<(u16, &[u8]), SourceError> {
-        match &self.body {
-            AnswerBody::Http { status, body, .. } => Ok((*status, body)),
-            AnswerBody::Dns(_) | AnswerBody::List(_) => Err(SourceError::malformed("not an HTTP answer")),
-        }
-    }
-
-    /// The first header of this lower-case name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        match &self.body {
-            AnswerBody::Http { headers, .. } => {
-                headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-            }
-            AnswerBody::Dns(_) | AnswerBody::List(_) => None,
-        }
-    }
-
-    /// The delay that a `Retry-After` header asks for: seconds, or a date judged by the time of receipt.
-    pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.header("retry-after")?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = jiff::fmt::rfc2822::parse(text).ok()?;
-        SystemTime::from(date.timestamp()).duration_since(self.received).ok()
-    }
-}
-
-/// Judges the HTTP status alone, as most sources mean it; a kind whose 404 or 422 says something else has its own.
-///
-/// # Errors
-/// Every status of 400 and above, but 404, which each kind reads itself.
-pub fn check_status(answer: &Answer) -> Result<(), SourceError> {
-    let AnswerBody::Http { status, .. } = answer.body else { return Ok(()) };
-    let kind = match status {
-        200..=299 | 404 => return Ok(()),
-        300..=399 => SourceErrorKind::Refused,
-        401 => SourceErrorKind::Unauthorized,
-        403 => SourceErrorKind::Forbidden,
-        408 => SourceErrorKind::Timeout,
-        429 => SourceErrorKind::QuotaExhausted,
-        400..=499 => SourceErrorKind::BadQuestion,
-        _ => SourceErrorKind::Unavailable,
-    };
-    Err(SourceError::new(kind, format!("HTTP status {status}")).retry_after(answer.retry_after()))
+/// The error for an indicator of a form that a source does not look up.
+pub fn unsupported(form: Form) -> SourceError {
+    SourceError::new(SourceErrorKind::BadQuestion, format!("this kind does not look up {}", form.as_str()))
 }

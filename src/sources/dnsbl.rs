@@ -2,16 +2,20 @@
 //! Knows the return codes of Spamhaus ZEN and DBL; every other zone is read by the code table of its source.
 //! No query is sent here: `fetch` does that and fills in the credential.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
+use super::http;
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Indicator, Tlp};
+use crate::indicator::{Form, Indicator};
 use crate::source::{
-    About, Answer, AnswerBody, CacheTtl, CredentialNeed, DnsAnswer, DnsQuestion, Lookup, OptionSpec, OptionType,
-    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind,
+    About, Answer, AnswerBody, BuildError, CacheTtl, Choice, CredentialNeed, DnsAnswer, DnsQuestion, Lookup, OptionDef,
+    OptionViolation, Probe, Question, QuotaPer, Reading, Source, SourceView, TransportKind,
 };
 
 /// Where the transport puts the credential.
@@ -23,11 +27,41 @@ const LONGEST_NAME: usize = 253;
 /// Tag of addresses that are given out to households; such a listing is policy, not abuse.
 const DYNAMIC_RANGE: &str = "dynamic range";
 
-/// The kind `dnsbl`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Dnsbl;
+const ZONE: OptionDef<String> =
+    OptionDef::required_text("zone", "zone to ask, such as zen.spamhaus.org or {credential}.zen.dq.spamhaus.net");
+const LOOKUP: OptionDef<Listed> = OptionDef::choice(
+    "lookup",
+    Listed::Auto,
+    "what the zone lists; auto: names for DBL, ZRD, SURBL and URIBL zones, else addresses",
+);
+const CODES: OptionDef<BTreeMap<String, String>> = OptionDef::table(
+    "codes",
+    "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\"",
+);
+const RESOLVER: OptionDef<Option<SocketAddr>> = OptionDef::resolver(
+    "resolver",
+    "resolver to ask, address or address:port; unset: the system's (Spamhaus refuses public ones)",
+);
 
-static ABOUT: LazyLock<About> = LazyLock::new(|| About {
+/// What a zone lists.
+#[derive(Clone, Copy, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+enum Listed {
+    Auto,
+    Ip,
+    Domain,
+    Both,
+}
+
+impl Choice for Listed {
+    const WORDS: &'static [&'static str] = Self::VARIANTS;
+
+    fn word(self) -> &'static str {
+        self.into()
+    }
+}
+
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     kind: "dnsbl".into(),
     title: "DNS block list".into(),
     summary: "Whether a DNS zone such as Spamhaus ZEN or DBL lists an address or a name.".into(),
@@ -38,48 +72,46 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain],
     transport: TransportKind::Dns,
     credential: CredentialNeed::Optional,
-    base_url: None,
-    tiers: vec![Tier {
-        name: "standard".into(),
-        help: "any zone; a Spamhaus DQS zone takes its key as credential".into(),
-        quota: vec![QuotaWindow { per: QuotaPer::Minute, limit: 600 }],
-    }],
+    tiers: vec![http::tier(
+        "standard",
+        "any zone; a Spamhaus DQS zone takes its key as credential",
+        &[(QuotaPer::Minute, 600)],
+    )],
     reliability: Reliability::B,
-    max_tlp: Tlp::Amber,
     timeout: Duration::from_secs(2),
     // The record's own TTL shortens the first.
     cache_ttl: CacheTtl { finding: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
-    family: None,
-    options: options(),
-    fetch_revision: 1,
-    rating_revision: 1,
+    options: vec![ZONE.spec(), LOOKUP.spec(), CODES.spec(), RESOLVER.spec()],
+    ..http::about()
 });
 
-fn options() -> Vec<OptionSpec> {
-    let lookups = ["auto", "ip", "domain", "both"].map(String::from).to_vec();
-    vec![
-        OptionSpec::required(
-            "zone",
-            OptionType::Text,
-            "zone to ask, such as zen.spamhaus.org or {credential}.zen.dq.spamhaus.net",
-        ),
-        OptionSpec::new(
-            "lookup",
-            OptionType::Choice(lookups),
-            OptionValue::from("auto"),
-            "what the zone lists; auto: names for DBL, ZRD, SURBL and URIBL zones, else addresses",
-        ),
-        OptionSpec::unset(
-            "codes",
-            OptionType::TextTable,
-            "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\"",
-        ),
-        OptionSpec::unset(
-            "resolver",
-            OptionType::Resolver,
-            "resolver to ask, address or address:port; unset: the system's (Spamhaus refuses public ones)",
-        ),
-    ]
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    let zone = Zone::new(&view.get(&ZONE)?, view.get(&LOOKUP)?);
+    let mut wrong = Vec::new();
+    if let Err(message) = zone.check() {
+        wrong.push(OptionViolation { option: ZONE.name, message });
+    }
+    let mut codes = Vec::new();
+    for (code, meaning) in &view.get(&CODES)? {
+        match code_row(code, meaning) {
+            Ok(listing) => codes.push(listing),
+            Err(message) => wrong.push(OptionViolation { option: CODES.name, message }),
+        }
+    }
+    let resolver = view.get(&RESOLVER)?;
+    if !wrong.is_empty() {
+        return Err(BuildError::Invalid(wrong));
+    }
+    if zone.has_credential() && !view.has_credential() {
+        return Err(BuildError::Missing("the zone needs a key: set the source's credential".into()));
+    }
+    Ok(Arc::new(Dnsbl { zone, codes, resolver }))
+}
+
+struct Dnsbl {
+    zone: Zone,
+    codes: Vec<Listing>,
+    resolver: Option<SocketAddr>,
 }
 
 impl Source for Dnsbl {
@@ -87,32 +119,27 @@ impl Source for Dnsbl {
         &ABOUT
     }
 
-    fn supports(&self, form: Form, view: SourceView<'_>) -> bool {
-        let zone = Zone::of(view);
+    fn supports(&self, form: Form) -> bool {
         match form {
-            Form::Ipv4 | Form::Ipv6 => zone.takes_addresses,
-            Form::Domain => zone.takes_names,
+            Form::Ipv4 | Form::Ipv6 => self.zone.takes_addresses,
+            Form::Domain => self.zone.takes_names,
             Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => false,
         }
     }
 
-    fn independence_key(&self, view: SourceView<'_>) -> String {
-        format!("dnsbl:{}", Zone::of(view).display_name())
+    fn independence_key(&self) -> String {
+        format!("dnsbl:{}", self.zone.display_name())
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        let zone = Zone::of(view);
-        zone.check(view)?;
-        code_table(view)?;
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
         let form = lookup.indicator.form();
-        if !self.supports(form, view) {
-            return Err(bad_question(format!("{} lists no {}", zone.display_name(), form.as_str())));
+        if !self.supports(form) {
+            return Err(bad_question(format!("{} lists no {}", self.zone.display_name(), form.as_str())));
         }
-        let label = match lookup.indicator.ip() {
-            Some(ip) => reversed(ip),
-            None => lookup.indicator.value().to_owned(),
-        };
-        question(&zone, &label, view).map(Question::Dns)
+        match lookup.indicator.ip() {
+            Some(ip) => self.question(&reversed(ip)),
+            None => self.question(lookup.indicator.value()),
+        }
     }
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
@@ -122,53 +149,50 @@ impl Source for Dnsbl {
         }
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
         self.check(answer)?;
-        let codes = match addresses(answer)? {
-            Some(codes) if !codes.is_empty() => codes,
-            Some(_) | None => return Ok(Reading::NoRecord),
-        };
-        let zone = Zone::of(view);
-        let table = code_table(view)?;
-        let mut listings: Vec<Listing> = codes.iter().map(|code| zone.listing(*code, &table)).collect();
+        let codes = addresses(answer)?.unwrap_or_default();
+        let mut listings: Vec<Listing> = codes.iter().map(|code| self.zone.listing(*code, &self.codes)).collect();
         listings.sort_by(Listing::heaviest_first);
         listings.dedup_by_key(|listing| listing.code);
-        Ok(match finding(&zone, &lookup.indicator, &listings) {
+        Ok(match finding(&self.zone, &lookup.indicator, &listings) {
             Some(finding) => Reading::Found(finding),
             None => Reading::NoRecord,
         })
     }
 
-    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
-        let zone = Zone::of(view);
-        // A zone that is not set, or whose key is, is not there yet; that is no mistake.
-        let named = Some(zone.check(view)).filter(|_| !zone.name.is_empty()).and_then(Result::err);
-        let named = named.filter(|error| error.kind != SourceErrorKind::Unauthorized);
-        let rows = view.table("codes").into_iter().flatten();
-        let codes = rows.filter_map(|(code, meaning)| code_row(code, meaning).err());
-        named.into_iter().map(|error| ("zone", error.detail)).chain(codes.map(|why| ("codes", why))).collect()
+    fn probe(&self) -> Vec<Question> {
+        let labels = if self.zone.takes_addresses { ["2.0.0.127", "1.0.0.127"] } else { ["test", "invalid"] };
+        labels.iter().filter_map(|label| self.question(label).ok()).collect()
     }
 
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
-        let zone = Zone::of(view);
-        if zone.check(view).is_err() {
-            return Vec::new();
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let zone = self.zone.display_name();
+        match probed(answers) {
+            // A zone that lists its test point has taken the key in its name; a failure can have other causes.
+            Ok(()) => Probe::new(
+                Ok(()),
+                self.zone.has_credential().then_some(true),
+                format!("{zone} lists its test point and not the point beside it"),
+            ),
+            Err(error) => {
+                let detail = format!("{zone}: {}", error.detail);
+                Probe::new(Err(error), None, detail)
+            }
         }
-        let labels = if zone.takes_addresses { ["2.0.0.127", "1.0.0.127"] } else { ["test", "invalid"] };
-        labels.iter().filter_map(|label| question(&zone, label, view).ok()).map(Question::Dns).collect()
     }
+}
 
-    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let zone = Zone::of(view);
-        let connectivity = zone.check(view).and_then(|()| probed(answers));
-        let detail = match &connectivity {
-            Ok(()) => format!("{} lists its test point and not the point beside it", zone.display_name()),
-            Err(error) => format!("{}: {}", zone.display_name(), error.detail),
-        };
-        // A zone that lists its test point has taken the key in its name; a failure can have other causes.
-        let credential_accepted = (connectivity.is_ok() && zone.has_credential()).then_some(true);
-        Probe { connectivity, credential_accepted, tier: None, quota_left: Vec::new(), detail }
+impl Dnsbl {
+    fn question(&self, label: &str) -> Result<Question, SourceError> {
+        let name = format!("{label}.{}", self.zone.name);
+        let key = if self.zone.has_credential() { KEY_LENGTH.saturating_sub(CREDENTIAL.len()) } else { 0 };
+        if name.len() + key > LONGEST_NAME {
+            return Err(bad_question(format!("the name to ask would be longer than {LONGEST_NAME} characters")));
+        }
+        let zone = self.zone.without_credential().to_owned();
+        Ok(Question::Dns(DnsQuestion { name, zone, resolver: self.resolver }))
     }
 }
 
@@ -190,8 +214,8 @@ enum Codes {
 }
 
 impl Zone {
-    fn of(view: SourceView<'_>) -> Self {
-        let mut name = view.text("zone").trim().trim_matches('.').to_ascii_lowercase();
+    fn new(written: &str, listed: Listed) -> Self {
+        let mut name = written.trim().trim_matches('.').to_ascii_lowercase();
         if matches!(name.as_str(), "zen.dq.spamhaus.net" | "dbl.dq.spamhaus.net" | "zrd.dq.spamhaus.net") {
             // Such a zone answers only under a key, so the place of the key goes without saying.
             name = format!("{CREDENTIAL}.{name}");
@@ -205,11 +229,11 @@ impl Zone {
             Codes::Table
         };
         let lists_names = codes == Codes::Dbl || ends(&["zrd.dq.spamhaus.net", "surbl.org", "uribl.com"]);
-        let (takes_addresses, takes_names) = match view.text("lookup") {
-            "ip" => (true, false),
-            "domain" => (false, true),
-            "both" => (true, true),
-            _ => (!lists_names, lists_names),
+        let (takes_addresses, takes_names) = match listed {
+            Listed::Auto => (!lists_names, lists_names),
+            Listed::Ip => (true, false),
+            Listed::Domain => (false, true),
+            Listed::Both => (true, true),
         };
         Self { name, codes, takes_addresses, takes_names }
     }
@@ -218,50 +242,41 @@ impl Zone {
         self.name.contains(CREDENTIAL)
     }
 
+    /// The zone without the place of a key and what stands before it.
+    fn without_credential(&self) -> &str {
+        match self.name.rfind(CREDENTIAL) {
+            Some(place) => self.name.get(place + CREDENTIAL.len()..).unwrap_or_default().trim_start_matches('.'),
+            None => &self.name,
+        }
+    }
+
     /// The zone as it may be shown, the same for every way to the same list: no key, no place of a key.
     fn display_name(&self) -> &str {
         match self.codes {
             Codes::Zen => "zen.spamhaus.org",
             Codes::Dbl => "dbl.spamhaus.org",
-            Codes::Table => match self.name.rfind(CREDENTIAL) {
-                Some(place) => self.name.get(place + CREDENTIAL.len()..).unwrap_or_default().trim_start_matches('.'),
-                None if is_below(&self.name, "dq.spamhaus.net") => "dq.spamhaus.net",
-                None => &self.name,
-            },
+            Codes::Table if !self.has_credential() && is_below(&self.name, "dq.spamhaus.net") => "dq.spamhaus.net",
+            Codes::Table => self.without_credential(),
         }
     }
 
-    fn check(&self, view: SourceView<'_>) -> Result<(), SourceError> {
+    fn check(&self) -> Result<(), String> {
         if self.name.is_empty() {
-            return Err(bad_question("option zone is empty: name the zone to ask, such as zen.spamhaus.org".into()));
+            return Err("option zone is empty: name the zone to ask, such as zen.spamhaus.org".into());
         }
-        if self.has_credential() {
-            return match view.settings.credential {
-                Some(_) => self.check_labels(),
-                None => Err(SourceError::new(
-                    SourceErrorKind::Unauthorized,
-                    "the zone needs a key: set the source's credential",
-                )),
-            };
+        if !self.has_credential() && is_below(&self.name, "dq.spamhaus.net") {
+            return Err(
+                "option zone holds a key in clear: set it as credential and write {credential} in its place".into()
+            );
         }
-        if is_below(&self.name, "dq.spamhaus.net") {
-            return Err(bad_question(
-                "option zone holds a key in clear: set it as credential and write {credential} in its place".into(),
-            ));
-        }
-        self.check_labels()
-    }
-
-    fn check_labels(&self) -> Result<(), SourceError> {
-        let plain = self.name.replace(CREDENTIAL, "key");
         let is_label = |label: &str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             (1..=63).contains(&label.len()) && label.bytes().all(allowed)
         };
-        if plain.split('.').all(is_label) {
+        if self.name.replace(CREDENTIAL, "key").split('.').all(is_label) {
             Ok(())
         } else {
-            Err(bad_question(format!("option zone is no DNS name: {}", self.display_name())))
+            Err(format!("option zone is no DNS name: {}", self.display_name()))
         }
     }
 
@@ -334,12 +349,7 @@ impl Listing {
     }
 }
 
-/// Reads the option `codes`: address to claim, strength (.85 if left out) and label.
-fn code_table(view: SourceView<'_>) -> Result<Vec<Listing>, SourceError> {
-    let rows = view.table("codes").into_iter().flatten();
-    rows.map(|(code, meaning)| code_row(code, meaning).map_err(bad_question)).collect()
-}
-
+/// Reads a row of the option `codes`: address to claim, strength (.85 if left out) and label.
 fn code_row(code: &str, meaning: &str) -> Result<Listing, String> {
     let mistake = |what: String| format!("option codes, \"{code}\": {what}; write such as \"malicious 0.85 spam\"");
     let address = code.trim().parse::<Ipv4Addr>().ok().filter(|address| address.octets()[0] == 127);
@@ -433,16 +443,6 @@ fn finding(zone: &Zone, indicator: &Indicator, listings: &[Listing]) -> Option<F
         Codes::Table => None,
     };
     Some(finding)
-}
-
-fn question(zone: &Zone, label: &str, view: SourceView<'_>) -> Result<DnsQuestion, SourceError> {
-    let name = format!("{label}.{}", zone.name);
-    let filled = name.len() + if zone.has_credential() { KEY_LENGTH.saturating_sub(CREDENTIAL.len()) } else { 0 };
-    if filled > LONGEST_NAME {
-        return Err(bad_question(format!("the name to ask would be longer than {LONGEST_NAME} characters")));
-    }
-    let resolver = Some(view.text("resolver").trim()).filter(|text| !text.is_empty()).map(str::to_owned);
-    Ok(DnsQuestion { name, resolver })
 }
 
 /// Octets of IPv4, nibbles of IPv6, the last one first.

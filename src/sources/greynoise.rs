@@ -1,54 +1,71 @@
 //! GreyNoise: who scans the whole internet, and which addresses are common business services. The tier decides which of
 //! its two services is asked. What the plan hides is not taken for absent.
 
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use super::http;
+use super::http::{self, Api};
 use super::json::{self, Object};
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Tlp};
+use crate::indicator::Form;
 use crate::source::{
-    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, QuotaWindow, Reading,
-    Source, SourceView, Tier, TransportKind, check_status,
+    About, Answer, BuildError, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, Reading, Source,
+    SourceView, check_status, unsupported,
 };
 
-/// The kind `greynoise`.
-pub(super) struct GreyNoise {
-    about: About,
+const V3: &str = "v3";
+
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
+    About {
+    kind: "greynoise".into(),
+    title: "GreyNoise".into(),
+    summary: "Knows which addresses scan the whole internet, with what intent, and which are common services.".into(),
+    home_page: "https://www.greynoise.io/".into(),
+    terms: "The community service is for individuals; automation and commercial use need a plan. See https://www.greynoise.io/terms.".into(),
+    forms: vec![Form::Ipv4],
+    credential: CredentialNeed::Optional,
+    credential_env: Some("GREYNOISE_API_KEY".into()),
+    base_url: Some("https://api.greynoise.io/".into()),
+    tiers: vec![
+        http::tier("community", "free, with or without key", &[(QuotaPer::Day, 100)]),
+        http::tier(V3, "paid; the key's plan sets the quota", &[]),
+    ],
+    reliability: Reliability::B,
+    cache_ttl: http::hours(12, 12),
+    ..http::about()
+}
+});
+
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    let api = Api::new(view, CredentialPlace::Header("key".into()))?;
+    Ok(Arc::new(GreyNoise { api, is_v3: view.tier() == V3 }))
 }
 
-impl GreyNoise {
-    /// The kind with its description.
-    pub(super) fn new() -> Self {
-        Self { about: about() }
-    }
+struct GreyNoise {
+    api: Api,
+    is_v3: bool,
 }
 
 impl Source for GreyNoise {
     fn about(&self) -> &About {
-        &self.about
+        &ABOUT
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        let (form, value) = http::subject(lookup);
-        match form {
-            Form::Ipv4 => question(view, value),
-            Form::Ipv6 | Form::Domain | Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256 => {
-                Err(http::unsupported(form))
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
+        match lookup.indicator.form() {
+            Form::Ipv4 => Ok(self.question(lookup.indicator.value())),
+            form @ (Form::Ipv6 | Form::Domain | Form::Url | Form::Md5 | Form::Sha1 | Form::Sha256) => {
+                Err(unsupported(form))
             }
         }
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
-        let reading = if is_v3(view) { read_v3(answer)? } else { read_community(answer)? };
-        Ok(match reading {
-            None => Reading::NoRecord,
-            Some(mut finding) => {
-                finding.permalink = Some(format!("https://viz.greynoise.io/ip/{}", lookup.indicator.value()));
-                Reading::Found(finding)
-            }
-        })
+        let finding = if self.is_v3 { read_v3(answer)? } else { read_community(answer)? };
+        let Some(mut finding) = finding else { return Ok(Reading::NoRecord) };
+        finding.permalink = Some(format!("https://viz.greynoise.io/ip/{}", lookup.indicator.value()));
+        Ok(Reading::Found(finding))
     }
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
@@ -58,28 +75,20 @@ impl Source for GreyNoise {
         })
     }
 
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+    fn probe(&self) -> Vec<Question> {
         // The service's own ping costs no look-up, but answers only with a key.
-        let ping = || Ok(http::get(http::address(view, &["ping"])?, key_place()));
-        http::probe_with(if http::has_credential(view) { ping() } else { question(view, "8.8.8.8") })
+        vec![if self.api.has_credential { self.api.get(&["ping"]) } else { self.question("8.8.8.8") }]
     }
 
-    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        http::probe_result(answers, |answer| self.check(answer), http::has_credential(view))
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        http::read_probe(answers, |answer| self.check(answer), self.api.has_credential)
     }
 }
 
-fn is_v3(view: SourceView<'_>) -> bool {
-    view.settings.tier == "v3"
-}
-
-fn question(view: SourceView<'_>, ip: &str) -> Result<Question, SourceError> {
-    let segments = if is_v3(view) { ["v3", "ip", ip] } else { ["v3", "community", ip] };
-    Ok(http::get(http::address(view, &segments)?, key_place()))
-}
-
-fn key_place() -> CredentialPlace {
-    CredentialPlace::Header("key".into())
+impl GreyNoise {
+    fn question(&self, ip: &str) -> Question {
+        if self.is_v3 { self.api.get(&[V3, "ip", ip]) } else { self.api.get(&["v3", "community", ip]) }
+    }
 }
 
 /// The time until the next day of UTC, where the refusal says that the limit is one of a day.
@@ -95,7 +104,7 @@ fn read_community(answer: &Answer) -> Result<Option<Finding>, SourceError> {
     if http::status(answer)? == 404 {
         return Ok(None);
     }
-    let value = json::parse(http::success(answer)?)?;
+    let value = http::document(answer)?;
     let record = Object::root(&value)?;
     let seen = record.time("last_seen")?;
     let class = class(&record)?;
@@ -263,31 +272,4 @@ fn tag_names(part: &Object<'_>) -> Vec<String> {
     let tags = part.objects("tags").ok().flatten().unwrap_or_default();
     let names = tags.iter().filter_map(|tag| tag.text("name").ok().flatten());
     names.take(json::LIST_LIMIT).map(str::to_owned).collect()
-}
-
-fn about() -> About {
-    let day = vec![QuotaWindow { per: QuotaPer::Day, limit: 100 }];
-    About {
-        kind: "greynoise".into(),
-        title: "GreyNoise".into(),
-        summary: "Knows which addresses scan the whole internet, with what intent, and which are common services.".into(),
-        home_page: "https://www.greynoise.io/".into(),
-        terms: "The community service is for individuals; automation and commercial use need a plan. See https://www.greynoise.io/terms.".into(),
-        forms: vec![Form::Ipv4],
-        transport: TransportKind::Http,
-        credential: CredentialNeed::Optional,
-        base_url: Some("https://api.greynoise.io/".into()),
-        tiers: vec![
-            Tier { name: "community".into(), help: "free, with or without key".into(), quota: day },
-            Tier { name: "v3".into(), help: "paid; the key's plan sets the quota".into(), quota: Vec::new() },
-        ],
-        reliability: Reliability::B,
-        max_tlp: Tlp::Amber,
-        timeout: Duration::from_secs(5),
-        cache_ttl: CacheTtl { finding: Duration::from_secs(12 * 3_600), no_record: Duration::from_secs(12 * 3_600) },
-        family: None,
-        options: Vec::new(),
-        fetch_revision: 1,
-        rating_revision: 1,
-    }
 }

@@ -1,53 +1,64 @@
 //! CIRCL hashlookup: which known collections hold a file, by its hash. Being known is not being harmless: its trust value
 //! counts collections, so a flag of malice is read first.
 
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
-use super::http;
-use super::json::{self, Object};
-use crate::finding::{Disposition, Finding, Reliability, SourceError, Strength};
-use crate::indicator::{Form, Tlp};
+use super::http::{self, Api};
+use super::json::Object;
+use crate::finding::{Disposition, Finding, SourceError, Strength};
+use crate::indicator::Form;
 use crate::source::{
-    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, QuotaWindow, Reading,
-    Source, SourceView, Tier, TransportKind,
+    About, Answer, BuildError, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, Reading, Source,
+    SourceView, unsupported,
 };
 
 /// The trust value that the service gives to a file of which it knows neither good nor ill.
 const NEUTRAL_TRUST: f64 = 50.0;
 
-/// The kind `hashlookup`.
-pub(super) struct HashLookup {
-    about: About,
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
+    About {
+    kind: "hashlookup".into(),
+    title: "CIRCL hashlookup".into(),
+    summary: "Knows files of operating systems and software collections by their hash, and some known bad ones.".into(),
+    home_page: "https://hashlookup.circl.lu/".into(),
+    terms: "Open data service of CIRCL; no key. It learns which hashes are looked up. See https://www.circl.lu/services/hashlookup/.".into(),
+    forms: vec![Form::Md5, Form::Sha1, Form::Sha256],
+    credential: CredentialNeed::None,
+    base_url: Some("https://hashlookup.circl.lu/".into()),
+    tiers: vec![http::tier("open", "without key; the quota is courtesy", &[(QuotaPer::Minute, 60)])],
+    cache_ttl: http::hours(7 * 24, 24),
+    ..http::about()
+}
+});
+
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    Ok(Arc::new(HashLookup { api: Api::new(view, CredentialPlace::None)? }))
 }
 
-impl HashLookup {
-    /// The kind with its description.
-    pub(super) fn new() -> Self {
-        Self { about: about() }
-    }
+struct HashLookup {
+    api: Api,
 }
 
 impl Source for HashLookup {
     fn about(&self) -> &About {
-        &self.about
+        &ABOUT
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        let (form, value) = http::subject(lookup);
-        match form {
-            Form::Md5 | Form::Sha1 | Form::Sha256 => {
-                Ok(http::get(http::address(view, &["lookup", form.as_str(), value])?, CredentialPlace::None))
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
+        match lookup.indicator.form() {
+            form @ (Form::Md5 | Form::Sha1 | Form::Sha256) => {
+                Ok(self.api.get(&["lookup", form.as_str(), lookup.indicator.value()]))
             }
-            Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Url => Err(http::unsupported(form)),
+            form @ (Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Url) => Err(unsupported(form)),
         }
     }
 
-    fn read(&self, _lookup: &Lookup, _access: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, _: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
             return Ok(Reading::NoRecord);
         }
-        let value = json::parse(http::success(answer)?)?;
+        let value = http::document(answer)?;
         let record = Object::root(&value)?;
         let mut finding = rate(&record)?;
         finding.facts = record.facts(&[
@@ -68,12 +79,12 @@ impl Source for HashLookup {
         Ok(Reading::Found(finding))
     }
 
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
-        http::probe_with(http::address(view, &["info"]).map(|url| http::get(url, CredentialPlace::None)))
+    fn probe(&self) -> Vec<Question> {
+        vec![self.api.get(&["info"])]
     }
 
-    fn read_probe(&self, _access: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        http::probe_result(answers, |answer| http::success(answer).map(|_| ()), false)
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        http::read_probe(answers, |answer| http::success(answer).map(|_| ()), false)
     }
 }
 
@@ -112,28 +123,4 @@ fn reference_collection<'a>(record: &Object<'a>) -> Result<Option<&'a str>, Sour
         }
     }
     Ok(None)
-}
-
-fn about() -> About {
-    let quota = vec![QuotaWindow { per: QuotaPer::Minute, limit: 60 }];
-    About {
-        kind: "hashlookup".into(),
-        title: "CIRCL hashlookup".into(),
-        summary: "Knows files of operating systems and software collections by their hash, and some known bad ones.".into(),
-        home_page: "https://hashlookup.circl.lu/".into(),
-        terms: "Open data service of CIRCL; no key. It learns which hashes are looked up. See https://www.circl.lu/services/hashlookup/.".into(),
-        forms: vec![Form::Md5, Form::Sha1, Form::Sha256],
-        transport: TransportKind::Http,
-        credential: CredentialNeed::None,
-        base_url: Some("https://hashlookup.circl.lu/".into()),
-        tiers: vec![Tier { name: "open".into(), help: "without key; the quota is courtesy".into(), quota }],
-        reliability: Reliability::C,
-        max_tlp: Tlp::Amber,
-        timeout: Duration::from_secs(5),
-        cache_ttl: CacheTtl { finding: Duration::from_secs(7 * 86_400), no_record: Duration::from_secs(86_400) },
-        family: None,
-        options: Vec::new(),
-        fetch_revision: 1,
-        rating_revision: 1,
-    }
 }

@@ -1,44 +1,100 @@
-//! What all kinds that ask over HTTP share: addresses under the base address, the body of a good answer, what a probe
+//! What all kinds that ask over HTTP share: questions under the base address, the body of a good answer, what a probe
 //! learns from the way its question ended. Sends nothing and knows no source.
 
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
 use url::Url;
 
 use super::json::{self, Object};
-use crate::finding::{SourceError, SourceErrorKind};
-use crate::indicator::Form;
+use crate::finding::{Reliability, SourceError, SourceErrorKind};
+use crate::indicator::Tlp;
 use crate::source::{
-    Answer, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question, SourceView, check_status,
+    About, Answer, BuildError, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Probe, Question,
+    QuotaPer, QuotaWindow, SourceView, Tier, TransportKind, check_status,
 };
 
-/// The address of these path segments under the source's base address, each percent-encoded.
-pub(super) fn address(view: SourceView<'_>, segments: &[&str]) -> Result<Url, SourceError> {
-    let unset = || SourceError::new(SourceErrorKind::BadQuestion, "the source has no usable base_url");
-    let mut url = view.settings.base_url.clone().ok_or_else(unset)?;
-    url.path_segments_mut().map_err(|()| unset())?.pop_if_empty().extend(segments);
-    Ok(url)
+/// What most kinds that ask over HTTP have in common; each adds its names, forms, tiers and times to live.
+pub(super) fn about() -> About {
+    About {
+        kind: String::new(),
+        title: String::new(),
+        summary: String::new(),
+        home_page: String::new(),
+        terms: String::new(),
+        forms: Vec::new(),
+        transport: TransportKind::Http,
+        credential: CredentialNeed::Required,
+        credential_env: None,
+        base_url: None,
+        tiers: Vec::new(),
+        reliability: Reliability::C,
+        max_tlp: Tlp::Amber,
+        timeout: Duration::from_secs(5),
+        cache_ttl: CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO },
+        family: None,
+        options: Vec::new(),
+        fetch_revision: 1,
+        rating_revision: 1,
+    }
 }
 
-/// A GET of this address.
-pub(super) fn get(url: Url, credential: CredentialPlace) -> Question {
-    let headers = vec![("accept".to_owned(), "application/json".to_owned())];
-    Question::Http(HttpQuestion { method: HttpMethod::Get, url, headers, credential })
+/// Times to live in hours.
+pub(super) fn hours(finding: u64, no_record: u64) -> CacheTtl {
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    CacheTtl { finding: hours(finding), no_record: hours(no_record) }
 }
 
-/// A POST of one form field to this address.
-pub(super) fn post(url: Url, field: &str, value: &str, credential: CredentialPlace) -> Question {
-    let headers = vec![("accept".to_owned(), "application/json".to_owned())];
-    let method = HttpMethod::PostForm(vec![(field.to_owned(), value.to_owned())]);
-    Question::Http(HttpQuestion { method, url, headers, credential })
+/// A tier with these quota windows.
+pub(super) fn tier(name: &str, help: &str, quota: &[(QuotaPer, u64)]) -> Tier {
+    let quota = quota.iter().map(|(per, limit)| QuotaWindow { per: *per, limit: *limit }).collect();
+    Tier { name: name.into(), help: help.into(), quota }
 }
 
-/// The error for an indicator of a form that the kind does not look up.
-pub(super) fn unsupported(form: Form) -> SourceError {
-    SourceError::new(SourceErrorKind::BadQuestion, format!("this kind does not look up {}", form.as_str()))
+/// Where a source is asked, and where its credential goes.
+pub(super) struct Api {
+    base: Url,
+    credential: CredentialPlace,
+    pub(super) has_credential: bool,
+}
+
+impl Api {
+    pub(super) fn new(view: &SourceView<'_>, credential: CredentialPlace) -> Result<Self, BuildError> {
+        let usable = view.base_url().filter(|url| !url.cannot_be_a_base());
+        let base = usable.ok_or_else(|| BuildError::Missing("needs base_url, an address of http or https".into()))?;
+        Ok(Self { base: base.clone(), credential, has_credential: view.has_credential() })
+    }
+
+    /// The address of these path segments under the base address, each percent-encoded.
+    pub(super) fn address(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // Fails only for addresses that `new` refuses.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    /// A GET of these path segments.
+    pub(super) fn get(&self, segments: &[&str]) -> Question {
+        self.ask(self.address(segments), HttpMethod::Get)
+    }
+
+    /// A question to this address.
+    pub(super) fn ask(&self, url: Url, method: HttpMethod) -> Question {
+        let headers = vec![("accept".to_owned(), "application/json".to_owned())];
+        Question::Http(HttpQuestion { method, url, headers, credential: self.credential.clone() })
+    }
 }
 
 /// The answer to the one question that was asked.
 pub(super) fn only(answers: &[Answer]) -> Result<&Answer, SourceError> {
     answers.first().ok_or_else(|| SourceError::malformed("there is no answer to read"))
+}
+
+/// The JSON of an answer with a status of success.
+pub(super) fn document(answer: &Answer) -> Result<Value, SourceError> {
+    json::parse(success(answer)?)
 }
 
 /// The body of an answer with a status of success.
@@ -56,59 +112,37 @@ pub(super) fn status(answer: &Answer) -> Result<u16, SourceError> {
     answer.http().map(|(status, _)| status)
 }
 
-/// A probe that asks about one harmless indicator; nothing where even that cannot be asked.
-pub(super) fn probe_with(question: Result<Question, SourceError>) -> Vec<Question> {
-    question.into_iter().collect()
+/// The time until the moment, in seconds since 1970, that this header gives.
+pub(super) fn time_until(answer: &Answer, header: &str) -> Option<Duration> {
+    let seconds = answer.header(header)?.trim().parse().ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?.duration_since(answer.received).ok()
 }
 
 /// What a probe learns from how its question ended. `has_credential`: whether one was sent.
-pub(super) fn probe_result(
+pub(super) fn read_probe(
     answers: &[Result<Answer, SourceError>],
     check: impl Fn(&Answer) -> Result<(), SourceError>,
     has_credential: bool,
 ) -> Probe {
     let outcome = match answers.first() {
-        None => Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing could be asked; is base_url set?")),
+        None => Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing was asked")),
         Some(Err(error)) => Err(error.clone()),
-        Some(Ok(answer)) => check(answer).and_then(|()| is_document(answer)),
+        // A success that is no JSON object is not the source's: a login page of the network, a wrong base address.
+        Some(Ok(answer)) => check(answer).and_then(|()| Object::root(&document(answer)?).map(|_| ())),
     };
-    match outcome {
-        Ok(()) => probe(Ok(()), has_credential.then_some(true), "the source answers".to_owned()),
-        Err(error) => failed_probe(error),
-    }
-}
-
-/// A success that is no JSON object is not the source's: a login page of the network, a wrong base address.
-fn is_document(answer: &Answer) -> Result<(), SourceError> {
-    let value = json::parse(success(answer)?)?;
-    Object::root(&value).map(|_| ())
-}
-
-/// A refusal shows that the source was reached; anything else shows that it was not.
-fn failed_probe(error: SourceError) -> Probe {
+    let Err(error) = outcome else {
+        return Probe::new(Ok(()), has_credential.then_some(true), "the source answers".to_owned());
+    };
     let detail = error.to_string();
     match error.kind {
-        SourceErrorKind::Unauthorized => probe(Ok(()), Some(false), detail),
-        SourceErrorKind::Forbidden | SourceErrorKind::QuotaExhausted => probe(Ok(()), None, detail),
+        // A refusal shows that the source was reached.
+        SourceErrorKind::Unauthorized => Probe::new(Ok(()), Some(false), detail),
+        SourceErrorKind::Forbidden | SourceErrorKind::QuotaExhausted => Probe::new(Ok(()), None, detail),
         SourceErrorKind::BadQuestion
         | SourceErrorKind::Refused
         | SourceErrorKind::Unavailable
         | SourceErrorKind::Timeout
         | SourceErrorKind::Malformed
-        | SourceErrorKind::TooLarge => probe(Err(error), None, detail),
+        | SourceErrorKind::TooLarge => Probe::new(Err(error), None, detail),
     }
-}
-
-fn probe(connectivity: Result<(), SourceError>, credential_accepted: Option<bool>, detail: String) -> Probe {
-    Probe { connectivity, credential_accepted, tier: None, quota_left: Vec::new(), detail }
-}
-
-/// The form and value of what is looked up.
-pub(super) fn subject(lookup: &Lookup) -> (Form, &str) {
-    (lookup.indicator.form(), lookup.indicator.value())
-}
-
-/// Whether the source has a credential to send.
-pub(super) fn has_credential(view: SourceView<'_>) -> bool {
-    view.settings.credential.is_some()
 }

@@ -3,35 +3,121 @@
 //! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
-use secrecy::ExposeSecret;
-use strum::VariantArray;
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use url::Url;
 
-use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Indicator, Tlp, hex};
+use super::http;
+use crate::finding::{Disposition, Fact, Finding, SourceError, Strength};
+use crate::indicator::{Form, Indicator, IndicatorType, Tlp, hex};
 use crate::source::{
-    About, Answer, AnswerBody, CacheTtl, CredentialNeed, ListAnswer, ListEntry, ListIndex, ListQuestion, Lookup,
-    OptionSpec, OptionType, OptionValue, Probe, Question, Reading, Source, SourceView, Tier, TransportKind,
+    About, Answer, AnswerBody, BuildError, Choice, CredentialNeed, ListAnswer, ListEntry, ListIndex, ListLocation,
+    ListQuestion, Lookup, OptionDef, OptionViolation, Probe, Question, Reading, Source, SourceView, TransportKind,
 };
 
 mod csv;
 mod entry;
 mod formats;
 
-/// Stands for the credential in the address of a feed.
-const CREDENTIAL: &str = "{credential}";
-/// Options that say what a listing means, not what is loaded.
-const JUDGED_LATER: [&str; 3] = ["claim", "strength", "tags"];
+const MINUTE: Duration = Duration::from_secs(60);
 
-/// The kind `list`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct List;
+const PATH: OptionDef<Option<PathBuf>> = OptionDef::path("path", "file that holds the list; either this or url");
+const URL: OptionDef<Option<Url>> = OptionDef::address(
+    "url",
+    "feed that holds the list; either this or path; {credential} in its path or query stands for the credential",
+);
+const FORMAT: OptionDef<Format> = OptionDef::choice(
+    "format",
+    Format::Auto,
+    "format; auto: csv if column is set, jsonl if member is, MISP warninglist by its content, else plain lines",
+);
+const TYPE: OptionDef<EntryType> = OptionDef::choice(
+    "type",
+    EntryType::Auto,
+    "what the entries are; auto: guessed entry by entry (names of internal networks need: domain)",
+);
+const COLUMN: OptionDef<Option<String>> =
+    OptionDef::text("column", "csv: the entry's column, by number from 1 or by its header's name");
+const SEPARATOR: OptionDef<Separator> =
+    OptionDef::choice("separator", Separator::Comma, "csv: what separates the columns");
+const MEMBER: OptionDef<Option<String>> =
+    OptionDef::text("member", "jsonl: the member that holds the entry; dots go into objects");
+const CLAIM: OptionDef<Disposition> =
+    OptionDef::choice("claim", Disposition::Suspicious, "what it means to be on the list");
+const STRENGTH: OptionDef<f64> = OptionDef::number(
+    "strength",
+    0.0,
+    1.0,
+    0.85,
+    "how sure the list is of that, 0 to 1; 0.85 is the full weight of its letter",
+);
+const TAGS: OptionDef<Vec<String>> = OptionDef::list("tags", "tags of what is listed, such as tor-exit");
+const SUBDOMAINS: OptionDef<bool> = OptionDef::flag(
+    "subdomains",
+    true,
+    "whether a name on the list stands for its subdomains too (a warninglist says so itself)",
+);
+const URLS_BY_HOST: OptionDef<bool> =
+    OptionDef::flag("urls_by_host", false, "whether a name or address on the list stands for the URLs on it too");
+const UNREADABLE: OptionDef<u64> = OptionDef::integer(
+    "unreadable",
+    0,
+    1_000_000,
+    0,
+    "entries that may be unreadable before the whole list is refused",
+);
+/// Feeds that are made anew every few minutes ask not to be loaded more often.
+const REFRESH: OptionDef<Duration> = OptionDef::duration(
+    "refresh",
+    MINUTE,
+    Duration::from_secs(30 * 86_400),
+    Duration::from_secs(3_600),
+    "url: time after which the feed is loaded again",
+);
 
-static ABOUT: LazyLock<About> = LazyLock::new(|| About {
+/// An enum of words that an option offers, in the order of its variants.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+        #[strum(serialize_all = "lowercase")]
+        enum $name { $($variant),* }
+
+        impl Choice for $name {
+            const WORDS: &'static [&'static str] = Self::VARIANTS;
+
+            fn word(self) -> &'static str {
+                self.into()
+            }
+        }
+    };
+}
+
+choice!(
+    /// The format of a list.
+    Format { Auto, Plain, Csv, Warninglist, Jsonl }
+);
+choice!(
+    /// What the entries of a list are.
+    EntryType { Auto, Ip, Domain, Url, File }
+);
+choice!(
+    /// What separates the columns of CSV.
+    Separator { Comma, Semicolon, Tab }
+);
+
+impl Choice for Disposition {
+    const WORDS: &'static [&'static str] = &["malicious", "suspicious", "benign", "unknown"];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     kind: "list".into(),
     title: "Local list or feed".into(),
     summary: "Whether a list of your own, or one that is downloaded, names an indicator; nobody is asked.".into(),
@@ -40,87 +126,126 @@ static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     forms: Form::VARIANTS.to_vec(),
     transport: TransportKind::List,
     credential: CredentialNeed::Optional,
-    base_url: None,
-    tiers: vec![Tier { name: "standard".into(), help: "no quota".into(), quota: Vec::new() }],
-    reliability: Reliability::C,
+    tiers: vec![http::tier("standard", "no quota", &[])],
     max_tlp: Tlp::Red,
-    timeout: Duration::from_secs(5),
-    cache_ttl: CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO },
-    family: None,
-    options: options(),
-    fetch_revision: 1,
-    rating_revision: 1,
+    options: vec![
+        PATH.spec(),
+        URL.spec(),
+        FORMAT.spec(),
+        TYPE.spec(),
+        COLUMN.spec(),
+        SEPARATOR.spec(),
+        MEMBER.spec(),
+        CLAIM.spec(),
+        STRENGTH.spec(),
+        TAGS.spec(),
+        SUBDOMAINS.spec(),
+        URLS_BY_HOST.spec(),
+        UNREADABLE.spec(),
+        REFRESH.spec(),
+    ],
+    ..http::about()
 });
 
-fn options() -> Vec<OptionSpec> {
-    let choice = |words: &[&str]| OptionType::Choice(words.iter().map(|word| (*word).to_owned()).collect());
-    let text = |word: &str| OptionValue::from(word);
-    // Feeds that are made anew every few minutes ask not to be loaded more often.
-    let refresh = OptionType::Duration { min: Duration::from_secs(60), max: Duration::from_secs(30 * 86_400) };
-    vec![
-        OptionSpec::unset("path", OptionType::Path, "file that holds the list; either this or url"),
-        OptionSpec::unset(
-            "url",
-            OptionType::Address,
-            "feed that holds the list; either this or path; {credential} in its path or query stands for the credential",
-        ),
-        OptionSpec::new(
-            "format",
-            choice(&["auto", "plain", "csv", "warninglist", "jsonl"]),
-            text("auto"),
-            "format; auto: csv if column is set, jsonl if member is, MISP warninglist by its content, else plain lines",
-        ),
-        OptionSpec::new(
-            "type",
-            choice(&["auto", "ip", "domain", "url", "file"]),
-            text("auto"),
-            "what the entries are; auto: guessed entry by entry (names of internal networks need: domain)",
-        ),
-        OptionSpec::unset(
-            "column",
-            OptionType::Text,
-            "csv: the entry's column, by number from 1 or by its header's name",
-        ),
-        OptionSpec::new(
-            "separator",
-            choice(&["comma", "semicolon", "tab"]),
-            text("comma"),
-            "csv: what separates the columns",
-        ),
-        OptionSpec::unset("member", OptionType::Text, "jsonl: the member that holds the entry; dots go into objects"),
-        OptionSpec::new(
-            "claim",
-            choice(&["malicious", "suspicious", "benign", "unknown"]),
-            text("suspicious"),
-            "what it means to be on the list",
-        ),
-        OptionSpec::new(
-            "strength",
-            OptionType::Number { min: 0.0, max: 1.0 },
-            OptionValue::Number(Strength::FULL.get()),
-            "how sure the list is of that, 0 to 1; 0.85 is the full weight of its letter",
-        ),
-        OptionSpec::unset("tags", OptionType::TextList, "tags of what is listed, such as tor-exit"),
-        OptionSpec::new(
-            "subdomains",
-            OptionType::Flag,
-            OptionValue::Flag(true),
-            "whether a name on the list stands for its subdomains too (a warninglist says so itself)",
-        ),
-        OptionSpec::new(
-            "urls_by_host",
-            OptionType::Flag,
-            OptionValue::Flag(false),
-            "whether a name or address on the list stands for the URLs on it too",
-        ),
-        OptionSpec::new(
-            "unreadable",
-            OptionType::Integer { min: 0, max: 1_000_000 },
-            OptionValue::Integer(0),
-            "entries that may be unreadable before the whole list is refused",
-        ),
-        OptionSpec::new("refresh", refresh, text("1h"), "url: time after which the feed is loaded again"),
-    ]
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    let mut wrong = Vec::new();
+    let mut refuse = |option, message: &str| wrong.push(OptionViolation { option, message: message.to_owned() });
+    let (path, url, refresh) = (view.get(&PATH)?, view.get(&URL)?, view.get(&REFRESH)?);
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default().to_ascii_lowercase();
+    if host.contains('{') || host.contains("%7b") {
+        refuse(URL.name, "{credential} may stand in the path or the query, not in the host");
+    }
+    let location = match (path, url) {
+        (Some(path), None) => Some(ListLocation::File(path)),
+        (None, Some(url)) => Some(ListLocation::Feed { url, refresh }),
+        (None, None) => {
+            refuse(PATH.name, "no list: set option path to a file, or option url to a feed");
+            None
+        }
+        (Some(_), Some(_)) => {
+            refuse(PATH.name, "options path and url are both set: keep the one that is meant");
+            None
+        }
+    };
+    let column = view.get(&COLUMN)?;
+    let column = match column.as_deref().map(|text| (text.trim(), text.trim().parse::<usize>())) {
+        None | Some(("", _)) => None,
+        Some((_, Ok(0))) => {
+            refuse(COLUMN.name, "columns are counted from 1");
+            None
+        }
+        Some((_, Ok(number))) => Some(Column::Number(number - 1)),
+        Some((name, Err(_))) => Some(Column::Name(name.to_owned())),
+    };
+    let import = ListFormat {
+        format: view.get(&FORMAT)?,
+        entries: view.get(&TYPE)?,
+        column,
+        separator: view.get(&SEPARATOR)?,
+        member: view.get(&MEMBER)?,
+        subdomains: view.get(&SUBDOMAINS)?,
+        urls_by_host: view.get(&URLS_BY_HOST)?,
+        unreadable: view.get(&UNREADABLE)?,
+    };
+    let (claim, strength, tags) = (view.get(&CLAIM)?, view.get(&STRENGTH)?, view.get(&TAGS)?);
+    let Some(location) = location.filter(|_| wrong.is_empty()) else { return Err(BuildError::Invalid(wrong)) };
+    if let ListLocation::Feed { url, .. } = &location
+        && has_placeholder(url)
+        && !view.has_credential()
+    {
+        return Err(BuildError::Missing("the feed's address needs a key: set the source's credential".into()));
+    }
+    let real_path = view.real_file(&PATH);
+    Ok(Arc::new(List { location, real_path, import, claim, strength: Strength::clamped(strength), tags }))
+}
+
+fn has_placeholder(url: &Url) -> bool {
+    url.path().contains("%7Bcredential%7D") || url.query().is_some_and(|query| query.contains("{credential}"))
+}
+
+struct List {
+    location: ListLocation,
+    /// The file with links followed.
+    real_path: Option<PathBuf>,
+    import: ListFormat,
+    claim: Disposition,
+    strength: Strength,
+    tags: Vec<String>,
+}
+
+/// How the entries of a list are written.
+#[derive(Debug)]
+struct ListFormat {
+    format: Format,
+    entries: EntryType,
+    column: Option<Column>,
+    separator: Separator,
+    member: Option<String>,
+    subdomains: bool,
+    urls_by_host: bool,
+    unreadable: u64,
+}
+
+/// Which column of CSV holds the entry.
+#[derive(Debug)]
+enum Column {
+    /// The column of this number, from 0.
+    Number(usize),
+    /// The column that the header calls so.
+    Name(String),
+}
+
+impl EntryType {
+    /// The type that every entry has; `None`: guessed for each.
+    fn indicator_type(self) -> Option<IndicatorType> {
+        match self {
+            Self::Auto => None,
+            Self::Ip => Some(IndicatorType::Ip),
+            Self::Domain => Some(IndicatorType::Domain),
+            Self::Url => Some(IndicatorType::Url),
+            Self::File => Some(IndicatorType::File),
+        }
+    }
 }
 
 impl Source for List {
@@ -128,16 +253,21 @@ impl Source for List {
         &ABOUT
     }
 
-    fn independence_key(&self, view: SourceView<'_>) -> String {
-        format!("list:{}", identity(view))
+    /// A name that may be shown, and a hash of where the list is, which may not.
+    fn independence_key(&self) -> String {
+        let place = match &self.location {
+            ListLocation::File(path) => self.real_path.as_ref().unwrap_or(path).as_os_str().as_encoded_bytes(),
+            ListLocation::Feed { url, .. } => url.as_str().as_bytes(),
+        };
+        let hash = digest::digest(&digest::SHA256, place);
+        let name = match (&self.location, &self.real_path) {
+            (ListLocation::File(_), Some(real)) => file_name(real),
+            (ListLocation::File(_), None) | (ListLocation::Feed { .. }, _) => self.display_name(),
+        };
+        format!("list:{name}#{:.8}", hex(hash.as_ref()))
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        check_settings(view)?;
-        if view.text("url").contains(CREDENTIAL) && view.settings.credential.is_none() {
-            let why = "the feed's address needs a key: set the source's credential";
-            return Err(SourceError::new(SourceErrorKind::Unauthorized, why));
-        }
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
         Ok(Question::List(ListQuestion { indicator: lookup.indicator.clone() }))
     }
 
@@ -145,52 +275,76 @@ impl Source for List {
         list_lookup(answer).map(|_| ())
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
         let ListLookup { entry, loaded, stale } = list_lookup(answer)?;
         let Some(entry) = entry else { return Ok(Reading::NoRecord) };
-        Ok(Reading::Found(finding(&lookup.indicator, view, entry, loaded, stale)))
+        Ok(Reading::Found(self.finding(&lookup.indicator, entry, loaded, stale)))
     }
 
-    fn check_options(&self, view: SourceView<'_>) -> Vec<(&'static str, String)> {
-        let mut wrong: Vec<_> = check_settings(view).err().map(|error| ("path", error.detail)).into_iter().collect();
-        let host = Url::parse(view.text("url")).ok().and_then(|url| url.host_str().map(str::to_lowercase));
-        if host.is_some_and(|host| host.contains('{') || host.contains("%7b")) {
-            wrong.push(("url", "{credential} may stand in the path or the query, not in the host".into()));
-        }
-        if view.text("column").trim().parse() == Ok(0) {
-            wrong.push(("column", "columns are counted from 1".into()));
-        }
-        wrong
-    }
-
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
+    fn probe(&self) -> Vec<Question> {
         // An address of the documentation: any look-up tells whether the list is there.
-        let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok().filter(|_| check_settings(view).is_ok());
+        let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.1").ok();
         indicator.map(|indicator| Question::List(ListQuestion { indicator })).into_iter().collect()
     }
 
-    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let (connectivity, detail) = match probed(view, answers) {
-            Ok(detail) => (Ok(()), detail),
-            Err(error) => (Err(error.clone()), error.detail),
-        };
-        Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail }
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let answer =
+            answers.first().cloned().unwrap_or_else(|| Err(SourceError::unavailable("the list was not asked")));
+        match answer.as_ref().map_err(Clone::clone).and_then(list_lookup) {
+            Err(error) => Probe::failed(error),
+            Ok(ListLookup { loaded, stale, .. }) => {
+                let loaded = jiff::Timestamp::try_from(loaded);
+                let when = loaded.map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
+                let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
+                Probe::new(Ok(()), None, format!("{} was loaded {when}{stale}", self.display_name()))
+            }
+        }
     }
 
-    fn same_list_content(&self, one: SourceView<'_>, other: SourceView<'_>) -> bool {
-        let loading = |view: SourceView<'_>| {
-            let settings = view.settings;
-            let options = settings.options.iter().filter(|(name, _)| !JUDGED_LATER.contains(&name.as_str()));
-            let options: Vec<_> = options.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let key = settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
-            (options, settings.proxy.clone(), settings.ca_pem.clone(), key)
-        };
-        loading(one) == loading(other)
+    fn list_location(&self) -> Option<ListLocation> {
+        Some(self.location.clone())
     }
 
-    fn index(&self, view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
-        formats::index(view, file)
+    fn list_content_key(&self) -> String {
+        format!("{:?} {:?}", self.location, self.import)
+    }
+
+    fn index(&self, file: &[u8]) -> Result<ListIndex, SourceError> {
+        formats::index(&self.import, file)
+    }
+}
+
+impl List {
+    fn finding(&self, indicator: &Indicator, entry: &ListEntry, loaded: SystemTime, stale: Option<&str>) -> Finding {
+        let strength = (self.claim != Disposition::Unknown).then_some(self.strength);
+        let mut finding = Finding::new(self.claim, strength, reason(indicator, entry));
+        finding.observed_time = Some(loaded);
+        finding.tags.clone_from(&self.tags);
+        finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", loaded)];
+        if !entry.note.is_empty() {
+            finding.facts.push(Fact::new("list_note", entry.note.as_str()));
+        }
+        if let Some(why) = stale {
+            finding.reasons.push(format!("the last reload of the list was not taken: {why}"));
+            finding.facts.push(Fact::new("list_stale", why));
+        }
+        finding
+    }
+
+    /// The list as whoever asks may see it: a file without its folders, a feed without user, query and fragment, which
+    /// may hold a key.
+    fn display_name(&self) -> String {
+        let mut url = match &self.location {
+            ListLocation::File(path) => return file_name(path),
+            ListLocation::Feed { url, .. } => url.clone(),
+        };
+        url.set_query(None);
+        url.set_fragment(None);
+        // Fails only for addresses that can hold neither.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.to_string()
     }
 }
 
@@ -216,79 +370,10 @@ fn list_lookup(answer: &Answer) -> Result<ListLookup<'_>, SourceError> {
     }
 }
 
-fn finding(
-    indicator: &Indicator,
-    view: SourceView<'_>,
-    entry: &ListEntry,
-    loaded: SystemTime,
-    stale: Option<&str>,
-) -> Finding {
-    let claim = view.text("claim").parse().unwrap_or(Disposition::Suspicious);
-    let strength = (claim != Disposition::Unknown).then(|| Strength::clamped(view.number("strength")));
-    let mut finding = Finding::new(claim, strength, reason(indicator, entry));
-    finding.observed_time = Some(loaded);
-    finding.tags = view.list("tags").to_vec();
-    finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", loaded)];
-    if !entry.note.is_empty() {
-        finding.facts.push(Fact::new("list_note", entry.note.as_str()));
-    }
-    if let Some(why) = stale {
-        finding.reasons.push(format!("the last reload of the list was not taken: {why}"));
-        finding.facts.push(Fact::new("list_stale", why));
-    }
-    finding
-}
-
 fn reason(indicator: &Indicator, entry: &ListEntry) -> String {
     let covers = if entry.value == indicator.redacted() { "" } else { ", which covers it" };
     let note = if entry.note.is_empty() { String::new() } else { format!(" ({})", entry.note) };
     format!("the list names {}{covers}{note}", entry.value)
-}
-
-fn probed(view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Result<String, SourceError> {
-    check_settings(view)?;
-    let answer = answers.first().ok_or_else(|| SourceError::unavailable("the list was not looked up"))?;
-    let ListLookup { loaded, stale, .. } = list_lookup(answer.as_ref().map_err(Clone::clone)?)?;
-    let when = jiff::Timestamp::try_from(loaded).map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
-    let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
-    Ok(format!("{} was loaded {when}{stale}", shown(view)))
-}
-
-fn check_settings(view: SourceView<'_>) -> Result<(), SourceError> {
-    let bad = |detail: &str| Err(SourceError::new(SourceErrorKind::BadQuestion, detail));
-    match (view.text("path").is_empty(), view.text("url").is_empty()) {
-        (true, true) => bad("no list: set option path to a file, or option url to a feed"),
-        (false, false) => bad("options path and url are both set: keep the one that is meant"),
-        (true, false) | (false, true) => Ok(()),
-    }
-}
-
-/// What tells this list from others: a name that may be shown, and a hash of where it is, which may not.
-fn identity(view: SourceView<'_>) -> String {
-    let written = view.text("path");
-    let path = view.settings.real_files.get("path").map(PathBuf::as_path).unwrap_or(Path::new(written));
-    let (name, place) = match written.is_empty() {
-        false => (file_name(path), path.as_os_str().as_encoded_bytes()),
-        true => (shown(view), view.text("url").as_bytes()),
-    };
-    let hash = digest::digest(&digest::SHA256, place);
-    format!("{name}#{:.8}", hex(hash.as_ref()))
-}
-
-/// The list as whoever asks may see it: a file without its folders, a feed without user, query and fragment, which may
-/// hold a key.
-fn shown(view: SourceView<'_>) -> String {
-    let path = view.text("path");
-    if !path.is_empty() {
-        return file_name(Path::new(path));
-    }
-    let Ok(mut url) = Url::parse(view.text("url")) else { return String::new() };
-    url.set_query(None);
-    url.set_fragment(None);
-    // Fails only for addresses that can hold neither.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.to_string()
 }
 
 fn file_name(path: &Path) -> String {

@@ -1,40 +1,56 @@
 //! The kinds: one file each, and the list of all of them. No I/O, no clock, no log: a kind writes the question and reads
 //! the answer. The contract stands in `source`, the way a question takes in `fetch`.
 //!
-//! A new kind is its file, its `mod` line and its line in [`all`].
+//! A new kind is its file, its `mod` line, its line in [`all`] and its fixtures.
 
 use std::sync::{Arc, LazyLock};
 
-use crate::source::Source;
+use crate::source::{About, BuildError, Kind, Source, SourceView};
 
 mod abuseipdb;
-pub mod dnsbl;
+mod dnsbl;
 mod greynoise;
 mod hashlookup;
 mod http;
 mod json;
-pub mod list;
+mod list;
 mod urlhaus;
 mod virustotal;
 
-static ALL: LazyLock<Vec<Arc<dyn Source>>> = LazyLock::new(|| {
+/// A kind that is compiled in.
+struct BuiltIn {
+    about: &'static LazyLock<About>,
+    build: fn(&SourceView<'_>) -> Result<Arc<dyn Source>, BuildError>,
+}
+
+impl Kind for BuiltIn {
+    fn about(&self) -> &About {
+        self.about
+    }
+
+    fn build(&self, view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+        (self.build)(view)
+    }
+}
+
+static ALL: LazyLock<Vec<Arc<dyn Kind>>> = LazyLock::new(|| {
     vec![
-        Arc::new(virustotal::VirusTotal::new()),
-        Arc::new(abuseipdb::AbuseIpDb::new()),
-        Arc::new(urlhaus::UrlHaus::new()),
-        Arc::new(greynoise::GreyNoise::new()),
-        Arc::new(hashlookup::HashLookup::new()),
-        Arc::new(dnsbl::Dnsbl),
-        Arc::new(list::List),
+        Arc::new(BuiltIn { about: &virustotal::ABOUT, build: virustotal::build }),
+        Arc::new(BuiltIn { about: &abuseipdb::ABOUT, build: abuseipdb::build }),
+        Arc::new(BuiltIn { about: &urlhaus::ABOUT, build: urlhaus::build }),
+        Arc::new(BuiltIn { about: &greynoise::ABOUT, build: greynoise::build }),
+        Arc::new(BuiltIn { about: &hashlookup::ABOUT, build: hashlookup::build }),
+        Arc::new(BuiltIn { about: &dnsbl::ABOUT, build: dnsbl::build }),
+        Arc::new(BuiltIn { about: &list::ABOUT, build: list::build }),
     ]
 });
 
 /// Every kind, in the order in which they are listed to people.
-pub fn all() -> &'static [Arc<dyn Source>] {
+pub fn all() -> &'static [Arc<dyn Kind>] {
     &ALL
 }
 
 /// The kind of this name; letter case and outer space aside.
-pub fn find(kind: &str) -> Option<Arc<dyn Source>> {
-    all().iter().find(|source| source.about().kind.eq_ignore_ascii_case(kind.trim())).cloned()
+pub fn find(name: &str) -> Option<Arc<dyn Kind>> {
+    all().iter().find(|kind| kind.about().kind.eq_ignore_ascii_case(name.trim())).cloned()
 }

@@ -1,61 +1,84 @@
 //! URLhaus: addresses from which malware is spread, the hosts that serve them and the files that they deliver. What is
 //! offline was bad, and says so for as long as it is fresh.
 
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
 
-use super::http;
+use super::http::{self, Api};
 use super::json::{self, Object};
 use crate::finding::{Disposition, Fact, Finding, Relation, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Indicator, IndicatorType, Tlp};
+use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
-    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, OptionSpec, OptionType, Probe, Question,
-    QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind, check_status,
+    About, Answer, BuildError, CredentialPlace, HttpMethod, Lookup, OptionDef, Probe, Question, QuotaPer, Reading,
+    Source, SourceView, check_status, unsupported,
 };
 
-/// The kind `urlhaus`.
-pub(super) struct UrlHaus {
-    about: About,
+const RECENT_DAYS: OptionDef<u64> = OptionDef::integer(
+    "recent_days",
+    1,
+    3_650,
+    30,
+    "A URL that is offline counts as malicious for this many days, then as suspicious.",
+);
+
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
+    kind: "urlhaus".into(),
+    title: "URLhaus".into(),
+    summary: "Lists URLs that spread malware, with their hosts and the files that they deliver.".into(),
+    home_page: "https://urlhaus.abuse.ch/".into(),
+    terms: "Free key, fair use; commercial use by agreement. See https://urlhaus.abuse.ch/api/.".into(),
+    forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
+    credential_env: Some("URLHAUS_AUTH_KEY".into()),
+    base_url: Some("https://urlhaus-api.abuse.ch/v1/".into()),
+    tiers: vec![http::tier("free", "with a free key; the quota is courtesy", &[(QuotaPer::Minute, 60)])],
+    reliability: Reliability::A,
+    cache_ttl: http::hours(1, 1),
+    options: vec![RECENT_DAYS.spec()],
+    ..http::about()
+});
+
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    let api = Api::new(view, CredentialPlace::Header("auth-key".into()))?;
+    Ok(Arc::new(UrlHaus { api, recent_days: view.get(&RECENT_DAYS)? }))
 }
 
-impl UrlHaus {
-    /// The kind with its description.
-    pub(super) fn new() -> Self {
-        Self { about: about() }
-    }
+struct UrlHaus {
+    api: Api,
+    recent_days: u64,
 }
 
 impl Source for UrlHaus {
     fn about(&self) -> &About {
-        &self.about
+        &ABOUT
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        let (form, value) = http::subject(lookup);
-        match form {
-            Form::Ipv4 | Form::Ipv6 | Form::Domain => question(view, "host", "host", value),
-            Form::Url => question(view, "url", "url", value),
-            Form::Md5 => question(view, "payload", "md5_hash", value),
-            Form::Sha256 => question(view, "payload", "sha256_hash", value),
-            Form::Sha1 => Err(http::unsupported(form)),
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
+        let value = lookup.indicator.value();
+        match lookup.indicator.form() {
+            Form::Ipv4 | Form::Ipv6 | Form::Domain => Ok(self.question("host", "host", value)),
+            Form::Url => Ok(self.question("url", "url", value)),
+            Form::Md5 => Ok(self.question("payload", "md5_hash", value)),
+            Form::Sha256 => Ok(self.question("payload", "sha256_hash", value)),
+            Form::Sha1 => Err(unsupported(Form::Sha1)),
         }
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
-        let value = json::parse(http::success(answer)?)?;
+        let value = http::document(answer)?;
         let record = Object::root(&value)?;
         if status_word(&record)? == Word::NoResults {
             return Ok(Reading::NoRecord);
         }
         let form = lookup.indicator.form();
         let finding = match form {
-            Form::Url => rate_url(&record, view, answer.received)?,
+            Form::Url => rate_url(&record, self.recent_days, answer.received)?,
             Form::Ipv4 | Form::Ipv6 | Form::Domain => rate_host(&record, answer.received)?,
             Form::Md5 | Form::Sha256 => match rate_payload(&record, answer.received)? {
                 Some(finding) => finding,
                 None => return Ok(Reading::NoRecord),
             },
-            Form::Sha1 => return Err(http::unsupported(form)),
+            Form::Sha1 => return Err(unsupported(form)),
         };
         Ok(Reading::Found(described(finding, &record, form)))
     }
@@ -71,20 +94,21 @@ impl Source for UrlHaus {
         }
     }
 
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
-        http::probe_with(question(view, "host", "host", "example.com"))
+    fn probe(&self) -> Vec<Question> {
+        vec![self.question("host", "host", "example.com")]
     }
 
-    fn read_probe(&self, view: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let check = |answer: &Answer| self.check(answer).and_then(|()| http::success(answer).map(|_| ()));
-        http::probe_result(answers, check, http::has_credential(view))
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        http::read_probe(answers, |answer| self.check(answer), self.api.has_credential)
     }
 }
 
-fn question(view: SourceView<'_>, call: &str, field: &str, value: &str) -> Result<Question, SourceError> {
-    // The service answers only with the slash at the end.
-    let url = http::address(view, &[call, ""])?;
-    Ok(http::post(url, field, value, CredentialPlace::Header("auth-key".into())))
+impl UrlHaus {
+    fn question(&self, call: &str, field: &str, value: &str) -> Question {
+        // The service answers only with the slash at the end.
+        let form = HttpMethod::PostForm(vec![(field.to_owned(), value.to_owned())]);
+        self.api.ask(self.api.address(&[call, ""]), form)
+    }
 }
 
 /// What the service says of our question.
@@ -131,7 +155,7 @@ fn found(claim: Disposition, strength: f64, reason: String, observed: Option<Sys
     finding
 }
 
-fn rate_url(record: &Object<'_>, view: SourceView<'_>, received: SystemTime) -> Result<Finding, SourceError> {
+fn rate_url(record: &Object<'_>, recent: u64, received: SystemTime) -> Result<Finding, SourceError> {
     if is_online(record)? {
         let reason = "the URL is online and spreads malware".to_owned();
         return Ok(found(Disposition::Malicious, 0.95, reason, Some(received)));
@@ -140,7 +164,6 @@ fn rate_url(record: &Object<'_>, view: SourceView<'_>, received: SystemTime) -> 
         Some(time) => time,
         None => record.time("date_added")?.ok_or_else(|| record.missing("date_added"))?,
     };
-    let recent = u64::try_from(view.integer("recent_days")).unwrap_or(0).max(1);
     // A date after the answer is a clock that differs: as fresh as can be.
     let age = received.duration_since(last).unwrap_or_default();
     let days = age.as_secs() / 86_400;
@@ -250,33 +273,4 @@ fn relations(record: &Object<'_>, form: Form) -> Vec<Relation> {
         Some(Relation { relation: word.to_owned(), indicator: parsed.indicator })
     });
     others.take(json::LIST_LIMIT).collect()
-}
-
-fn about() -> About {
-    let quota = vec![QuotaWindow { per: QuotaPer::Minute, limit: 60 }];
-    About {
-        kind: "urlhaus".into(),
-        title: "URLhaus".into(),
-        summary: "Lists URLs that spread malware, with their hosts and the files that they deliver.".into(),
-        home_page: "https://urlhaus.abuse.ch/".into(),
-        terms: "Free key, fair use; commercial use by agreement. See https://urlhaus.abuse.ch/api/.".into(),
-        forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
-        transport: TransportKind::Http,
-        credential: CredentialNeed::Required,
-        base_url: Some("https://urlhaus-api.abuse.ch/v1/".into()),
-        tiers: vec![Tier { name: "free".into(), help: "with a free key; the quota is courtesy".into(), quota }],
-        reliability: Reliability::A,
-        max_tlp: Tlp::Amber,
-        timeout: Duration::from_secs(5),
-        cache_ttl: CacheTtl { finding: Duration::from_secs(3_600), no_record: Duration::from_secs(3_600) },
-        family: None,
-        options: vec![OptionSpec::new(
-            "recent_days",
-            OptionType::Integer { min: 1, max: 3_650 },
-            30_i64.into(),
-            "A URL that is offline counts as malicious for this many days, then as suspicious.",
-        )],
-        fetch_revision: 1,
-        rating_revision: 1,
-    }
 }

@@ -1,19 +1,20 @@
 //! VirusTotal: what some ninety engines say of an indicator. Rates the basic report by counts and by preferred vendors; few
 //! or no detections are no evidence of innocence.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use strum::VariantArray;
 
-use super::http;
+use super::http::{self, Api};
 use super::json::{self, Object};
 use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, IndicatorType, Tlp};
+use crate::indicator::{Form, IndicatorType};
 use crate::source::{
-    About, Answer, CacheTtl, CredentialNeed, CredentialPlace, Lookup, OptionSpec, OptionType, Probe, Question,
-    QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier, TransportKind, check_status,
+    About, Answer, BuildError, CredentialPlace, HttpMethod, HttpQuestion, Lookup, OptionDef, Probe, Question, QuotaPer,
+    Reading, Source, SourceView, check_status,
 };
 
 /// The header that carries the key.
@@ -22,54 +23,135 @@ const KEY_HEADER: &str = "x-apikey";
 /// The daily calls of a free key.
 const FREE_PER_DAY: u64 = 500;
 
-/// The kind `virustotal`.
-pub(super) struct VirusTotal {
-    about: About,
+/// The options of one type of indicator: how many engines must say malicious, and how many malicious or suspicious.
+struct ThresholdOptions {
+    malicious: OptionDef<u64>,
+    suspicious: OptionDef<u64>,
 }
 
-impl VirusTotal {
-    /// The kind with its description.
-    pub(super) fn new() -> Self {
-        Self { about: about() }
+macro_rules! threshold_options {
+    ($type:literal) => {
+        ThresholdOptions {
+            malicious: engines(
+                concat!("malicious_threshold_", $type),
+                10,
+                concat!("Malicious when this many engines say so of a look-up of type ", $type, "."),
+            ),
+            suspicious: engines(
+                concat!("suspicious_threshold_", $type),
+                5,
+                concat!("Suspicious when this many engines say malicious or suspicious; type ", $type, "."),
+            ),
+        }
+    };
+}
+
+const fn engines(name: &'static str, default: u64, help: &'static str) -> OptionDef<u64> {
+    OptionDef::integer(name, 1, 1_000, default, help)
+}
+
+const IP: ThresholdOptions = threshold_options!("ip");
+const DOMAIN: ThresholdOptions = threshold_options!("domain");
+const URL: ThresholdOptions = threshold_options!("url");
+const FILE: ThresholdOptions = threshold_options!("file");
+const PREFERRED_VENDORS: OptionDef<Vec<String>> = OptionDef::list(
+    "preferred_vendors",
+    "Engines that you trust most, by name; letter case and outer space do not count.",
+);
+const PREFERRED_THRESHOLD: OptionDef<u64> =
+    engines("preferred_threshold", 5, "Malicious when this many preferred vendors say so, whatever the rest say.");
+
+pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
+    let thresholds = [IP, DOMAIN, URL, FILE];
+    let thresholds = thresholds.iter().flat_map(|options| [options.malicious.spec(), options.suspicious.spec()]);
+    About {
+        kind: "virustotal".into(),
+        title: "VirusTotal".into(),
+        summary: "Collects what some ninety anti-virus engines and block lists say of an indicator.".into(),
+        home_page: "https://www.virustotal.com/".into(),
+        terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
+        forms: Form::VARIANTS.to_vec(),
+        credential_env: Some("VIRUSTOTAL_API_KEY".into()),
+        base_url: Some("https://www.virustotal.com/api/v3/".into()),
+        tiers: vec![
+            http::tier(
+                "free",
+                "public key",
+                &[(QuotaPer::Minute, 4), (QuotaPer::Day, FREE_PER_DAY), (QuotaPer::Month, 15_500)],
+            ),
+            http::tier("premium", "paid; the plan sets the quota", &[]),
+        ],
+        reliability: Reliability::B,
+        cache_ttl: http::hours(24, 1),
+        options: thresholds.chain([PREFERRED_VENDORS.spec(), PREFERRED_THRESHOLD.spec()]).collect(),
+        ..http::about()
     }
+});
+
+pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    let thresholds = |options: ThresholdOptions| {
+        Ok(Thresholds { malicious: view.get(&options.malicious)?, suspicious: view.get(&options.suspicious)? })
+    };
+    let vendors = view.get(&PREFERRED_VENDORS)?;
+    Ok(Arc::new(VirusTotal {
+        api: Api::new(view, CredentialPlace::Header(KEY_HEADER.into()))?,
+        ip: thresholds(IP)?,
+        domain: thresholds(DOMAIN)?,
+        url: thresholds(URL)?,
+        file: thresholds(FILE)?,
+        preferred_vendors: vendors.iter().map(|name| plain(name)).collect(),
+        preferred_threshold: view.get(&PREFERRED_THRESHOLD)?,
+    }))
+}
+
+struct VirusTotal {
+    api: Api,
+    ip: Thresholds,
+    domain: Thresholds,
+    url: Thresholds,
+    file: Thresholds,
+    /// In lower case.
+    preferred_vendors: Vec<String>,
+    preferred_threshold: u64,
+}
+
+struct Thresholds {
+    malicious: u64,
+    suspicious: u64,
 }
 
 impl Source for VirusTotal {
     fn about(&self) -> &About {
-        &self.about
+        &ABOUT
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
-        let (form, value) = http::subject(lookup);
-        let address = match form.indicator_type() {
-            IndicatorType::Ip => http::address(view, &["ip_addresses", value]),
-            IndicatorType::Domain => http::address(view, &["domains", value]),
-            IndicatorType::Url => http::address(view, &["urls", &url_id(value)]),
-            IndicatorType::File => http::address(view, &["files", value]),
-        };
-        Ok(http::get(address?, CredentialPlace::Header(KEY_HEADER.into())))
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
+        let value = lookup.indicator.value();
+        Ok(match lookup.indicator.indicator_type() {
+            IndicatorType::Ip => self.api.get(&["ip_addresses", value]),
+            IndicatorType::Domain => self.api.get(&["domains", value]),
+            IndicatorType::Url => self.api.get(&["urls", &url_id(value)]),
+            IndicatorType::File => self.api.get(&["files", value]),
+        })
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
             return not_found(answer);
         }
-        let value = json::parse(http::success(answer)?)?;
+        let value = http::document(answer)?;
         let data = Object::root(&value)?.need_object("data")?;
         let attributes = data.need_object("attributes")?;
-        let wanted = lookup.indicator.indicator_type();
         let counts = Counts::read(&attributes.need_object("last_analysis_stats")?)?;
         let engines = malicious_engines(&attributes);
-        let preferred = preferred_saying_malicious(view, &attributes, &engines)?;
-        let mut finding = rate(&counts, preferred.as_deref(), &Thresholds::of(view, wanted));
-        finding.observed_time = match attributes.time("last_analysis_date")? {
-            Some(time) => Some(time),
-            None => attributes.time("last_modification_date")?,
-        }
-        .or(Some(answer.received));
+        let preferred = self.preferred_saying_malicious(&attributes, &engines)?;
+        let mut finding = self.rate(lookup.indicator.indicator_type(), &counts, preferred.as_deref());
+        let analysed = attributes.time("last_analysis_date")?;
+        let modified = if analysed.is_none() { attributes.time("last_modification_date")? } else { None };
+        finding.observed_time = analysed.or(modified).or(Some(answer.received));
         finding.facts = facts(&attributes, &counts, &engines, preferred.unwrap_or_default());
-        finding.tags = tags(&attributes);
+        finding.tags = attributes.texts("tags");
         finding.permalink = Some(permalink(lookup, &data));
         Ok(Reading::Found(finding))
     }
@@ -81,13 +163,17 @@ impl Source for VirusTotal {
         })
     }
 
-    fn probe(&self, view: SourceView<'_>) -> Vec<Question> {
-        let place = CredentialPlace::HeaderAndPath(KEY_HEADER.into());
-        http::probe_with(http::address(view, &["users", "{credential}"]).map(|url| http::get(url, place)))
+    fn probe(&self) -> Vec<Question> {
+        vec![Question::Http(HttpQuestion {
+            method: HttpMethod::Get,
+            url: self.api.address(&["users", "{credential}"]),
+            headers: vec![("accept".to_owned(), "application/json".to_owned())],
+            credential: CredentialPlace::HeaderAndPath(KEY_HEADER.into()),
+        })]
     }
 
-    fn read_probe(&self, _access: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let mut probe = http::probe_result(answers, |answer| self.check(answer), true);
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
+        let mut probe = http::read_probe(answers, |answer| self.check(answer), true);
         let Some(Ok(answer)) = answers.first() else { return probe };
         if let (true, Ok(body)) = (probe.connectivity.is_ok(), http::success(answer)) {
             return with_user(probe, body);
@@ -99,6 +185,64 @@ impl Source for VirusTotal {
         }
         probe
     }
+}
+
+impl VirusTotal {
+    /// The rating of the counts. `preferred`: the preferred vendors that say malicious, `None` without such a list.
+    fn rate(&self, wanted: IndicatorType, counts: &Counts, preferred: Option<&[String]>) -> Finding {
+        let thresholds = match wanted {
+            IndicatorType::Ip => &self.ip,
+            IndicatorType::Domain => &self.domain,
+            IndicatorType::Url => &self.url,
+            IndicatorType::File => &self.file,
+        };
+        let (m, s, t) = (counts.malicious, counts.suspicious, thresholds.malicious);
+        let vendors = preferred.map_or(0, |names| names.len() as u64);
+        let by_vendors = preferred.is_some() && vendors >= self.preferred_threshold;
+        let of_engines = format!("of {} engines say", counts.engines());
+        let vendor_reason =
+            || format!("{vendors} preferred vendors say malicious (threshold {})", self.preferred_threshold);
+        if m >= t {
+            let strength = if by_vendors { Strength::over(m, t).at_least(0.95) } else { Strength::over(m, t) };
+            let reason = format!("{m} {of_engines} malicious (threshold {t})");
+            let mut finding = Finding::new(Disposition::Malicious, Some(strength), reason);
+            finding.reasons.extend(by_vendors.then(vendor_reason));
+            return finding;
+        }
+        if by_vendors {
+            return Finding::new(Disposition::Malicious, Some(Strength::clamped(0.95)), vendor_reason());
+        }
+        let both = m.saturating_add(s);
+        let reason = format!("{both} {of_engines} malicious or suspicious (threshold {})", thresholds.suspicious);
+        if both >= thresholds.suspicious {
+            return Finding::new(Disposition::Suspicious, Some(Strength::FULL), reason);
+        }
+        Finding::new(Disposition::Unknown, None, format!("{reason}; few or none are no evidence of innocence"))
+    }
+
+    /// The preferred vendors that say malicious; `None` without such a list.
+    fn preferred_saying_malicious(
+        &self,
+        attributes: &Object<'_>,
+        engines: &[String],
+    ) -> Result<Option<Vec<String>>, SourceError> {
+        if self.preferred_vendors.is_empty() {
+            return Ok(None);
+        }
+        let is_preferred = |name: &str| self.preferred_vendors.contains(&plain(name));
+        // A report without single results is known; one whose results cannot be read is not.
+        if let Some(results) = attributes.object("last_analysis_results")? {
+            for name in results.names().filter(|name| is_preferred(name)) {
+                results.need_object(name)?.need_text("category")?;
+            }
+        }
+        Ok(Some(engines.iter().filter(|engine| is_preferred(engine)).cloned().collect()))
+    }
+}
+
+/// The name of a vendor as names are compared.
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase()
 }
 
 /// The name under which the service keeps a URL.
@@ -179,74 +323,11 @@ impl Counts {
     }
 }
 
-struct Thresholds {
-    malicious: u64,
-    suspicious: u64,
-    preferred: u64,
-}
-
-impl Thresholds {
-    fn of(view: SourceView<'_>, wanted: IndicatorType) -> Self {
-        let read = |name: &str| u64::try_from(view.integer(name)).unwrap_or(0).max(1);
-        Self {
-            malicious: read(&format!("malicious_threshold_{}", wanted.as_str())),
-            suspicious: read(&format!("suspicious_threshold_{}", wanted.as_str())),
-            preferred: read("preferred_threshold"),
-        }
-    }
-}
-
-/// The rating of the counts. `preferred`: the preferred vendors that say malicious, `None` without such a list.
-fn rate(counts: &Counts, preferred: Option<&[String]>, thresholds: &Thresholds) -> Finding {
-    let (m, s, t) = (counts.malicious, counts.suspicious, thresholds.malicious);
-    let vendors = preferred.map_or(0, |names| names.len() as u64);
-    let by_vendors = preferred.is_some() && vendors >= thresholds.preferred;
-    let of_engines = format!("of {} engines say", counts.engines());
-    let vendor_reason = || format!("{vendors} preferred vendors say malicious (threshold {})", thresholds.preferred);
-    if m >= t {
-        let strength = if by_vendors { Strength::over(m, t).at_least(0.95) } else { Strength::over(m, t) };
-        let reason = format!("{m} {of_engines} malicious (threshold {t})");
-        let mut finding = Finding::new(Disposition::Malicious, Some(strength), reason);
-        finding.reasons.extend(by_vendors.then(vendor_reason));
-        return finding;
-    }
-    if by_vendors {
-        return Finding::new(Disposition::Malicious, Some(Strength::clamped(0.95)), vendor_reason());
-    }
-    let both = m.saturating_add(s);
-    let reason = format!("{both} {of_engines} malicious or suspicious (threshold {})", thresholds.suspicious);
-    if both >= thresholds.suspicious {
-        return Finding::new(Disposition::Suspicious, Some(Strength::FULL), reason);
-    }
-    Finding::new(Disposition::Unknown, None, format!("{reason}; few or none are no evidence of innocence"))
-}
-
 /// The engines that say malicious, by name.
 fn malicious_engines(attributes: &Object<'_>) -> Vec<String> {
     let Ok(Some(results)) = attributes.object("last_analysis_results") else { return Vec::new() };
     let says = |result: &Object<'_>| matches!(result.text("category"), Ok(Some(category)) if category.eq_ignore_ascii_case("malicious"));
     results.entries().filter(|(_, result)| says(result)).map(|(name, _)| name.to_owned()).collect()
-}
-
-/// The preferred vendors that say malicious; `None` without such a list.
-fn preferred_saying_malicious(
-    view: SourceView<'_>,
-    attributes: &Object<'_>,
-    engines: &[String],
-) -> Result<Option<Vec<String>>, SourceError> {
-    let plain = |name: &str| name.trim().to_lowercase();
-    let wanted: Vec<String> = view.list("preferred_vendors").iter().map(|name| plain(name)).collect();
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    // A report without single results is known; one whose results cannot be read is not.
-    if let Some(results) = attributes.object("last_analysis_results")? {
-        for name in results.names().filter(|name| wanted.contains(&plain(name))) {
-            results.need_object(name)?.need_text("category")?;
-        }
-    }
-    let saying = engines.iter().filter(|engine| wanted.contains(&plain(engine)));
-    Ok(Some(saying.cloned().collect()))
 }
 
 fn facts(attributes: &Object<'_>, counts: &Counts, engines: &[String], preferred: Vec<String>) -> Vec<Fact> {
@@ -308,10 +389,6 @@ fn threat_label(attributes: &Object<'_>) -> Option<Fact> {
     classification.fact("suggested_threat_label", "malware_family")
 }
 
-fn tags(attributes: &Object<'_>) -> Vec<String> {
-    attributes.texts("tags")
-}
-
 /// The page for people. The service's own identifier where it is a hash, since an identifier may be anything.
 fn permalink(lookup: &Lookup, data: &Object<'_>) -> String {
     let value = lookup.indicator.value();
@@ -360,57 +437,6 @@ fn read_quotas(body: &[u8]) -> Option<Vec<Quota>> {
     Some(WINDOWS.into_iter().filter_map(read).collect())
 }
 
-fn about() -> About {
-    let window = |per, limit| QuotaWindow { per, limit };
-    About {
-        kind: "virustotal".into(),
-        title: "VirusTotal".into(),
-        summary: "Collects what some ninety anti-virus engines and block lists say of an indicator.".into(),
-        home_page: "https://www.virustotal.com/".into(),
-        terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
-        forms: Form::VARIANTS.to_vec(),
-        transport: TransportKind::Http,
-        credential: CredentialNeed::Required,
-        base_url: Some("https://www.virustotal.com/api/v3/".into()),
-        tiers: vec![
-            Tier {
-                name: "free".into(),
-                help: "public key".into(),
-                quota: vec![
-                    window(QuotaPer::Minute, 4),
-                    window(QuotaPer::Day, FREE_PER_DAY),
-                    window(QuotaPer::Month, 15_500),
-                ],
-            },
-            Tier { name: "premium".into(), help: "paid; the plan sets the quota".into(), quota: Vec::new() },
-        ],
-        reliability: Reliability::B,
-        max_tlp: Tlp::Amber,
-        timeout: Duration::from_secs(5),
-        cache_ttl: CacheTtl { finding: Duration::from_secs(86_400), no_record: Duration::from_secs(3_600) },
-        family: None,
-        options: options(),
-        fetch_revision: 1,
-        rating_revision: 1,
-    }
-}
-
-fn options() -> Vec<OptionSpec> {
-    let engines = || OptionType::Integer { min: 1, max: 1_000 };
-    let mut options = Vec::new();
-    for wanted in IndicatorType::VARIANTS.iter().map(|wanted| wanted.as_str()) {
-        let help = format!("Malicious when this many engines say so of a look-up of type {wanted}.");
-        options.push(OptionSpec::new(&format!("malicious_threshold_{wanted}"), engines(), 10_i64.into(), &help));
-        let help = format!("Suspicious when this many engines say malicious or suspicious; type {wanted}.");
-        options.push(OptionSpec::new(&format!("suspicious_threshold_{wanted}"), engines(), 5_i64.into(), &help));
-    }
-    let help = "Engines that you trust most, by name; letter case and outer space do not count.";
-    options.push(OptionSpec::unset("preferred_vendors", OptionType::TextList, help));
-    let help = "Malicious when this many preferred vendors say so, whatever the rest say.";
-    options.push(OptionSpec::new("preferred_threshold", engines(), 5_i64.into(), help));
-    options
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,7 +450,7 @@ mod tests {
             });
             serde_json::to_vec(&serde_json::json!({"data": {"attributes": {"quotas": quotas}}})).expect("JSON")
         };
-        let blank = || http::probe_result(&[], |_| Ok(()), true);
+        let blank = || http::read_probe(&[], |_| Ok(()), true);
         let free = with_user(blank(), &user(500));
         assert_eq!(free.tier.as_deref(), Some("free"));
         assert_eq!(free.quota_left, [("day".to_owned(), 412), ("month".to_owned(), 15_412)]);
@@ -436,16 +462,5 @@ mod tests {
     fn an_error_code_that_the_service_does_not_document_is_not_passed_on() {
         assert_eq!(known_code(br#"{"error": {"code": "s3cret"}}"#), None);
         assert_eq!(known_code(br#"{"error": {"code": "NotFoundError"}}"#), Some("NotFoundError"));
-    }
-
-    #[test]
-    fn every_threshold_that_the_rating_reads_is_an_option() {
-        let about = about();
-        for wanted in IndicatorType::VARIANTS.iter().map(|wanted| wanted.as_str()) {
-            for prefix in ["malicious_threshold", "suspicious_threshold"] {
-                let name = format!("{prefix}_{wanted}");
-                assert!(about.options.iter().any(|spec| spec.name == name), "no option {name}");
-            }
-        }
     }
 }

@@ -1,26 +1,44 @@
 //! DNS block lists and lists: every code and every format by table, refusals by line, and what holds for any input.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use concord::finding::{Disposition, FactValue, Family, Finding, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
 use concord::source::{
-    Answer, AnswerBody, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
+    Answer, AnswerBody, BuildError, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
     SourceSettings, SourceView,
 };
-use concord::sources::dnsbl::Dnsbl;
-use concord::sources::list::List;
+use concord::sources;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use strum::VariantArray;
 
-fn settings(kind: &dyn Source, options: &[(&str, OptionValue)]) -> SourceSettings {
+/// The source of this kind with these options, and a credential if one is given.
+fn try_build(kind: &str, options: &[(&str, Value)], credential: Option<&str>) -> Result<Arc<dyn Source>, BuildError> {
+    let kind = sources::find(kind).unwrap();
     let mut settings = SourceSettings::from_defaults(kind.about(), "example");
-    settings.options.extend(options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    settings
+    for (name, value) in options {
+        let spec = kind.about().options.iter().find(|spec| spec.name == *name).unwrap();
+        settings.options.insert((*name).to_owned(), spec.parse(value).unwrap());
+    }
+    settings.credential = credential.map(|key| key.to_owned().into());
+    kind.build(&SourceView::new(&settings))
+}
+
+fn build(kind: &str, options: &[(&str, Value)]) -> Arc<dyn Source> {
+    try_build(kind, options, Some("key")).unwrap_or_else(|error| panic!("{options:?}: {error:?}"))
+}
+
+/// A list whose file is of no matter.
+fn list(options: &[(&str, Value)]) -> Arc<dyn Source> {
+    build("list", &[&[("path", json!("lists/example.txt"))], options].concat())
+}
+
+fn dnsbl(zone: &str) -> Arc<dyn Source> {
+    build("dnsbl", &[("zone", json!(zone))])
 }
 
 fn lookup(text: &str) -> Lookup {
@@ -67,34 +85,26 @@ fn texts(value: &Value) -> Vec<String> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn dns_settings(case: &Value) -> SourceSettings {
-    let mut options = vec![("zone", OptionValue::from(case["zone"].as_str().unwrap()))];
-    if let Some(lookup) = case["lookup"].as_str() {
-        options.push(("lookup", OptionValue::from(lookup)));
-    }
-    if case["codes_option"].is_object() {
-        let table: BTreeMap<String, String> = serde_json::from_value(case["codes_option"].clone()).unwrap();
-        options.push(("codes", OptionValue::Table(table)));
-    }
-    let mut settings = settings(&Dnsbl, &options);
-    settings.credential = case["credential"].as_str().map(|key| key.to_owned().into());
-    settings
+fn dns_source(case: &Value) -> Arc<dyn Source> {
+    let options = [("zone", "zone"), ("lookup", "lookup"), ("codes", "codes_option")];
+    let options: Vec<_> =
+        options.iter().filter_map(|(name, member)| Some((*name, case.get(*member)?.clone()))).collect();
+    try_build("dnsbl", &options, case["credential"].as_str()).unwrap_or_else(|error| panic!("{case}: {error:?}"))
 }
 
 #[test]
 fn every_answer_of_a_dns_zone_reads_as_its_line_of_the_table_says() {
     for case in cases("dnsbl") {
         let name = case["name"].as_str().unwrap();
-        let settings = dns_settings(&case);
-        let access = SourceView { settings: &settings };
+        let source = dns_source(&case);
         let lookup = lookup(case["indicator"].as_str().unwrap());
-        let question = Dnsbl.ask(&lookup, access).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let question = source.ask(&lookup).unwrap_or_else(|error| panic!("{name}: {error}"));
         if let (Some(asked), Question::Dns(question)) = (case["asked"].as_str(), &question) {
             assert_eq!(question.name, asked, "{name}");
         }
         let answer = dns(&case["answer"]);
-        let reading = Dnsbl.read(&lookup, access, std::slice::from_ref(&answer));
-        assert_eq!(Dnsbl.check(&answer).err(), reading.clone().err(), "{name}: check and read refuse alike");
+        let reading = source.read(&lookup, std::slice::from_ref(&answer));
+        assert_eq!(source.check(&answer).err(), reading.clone().err(), "{name}: check and read refuse alike");
         judge(name, &case, reading);
     }
 }
@@ -129,10 +139,10 @@ fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
     let file = std::fs::read(PathBuf::from(folder).join("dnsbl/spamhaus-return-codes.json")).unwrap();
     let published: Value = serde_json::from_slice(&file).unwrap();
     for (zone, indicator) in [("zen.spamhaus.org", "192.0.2.1"), ("dbl.spamhaus.org", "example.com")] {
-        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        let source = dnsbl(zone);
         for (code, meaning) in published[zone].as_object().unwrap() {
-            let answer = dns(&serde_json::json!([code]));
-            match Dnsbl.read(&lookup(indicator), SourceView { settings: &settings }, &[answer]) {
+            let answer = dns(&json!([code]));
+            match source.read(&lookup(indicator), &[answer]) {
                 Ok(reading) => {
                     let reasons = found(reading).reasons;
                     assert!(!reasons.concat().contains("no name for"), "{zone} {code} ({meaning}): {reasons:?}");
@@ -142,7 +152,7 @@ fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
         }
     }
     for code in published["errors"].as_object().unwrap().keys() {
-        let error = Dnsbl.check(&dns(&serde_json::json!([code]))).unwrap_err();
+        let error = dnsbl("zen.spamhaus.org").check(&dns(&json!([code]))).unwrap_err();
         assert!(error.detail.contains(code) && error.kind != SourceErrorKind::Malformed, "{error}");
     }
 }
@@ -150,10 +160,8 @@ fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
 #[test]
 fn a_zone_takes_only_what_it_lists() {
     let takes = |zone: &str, lookup: &str| {
-        let options = [("zone", OptionValue::from(zone)), ("lookup", OptionValue::from(lookup))];
-        let settings = settings(&Dnsbl, &options);
-        let access = SourceView { settings: &settings };
-        Form::VARIANTS.iter().copied().filter(|form| Dnsbl.supports(*form, access)).collect::<Vec<_>>()
+        let source = build("dnsbl", &[("zone", json!(zone)), ("lookup", json!(lookup))]);
+        Form::VARIANTS.iter().copied().filter(|form| source.supports(*form)).collect::<Vec<_>>()
     };
     let (addresses, names) = (vec![Form::Ipv4, Form::Ipv6], vec![Form::Domain]);
     assert_eq!(takes("zen.spamhaus.org", "auto"), addresses);
@@ -166,62 +174,53 @@ fn a_zone_takes_only_what_it_lists() {
 
 #[test]
 fn a_zone_that_cannot_be_asked_says_what_is_missing() {
-    let refused = |zone: &str, codes: &[(&str, &str)], indicator: &str| {
-        let table = codes.iter().map(|(code, meaning)| ((*code).to_owned(), (*meaning).to_owned())).collect();
-        let options = [("zone", OptionValue::from(zone)), ("codes", OptionValue::Table(table))];
-        let settings = settings(&Dnsbl, &options);
-        let error = Dnsbl.ask(&lookup(indicator), SourceView { settings: &settings }).unwrap_err();
-        (error.kind, error.detail)
+    let refused = |zone: &str, codes: Value| {
+        let error = try_build("dnsbl", &[("zone", json!(zone)), ("codes", codes)], None).err().unwrap();
+        match error {
+            BuildError::Invalid(wrong) => {
+                wrong.iter().map(|wrong| format!("{}: {}", wrong.option, wrong.message)).collect::<Vec<_>>().join("; ")
+            }
+            BuildError::Missing(why) => format!("missing: {why}"),
+        }
     };
-    let ip = "192.0.2.1";
-    let bad = |refusal: (SourceErrorKind, String), part: &str| {
-        assert!(refusal.0 == SourceErrorKind::BadQuestion && refusal.1.contains(part), "{refusal:?} lacks {part}");
-    };
-    bad(refused("", &[], ip), "option zone is empty");
-    bad(refused("bl..example.com", &[], ip), "no DNS name");
-    bad(refused("bl example com", &[], ip), "no DNS name");
-    bad(refused("zen.spamhaus.org", &[], "example.com"), "lists no domain");
-    bad(refused("bl.example.com", &[("10.0.0.1", "malicious")], ip), "127.0.0.0/8");
-    bad(refused("bl.example.com", &[("127.0.0.2", "evil")], ip), "\"127.0.0.2\"");
-    bad(refused("bl.example.com", &[("127.0.0.2", "malicious 2")], ip), "outside 0 to 1");
-    assert_eq!(refused("zen.dq.spamhaus.net", &[], ip).0, SourceErrorKind::Unauthorized);
+    let bad = |refusal: String, part: &str| assert!(refusal.contains(part), "{refusal:?} lacks {part}");
+    bad(refused(".", json!({})), "zone: option zone is empty");
+    bad(refused("bl..example.com", json!({})), "no DNS name");
+    bad(refused("bl example com", json!({})), "no DNS name");
+    bad(refused("bl.example.com", json!({"10.0.0.1": "malicious"})), "127.0.0.0/8");
+    bad(refused("bl.example.com", json!({"127.0.0.2": "evil"})), "codes: option codes, \"127.0.0.2\"");
+    bad(refused("bl.example.com", json!({"127.0.0.2": "malicious 2"})), "outside 0 to 1");
+    bad(refused("zen.dq.spamhaus.net", json!({})), "missing: the zone needs a key");
+    bad(format!("{:?}", try_build("dnsbl", &[], None).err()), "Missing(\"needs options.zone\")");
+    let other_form = dnsbl("zen.spamhaus.org").ask(&lookup("example.com")).unwrap_err();
+    assert_eq!(other_form.kind, SourceErrorKind::BadQuestion);
+    bad(other_form.detail, "lists no domain");
 }
 
 #[test]
 fn a_key_written_into_the_zone_is_refused_and_shown_nowhere() {
     for zone in ["secretkey.zen.dq.spamhaus.net", "secretkey.xbl.dq.spamhaus.net"] {
-        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        let access = SourceView { settings: &settings };
-        let error = Dnsbl.ask(&lookup("192.0.2.1"), access).unwrap_err();
-        let probe = Dnsbl.read_probe(access, &[]);
-        let shown = format!("{error} {probe:?} {:?}", Dnsbl.family(access));
-        assert!(error.detail.contains("credential") && !shown.contains("secretkey"), "{shown}");
-        assert!(Dnsbl.probe(access).is_empty());
+        let shown = format!("{:?}", try_build("dnsbl", &[("zone", json!(zone))], Some("key")).err().unwrap());
+        assert!(shown.contains("credential") && !shown.contains("secretkey"), "{shown}");
     }
 }
 
 #[test]
 fn two_ways_to_one_zone_are_one_opinion_and_two_zones_are_two() {
-    let family = |zone: &str| {
-        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        Dnsbl.family(SourceView { settings: &settings })
-    };
+    let family = |zone: &str| dnsbl(zone).family(None);
     assert_eq!(family("zen.spamhaus.org"), Family::same_kind("dnsbl:zen.spamhaus.org"));
     assert_eq!(family("{credential}.zen.dq.spamhaus.net"), family("zen.spamhaus.org"));
     assert_ne!(family("bl.example.com"), family("zen.spamhaus.org"));
     assert_eq!(family("{credential}.bl.example.com"), family("BL.example.com."));
-    let mut settings = settings(&Dnsbl, &[("zone", OptionValue::from("zen.spamhaus.org"))]);
-    settings.family = Some("mail".into());
-    assert_eq!(Dnsbl.family(SourceView { settings: &settings }), Family::declared("mail", "dnsbl:zen.spamhaus.org"));
+    assert_eq!(dnsbl("zen.spamhaus.org").family(Some("mail")), Family::declared("mail", "dnsbl:zen.spamhaus.org"));
 }
 
 #[test]
 fn the_test_points_of_a_zone_tell_whether_it_works() {
     let probe = |zone: &str, answers: [Value; 2]| {
-        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
-        let access = SourceView { settings: &settings };
-        let names: Vec<String> = Dnsbl
-            .probe(access)
+        let source = dnsbl(zone);
+        let names: Vec<String> = source
+            .probe()
             .into_iter()
             .map(|question| match question {
                 Question::Dns(question) => question.name,
@@ -229,9 +228,9 @@ fn the_test_points_of_a_zone_tell_whether_it_works() {
             })
             .collect();
         let answers: Vec<_> = answers.iter().map(|value| Ok(dns(value))).collect();
-        (names, Dnsbl.read_probe(access, &answers).connectivity.map_err(|error| error.kind))
+        (names, source.read_probe(&answers).connectivity.map_err(|error| error.kind))
     };
-    let (listed, unlisted) = (serde_json::json!(["127.0.0.2"]), serde_json::json!("NXDOMAIN"));
+    let (listed, unlisted) = (json!(["127.0.0.2"]), json!("NXDOMAIN"));
     let zen = probe("zen.spamhaus.org", [listed.clone(), unlisted.clone()]);
     assert_eq!(zen.0, ["2.0.0.127.zen.spamhaus.org", "1.0.0.127.zen.spamhaus.org"]);
     assert_eq!(zen.1, Ok(()));
@@ -240,32 +239,15 @@ fn the_test_points_of_a_zone_tell_whether_it_works() {
     let failed = |answers| probe("bl.example.com", answers).1.unwrap_err();
     assert_eq!(failed([unlisted.clone(), unlisted.clone()]), SourceErrorKind::Unavailable);
     assert_eq!(failed([listed.clone(), listed.clone()]), SourceErrorKind::Malformed);
-    assert_eq!(failed([serde_json::json!(["127.255.255.254"]), unlisted]), SourceErrorKind::Refused);
-    assert_eq!(failed([listed, serde_json::json!("SERVFAIL")]), SourceErrorKind::Unavailable);
+    assert_eq!(failed([json!(["127.255.255.254"]), unlisted]), SourceErrorKind::Refused);
+    assert_eq!(failed([listed, json!("SERVFAIL")]), SourceErrorKind::Unavailable);
 }
 
 #[test]
 fn a_name_too_long_for_dns_is_refused_before_it_is_asked() {
     let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(55), "example.com".into()].join(".");
-    let settings = settings(&Dnsbl, &[("zone", OptionValue::from("dbl.spamhaus.org"))]);
-    let error = Dnsbl.ask(&lookup(&long), SourceView { settings: &settings }).unwrap_err();
+    let error = dnsbl("dbl.spamhaus.org").ask(&lookup(&long)).unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::BadQuestion);
-}
-
-fn option_value(value: &Value) -> OptionValue {
-    match value {
-        Value::Bool(flag) => OptionValue::Flag(*flag),
-        Value::Number(number) => OptionValue::Integer(number.as_i64().unwrap()),
-        Value::String(text) => OptionValue::from(text.as_str()),
-        other => panic!("no option value: {other}"),
-    }
-}
-
-fn list_settings(case: &Value) -> SourceSettings {
-    let mut options = vec![("path", OptionValue::from("lists/example.txt"))];
-    let given = case["options"].as_object().into_iter().flatten();
-    options.extend(given.map(|(name, value)| (name.as_str(), option_value(value))));
-    settings(&List, &options)
 }
 
 #[test]
@@ -273,8 +255,9 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
     for case in cases("list") {
         let name = format!("{} {}", case["file"], case["options"]);
         let bytes = std::fs::read(fixtures("list").join(case["file"].as_str().unwrap())).unwrap();
-        let settings = list_settings(&case);
-        let index = List.index(SourceView { settings: &settings }, &bytes);
+        let given = case["options"].as_object().into_iter().flatten();
+        let options: Vec<_> = given.map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let index = list(&options).index(&bytes);
         if case["error"].is_array() {
             let error = index.expect_err(&name);
             assert_eq!(error.kind, SourceErrorKind::Malformed, "{name}");
@@ -303,19 +286,18 @@ fn recorded_lists_name_what_the_table_of_look_ups_says() {
         println!("skipped: CONCORD_FIXTURES is not set");
         return;
     };
-    let find = |file: &str, options: &[(&str, OptionValue)], text: &str| {
-        let settings = settings(&List, options);
-        let index = List.index(SourceView { settings: &settings }, &std::fs::read(folder.join(file)).unwrap());
+    let find = |file: &str, options: &[(&str, Value)], text: &str| {
+        let index = list(options).index(&std::fs::read(folder.join(file)).unwrap());
         index.unwrap_or_else(|error| panic!("{file}: {error}")).find(&lookup(text).indicator).map(|entry| entry.value)
     };
-    let member = [("member", OptionValue::from("cidr"))];
+    let member = [("member", json!("cidr"))];
     let drop = "local-lists/spamhaus-drop-v4-head.ndjson";
     assert_eq!(find(drop, &member, "1.10.16.77").as_deref(), Some("1.10.16.0/20"));
     assert_eq!(find(drop, &member, "8.8.8.8"), None);
     let rfc5735 = "local-lists/misp-warninglist-rfc5735.json";
     assert_eq!(find(rfc5735, &[], "192.0.2.9").as_deref(), Some("192.0.2.0/24"));
     let country = "local-lists/urlhaus-country-feed-head.csv";
-    let host = [("column", OptionValue::from("host")), ("unreadable", OptionValue::Integer(5))];
+    let host = [("column", json!("host")), ("unreadable", json!(5))];
     assert_eq!(find(country, &host, "124.255.20.23").as_deref(), Some("124.255.20.23"));
 }
 
@@ -326,17 +308,9 @@ fn listed(entry: &str, note: &str, stale: Option<&str>) -> Answer {
 
 #[test]
 fn what_is_listed_is_what_the_settings_claim_as_of_the_last_load() {
-    let settings = settings(
-        &List,
-        &[
-            ("path", OptionValue::from("lists/example.txt")),
-            ("claim", OptionValue::from("malicious")),
-            ("strength", OptionValue::Number(0.6)),
-            ("tags", OptionValue::List(vec!["tor-exit".into()])),
-        ],
-    );
+    let options = [("claim", json!("malicious")), ("strength", json!(0.6)), ("tags", json!(["tor-exit"]))];
     let answer = listed("192.0.2.0/24", "EX1", Some("the file shrank by more than half"));
-    let finding = found(List.read(&lookup("192.0.2.7"), SourceView { settings: &settings }, &[answer]).unwrap());
+    let finding = found(list(&options).read(&lookup("192.0.2.7"), &[answer]).unwrap());
     assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Malicious, Some(0.6)));
     assert_eq!(finding.observed_time, Some(received()));
     assert_eq!(finding.tags, ["tor-exit"]);
@@ -349,8 +323,7 @@ fn what_is_listed_is_what_the_settings_claim_as_of_the_last_load() {
 
 #[test]
 fn by_default_a_listing_is_suspicious_at_full_weight() {
-    let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
-    let reading = List.read(&lookup("192.0.2.7"), SourceView { settings: &settings }, &[listed("192.0.2.7", "", None)]);
+    let reading = list(&[]).read(&lookup("192.0.2.7"), &[listed("192.0.2.7", "", None)]);
     let finding = found(reading.unwrap());
     assert_eq!((finding.claim, finding.strength.map(|s| s.get())), (Disposition::Suspicious, Some(0.85)));
     assert_eq!(finding.reasons, ["the list names 192.0.2.7"]);
@@ -358,38 +331,36 @@ fn by_default_a_listing_is_suspicious_at_full_weight() {
 
 #[test]
 fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
-    let settings = settings(&List, &[("path", OptionValue::from("lists/example.txt"))]);
-    let access = SourceView { settings: &settings };
+    let list = list(&[]);
     let never = answer(AnswerBody::List(ListAnswer::NeverLoaded("no such file".into())));
-    let error = List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&never)).unwrap_err();
+    let error = list.read(&lookup("192.0.2.7"), std::slice::from_ref(&never)).unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable);
     assert!(error.detail.contains("no such file"));
-    assert!(List.read_probe(access, &[Ok(never)]).connectivity.is_err());
+    assert!(list.read_probe(&[Ok(never)]).connectivity.is_err());
     let unlisted = answer(AnswerBody::List(ListAnswer::NotListed { loaded: received(), stale: None }));
-    assert_eq!(List.read(&lookup("192.0.2.7"), access, std::slice::from_ref(&unlisted)), Ok(Reading::NoRecord));
-    let probe = List.read_probe(access, &[Ok(unlisted)]);
+    assert_eq!(list.read(&lookup("192.0.2.7"), std::slice::from_ref(&unlisted)), Ok(Reading::NoRecord));
+    let probe = list.read_probe(&[Ok(unlisted)]);
     assert_eq!(probe.connectivity, Ok(()));
     assert!(probe.detail.starts_with("example.txt was loaded at 2026-"), "{}", probe.detail);
 }
 
 #[test]
 fn a_list_needs_either_a_file_or_a_feed() {
-    let ask = |options: &[(&str, OptionValue)]| {
-        let settings = settings(&List, options);
-        List.ask(&lookup("192.0.2.7"), SourceView { settings: &settings }).map_err(|error| error.kind)
-    };
-    let (path, url) = (("path", OptionValue::from("a.txt")), ("url", OptionValue::from("https://example.com/a")));
-    assert_eq!(ask(&[]), Err(SourceErrorKind::BadQuestion));
-    assert_eq!(ask(&[path.clone(), url.clone()]), Err(SourceErrorKind::BadQuestion));
-    assert!(matches!(ask(&[path]), Ok(Question::List(_))));
-    assert!(matches!(ask(&[url]), Ok(Question::List(_))));
+    let ask = |options: &[(&str, Value)]| Ok(try_build("list", options, None)?.ask(&lookup("192.0.2.7")));
+    let (path, url) = (("path", json!("a.txt")), ("url", json!("https://example.com/a")));
+    assert!(matches!(ask(&[]), Err(BuildError::Invalid(_))));
+    assert!(matches!(ask(&[path.clone(), url.clone()]), Err(BuildError::Invalid(_))));
+    assert!(matches!(ask(&[path]), Ok(Ok(Question::List(_)))));
+    assert!(matches!(ask(&[url]), Ok(Ok(Question::List(_)))));
 }
 
 #[test]
 fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
-    let url = OptionValue::from("https://user:pass@example.com/feed.txt?key=secret#part");
-    let settings = settings(&List, &[("url", url)]);
-    let family = List.family(SourceView { settings: &settings });
+    let kind = sources::find("list").unwrap();
+    let mut settings = SourceSettings::from_defaults(kind.about(), "example");
+    let url = "https://user:pass@example.com/feed.txt?key=secret#part".parse().unwrap();
+    settings.options.insert("url".into(), OptionValue::Address(url));
+    let family = kind.build(&SourceView::new(&settings)).ok().unwrap().family(None);
     let name = &family.name;
     assert!(name.starts_with("list:https://example.com/feed.txt#"), "{name}");
     assert!(!["user", "pass", "secret", "part"].iter().any(|word| name.contains(word)), "{name}");
@@ -397,10 +368,7 @@ fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
 
 #[test]
 fn a_file_is_known_by_its_name_and_told_from_another_of_that_name() {
-    let family = |path: &str| {
-        let settings = settings(&List, &[("path", OptionValue::from(path))]);
-        List.family(SourceView { settings: &settings }).name
-    };
+    let family = |path: &str| build("list", &[("path", json!(path))]).family(None).name;
     let (ours, theirs) = (family("/srv/ours/list.txt"), family("/srv/theirs/list.txt"));
     assert!(ours.starts_with("list:list.txt#") && theirs.starts_with("list:list.txt#"), "{ours} {theirs}");
     assert_ne!(ours, theirs);
@@ -413,16 +381,13 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         format in prop::sample::select(vec!["auto", "plain", "csv", "warninglist", "jsonl"]),
     ) {
-        let options = [("format", OptionValue::from(format)), ("member", OptionValue::from("a.b"))];
-        let settings = settings(&List, &options);
-        let _ = List.index(SourceView { settings: &settings }, &bytes);
+        let _ = list(&[("format", json!(format)), ("member", json!("a.b"))]).index(&bytes);
     }
 
     #[test]
     fn no_text_near_the_formats_makes_a_list_panic(text in "[\"\\[\\]{}:,;#*./0-9a-f é\n]{0,120}") {
         for format in ["auto", "plain", "csv", "warninglist", "jsonl"] {
-            let settings = settings(&List, &[("format", OptionValue::from(format))]);
-            let _ = List.index(SourceView { settings: &settings }, text.as_bytes());
+            let _ = list(&[("format", json!(format))]).index(text.as_bytes());
         }
     }
 
@@ -432,12 +397,12 @@ proptest! {
         zone in prop::sample::select(vec!["zen.spamhaus.org", "bl.example.com"]),
         local in any::<bool>(),
     ) {
-        let settings = settings(&Dnsbl, &[("zone", OptionValue::from(zone))]);
+        let source = dnsbl(zone);
         let first = |[a, b, c, d]: [u8; 4]| if local { [127, 0, 0, d] } else { [a, b, c, d] };
         let mut addresses: Vec<Ipv4Addr> = octets.into_iter().map(|octets| Ipv4Addr::from(first(octets))).collect();
         let read = |addresses: Vec<Ipv4Addr>| {
             let answer = answer(AnswerBody::Dns(DnsAnswer::Addresses(addresses)));
-            Dnsbl.read(&lookup("192.0.2.1"), SourceView { settings: &settings }, &[answer])
+            source.read(&lookup("192.0.2.1"), &[answer])
         };
         let one = read(addresses.clone());
         addresses.reverse();

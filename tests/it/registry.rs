@@ -7,7 +7,6 @@ use concord::error::{Error, Reason};
 use concord::settings::{
     Change, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
 };
-use concord::source::SourceView;
 use concord::sources;
 use concord::store::{Memory, SourceRow, SourceStore};
 use secrecy::{ExposeSecret, SecretString};
@@ -379,11 +378,7 @@ async fn one_file_under_two_names_is_one_opinion() {
     };
     let text = source("one", &one) + &source("other", &other) + &source("copy", &copy);
     let registry = fresh(&text).await;
-    let family = |name: &str| {
-        let source = registry.get(name).unwrap();
-        let family = source.kind.family(SourceView { settings: &source.settings });
-        family.name
-    };
+    let family = |name: &str| registry.get(name).unwrap().family().name;
     assert_eq!(family("one"), family("other"));
     assert_ne!(family("one"), family("copy"));
 }

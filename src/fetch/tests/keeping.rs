@@ -8,7 +8,7 @@ use super::super::cache::keep;
 use super::super::trip::{Concluded, Party, Trip};
 use super::{Act, Bench, SECOND, about, error, finding, settings};
 use crate::finding::{Disposition, OutcomeBody, Reliability, SourceErrorKind};
-use crate::source::{CacheTtl, TransportKind};
+use crate::source::{CacheTtl, OptionValue, TransportKind};
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_finding_is_answered_without_a_call_and_with_its_age() {
@@ -80,7 +80,7 @@ async fn another_threshold_reads_the_kept_answer_again_without_paying() {
     let before = bench.look_up().await;
     assert_eq!(finding(&before.outcome).0, Disposition::Malicious);
     let mut stricter = settings(&about());
-    stricter.options.insert("threshold".into(), 8.into());
+    stricter.options.insert("threshold".into(), OptionValue::Integer(8));
     bench.change(about(), stricter);
     tokio::time::sleep(SECOND).await;
     let after = bench.look_up().await;
@@ -136,7 +136,7 @@ async fn kept_answers_that_cannot_be_read_any_more_are_asked_anew() {
     let mut bench = Bench::per_minute(4, &[Act::says("none")]);
     bench.look_up().await;
     let mut strict = settings(&about());
-    strict.options.insert("strict".into(), true.into());
+    strict.options.insert("strict".into(), OptionValue::Flag(true));
     bench.change(about(), strict);
     bench.stage.play(&[Act::says("found 9")]);
     let fetched = bench.look_up().await;
@@ -152,7 +152,7 @@ async fn an_option_that_changes_the_question_asks_anew() {
     let mut bench = Bench::new(&[Act::says("found 9")]);
     bench.look_up().await;
     let mut deeper = settings(&about());
-    deeper.options.insert("depth".into(), "deep".into());
+    deeper.options.insert("depth".into(), OptionValue::Text("deep".into()));
     bench.change(about(), deeper);
     assert!(!bench.look_up().await.receipt.from_cache);
     assert_eq!(bench.stage.calls(), 2);
@@ -209,13 +209,13 @@ async fn what_was_kept_of_another_question_answers_none_without_a_call() {
     let now = request.deadline - 60 * SECOND;
     bench.look_up().await;
     let mut stricter = settings(&about());
-    stricter.options.insert("threshold".into(), 10.into());
+    stricter.options.insert("threshold".into(), OptionValue::Integer(10));
     bench.change(about(), stricter);
     let reread = bench.stack.from_kept(&request.lookup, None).unwrap();
     assert_eq!(finding(&reread.outcome).0, Disposition::Suspicious);
     assert!(bench.stack.kept(&request.lookup, None, now).is_some());
     let mut deeper = settings(&about());
-    deeper.options.insert("depth".into(), "deep".into());
+    deeper.options.insert("depth".into(), OptionValue::Text("deep".into()));
     bench.change(about(), deeper);
     assert!(bench.stack.from_kept(&request.lookup, None).is_none());
     assert!(bench.stack.kept(&request.lookup, None, now).is_none());

@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe,
-    Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, SourceView, Tier, TransportKind,
+    About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
+    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, TransportKind,
 };
 use crate::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
@@ -152,26 +152,31 @@ impl Transport for Stage {
 }
 
 /// A kind that reads `found 5`, `none` and `more 5`; 5 is malicious if the option `threshold` is not above it.
-pub(super) struct Word(About);
+pub(super) struct Word {
+    about: About,
+    options: BTreeMap<String, OptionValue>,
+}
 
 impl Source for Word {
     fn about(&self) -> &About {
-        &self.0
+        &self.about
     }
 
-    fn ask(&self, lookup: &Lookup, view: SourceView<'_>) -> Result<Question, SourceError> {
+    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
         if lookup.indicator.value() == "198.51.100.66" {
             return Err(SourceError::new(SourceErrorKind::BadQuestion, "nothing to ask"));
         }
-        Ok(question(&format!("{}{}", lookup.indicator.value(), view.text("depth")), 1))
+        let depth = self.options.get("depth").map(ToString::to_string).unwrap_or_default();
+        Ok(question(&format!("{}{depth}", lookup.indicator.value()), 1))
     }
 
-    fn read(&self, lookup: &Lookup, view: SourceView<'_>, answers: &[Answer]) -> Result<Reading, SourceError> {
+    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let last = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
         let text = String::from_utf8_lossy(last.http()?.1).into_owned();
         let rated = |number: &str| {
             let number: i64 = number.parse().map_err(|_| SourceError::malformed("not a number"))?;
-            let malicious = number >= view.integer("threshold");
+            let malicious =
+                matches!(self.options.get("threshold"), Some(OptionValue::Integer(least)) if number >= *least);
             let claim = if malicious { Disposition::Malicious } else { Disposition::Suspicious };
             Ok::<_, SourceError>(Finding::new(claim, None, format!("the source says {number}")))
         };
@@ -180,20 +185,20 @@ impl Source for Word {
             ("found", number) => Ok(Reading::Found(rated(number)?)),
             ("more", "") => Ok(Reading::More { so_far: None, next: next() }),
             ("more", number) => Ok(Reading::More { so_far: Some(rated(number)?), next: next() }),
-            ("none", _) if view.flag("strict") => Err(SourceError::malformed("none is no answer")),
+            ("none", _) if self.options.contains_key("strict") => Err(SourceError::malformed("none is no answer")),
             ("fault", _) => panic!("a fault in the kind"),
             ("none", _) => Ok(Reading::NoRecord),
             _ => Err(SourceError::malformed("an unknown word")),
         }
     }
 
-    fn probe(&self, _: SourceView<'_>) -> Vec<Question> {
+    fn probe(&self) -> Vec<Question> {
         vec![question("probe", 1)]
     }
 
-    fn read_probe(&self, _: SourceView<'_>, answers: &[Result<Answer, SourceError>]) -> Probe {
+    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
         let connectivity = answers.first().cloned().map_or(Ok(()), |answer| answer.map(|_| ()));
-        Probe { connectivity, credential_accepted: None, tier: None, quota_left: Vec::new(), detail: String::new() }
+        Probe::new(connectivity, None, String::new())
     }
 }
 
@@ -217,6 +222,7 @@ pub(super) fn about() -> About {
         forms: vec![Form::Ipv4],
         transport: TransportKind::Http,
         credential: CredentialNeed::None,
+        credential_env: None,
         base_url: Some("https://source.example.com".into()),
         tiers: vec![Tier { name: "free".into(), help: String::new(), quota: Vec::new() }],
         reliability: Reliability::B,
@@ -231,7 +237,7 @@ pub(super) fn about() -> About {
 }
 
 pub(super) fn settings(about: &About) -> SourceSettings {
-    let options = BTreeMap::from([("threshold".to_owned(), 5.into())]);
+    let options = BTreeMap::from([("threshold".to_owned(), OptionValue::Integer(5))]);
     SourceSettings { tier: "free".into(), options, ..SourceSettings::from_defaults(about, "word") }
 }
 
@@ -422,7 +428,7 @@ fn build(
 ) -> SourceStack {
     let tally = Arc::new(Tally::of(&settings.name));
     SourceStack::new(Parts {
-        source: Arc::new(Word(about)),
+        source: Arc::new(Word { about, options: settings.options.clone() }),
         settings: Arc::new(settings),
         family: Family::same_kind("word"),
         account: "account".into(),

@@ -2,6 +2,7 @@
 
 use super::{Act, Bench, SECOND, about, error, finding, not_asked, settings};
 use crate::finding::{Disposition, NotAskedReason, OutcomeBody, SourceErrorKind};
+use crate::source::OptionValue;
 
 #[tokio::test(start_paused = true)]
 async fn each_step_pays_and_is_named_in_the_receipt() {
@@ -54,7 +55,7 @@ async fn a_changed_threshold_rereads_every_step() {
     let mut bench = Bench::new(&[Act::says("more 3"), Act::says("found 7")]);
     bench.look_up().await;
     let mut stricter = settings(&about());
-    stricter.options.insert("threshold".into(), 8.into());
+    stricter.options.insert("threshold".into(), OptionValue::Integer(8));
     bench.change(about(), stricter);
     let fetched = bench.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Suspicious);

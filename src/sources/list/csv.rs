@@ -4,28 +4,11 @@
 use std::borrow::Cow;
 
 use super::formats::{ListImport, Place, is_comment, lines, text};
+use super::{Column, Separator};
 use crate::finding::SourceError;
 use crate::indicator::Indicator;
-use crate::source::SourceView;
 
-/// Which column holds the entry, as the user says it.
-enum Column<'a> {
-    /// The column of this number, from 0.
-    Number(usize),
-    /// The column that the header calls so.
-    Name(&'a str),
-}
-
-impl<'a> Column<'a> {
-    /// A number from 1, a name, or the first column.
-    fn of(option: &'a str) -> Self {
-        match (option.trim(), option.trim().parse::<usize>()) {
-            ("", _) => Self::Number(0),
-            (_, Ok(number)) => Self::Number(number.saturating_sub(1)),
-            (name, Err(_)) => Self::Name(name),
-        }
-    }
-
+impl Column {
     /// Where this row, read as a header, has the column.
     fn in_header(&self, row: &[String]) -> Option<usize> {
         match self {
@@ -36,11 +19,15 @@ impl<'a> Column<'a> {
 }
 
 /// Reads the rows of a CSV file into the list.
-pub(super) fn fill(list: &mut ListImport, view: SourceView<'_>, file: &[u8]) -> Result<(), SourceError> {
-    let separator = separator(view);
-    let column = Column::of(view.text("column"));
+pub(super) fn fill(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
+    let separator = match list.format.separator {
+        Separator::Comma => ',',
+        Separator::Semicolon => ';',
+        Separator::Tab => '\t',
+    };
+    let column = list.format.column.as_ref().unwrap_or(&Column::Number(0));
     let mut at = match column {
-        Column::Number(number) => Some(number),
+        Column::Number(number) => Some(*number),
         Column::Name(_) => None,
     };
     let mut first = true;
@@ -57,18 +44,10 @@ pub(super) fn fill(list: &mut ListImport, view: SourceView<'_>, file: &[u8]) -> 
             at = Some(found);
             continue;
         }
-        let at = at.ok_or_else(|| no_column(view.text("column"), number, &row))?;
+        let at = at.ok_or_else(|| no_column(column, number, &row))?;
         add_row(list, number, &row, at)?;
     }
     Ok(())
-}
-
-fn separator(view: SourceView<'_>) -> char {
-    match view.text("separator") {
-        "semicolon" => ';',
-        "tab" => '\t',
-        _ => ',',
-    }
 }
 
 /// Whether a cell is a title rather than an entry: every entry has one of these marks, is a hash, or is defanged.
@@ -144,7 +123,7 @@ fn quoted_cell(quoted: &str, separator: char) -> Option<(String, Option<&str>)> 
     }
 }
 
-fn add_row(list: &mut ListImport, number: usize, row: &[String], at: usize) -> Result<(), SourceError> {
+fn add_row(list: &mut ListImport<'_>, number: usize, row: &[String], at: usize) -> Result<(), SourceError> {
     match row.get(at) {
         None => {
             let why = format!("there is no column {}, only {}", at + 1, row.len());
@@ -159,7 +138,11 @@ fn add_row(list: &mut ListImport, number: usize, row: &[String], at: usize) -> R
     }
 }
 
-fn no_column(column: &str, number: usize, row: &[String]) -> SourceError {
+fn no_column(column: &Column, number: usize, row: &[String]) -> SourceError {
+    let column = match column {
+        Column::Number(number) => (number + 1).to_string(),
+        Column::Name(name) => name.clone(),
+    };
     let cells = row.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
     SourceError::malformed(format!(
         "line {number}: no header has a column \"{column}\"; set option column to a number from 1, or to one of: {cells}"

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::finding::SourceError;
 use crate::indicator::{Form, Indicator, IndicatorType};
-use crate::source::{ListIndexBuilder, SourceView};
+use crate::source::ListIndexBuilder;
 
 /// How entries are understood.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +19,6 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn of(view: SourceView<'_>) -> Self {
-        Self { wanted: view.text("type").parse().ok(), subdomains: view.flag("subdomains") }
-    }
-
     fn take(self, wanted: IndicatorType) -> bool {
         self.wanted.is_none_or(|only| only == wanted)
     }

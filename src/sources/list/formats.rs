@@ -4,49 +4,43 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::csv;
 use super::entry::{Entry, Rules};
+use super::{Format, ListFormat, csv};
 use crate::finding::SourceError;
 use crate::indicator::IndicatorType;
-use crate::source::{ListIndex, ListIndexBuilder, SourceView};
+use crate::source::{ListIndex, ListIndexBuilder};
 
 /// Builds the index of a file in the format that the settings name, or that it is found to have.
-pub(super) fn index(view: SourceView<'_>, file: &[u8]) -> Result<ListIndex, SourceError> {
+pub(super) fn index(format: &ListFormat, file: &[u8]) -> Result<ListIndex, SourceError> {
     let file = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file);
     reject_foreign_format(file)?;
-    let mut list = ListImport::new(view, file.len());
-    match format(view, file) {
-        Format::Plain => plain(&mut list, file)?,
-        Format::Csv => csv::fill(&mut list, view, file)?,
+    let mut list = ListImport::new(format, file.len());
+    match guessed(format, file) {
+        Format::Auto | Format::Plain => plain(&mut list, file)?,
+        Format::Csv => csv::fill(&mut list, file)?,
         Format::Warninglist => warninglist(&mut list, file)?,
-        Format::JsonLines => json_lines(&mut list, view, file)?,
+        Format::Jsonl => json_lines(&mut list, file)?,
     }
     Ok(list.builder.build())
 }
 
-enum Format {
-    Plain,
-    Csv,
-    Warninglist,
-    JsonLines,
-}
-
-fn format(view: SourceView<'_>, file: &[u8]) -> Format {
-    match view.text("format") {
-        "plain" => Format::Plain,
-        "csv" => Format::Csv,
-        "warninglist" => Format::Warninglist,
-        "jsonl" => Format::JsonLines,
-        _ if !view.text("column").is_empty() => Format::Csv,
-        _ if !view.text("member").is_empty() => Format::JsonLines,
-        _ if !file.trim_ascii_start().starts_with(b"{") => Format::Plain,
-        _ => {
-            let first = file.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
-            // A whole object in the first line is either JSON lines or a warninglist without line breaks.
-            match serde_json::from_slice::<Value>(first) {
-                Ok(object) if object.get("list").is_none() => Format::JsonLines,
-                Ok(_) | Err(_) => Format::Warninglist,
-            }
+/// The format that is set, or that the options and the content tell.
+fn guessed(format: &ListFormat, file: &[u8]) -> Format {
+    let content = file.trim_ascii_start();
+    if format.format != Format::Auto {
+        format.format
+    } else if format.column.is_some() {
+        Format::Csv
+    } else if format.member.is_some() {
+        Format::Jsonl
+    } else if !content.starts_with(b"{") {
+        Format::Plain
+    } else {
+        let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        // A whole object in the first line is either JSON lines or a warninglist without line breaks.
+        match serde_json::from_slice::<Value>(first) {
+            Ok(object) if object.get("list").is_none() => Format::Jsonl,
+            Ok(_) | Err(_) => Format::Warninglist,
         }
     }
 }
@@ -80,17 +74,18 @@ fn refuse_array(file: &[u8]) -> Result<(), SourceError> {
 }
 
 /// A list being filled, with what its settings allow.
-pub(super) struct ListImport {
+pub(super) struct ListImport<'a> {
+    pub(super) format: &'a ListFormat,
     builder: ListIndexBuilder,
     rules: Rules,
-    allowed: i64,
 }
 
-impl ListImport {
-    fn new(view: SourceView<'_>, bytes: usize) -> Self {
+impl<'a> ListImport<'a> {
+    fn new(format: &'a ListFormat, bytes: usize) -> Self {
         let mut builder = ListIndexBuilder::with_capacity(bytes);
-        builder.urls_by_host(view.flag("urls_by_host"));
-        Self { builder, rules: Rules::of(view), allowed: view.integer("unreadable") }
+        builder.urls_by_host(format.urls_by_host);
+        let rules = Rules { wanted: format.entries.indicator_type(), subdomains: format.subdomains };
+        Self { format, builder, rules }
     }
 
     /// Adds one entry; `place` is where it stands, for the refusal.
@@ -103,11 +98,11 @@ impl ListImport {
 
     /// Passes over an entry that cannot be read, as long as the settings allow.
     pub(super) fn refuse(&mut self, place: Place, why: &str) -> Result<(), SourceError> {
-        let so_far = i64::try_from(self.builder.skip()).unwrap_or(i64::MAX);
-        if so_far <= self.allowed {
+        let (so_far, allowed) = (self.builder.skip() as u64, self.format.unreadable);
+        if so_far <= allowed {
             return Ok(());
         }
-        let too_many = if self.allowed > 0 { format!(" (unreadable entry number {so_far})") } else { String::new() };
+        let too_many = if allowed > 0 { format!(" (unreadable entry number {so_far})") } else { String::new() };
         Err(SourceError::malformed(format!(
             "{place}: {why}{too_many}; correct it, set options format and type, or let option unreadable pass it over"
         )))
@@ -146,7 +141,7 @@ pub(super) fn text(number: usize, line: &[u8]) -> Result<&str, SourceError> {
         .map_err(|_| SourceError::malformed(format!("line {number}: this is not UTF-8: save the list as UTF-8")))
 }
 
-fn plain(list: &mut ListImport, file: &[u8]) -> Result<(), SourceError> {
+fn plain(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
     for (number, line) in lines(file).filter(|(_, line)| !is_comment(line)) {
         let (entry, comment) = without_comment(text(number, line)?);
         list.add(Place::Line(number), entry, comment)?;
@@ -179,7 +174,7 @@ struct Warninglist {
     list: Vec<String>,
 }
 
-fn warninglist(list: &mut ListImport, file: &[u8]) -> Result<(), SourceError> {
+fn warninglist(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
     let read: Warninglist = serde_json::from_slice(file).map_err(|error| json_mistake(error.line(), &error))?;
     list.rules = match read.sort.to_ascii_lowercase().as_str() {
         "string" => Rules { subdomains: false, ..list.rules },
@@ -208,22 +203,21 @@ fn json_mistake(line: usize, error: &serde_json::Error) -> SourceError {
     SourceError::malformed(format!("line {line}: this is not the JSON of the configured format: {error}"))
 }
 
-fn json_lines(list: &mut ListImport, view: SourceView<'_>, file: &[u8]) -> Result<(), SourceError> {
-    let member = view.text("member");
+fn json_lines(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
     for (number, line) in lines(file).filter(|(_, line)| !is_comment(line)) {
         let object: Value = serde_json::from_slice(line).map_err(|error| json_mistake(number, &error))?;
-        if member.is_empty() {
+        let Some(member) = list.format.member.as_deref() else {
             return Err(SourceError::malformed(format!(
                 "line {number}: name the member that holds the entry with option member; here are {}",
                 members(&object)
             )));
-        }
+        };
         json_line(list, Place::Line(number), member, &object)?;
     }
     Ok(())
 }
 
-fn json_line(list: &mut ListImport, place: Place, member: &str, object: &Value) -> Result<(), SourceError> {
+fn json_line(list: &mut ListImport<'_>, place: Place, member: &str, object: &Value) -> Result<(), SourceError> {
     match member_of(object, member) {
         Some(Value::String(entry)) => list.add(place, entry, &note(object, member)),
         // Spamhaus ends its lists with a line about the list itself.

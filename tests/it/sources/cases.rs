@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use concord::finding::{FactValue, Finding, SourceError};
 use concord::indicator::Form;
-use concord::source::{CredentialNeed, HttpMethod, OptionValue, Question, Reading, Source, SourceSettings, SourceView};
+use concord::source::{CredentialNeed, HttpMethod, Kind, Question, Reading, Source};
 use serde_json::Value;
 
-use super::{agrees, answer, found, http_kinds, lookup, outcome, reasons, settings, word};
+use super::{agrees, answer, build, found, http_kinds, lookup, outcome, reasons, set_option, settings, word};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,33 +59,18 @@ pub(crate) fn cases(kind: &str) -> Vec<Case> {
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn option(value: &Value) -> OptionValue {
-    match value {
-        Value::Number(number) => OptionValue::Integer(number.as_i64().expect("a whole number")),
-        Value::Bool(flag) => OptionValue::Flag(*flag),
-        Value::String(text) => OptionValue::Text(text.clone()),
-        Value::Array(items) => {
-            OptionValue::List(items.iter().map(|item| item.as_str().expect("a text").to_owned()).collect())
-        }
-        Value::Null | Value::Object(_) => panic!("cases set numbers, flags, texts and lists only"),
-    }
-}
-
 fn form(word: &str) -> Form {
     word.parse().expect("a form")
 }
 
-fn case_settings(source: &Arc<dyn Source>, case: &Case) -> SourceSettings {
-    let mut settings = settings(source);
+fn case_source(kind: &Arc<dyn Kind>, case: &Case) -> Arc<dyn Source> {
+    let mut settings = settings(kind);
     if let Some(tier) = &case.tier {
-        assert!(source.about().tiers.iter().any(|known| known.name == *tier), "no tier {tier}");
+        assert!(kind.about().tiers.iter().any(|known| known.name == *tier), "no tier {tier}");
         settings.tier.clone_from(tier);
     }
-    for (name, value) in &case.options {
-        assert!(source.about().options.iter().any(|spec| spec.name == *name), "no option {name}");
-        settings.options.insert(name.clone(), option(value));
-    }
-    settings
+    case.options.iter().for_each(|(name, value)| set_option(&mut settings, kind, name, value));
+    build(kind, &settings)
 }
 
 /// The question in one line.
@@ -102,14 +87,12 @@ fn asked(question: &Question) -> String {
 
 #[test]
 fn every_question_is_the_one_that_its_case_states() {
-    for source in http_kinds() {
-        let kind = &source.about().kind;
-        let cases = cases(kind);
-        assert!(cases.iter().any(|case| case.asks.is_some()), "{kind}: no case states its question");
+    for kind in http_kinds() {
+        let cases = cases(&kind.about().kind);
+        assert!(cases.iter().any(|case| case.asks.is_some()), "{}: no case states its question", kind.about().kind);
         for case in &cases {
             let Some(stated) = &case.asks else { continue };
-            let settings = case_settings(&source, case);
-            let question = source.ask(&lookup(form(&case.form), &case.indicator), SourceView { settings: &settings });
+            let question = case_source(&kind, case).ask(&lookup(form(&case.form), &case.indicator));
             assert_eq!(asked(&question.expect("a question")), *stated);
         }
     }
@@ -176,14 +159,15 @@ fn differences(case: &Case, reading: &Result<Reading, SourceError>) -> Vec<Strin
 #[test]
 fn every_fixture_reads_to_the_outcome_that_its_case_states() {
     let mut wrong = Vec::new();
-    for source in http_kinds() {
-        let kind = &source.about().kind;
-        for case in cases(kind) {
-            let body = std::fs::read(fixtures(kind).join(&case.file)).expect("the case's file");
+    for kind in http_kinds() {
+        let name = &kind.about().kind;
+        for case in cases(name) {
+            let body = std::fs::read(fixtures(name).join(&case.file)).expect("the case's file");
             let headers = case.headers.clone().into_iter().collect();
             let lookup = lookup(form(&case.form), &case.indicator);
-            let reading = outcome(&source, &case_settings(&source, &case), &lookup, answer(case.status, headers, body));
-            let place = format!("{kind}/{} ({})", case.file, case.expect);
+            let source = case_source(&kind, &case);
+            let reading = outcome(source.as_ref(), &lookup, answer(case.status, headers, body));
+            let place = format!("{name}/{} ({})", case.file, case.expect);
             wrong.extend(differences(&case, &reading).into_iter().map(|line| format!("{place}: {line}")));
         }
     }
@@ -192,8 +176,8 @@ fn every_fixture_reads_to_the_outcome_that_its_case_states() {
 
 #[test]
 fn every_kind_has_a_hit_a_miss_a_refusal_a_limit_and_a_malformed_answer_among_its_cases() {
-    for source in http_kinds() {
-        let about = source.about();
+    for kind in http_kinds() {
+        let about = kind.about();
         let refusal = match about.credential {
             CredentialNeed::None => ("unavailable.json", "error: unavailable"),
             CredentialNeed::Optional | CredentialNeed::Required => ("unauthorized.json", "error: unauthorized"),
@@ -219,8 +203,8 @@ fn every_kind_has_a_hit_a_miss_a_refusal_a_limit_and_a_malformed_answer_among_it
 
 #[test]
 fn every_fixture_file_stands_in_a_case() {
-    for source in http_kinds() {
-        let kind = &source.about().kind;
+    for kind in http_kinds() {
+        let kind = &kind.about().kind;
         let cases = cases(kind);
         for entry in std::fs::read_dir(fixtures(kind)).expect("the kind's fixtures") {
             let name = entry.expect("a file").file_name().into_string().expect("a name in UTF-8");

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use concord::finding::{SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
-use concord::source::{Answer, CredentialNeed, CredentialPlace, Lookup, Question, Source, SourceSettings, SourceView};
+use concord::source::{
+    Answer, BuildError, CredentialNeed, CredentialPlace, Kind, Lookup, Question, Source, SourceSettings, SourceView,
+    Unconfigured,
+};
 use concord::sources;
 use proptest::prelude::*;
 use serde_json::Value;
 use strum::VariantArray;
 
 use super::cases::{cases, fixtures};
-use super::{KEY, answer, http_kinds, lookup, outcome, samples, settings, word};
+use super::{KEY, answer, build, http_kinds, http_sources, lookup, outcome, samples, set_option, settings, word};
 
 fn asserts_home(question: &Question, settings: &SourceSettings) {
     let Question::Http(http) = question else { panic!("a kind of HTTP asks over HTTP") };
@@ -24,21 +27,22 @@ fn asserts_home(question: &Question, settings: &SourceSettings) {
 
 #[test]
 fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_look_up() {
-    for source in http_kinds() {
-        let mut settings = settings(&source);
-        for base in [source.about().base_url.as_deref().expect("a base address"), "http://127.0.0.1:9/mirror"] {
+    for kind in http_kinds() {
+        let mut settings = settings(&kind);
+        for base in [kind.about().base_url.as_deref().expect("a base address"), "http://127.0.0.1:9/mirror"] {
             settings.base_url = Some(base.parse().expect("an address"));
-            for tier in &source.about().tiers {
+            for tier in &kind.about().tiers {
                 settings.tier.clone_from(&tier.name);
-                let access = SourceView { settings: &settings };
+                let source = build(&kind, &settings);
                 for &form in Form::VARIANTS {
                     for value in samples(form) {
-                        let asked = source.ask(&lookup(form, value), access);
-                        assert_eq!(asked.is_ok(), source.about().forms.contains(&form), "{form:?}: {asked:?}");
+                        let asked = source.ask(&lookup(form, value));
+                        assert_eq!(asked.is_ok(), source.supports(form), "{form:?}: {asked:?}");
+                        assert_eq!(asked.is_ok(), kind.about().forms.contains(&form), "{form:?}: {asked:?}");
                         asked.iter().for_each(|question| asserts_home(question, &settings));
                     }
                 }
-                let probe = source.probe(access);
+                let probe = source.probe();
                 assert!(!probe.is_empty());
                 probe.iter().for_each(|question| asserts_home(question, &settings));
             }
@@ -48,33 +52,51 @@ fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_loo
 
 #[test]
 fn a_source_without_base_address_asks_nothing_and_does_not_panic() {
-    for source in http_kinds() {
-        let mut settings = settings(&source);
+    for kind in http_kinds() {
+        let mut settings = settings(&kind);
         for base in [None, Some("data:text/plain,x".parse().expect("an address"))] {
             settings.base_url = base;
-            let access = SourceView { settings: &settings };
-            for form in &source.about().forms {
-                assert!(source.ask(&lookup(*form, samples(*form)[0]), access).is_err());
+            let Err(BuildError::Missing(reason)) = kind.build(&SourceView::new(&settings)) else {
+                panic!("{} is built without an address", kind.about().kind);
+            };
+            assert!(reason.contains("base_url"), "{reason}");
+            let source = Unconfigured::new(kind.clone(), reason);
+            for form in &kind.about().forms {
+                assert!(source.ask(&lookup(*form, samples(*form)[0])).is_err());
             }
-            assert!(source.probe(access).is_empty());
-            assert!(source.read_probe(access, &[]).connectivity.is_err());
+            assert!(source.probe().is_empty());
+            assert!(source.read_probe(&[]).connectivity.is_err());
         }
     }
 }
 
 #[test]
+fn every_kind_lists_exactly_the_options_that_it_reads() {
+    for kind in sources::all() {
+        let mut settings = settings(kind);
+        let required = kind.about().options.iter().filter(|spec| spec.required);
+        required.for_each(|spec| set_option(&mut settings, kind, &spec.name, &"zone.example.com".into()));
+        let view = SourceView::new(&settings);
+        let _ = kind.build(&view);
+        let listed: std::collections::BTreeSet<_> =
+            kind.about().options.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(view.options_read(), listed, "{}", kind.about().kind);
+    }
+}
+
+#[test]
 fn a_credential_has_a_place_exactly_where_the_kind_takes_one_and_is_never_shown() {
-    for source in http_kinds() {
-        let settings = settings(&source);
-        let access = SourceView { settings: &settings };
-        let takes = source.about().credential != CredentialNeed::None;
-        for form in &source.about().forms {
-            let question = source.ask(&lookup(*form, samples(*form)[0]), access).expect("a question");
+    for kind in http_kinds() {
+        let settings = settings(&kind);
+        let source = build(&kind, &settings);
+        let takes = kind.about().credential != CredentialNeed::None;
+        for form in &kind.about().forms {
+            let question = source.ask(&lookup(*form, samples(*form)[0])).expect("a question");
             let Question::Http(http) = &question else { panic!("a kind of HTTP asks over HTTP") };
             assert_eq!(http.credential != CredentialPlace::None, takes);
             assert!(!format!("{question:?}").contains(KEY));
         }
-        assert!(!format!("{access:?}{settings:?}{:?}", source.probe(access)).contains(KEY));
+        assert!(!format!("{settings:?}{:?}", source.probe()).contains(KEY));
     }
 }
 
@@ -90,7 +112,7 @@ fn statuses_mean_the_same_for_every_kind_and_a_delay_is_taken_from_the_header() 
         (500, SourceErrorKind::Unavailable),
         (504, SourceErrorKind::Unavailable),
     ];
-    for source in http_kinds() {
+    for source in http_sources() {
         for (status, kind) in statuses {
             let delay = vec![("retry-after".to_owned(), "77".to_owned())];
             let error = source.check(&answer(status, delay, b"<html>".to_vec())).expect_err("a refusal");
@@ -102,27 +124,23 @@ fn statuses_mean_the_same_for_every_kind_and_a_delay_is_taken_from_the_header() 
 
 #[test]
 fn a_probe_tells_a_wrong_credential_from_a_source_that_cannot_be_reached() {
-    for source in http_kinds() {
-        let settings = settings(&source);
-        let access = SourceView { settings: &settings };
-        let refused = source.read_probe(access, &[Ok(answer(401, Vec::new(), Vec::new()))]);
+    for source in http_sources() {
+        let refused = source.read_probe(&[Ok(answer(401, Vec::new(), Vec::new()))]);
         assert_eq!((refused.connectivity, refused.credential_accepted), (Ok(()), Some(false)));
-        let away = source.read_probe(access, &[Err(SourceError::unavailable("connection refused"))]);
+        let away = source.read_probe(&[Err(SourceError::unavailable("connection refused"))]);
         assert!(away.connectivity.is_err());
         assert_eq!(away.credential_accepted, None);
-        let spent = source.read_probe(access, &[Ok(answer(429, Vec::new(), Vec::new()))]);
+        let spent = source.read_probe(&[Ok(answer(429, Vec::new(), Vec::new()))]);
         assert_eq!((spent.connectivity, spent.credential_accepted), (Ok(()), None));
     }
 }
 
 #[test]
 fn a_probe_takes_no_page_of_something_else_for_the_source() {
-    for source in http_kinds() {
-        let settings = settings(&source);
-        let access = SourceView { settings: &settings };
+    for source in http_sources() {
         for (status, body) in [(200, "<html>log in</html>"), (200, ""), (200, "[]"), (404, "<html>nothing here</html>")]
         {
-            let probe = source.read_probe(access, &[Ok(answer(status, Vec::new(), body.into()))]);
+            let probe = source.read_probe(&[Ok(answer(status, Vec::new(), body.into()))]);
             let what = format!("{} {status} {body:?}", source.about().kind);
             assert!(probe.connectivity.is_err(), "{what}");
             assert_eq!(probe.credential_accepted, None, "{what}");
@@ -132,8 +150,8 @@ fn a_probe_takes_no_page_of_something_else_for_the_source() {
 
 #[test]
 fn kinds_are_found_by_name_and_their_descriptions_hold_together() {
-    for source in sources::all() {
-        let about = source.about();
+    for kind in sources::all() {
+        let about = kind.about();
         let same = sources::find(&format!(" {} ", about.kind.to_uppercase())).expect("found by name");
         assert_eq!(same.about().kind, about.kind);
         assert!(!about.tiers.is_empty() && !about.forms.is_empty(), "{}", about.kind);
@@ -176,15 +194,15 @@ fn any_member() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn read_all_forms(source: &Arc<dyn Source>, answer: &Answer) {
-    let mut settings = settings(source);
-    for tier in &source.about().tiers {
+fn read_all_forms(kind: &Arc<dyn Kind>, answer: &Answer) {
+    let mut settings = settings(kind);
+    for tier in &kind.about().tiers {
         settings.tier.clone_from(&tier.name);
-        let access = SourceView { settings: &settings };
+        let source = build(kind, &settings);
         let _ = source.check(answer);
-        let _ = source.read_probe(access, &[Ok(answer.clone())]);
+        let _ = source.read_probe(&[Ok(answer.clone())]);
         for &form in Form::VARIANTS {
-            let _ = source.read(&lookup(form, samples(form)[0]), access, std::slice::from_ref(answer));
+            let _ = source.read(&lookup(form, samples(form)[0]), std::slice::from_ref(answer));
         }
     }
 }
@@ -192,27 +210,28 @@ fn read_all_forms(source: &Arc<dyn Source>, answer: &Answer) {
 proptest! {
     #[test]
     fn no_body_makes_a_kind_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for source in http_kinds() {
-            read_all_forms(&source, &answer(status, Vec::new(), body.clone()));
+        for kind in http_kinds() {
+            read_all_forms(&kind, &answer(status, Vec::new(), body.clone()));
         }
     }
 
     #[test]
     fn no_value_of_any_header_makes_a_kind_panic(text in "[ -~]{0,24}", body in Just(b"{}".to_vec())) {
         let headers = ["retry-after", "x-ratelimit-reset", "x-ratelimit-remaining"].map(|name| (name.to_owned(), text.clone()));
-        for source in http_kinds() {
-            read_all_forms(&source, &answer(429, headers.to_vec(), body.clone()));
+        for kind in http_kinds() {
+            read_all_forms(&kind, &answer(429, headers.to_vec(), body.clone()));
         }
     }
 
     #[test]
     fn no_indicator_makes_a_kind_panic_or_ask_elsewhere(text in "\\PC{0,60}") {
-        for source in http_kinds() {
-            let settings = settings(&source);
+        for kind in http_kinds() {
+            let settings = settings(&kind);
+            let source = build(&kind, &settings);
             for &form in Form::VARIANTS {
                 let Ok(parsed) = Indicator::parse_as(&text, form.indicator_type()) else { continue };
                 let lookup = Lookup { indicator: parsed.indicator };
-                let asked = source.ask(&lookup, SourceView { settings: &settings });
+                let asked = source.ask(&lookup);
                 asked.iter().for_each(|question| asserts_home(question, &settings));
             }
         }
@@ -220,25 +239,24 @@ proptest! {
 
     #[test]
     fn an_answer_with_any_member_changed_is_read_without_panic(place in 0_usize..60, with in any_member(), pick in any::<usize>()) {
-        for source in http_kinds() {
-            let cases = cases(&source.about().kind);
+        for kind in http_kinds() {
+            let cases = cases(&kind.about().kind);
             let case = &cases[pick % cases.len()];
-            let body = std::fs::read(fixtures(&source.about().kind).join(&case.file)).expect("the case's file");
+            let body = std::fs::read(fixtures(&kind.about().kind).join(&case.file)).expect("the case's file");
             let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { continue };
             mutate(&mut value, &mut place.clone(), &with);
-            read_all_forms(&source, &answer(case.status, Vec::new(), serde_json::to_vec(&value).expect("JSON")));
+            read_all_forms(&kind, &answer(case.status, Vec::new(), serde_json::to_vec(&value).expect("JSON")));
         }
     }
 }
 
 #[test]
 fn what_cannot_be_read_is_never_taken_for_a_record() {
-    for source in http_kinds() {
-        let settings = settings(&source);
+    for source in http_sources() {
         let form = source.about().forms[0];
         for body in ["", "null", "[]", "<html>", "{", "{}", "\"text\"", "{\"data\": []}", "{\"data\": {}}"] {
-            let reading =
-                outcome(&source, &settings, &lookup(form, samples(form)[0]), answer(200, Vec::new(), body.into()));
+            let lookup = lookup(form, samples(form)[0]);
+            let reading = outcome(source.as_ref(), &lookup, answer(200, Vec::new(), body.into()));
             assert_eq!(word(&reading), "error: malformed", "{} {body}", source.about().kind);
         }
     }

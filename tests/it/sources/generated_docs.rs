@@ -17,8 +17,8 @@ below is a default: the settings of a source can change it.
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
-    for source in sources::all() {
-        page.push_str(&section(source.about()));
+    for kind in sources::all() {
+        page.push_str(&section(kind.about()));
     }
     page
 }
@@ -96,12 +96,8 @@ fn default(spec: &OptionSpec) -> String {
 
 fn shown(value: &OptionValue) -> String {
     match value {
-        OptionValue::Integer(number) => number.to_string(),
-        OptionValue::Number(number) => number.to_string(),
         OptionValue::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
-        OptionValue::Text(text) => text.clone(),
-        OptionValue::List(list) => list.join(", "),
-        OptionValue::Table(table) => format!("{table:?}"),
+        other => other.to_string(),
     }
 }
 

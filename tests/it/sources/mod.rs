@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use concord::finding::{Finding, SourceError};
 use concord::indicator::{Form, Indicator};
-use concord::source::{Answer, AnswerBody, Lookup, Reading, Source, SourceSettings, SourceView, TransportKind};
+use concord::source::{Answer, AnswerBody, Kind, Lookup, Reading, Source, SourceSettings, SourceView, TransportKind};
 use concord::sources;
 use secrecy::SecretString;
 
@@ -24,12 +24,28 @@ pub(crate) fn received() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800)
 }
 
-pub(crate) fn http_kinds() -> Vec<Arc<dyn Source>> {
-    sources::all().iter().filter(|source| source.about().transport == TransportKind::Http).cloned().collect()
+pub(crate) fn http_kinds() -> Vec<Arc<dyn Kind>> {
+    sources::all().iter().filter(|kind| kind.about().transport == TransportKind::Http).cloned().collect()
 }
 
-pub(crate) fn settings(source: &Arc<dyn Source>) -> SourceSettings {
-    let mut settings = SourceSettings::from_defaults(source.about(), "tested");
+/// Every kind of HTTP as one source with a credential.
+pub(crate) fn http_sources() -> Vec<Arc<dyn Source>> {
+    http_kinds().iter().map(|kind| build(kind, &settings(kind))).collect()
+}
+
+pub(crate) fn build(kind: &Arc<dyn Kind>, settings: &SourceSettings) -> Arc<dyn Source> {
+    let built = kind.build(&SourceView::new(settings));
+    built.unwrap_or_else(|error| panic!("{}: {error:?}", kind.about().kind))
+}
+
+/// Sets an option as a user writes it.
+pub(crate) fn set_option(settings: &mut SourceSettings, kind: &Arc<dyn Kind>, name: &str, value: &serde_json::Value) {
+    let spec = kind.about().options.iter().find(|spec| spec.name == name).unwrap_or_else(|| panic!("no option {name}"));
+    settings.options.insert(name.to_owned(), spec.parse(value).unwrap_or_else(|why| panic!("{name}: {why}")));
+}
+
+pub(crate) fn settings(kind: &Arc<dyn Kind>) -> SourceSettings {
+    let mut settings = SourceSettings::from_defaults(kind.about(), "tested");
     settings.credential = Some(SecretString::from(KEY));
     settings
 }
@@ -45,14 +61,9 @@ pub(crate) fn answer(status: u16, headers: Vec<(String, String)>, body: Vec<u8>)
 }
 
 /// Judges and reads one answer as the engine does.
-pub(crate) fn outcome(
-    source: &Arc<dyn Source>,
-    settings: &SourceSettings,
-    lookup: &Lookup,
-    answer: Answer,
-) -> Result<Reading, SourceError> {
+pub(crate) fn outcome(source: &dyn Source, lookup: &Lookup, answer: Answer) -> Result<Reading, SourceError> {
     source.check(&answer)?;
-    source.read(lookup, SourceView { settings }, &[answer])
+    source.read(lookup, &[answer])
 }
 
 pub(crate) fn found(reading: &Result<Reading, SourceError>) -> Option<&Finding> {

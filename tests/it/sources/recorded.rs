@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use concord::finding::SourceError;
 use concord::indicator::Form;
-use concord::source::{
-    Answer, AnswerBody, ListAnswer, Lookup, OptionValue, Reading, Source, SourceView, TransportKind,
-};
+use concord::source::{Answer, AnswerBody, Kind, ListAnswer, Lookup, Reading, TransportKind};
 use concord::sources;
 
-use super::{agrees, answer, lookup, outcome, reasons, received, settings, word};
+use super::{agrees, answer, build, lookup, outcome, reasons, received, set_option, settings, word};
 
 /// One line of the list of recorded look-ups.
 struct Row<'a> {
@@ -54,32 +52,33 @@ fn noted<'a>(note: &'a str, words: &str) -> Option<&'a str> {
     note.split(';').find_map(|part| part.trim().strip_prefix(words)).map(str::trim)
 }
 
-fn play_http(source: &Arc<dyn Source>, row: &Row<'_>, body: Vec<u8>, status: u16) -> Result<Reading, SourceError> {
-    let mut settings = settings(source);
+fn play_http(kind: &Arc<dyn Kind>, row: &Row<'_>, body: Vec<u8>, status: u16) -> Result<Reading, SourceError> {
+    let mut settings = settings(kind);
     if let Some(tier) = noted(row.note, "tier ") {
         tier.clone_into(&mut settings.tier);
     }
     let delay = noted(row.note, "Retry-After:").map(|delay| ("retry-after".to_owned(), delay.to_owned()));
-    outcome(source, &settings, &recorded(row.indicator), answer(status, delay.into_iter().collect(), body))
+    let source = build(kind, &settings);
+    outcome(source.as_ref(), &recorded(row.indicator), answer(status, delay.into_iter().collect(), body))
 }
 
-fn play_list(source: &Arc<dyn Source>, row: &Row<'_>, file: &[u8]) -> Result<Reading, SourceError> {
-    let mut settings = settings(source);
-    settings.options.insert("path".into(), OptionValue::Text(row.file.into()));
+fn play_list(kind: &Arc<dyn Kind>, row: &Row<'_>, file: &[u8]) -> Result<Reading, SourceError> {
+    let mut settings = settings(kind);
+    set_option(&mut settings, kind, "path", &row.file.into());
     if row.note.contains("member cidr") || row.file.ends_with(".ndjson") {
-        settings.options.insert("member".into(), OptionValue::Text("cidr".into()));
+        set_option(&mut settings, kind, "member", &"cidr".into());
     }
     if row.outcome.contains("benign") {
-        settings.options.insert("claim".into(), OptionValue::Text("benign".into()));
+        set_option(&mut settings, kind, "claim", &"benign".into());
     }
-    let access = SourceView { settings: &settings };
+    let source = build(kind, &settings);
     let lookup = recorded(row.indicator);
-    let index = source.index(access, file)?;
+    let index = source.index(file)?;
     let said = match index.find(&lookup.indicator) {
         Some(entry) => ListAnswer::Listed { entry, loaded: received(), stale: None },
         None => ListAnswer::NotListed { loaded: received(), stale: None },
     };
-    source.read(&lookup, access, &[Answer { received: received(), ttl: None, body: AnswerBody::List(said) }])
+    source.read(&lookup, &[Answer { received: received(), ttl: None, body: AnswerBody::List(said) }])
 }
 
 /// What a list is configured to say in these rows, in the words of the other outcomes.
@@ -107,16 +106,16 @@ fn every_recorded_look_up_reads_to_the_outcome_that_the_list_states() {
     assert!(!rows.is_empty(), "the list of look-ups is empty");
     let mut wrong = Vec::new();
     for row in &rows {
-        let Some(source) = sources::find(row.kind) else {
+        let Some(kind) = sources::find(row.kind) else {
             println!("{} skipped: there is no kind {}", row.file, row.kind);
             continue;
         };
         let file = std::fs::read(folder.join(row.file)).expect("the recorded answer");
-        let readings = match source.about().transport {
+        let readings = match kind.about().transport {
             TransportKind::Http => {
-                statuses(row).into_iter().map(|status| play_http(&source, row, file.clone(), status)).collect()
+                statuses(row).into_iter().map(|status| play_http(&kind, row, file.clone(), status)).collect()
             }
-            TransportKind::List => vec![play_list(&source, row, &file)],
+            TransportKind::List => vec![play_list(&kind, row, &file)],
             TransportKind::Dns => {
                 println!("{} skipped: DNS answers are not kept as files", row.file);
                 continue;

@@ -74,7 +74,7 @@ fn bytes(message: &Message) -> Vec<u8> {
 }
 
 fn question(server: SocketAddr, name: &str) -> Question {
-    Question::Dns(DnsQuestion { name: name.into(), resolver: Some(server.to_string()) })
+    Question::Dns(DnsQuestion { name: name.into(), zone: "zone.example.com".into(), resolver: Some(server) })
 }
 
 async fn ask(server: SocketAddr) -> Result<Answer, SourceError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use concord::clock::Clock;
 use concord::indicator::Indicator;
-use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, OptionValue, Question};
+use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, Question};
 use tokio::sync::Notify;
 
 use super::site::{Reply, Site};
@@ -31,12 +31,12 @@ fn written(text: &str) -> (tempfile::TempDir, std::path::PathBuf, Bench) {
 }
 
 fn file_under(path: &std::path::Path, rules: EgressRules) -> Bench {
-    let path = OptionValue::from(path.to_str().unwrap());
+    let path = super::option("list", "path", path.to_str().unwrap());
     try_bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
 }
 
 fn feed(site: &Site) -> Bench {
-    let url = OptionValue::from(site.url("/feed").as_str());
+    let url = super::option("list", "url", &site.url("/feed"));
     bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))))
 }
 
@@ -255,7 +255,7 @@ async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
 async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
     let site = Site::start(vec![listing(ONE), listing(ONE)]).await;
     for place in ["/{credential}/feed", "/feed?key={credential}"] {
-        let url = OptionValue::from(site.url(place).as_str());
+        let url = super::option("list", "url", &site.url(place));
         let with = settings("list", |settings| {
             settings.options.insert("url".into(), url.clone());
             super::with_credential(settings);
@@ -386,13 +386,15 @@ async fn a_feed_that_never_answers_is_given_up() {
 
 #[tokio::test]
 async fn a_feed_that_may_not_be_reached_is_told_before_anything_is_asked() {
-    for (from_api, url) in
+    for (from_api, text) in
         [(false, "http://169.254.169.254/list"), (true, "http://feed.example.com/"), (true, "https://10.0.0.1/")]
     {
-        let settings = settings("list", |settings| drop(settings.options.insert("url".into(), OptionValue::from(url))));
+        let url = super::option("list", "url", text);
+        let settings = settings("list", |settings| drop(settings.options.insert("url".into(), url)));
         let refused = try_bench(settings, EgressRules { from_api, ..EgressRules::default() });
-        assert!(refused.is_err(), "{url}");
+        assert!(refused.is_err(), "{text}");
     }
     let neither = try_bench(settings("list", |_| {}), EgressRules::default());
-    assert!(neither.err().unwrap().detail.contains("path and url"));
+    let detail = neither.err().unwrap().detail;
+    assert!(detail.contains("option path") && detail.contains("option url"), "{detail}");
 }

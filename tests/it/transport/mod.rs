@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use concord::clock::ManualClock;
 use concord::fetch::{Transport, transport_for};
 use concord::finding::SourceError;
-use concord::source::{EgressRules, Source, SourceSettings};
+use concord::source::{BuildError, EgressRules, Kind, OptionValue, SourceSettings, SourceView, Unconfigured};
 use concord::sources;
 use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
@@ -35,7 +35,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)
 }
 
-fn kind(name: &str) -> Arc<dyn Source> {
+fn kind(name: &str) -> Arc<dyn Kind> {
     sources::find(name).unwrap()
 }
 
@@ -47,13 +47,29 @@ fn settings(name: &str, change: impl FnOnce(&mut SourceSettings)) -> SourceSetti
     settings
 }
 
+/// The value of an option, read as a user writes it.
+fn option(kind_name: &str, name: &str, text: &str) -> OptionValue {
+    let kind = kind(kind_name);
+    let spec = kind.about().options.iter().find(|spec| spec.name == name).unwrap();
+    spec.parse(&text.into()).unwrap()
+}
+
 fn with_credential(settings: &mut SourceSettings) {
     settings.credential = Some(SecretString::from(CREDENTIAL));
 }
 
 fn try_bench(settings: SourceSettings, rules: EgressRules) -> Result<Bench, SourceError> {
     let (clock, tracker) = (Arc::new(ManualClock::at(now())), TaskTracker::new());
-    let transport = transport_for(kind(&settings.kind), Arc::new(settings), rules, clock.clone(), tracker.clone())?;
+    // A transport must hold by itself where a credential is missing, so the source is built as if there were one.
+    let mut complete = settings.clone();
+    with_credential(&mut complete);
+    let kind = kind(&settings.kind);
+    let source = match kind.build(&SourceView::new(&complete)) {
+        Ok(source) => source,
+        Err(BuildError::Missing(why)) => Arc::new(Unconfigured::new(kind.clone(), why)),
+        Err(BuildError::Invalid(wrong)) => return Err(SourceError::malformed(format!("{wrong:?}"))),
+    };
+    let transport = transport_for(source, Arc::new(settings), rules, clock.clone(), tracker.clone())?;
     Ok(Bench { transport, clock, tracker })
 }
 

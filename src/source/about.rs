@@ -1,0 +1,155 @@
+//! What a kind is, as data: names, terms, defaults, tiers, options.
+
+use std::time::Duration;
+
+use strum::{IntoStaticStr, VariantArray};
+
+use super::OptionSpec;
+use crate::error::{ParseEnumError, parse_enum};
+use crate::finding::Reliability;
+use crate::indicator::{Form, Tlp};
+
+/// What a kind is: data, not code. Feeds `ListSourceKinds`, the command line's help and `docs/sources.md`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    /// The kind's name, in lower case: `virustotal`.
+    pub kind: String,
+    /// Its name for people: `VirusTotal`.
+    pub title: String,
+    /// What it knows, in one sentence.
+    pub summary: String,
+    /// Its home page.
+    pub home_page: String,
+    /// What may be done with its answers, in one sentence, with where to read the terms.
+    pub terms: String,
+    /// The forms of indicators that it looks up.
+    pub forms: Vec<Form>,
+    /// How the question travels.
+    pub transport: TransportKind,
+    /// Whether it needs a credential.
+    pub credential: CredentialNeed,
+    /// The environment variable whose value is a credential for it, and by itself declares a source named like the kind.
+    pub credential_env: Option<String>,
+    /// Where questions go unless the user says otherwise; `None` for kinds without one address.
+    pub base_url: Option<String>,
+    /// Tiers of service, the default first; at least one.
+    pub tiers: Vec<Tier>,
+    /// Letter unless the user says otherwise.
+    pub reliability: Reliability,
+    /// Highest TLP that it may see unless the user says otherwise.
+    pub max_tlp: Tlp,
+    /// Time for one attempt unless the user says otherwise.
+    pub timeout: Duration,
+    /// How long answers are kept unless the user says otherwise.
+    pub cache_ttl: CacheTtl,
+    /// Whose data it republishes, if anybody's.
+    pub family: Option<String>,
+    /// What the user can set beside what all sources have.
+    pub options: Vec<OptionSpec>,
+    /// Revision of how answers are asked for and kept; a change forgets kept answers.
+    pub fetch_revision: u32,
+    /// Revision of how answers are rated; a change reads kept answers again.
+    pub rating_revision: u32,
+}
+
+/// A tier of service: what a free and a paid credential get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Its name: `free`, `premium`.
+    pub name: String,
+    /// What it is, in a few words.
+    pub help: String,
+    /// Its quota unless the user says otherwise; empty means none that we keep.
+    pub quota: Vec<QuotaWindow>,
+}
+
+/// How long answers are kept before the source is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheTtl {
+    /// For a finding. Zero: not kept.
+    pub finding: Duration,
+    /// For "no record". Zero: not kept.
+    pub no_record: Duration,
+}
+
+/// How a kind's questions travel. Only a list is *local*: everything else tells somebody outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum TransportKind {
+    /// An HTTP request per question.
+    Http,
+    /// A DNS query per question.
+    Dns,
+    /// A look-up in a list that was downloaded or read before.
+    List,
+}
+
+impl TransportKind {
+    /// The word used in outputs.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether a question leaves this machine.
+    pub fn is_outside(self) -> bool {
+        match self {
+            Self::Http | Self::Dns => true,
+            Self::List => false,
+        }
+    }
+}
+
+/// Whether a kind needs a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum CredentialNeed {
+    /// It has none.
+    None,
+    /// It works without, and better with one.
+    Optional,
+    /// It does not work without.
+    Required,
+}
+
+impl CredentialNeed {
+    /// The word used in outputs.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// At most `limit` calls in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QuotaWindow {
+    /// Which window.
+    pub per: QuotaPer,
+    /// How many calls it allows, at least 1.
+    pub limit: u64,
+}
+
+/// The windows in which sources count calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum QuotaPer {
+    /// Any 60 seconds: the window slides.
+    Minute,
+    /// The calendar day of UTC.
+    Day,
+    /// The calendar month of UTC.
+    Month,
+}
+
+impl QuotaPer {
+    /// The word used in settings and outputs.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl std::str::FromStr for QuotaPer {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_enum(text, "quota window")
+    }
+}
