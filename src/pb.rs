@@ -1,9 +1,14 @@
 //! The protocol's types and services, generated from `proto/`. Only the edge (`convert`, `rpc`, `server`, `cli`, `demo`)
 //! knows them.
 
-use prost::bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
-#[allow(clippy::all, missing_docs, reason = "generated code")]
+use prost::Message;
+use prost::bytes::Bytes;
+use prost_types::FileDescriptorSet;
+
+#[allow(clippy::all, reason = "generated code")]
 mod generated {
     tonic::include_proto!("concord.v1");
 }
@@ -13,11 +18,22 @@ pub use generated::*;
 /// The descriptors of the protocol, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/concord.bin"));
 
+/// Path of every method of the protocol: `/concord.v1.EnrichmentService/Enrich`.
+pub(crate) static METHOD_PATHS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let descriptors = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+    let services =
+        descriptors.file.iter().flat_map(|file| file.service.iter().map(|service| (file.package(), service)));
+    let paths = services.flat_map(|(package, service)| {
+        service.method.iter().map(move |method| format!("/{package}.{}/{}", service.name(), method.name()))
+    });
+    paths.collect()
+});
+
 /// `concord.v1.EnrichResponse`, with the verdict as its encoded bytes.
 ///
 /// On the wire a message field and a bytes field are the same, so that a verdict that was encoded once is sent again
 /// without being decoded or encoded.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct EnrichResponse {
     /// The encoded [`Verdict`].
     #[prost(bytes = "bytes", tag = "1")]
@@ -33,6 +49,6 @@ impl EnrichResponse {
     /// # Errors
     /// When the bytes are no verdict.
     pub fn decode_verdict(&self) -> Result<Verdict, prost::DecodeError> {
-        prost::Message::decode(self.verdict.clone())
+        Verdict::decode(self.verdict.clone())
     }
 }

@@ -43,7 +43,7 @@ func main() {
 	// A wrong request names every field at once.
 	_, err = client.Enrich(ctx, &concordv1.EnrichRequest{
 		Indicator: &concordv1.Indicator{Value: "198.51.100.007"},
-		Sources:   []string{"virustotal"},
+		Options:   &concordv1.EnrichOptions{Sources: []string{"virustotal"}},
 	})
 	if err == nil {
 		log.Fatal("an address with leading zeros was accepted")

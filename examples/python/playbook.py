@@ -53,7 +53,7 @@ def enrich(stub, values):
     """Prints what to do about each indicator."""
     request = enrichment.BatchEnrichRequest(
         indicators=[words.Indicator(value=value) for value in values],
-        tlp=words.TLP_GREEN,
+        options=enrichment.EnrichOptions(tlp=words.TLP_GREEN),
     )
     for answer in stub.BatchEnrich(request, timeout=DEADLINE_SECONDS, metadata=metadata()):
         value = values[answer.index]
@@ -69,7 +69,10 @@ def enrich(stub, values):
 
 def show_error_details(stub):
     """What a wrong request is answered with: every mistake at once, each with its field."""
-    request = enrichment.EnrichRequest(indicator=words.Indicator(value="10.0.0.0/8"), policy="weighted")
+    request = enrichment.EnrichRequest(
+        indicator=words.Indicator(value="10.0.0.0/8"),
+        options=enrichment.EnrichOptions(policy="weighted"),
+    )
     try:
         stub.Enrich(request, timeout=DEADLINE_SECONDS, metadata=metadata())
     except grpc.RpcError as error:

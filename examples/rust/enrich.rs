@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
-use concord::pb::{EnrichRequest, Indicator};
+use concord::pb::{EnrichOptions, EnrichRequest, Indicator, Tlp};
 use tonic::Request;
 use tonic_types::StatusExt;
 
@@ -38,7 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn request(value: &str) -> Request<EnrichRequest> {
     let indicator = Some(Indicator { r#type: 0, value: value.to_owned() });
-    let mut request = Request::new(EnrichRequest { indicator, ..EnrichRequest::default() });
+    let options = EnrichOptions { tlp: Tlp::Green.into(), ..EnrichOptions::default() };
+    let mut request = Request::new(EnrichRequest { indicator, options: Some(options) });
     request.set_timeout(Duration::from_secs(5));
     request
 }

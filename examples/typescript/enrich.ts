@@ -56,7 +56,8 @@ for await (const message of client.streamEnrich({ indicator: { value } }, { time
 
 // A wrong request is refused with every field at once; the details travel beside the message.
 try {
-  await client.enrich({ indicator: { value: "not an indicator" }, tlp: 99 as Tlp }, { timeoutMs: 5000 });
+  const request = { indicator: { value: "not an indicator" }, options: { tlp: 99 as Tlp } };
+  await client.enrich(request, { timeoutMs: 5000 });
   throw new Error("nonsense was accepted");
 } catch (failure) {
   const error = ConnectError.from(failure);

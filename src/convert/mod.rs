@@ -1,23 +1,41 @@
-//! Protobuf to our types and back, one file per proto file. Reading a request collects every mistake with its field
-//! path; writing an answer cannot fail.
+//! Protobuf to our types and back, one file per proto file. Reading a request is pure and collects every mistake with its
+//! field path; whether what a request names exists is for the service to find out. Writing an answer cannot fail.
 
 use std::time::{Duration, SystemTime};
 
-use crate::engine::Engine;
 use crate::error::{Error, Reason, Violation, merge_new};
 
-pub mod enrichment;
-pub mod indicator;
-pub mod source;
-pub mod verdict;
-pub mod verdict_read;
+/// Both directions between an enum of the protocol and ours, exhaustive in each. Reading gives `None` for the unspecified
+/// value, and a violation that lists the allowed values for an unknown number.
+macro_rules! convert_enum {
+    ($read:ident, $write:ident: $wire:ident <=> $ours:ident { $($variant:ident),+ $(,)? }, $allowed:literal) => {
+        pub(crate) fn $read(number: i32, field: &str) -> Result<Option<$ours>, Violation> {
+            match pb::$wire::try_from(number) {
+                Ok(pb::$wire::Unspecified) => Ok(None),
+                $(Ok(pb::$wire::$variant) => Ok(Some($ours::$variant)),)+
+                Err(_) => Err($crate::convert::unknown_enum(number, $allowed, field)),
+            }
+        }
 
-/// No name of ours is longer; one that is travels in no error, which must fit into a header.
+        pub(crate) fn $write(value: $ours) -> pb::$wire {
+            match value {
+                $($ours::$variant => pb::$wire::$variant,)+
+            }
+        }
+    };
+}
+
+pub(crate) mod enrichment;
+pub(crate) mod indicator;
+pub(crate) mod source;
+pub(crate) mod verdict;
+
+/// A longer name is not repeated in an error, which must fit into a header.
 const LONGEST_NAME: usize = 128;
 
 /// Every mistake found in one request.
 #[derive(Debug, Default)]
-pub struct Violations(Vec<NotedViolation>);
+pub(crate) struct Violations(Vec<NotedViolation>);
 
 #[derive(Debug)]
 struct NotedViolation {
@@ -27,19 +45,18 @@ struct NotedViolation {
 }
 
 impl Violations {
-    /// Notes a mistake.
-    pub fn add(&mut self, violation: Violation) {
+    pub(crate) fn add(&mut self, violation: Violation) {
         self.0.push(NotedViolation { violation, alone: None });
     }
 
-    /// The value, or `None` with its violations noted.
-    pub fn check<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
+    /// The value, or `None` with its violation noted.
+    pub(crate) fn check<T>(&mut self, read: Result<T, Violation>) -> Option<T> {
         read.map_err(|violation| self.add(violation)).ok()
     }
 
-    /// Notes what the field names and what does not exist: as the only mistake it stays [`Error::NotFound`], among others
-    /// it is told with its field.
-    pub fn resolve<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
+    /// The resource that the field names, or `None` with its absence noted: as the only mistake it stays
+    /// [`Error::NotFound`], among others it is a violation of the field.
+    pub(crate) fn resolve<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
         let missing = |error: Error| {
             let violation = Violation::new(field, error.reason(), error.to_string());
             self.0.push(NotedViolation { violation, alone: Some(error) });
@@ -47,68 +64,57 @@ impl Violations {
         found.map_err(missing).ok()
     }
 
-    /// What was judged although there were violations, so that all are told at once: those noted, and what it failed with
-    /// beside them. `field` is the one that may name what does not exist.
+    /// The result of judging a request in spite of its violations, so that all mistakes are reported at once: those noted
+    /// and those it failed with. `field` is the one that may name what does not exist.
     ///
     /// # Errors
-    /// As [`Self::finish`]; without a mistake of its own, what `judged` failed with.
-    pub fn merge<T>(mut self, field: &str, judged: Result<T, Error>) -> Result<T, Error> {
+    /// As [`Self::finish`]; without a violation, what `judged` failed with.
+    pub(crate) fn merge<T>(mut self, field: &str, judged: Result<T, Error>) -> Result<T, Error> {
         if self.0.is_empty() {
             return judged;
         }
         match judged {
             Err(Error::Invalid(more)) => {
-                let mut told = self.0.into_iter().map(|noted| noted.violation).collect();
-                merge_new(&mut told, more);
-                return Err(Error::Invalid(told));
+                let mut violations = self.0.into_iter().map(|noted| noted.violation).collect();
+                merge_new(&mut violations, more);
+                return Err(Error::Invalid(violations));
             }
             Err(missing @ Error::NotFound { .. }) => drop(self.resolve::<T>(field, Err(missing))),
-            // What only a change without violations meets is told once it has none.
+            // A failure that only a valid change meets is reported once it is valid.
             Ok(_) | Err(_) => {}
         }
-        self.finish().and_then(|()| Err(incomplete()))
+        self.finish(None)
     }
 
-    /// Whether there was none so far.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Succeeds if there was no mistake.
+    /// What was read, if there was no mistake.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every mistake, or the one failure that [`Self::resolve`] noted.
-    pub fn finish(self) -> Result<(), Error> {
-        match self.0.as_slice() {
-            [] => Ok(()),
-            [NotedViolation { alone: Some(error), .. }] => Err(error.clone()),
+    pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Error> {
+        match (self.0.as_slice(), read) {
+            ([], Some(read)) => Ok(read),
+            // Cannot happen while every reader notes what it refuses.
+            ([], None) => Err(Error::invalid("", Reason::FieldInvalid, "the request could not be read")),
+            ([NotedViolation { alone: Some(error), .. }], _) => Err(error.clone()),
             _ => Err(Error::Invalid(self.0.into_iter().map(|noted| noted.violation).collect())),
         }
     }
 }
 
-/// The failure for a value that conversion lost although no mistake was noted; cannot happen while every reader notes
-/// what it refuses, and is an error rather than a panic if it does.
-pub(crate) fn incomplete() -> Error {
-    Error::Invalid(vec![Violation::new("", Reason::FieldInvalid, "the request could not be read")])
-}
-
-/// A moment on the wire.
-pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+pub(crate) fn write_timestamp(time: SystemTime) -> prost_types::Timestamp {
     prost_types::Timestamp::from(time)
 }
 
-/// A duration on the wire.
-pub fn duration(duration: Duration) -> prost_types::Duration {
+pub(crate) fn write_duration(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-/// Reads a moment.
-///
-/// # Errors
-/// When it is outside the years 1 to 9999.
-pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<SystemTime, Violation> {
+pub(crate) fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<SystemTime, Violation> {
     let in_range =
         (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     let outside =
@@ -119,8 +125,8 @@ pub fn read_timestamp(time: prost_types::Timestamp, field: &str) -> Result<Syste
     SystemTime::try_from(time).map_err(|_| outside())
 }
 
-/// Reads the period in which something is listed, `until` itself left out, noting every mistake.
-pub fn read_period(
+/// Reads the period in which something is listed, `until` itself left out.
+pub(crate) fn read_period(
     from: Option<prost_types::Timestamp>,
     until: Option<prost_types::Timestamp>,
     violations: &mut Violations,
@@ -133,11 +139,7 @@ pub fn read_period(
     (from, until)
 }
 
-/// Reads a duration, zero or more.
-///
-/// # Errors
-/// When it is negative or not normalised.
-pub fn read_duration(duration: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
+pub(crate) fn read_duration(duration: prost_types::Duration, field: &str) -> Result<Duration, Violation> {
     match (u64::try_from(duration.seconds), u32::try_from(duration.nanos)) {
         (Ok(seconds), Ok(nanos)) if seconds <= 315_576_000_000 && nanos < 1_000_000_000 => {
             Ok(Duration::new(seconds, nanos))
@@ -147,10 +149,7 @@ pub fn read_duration(duration: prost_types::Duration, field: &str) -> Result<Dur
 }
 
 /// The part of a resource name behind its collection: `vt` of `sources/vt`.
-///
-/// # Errors
-/// When the name is not of that collection.
-pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Violation> {
+pub(crate) fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Violation> {
     match name.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')) {
         Some(rest) if !rest.is_empty() && !rest.contains('/') && rest.len() <= LONGEST_NAME => Ok(rest.to_owned()),
         _ if name.is_empty() => {
@@ -160,14 +159,21 @@ pub fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Vi
     }
 }
 
-/// Reads the names of sources in the field `sources`, noting every one that has no right form or that nothing has.
-pub fn read_sources(names: &[String], engine: &Engine, violations: &mut Violations) -> Vec<String> {
-    let mut read = |(place, name): (usize, &String)| {
-        let field = format!("sources[{place}]");
+/// A well-formed name, with the path of the field that holds it: whether anything has this name is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedField {
+    pub(crate) name: String,
+    pub(crate) field: String,
+}
+
+/// Reads the names of sources in the repeated field `field`.
+pub(crate) fn read_sources(names: &[String], field: &str, violations: &mut Violations) -> Vec<NamedField> {
+    let read = |(place, name): (usize, &String)| {
+        let field = format!("{field}[{place}]");
         let name = violations.check(read_name(name, "sources", &field))?;
-        violations.resolve(&field, engine.registry().check(&name)).map(|()| name)
+        Some(NamedField { name, field })
     };
-    names.iter().enumerate().filter_map(&mut read).collect()
+    names.iter().enumerate().filter_map(read).collect()
 }
 
 /// An enum number that this version does not know.
@@ -201,13 +207,13 @@ mod tests {
         let missing = || Error::NotFound { reason: Reason::SourceNotFound, name: "sources/a".into(), hint: "-".into() };
         let mut violations = Violations::default();
         assert_eq!(violations.resolve::<()>("sources[0]", Err(missing())), None);
-        assert_eq!(violations.finish(), Err(missing()));
+        assert_eq!(violations.finish(Some(())), Err(missing()));
         let mut violations = Violations::default();
         violations.resolve::<()>("sources[0]", Err(missing()));
         violations.add(Violation::invalid("tlp", "-"));
-        let Err(Error::Invalid(told)) = violations.finish() else { panic!("two violations") };
-        let told: Vec<_> = told.iter().map(|one| (one.field.as_str(), one.reason)).collect();
-        assert_eq!(told, [("sources[0]", Reason::SourceNotFound), ("tlp", Reason::FieldInvalid)]);
+        let Err(Error::Invalid(violations)) = violations.finish(Some(())) else { panic!("two violations") };
+        let fields: Vec<_> = violations.iter().map(|violation| (violation.field.as_str(), violation.reason)).collect();
+        assert_eq!(fields, [("sources[0]", Reason::SourceNotFound), ("tlp", Reason::FieldInvalid)]);
     }
 
     #[test]

@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use super::indicator::{self, read_reliability, read_tlp, write_reliability, write_tlp};
 use super::verdict::source_name;
-use super::{Violations, duration, read_duration, read_name, timestamp, unknown_enum};
+use super::{Violations, read_duration, read_name, write_duration, write_timestamp};
 use crate::error::{Reason, Violation};
 use crate::pb;
 use crate::settings::{Change, Origin, ResolvedSource, SourcePatch, State};
 use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow};
 use crate::store::Disclosure;
 
-/// A source on the wire, its credential left out.
-pub fn write(source: &ResolvedSource) -> pb::Source {
+/// A source without its credential.
+pub(crate) fn write(source: &ResolvedSource) -> pb::Source {
     let settings = &source.settings;
     let (state, state_detail) = write_state(&source.state);
     let (origin, origin_place) = write_origin(source.origin.as_ref());
@@ -32,9 +32,9 @@ pub fn write(source: &ResolvedSource) -> pb::Source {
         family: settings.family.clone().unwrap_or_default(),
         tier: settings.tier.clone(),
         quota: settings.quota.iter().map(write_window).collect(),
-        timeout: Some(duration(settings.timeout)),
-        finding_ttl: Some(duration(settings.cache_ttl.finding)),
-        no_record_ttl: Some(duration(settings.cache_ttl.no_record)),
+        timeout: Some(write_duration(settings.timeout)),
+        finding_ttl: Some(write_duration(settings.cache_ttl.finding)),
+        no_record_ttl: Some(write_duration(settings.cache_ttl.no_record)),
         max_tlp: write_tlp(settings.max_tlp).into(),
         proxy: settings.proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ca_pem: settings.ca_pem.clone().unwrap_or_default(),
@@ -70,22 +70,17 @@ fn write_origin(origin: Option<&Origin>) -> (pb::SourceOrigin, String) {
     }
 }
 
-/// A quota window on the wire.
-pub fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
+pub(crate) fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
     pb::QuotaWindow { period: write_period(window.per).into(), limit: window.limit }
 }
 
-/// The period of a quota window on the wire.
-pub fn write_period(per: QuotaPer) -> pb::QuotaPeriod {
-    match per {
-        QuotaPer::Minute => pb::QuotaPeriod::Minute,
-        QuotaPer::Day => pb::QuotaPeriod::Day,
-        QuotaPer::Month => pb::QuotaPeriod::Month,
-    }
-}
+convert_enum!(
+    read_period, write_period: QuotaPeriod <=> QuotaPer { Minute, Day, Month },
+    "1 (MINUTE), 2 (DAY), 3 (MONTH)"
+);
 
 /// Reads a request to change a source, noting every mistake. Fields that are not set are left alone.
-pub fn read_change(
+pub(crate) fn read_change(
     source: pb::Source,
     update_mask: Option<prost_types::FieldMask>,
     violations: &mut Violations,
@@ -138,7 +133,11 @@ fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Optio
     let mut quota = BTreeMap::new();
     for (place, window) in windows.iter().enumerate() {
         let field = format!("source.quota[{place}].period");
-        let Some(per) = violations.check(read_period(window.period, &field)) else { continue };
+        let per = read_period(window.period, &field).and_then(|per| {
+            let message = "a window needs its period: MINUTE, DAY or MONTH";
+            per.ok_or_else(|| Violation::new(field.as_str(), Reason::FieldRequired, message))
+        });
+        let Some(per) = violations.check(per) else { continue };
         match quota.entry(per.as_str().to_owned()) {
             Entry::Vacant(free) => drop(free.insert(window.limit)),
             Entry::Occupied(_) => {
@@ -149,20 +148,7 @@ fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Optio
     Some(quota)
 }
 
-fn read_period(number: i32, field: &str) -> Result<QuotaPer, Violation> {
-    match pb::QuotaPeriod::try_from(number) {
-        Ok(pb::QuotaPeriod::Minute) => Ok(QuotaPer::Minute),
-        Ok(pb::QuotaPeriod::Day) => Ok(QuotaPer::Day),
-        Ok(pb::QuotaPeriod::Month) => Ok(QuotaPer::Month),
-        Ok(pb::QuotaPeriod::Unspecified) => {
-            Err(Violation::new(field, Reason::FieldRequired, "a window needs its period: MINUTE, DAY or MONTH"))
-        }
-        Err(_) => Err(unknown_enum(number, "1 (MINUTE), 2 (DAY), 3 (MONTH)", field)),
-    }
-}
-
-/// A kind on the wire.
-pub fn write_kind(about: &About) -> pb::SourceKind {
+pub(crate) fn write_kind(about: &About) -> pb::SourceKind {
     pb::SourceKind {
         kind: about.kind.clone(),
         title: about.title.clone(),
@@ -184,9 +170,9 @@ pub fn write_kind(about: &About) -> pb::SourceKind {
             .collect(),
         reliability: write_reliability(about.reliability).into(),
         max_tlp: write_tlp(about.max_tlp).into(),
-        timeout: Some(duration(about.timeout)),
-        finding_ttl: Some(duration(about.cache_ttl.finding)),
-        no_record_ttl: Some(duration(about.cache_ttl.no_record)),
+        timeout: Some(write_duration(about.timeout)),
+        finding_ttl: Some(write_duration(about.cache_ttl.finding)),
+        no_record_ttl: Some(write_duration(about.cache_ttl.no_record)),
         family: about.family.clone().unwrap_or_default(),
         options: about.options.iter().map(write_option).collect(),
     }
@@ -223,7 +209,7 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
 }
 
 /// JSON as `google.protobuf.Value`. Numbers become floating point, as the type has it.
-pub fn json_to_value(document: &Value) -> prost_types::Value {
+pub(crate) fn json_to_value(document: &Value) -> prost_types::Value {
     let kind = match document {
         Value::Null => Kind::NullValue(0),
         Value::Bool(flag) => Kind::BoolValue(*flag),
@@ -240,7 +226,7 @@ pub fn json_to_value(document: &Value) -> prost_types::Value {
 }
 
 /// `google.protobuf.Value` as JSON; a whole number as an integer.
-pub fn value_to_json(value: &prost_types::Value) -> Value {
+pub(crate) fn value_to_json(value: &prost_types::Value) -> Value {
     match &value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(flag)) => Value::from(*flag),
@@ -254,11 +240,10 @@ pub fn value_to_json(value: &prost_types::Value) -> Value {
     }
 }
 
-/// A disclosure on the wire.
-pub fn write_disclosure(disclosure: &Disclosure) -> pb::Disclosure {
+pub(crate) fn write_disclosure(disclosure: &Disclosure) -> pb::Disclosure {
     pb::Disclosure {
         id: disclosure.id.clone(),
-        time: Some(timestamp(disclosure.time)),
+        time: Some(write_timestamp(disclosure.time)),
         indicator: Some(indicator::write(&disclosure.indicator)),
         source: source_name(&disclosure.source),
         to: disclosure.to.clone(),
@@ -282,7 +267,7 @@ mod tests {
         let window = |period| pb::QuotaWindow { period, limit: 4 };
         let mut violations = Violations::default();
         read_quota(&[window(0), window(9), window(1), window(1)], &mut violations);
-        let refused = violations.finish().unwrap_err().to_string();
+        let refused = violations.finish(Some(())).unwrap_err().to_string();
         for part in [
             "quota[0].period: a window needs",
             "quota[1].period: 9 is no value",

@@ -1,9 +1,9 @@
-//! `verdict.proto`: verdicts, outcomes, findings. Only written, never read from a client.
+//! `verdict.proto`: verdicts, outcomes, findings. Requests hold none of them; `cli` reads them back from answers.
 
 use std::collections::BTreeMap;
 
 use super::indicator::{write as write_indicator, write_disposition, write_reliability};
-use super::{duration, timestamp, unknown_enum};
+use super::{unknown_enum, write_duration, write_timestamp};
 use crate::error::Violation;
 use crate::finding::{
     Fact, FactValue, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind,
@@ -12,26 +12,19 @@ use crate::pb;
 use crate::store::VerdictRecord;
 use crate::verdict::{Contribution, Term, Verdict};
 
-/// How much of a verdict is wanted.
+/// How much of a verdict to return; each view includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum View {
-    /// Disposition, explanation, each outcome's claim and reasons.
+pub(crate) enum View {
     #[default]
     Basic,
-    /// Also facts, relations and tags.
     Full,
-    /// Also the raw answers.
     Raw,
 }
 
-/// Raw answers by source, in order of asking.
-pub type RawAnswers = BTreeMap<String, Vec<String>>;
+/// Raw answers by source, in the order of the calls.
+pub(crate) type RawAnswers = BTreeMap<String, Vec<String>>;
 
-/// Reads a view; unspecified is basic.
-///
-/// # Errors
-/// For an unknown number.
-pub fn read_view(number: i32, field: &str) -> Result<View, Violation> {
+pub(crate) fn read_view(number: i32, field: &str) -> Result<View, Violation> {
     match pb::View::try_from(number) {
         Ok(pb::View::Unspecified | pb::View::Basic) => Ok(View::Basic),
         Ok(pb::View::Full) => Ok(View::Full),
@@ -40,18 +33,18 @@ pub fn read_view(number: i32, field: &str) -> Result<View, Violation> {
     }
 }
 
-/// A verdict as it is kept. `kept` is false for one that has no name.
-pub fn write_record(record: &VerdictRecord, kept: bool, view: View, raw: &RawAnswers) -> pb::Verdict {
+/// A verdict as it is stored. `stored` is false for one that could not be, which has no name.
+pub(crate) fn write_record(record: &VerdictRecord, stored: bool, view: View, raw: &RawAnswers) -> pb::Verdict {
     let mut verdict = write(&record.verdict, view, raw);
-    if kept {
+    if stored {
         verdict.name = format!("verdicts/{}", record.id);
     }
-    verdict.create_time = Some(timestamp(record.create_time));
+    verdict.create_time = Some(write_timestamp(record.create_time));
     verdict
 }
 
 /// A verdict without name and time of creation.
-pub fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verdict {
+pub(crate) fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verdict {
     let none = Vec::new();
     let raw_of = |outcome: &Outcome| raw.get(&outcome.source).unwrap_or(&none).clone();
     pb::Verdict {
@@ -71,12 +64,12 @@ pub fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verdict {
         partial: verdict.partial,
         dbot_score: u32::from(verdict.disposition.dbot_score()),
         create_time: None,
-        judged_time: Some(timestamp(verdict.judged_time)),
+        judged_time: Some(write_timestamp(verdict.judged_time)),
     }
 }
 
 /// The resource name of a source.
-pub fn source_name(source: &str) -> String {
+pub(crate) fn source_name(source: &str) -> String {
     format!("sources/{source}")
 }
 
@@ -93,7 +86,7 @@ fn write_contribution(contribution: &Contribution) -> pb::Contribution {
         reliability: reliability.into(),
         claim: claim.into(),
         strength: contribution.strength.map(|strength| strength.get()),
-        age: contribution.age.map(duration),
+        age: contribution.age.map(write_duration),
         micro_nats: contribution.micro_nats,
         agrees: contribution.agrees,
         sentence: contribution.sentence.clone(),
@@ -101,7 +94,7 @@ fn write_contribution(contribution: &Contribution) -> pb::Contribution {
 }
 
 /// An outcome, with its raw answers where they are wanted.
-pub fn write_outcome(outcome: &Outcome, view: View, raw: Vec<String>) -> pb::Outcome {
+pub(crate) fn write_outcome(outcome: &Outcome, view: View, raw: Vec<String>) -> pb::Outcome {
     use pb::outcome::Result as Wire;
     let result = match &outcome.body {
         OutcomeBody::Finding(finding) => Wire::Finding(write_finding(finding, view, raw)),
@@ -114,18 +107,10 @@ pub fn write_outcome(outcome: &Outcome, view: View, raw: Vec<String>) -> pb::Out
         kind: outcome.kind.clone(),
         reliability: write_reliability(outcome.reliability).into(),
         family: outcome.family.name.clone(),
-        family_basis: write_basis(outcome.family.basis).into(),
+        family_basis: write_family_basis(outcome.family.basis).into(),
         independence_key: outcome.family.independence_key.clone(),
-        time: Some(timestamp(outcome.time)),
+        time: Some(write_timestamp(outcome.time)),
         result: Some(result),
-    }
-}
-
-fn write_basis(basis: FamilyBasis) -> pb::FamilyBasis {
-    match basis {
-        FamilyBasis::SameKind => pb::FamilyBasis::SameKind,
-        FamilyBasis::Republished => pb::FamilyBasis::Republished,
-        FamilyBasis::Declared => pb::FamilyBasis::Declared,
     }
 }
 
@@ -133,7 +118,7 @@ fn write_finding(finding: &Finding, view: View, raw: Vec<String>) -> pb::Finding
     let mut written = pb::Finding {
         claim: write_disposition(finding.claim).into(),
         strength: finding.strength.map(|strength| strength.get()),
-        observed_time: finding.observed_time.map(timestamp),
+        observed_time: finding.observed_time.map(write_timestamp),
         reasons: finding.reasons.clone(),
         permalink: finding.permalink.clone().unwrap_or_default(),
         raw,
@@ -161,43 +146,37 @@ fn write_fact(fact: &Fact) -> pb::Fact {
         FactValue::Integer(number) => Wire::Integer(*number),
         FactValue::Number(number) => Wire::Number(*number),
         FactValue::Flag(flag) => Wire::Flag(*flag),
-        FactValue::Time(time) => Wire::Time(timestamp(*time)),
+        FactValue::Time(time) => Wire::Time(write_timestamp(*time)),
         FactValue::List(values) => Wire::List(pb::TextList { values: values.clone() }),
     };
     pb::Fact { name: fact.name.clone(), value: Some(value) }
 }
 
-/// A source's failure.
-pub fn write_error(error: &SourceError) -> pb::SourceError {
-    use pb::SourceErrorKind as Wire;
-    let kind = match error.kind {
-        SourceErrorKind::Unauthorized => Wire::Unauthorized,
-        SourceErrorKind::Forbidden => Wire::Forbidden,
-        SourceErrorKind::BadQuestion => Wire::BadQuestion,
-        SourceErrorKind::QuotaExhausted => Wire::QuotaExhausted,
-        SourceErrorKind::Refused => Wire::Refused,
-        SourceErrorKind::Unavailable => Wire::Unavailable,
-        SourceErrorKind::Timeout => Wire::Timeout,
-        SourceErrorKind::Malformed => Wire::Malformed,
-        SourceErrorKind::TooLarge => Wire::TooLarge,
-    };
-    pb::SourceError { kind: kind.into(), detail: error.detail.clone(), retry_after: error.retry_after.map(duration) }
+convert_enum!(
+    read_error_kind, write_error_kind: SourceErrorKind <=> SourceErrorKind {
+        Unauthorized, Forbidden, BadQuestion, QuotaExhausted, Refused, Unavailable, Timeout, Malformed, TooLarge,
+    },
+    "1 to 9"
+);
+convert_enum!(
+    read_not_asked_reason, write_not_asked_reason: NotAskedReason <=> NotAskedReason {
+        TypeUnsupported, Disabled, NotConfigured, Tlp, NeverSend, PrivateAddress, InternalName, UrlCredentials,
+        QuotaSpent, Deadline,
+    },
+    "1 to 10"
+);
+
+convert_enum!(
+    read_family_basis, write_family_basis: FamilyBasis <=> FamilyBasis { SameKind, Republished, Declared },
+    "1 (SAME_KIND), 2 (REPUBLISHED), 3 (DECLARED)"
+);
+
+pub(crate) fn write_error(error: &SourceError) -> pb::SourceError {
+    let kind = write_error_kind(error.kind).into();
+    pb::SourceError { kind, detail: error.detail.clone(), retry_after: error.retry_after.map(write_duration) }
 }
 
-/// Why a source was not asked.
-pub fn write_not_asked(not_asked: &NotAsked) -> pb::NotAsked {
-    use pb::NotAskedReason as Wire;
-    let reason = match not_asked.reason {
-        NotAskedReason::TypeUnsupported => Wire::TypeUnsupported,
-        NotAskedReason::Disabled => Wire::Disabled,
-        NotAskedReason::NotConfigured => Wire::NotConfigured,
-        NotAskedReason::Tlp => Wire::Tlp,
-        NotAskedReason::NeverSend => Wire::NeverSend,
-        NotAskedReason::PrivateAddress => Wire::PrivateAddress,
-        NotAskedReason::InternalName => Wire::InternalName,
-        NotAskedReason::UrlCredentials => Wire::UrlCredentials,
-        NotAskedReason::QuotaSpent => Wire::QuotaSpent,
-        NotAskedReason::Deadline => Wire::Deadline,
-    };
-    pb::NotAsked { reason: reason.into(), detail: not_asked.detail.clone(), until: not_asked.until.map(timestamp) }
+pub(crate) fn write_not_asked(not_asked: &NotAsked) -> pb::NotAsked {
+    let reason = write_not_asked_reason(not_asked.reason).into();
+    pb::NotAsked { reason, detail: not_asked.detail.clone(), until: not_asked.until.map(write_timestamp) }
 }

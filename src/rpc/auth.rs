@@ -1,6 +1,6 @@
-//! Who calls: the name behind a bearer token, a client certificate or the socket.
+//! Who calls: the name behind a bearer token, a client certificate or a local connection.
 //!
-//! Only the SHA-256 of a token is configured and compared; what was sent is never repeated.
+//! Only the SHA-256 of a token is configured and compared; what was sent is never repeated in an error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use http::header::AUTHORIZATION;
 use crate::error::Error;
 use crate::settings::Token;
 
-/// The name of who calls; set on every request that reaches a service.
+/// The name of the caller, as an extension of every request that reaches a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller(pub Arc<str>);
+pub(crate) struct Caller(pub(crate) Arc<str>);
 
 /// How a connection was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// Over the network; with the SHA-256 of the client certificate, if it showed one.
     Network(Option<Arc<str>>),
-    /// Over the socket in the data directory: a process of the same user.
-    Socket,
+    /// Over the socket in the data directory, or from within the process: the same user.
+    Local,
 }
 
-/// Knows the tokens.
+/// Finds out who calls by the configured tokens.
 #[derive(Clone)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     tokens: Arc<[Token]>,
 }
 
 impl Authenticator {
     /// Accepts these tokens; none means that everybody who can connect may call.
-    pub fn new(tokens: Vec<Token>) -> Self {
+    pub(crate) fn new(tokens: Vec<Token>) -> Self {
         Self { tokens: tokens.into() }
     }
 
-    /// Who calls.
+    /// The caller of a request.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when tokens are set and none of them was sent.
-    pub fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Error> {
+    pub(crate) fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Error> {
         let certificate = match peer {
-            Peer::Socket => return Ok(Caller("local".into())),
+            Peer::Local => return Ok(Caller("local".into())),
             Peer::Network(certificate) => certificate,
         };
         if self.tokens.is_empty() {
@@ -52,11 +52,11 @@ impl Authenticator {
                 None => "anonymous".into(),
             }));
         }
-        let sent = headers.get(AUTHORIZATION).ok_or_else(|| refused("a token is needed"))?;
-        let token = sent.to_str().ok().and_then(bearer);
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| refused("a token is needed"))?;
+        let token = header.to_str().ok().and_then(bearer);
         let token = token.ok_or_else(|| refused("the authorization header holds no bearer token"))?;
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        // Every token is compared, so that time tells nothing about which one is near.
+        // Every token is compared, so that the time it takes does not reveal which one is near.
         let mut known = None;
         for token in self.tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn the_socket_needs_no_token() {
-        assert_eq!(&*authenticator().caller(&HeaderMap::new(), &Peer::Socket).unwrap().0, "local");
+        assert_eq!(&*authenticator().caller(&HeaderMap::new(), &Peer::Local).unwrap().0, "local");
     }
 }

@@ -1,5 +1,5 @@
-//! Work that does not live and die with the future of its call: a change goes on when its caller leaves, a stream ends
-//! when it does. A panic in either is a status that says so.
+//! Work that outlives the future of its call: a change goes on when its caller leaves, a stream ends when it does. A panic
+//! in either becomes a status.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -13,56 +13,54 @@ use tonic::Status;
 
 use super::status;
 use crate::clock::Clock;
-use crate::engine::Engine;
 use crate::error::Error;
 
-/// What a streaming call answers with.
+/// The answer of a streaming call.
 pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Starts the work of calls. A shutdown waits for all of it.
 #[derive(Clone, Debug)]
-pub(super) struct BackgroundTasks {
+pub(crate) struct BackgroundTasks {
     tracker: TaskTracker,
     clock: Arc<dyn Clock>,
 }
 
 impl BackgroundTasks {
-    /// Those that this engine's shutdown waits for.
-    pub(super) fn of(engine: &Engine) -> Self {
-        Self { tracker: engine.tracker().clone(), clock: engine.clock().clone() }
+    pub(crate) fn new(tracker: TaskTracker, clock: Arc<dyn Clock>) -> Self {
+        Self { tracker, clock }
     }
 
-    /// Does the work to its end also when the caller leaves: a change that is durable must be in effect as well.
+    /// Completes the work also when the caller leaves: a change that is durable must be in effect as well.
     pub(super) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.tracker.spawn(AssertUnwindSafe(work).catch_unwind()).await;
-        match done {
-            Ok(Ok(done)) => done,
+        let result = self.tracker.spawn(AssertUnwindSafe(work).catch_unwind()).await;
+        match result {
+            Ok(Ok(result)) => result,
             Ok(Err(cause)) => Err(status::panicked(cause.as_ref(), self.clock.now())),
-            // Nobody aborts it: only a runtime that is shut down.
+            // The task is never aborted: the runtime shuts down.
             Err(error) => Err(status::panicked(&error.to_string(), self.clock.now())),
         }
     }
 
-    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves. At most `ahead` messages wait
-    /// for a caller who reads slowly.
-    pub(super) fn stream<T, F>(&self, ahead: usize, work: impl FnOnce(Sender<Result<T, Status>>) -> F) -> Streamed<T>
+    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves. At most `capacity` messages
+    /// wait for a caller who reads slowly.
+    pub(super) fn stream<T, F>(&self, capacity: usize, work: impl FnOnce(Sender<Result<T, Status>>) -> F) -> Streamed<T>
     where
         T: Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (sender, receiver) = mpsc::channel(ahead);
-        let left = sender.clone();
+        let (sender, receiver) = mpsc::channel(capacity);
+        let caller = sender.clone();
         let work = AssertUnwindSafe(work(sender)).catch_unwind();
         let clock = self.clock.clone();
         self.tracker.spawn(async move {
             tokio::select! {
-                () = left.closed() => {}
-                done = work => if let Err(cause) = done {
+                () = caller.closed() => {}
+                result = work => if let Err(cause) = result {
                     // The caller must not take a stream that broke off for one that ended. It may have left by now.
-                    let _ = left.send(Err(status::of(&status::panicked(cause.as_ref(), clock.now())))).await;
+                    let _ = caller.send(Err(status::panicked(cause.as_ref(), clock.now()).into())).await;
                 }
             }
         });
@@ -83,7 +81,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     fn tasks() -> BackgroundTasks {
-        BackgroundTasks { tracker: TaskTracker::new(), clock: Arc::new(SystemClock) }
+        BackgroundTasks::new(TaskTracker::new(), Arc::new(SystemClock))
     }
 
     async fn ended(tasks: BackgroundTasks) {

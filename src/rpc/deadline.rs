@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// The time that the caller gives, or `None`. A header that is not of the protocol's form is ignored, as gRPC servers do.
+/// The time left to the caller. A malformed header is ignored, as by other gRPC servers.
 pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -27,7 +27,7 @@ pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Option<Duration> {
+    fn read_text(text: &str) -> Option<Duration> {
         let mut metadata = MetadataMap::new();
         metadata.insert("grpc-timeout", text.parse().unwrap());
         read(&metadata)
@@ -35,18 +35,18 @@ mod tests {
 
     #[test]
     fn every_unit_of_the_protocol_is_read() {
-        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(of("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(of("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(of("7u"), Some(Duration::from_micros(7)));
-        assert_eq!(of("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        assert_eq!(read_text("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read_text("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read_text("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(read_text("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read_text("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(read_text("99999999n"), Some(Duration::from_nanos(99_999_999)));
     }
 
     #[test]
     fn what_is_no_timeout_is_ignored() {
         for odd in ["", "S", "5", "5s", "-5S", "123456789S", "5 S", "+5S"] {
-            assert_eq!(of(odd), None, "{odd:?}");
+            assert_eq!(read_text(odd), None, "{odd:?}");
         }
         assert_eq!(read(&MetadataMap::new()), None);
     }

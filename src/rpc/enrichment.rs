@@ -11,155 +11,171 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use super::Context;
 use super::background::{BackgroundTasks, Streamed};
-use super::verdict_cache::{CachedSource, CachedVerdict, VerdictCache};
-use super::{Context, status};
+use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
+use crate::clock::Clock;
 use crate::convert::enrichment::{
-    EnrichOptions, RawEnrichOptions, SubmittedText, read_batch, read_one, read_submitted, write_plan, write_receipt,
+    EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted, write_plan, write_receipt,
 };
 use crate::convert::verdict::{View, source_name, write, write_outcome, write_record};
-use crate::convert::{duration, indicator};
-use crate::engine::{Budget, Engine, Enriched, Planned, Progress};
+use crate::convert::{Violations, write_duration};
+use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Progress};
 use crate::error::Error;
 use crate::fetch::Receipt;
 use crate::indicator::Indicator;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
+use crate::settings::Registry;
 use crate::store::new_id;
 
-/// How many indicators of one batch are under way at once.
-const BATCH_AT_ONCE: usize = 16;
-/// How many bytes of encoded verdicts are kept.
-const CACHE_BYTES: u64 = 128 * 1024 * 1024;
+/// Indicators of one batch that are enriched at the same time.
+const BATCH_CONCURRENCY: usize = 16;
+const VERDICT_CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Answers `EnrichmentService`. Clones share everything.
-#[derive(Clone, Debug)]
-pub struct EnrichmentRpc {
+#[derive(Clone)]
+pub(crate) struct EnrichmentRpc {
     engine: Arc<Engine>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
     tasks: BackgroundTasks,
     cache: VerdictCache,
 }
 
-/// Who asks, and the moments that bound the answer.
-struct CallerBudget {
+/// What one call asks about each of its indicators, for whom, and until when.
+struct EnrichCall {
+    options: EnrichOptions,
     caller: String,
+    /// `None`: each indicator has the default time, from when it begins.
     budget: Option<Budget>,
 }
 
+impl EnrichCall {
+    fn request(&self, indicator: Indicator) -> EnrichRequest {
+        EnrichRequest {
+            indicator,
+            sources: self.options.sources.iter().map(|source| source.name.clone()).collect(),
+            policy: self.options.policy.as_ref().map(|policy| policy.name.clone()),
+            tlp: self.options.tlp,
+            max_age: self.options.max_age,
+            caller: self.caller.clone(),
+            budget: self.budget,
+        }
+    }
+}
+
 impl EnrichmentRpc {
-    /// The service over this engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { tasks: BackgroundTasks::of(&engine), engine, cache: VerdictCache::new(CACHE_BYTES) }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        tasks: BackgroundTasks,
+    ) -> Self {
+        Self { engine, registry, clock, tasks, cache: VerdictCache::new(VERDICT_CACHE_BYTES) }
     }
 
-    /// One indicator: from the kept bytes, or by asking.
-    async fn answer(
-        &self,
-        submitted: &SubmittedText,
-        options: &EnrichOptions,
-        caller: &CallerBudget,
-        progress: Option<&mut (dyn FnMut(Progress) + Send)>,
-    ) -> Result<pb::EnrichResponse, Error> {
-        let request = options.of(submitted.indicator.clone(), &caller.caller, caller.budget);
-        let key =
-            self.engine.verdict_key(&request)?.filter(|_| options.view < View::Raw).map(|key| (key, options.view));
-        if let Some(kept) = key.as_ref().and_then(|key| self.cache.get(key, self.now())) {
-            return Ok(self.repeat(&kept, submitted, options));
+    /// Reads the options and finds out whether what they name exists. A request without an identifier gets one.
+    fn read_options(&self, options: Option<pb::EnrichOptions>, violations: &mut Violations) -> EnrichOptions {
+        let mut options = read_options(options, violations);
+        for source in &options.sources {
+            violations.resolve(&source.field, self.registry.check(&source.name));
         }
-        let enriched = self.engine.enrich(&request, progress).await?;
-        let raw = match options.view {
-            View::Raw => enriched.receipts.iter().map(|(source, one)| (source.clone(), raw(one))).collect(),
-            View::Basic | View::Full => Default::default(),
-        };
-        let verdict = write_record(&enriched.record, enriched.kept, options.view, &raw);
-        let bytes = Bytes::from(verdict.encode_to_vec());
-        if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
-            let sources = CachedSource::all(&enriched);
-            self.cache.insert(key, CachedVerdict { bytes: bytes.clone(), made: self.now(), until, sources });
+        if let Some(policy) = &options.policy {
+            violations.resolve(&policy.field, self.engine.policy(Some(&policy.name)));
         }
-        Ok(pb::EnrichResponse { verdict: bytes, receipt: Some(receipt_of(&enriched, submitted, options)) })
-    }
-
-    fn repeat(&self, kept: &CachedVerdict, submitted: &SubmittedText, options: &EnrichOptions) -> pb::EnrichResponse {
-        let now = self.now();
-        let answered = kept.sources.iter().filter(|one| one.answered.is_some());
-        self.engine.count_saved(answered.map(|one| one.source.as_str()));
-        let from_cache = |one: &CachedSource| pb::SourceReceipt {
-            source: source_name(&one.source),
-            from_cache: one.answered.is_some(),
-            age: one.answered.map(|time| duration(now.duration_since(time).unwrap_or_default())),
-            latency: Some(duration(Duration::ZERO)),
-            note: one.note.clone(),
-            ..Default::default()
-        };
-        let mut receipt = receipt(submitted, options);
-        receipt.sources = kept.sources.iter().map(from_cache).collect();
-        receipt.verdict_from_cache = true;
-        pb::EnrichResponse { verdict: kept.bytes.clone(), receipt: Some(receipt) }
-    }
-
-    fn now(&self) -> SystemTime {
-        self.engine.clock().now()
-    }
-
-    /// Who asks for one indicator.
-    fn caller(&self, context: Context) -> Result<CallerBudget, Error> {
-        Ok(CallerBudget { budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
-    }
-
-    /// Who asks for many: with a deadline, one budget for all; without, each indicator has the default time of its own.
-    fn batch_caller(&self, context: Context) -> Result<CallerBudget, Error> {
-        let budget = context.deadline.map(|_| self.engine.budget(context.deadline)).transpose()?;
-        Ok(CallerBudget { budget: budget.map(Budget::for_batch), caller: context.caller })
-    }
-
-    /// The options with an identifier, the caller's or one of ours.
-    fn identified(&self, mut options: EnrichOptions) -> EnrichOptions {
         if options.request_id.is_empty() {
-            options.request_id = new_id(self.now());
+            options.request_id = new_id(self.clock.now());
         }
         options
     }
 
-    async fn plan(
+    fn read_one(
         &self,
-        request: pb::PlanEnrichmentRequest,
-        context: Context,
-    ) -> Result<pb::PlanEnrichmentResponse, Error> {
-        let wire = RawEnrichOptions {
-            sources: request.sources,
-            tlp: request.tlp,
-            max_age: request.max_age,
+        indicator: Option<pb::Indicator>,
+        options: Option<pb::EnrichOptions>,
+    ) -> Result<(SubmittedText, EnrichOptions), Error> {
+        let mut violations = Violations::default();
+        let submitted = read_submitted(indicator.as_ref(), "indicator", &mut violations);
+        let options = self.read_options(options, &mut violations);
+        violations.finish(submitted.map(|submitted| (submitted, options)))
+    }
+
+    fn context<T>(&self, request: &Request<T>) -> Context {
+        Context::from_request(request, self.clock.as_ref())
+    }
+
+    /// The call about one indicator, whose budget begins now.
+    fn call(&self, options: EnrichOptions, context: Context) -> Result<EnrichCall, Error> {
+        Ok(EnrichCall { options, budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
+    }
+
+    /// Answers one indicator, from the cache or by asking.
+    async fn answer(
+        &self,
+        submitted: &SubmittedText,
+        call: &EnrichCall,
+        progress: Option<&mut (dyn FnMut(Progress) + Send)>,
+    ) -> Result<pb::EnrichResponse, Error> {
+        let view = call.options.view;
+        let request = call.request(submitted.indicator.clone());
+        let key = self.engine.verdict_key(&request)?.filter(|_| view < View::Raw).map(|key| (key, view));
+        let mut receipt = pb::Receipt {
+            request_id: call.options.request_id.clone(),
+            text: submitted.text.clone(),
+            notes: submitted.notes.clone(),
             ..Default::default()
         };
-        let (submitted, options) = read_one(request.indicator.as_ref(), wire, &self.engine)?;
-        let request = options.of(submitted.indicator.clone(), &context.caller, None);
-        let planned = self.engine.plan(&request).await?;
-        let units = planned.iter().map(|one| match &one.planned {
-            Planned::Call { units, .. } => *units,
-            Planned::Cached(_) | Planned::NotAsked(_) => 0,
-        });
-        Ok(pb::PlanEnrichmentResponse {
-            indicator: Some(indicator::write(&submitted.indicator)),
-            notes: submitted.notes,
-            units: units.sum(),
-            sources: planned.iter().map(write_plan).collect(),
-        })
+        if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.now())) {
+            receipt.sources = self.cached_receipts(&cached);
+            receipt.verdict_from_cache = true;
+            return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt) });
+        }
+        let enriched = self.engine.enrich(&request, progress).await?;
+        receipt.sources = enriched.receipts.iter().map(|(source, receipt)| write_receipt(source, receipt)).collect();
+        let raw = match view {
+            View::Raw => enriched.receipts.iter().map(|(source, receipt)| (source.clone(), raw(receipt))).collect(),
+            View::Basic | View::Full => Default::default(),
+        };
+        let verdict = Bytes::from(write_record(&enriched.record, enriched.kept, view, &raw).encode_to_vec());
+        self.cache_verdict(key, &verdict, &enriched);
+        Ok(pb::EnrichResponse { verdict, receipt: Some(receipt) })
+    }
+
+    fn cache_verdict(&self, key: Option<CacheKey>, bytes: &Bytes, enriched: &Enriched) {
+        if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
+            let sources = CachedSource::all_of(enriched);
+            self.cache.insert(key, CachedVerdict { bytes: bytes.clone(), made: self.clock.now(), until, sources });
+        }
+    }
+
+    /// The receipts of a verdict from cache, whose sources are counted as not asked.
+    fn cached_receipts(&self, cached: &CachedVerdict) -> Vec<pb::SourceReceipt> {
+        let answered = cached.sources.iter().filter(|source| source.answered.is_some());
+        self.engine.count_saved(answered.map(|source| source.source.as_str()));
+        let now = self.clock.now();
+        let age = |time: SystemTime| write_duration(now.duration_since(time).unwrap_or_default());
+        let receipt = |source: &CachedSource| pb::SourceReceipt {
+            source: source_name(&source.source),
+            from_cache: source.answered.is_some(),
+            age: source.answered.map(age),
+            latency: Some(write_duration(Duration::ZERO)),
+            note: source.note.clone(),
+            ..Default::default()
+        };
+        cached.sources.iter().map(receipt).collect()
     }
 }
 
 #[tonic::async_trait]
 impl EnrichmentService for EnrichmentRpc {
     async fn enrich(&self, request: Request<pb::EnrichRequest>) -> Result<Response<pb::EnrichResponse>, Status> {
-        let context = Context::of(&request, &self.engine);
-        let pb::EnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } = request.into_inner();
-        let wire = RawEnrichOptions { sources, policy, tlp, max_age, view, request_id };
-        let read = read_one(indicator.as_ref(), wire, &self.engine);
-        let (submitted, options) = read.map_err(|error| status::of(&error))?;
-        let options = self.identified(options);
-        let caller = self.caller(context).map_err(|error| status::of(&error))?;
-        let answer = self.answer(&submitted, &options, &caller, None).await.map_err(|error| status::of(&error))?;
-        info!(request_id = options.request_id, caller = caller.caller, "enriched");
+        let context = self.context(&request);
+        let request = request.into_inner();
+        let (submitted, options) = self.read_one(request.indicator, request.options)?;
+        let call = self.call(options, context)?;
+        let answer = self.answer(&submitted, &call, None).await?;
+        info!(request_id = call.options.request_id, caller = call.caller, "enriched");
         Ok(Response::new(answer))
     }
 
@@ -169,28 +185,23 @@ impl EnrichmentService for EnrichmentRpc {
         &self,
         request: Request<pb::StreamEnrichRequest>,
     ) -> Result<Response<Self::StreamEnrichStream>, Status> {
-        let context = Context::of(&request, &self.engine);
-        let pb::StreamEnrichRequest { indicator, sources, policy, tlp, max_age, view, request_id } =
-            request.into_inner();
-        let wire = RawEnrichOptions { sources, policy, tlp, max_age, view, request_id };
-        let read = read_one(indicator.as_ref(), wire, &self.engine);
-        let (submitted, options) = read.map_err(|error| status::of(&error))?;
-        let options = self.identified(options);
-        let caller = self.caller(context).map_err(|error| status::of(&error))?;
+        use pb::stream_enrich_response::Event;
+        let context = self.context(&request);
+        let request = request.into_inner();
+        let (submitted, options) = self.read_one(request.indicator, request.options)?;
+        let call = self.call(options, context)?;
         let rpc = self.clone();
-        // Who lags behind is not waited for: there is one message a source, so that all have room.
+        // A slow reader is not waited for: there is one message a source, so that all have room.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
-            let progress = sender.clone();
-            let mut tell = |one: Progress| {
-                let event = pb::stream_enrich_response::Event::Progress(write_progress(one, options.view));
-                // The caller may have left; the task ends by itself then.
-                let _ = progress.try_send(Ok(pb::StreamEnrichResponse { event: Some(event) }));
+            let message = |event| pb::StreamEnrichResponse { event: Some(event) };
+            let progress_sender = sender.clone();
+            let mut report = |progress: Progress| {
+                let event = Event::Progress(write_progress(progress, call.options.view));
+                // Fails where the caller has left, and then the task ends by itself.
+                let _ = progress_sender.try_send(Ok(message(event)));
             };
-            let end = rpc.answer(&submitted, &options, &caller, Some(&mut tell)).await;
-            let end = end.map(|answer| pb::StreamEnrichResponse {
-                event: Some(pb::stream_enrich_response::Event::Final(answer)),
-            });
-            let _ = sender.send(end.map_err(|error| status::of(&error))).await;
+            let answer = rpc.answer(&submitted, &call, Some(&mut report)).await;
+            let _ = sender.send(answer.map(|answer| message(Event::Final(answer))).map_err(Status::from)).await;
         })))
     }
 
@@ -200,16 +211,19 @@ impl EnrichmentService for EnrichmentRpc {
         &self,
         request: Request<pb::BatchEnrichRequest>,
     ) -> Result<Response<Self::BatchEnrichStream>, Status> {
-        let context = Context::of(&request, &self.engine);
-        let mut request = request.into_inner();
-        // A wrong source or policy is a mistake of the request, not of each indicator.
-        let options = read_batch(&mut request, &self.engine).map_err(|error| status::of(&error))?;
-        let options = self.identified(options);
-        let batch = Batch::read(request.indicators);
-        let caller = self.batch_caller(context).map_err(|error| status::of(&error))?;
+        let context = self.context(&request);
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        check_batch_size(request.indicators.len(), &mut violations);
+        let options = self.read_options(request.options, &mut violations);
+        let options = violations.finish(Some(options))?;
+        // With a deadline there is one budget for all.
+        let budget = context.deadline.map(|_| self.engine.budget(context.deadline)).transpose()?;
+        let call = EnrichCall { options, budget: budget.map(Budget::for_batch), caller: context.caller };
+        let batch = Batch::read(&request.indicators);
         let rpc = self.clone();
-        Ok(Response::new(self.tasks.stream(BATCH_AT_ONCE, move |sender| async move {
-            batch.run(&rpc, &options, &caller, &sender).await;
+        Ok(Response::new(self.tasks.stream(BATCH_CONCURRENCY, move |sender| async move {
+            batch.run(&rpc, &call, &sender).await;
         })))
     }
 
@@ -217,38 +231,38 @@ impl EnrichmentService for EnrichmentRpc {
         &self,
         request: Request<pb::PlanEnrichmentRequest>,
     ) -> Result<Response<pb::PlanEnrichmentResponse>, Status> {
-        let context = Context::of(&request, &self.engine);
-        let plan = self.plan(request.into_inner(), context).await;
-        plan.map(Response::new).map_err(|error| status::of(&error))
+        let context = self.context(&request);
+        let request = request.into_inner();
+        let (submitted, options) = self.read_one(request.indicator, request.options)?;
+        let call = EnrichCall { options, caller: context.caller, budget: None };
+        let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
+        Ok(Response::new(write_plan(submitted, &planned)))
     }
 }
 
-/// The indicators of one batch: each different one once, with every place at which it was sent.
+/// The indicators of one batch: each distinct one with all positions at which it was sent.
 struct Batch {
-    asked: Vec<(Indicator, Vec<(u32, SubmittedText)>)>,
+    distinct: Vec<Vec<(u32, SubmittedText)>>,
     refused: Vec<(u32, pb::BatchError)>,
 }
 
 impl Batch {
-    fn read(indicators: Vec<pb::Indicator>) -> Self {
+    fn read(indicators: &[pb::Indicator]) -> Self {
         let mut places: HashMap<Indicator, usize> = HashMap::new();
-        let mut batch = Self { asked: Vec::new(), refused: Vec::new() };
-        for (index, wire) in (0_u32..).zip(&indicators) {
-            match read_submitted(Some(wire), &format!("indicators[{index}]")) {
+        let mut batch = Self { distinct: Vec::new(), refused: Vec::new() };
+        for (index, wire) in (0_u32..).zip(indicators) {
+            let mut violations = Violations::default();
+            let submitted = read_submitted(Some(wire), &format!("indicators[{index}]"), &mut violations);
+            match violations.finish(submitted) {
                 Ok(submitted) => {
-                    let place = *places.entry(submitted.indicator.clone()).or_insert_with(|| {
-                        batch.asked.push((submitted.indicator.clone(), Vec::new()));
-                        batch.asked.len() - 1
-                    });
-                    if let Some((_, wanted)) = batch.asked.get_mut(place) {
-                        wanted.push((index, submitted));
+                    let next = batch.distinct.len();
+                    let place = *places.entry(submitted.indicator.clone()).or_insert(next);
+                    match batch.distinct.get_mut(place) {
+                        Some(same) => same.push((index, submitted)),
+                        None => batch.distinct.push(vec![(index, submitted)]),
                     }
                 }
-                Err(violation) => {
-                    let reason = violation.reason.as_str().to_owned();
-                    let error = pb::BatchError { reason, field: violation.field, message: violation.message };
-                    batch.refused.push((index, error));
-                }
+                Err(error) => batch.refused.push((index, batch_error(index, &error))),
             }
         }
         batch
@@ -257,12 +271,11 @@ impl Batch {
     async fn run(
         self,
         rpc: &EnrichmentRpc,
-        options: &EnrichOptions,
-        caller: &CallerBudget,
+        call: &EnrichCall,
         sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
-        // A caller who reads slowly holds the batch up; one who left ends it.
+        // A slow reader holds the batch up; one who left ends it.
         let send = async |index, result| {
             let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) })).await;
         };
@@ -270,29 +283,27 @@ impl Batch {
             send(index, Wire::Error(error)).await;
         }
         let send = &send;
-        let work = stream::iter(self.asked).map(|(_, wanted)| async move {
-            let answer = match wanted.first() {
-                Some((_, submitted)) => rpc.answer(submitted, options, caller, None).await,
-                None => return,
-            };
-            for (nth, (index, submitted)) in wanted.iter().enumerate() {
+        let work = stream::iter(self.distinct).map(|same| async move {
+            let Some((_, first)) = same.first() else { return };
+            let answer = rpc.answer(first, call, None).await;
+            for (nth, (index, submitted)) in same.iter().enumerate() {
                 match &answer {
-                    Ok(answer) => send(*index, Wire::Answer(for_place(answer, submitted, nth > 0))).await,
+                    Ok(answer) => send(*index, Wire::Answer(answer_at(answer, submitted, nth > 0))).await,
                     Err(error) => send(*index, Wire::Error(batch_error(*index, error))).await,
                 }
             }
         });
-        work.buffer_unordered(BATCH_AT_ONCE).for_each(|()| async {}).await;
+        work.buffer_unordered(BATCH_CONCURRENCY).for_each(|()| async {}).await;
     }
 }
 
-/// The answer for one place of a batch; a duplicate spent nothing.
-fn for_place(answer: &pb::EnrichResponse, submitted: &SubmittedText, duplicate: bool) -> pb::EnrichResponse {
+/// The answer at one position of a batch. A duplicate cost nothing.
+fn answer_at(answer: &pb::EnrichResponse, submitted: &SubmittedText, is_duplicate: bool) -> pb::EnrichResponse {
     let mut answer = answer.clone();
     if let Some(receipt) = &mut answer.receipt {
         receipt.text = submitted.text.clone();
         receipt.notes = submitted.notes.clone();
-        for source in receipt.sources.iter_mut().filter(|_| duplicate) {
+        for source in receipt.sources.iter_mut().filter(|_| is_duplicate) {
             source.shared |= source.called;
             source.called = false;
             source.units = 0;
@@ -301,27 +312,17 @@ fn for_place(answer: &pb::EnrichResponse, submitted: &SubmittedText, duplicate: 
     answer
 }
 
+/// The first mistake of the indicator at this position, or the failure of its enrichment.
 fn batch_error(index: u32, error: &Error) -> pb::BatchError {
-    let field = format!("indicators[{index}]");
-    pb::BatchError { reason: error.reason().as_str().to_owned(), field, message: error.to_string() }
+    let first = if let Error::Invalid(violations) = error { violations.first() } else { None };
+    let (field, message) = match first {
+        Some(violation) => (violation.field.clone(), violation.message.clone()),
+        None => (format!("indicators[{index}]"), error.to_string()),
+    };
+    pb::BatchError { reason: error.reason().as_str().to_owned(), field, message }
 }
 
-fn receipt(submitted: &SubmittedText, options: &EnrichOptions) -> pb::Receipt {
-    pb::Receipt {
-        request_id: options.request_id.clone(),
-        text: submitted.text.clone(),
-        notes: submitted.notes.clone(),
-        ..Default::default()
-    }
-}
-
-fn receipt_of(enriched: &Enriched, submitted: &SubmittedText, options: &EnrichOptions) -> pb::Receipt {
-    let mut receipt = receipt(submitted, options);
-    receipt.sources = enriched.receipts.iter().map(|(source, one)| write_receipt(source, one)).collect();
-    receipt
-}
-
-/// The raw answers as they can be shown.
+/// The raw answers as text.
 fn raw(receipt: &Receipt) -> Vec<String> {
     receipt.answers.bodies().map(|body| String::from_utf8_lossy(&body).into_owned()).collect()
 }
@@ -329,12 +330,12 @@ fn raw(receipt: &Receipt) -> Vec<String> {
 fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
     let outcome = &progress.fetched.outcome;
     let answers = if view == View::Raw { raw(&progress.fetched.receipt) } else { Vec::new() };
-    let mut so_far = write(&progress.so_far, View::Basic, &Default::default());
-    so_far.outcomes = Vec::new();
+    let mut verdict_so_far = write(&progress.so_far, View::Basic, &Default::default());
+    verdict_so_far.outcomes = Vec::new();
     pb::EnrichProgress {
         outcome: Some(write_outcome(outcome, view, answers)),
         receipt: Some(write_receipt(&outcome.source, &progress.fetched.receipt)),
-        verdict_so_far: Some(so_far),
+        verdict_so_far: Some(verdict_so_far),
         waiting: u32::try_from(progress.waiting).unwrap_or(u32::MAX),
     }
 }

@@ -1,7 +1,7 @@
-//! Pages: sizes and opaque tokens.
+//! Pages of lists: sizes and opaque tokens.
 //!
-//! A token holds the place where the page before ended and a digest of the parameters it was made for, so that a token
-//! sent with other parameters is refused instead of skipping rows.
+//! A token holds the last row of its page and a digest of the parameters it was made for, so that a token sent with other
+//! parameters is refused instead of skipping rows.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::convert::Violations;
 use crate::error::{Reason, Violation};
 use crate::store::Cursor;
 
@@ -17,11 +18,45 @@ const GREATEST_SIZE: i32 = 1000;
 const DIGEST: usize = 8;
 const TIME: usize = 16;
 
-/// Reads a page size; 0 is 100, more than 1,000 is 1,000.
-///
-/// # Errors
-/// When it is negative.
-pub(super) fn read_size(size: i32) -> Result<usize, Violation> {
+/// One page of a list, as the request asks for it.
+#[derive(Debug)]
+pub(super) struct Page {
+    size: usize,
+    after: Option<Cursor>,
+    /// What the list is filtered by: a token holds for the same parameters alone.
+    parameters: String,
+}
+
+impl Page {
+    /// Reads the fields `page_size` and `page_token`.
+    pub(super) fn read(size: i32, token: &str, parameters: String, violations: &mut Violations) -> Option<Self> {
+        let size = violations.check(read_size(size));
+        let after = violations.check(read_token(token, &parameters));
+        let (size, after) = size.zip(after)?;
+        Some(Self { size, after, parameters })
+    }
+
+    /// How many rows to ask for: one more than are shown, which says whether there is another page.
+    pub(super) fn limit(&self) -> usize {
+        self.size + 1
+    }
+
+    /// The last row of the page before.
+    pub(super) fn after(&self) -> Option<Cursor> {
+        self.after.clone()
+    }
+
+    /// The rows of this page out of at most [`Self::limit`], and the token of the next page, which is empty on the last.
+    pub(super) fn cut<T>(&self, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> (Vec<T>, String) {
+        let more = rows.len() > self.size;
+        rows.truncate(self.size);
+        let last = rows.last().filter(|_| more);
+        let token = last.map(|last| write_token(&cursor(last), &self.parameters)).unwrap_or_default();
+        (rows, token)
+    }
+}
+
+fn read_size(size: i32) -> Result<usize, Violation> {
     match size {
         0 => Ok(DEFAULT_SIZE),
         1.. => Ok(usize::try_from(size.min(GREATEST_SIZE)).unwrap_or(DEFAULT_SIZE)),
@@ -29,21 +64,16 @@ pub(super) fn read_size(size: i32) -> Result<usize, Violation> {
     }
 }
 
-/// The token for the page behind `cursor` of a list with these parameters.
-pub(super) fn write_token(cursor: &Cursor, parameters: &str) -> String {
+fn write_token(cursor: &Cursor, parameters: &str) -> String {
     let nanos = cursor.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut bytes = nanos.to_be_bytes().to_vec();
     bytes.extend_from_slice(cursor.id.as_bytes());
-    let mut token = seal(&bytes, parameters);
+    let mut token = digest_of(&bytes, parameters);
     token.extend_from_slice(&bytes);
     URL_SAFE_NO_PAD.encode(token)
 }
 
-/// Reads a token; empty is the first page.
-///
-/// # Errors
-/// When it is damaged, or was made for other parameters.
-pub(super) fn read_token(token: &str, parameters: &str) -> Result<Option<Cursor>, Violation> {
+fn read_token(token: &str, parameters: &str) -> Result<Option<Cursor>, Violation> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -55,8 +85,8 @@ pub(super) fn read_token(token: &str, parameters: &str) -> Result<Option<Cursor>
 
 fn read_cursor(token: &str, parameters: &str) -> Option<Cursor> {
     let token = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (sealed, bytes) = token.split_at_checked(DIGEST)?;
-    if seal(bytes, parameters) != sealed {
+    let (digest, bytes) = token.split_at_checked(DIGEST)?;
+    if digest_of(bytes, parameters) != digest {
         return None;
     }
     let (time, id) = bytes.split_at_checked(TIME)?;
@@ -67,7 +97,7 @@ fn read_cursor(token: &str, parameters: &str) -> Option<Cursor> {
     Some(Cursor { time, id: String::from_utf8(id.to_vec()).ok()? })
 }
 
-fn seal(bytes: &[u8], parameters: &str) -> Vec<u8> {
+fn digest_of(bytes: &[u8], parameters: &str) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(bytes);
     context.update(parameters.as_bytes());

@@ -10,51 +10,67 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::background::BackgroundTasks;
-use super::{Context, pagination, status};
-use crate::convert::enrichment::{read_request_id, write_window};
+use super::pagination::Page;
+use super::{Context, status};
+use crate::clock::Clock;
+use crate::convert::enrichment::{read_request_id, write_window_use};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
 use crate::convert::verdict::{source_name, write_error};
-use crate::convert::{Violations, duration, incomplete, indicator, read_name, read_period, read_sources, shorten};
-use crate::engine::Engine;
+use crate::convert::{Violations, indicator, read_name, read_period, read_sources, shorten, write_duration};
+use crate::engine::{Engine, Usage};
 use crate::error::{Error, Reason, Violation};
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
-use crate::settings::{Change, NO_SOURCE_HINT, ResolvedSource};
-use crate::store::{Cursor, DisclosureFilter};
+use crate::settings::{Change, NO_SOURCE_HINT, Registry, ResolvedSource};
+use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger};
 
-/// How long a repeated change is recognised.
-const REPEAT: Duration = Duration::from_secs(600);
-const REMEMBERED: u64 = 10_000;
+/// How long the repetition of a change is recognised by its request identifier.
+const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+const MOST_REMEMBERED: u64 = 10_000;
 
 /// Answers `SourceService`. Clones share everything.
-#[derive(Clone, Debug)]
-pub struct SourceRpc {
+#[derive(Clone)]
+pub(crate) struct SourceRpc {
+    registry: Arc<Registry>,
+    ledger: Arc<dyn Ledger>,
+    /// Tests sources and counts what they cost.
     engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
     tasks: BackgroundTasks,
     /// Changes made under a request identifier, by caller and identifier.
-    done: Cache<(String, String), Arc<Done>>,
-    /// Held while a change is made, so that its repetition finds what came of it.
-    turn: Arc<Mutex<()>>,
+    changes: Cache<(String, String), Arc<MadeChange>>,
+    /// Held while a change is made, so that its repetition finds the result.
+    change_lock: Arc<Mutex<()>>,
 }
 
-/// A change that was made: what was asked, in a form that does not show its credential, and what was answered.
+/// A change that was made: a digest of the request, which does not show its credential, and the answer.
 #[derive(Debug)]
-struct Done {
-    digest: Vec<u8>,
-    at: SystemTime,
+struct MadeChange {
+    request_digest: Vec<u8>,
+    time: SystemTime,
     source: pb::Source,
 }
 
 impl SourceRpc {
-    /// The service over this engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { tasks: BackgroundTasks::of(&engine), engine, done: Cache::new(REMEMBERED), turn: Arc::default() }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        ledger: Arc<dyn Ledger>,
+        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
+        tasks: BackgroundTasks,
+    ) -> Self {
+        let changes = Cache::new(MOST_REMEMBERED);
+        Self { registry, ledger, engine, clock, tasks, changes, change_lock: Arc::default() }
+    }
+
+    fn context<T>(&self, request: &Request<T>) -> Context {
+        Context::from_request(request, self.clock.as_ref())
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
-        let digest = digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec();
+        let request_digest = digest_of(&request);
         let mut violations = Violations::default();
-        let request_id = violations.check(read_request_id(request.request_id)).unwrap_or_default();
+        let request_id = violations.check(read_request_id(request.request_id, "request_id")).unwrap_or_default();
         if request.source.is_none() {
             violations.add(Violation::new("source", Reason::FieldRequired, "the source to configure is needed"));
         }
@@ -62,88 +78,81 @@ impl SourceRpc {
         change.reset = request.reset_mask.map(|mask| mask.paths).unwrap_or_default();
         change.allow_missing = request.allow_missing;
         if request.validate_only || !violations.is_empty() {
-            return self.judge(&change, violations).await.map(|source| write(&source));
+            return self.validate(&change, violations).await.map(|source| write(&source));
         }
-        let key = (!request_id.is_empty()).then_some((caller, request_id));
-        let _turn = self.turn.lock().await;
-        if let Some(done) = key.as_ref().and_then(|key| self.repeated(key)) {
-            return if done.digest == digest { Ok(done.source.clone()) } else { Err(reused_id()) };
-        }
-        let source = write(&self.engine.registry().configure(change).await?);
-        self.remember(key, digest, source.clone());
-        Ok(source)
+        let configure = async { self.registry.configure(change).await.map(|source| write(&source)) };
+        self.once((caller, request_id), request_digest, configure).await
     }
 
     /// The source as the change would make it, or everything that is wrong with the request.
-    async fn judge(&self, change: &Change, violations: Violations) -> Result<ResolvedSource, Error> {
-        let mut judged = self.engine.registry().effective(change).await;
+    async fn validate(&self, change: &Change, violations: Violations) -> Result<ResolvedSource, Error> {
+        let mut judged = self.registry.effective(change).await;
         if let Err(Error::Invalid(wrong)) = &mut judged
             && change.name.is_empty()
             && change.patch.kind.is_none()
         {
-            // Without its name it is not known whether its kind must be said.
-            wrong.retain(|one| one.field != "source.kind");
+            // Without its name it is not known whether its kind is needed.
+            wrong.retain(|violation| violation.field != "source.kind");
         }
         violations.merge("source.name", judged)
     }
 
     async fn delete(&self, request: pb::DeleteSourceRequest, caller: String) -> Result<(), Error> {
-        let digest = digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec();
+        let request_digest = digest_of(&request);
         let mut violations = Violations::default();
         let name = violations.check(read_name(&request.name, "sources", "name"));
-        let request_id = violations.check(read_request_id(request.request_id)).unwrap_or_default();
-        violations.finish()?;
-        let name = name.ok_or_else(incomplete)?;
-        let registry = self.engine.registry();
+        let request_id = violations.check(read_request_id(request.request_id, "request_id"));
+        let (name, request_id) = violations.finish(name.zip(request_id))?;
+        let (etag, allow_missing) = (request.etag.as_str(), request.allow_missing);
         if request.validate_only {
-            return registry.delete(&name, &request.etag, request.allow_missing, true).await;
+            return self.registry.delete(&name, etag, allow_missing, true).await;
         }
-        let key = (!request_id.is_empty()).then_some((caller, request_id));
-        let _turn = self.turn.lock().await;
-        if let Some(done) = key.as_ref().and_then(|key| self.repeated(key)) {
-            return if done.digest == digest { Ok(()) } else { Err(reused_id()) };
-        }
-        registry.delete(&name, &request.etag, request.allow_missing, false).await?;
-        self.remember(key, digest, pb::Source::default());
-        Ok(())
+        let delete =
+            async { self.registry.delete(&name, etag, allow_missing, false).await.map(|()| pb::Source::default()) };
+        self.once((caller, request_id), request_digest, delete).await.map(|_| ())
     }
 
-    /// Remembers what was answered under this identifier.
-    fn remember(&self, key: Option<(String, String)>, digest: Vec<u8>, source: pb::Source) {
-        if let Some(key) = key {
-            self.done.insert(key, Arc::new(Done { digest, at: self.engine.clock().now(), source }));
+    /// Makes a change, or answers with the result of the one that this caller made under the same request identifier. An
+    /// empty identifier is never the same.
+    async fn once(
+        &self,
+        key: (String, String),
+        request_digest: Vec<u8>,
+        change: impl Future<Output = Result<pb::Source, Error>>,
+    ) -> Result<pb::Source, Error> {
+        let _lock = self.change_lock.lock().await;
+        if key.1.is_empty() {
+            return change.await;
         }
+        let age = |made: &MadeChange| self.clock.now().duration_since(made.time).unwrap_or_default();
+        if let Some(made) = self.changes.get(&key).filter(|made| age(made) < REPEAT_WINDOW) {
+            let message = "was used for another change within the last ten minutes: use a new one for each change";
+            let reused = || Error::invalid("request_id", Reason::FieldInvalid, message);
+            return if made.request_digest == request_digest { Ok(made.source.clone()) } else { Err(reused()) };
+        }
+        let source = change.await?;
+        let made = MadeChange { request_digest, time: self.clock.now(), source: source.clone() };
+        self.changes.insert(key, Arc::new(made));
+        Ok(source)
     }
 
-    fn repeated(&self, key: &(String, String)) -> Option<Arc<Done>> {
-        let done = self.done.get(key)?;
-        let age = self.engine.clock().now().duration_since(done.at).unwrap_or_default();
-        (age < REPEAT).then_some(done)
-    }
-
-    fn list(&self, request: pb::ListSourcesRequest) -> Result<pb::ListSourcesResponse, Error> {
+    fn list(&self, request: &pb::ListSourcesRequest) -> Result<pb::ListSourcesResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(pagination::read_size(request.page_size));
-        let after = violations.check(pagination::read_token(&request.page_token, "sources"));
-        violations.finish()?;
-        let (size, after) = size.zip(after).ok_or_else(incomplete)?;
-        let snapshot = self.engine.registry().snapshot();
-        let behind = |name: &str| after.as_ref().is_none_or(|after| name > after.id.as_str());
-        let mut rest = snapshot.iter().filter(|source| behind(&source.settings.name));
-        let sources: Vec<_> = rest.by_ref().take(size).collect();
-        let more = rest.next().is_some();
-        let last = sources.last().filter(|_| more).map(|last| last.settings.name.clone());
-        let token = |id| pagination::write_token(&Cursor { time: SystemTime::UNIX_EPOCH, id }, "sources");
-        Ok(pb::ListSourcesResponse {
-            sources: sources.into_iter().map(write).collect(),
-            next_page_token: last.map(token).unwrap_or_default(),
-            hint: if snapshot.is_empty() { NO_SOURCE_HINT.to_owned() } else { String::new() },
-        })
+        let page = Page::read(request.page_size, &request.page_token, "sources".into(), &mut violations);
+        let page = violations.finish(page)?;
+        let snapshot = self.registry.snapshot();
+        let after = page.after();
+        let is_behind = |name: &str| after.as_ref().is_none_or(|after| name > after.id.as_str());
+        let rest = snapshot.iter().filter(|source| is_behind(&source.settings.name)).take(page.limit());
+        let cursor =
+            |source: &&ResolvedSource| Cursor { time: SystemTime::UNIX_EPOCH, id: source.settings.name.clone() };
+        let (sources, next_page_token) = page.cut(rest.collect(), cursor);
+        let hint = if snapshot.is_empty() { NO_SOURCE_HINT.to_owned() } else { String::new() };
+        Ok(pb::ListSourcesResponse { sources: sources.into_iter().map(write).collect(), next_page_token, hint })
     }
 
     async fn test(&self, request: pb::TestSourceRequest, context: Context) -> Result<pb::TestSourceResponse, Error> {
         let mut violations = Violations::default();
-        let registry = self.engine.registry();
         let source = match request.source {
             Some(source) => {
                 if !request.name.is_empty() && request.name != source.name {
@@ -152,12 +161,11 @@ impl SourceRpc {
                 }
                 let mut change = read_change(source, request.update_mask, &mut violations);
                 change.allow_missing = true;
-                self.judge(&change, violations).await?
+                self.validate(&change, violations).await?
             }
             None => {
                 let name = violations.check(read_name(&request.name, "sources", "name"));
-                violations.finish()?;
-                registry.get(&name.ok_or_else(incomplete)?)?
+                self.registry.get(&violations.finish(name)?)?
             }
         };
         let budget = self.engine.budget(context.deadline)?;
@@ -169,14 +177,13 @@ impl SourceRpc {
             tier: probe.tier.unwrap_or_default(),
             quota_left: probe.quota_left.into_iter().map(|(window, left)| pb::QuotaLeft { window, left }).collect(),
             detail: probe.detail,
-            latency: Some(duration(probed.latency)),
+            latency: Some(write_duration(probed.latency)),
             error: probe.connectivity.err().as_ref().map(write_error),
         })
     }
 
     async fn disclosures(&self, request: pb::ListDisclosuresRequest) -> Result<pb::ListDisclosuresResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(pagination::read_size(request.page_size));
         let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
         let filter = DisclosureFilter {
             indicator: indicator::read_filter(request.indicator.as_ref(), &mut violations),
@@ -187,46 +194,40 @@ impl SourceRpc {
             until,
         };
         let parameters = format!("disclosures {filter:?}");
-        let after = violations.check(pagination::read_token(&request.page_token, &parameters));
-        violations.finish()?;
-        let (size, after) = size.zip(after).ok_or_else(incomplete)?;
-        let listed = self.engine.store().disclosures(filter, size + 1, after).await;
-        let mut disclosures = listed.map_err(status::store_failed)?;
-        let more = disclosures.len() > size;
-        disclosures.truncate(size);
-        let last = disclosures.last().filter(|_| more);
-        let token =
-            last.map(|last| pagination::write_token(&Cursor { time: last.time, id: last.id.clone() }, &parameters));
-        Ok(pb::ListDisclosuresResponse {
-            next_page_token: token.unwrap_or_default(),
-            disclosures: disclosures.iter().map(write_disclosure).collect(),
-        })
+        let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
+        let page = violations.finish(page)?;
+        let disclosures = self.ledger.disclosures(filter, page.limit(), page.after()).await;
+        let cursor = |last: &Disclosure| Cursor { time: last.time, id: last.id.clone() };
+        let (disclosures, next_page_token) = page.cut(disclosures.map_err(status::store_failed)?, cursor);
+        let disclosures = disclosures.iter().map(write_disclosure).collect();
+        Ok(pb::ListDisclosuresResponse { disclosures, next_page_token })
     }
 
     async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Error> {
         let mut violations = Violations::default();
-        let names = read_sources(&request.sources, &self.engine, &mut violations);
-        violations.finish()?;
+        let sources = read_sources(&request.sources, "sources", &mut violations);
+        for source in &sources {
+            violations.resolve(&source.field, self.registry.check(&source.name));
+        }
+        let names: Vec<_> = violations.finish(Some(sources))?.into_iter().map(|source| source.name).collect();
         let usage = self.engine.usage(&names).await?;
-        Ok(pb::GetUsageResponse {
-            usage: usage
-                .into_iter()
-                .map(|one| pb::SourceUsage {
-                    source: source_name(&one.source),
-                    quota: one.quota.iter().map(write_window).collect(),
-                    units: one.counters.units,
-                    calls: one.counters.calls,
-                    saved_by_cache: one.counters.cache_hits,
-                    saved_by_sharing: one.counters.shared,
-                })
-                .collect(),
-        })
+        Ok(pb::GetUsageResponse { usage: usage.iter().map(write_usage).collect() })
     }
 }
 
-fn reused_id() -> Error {
-    let message = "was used for another change within the last ten minutes: use a new one for each change";
-    Error::invalid("request_id", Reason::FieldInvalid, message)
+fn digest_of(request: &impl Message) -> Vec<u8> {
+    digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec()
+}
+
+fn write_usage(usage: &Usage) -> pb::SourceUsage {
+    pb::SourceUsage {
+        source: source_name(&usage.source),
+        quota: usage.quota.iter().map(write_window_use).collect(),
+        units: usage.counters.units,
+        calls: usage.counters.calls,
+        saved_by_cache: usage.counters.cache_hits,
+        saved_by_sharing: usage.counters.shared,
+    }
 }
 
 #[tonic::async_trait]
@@ -235,7 +236,7 @@ impl SourceService for SourceRpc {
         &self,
         _: Request<pb::ListSourceKindsRequest>,
     ) -> Result<Response<pb::ListSourceKindsResponse>, Status> {
-        let mut kinds: Vec<_> = self.engine.registry().kinds().iter().map(|kind| write_kind(kind.about())).collect();
+        let mut kinds: Vec<_> = self.registry.kinds().iter().map(|kind| write_kind(kind.about())).collect();
         kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
         Ok(Response::new(pb::ListSourceKindsResponse { kinds }))
     }
@@ -244,19 +245,20 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::ConfigureSourceRequest>,
     ) -> Result<Response<pb::ConfigureSourceResponse>, Status> {
-        let caller = Context::of(&request, &self.engine).caller;
-        let this = self.clone();
-        let work = async move { this.configure(request.into_inner(), caller).await };
-        let source = self.tasks.run_to_completion(work).await.map_err(|error| status::of(&error))?;
-        Ok(Response::new(pb::ConfigureSourceResponse { source: Some(source) }))
+        let caller = self.context(&request).caller;
+        let rpc = self.clone();
+        let configure = async move { rpc.configure(request.into_inner(), caller).await };
+        let source = Some(self.tasks.run_to_completion(configure).await?);
+        Ok(Response::new(pb::ConfigureSourceResponse { source }))
     }
 
     async fn get_source(
         &self,
         request: Request<pb::GetSourceRequest>,
     ) -> Result<Response<pb::GetSourceResponse>, Status> {
-        let name = read_name(&request.get_ref().name, "sources", "name").map_err(|one| Error::Invalid(vec![one]));
-        let source = name.and_then(|name| self.engine.registry().get(&name)).map_err(|error| status::of(&error))?;
+        let mut violations = Violations::default();
+        let name = violations.check(read_name(&request.get_ref().name, "sources", "name"));
+        let source = self.registry.get(&violations.finish(name)?)?;
         Ok(Response::new(pb::GetSourceResponse { source: Some(write(&source)) }))
     }
 
@@ -264,35 +266,35 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::ListSourcesRequest>,
     ) -> Result<Response<pb::ListSourcesResponse>, Status> {
-        self.list(request.into_inner()).map(Response::new).map_err(|error| status::of(&error))
+        Ok(Response::new(self.list(request.get_ref())?))
     }
 
     async fn delete_source(
         &self,
         request: Request<pb::DeleteSourceRequest>,
     ) -> Result<Response<pb::DeleteSourceResponse>, Status> {
-        let caller = Context::of(&request, &self.engine).caller;
-        let this = self.clone();
-        let done = self.tasks.run_to_completion(async move { this.delete(request.into_inner(), caller).await }).await;
-        done.map(|()| Response::new(pb::DeleteSourceResponse {})).map_err(|error| status::of(&error))
+        let caller = self.context(&request).caller;
+        let rpc = self.clone();
+        self.tasks.run_to_completion(async move { rpc.delete(request.into_inner(), caller).await }).await?;
+        Ok(Response::new(pb::DeleteSourceResponse {}))
     }
 
     async fn test_source(
         &self,
         request: Request<pb::TestSourceRequest>,
     ) -> Result<Response<pb::TestSourceResponse>, Status> {
-        let context = Context::of(&request, &self.engine);
-        self.test(request.into_inner(), context).await.map(Response::new).map_err(|error| status::of(&error))
+        let context = self.context(&request);
+        Ok(Response::new(self.test(request.into_inner(), context).await?))
     }
 
     async fn list_disclosures(
         &self,
         request: Request<pb::ListDisclosuresRequest>,
     ) -> Result<Response<pb::ListDisclosuresResponse>, Status> {
-        self.disclosures(request.into_inner()).await.map(Response::new).map_err(|error| status::of(&error))
+        Ok(Response::new(self.disclosures(request.into_inner()).await?))
     }
 
     async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Result<Response<pb::GetUsageResponse>, Status> {
-        self.usage(request.into_inner()).await.map(Response::new).map_err(|error| status::of(&error))
+        Ok(Response::new(self.usage(request.into_inner()).await?))
     }
 }

@@ -1,7 +1,7 @@
 //! The one place that makes a gRPC status of an [`Error`], with the details of `google.rpc`.
 //!
-//! Status and details travel in headers: the message is at most 1 KiB, the details at most 4 KiB. What does not fit is
-//! counted, not lost silently.
+//! Status and details travel in headers: the message is at most 1 KiB, the details at most 4 KiB. Violations that do not fit
+//! are counted in the last one.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -15,15 +15,21 @@ use crate::error::{Error, Violation};
 use crate::store::{StoreError, new_id};
 
 /// The domain of every `google.rpc.ErrorInfo`.
-pub const DOMAIN: &str = "concord.v1";
+const DOMAIN: &str = "concord.v1";
 
 const LONGEST_MESSAGE: usize = 1024;
 const LONGEST_DETAILS: usize = 3072;
-/// What protobuf adds around one violation.
+/// Bytes that protobuf adds to one violation.
 const PER_VIOLATION: usize = 16;
 
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        of(&error)
+    }
+}
+
 /// The status of a failed call.
-pub fn of(error: &Error) -> Status {
+pub(crate) fn of(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(error.reason().as_str(), DOMAIN, HashMap::new());
     match error {
@@ -54,13 +60,13 @@ pub fn of(error: &Error) -> Status {
 }
 
 /// The failure of a call whose store failed: the cause goes to the log.
-pub fn store_failed(error: StoreError) -> Error {
+pub(crate) fn store_failed(error: StoreError) -> Error {
     error!(%error, "the store failed");
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
 }
 
 /// The failure of a call that panicked: the incident number leads to the log, where the cause stands.
-pub fn panicked(cause: &(dyn Any + Send), now: SystemTime) -> Error {
+pub(crate) fn panicked(cause: &(dyn Any + Send), now: SystemTime) -> Error {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     let incident = new_id(now);
     error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");

@@ -4,46 +4,54 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{pagination, status};
+use super::pagination::Page;
+use super::status::store_failed;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
-use crate::convert::{Violations, incomplete, indicator, read_name, read_period};
-use crate::engine::Engine;
+use crate::convert::{Violations, indicator, read_name, read_period};
 use crate::error::{Error, Reason, Violation};
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
-use crate::store::{Cursor, Store, VerdictFilter, VerdictRecord};
+use crate::store::{AnswerStore, Cursor, VerdictFilter, VerdictRecord, VerdictStore};
 
-/// Answers `VerdictService`.
-#[derive(Clone, Debug)]
-pub struct VerdictRpc {
-    engine: Arc<Engine>,
+/// Answers `VerdictService` from the history.
+pub(crate) struct VerdictRpc {
+    verdicts: Arc<dyn VerdictStore>,
+    answers: Arc<dyn AnswerStore>,
 }
 
 impl VerdictRpc {
-    /// The service over this engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub(crate) fn new(verdicts: Arc<dyn VerdictStore>, answers: Arc<dyn AnswerStore>) -> Self {
+        Self { verdicts, answers }
     }
 
     async fn get(&self, request: pb::GetVerdictRequest) -> Result<pb::Verdict, Error> {
         let mut violations = Violations::default();
         let id = violations.check(read_name(&request.name, "verdicts", "name"));
         let view = violations.check(read_view(request.view, "view"));
-        violations.finish()?;
-        let (id, view) = id.zip(view).ok_or_else(incomplete)?;
-        let record = self.engine.store().verdict(&id).await.map_err(status::store_failed)?;
+        let (id, view) = violations.finish(id.zip(view))?;
+        let record = self.verdicts.verdict(&id).await.map_err(store_failed)?;
         let record = record.ok_or_else(|| Error::NotFound {
             reason: Reason::VerdictNotFound,
             name: request.name,
             hint: "ListVerdicts shows those that the retention still keeps".into(),
         })?;
-        let raw = if view == View::Raw { raw_answers(self.engine.store(), &record).await } else { RawAnswers::new() };
+        let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         Ok(write_record(&record, true, view, &raw))
+    }
+
+    /// The raw answers behind a verdict, as far as they are still retained.
+    async fn raw_answers(&self, record: &VerdictRecord) -> RawAnswers {
+        let mut raw = RawAnswers::new();
+        for (source, hash) in &record.answers {
+            if let Ok(Some(answer)) = self.answers.answer(hash).await {
+                raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer.body).into_owned());
+            }
+        }
+        raw
     }
 
     async fn list(&self, request: pb::ListVerdictsRequest) -> Result<pb::ListVerdictsResponse, Error> {
         let mut violations = Violations::default();
-        let size = violations.check(pagination::read_size(request.page_size));
         let view = violations.check(read_view(request.view, "view"));
         if view == Some(View::Raw) {
             violations
@@ -57,33 +65,14 @@ impl VerdictRpc {
             until,
         };
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
-        let after = violations.check(pagination::read_token(&request.page_token, &parameters));
-        violations.finish()?;
-        let ((size, view), after) = size.zip(view).zip(after).ok_or_else(incomplete)?;
-        let mut records = self.engine.store().verdicts(filter, size + 1, after).await.map_err(status::store_failed)?;
-        let more = records.len() > size;
-        records.truncate(size);
-        let last = records.last().filter(|_| more);
-        Ok(pb::ListVerdictsResponse {
-            next_page_token: last.map(|last| pagination::write_token(&cursor(last), &parameters)).unwrap_or_default(),
-            verdicts: records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect(),
-        })
+        let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
+        let (page, view) = violations.finish(page.zip(view))?;
+        let records = self.verdicts.verdicts(filter, page.limit(), page.after()).await.map_err(store_failed)?;
+        let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
+        let (records, next_page_token) = page.cut(records, cursor);
+        let verdicts = records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect();
+        Ok(pb::ListVerdictsResponse { verdicts, next_page_token })
     }
-}
-
-fn cursor(record: &VerdictRecord) -> Cursor {
-    Cursor { time: record.create_time, id: record.id.clone() }
-}
-
-/// The raw answers behind a verdict, as far as they are still kept.
-async fn raw_answers(store: &Arc<dyn Store>, record: &VerdictRecord) -> RawAnswers {
-    let mut raw = RawAnswers::new();
-    for (source, hash) in &record.answers {
-        if let Ok(Some(answer)) = store.answer(hash).await {
-            raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer.body).into_owned());
-        }
-    }
-    raw
 }
 
 #[tonic::async_trait]
@@ -92,14 +81,14 @@ impl VerdictService for VerdictRpc {
         &self,
         request: Request<pb::GetVerdictRequest>,
     ) -> Result<Response<pb::GetVerdictResponse>, Status> {
-        let verdict = self.get(request.into_inner()).await.map_err(|error| status::of(&error))?;
-        Ok(Response::new(pb::GetVerdictResponse { verdict: Some(verdict) }))
+        let verdict = Some(self.get(request.into_inner()).await?);
+        Ok(Response::new(pb::GetVerdictResponse { verdict }))
     }
 
     async fn list_verdicts(
         &self,
         request: Request<pb::ListVerdictsRequest>,
     ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
-        self.list(request.into_inner()).await.map(Response::new).map_err(|error| status::of(&error))
+        Ok(Response::new(self.list(request.into_inner()).await?))
     }
 }

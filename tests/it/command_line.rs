@@ -376,7 +376,7 @@ async fn the_demonstration_shows_every_scene_without_network_or_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_at_the_same_moment_share_one_server_and_all_succeed() {
+async fn commands_at_the_same_moment_take_turns_and_all_succeed() {
     let folder = TempDir::new().unwrap();
     let commands = (1..=8).map(|last| {
         let mut command = concord(folder.path());

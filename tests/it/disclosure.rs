@@ -52,7 +52,8 @@ async fn a_source_sees_nothing_above_its_own_tlp_limit() {
     let (virustotal, server) = with_never_send().await;
     let ask = async |value: &str, tlp: pb::Tlp| {
         let indicator = Some(indicator(value));
-        server.enrich_as(pb::EnrichRequest { indicator, tlp: tlp.into(), ..Default::default() }).await
+        let options = pb::EnrichOptions { tlp: tlp.into(), ..Default::default() };
+        server.enrich_as(pb::EnrichRequest { indicator, options: Some(options) }).await
     };
     for (value, tlp) in [("198.51.100.1", pb::Tlp::AmberStrict), ("198.51.100.2", pb::Tlp::Red)] {
         assert_eq!(ask(value, tlp).await.not_asked("virustotal"), pb::NotAskedReason::Tlp);

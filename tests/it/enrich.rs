@@ -126,8 +126,10 @@ async fn max_age_zero_asks_anew() {
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let anew = pb::EnrichRequest {
         indicator: Some(indicator("198.51.100.7")),
-        max_age: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
-        ..Default::default()
+        options: Some(pb::EnrichOptions {
+            max_age: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
+            ..Default::default()
+        }),
     };
     server.enrich("198.51.100.7").await;
     server.enrich_as(anew).await;
@@ -173,8 +175,7 @@ async fn the_xsoar_policy_names_the_source_that_decides_and_has_no_probability()
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let request = pb::EnrichRequest {
         indicator: Some(indicator("198.51.100.7")),
-        policy: "policies/xsoar".into(),
-        ..Default::default()
+        options: Some(pb::EnrichOptions { policy: "policies/xsoar".into(), ..Default::default() }),
     };
     let verdict = server.enrich_as(request).await.verdict;
     assert_eq!(verdict.deciding_source, "sources/virustotal");
@@ -190,7 +191,10 @@ async fn the_raw_view_shows_the_answer_that_was_just_paid_for_also_before_it_is_
     let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = {}\n")).await;
     for last in 1..=20 {
         let indicator = Some(indicator(&format!("198.51.100.{last}")));
-        let request = pb::EnrichRequest { indicator, view: pb::View::Raw.into(), ..Default::default() };
+        let request = pb::EnrichRequest {
+            indicator,
+            options: Some(pb::EnrichOptions { view: pb::View::Raw.into(), ..Default::default() }),
+        };
         let enriched = server.enrich_as(request).await;
         let pb::outcome::Result::Finding(finding) = enriched.outcome("virustotal") else { panic!("{enriched:?}") };
         assert_eq!(finding.raw.len(), 1, "{last}");
@@ -203,8 +207,10 @@ async fn the_full_view_shows_facts_and_the_raw_view_the_answer_itself() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let finding_in = |view: pb::View| {
-        let request =
-            pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), view: view.into(), ..Default::default() };
+        let request = pb::EnrichRequest {
+            indicator: Some(indicator("198.51.100.7")),
+            options: Some(pb::EnrichOptions { view: view.into(), ..Default::default() }),
+        };
         async {
             let enriched = server.enrich_as(request).await;
             match enriched.outcome("virustotal") {

@@ -14,6 +14,12 @@ fn ask(value: &str) -> pb::EnrichRequest {
     pb::EnrichRequest { indicator: Some(indicator(value)), ..Default::default() }
 }
 
+fn ask_with(sources: &[&str], policy: &str) -> pb::EnrichRequest {
+    let sources = sources.iter().map(|&name| name.to_owned()).collect();
+    let options = pb::EnrichOptions { sources, policy: policy.into(), ..Default::default() };
+    pb::EnrichRequest { options: Some(options), ..ask("192.0.2.1") }
+}
+
 fn describe(what: &str, status: &Status, text: &mut String) {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
@@ -48,12 +54,14 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
             "everything at once",
             pb::EnrichRequest {
                 indicator: Some(indicator("CVE-2024-3094")),
-                sources: vec!["virustotal".into(), "sources/".into()],
-                policy: "weighted".into(),
-                tlp: 42,
-                max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
-                view: -1,
-                request_id: "a b".into(),
+                options: Some(pb::EnrichOptions {
+                    sources: vec!["virustotal".into(), "sources/".into()],
+                    policy: "weighted".into(),
+                    tlp: 42,
+                    max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+                    view: -1,
+                    request_id: "a b".into(),
+                }),
             },
         ),
         (
@@ -65,21 +73,11 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
         ),
         (
             "a malformed, an unknown source and an unknown policy",
-            pb::EnrichRequest {
-                sources: vec!["virustotal".into(), "sources/nothing".into()],
-                policy: "policies/strict".into(),
-                ..ask("192.0.2.1")
-            },
+            ask_with(&["virustotal", "sources/nothing"], "policies/strict"),
         ),
-        ("an unknown source", pb::EnrichRequest { sources: vec!["sources/virustotl".into()], ..ask("192.0.2.1") }),
-        (
-            "two unknown sources",
-            pb::EnrichRequest {
-                sources: vec!["sources/a".into(), "sources/virustotal".into(), "sources/b".into()],
-                ..ask("192.0.2.1")
-            },
-        ),
-        ("an unknown policy", pb::EnrichRequest { policy: "policies/strict".into(), ..ask("192.0.2.1") }),
+        ("an unknown source", ask_with(&["sources/virustotl"], "")),
+        ("two unknown sources", ask_with(&["sources/a", "sources/virustotal", "sources/b"], "")),
+        ("an unknown policy", ask_with(&[], "policies/strict")),
     ];
     for (what, request) in enrichments {
         describe(what, &server.enrichment().enrich(request).await.unwrap_err(), &mut text);

@@ -81,8 +81,7 @@ async fn a_verdict_on_an_answer_that_was_kept_stands_only_for_the_rest_of_its_ti
     // Another policy: judged anew on the kept answer, which stands for 20 seconds more.
     let by_reliability = pb::EnrichRequest {
         indicator: Some(crate::harness::indicator("198.51.100.7")),
-        policy: "policies/xsoar".into(),
-        ..Default::default()
+        options: Some(pb::EnrichOptions { policy: "policies/xsoar".into(), ..Default::default() }),
     };
     let other = server.enrich_as(by_reliability.clone()).await;
     assert!(other.receipt.sources[0].from_cache && !other.receipt.verdict_from_cache);

@@ -90,8 +90,10 @@ async fn usage_says_what_was_spent_and_what_was_saved() {
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let anew = pb::EnrichRequest {
         indicator: Some(indicator("198.51.100.7")),
-        max_age: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        ..Default::default()
+        options: Some(pb::EnrichOptions {
+            max_age: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+            ..Default::default()
+        }),
     };
     server.enrich_as(anew.clone()).await;
     server.enrich_as(anew).await;

@@ -28,8 +28,10 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
     let configure = pb::ConfigureSourceRequest { source: Some(source), allow_missing: true, ..Default::default() };
     let made = sources.configure_source(with_token(configure)).await.unwrap().into_inner();
     seen.push_str(&format!("{made:?}"));
-    let enrich =
-        pb::EnrichRequest { indicator: Some(crate::harness::indicator("198.51.100.7")), view: 3, ..Default::default() };
+    let enrich = pb::EnrichRequest {
+        indicator: Some(crate::harness::indicator("198.51.100.7")),
+        options: Some(pb::EnrichOptions { view: 3, ..Default::default() }),
+    };
     seen.push_str(&format!("{:?}", server.enrichment().enrich(with_token(enrich)).await.unwrap().into_inner()));
     let test = pb::TestSourceRequest { name: "sources/vt".into(), ..Default::default() };
     seen.push_str(&format!("{:?}", sources.test_source(with_token(test)).await.unwrap().into_inner()));

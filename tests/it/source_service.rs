@@ -223,8 +223,7 @@ async fn a_source_without_windows_counts_on_the_account_that_it_shares() {
     let server = TestServer::start(&(free + &premium)).await;
     let only = |name: &str, value: &str| pb::EnrichRequest {
         indicator: Some(crate::harness::indicator(value)),
-        sources: vec![format!("sources/{name}")],
-        ..Default::default()
+        options: Some(pb::EnrichOptions { sources: vec![format!("sources/{name}")], ..Default::default() }),
     };
     for last in 1..=4 {
         server.enrich_as(only("premium", &format!("198.51.100.{last}"))).await;

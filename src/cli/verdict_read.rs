@@ -1,11 +1,10 @@
-//! `verdict.proto` back into our verdict, for clients in this program: the command line hands it to `export`.
-//!
-//! What a view left out is empty. The name of a family stands for the family.
+//! Reads a verdict back from the protocol, for `export`. What a view left out is empty.
 
 use std::time::{Duration, SystemTime};
 
-use super::indicator::{read as read_indicator, read_disposition, read_reliability};
-use super::{read_duration, read_timestamp};
+use crate::convert::indicator::{read as read_indicator, read_disposition, read_reliability};
+use crate::convert::verdict::{read_error_kind, read_family_basis, read_not_asked_reason};
+use crate::convert::{Violations, read_duration, read_timestamp};
 use crate::error::Violation;
 use crate::finding::{
     Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability,
@@ -15,11 +14,8 @@ use crate::indicator::Indicator;
 use crate::pb;
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
-/// Reads a verdict and its name.
-///
-/// # Errors
-/// When a newer server says what this version does not know; the field is named.
-pub fn read(wire: &pb::Verdict) -> Result<(String, Verdict), Violation> {
+/// Reads a verdict and its name. Fails where a newer server sends what this version does not know.
+pub(super) fn read(wire: &pb::Verdict) -> Result<(String, Verdict), Violation> {
     let verdict = Verdict {
         indicator: indicator(wire.indicator.as_ref())?,
         disposition: disposition(wire.disposition)?,
@@ -46,7 +42,8 @@ fn bare(source: &str) -> String {
 }
 
 fn indicator(wire: Option<&pb::Indicator>) -> Result<Indicator, Violation> {
-    read_indicator(wire, "indicator").map(|parsed| parsed.indicator)
+    let parsed = read_indicator(wire, "indicator", &mut Violations::default());
+    parsed.map(|parsed| parsed.indicator).ok_or_else(|| newer("indicator"))
 }
 
 fn disposition(number: i32) -> Result<Disposition, Violation> {
@@ -66,7 +63,7 @@ fn contribution(wire: &pb::Contribution) -> Result<Contribution, Violation> {
         Some(pb::contribution::Term::Prior(_)) => Term::Prior,
         Some(pb::contribution::Term::Calibration(_)) => Term::Calibration,
         Some(pb::contribution::Term::Source(source)) => Term::Source(bare(source)),
-        None => return Err(Violation::invalid("contributions.term", "a term of a newer version")),
+        None => return Err(newer("contributions.term")),
     };
     Ok(Contribution {
         term,
@@ -87,7 +84,7 @@ fn outcome(wire: &pb::Outcome) -> Result<Outcome, Violation> {
         Some(Wire::NoRecord(_)) => OutcomeBody::NoRecord,
         Some(Wire::Error(failed)) => OutcomeBody::Error(error(failed)?),
         Some(Wire::NotAsked(rule)) => OutcomeBody::NotAsked(not_asked(rule)?),
-        None => return Err(Violation::invalid("outcomes.result", "a result of a newer version")),
+        None => return Err(newer("outcomes.result")),
     };
     Ok(Outcome {
         source: bare(&wire.source),
@@ -100,14 +97,8 @@ fn outcome(wire: &pb::Outcome) -> Result<Outcome, Violation> {
 }
 
 fn family(wire: &pb::Outcome) -> Result<Family, Violation> {
-    let basis = match pb::FamilyBasis::try_from(wire.family_basis) {
-        Ok(pb::FamilyBasis::SameKind) => FamilyBasis::SameKind,
-        Ok(pb::FamilyBasis::Republished) => FamilyBasis::Republished,
-        Ok(pb::FamilyBasis::Declared) => FamilyBasis::Declared,
-        Ok(pb::FamilyBasis::Unspecified) | Err(_) => {
-            return Err(Violation::invalid("outcomes.family_basis", "a basis of a newer version"));
-        }
-    };
+    let basis = read_family_basis(wire.family_basis, "outcomes.family_basis")?;
+    let basis = basis.ok_or_else(|| newer("outcomes.family_basis"))?;
     Ok(Family { name: wire.family.clone(), basis, independence_key: wire.independence_key.clone() })
 }
 
@@ -141,24 +132,26 @@ fn fact(wire: &pb::Fact) -> Result<Fact, Violation> {
         Some(Wire::Flag(flag)) => FactValue::Flag(*flag),
         Some(Wire::Time(time)) => FactValue::Time(read_timestamp(*time, "outcomes.finding.facts.time")?),
         Some(Wire::List(list)) => FactValue::List(list.values.clone()),
-        None => return Err(Violation::invalid("outcomes.finding.facts.value", "a value of a newer version")),
+        None => return Err(newer("outcomes.finding.facts.value")),
     };
     Ok(Fact { name: wire.name.clone(), value })
 }
 
 fn error(wire: &pb::SourceError) -> Result<SourceError, Violation> {
-    let name = wire.kind().as_str_name().trim_start_matches("SOURCE_ERROR_KIND_");
-    let kind = name.parse().map_err(|_| Violation::invalid("outcomes.error.kind", "a failure of a newer version"))?;
+    let kind = read_error_kind(wire.kind, "outcomes.error.kind")?.ok_or_else(|| newer("outcomes.error.kind"))?;
     let retry_after = duration(wire.retry_after.as_ref(), "outcomes.error.retry_after")?;
     Ok(SourceError { kind, detail: wire.detail.clone(), retry_after })
 }
 
 fn not_asked(wire: &pb::NotAsked) -> Result<NotAsked, Violation> {
-    let name = wire.reason().as_str_name().trim_start_matches("NOT_ASKED_REASON_");
-    let newer = |_| Violation::invalid("outcomes.not_asked.reason", "a rule of a newer version");
-    let reason = name.parse().map_err(newer)?;
+    let reason = read_not_asked_reason(wire.reason, "outcomes.not_asked.reason")?;
+    let reason = reason.ok_or_else(|| newer("outcomes.not_asked.reason"))?;
     let until = wire.until.as_ref().map(|until| read_timestamp(*until, "outcomes.not_asked.until")).transpose()?;
     Ok(NotAsked { reason, detail: wire.detail.clone(), until })
+}
+
+fn newer(field: &str) -> Violation {
+    Violation::invalid(field, "unknown to this version; the server is newer")
 }
 
 #[cfg(test)]
