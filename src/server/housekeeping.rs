@@ -1,4 +1,4 @@
-//! What a running server does by itself now and then: it prunes the store and folds metrics together.
+//! The periodic work of a running server: pruning the store and folding metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,24 +7,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::engine::Engine;
-use crate::store::{Retention, Store, VerdictFilter};
+use crate::clock::Clock;
+use crate::store::{AnswerStore, Retention, VerdictFilter, VerdictStore};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A clock that is not set yet when a machine starts must not erase its history: on its first day a server judges what is
-/// old by no later a moment than a day after the newest verdict that it found.
-pub(super) struct FirstDay {
-    began: Instant,
-    /// `None`: nothing was found that could be lost.
+/// Keeps a wrong clock from erasing the history: on its first day a server takes for the present no later moment than a day
+/// after the newest verdict that it found at its start.
+pub(super) struct PruneGuard {
+    started: Instant,
+    /// `None`: the store is empty, so that nothing can be lost.
     latest: Option<SystemTime>,
 }
 
-impl FirstDay {
-    /// What is found in this store, before anything is written. Where it cannot be read, nothing counts as old.
-    pub(super) async fn of(store: &dyn Store) -> Self {
+impl PruneGuard {
+    /// Reads the newest verdict, before anything is written. Where it cannot be read, nothing counts as old.
+    pub(super) async fn from_store(store: &dyn VerdictStore) -> Self {
         let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
         let latest = match newest {
             Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
@@ -33,18 +33,24 @@ impl FirstDay {
                 Some(SystemTime::UNIX_EPOCH)
             }
         };
-        Self { began: Instant::now(), latest }
+        Self { started: Instant::now(), latest }
     }
 
-    fn judged_by(&self, now: SystemTime) -> SystemTime {
-        self.latest.filter(|_| self.began.elapsed() < DAY).map_or(now, |latest| now.min(latest))
+    fn present(&self, now: SystemTime) -> SystemTime {
+        self.latest.filter(|_| self.started.elapsed() < DAY).map_or(now, |latest| now.min(latest))
     }
 }
 
 /// Removes what the retention does not keep, at once and every hour, until the server stops.
-pub(super) async fn prune(engine: Arc<Engine>, first_day: FirstDay, retention: Retention, stop: CancellationToken) {
+pub(super) async fn prune(
+    store: Arc<dyn AnswerStore>,
+    clock: Arc<dyn Clock>,
+    guard: PruneGuard,
+    retention: Retention,
+    stop: CancellationToken,
+) {
     loop {
-        match engine.store().prune(retention, first_day.judged_by(engine.clock().now())).await {
+        match store.prune(retention, guard.present(clock.now())).await {
             Ok(pruned) => info!(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
@@ -55,12 +61,12 @@ pub(super) async fn prune(engine: Arc<Engine>, first_day: FirstDay, retention: R
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = engine.clock().sleep(PRUNE_EVERY) => {}
+            () = clock.sleep(PRUNE_EVERY) => {}
         }
     }
 }
 
-/// Metrics are folded together now and then, or they would grow where nobody reads them.
+/// Folds metrics every ten seconds: they would grow where nobody reads them.
 pub(super) async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
@@ -77,29 +83,33 @@ mod tests {
 
     use super::*;
     use crate::indicator::{Indicator, Tlp};
-    use crate::store::{Memory, VerdictRecord, VerdictStore};
+    use crate::store::{Memory, VerdictRecord};
     use crate::verdict::{Policy, fuse};
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_far_ahead_on_the_first_day_makes_nothing_old() {
+    async fn a_clock_that_is_far_ahead_on_the_guard_makes_nothing_old() {
         let store = Memory::default();
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
-        assert_eq!(FirstDay::of(&store).await.judged_by(at(9000)), at(9000), "nothing is kept that could be lost");
+        assert_eq!(
+            PruneGuard::from_store(&store).await.present(at(9000)),
+            at(9000),
+            "nothing is kept that could be lost"
+        );
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
-        let keep = async |id: &str, create_time| {
+        let append = async |id: &str, create_time| {
             let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
             let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
             store.append(record).await.unwrap();
         };
-        keep("old", at(100)).await;
-        let first_day = FirstDay::of(&store).await;
+        append("old", at(100)).await;
+        let guard = PruneGuard::from_store(&store).await;
         // What is made while the clock is wrong does not make it right.
-        keep("wrong", at(9000)).await;
-        assert_eq!(first_day.judged_by(at(9000)), at(101));
-        assert_eq!(first_day.judged_by(at(100)), at(100));
+        append("wrong", at(9000)).await;
+        assert_eq!(guard.present(at(9000)), at(101));
+        assert_eq!(guard.present(at(100)), at(100));
         tokio::time::advance(DAY).await;
-        assert_eq!(first_day.judged_by(at(9000)), at(9000));
+        assert_eq!(guard.present(at(9000)), at(9000));
     }
 
     #[tokio::test(start_paused = true)]

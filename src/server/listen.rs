@@ -1,4 +1,5 @@
-//! Accepts connections: TCP with or without TLS, and the socket. HTTP/1.1 and HTTP/2 on each.
+//! Accepts connections over TCP with or without TLS, over the socket, and from within the process, and serves HTTP/1.1 and
+//! HTTP/2 on each.
 
 use std::io::{self, Cursor};
 use std::sync::Arc;
@@ -20,20 +21,20 @@ use tracing::{debug, warn};
 use super::tls;
 use crate::rpc::auth::Peer;
 
-/// A client that has not finished its handshake or its headers by then is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What a connection of HTTP/2 begins with (RFC 9113, 3.4).
+/// Time for a TLS handshake, for the first bytes, and for the headers of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first bytes of every HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// After a failed accept (too many open files), the next try waits so long.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Pause after a failed accept (too many open files).
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What every connection is served with.
 #[derive(Clone)]
 pub(super) struct Serving {
     pub(super) router: Router,
     pub(super) acceptor: Option<TlsAcceptor>,
-    /// Places for connections over the network; the socket has its own way in.
-    pub(super) free: Arc<Semaphore>,
+    /// Places for connections over the network.
+    pub(super) places: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
     pub(super) connections: TaskTracker,
 }
@@ -41,27 +42,27 @@ pub(super) struct Serving {
 /// Serves the network until the server stops.
 pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
     loop {
-        // Beyond the limit connections wait to be accepted, as they do where open files run out.
+        // Beyond the limit, connections wait in the backlog of the operating system.
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
-            accepted = accept(&listener, &serving.free) => accepted,
+            accepted = accept(&listener, &serving.places) => accepted,
         };
         match accepted {
             Ok((stream, place)) => {
-                let one = serving.clone();
+                let connection = serving.clone();
                 serving.connections.spawn(async move {
-                    one.serve_tcp(stream).await;
+                    connection.serve_tcp(stream).await;
                     drop(place);
                 });
             }
-            Err(error) => failed(error).await,
+            Err(error) => accept_failed(error).await,
         }
     }
 }
 
-/// The next connection, and its place among those that there may be.
-async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = free.clone().acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, and the place that it takes.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     Ok((listener.accept().await?.0, place))
 }
 
@@ -74,21 +75,20 @@ pub(super) async fn serve_socket(listener: UnixListener, serving: Serving) {
         };
         match accepted {
             Ok((stream, _)) => {
-                let one = serving.clone();
-                serving.connections.spawn(async move { one.serve(stream, Peer::Socket).await });
+                serving.serve_local(stream);
             }
-            Err(error) => failed(error).await,
+            Err(error) => accept_failed(error).await,
         }
     }
 }
 
-async fn failed(error: io::Error) {
+async fn accept_failed(error: io::Error) {
     warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(AFTER_FAILURE).await;
+    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
 }
 
-/// Reads until the bytes are either all of what HTTP/2 begins with, or cannot become it.
-async fn told(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u8>) -> io::Result<()> {
+/// Reads until the first bytes are the preface of HTTP/2, or cannot become it.
+async fn sniff_protocol(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u8>) -> io::Result<()> {
     while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         if stream.read_buf(first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -98,36 +98,42 @@ async fn told(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u8>) -> io:
 }
 
 impl Serving {
+    /// Serves a connection of the same user in the background.
+    pub(super) fn serve_local(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let connection = self.clone();
+        self.connections.spawn(async move { connection.serve(stream, Peer::Local).await });
+    }
+
     async fn serve_tcp(self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "no TCP_NODELAY");
         }
         let Some(acceptor) = self.acceptor.clone() else {
-            return self.open(stream, Peer::Network(None)).await;
+            return self.sniff_and_serve(stream, Peer::Network(None)).await;
         };
-        match self.in_time(acceptor.accept(stream)).await {
+        match self.within_timeout(acceptor.accept(stream)).await {
             Some(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 let peer = Peer::Network(certificate.map(tls::fingerprint));
-                self.open(stream, peer).await;
+                self.sniff_and_serve(stream, peer).await;
             }
             Some(Err(error)) => debug!(%error, "a TLS handshake failed"),
             None => debug!("a TLS handshake took too long"),
         }
     }
 
-    /// What comes of a connection's beginning; `None` where it takes too long, or the server ends.
-    async fn in_time<T>(&self, beginning: impl Future<Output = T>) -> Option<T> {
+    /// The result of a handshake; `None` where it takes too long, or the server stops.
+    async fn within_timeout<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            begun = tokio::time::timeout(PATIENCE, beginning) => begun.ok(),
+            done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => done.ok(),
             () = self.stop.cancelled() => None,
         }
     }
 
     /// Serves a connection once its first bytes tell which version of HTTP is spoken: nothing else bounds the wait for them.
-    async fn open(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+    async fn sniff_and_serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let mut first = Vec::new();
-        match self.in_time(told(&mut stream, &mut first)).await {
+        match self.within_timeout(sniff_protocol(&mut stream, &mut first)).await {
             Some(Ok(())) => {
                 let (read, write) = tokio::io::split(stream);
                 self.serve(tokio::io::join(Cursor::new(first).chain(read), write), peer).await;
@@ -137,7 +143,7 @@ impl Serving {
         }
     }
 
-    /// Serves one connection; once the server stops, the calls under way end and no other begins.
+    /// Serves one connection. Once the server stops, the calls in flight end and no other begins.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let peer = Arc::new(peer);
         let router = self.router;
@@ -146,7 +152,7 @@ impl Serving {
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
         builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -172,44 +178,44 @@ mod tests {
 
     fn serving() -> Serving {
         let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        Serving { router: Router::new(), acceptor: None, free: Arc::new(Semaphore::new(1)), stop, connections }
+        Serving { router: Router::new(), acceptor: None, places: Arc::new(Semaphore::new(1)), stop, connections }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_say_what_it_speaks_is_dropped() {
-        for said in ["", "PRI * HTTP/2.0\r\n\r\nSM", "P"] {
+        for first_bytes in ["", "PRI * HTTP/2.0\r\n\r\nSM", "P"] {
             let (mut client, server) = tokio::io::duplex(64);
-            client.write_all(said.as_bytes()).await.unwrap();
-            serving().open(server, Peer::Network(None)).await;
-            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{said:?}");
+            client.write_all(first_bytes.as_bytes()).await.unwrap();
+            serving().sniff_and_serve(server, Peer::Network(None)).await;
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{first_bytes:?}");
         }
     }
 
     #[tokio::test]
     async fn the_first_bytes_are_read_no_further_than_they_tell() {
         let mut first = Vec::new();
-        told(&mut &b"GET / HTTP/1.1\r\n"[..], &mut first).await.unwrap();
+        sniff_protocol(&mut &b"GET / HTTP/1.1\r\n"[..], &mut first).await.unwrap();
         assert!(first.starts_with(b"G"));
         let mut first = Vec::new();
         let mut pieces = (&PREFACE[..5]).chain(&PREFACE[5..]);
-        told(&mut pieces, &mut first).await.unwrap();
+        sniff_protocol(&mut pieces, &mut first).await.unwrap();
         assert_eq!(first, PREFACE);
-        assert!(told(&mut &b"PRI"[..], &mut Vec::new()).await.is_err());
+        assert!(sniff_protocol(&mut &b"PRI"[..], &mut Vec::new()).await.is_err());
     }
 
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_for_a_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let free = Arc::new(Semaphore::new(1));
+        let places = Arc::new(Semaphore::new(1));
         let address = listener.local_addr().unwrap();
         let (_one, _other) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
-        let (_, place) = accept(&listener, &free).await.unwrap();
+        let (_, place) = accept(&listener, &places).await.unwrap();
         {
-            let next = accept(&listener, &free);
+            let next = accept(&listener, &places);
             tokio::pin!(next);
             assert!(poll!(next.as_mut()).is_pending());
         }
         drop(place);
-        assert!(accept(&listener, &free).await.is_ok());
+        assert!(accept(&listener, &places).await.is_ok());
     }
 }

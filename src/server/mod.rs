@@ -1,24 +1,28 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` makes TLS of the certificates,
-//! `housekeeping.rs` prunes and folds now and then. Nothing is decided here about indicators or sources.
+//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` accepts TLS, `housekeeping.rs` does
+//! periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
+use crate::rpc::{BackgroundTasks, EnrichmentRpc, SourceRpc, VerdictRpc};
 use crate::settings::{Config, NO_SOURCE_HINT, Registry};
 use crate::source::Kind;
 use crate::store::{self, DataDirectory, Sealer, Store};
@@ -30,10 +34,10 @@ mod router;
 mod seal;
 mod tls;
 
-/// How long a shutdown waits for what is under way.
+/// Longest time that a shutdown waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How many bytes of kept answers the cache holds.
-const KEPT_BYTES: u64 = 256 * 1024 * 1024;
+const SOURCE_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+const DUPLEX_BYTES: usize = 64 * 1024;
 
 /// Why a server does not start, in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,25 +60,25 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     tls::acceptor(config.tls.as_ref()).map(|_| ())
 }
 
-/// How a server listens.
+/// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On the address of the settings, and on the socket in the data directory.
+    /// On the address of the settings, on the socket in the data directory, and from within the process.
     Everywhere,
-    /// On the socket alone: the embedded server of one command.
-    SocketOnly,
+    /// From within the process alone: the embedded server of one command.
+    InProcess,
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     address: Option<SocketAddr>,
-    socket: PathBuf,
+    socket: Option<PathBuf>,
     engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     reporter: HealthReporter,
-    stop: CancellationToken,
+    serving: listen::Serving,
     tracker: TaskTracker,
-    connections: TaskTracker,
     // Held until the end: it is the lock on the data directory.
     _directory: DataDirectory,
 }
@@ -93,56 +97,65 @@ impl Running {
         telemetry::upkeep();
         let acceptor = match listen {
             Listen::Everywhere => tls::acceptor(config.tls.as_ref())?,
-            Listen::SocketOnly => None,
+            Listen::InProcess => None,
         };
-        let directory = DataDirectory::open(&config.data_directory).map_err(said)?;
-        let store = store::open(&directory.database_path(), config.durability).map_err(said)?;
+        let directory = DataDirectory::open(&config.data_directory).map_err(start_error)?;
+        let store = store::open(&directory.database_path(), config.durability).map_err(start_error)?;
         let sealer = match &config.key {
             Some(key) => Sealer::from_base64(key),
             None => Sealer::from_key_file(&directory.key_path()),
         };
-        let registry =
-            Registry::open(config, kinds, store.clone(), Arc::new(sealer.map_err(said)?)).await.map_err(said)?;
+        let sealer = Arc::new(sealer.map_err(start_error)?);
+        let registry = Registry::open(config, kinds, store.clone(), sealer).await.map_err(start_error)?;
+        let registry = Arc::new(registry);
+        if registry.snapshot().is_empty() {
+            warn!("{NO_SOURCE_HINT}");
+        }
         let tracker = TaskTracker::new();
         let engine = Arc::new(Engine::new(Parts {
-            registry: Arc::new(registry),
+            registry: registry.clone(),
             store: store.clone(),
             clock: clock.clone(),
-            cache: SourceCache::new(KEPT_BYTES),
+            cache: SourceCache::new(SOURCE_CACHE_BYTES),
             tracker: tracker.clone(),
             rules: rules(config),
         }));
-        if engine.registry().snapshot().is_empty() {
-            warn!("{NO_SOURCE_HINT}");
-        }
-        let first_day = housekeeping::FirstDay::of(store.as_ref()).await;
+        let guard = housekeeping::PruneGuard::from_store(store.as_ref()).await;
+        let tasks = BackgroundTasks::new(tracker.clone(), clock.clone());
+        let services = router::Services {
+            enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
+            sources: SourceRpc::new(registry, store.clone(), engine.clone(), clock.clone(), tasks),
+            verdicts: VerdictRpc::new(store.clone(), store.clone()),
+        };
         let stop = CancellationToken::new();
-        let (router, reporter) = router::build(config, engine.clone(), stop.clone()).await?;
-        let connections = TaskTracker::new();
-        let free = Arc::new(Semaphore::new(config.limits.max_connections));
-        let serving = listen::Serving { router, acceptor, free, stop: stop.clone(), connections: connections.clone() };
-
-        let socket = directory.socket_path();
-        let unix = bind_socket(&socket)?;
-        tracker.spawn(listen::serve_socket(unix, serving.clone()));
-        let address = match listen {
-            Listen::SocketOnly => None,
+        let (router, reporter) = router::build(config, services, stop.clone()).await?;
+        let serving = listen::Serving {
+            router,
+            acceptor,
+            places: Arc::new(Semaphore::new(config.limits.max_connections)),
+            stop: stop.clone(),
+            connections: TaskTracker::new(),
+        };
+        let (address, socket) = match listen {
+            Listen::InProcess => (None, None),
             Listen::Everywhere => {
+                let socket = directory.socket_path();
+                tracker.spawn(listen::serve_socket(bind_socket(&socket)?, serving.clone()));
                 let listener = TcpListener::bind(config.listen)
                     .await
                     .map_err(|error| StartError(format!("cannot listen on {}: {error}", config.listen)))?;
-                let address = listener.local_addr().map_err(said)?;
-                tracker.spawn(listen::serve_network(listener, serving));
-                if let Some(lack) = lack(address, config) {
-                    warn!(%address, "{lack}");
+                let address = listener.local_addr().map_err(start_error)?;
+                tracker.spawn(listen::serve_network(listener, serving.clone()));
+                if let Some(warning) = exposure_warning(address, config) {
+                    warn!(%address, "{warning}");
                 }
                 info!(%address, tls = config.tls.is_some(), tokens = config.tokens.len(), "listening");
-                Some(address)
+                (Some(address), Some(socket))
             }
         };
-        tracker.spawn(housekeeping::prune(engine.clone(), first_day, config.retention, stop.clone()));
-        tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop.clone()));
-        Ok(Self { address, socket, engine, store, reporter, stop, tracker, connections, _directory: directory })
+        tracker.spawn(housekeeping::prune(store.clone(), clock.clone(), guard, config.retention, stop.clone()));
+        tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
+        Ok(Self { address, socket, engine, clock, store, reporter, serving, tracker, _directory: directory })
     }
 
     /// The address that it listens on, if any.
@@ -150,9 +163,11 @@ impl Running {
         self.address
     }
 
-    /// The socket that it listens on.
-    pub fn socket(&self) -> &PathBuf {
-        &self.socket
+    /// A new connection from within the process. Its caller is `local`, as over the socket.
+    pub fn connect(&self) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(DUPLEX_BYTES);
+        self.serving.serve_local(server);
+        client
     }
 
     /// The engine behind the services.
@@ -160,26 +175,26 @@ impl Running {
         &self.engine
     }
 
-    /// Takes no new calls, lets those under way end, and writes what is not yet written.
+    /// Takes no new calls, lets those in flight end, and writes what is not yet written.
     pub async fn stop(self) {
         info!("shutting down");
-        router::not_serving(&self.reporter).await;
-        self.stop.cancel();
+        router::report_health(&self.reporter, ServingStatus::NotServing).await;
+        self.serving.stop.cancel();
         self.tracker.close();
-        self.connections.close();
+        self.serving.connections.close();
         let drained = async {
-            self.connections.wait().await;
+            self.serving.connections.wait().await;
             self.engine.release();
             self.tracker.wait().await;
         };
         tokio::select! {
             () = drained => {}
-            () = self.engine.clock().sleep(DRAIN) => warn!("calls were still under way when the time to drain ended"),
+            () = self.clock.sleep(DRAIN) => warn!("calls were still in flight when the time to drain ended"),
         }
         if let Err(error) = self.store.close().await {
             warn!(%error, "the store did not close well");
         }
-        if let Err(error) = std::fs::remove_file(&self.socket) {
+        if let Some(Err(error)) = self.socket.map(std::fs::remove_file) {
             warn!(%error, "the socket could not be removed");
         }
     }
@@ -189,6 +204,17 @@ impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// Resolves at SIGINT or SIGTERM.
+pub(crate) async fn until_terminated() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 fn rules(config: &Config) -> Rules {
@@ -201,12 +227,12 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn said(error: impl fmt::Display) -> StartError {
+fn start_error(error: impl fmt::Display) -> StartError {
     StartError(error.to_string())
 }
 
-/// What those who can reach this address could do for want of TLS or tokens.
-fn lack(address: SocketAddr, config: &Config) -> Option<&'static str> {
+/// What others could do at this address for want of TLS or tokens.
+fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str> {
     match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
         (true, _, _) | (false, false, false) => None,
         (false, true, _) => Some("listening beyond loopback without tokens: whoever reaches it can call"),
@@ -216,9 +242,9 @@ fn lack(address: SocketAddr, config: &Config) -> Option<&'static str> {
     }
 }
 
-/// The socket that only this user's processes reach. One left by a server that was killed is replaced: the lock on the
-/// directory says that nobody listens on it.
-fn bind_socket(path: &std::path::Path) -> Result<UnixListener, StartError> {
+/// The socket that only this user's processes reach. One that a killed server left is replaced: the lock on the directory
+/// guarantees that nobody listens on it.
+fn bind_socket(path: &Path) -> Result<UnixListener, StartError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| StartError(format!("cannot open the socket {}: {error}", path.display()));
     match std::fs::remove_file(path) {
@@ -248,15 +274,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_open_address_lacks_is_told() {
+    fn an_address_open_to_others_without_tls_or_tokens_is_warned_of() {
         let (outside, loopback) = ("192.0.2.1:50051".parse().unwrap(), "127.0.0.1:50051".parse().unwrap());
         let token = format!("[tokens]\nsoar = \"{}\"\n", "0f".repeat(32));
-        assert_eq!(lack(loopback, &config("")), None);
-        assert!(lack(outside, &config("")).unwrap().contains("without tokens"));
-        assert!(lack(outside, &config(&token)).unwrap().contains("without TLS"));
+        assert_eq!(exposure_warning(loopback, &config("")), None);
+        assert!(exposure_warning(outside, &config("")).unwrap().contains("without tokens"));
+        assert!(exposure_warning(outside, &config(&token)).unwrap().contains("without TLS"));
         let tls = TlsConfig { certificate: "server.pem".into(), key: "server.key".into(), client_ca: None };
         let with_tls = |text: &str| Config { tls: Some(tls.clone()), ..config(text) };
-        assert_eq!(lack(outside, &with_tls(&token)), None);
-        assert!(lack(outside, &with_tls("")).unwrap().contains("without tokens"));
+        assert_eq!(exposure_warning(outside, &with_tls(&token)), None);
+        assert!(exposure_warning(outside, &with_tls("")).unwrap().contains("without tokens"));
     }
 }

@@ -1,16 +1,18 @@
 //! The services on one port, and what every request passes on its way to them.
 //!
-//! Outermost first: CORS (a preflight carries no token), panic catch, gRPC-Web (translates, so that what lies inside
-//! sees gRPC alone), the gate (limit on requests under way, then who calls), the service. Health needs no token, so that
-//! an orchestrator can ask; metrics do.
+//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, gRPC-Web (translates, so that
+//! what lies inside sees gRPC alone), authentication, the limit on requests in flight, the time-out of the request's body,
+//! the service. Health needs no token, so that an orchestrator can ask; metrics do, and neither counts against the limit.
+//! tower's ready-made limit and time-out end with the head of the answer, which is too early for a stream.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
@@ -30,67 +32,65 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::StartError;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
-use crate::rpc::auth::{Authenticator, Peer};
+use crate::rpc::auth::{Authenticator, Caller, Peer};
 use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
-const REFLECTION: &str = "/grpc.reflection.";
-const HEALTH: &str = "/grpc.health.v1.Health/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
-/// How long who watches the health has to hear that the server ends.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// How long a request may take to come in whole.
-const COMING_IN: Duration = Duration::from_secs(30);
-const METRICS: &str = "/metrics";
-const OUR_METHODS: [&str; 14] = [
-    "EnrichmentService/Enrich",
-    "EnrichmentService/StreamEnrich",
-    "EnrichmentService/BatchEnrich",
-    "EnrichmentService/PlanEnrichment",
-    "SourceService/ListSourceKinds",
-    "SourceService/ConfigureSource",
-    "SourceService/GetSource",
-    "SourceService/ListSources",
-    "SourceService/DeleteSource",
-    "SourceService/TestSource",
-    "SourceService/ListDisclosures",
-    "SourceService/GetUsage",
-    "VerdictService/GetVerdict",
-    "VerdictService/ListVerdicts",
-];
+/// Time for a watcher of the health to hear that the server stops, before its stream is cut off.
+const WATCH_GRACE: Duration = Duration::from_millis(100);
+/// A request whose body takes longer to arrive is given up.
+const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the gate knows.
-#[derive(Clone)]
-struct Gate {
-    authenticator: Authenticator,
-    under_way: Arc<Semaphore>,
-    stop: CancellationToken,
+/// What is served.
+pub(super) struct Services {
+    pub(super) enrichment: EnrichmentRpc,
+    pub(super) sources: SourceRpc,
+    pub(super) verdicts: VerdictRpc,
 }
 
-/// Everything that one port serves until it stops, and what says whether it does.
+/// Everything that one port serves until it stops, and the reporter of its health.
 pub(super) async fn build(
     config: &Config,
-    engine: Arc<Engine>,
+    services: Services,
     stop: CancellationToken,
 ) -> Result<(Router, HealthReporter), StartError> {
-    let gate = Gate {
-        authenticator: Authenticator::new(config.tokens.clone()),
-        under_way: Arc::new(Semaphore::new(config.limits.max_in_flight)),
-        stop,
-    };
-    let gated = middleware::from_fn_with_state(gate, pass);
-    let (services, reporter) = services(config, engine).await?;
-    let grpc = services.layer(gated.clone()).layer(GrpcWebLayer::new());
-    let metrics = Router::new().route(METRICS, get(|| async { telemetry::render_metrics() })).layer(gated);
-    let router = metrics.fallback_service(grpc).layer(CatchPanicLayer::custom(after_panic));
+    let limit = config.limits.max_message_bytes;
+    let authenticator = Authenticator::new(config.tokens.clone());
+    let places = Arc::new(Semaphore::new(config.limits.max_in_flight));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report_health(&reporter, ServingStatus::Serving).await;
+
+    let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
+        .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
+        .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
+        .into_axum_router()
+        .layer(from_fn(bound_request_body));
+    let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
+    // A call of reflection asks again and again, so that its body has no end to wait for.
+    let reflection = Routes::new(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?)
+        .into_axum_router()
+        .reset_fallback();
+    let guarded = services
+        .merge(reflection)
+        .layer(from_fn_with_state(places, admit))
+        .layer(from_fn_with_state(authenticator.clone(), authenticate));
+    let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
+    let grpc = guarded.merge(health).layer(GrpcWebLayer::new());
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(authenticator)
+        .merge(grpc)
+        .layer(from_fn(count))
+        .layer(CatchPanicLayer::custom(after_panic));
     let router = match cors(&config.cors_origins)? {
         Some(cors) => router.layer(cors),
         None => router,
@@ -98,33 +98,12 @@ pub(super) async fn build(
     Ok((router, reporter))
 }
 
-/// Tells whoever watches that the services end.
-pub(super) async fn not_serving(reporter: &HealthReporter) {
-    reporter.set_not_serving::<EnrichmentServiceServer<EnrichmentRpc>>().await;
-    reporter.set_not_serving::<SourceServiceServer<SourceRpc>>().await;
-    reporter.set_not_serving::<VerdictServiceServer<VerdictRpc>>().await;
-    reporter.set_service_status("", ServingStatus::NotServing).await;
-}
-
-async fn services(config: &Config, engine: Arc<Engine>) -> Result<(Router, HealthReporter), StartError> {
-    let limit = config.limits.max_message_bytes;
-    let enrichment = EnrichmentServiceServer::new(EnrichmentRpc::new(engine.clone()));
-    let sources = SourceServiceServer::new(SourceRpc::new(engine.clone()));
-    let verdicts = VerdictServiceServer::new(VerdictRpc::new(engine));
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<EnrichmentServiceServer<EnrichmentRpc>>().await;
-    reporter.set_serving::<SourceServiceServer<SourceRpc>>().await;
-    reporter.set_serving::<VerdictServiceServer<VerdictRpc>>().await;
-    let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
-    let routes = Routes::new(enrichment.max_decoding_message_size(limit))
-        .add_service(sources.max_decoding_message_size(limit))
-        .add_service(verdicts.max_decoding_message_size(limit))
-        .add_service(health)
-        .add_service(reflection().build_v1().map_err(failed)?)
-        .add_service(reflection().build_v1alpha().map_err(failed)?)
-        .prepare()
-        .into_axum_router();
-    Ok((routes, reporter))
+/// Reports this health for every service, and for the server as a whole.
+pub(super) async fn report_health(reporter: &HealthReporter, status: ServingStatus) {
+    let services: BTreeSet<_> = pb::METHOD_PATHS.iter().filter_map(|path| path.split('/').nth(1)).collect();
+    for service in services.into_iter().chain([""]) {
+        reporter.set_service_status(service, status).await;
+    }
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -133,64 +112,68 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Lets a request through to its service once it is known who calls.
-async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    metrics::counter!("concord_requests_total", "method" => method_of(request.uri().path())).increment(1);
-    if request.uri().path() == WATCH {
-        // Who watches would watch for ever, and hold up a server that ends; first it hears that it ends.
-        let stop = gate.stop.clone();
-        let ends = Box::pin(async move {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
-        });
-        let answer = next.run(request).await;
-        return if answer.headers().contains_key(GRPC_STATUS) { answer } else { answer.map(|body| until(body, ends)) };
+async fn metrics(State(authenticator): State<Authenticator>, request: Request) -> Response {
+    match caller(&authenticator, &request) {
+        Ok(_) => telemetry::render_metrics().into_response(),
+        Err(error) => (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
     }
-    if request.uri().path().starts_with(HEALTH) {
-        return next.run(request).await;
+}
+
+/// Counts a request by its method. Paths that are none of ours share one label, so that nobody can make labels by calling
+/// names.
+async fn count(request: Request, next: Next) -> Response {
+    let path = pb::METHOD_PATHS.get(request.uri().path());
+    let method = path.map_or("other", |path| path.trim_start_matches("/concord.v1."));
+    metrics::counter!("concord_requests_total", "method" => method).increment(1);
+    next.run(request).await
+}
+
+fn caller(authenticator: &Authenticator, request: &Request) -> Result<Caller, Error> {
+    let peer = request.extensions().get::<Arc<Peer>>().map_or(&Peer::Network(None), AsRef::as_ref);
+    authenticator.caller(request.headers(), peer)
+}
+
+async fn authenticate(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
+    match caller(&authenticator, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => refuse(&error),
     }
-    let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let peer = peer.as_deref().unwrap_or(&Peer::Network(None));
-    let caller = match gate.authenticator.caller(request.headers(), peer) {
-        Ok(caller) => caller,
-        Err(error) => return refuse(&request, &error),
-    };
-    if request.uri().path() == METRICS {
-        // Cheap, and wanted most when all else is busy.
-        return next.run(request).await;
-    }
-    let Ok(permit) = gate.under_way.clone().try_acquire_owned() else {
-        let error = Error::Exhausted {
+}
+
+/// Refuses a request for which there is no place. An answer holds its place until its body ends.
+async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(place) = places.try_acquire_owned() else {
+        return refuse(&Error::Exhausted {
             subject: "requests under way".into(),
             message: "the server has as many as its limit allows".into(),
             retry_after: Some(Duration::from_secs(1)),
-        };
-        return refuse(&request, &error);
+        });
     };
-    request.extensions_mut().insert(caller);
-    // A body that never ends would hold its place for ever. Only reflection is asked more, now and then, in one call.
-    if !request.uri().path().starts_with(REFLECTION) {
-        request = request.map(in_time);
-    }
-    // A stream is under way until its body ends, not only until its head is sent.
     next.run(request).await.map(|body| {
         Body::new(body.map_frame(move |frame| {
-            let _held = &permit;
+            let _held = &place;
             frame
         }))
     })
 }
 
-/// A request's body, for no longer than it may take to come in.
-fn in_time(body: Body) -> Body {
-    let (body, end) = (BodyStream::new(body), Box::pin(tokio::time::sleep(COMING_IN)));
-    let frames = stream::unfold(Some((body, end)), |state| async move {
-        let (mut body, mut end) = state?;
+/// Gives a request up whose body does not arrive in time: it would hold its place for ever.
+async fn bound_request_body(request: Request, next: Next) -> Response {
+    next.run(request.map(with_timeout)).await
+}
+
+fn with_timeout(body: Body) -> Body {
+    let (body, timeout) = (BodyStream::new(body), Box::pin(tokio::time::sleep(REQUEST_BODY_TIMEOUT)));
+    let frames = stream::unfold(Some((body, timeout)), |state| async move {
+        let (mut body, mut timeout) = state?;
         tokio::select! {
             biased;
-            frame = body.next() => Some((frame?.map_err(BoxError::from), Some((body, end)))),
-            () = &mut end => {
-                let message = format!("the request did not come to its end within {} s", COMING_IN.as_secs());
+            frame = body.next() => Some((frame?.map_err(BoxError::from), Some((body, timeout)))),
+            () = &mut timeout => {
+                let message = format!("the request did not come to its end within {} s", REQUEST_BODY_TIMEOUT.as_secs());
                 let status = status::of(&Error::Unavailable { message, retry_after: None });
                 Some((Err(BoxError::from(status)), None))
             }
@@ -199,32 +182,32 @@ fn in_time(body: Body) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// A stream that is cut off in the end, with the status that says why.
-fn until(body: Body, ends: impl Future<Output = ()> + Send + 'static) -> Body {
+/// Cuts the stream of a health watcher off when the server stops: it would hold the shutdown up.
+async fn end_watch(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let is_watch = request.uri().path() == WATCH;
+    let answer = next.run(request).await;
+    if !is_watch || answer.headers().contains_key(GRPC_STATUS) {
+        return answer;
+    }
+    let stopped = async move {
+        stop.cancelled().await;
+        tokio::time::sleep(WATCH_GRACE).await;
+    };
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
     trailers.insert("grpc-message", HeaderValue::from_static("the server ends"));
     let last = stream::iter([Ok(Frame::trailers(trailers))]);
-    Body::new(StreamBody::new(BodyStream::new(body).take_until(ends).chain(last)))
+    let cut_off = |body| BodyStream::new(body).take_until(Box::pin(stopped)).chain(last);
+    answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
 
-/// The method for the metrics: ours by its name, all else together, so that nobody can make labels by calling names.
-fn method_of(path: &str) -> &'static str {
-    let called = path.strip_prefix("/concord.v1.").unwrap_or_default();
-    OUR_METHODS.into_iter().find(|method| *method == called).unwrap_or("other")
-}
-
-/// The refusal in the terms of the request: plain HTTP for metrics, a gRPC status for all else.
-fn refuse(request: &Request, error: &Error) -> Response {
-    if request.uri().path() == METRICS {
-        return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
-    }
+fn refuse(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 
 /// No panic is reachable from outside as far as we know; if one is, its call alone fails.
 fn after_panic(cause: Box<dyn Any + Send>) -> Response {
-    status::of(&status::panicked(cause.as_ref(), SystemClock.now())).into_http::<Body>()
+    refuse(&status::panicked(cause.as_ref(), SystemClock.now()))
 }
 
 /// Browsers of these origins may call; none where the list is empty.
@@ -257,15 +240,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_does_not_come_to_its_end_gives_its_place_back() {
-        let under_way = Arc::new(Semaphore::new(1));
-        let authenticator = Authenticator::new(Vec::new());
-        let gate = Gate { authenticator, under_way: under_way.clone(), stop: CancellationToken::new() };
+        let places = Arc::new(Semaphore::new(1));
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
-        let router = Router::new().fallback(read).layer(middleware::from_fn_with_state(gate, pass));
+        let router = Router::new().fallback(read).layer(from_fn(bound_request_body));
+        let router = router.layer(from_fn_with_state(places.clone(), admit));
         let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let answer = router.oneshot(Request::new(silent)).await.unwrap();
-        let told = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&told).contains("within 30 s"), "{told:?}");
-        assert_eq!(under_way.available_permits(), 1);
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&text).contains("within 30 s"), "{text:?}");
+        assert_eq!(places.available_permits(), 1);
     }
 }

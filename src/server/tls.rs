@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::{StartError, said};
+use super::{StartError, start_error};
 use crate::indicator::hex;
 use crate::settings::TlsConfig;
 
@@ -26,7 +26,7 @@ pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, S
         None => builder.with_no_client_auth(),
         Some(_) => {
             let mut roots = RootCertStore::empty();
-            for certificate in tls.authorities().map_err(said)? {
+            for certificate in tls.authorities().map_err(start_error)? {
                 roots.add(certificate).map_err(|error| unusable("client_ca", &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -35,7 +35,7 @@ pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, S
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let (chain, key) = (tls.chain().map_err(said)?, tls.private_key().map_err(said)?);
+    let (chain, key) = (tls.chain().map_err(start_error)?, tls.private_key().map_err(start_error)?);
     let mut config =
         builder.with_single_cert(chain, key).map_err(|error| unusable("certificate or tls.key", &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
