@@ -1,4 +1,4 @@
-//! What can be written on the command line.
+//! The arguments of the command line. Doc comments here are the text of `--help`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::indicator::{IndicatorType, Tlp};
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     pub(super) client: Client,
     #[command(subcommand)]
@@ -23,10 +23,13 @@ pub struct Args {
 /// Where the server is.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Client {
-    /// Server to talk to, http://HOST:PORT or https://HOST:PORT. Without: the one that runs on this data directory, or
-    /// else one started for this command alone
+    /// Server to talk to, http://HOST:PORT or https://HOST:PORT. Without it: the server that runs on the data directory;
+    /// if none does, the command is its own server, and others on the same directory wait until it ends
     #[arg(long, global = true, env = "CONCORD_SERVER", value_name = "URL")]
     pub(super) server: Option<String>,
+    /// Use the data directory of this machine, even if --server or CONCORD_SERVER names a server
+    #[arg(long, global = true)]
+    pub(super) local: bool,
     /// Bearer token for the server. Give it by the environment, where other users cannot see it
     #[arg(long, global = true, env = "CONCORD_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(super) token: Option<String>,
@@ -42,9 +45,16 @@ pub(super) struct Client {
     /// Configuration file
     #[arg(long, global = true, env = "CONCORD_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Directory for everything that is kept
+    /// Directory of the database, the key and the socket
     #[arg(long, global = true, env = "CONCORD_DATA_DIRECTORY", value_name = "DIRECTORY")]
     pub(super) data_directory: Option<PathBuf>,
+}
+
+impl Client {
+    /// The server to talk to over the network, if any.
+    pub(super) fn remote(&self) -> Option<&str> {
+        self.server.as_deref().filter(|_| !self.local)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,7 +116,7 @@ pub(super) struct Serve {
     pub(super) print_config: bool,
 }
 
-/// what is asked beside the indicator.
+/// The indicators and how to enrich them.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct EnrichArgs {
     /// Indicators, defanged or not. A path to a file is hashed here and never sent; - reads lines from standard input
@@ -306,7 +316,6 @@ pub(super) enum Store {
     },
 }
 
-/// Time for an answer: more than nothing, at most an hour.
 fn read_timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if !time.is_zero() && time <= Duration::from_secs(3600) => Ok(time),
@@ -315,7 +324,6 @@ fn read_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number of lines: at least one.
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
@@ -14,8 +15,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tower::service_fn;
 
-use super::Failure;
 use super::args::Client;
+use super::{Failure, root_cause};
 use crate::clock::{Clock, SystemClock};
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
@@ -23,28 +24,25 @@ use crate::pb::verdict_service_client::VerdictServiceClient;
 use crate::server::{Listen, Running};
 use crate::settings::{Config, Flags, LoadInput, LogSettings, data_directory, load, process_environment};
 use crate::sources;
-use crate::store::{DataDirectory, LockStatus};
+use crate::store::DataDirectory;
 use crate::telemetry;
 
-/// A server that is just starting or ending is waited for this often and this long.
-const TRIES: u32 = 200;
-/// After so long a command says what it waits for.
-const BEFORE_WORD: Duration = Duration::from_secs(1);
-/// How many servers of other commands may end before a command gives up.
-const SERVERS: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
-const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait for a data directory that another process holds, and the pause between looks.
+const DIRECTORY_WAIT: Duration = Duration::from_secs(60);
+const DIRECTORY_POLL: Duration = Duration::from_millis(50);
+/// After this time a command says what it waits for.
+const NOTICE_DELAY: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A verdict with many facts may be larger than gRPC's usual 4 MiB.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-type Wire = InterceptedService<Channel, Bearer>;
+type AuthorizedChannel = InterceptedService<Channel, Bearer>;
 
-/// A way to a server.
+/// A connection to a server.
 pub(super) struct Connection {
-    wire: Wire,
+    channel: AuthorizedChannel,
+    /// The server of this command, if it started one.
     embedded: Option<Running>,
-    /// Whether it leads to the server of another command or process on the data directory.
-    foreign: bool,
 }
 
 /// Puts the token on every request.
@@ -61,135 +59,122 @@ impl Interceptor for Bearer {
 }
 
 impl Connection {
-    /// Does the work with the server that the arguments mean. Where the server of another command ends before it takes the
-    /// first call, the next one is looked for. A server that ends lets calls under way end, so that what is done twice can
-    /// only be a call that outlasted that.
+    /// Does the work with the server that the arguments mean, and stops the server if it was started for this command.
     pub(super) async fn with<T>(
         client: &Client,
-        work: impl AsyncFn(&Self) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut tries = 0;
-        loop {
-            let connection = Self::open(client).await?;
-            let (foreign, done) = (connection.foreign, work(&connection).await);
-            connection.close().await;
-            tries += 1;
-            match done {
-                Err(failure) if failure.lost && foreign && tries < SERVERS => {}
-                Err(failure) if failure.lost => {
-                    return Err(Failure::new(format!("the server does not answer: {failure}{}", likely(client))));
-                }
-                done => return done,
-            }
-        }
+        let connection = Self::open(client).await?;
+        let result = work(&connection).await;
+        connection.close().await;
+        result.map_err(|failure| match failure.unanswered {
+            true => Failure::new(format!("the server does not answer: {failure}{}", hint(client))),
+            false => failure,
+        })
     }
 
-    /// Connects to the server that the arguments mean.
     async fn open(client: &Client) -> Result<Self, Failure> {
-        if let Some(server) = &client.server {
-            let channel = over_network(server, client).await?;
-            return Ok(Self {
-                wire: InterceptedService::new(channel, bearer(client)?),
-                embedded: None,
-                foreign: false,
-            });
+        if let Some(server) = client.remote() {
+            let channel = connect_network(server, client).await?;
+            return Ok(Self { channel: InterceptedService::new(channel, bearer(client)?), embedded: None });
         }
-        if let Some(running) = Self::running(client).await {
-            return Ok(running);
+        // A running server has what its configuration names, whatever this command can read of that.
+        if let Some(directory) = data_directory(&input(client, Flags::default()))
+            && let Some(Ok(connection)) = Self::to_holder(&directory).await
+        {
+            return Ok(connection);
         }
         let config = config(client, Flags::default())?;
         telemetry::init_logs(&logs(&config));
         let place = config.data_directory.display();
-        with_word(Self::on(&config), || eprintln!("concord: waiting for the server on {place} to start or to end"))
-            .await
+        let notice = || eprintln!("concord: waiting for the process that uses {place}");
+        with_wait_notice(Self::open_directory(&config), notice).await
     }
 
-    /// The server that runs on the data directory, if one does: it has what its configuration names, whatever this command
-    /// can read of that.
-    async fn running(client: &Client) -> Option<Self> {
-        let held = DataDirectory::lock_status(&data_directory(&input(client, Flags::default()))?)
-            .ok()
-            .filter(LockStatus::is_held)?;
-        let channel = over_socket(&held.socket_path()).await.ok()?;
-        Some(Self::local(channel, None))
-    }
-
-    /// A way through a socket: to the server started here, or to another's. Neither wants a token.
-    fn local(channel: Channel, embedded: Option<Running>) -> Self {
-        let wire = InterceptedService::new(channel, Bearer(None));
-        Self { wire, foreign: embedded.is_none(), embedded }
-    }
-
-    /// The server on this data directory, or one started here. Another process may be just starting or ending one: then
-    /// it is tried again.
-    async fn on(config: &Config) -> Result<Self, Failure> {
-        let mut tries = 0;
+    /// A connection to the server that runs on the data directory, or starts one for this command. A server for one command
+    /// is not reached from outside: its end is waited for, as is that of a server that is just starting or stopping.
+    async fn open_directory(config: &Config) -> Result<Self, Failure> {
+        let directory = &config.data_directory;
+        let started = Instant::now();
         loop {
-            tries += 1;
-            let held = DataDirectory::lock_status(&config.data_directory).ok().filter(LockStatus::is_held);
-            let failure = match held {
-                Some(held) => match over_socket(&held.socket_path()).await {
-                    Ok(channel) => {
-                        return Ok(Self::local(channel, None));
+            match Self::to_holder(directory).await {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(_)) => {}
+                None => {
+                    match Running::start(config, sources::all(), Arc::new(SystemClock), Listen::InProcess).await {
+                        Ok(running) => return Self::to_embedded(running).await,
+                        Err(error) if !is_held(directory) => return Err(error.into()),
+                        // Another process was faster.
+                        Err(_) => {}
                     }
-                    Err(failure) => failure,
-                },
-                None => match Running::start(config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await {
-                    Ok(running) => {
-                        let channel = over_socket(running.socket()).await?;
-                        return Ok(Self::local(channel, Some(running)));
-                    }
-                    // Whoever holds the directory now was faster; anything else will not mend itself.
-                    Err(error)
-                        if tries < TRIES
-                            && DataDirectory::lock_status(&config.data_directory)
-                                .is_ok_and(|status| status.is_held()) =>
-                    {
-                        error.into()
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            if tries >= TRIES {
-                return Err(failure);
+                }
             }
-            SystemClock.sleep(BETWEEN_TRIES).await;
+            if started.elapsed() >= DIRECTORY_WAIT {
+                return Err(Failure::new(format!(
+                    "{} is in use by another command, also after {} s: run `concord serve`, which commands share",
+                    directory.display(),
+                    DIRECTORY_WAIT.as_secs()
+                )));
+            }
+            SystemClock.sleep(DIRECTORY_POLL).await;
         }
     }
 
-    /// The client of `EnrichmentService`.
-    pub(super) fn enrichment(&self) -> EnrichmentServiceClient<Wire> {
-        EnrichmentServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    /// A connection to the process that holds the data directory; `None` where no process does.
+    async fn to_holder(directory: &Path) -> Option<Result<Self, Failure>> {
+        let status = DataDirectory::lock_status(directory).ok().filter(|status| status.is_held())?;
+        Some(connect_socket(&status.socket_path()).await.map(|channel| Self::local(channel, None)))
     }
 
-    /// The client of `SourceService`.
-    pub(super) fn sources(&self) -> SourceServiceClient<Wire> {
-        SourceServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    async fn to_embedded(running: Running) -> Result<Self, Failure> {
+        let mut stream = Some(running.connect());
+        let connector = service_fn(move |_| {
+            let stream = stream.take().map(TokioIo::new);
+            async move { stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+        });
+        let channel = Endpoint::from_static("http://local").connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| unreachable("the server of this command", &error))?;
+        Ok(Self::local(channel, Some(running)))
     }
 
-    /// The client of `VerdictService`.
-    pub(super) fn verdicts(&self) -> VerdictServiceClient<Wire> {
-        VerdictServiceClient::new(self.wire.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    /// A local connection needs no token.
+    fn local(channel: Channel, embedded: Option<Running>) -> Self {
+        Self { channel: InterceptedService::new(channel, Bearer(None)), embedded }
     }
 
-    /// Ends the server that was started for this command, if one was.
+    pub(super) fn enrichment(&self) -> EnrichmentServiceClient<AuthorizedChannel> {
+        EnrichmentServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn sources(&self) -> SourceServiceClient<AuthorizedChannel> {
+        SourceServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn verdicts(&self) -> VerdictServiceClient<AuthorizedChannel> {
+        VerdictServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
     async fn close(self) {
-        drop(self.wire);
+        drop(self.channel);
         let Some(running) = self.embedded else { return };
-        let word = || eprintln!("concord: waiting for what is still under way in the server of this command");
-        with_word(running.stop(), word).await;
+        let notice = || eprintln!("concord: waiting for what is still in flight in the server of this command");
+        with_wait_notice(running.stop(), notice).await;
     }
 }
 
-/// Waits for the work, and says the word where it takes longer than people wait without one.
-async fn with_word<T>(work: impl Future<Output = T>, word: impl FnOnce()) -> T {
+fn is_held(directory: &Path) -> bool {
+    DataDirectory::lock_status(directory).is_ok_and(|status| status.is_held())
+}
+
+/// Waits for the work, and gives the notice where it takes longer than people wait without one.
+async fn with_wait_notice<T>(work: impl Future<Output = T>, notice: impl FnOnce()) -> T {
     tokio::pin!(work);
     tokio::select! {
         biased;
-        done = work.as_mut() => return done,
-        () = SystemClock.sleep(BEFORE_WORD) => {}
+        result = work.as_mut() => return result,
+        () = SystemClock.sleep(NOTICE_DELAY) => {}
     }
-    word();
+    notice();
     work.await
 }
 
@@ -209,7 +194,7 @@ fn input(client: &Client, mut flags: Flags) -> LoadInput<'static> {
     LoadInput { file: client.config.clone(), environment: process_environment(), flags, kinds: sources::all() }
 }
 
-/// The logs of a server that runs inside one command: its failures alone, unless the environment asks for more.
+/// The logs of an embedded server: failures alone, unless the environment asks for more.
 fn logs(config: &Config) -> LogSettings {
     if process_environment().contains_key("CONCORD_LOG") {
         return config.log.clone();
@@ -217,9 +202,9 @@ fn logs(config: &Config) -> LogSettings {
     LogSettings { filter: "error".into(), ..config.log.clone() }
 }
 
-/// What is likely wrong where a server was reached and never answered.
-fn likely(client: &Client) -> &'static str {
-    match client.server.as_deref() {
+/// What is likely wrong where a server was reached and did not answer.
+fn hint(client: &Client) -> &'static str {
+    match client.remote() {
         Some(server) if server.starts_with("http://") => "; if it speaks TLS, write https://",
         Some(_) if client.client_certificate.is_none() => {
             "; if it wants a client certificate, give --client-certificate and --client-key"
@@ -229,24 +214,23 @@ fn likely(client: &Client) -> &'static str {
     }
 }
 
-/// A channel over a server's socket.
-pub(super) async fn over_socket(path: &Path) -> Result<Channel, Failure> {
+async fn connect_socket(path: &Path) -> Result<Channel, Failure> {
     let path = path.to_owned();
     let connector = service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let endpoint = Endpoint::from_static("http://local").connect_timeout(CONNECT);
+    let endpoint = Endpoint::from_static("http://local").connect_timeout(CONNECT_TIMEOUT);
     endpoint.connect_with_connector(connector).await.map_err(|error| unreachable("the server's socket", &error))
 }
 
-async fn over_network(server: &str, client: &Client) -> Result<Channel, Failure> {
+async fn connect_network(server: &str, client: &Client) -> Result<Channel, Failure> {
     if !server.starts_with("http://") && !server.starts_with("https://") {
         return Err(Failure::new(format!("--server {server}: give http://HOST:PORT or https://HOST:PORT")));
     }
     let endpoint = Endpoint::from_shared(server.to_owned())
         .map_err(|_| Failure::new(format!("--server {server}: give http://HOST:PORT or https://HOST:PORT")))?
-        .connect_timeout(CONNECT);
+        .connect_timeout(CONNECT_TIMEOUT);
     let endpoint = if server.starts_with("https://") {
         endpoint.tls_config(tls(client)?).map_err(|error| unreachable(server, &error))?
     } else {
@@ -275,11 +259,10 @@ fn bearer(client: &Client) -> Result<Bearer, Failure> {
     Ok(Bearer(token))
 }
 
-/// tonic's errors say little by themselves: the cause behind them is what helps.
+/// tonic's errors say little by themselves: their root cause helps.
 fn unreachable(what: &str, error: &tonic::transport::Error) -> Failure {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let cause = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
-    // What rustls says of an answer that is not TLS.
+    let cause = root_cause(error).unwrap_or_else(|| error.to_string());
+    // The error of rustls for an answer that is not TLS.
     let plain = what.starts_with("https://") && cause.contains("InvalidContentType");
     let hint = if plain { " (it does not speak TLS: try http://)" } else { "" };
     Failure::new(format!("cannot reach {what}: {cause}{hint}"))
@@ -290,7 +273,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use tempfile::TempDir;
-    use tokio::sync::Mutex;
 
     use super::*;
     use crate::pb;
@@ -300,6 +282,7 @@ mod tests {
         std::fs::write(&file, "log.filter = \"error\"\n").unwrap();
         Client {
             server: None,
+            local: false,
             token: None,
             ca: None,
             client_certificate: None,
@@ -309,84 +292,61 @@ mod tests {
         }
     }
 
-    async fn server(client: &Client) -> Running {
-        let config = config(client, Flags::default()).unwrap();
-        Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::SocketOnly).await.unwrap()
-    }
-
     async fn list(connection: &Connection) -> Result<(), Failure> {
         connection.sources().list_sources(pb::ListSourcesRequest::default()).await?;
         Ok(())
     }
 
-    #[tokio::test]
-    async fn a_command_whose_server_ends_before_its_call_looks_for_another() {
+    #[tokio::test(start_paused = true)]
+    async fn a_command_waits_for_the_data_directory_that_another_command_uses() {
         let folder = TempDir::new().unwrap();
         let client = client(&folder);
-        let (other, foreign) = (Mutex::new(Some(server(&client).await)), Mutex::new(Vec::new()));
-        let done = Connection::with(&client, async |connection| {
-            foreign.lock().await.push(connection.foreign);
-            if let Some(running) = other.lock().await.take() {
-                running.stop().await;
-            }
-            list(connection).await
-        });
-        assert!(done.await.is_ok());
-        assert_eq!(*foreign.lock().await, [true, false], "first the other's server, then one of its own");
-    }
-
-    #[tokio::test]
-    async fn what_a_server_refuses_is_not_asked_again() {
-        let folder = TempDir::new().unwrap();
-        let client = client(&folder);
-        let (running, asked) = (server(&client).await, AtomicU32::new(0));
-        let done = Connection::with(&client, async |connection| {
-            asked.fetch_add(1, Ordering::Relaxed);
-            connection.sources().get_source(pb::GetSourceRequest::default()).await?;
-            Ok(())
-        });
-        assert!(done.await.unwrap_err().to_string().contains("sources/NAME"));
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        running.stop().await;
-    }
-
-    #[tokio::test]
-    async fn what_was_shown_in_part_is_not_begun_anew() {
-        let folder = TempDir::new().unwrap();
-        let client = client(&folder);
-        let (other, asked) = (Mutex::new(Some(server(&client).await)), AtomicU32::new(0));
-        let done = Connection::with(&client, async |connection| {
-            asked.fetch_add(1, Ordering::Relaxed);
-            if let Some(running) = other.lock().await.take() {
-                running.stop().await;
-            }
-            list(connection).await.map_err(Failure::midway)
-        });
-        assert!(done.await.is_err());
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let other = DataDirectory::open(&folder.path().join("data")).unwrap();
+        let end_other = async {
+            tokio::time::sleep(DIRECTORY_WAIT / 2).await;
+            drop(other);
+        };
+        let (listed, ()) = tokio::join!(Connection::with(&client, list), end_other);
+        listed.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_long_is_told_once_what_for() {
-        let told = AtomicU32::new(0);
-        let word = || {
-            told.fetch_add(1, Ordering::Relaxed);
+    async fn a_data_directory_that_stays_in_use_is_told_with_what_to_do() {
+        let folder = TempDir::new().unwrap();
+        let _other = DataDirectory::open(&folder.path().join("data")).unwrap();
+        let failure = Connection::with(&client(&folder), list).await.unwrap_err().to_string();
+        assert!(failure.contains("in use by another command") && failure.contains("concord serve"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn local_wins_over_a_server_that_is_named() {
+        let folder = TempDir::new().unwrap();
+        let client = Client { server: Some("no url".into()), ..client(&folder) };
+        assert!(Connection::with(&client, list).await.is_err());
+        Connection::with(&Client { local: true, ..client }, list).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_is_noticed_once() {
+        let notices = AtomicU32::new(0);
+        let notice = || {
+            notices.fetch_add(1, Ordering::Relaxed);
         };
-        assert_eq!(with_word(async { 1 }, word).await, 1);
-        with_word(tokio::time::sleep(BEFORE_WORD / 2), word).await;
-        assert_eq!(told.load(Ordering::Relaxed), 0);
-        with_word(tokio::time::sleep(BEFORE_WORD * 5), word).await;
-        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(with_wait_notice(async { 1 }, notice).await, 1);
+        with_wait_notice(tokio::time::sleep(NOTICE_DELAY / 2), notice).await;
+        assert_eq!(notices.load(Ordering::Relaxed), 0);
+        with_wait_notice(tokio::time::sleep(NOTICE_DELAY * 5), notice).await;
+        assert_eq!(notices.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn what_is_likely_wrong_is_told_by_where_the_server_was_looked_for() {
+    fn the_hint_depends_on_where_the_server_was_looked_for() {
         let folder = TempDir::new().unwrap();
         let at = |server: Option<&str>| Client { server: server.map(str::to_owned), ..client(&folder) };
-        assert!(likely(&at(Some("http://192.0.2.1:7700"))).contains("https://"));
-        assert!(likely(&at(Some("https://192.0.2.1:7700"))).contains("--client-certificate"));
+        assert!(hint(&at(Some("http://192.0.2.1:7700"))).contains("https://"));
+        assert!(hint(&at(Some("https://192.0.2.1:7700"))).contains("--client-certificate"));
         let with = Client { client_certificate: Some("c.pem".into()), ..at(Some("https://192.0.2.1:7700")) };
-        assert_eq!(likely(&with), "");
-        assert!(likely(&at(None)).contains("data directory"));
+        assert_eq!(hint(&with), "");
+        assert!(hint(&at(None)).contains("data directory"));
     }
 }

@@ -10,31 +10,29 @@ use tonic::Request;
 use super::args::{Client, Enrich, EnrichArgs, Output};
 use super::connect::Connection;
 use super::input::{self, Input};
-use super::{Failure, say};
-use crate::convert::duration;
+use super::verdict_read::read;
+use super::{Failure, table};
 use crate::convert::indicator::write_tlp;
-use crate::convert::verdict_read::read;
+use crate::convert::write_duration;
 use crate::export;
 use crate::indicator::masked_text;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
-use crate::table;
 use crate::verdict::Verdict;
 
-/// Most indicators in one call, as the protocol has it.
-const AT_ONCE: usize = 1000;
-/// Most bytes of indicators in one call: a quarter of what a server takes unless it is set to less.
-const BYTES_AT_ONCE: usize = 1024 * 1024;
-/// From so many on, a bar shows the progress on a terminal.
+/// Most indicators in one call, the limit of the protocol.
+const CHUNK_INDICATORS: usize = 1000;
+/// Most bytes of indicators in one call: a quarter of what a server accepts by default.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// From this number of indicators on, a bar shows the progress on a terminal, and the time-out is the server's.
 const MANY: usize = 5;
 
-/// Looks up everything that the arguments name.
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
     let inputs = input::indicators(&enrich.options)?;
     let report = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
-    if report.not_kept > 0 {
-        eprintln!("concord: the server could not keep {} of the verdicts; its log says why", report.not_kept);
+    if report.not_stored > 0 {
+        eprintln!("concord: the server could not store {} of the verdicts; its log says why", report.not_stored);
     }
     if report.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
@@ -42,19 +40,17 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
     Ok(report.exit_code(enrich.exit_code))
 }
 
-/// Asks and prints.
 async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Report, Failure> {
     let bar = bar(inputs.len());
     let mut report = Report::new(enrich.output, bar.clone());
     let mut place = 0;
     while let Some(chunk) = chunk(inputs.get(place..).unwrap_or_default()) {
         let request = request(enrich, chunk.iter().map(Input::indicator).collect());
-        let answers = connection.enrichment().batch_enrich(request).await.map_err(Failure::from);
-        let mut answers = answers.map_err(|error| if place == 0 { error } else { error.midway() })?.into_inner();
+        let mut answers = connection.enrichment().batch_enrich(request).await?.into_inner();
         if place == 0 {
             report.begin()?;
         }
-        while let Some(answer) = answers.message().await.map_err(|status| Failure::from(status).midway())? {
+        while let Some(answer) = answers.message().await? {
             let index = place + usize::try_from(answer.index).unwrap_or_default();
             bar.inc(1);
             report.add(index, inputs.get(index), answer.result)?;
@@ -66,38 +62,45 @@ async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Resu
     Ok(report)
 }
 
-/// As many as fit into one call, from the first on.
+/// The first inputs, as many as fit into one call.
 fn chunk(inputs: &[Input]) -> Option<&[Input]> {
     let mut bytes = 0;
     let fits = |input: &&Input| {
         bytes += input.value.len();
-        bytes <= BYTES_AT_ONCE
+        bytes <= CHUNK_BYTES
     };
-    let fitting = inputs.iter().take(AT_ONCE).take_while(fits).count();
-    // One that is too large by itself is sent all the same: the server says so of it alone.
+    let fitting = inputs.iter().take(CHUNK_INDICATORS).take_while(fits).count();
+    // One that is too large by itself is sent, so that the server refuses it alone.
     inputs.get(..fitting.max(1))
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
     let many = indicators.len() > MANY;
-    let EnrichArgs { sources, tlp, max_age, timeout, .. } = &enrich.options;
     let mut request = Request::new(pb::BatchEnrichRequest {
         indicators,
-        sources: sources.iter().map(|name| full_name(name, "sources")).collect(),
-        policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
-        tlp: write_tlp(*tlp).into(),
-        max_age: max_age.map(duration),
-        view: match enrich.output {
-            Output::Table => pb::View::Basic.into(),
-            Output::Json | Output::Jsonl | Output::Csv => pb::View::Full.into(),
-        },
-        request_id: String::new(),
+        options: Some(pb::EnrichOptions {
+            policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
+            view: match enrich.output {
+                Output::Table => pb::View::Basic.into(),
+                Output::Json | Output::Jsonl | Output::Csv => pb::View::Full.into(),
+            },
+            ..options(&enrich.options)
+        }),
     });
-    // The time is for each indicator; a large batch takes as long as it takes.
     if !many {
-        request.set_timeout(*timeout);
+        request.set_timeout(enrich.options.timeout);
     }
     request
+}
+
+/// The options that `enrich` and `plan` share.
+pub(super) fn options(args: &EnrichArgs) -> pb::EnrichOptions {
+    pb::EnrichOptions {
+        sources: args.sources.iter().map(|name| full_name(name, "sources")).collect(),
+        tlp: write_tlp(args.tlp).into(),
+        max_age: args.max_age.map(write_duration),
+        ..Default::default()
+    }
 }
 
 /// `sources/vt` of `vt`, and of itself.
@@ -114,8 +117,7 @@ fn bar(length: usize) -> ProgressBar {
     ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX)).with_style(style)
 }
 
-/// Prints each answer in the order of the request, as soon as those before it are there (a line of JSON at once), and
-/// remembers the worst.
+/// Prints the answers in the order of the request (lines of JSON as they come), and sums them up.
 struct Report {
     output: Output,
     bar: ProgressBar,
@@ -124,25 +126,17 @@ struct Report {
     printed: bool,
     worst: i32,
     failed: usize,
-    /// Verdicts that the server could not keep.
-    not_kept: usize,
-    /// Whether a verdict rests on no source at all, because there is none.
+    /// Verdicts that the server could not store.
+    not_stored: usize,
+    /// Whether a verdict has no source, because none is configured.
     without_sources: bool,
 }
 
 impl Report {
     fn new(output: Output, bar: ProgressBar) -> Self {
-        Self {
-            output,
-            bar,
-            next: 0,
-            waiting: BTreeMap::new(),
-            printed: false,
-            worst: 0,
-            failed: 0,
-            not_kept: 0,
-            without_sources: false,
-        }
+        let waiting = BTreeMap::new();
+        let (next, printed, worst, failed, not_stored, without_sources) = (0, false, 0, 0, 0, false);
+        Self { output, bar, next, waiting, printed, worst, failed, not_stored, without_sources }
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
@@ -174,7 +168,7 @@ impl Report {
         Ok(())
     }
 
-    /// An indicator without a verdict: told to whoever sits there, and to machines in its place.
+    /// An indicator without a verdict, as a message for people and as a document in its place for machines.
     fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
         self.failed += 1;
         let text = masked_text(input.map(|input| input.text.as_str()).unwrap_or_default());
@@ -198,15 +192,15 @@ impl Report {
         let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
         self.worst = self.worst.max(verdict.disposition);
         self.without_sources |= verdict.outcomes.is_empty();
-        self.not_kept += usize::from(verdict.name.is_empty());
+        self.not_stored += usize::from(verdict.name.is_empty());
         if self.output == Output::Table {
             return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
         }
         let (name, verdict) = read(&verdict).map_err(|error| unreadable(&error))?;
         let receipt = answer.receipt.clone().unwrap_or_default();
-        // The receipt masks what a URL may hold as user and password; the path of a file it does not know.
+        // The receipt masks the user and password of a URL, but does not know the path of a file.
         let text = input.filter(|input| input.is_file()).map_or(receipt.text.as_str(), |input| &input.text);
-        let whole = || come_by(document(&name, &verdict), text, &receipt);
+        let whole = || with_receipt(document(&name, &verdict), text, &receipt);
         Ok(match self.output {
             Output::Csv => format!("{}\r\n", export::csv_row(&verdict, &name, text)),
             Output::Json => indented(&whole()),
@@ -229,7 +223,7 @@ impl Report {
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
-        self.bar.suspend(|| say(text))
+        self.bar.suspend(|| super::print(text))
     }
 
     fn exit_code(&self, by_verdict: bool) -> ExitCode {
@@ -243,22 +237,22 @@ impl Report {
     }
 }
 
-/// The document with what was sent, how it was understood, and what it cost.
-fn come_by(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -> serde_json::Value {
-    let sources = receipt.sources.iter().map(|one| {
+/// The document with its receipt: the text, how it was understood, and what it cost.
+fn with_receipt(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -> serde_json::Value {
+    let sources = receipt.sources.iter().map(|source| {
         serde_json::json!({
-            "source": one.source.trim_start_matches("sources/"),
-            "from_cache": one.from_cache,
-            "shared": one.shared,
-            "units": one.units,
-            "note": one.note,
+            "source": source.source.trim_start_matches("sources/"),
+            "from_cache": source.from_cache,
+            "shared": source.shared,
+            "units": source.units,
+            "note": source.note,
         })
     });
     let receipt = serde_json::json!({
         "text": text,
         "notes": receipt.notes,
         "from_cache": receipt.verdict_from_cache,
-        "units": receipt.sources.iter().map(|one| u64::from(one.units)).sum::<u64>(),
+        "units": receipt.sources.iter().map(|source| u64::from(source.units)).sum::<u64>(),
         "sources": sources.collect::<Vec<_>>(),
     });
     if let Some(members) = document.as_object_mut() {
@@ -267,7 +261,7 @@ fn come_by(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -
     document
 }
 
-/// A verdict as a document, with the name under which it is kept.
+/// A verdict as a document, with its name.
 pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
     let mut document = export::verdict_to_json(verdict);
     if let Some(members) = document.as_object_mut().filter(|_| !name.is_empty()) {
@@ -276,7 +270,7 @@ pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
     document
 }
 
-/// A document within a list.
+/// A document as an element of a list.
 pub(super) fn indented(document: &serde_json::Value) -> String {
     let text = serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string());
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
@@ -290,29 +284,29 @@ mod tests {
         let inputs: Vec<Input> = lengths.iter().map(|length| "a".repeat(*length).into()).collect();
         let mut rest = inputs.as_slice();
         let mut sizes = Vec::new();
-        while let Some(one) = chunk(rest) {
-            sizes.push(one.len());
-            rest = rest.get(one.len()..).unwrap_or_default();
+        while let Some(next) = chunk(rest) {
+            sizes.push(next.len());
+            rest = rest.get(next.len()..).unwrap_or_default();
         }
         sizes
     }
 
     #[test]
-    fn verdicts_that_were_not_kept_are_counted() {
+    fn verdicts_that_were_not_stored_are_counted() {
         let mut report = Report::new(Output::Table, ProgressBar::hidden());
         for name in ["verdicts/v1", "", ""] {
             let verdict = pb::Verdict { name: name.into(), ..Default::default() };
             let bytes = prost::Message::encode_to_vec(&verdict).into();
             report.answer(None, &pb::EnrichResponse { verdict: bytes, ..Default::default() }).unwrap();
         }
-        assert_eq!(report.not_kept, 2);
+        assert_eq!(report.not_stored, 2);
     }
 
     #[test]
     fn a_call_carries_neither_too_many_indicators_nor_too_many_bytes() {
         assert_eq!(sizes(&[10; 2500]), [1000, 1000, 500]);
         assert_eq!(sizes(&[8192; 300]), [128, 128, 44]);
-        assert_eq!(sizes(&[BYTES_AT_ONCE + 1, 1]), [1, 1], "one that is too large goes by itself");
+        assert_eq!(sizes(&[CHUNK_BYTES + 1, 1]), [1, 1], "one that is too large goes by itself");
         assert_eq!(sizes(&[]), [0; 0]);
     }
 }

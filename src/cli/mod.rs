@@ -1,13 +1,14 @@
 //! The command line: itself a gRPC client of the server, and the way to start one.
 //!
-//! `args.rs` says what can be written, `connect.rs` finds or starts a server, one file per command group does the rest,
-//! `table` lays out what people read. Machines read what `export` writes.
+//! `args.rs` declares the arguments, `connect.rs` finds or starts a server, one file per command group does the rest.
+//! `table.rs` writes for people, `export` for machines.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::demo::Renderers;
 use crate::server::StartError;
 
 mod args;
@@ -19,31 +20,27 @@ mod plan;
 mod serve;
 mod source;
 mod store;
+mod table;
+mod verdict_read;
 
-pub use args::Args;
-use args::Command;
+use args::{Args, Command};
 
-/// Why a command failed, in words for whoever typed it.
+/// Why a command failed, in words for the user.
 #[derive(Debug)]
-pub struct Failure {
+struct Failure {
     text: String,
-    /// Whether the server was gone before it took the call, so that another may.
-    lost: bool,
+    /// Whether the transport failed, so that there is no answer of the server.
+    unanswered: bool,
 }
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), lost: false }
+        Self { text: text.into(), unanswered: false }
     }
 
     /// A file or stream that could not be used.
     fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::new(format!("{what}: {error}"))
-    }
-
-    /// The same, after part of the work was done and shown: it is not begun anew.
-    fn midway(self) -> Self {
-        Self { lost: false, ..self }
     }
 }
 
@@ -60,17 +57,16 @@ impl From<tonic::Status> for Failure {
             (message, tonic::Code::Unauthenticated) => format!("{message} (--token, or CONCORD_TOKEN)"),
             (message, _) => message.to_owned(),
         };
-        // What lies below gRPC (a refused certificate) is the cause that helps.
-        let mut cause = std::error::Error::source(&status);
-        let mut last = None;
-        while let Some(error) = cause {
-            last = Some(error.to_string());
-            cause = error.source();
+        // A status of the server has no source; the root cause of a transport failure (a refused certificate) helps.
+        match root_cause(&status) {
+            Some(cause) => Self { text: format!("{text}: {cause}"), unanswered: true },
+            None => Self::new(text),
         }
-        // A cause is only where the transport failed: what a server answers has none.
-        let lost = last.is_some();
-        Self { text: last.map_or_else(|| text.clone(), |last| format!("{text}: {last}")), lost }
     }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> Option<String> {
+    std::iter::successors(error.source(), |cause| cause.source()).last().map(ToString::to_string)
 }
 
 impl From<StartError> for Failure {
@@ -85,8 +81,8 @@ impl From<crate::demo::DemoError> for Failure {
     }
 }
 
-/// Writes to standard output, in colour only on a terminal. Whoever reads no further (`| head`) ends the program quietly.
-fn say(text: &str) -> Result<(), Failure> {
+/// Writes to standard output, in colour only on a terminal. Where the reader is gone (`| head`), the program ends quietly.
+fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -95,7 +91,7 @@ fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Runs what the arguments say.
+/// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -126,12 +122,14 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
-            crate::demo::run(keep, &mut anstream::stdout()).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+            let renderers = Renderers { verdict: table::verdict, usage: plan::usage_table };
+            crate::demo::run(keep, &renderers, &mut anstream::stdout()).await?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut <Args as clap::CommandFactory>::command(), "concord", &mut script);
-            say(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
+            print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     }
 }

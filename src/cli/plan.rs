@@ -4,32 +4,27 @@ use std::process::ExitCode;
 
 use super::args::{Client, EnrichArgs};
 use super::connect::Connection;
-use super::enrich::full_name;
+use super::enrich::{full_name, options};
 use super::input::{self, Input};
-use super::{Failure, say};
-use crate::convert::duration;
-use crate::convert::indicator::write_tlp;
+use super::{Failure, print, table};
 use crate::indicator::masked_text;
 use crate::pb;
-use crate::table;
 
-/// Shows who would be asked, without asking anybody.
-pub(super) async fn run(client: &Client, options: EnrichArgs) -> Result<ExitCode, Failure> {
-    let inputs = input::indicators(&options)?;
-    let failed = Connection::with(client, async |connection| plan(connection, &options, &inputs).await).await?;
+pub(super) async fn run(client: &Client, args: EnrichArgs) -> Result<ExitCode, Failure> {
+    let inputs = input::indicators(&args)?;
+    let failed = Connection::with(client, async |connection| plan(connection, &args, &inputs).await).await?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the plan of each; true where one has none.
-async fn plan(connection: &Connection, options: &EnrichArgs, inputs: &[Input]) -> Result<bool, Failure> {
+/// Prints the plan of each input; true where one has none.
+async fn plan(connection: &Connection, args: &EnrichArgs, inputs: &[Input]) -> Result<bool, Failure> {
     let mut failed = false;
-    for (place, input) in inputs.iter().enumerate() {
-        let planned = connection.enrichment().plan_enrichment(request(options, input.indicator())).await;
+    for input in inputs {
+        let request = pb::PlanEnrichmentRequest { indicator: Some(input.indicator()), options: Some(options(args)) };
+        let planned = connection.enrichment().plan_enrichment(request).await;
         match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
             Ok(plan) => print_plan(&plan.into_inner())?,
-            Err((_, failure)) if failure.lost => {
-                return Err(if place == 0 { failure } else { failure.midway() });
-            }
+            Err((_, failure)) if failure.unanswered => return Err(failure),
             Err((message, _)) => {
                 failed = true;
                 eprintln!("concord: {}: {}", table::printable(&masked_text(&input.text)), table::printable(&message));
@@ -37,15 +32,6 @@ async fn plan(connection: &Connection, options: &EnrichArgs, inputs: &[Input]) -
         }
     }
     Ok(failed)
-}
-
-fn request(options: &EnrichArgs, indicator: pb::Indicator) -> pb::PlanEnrichmentRequest {
-    pb::PlanEnrichmentRequest {
-        indicator: Some(indicator),
-        sources: options.sources.iter().map(|name| full_name(name, "sources")).collect(),
-        tlp: write_tlp(options.tlp).into(),
-        max_age: options.max_age.map(duration),
-    }
 }
 
 fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
@@ -60,8 +46,8 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
                 if call.discloses { "yes" } else { "no" },
                 table::left(&call.quota),
             ),
-            Some(Action::Cached(kept)) => {
-                let age = kept.age.as_ref().map(table::short_age).unwrap_or_default();
+            Some(Action::Cached(cached)) => {
+                let age = cached.age.as_ref().map(table::short_age).unwrap_or_default();
                 ("answer from cache", "0".into(), "no", format!("kept for {age}"))
             }
             Some(Action::NotAsked(not_asked)) => {
@@ -76,24 +62,27 @@ fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
     let notes: String = plan.notes.iter().map(|note| format!("  note: {}\n", table::printable(note))).collect();
     let units = if plan.units == 1 { "1 quota unit".to_owned() } else { format!("{} quota units", plan.units) };
     let indicator = table::printable(indicator);
-    say(&format!("{indicator}: {units}\n{notes}{}\n", table::fitted(rows, Some(5))))
+    print(&format!("{indicator}: {units}\n{notes}{}\n", table::fitted(rows, Some(5))))
 }
 
-/// Shows what the sources cost and what was saved.
 pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitCode, Failure> {
     let sources: Vec<_> = sources.iter().map(|name| full_name(name, "sources")).collect();
     let usage = Connection::with(client, async |connection| {
-        let request = pb::GetUsageRequest { sources: sources.clone() };
-        Ok(connection.sources().get_usage(request).await?.into_inner())
+        Ok(connection.sources().get_usage(pb::GetUsageRequest { sources }).await?.into_inner().usage)
     });
-    let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
-    for one in usage.await?.usage {
-        let numbers = [one.calls, one.units, one.saved_by_cache, one.saved_by_sharing].map(|number| number.to_string());
-        let mut row = vec![table::cell(one.source.trim_start_matches("sources/"))];
-        row.extend(table::row(numbers));
-        row.push(table::cell(table::left(&one.quota)));
-        rows.add_row(row);
-    }
-    say(&format!("since this server started:\n{}", table::fitted(rows, Some(5))))?;
+    print(&format!("since this server started:\n{}", usage_table(&usage.await?)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the sources cost and what was saved.
+pub(super) fn usage_table(usage: &[pb::SourceUsage]) -> String {
+    let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
+    for source in usage {
+        let counters = [source.calls, source.units, source.saved_by_cache, source.saved_by_sharing];
+        let mut row = vec![source.source.trim_start_matches("sources/").to_owned()];
+        row.extend(counters.map(|counter| counter.to_string()));
+        row.push(table::left(&source.quota));
+        rows.add_row(table::row(row));
+    }
+    table::fitted(rows, Some(5))
 }

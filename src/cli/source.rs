@@ -10,22 +10,20 @@ use prost_types::value::Kind;
 use super::args::{Client, Source, SourceSet};
 use super::connect::Connection;
 use super::enrich::full_name;
-use super::{Failure, say};
-use crate::convert::duration;
+use super::{Failure, print, table};
 use crate::convert::indicator::{write_reliability, write_tlp};
 use crate::convert::source::{json_to_value, value_to_json, write_period};
+use crate::convert::write_duration;
 use crate::pb;
 use crate::source::QuotaPer;
-use crate::table;
 
-/// Shows, sets, tests or deletes sources.
 pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {
     match command {
         Source::List => Connection::with(client, list).await,
         Source::Kinds { kind } => Connection::with(client, async |to| kinds(to, kind.as_deref()).await).await,
         Source::Set(set) => {
             let request = configure(*set)?;
-            Connection::with(client, async |to| self::set(to, &request).await).await
+            Connection::with(client, async |to| self::set(to, request).await).await
         }
         Source::Get { name } => Connection::with(client, async |to| get(to, &name).await).await,
         Source::Test { name } => Connection::with(client, async |to| test(to, &name).await).await,
@@ -37,7 +35,7 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
     let request = pb::ListSourcesRequest { page_size: 1000, page_token: String::new() };
     let page = connection.sources().list_sources(request).await?.into_inner();
     if page.sources.is_empty() {
-        say(&format!("{}\n", page.hint))?;
+        print(&format!("{}\n", page.hint))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "DETAIL"]);
@@ -47,16 +45,16 @@ async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
         rows.add_row(table::row([
             source.name.trim_start_matches("sources/").to_owned(),
             source.kind.clone(),
-            table::letter(source.reliability).to_owned(),
+            table::letter(source.reliability),
             state,
             source.tier.clone(),
             quota(&source.quota),
-            table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"),
+            table::tlp(source.max_tlp()),
             declared,
             detail(&source),
         ]));
     }
-    say(&table::fitted(rows, Some(8)))?;
+    print(&table::fitted(rows, Some(8)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,7 +66,7 @@ fn quota(windows: &[pb::QuotaWindow]) -> String {
     windows.collect::<Vec<_>>().join(" ")
 }
 
-/// Why it is in its state, where it is declared, and what the API patches of that.
+/// The reason of its state, where it is declared, and which fields the API patches.
 fn detail(source: &pb::Source) -> String {
     let patched = Some(source.patched_fields.join(" ")).filter(|fields| !fields.is_empty());
     let patched = patched.map(|fields| format!("patched over the API: {fields}")).unwrap_or_default();
@@ -82,10 +80,10 @@ async fn kinds(connection: &Connection, wanted: Option<&str>) -> Result<ExitCode
         None => {
             let mut rows = table::plain(&["KIND", "TITLE", "LETTER", "CREDENTIAL", "LOOKS UP", "SUMMARY"]);
             for kind in kinds {
-                let letter = table::letter(kind.reliability).to_owned();
+                let letter = table::letter(kind.reliability);
                 rows.add_row([kind.kind, kind.title, letter, kind.credential, kind.forms.join(" "), kind.summary]);
             }
-            say(&table::fitted(rows, Some(5)))?;
+            print(&table::fitted(rows, Some(5)))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(name) => match kinds.into_iter().find(|kind| kind.kind == name) {
@@ -103,12 +101,12 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     for option in &kind.options {
         let default = option.default_value.as_ref().map(|value| value_to_json(value).to_string()).unwrap_or_default();
         let help = if option.required { format!("{} (needed)", option.help) } else { option.help.clone() };
-        rows.add_row([format!("  {}", option.name), may_hold(option), default, help]);
+        rows.add_row([format!("  {}", option.name), allowed_values(option), default, help]);
     }
     let tiers = kind.tiers.iter().map(|tier| format!("Tier {}: {} {}\n", tier.name, tier.help, quota(&tier.quota)));
     let options =
         if kind.options.is_empty() { "It has no options.\n".to_owned() } else { table::fitted(rows, Some(3)) };
-    say(&format!(
+    print(&format!(
         "{} ({})\n{}\n{}\nTerms: {}\n{}{}\n{options}",
         kind.title,
         kind.kind,
@@ -120,8 +118,8 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     ))
 }
 
-/// An option's type with its limits, or the words that it may be.
-fn may_hold(option: &pb::SourceOption) -> String {
+/// An option's type with its limits, or its choices.
+fn allowed_values(option: &pb::SourceOption) -> String {
     match (option.min, option.max) {
         _ if !option.choices.is_empty() => option.choices.join(", "),
         (Some(min), Some(max)) if option.r#type == "duration" => format!("duration, {min} to {max} s"),
@@ -143,8 +141,8 @@ fn configure(set: SourceSet) -> Result<pb::ConfigureSourceRequest, Failure> {
     })
 }
 
-async fn set(connection: &Connection, request: &pb::ConfigureSourceRequest) -> Result<ExitCode, Failure> {
-    let source = connection.sources().configure_source(request.clone()).await?.into_inner().source.unwrap_or_default();
+async fn set(connection: &Connection, request: pb::ConfigureSourceRequest) -> Result<ExitCode, Failure> {
+    let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
     print_source(&source)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -166,9 +164,9 @@ fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
         family: set.family.unwrap_or_default(),
         tier: set.tier.unwrap_or_default(),
         quota: set.quota.iter().map(|text| read_quota(text)).collect::<Result<_, _>>()?,
-        timeout: set.timeout.map(duration),
-        finding_ttl: set.finding_ttl.map(duration),
-        no_record_ttl: set.no_record_ttl.map(duration),
+        timeout: set.timeout.map(write_duration),
+        finding_ttl: set.finding_ttl.map(write_duration),
+        no_record_ttl: set.no_record_ttl.map(write_duration),
         max_tlp: set.max_tlp.map_or(0, |tlp| write_tlp(tlp).into()),
         proxy: set.proxy.unwrap_or_default(),
         ca_pem,
@@ -177,7 +175,7 @@ fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
     })
 }
 
-/// The credential, from where other users cannot see it: never from an argument.
+/// The credential, never from an argument, where other users could see it.
 fn credential(set: &SourceSet) -> Result<String, Failure> {
     let text = match (&set.credential_env, &set.credential_file) {
         (Some(name), _) => {
@@ -238,7 +236,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("kind", source.kind.clone());
     row("state", table::words(source.state().as_str_name(), "SOURCE_STATE_"));
     row("", source.state_detail.clone());
-    row("reliability", table::letter(source.reliability).to_owned());
+    row("reliability", table::letter(source.reliability));
     row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
     row("base_url", source.base_url.clone());
     row("family", source.family.clone());
@@ -247,7 +245,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("timeout", source.timeout.as_ref().map(table::written).unwrap_or_default());
     row("finding_ttl", source.finding_ttl.as_ref().map(table::written).unwrap_or_default());
     row("no_record_ttl", source.no_record_ttl.as_ref().map(table::written).unwrap_or_default());
-    row("max_tlp", table::words(source.max_tlp().as_str_name(), "TLP_").to_uppercase().replace(' ', "+"));
+    row("max_tlp", table::tlp(source.max_tlp()));
     row("proxy", source.proxy.clone());
     for (name, value) in source.options.iter().flat_map(|options| &options.fields) {
         row(&format!("options.{name}"), value_to_json(value).to_string());
@@ -256,28 +254,28 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("declared", format!("{declared} {}", source.origin_place).trim().to_owned());
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
-    say(&table::fitted(rows, Some(1)))
+    print(&table::fitted(rows, Some(1)))
 }
 
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
     let request = pb::TestSourceRequest { name: full_name(name, "sources"), source: None, update_mask: None };
     let tested = connection.sources().test_source(request).await?.into_inner();
-    say(&format!("reachable: {}\n", reached(&tested)))?;
+    print(&format!("reachable: {}\n", reached(&tested)))?;
     if let Some(accepted) = tested.credential_accepted {
-        say(&format!("credential accepted: {}\n", if accepted { "yes" } else { "no" }))?;
+        print(&format!("credential accepted: {}\n", if accepted { "yes" } else { "no" }))?;
     }
     if !tested.tier.is_empty() {
-        say(&format!("tier: {}\n", table::printable(&tested.tier)))?;
+        print(&format!("tier: {}\n", table::printable(&tested.tier)))?;
     }
     for window in &tested.quota_left {
-        say(&format!("left this {}: {}\n", table::printable(&window.window), window.left))?;
+        print(&format!("left this {}: {}\n", table::printable(&window.window), window.left))?;
     }
-    say(&format!("{}\n", table::printable(&tested.detail)))?;
+    print(&format!("{}\n", table::printable(&tested.detail)))?;
     let good = tested.reachable && tested.credential_accepted != Some(false);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether the source was reached, as people mean it: somebody else who answers in its place was reached too.
+/// Whether the source was reached, in words. Something else that answers in its place is reached too.
 fn reached(tested: &pb::TestSourceResponse) -> &'static str {
     use pb::SourceErrorKind as Kind;
     match tested.error.as_ref().map(|error| error.kind()) {
@@ -291,7 +289,7 @@ fn reached(tested: &pb::TestSourceResponse) -> &'static str {
 async fn delete(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
     let request = pb::DeleteSourceRequest { name: full_name(name, "sources"), ..Default::default() };
     connection.sources().delete_source(request).await?;
-    say(&format!("deleted {}\n", full_name(name, "sources")))?;
+    print(&format!("deleted {}\n", full_name(name, "sources")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -300,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn somebody_else_who_answers_is_reached_and_is_not_the_source() {
+    fn something_else_that_answers_is_reached_and_is_not_the_source() {
         let tested = |kind: pb::SourceErrorKind| pb::TestSourceResponse {
             error: Some(pb::SourceError { kind: kind.into(), ..Default::default() }),
             ..Default::default()

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use super::args::{Client, Store};
 use super::connect::{config, directory};
-use super::{Failure, say};
+use super::{Failure, print};
 use crate::clock::{Clock, SystemClock};
 use crate::settings::Flags;
 use crate::store::{self, DataDirectory};
 
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {
-    if client.server.is_some() {
+    if client.remote().is_some() {
         return Err(Failure::new("--server: the store of another machine is looked after there"));
     }
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
@@ -22,7 +22,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             let store = store::open(&directory.database_path(), config.durability).map_err(|error| failed(&error))?;
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
             store.close().await.map_err(|error| failed(&error))?;
-            say(&format!(
+            print(&format!(
                 "removed {} answers, {} verdicts, {} disclosures\n",
                 pruned.answers, pruned.verdicts, pruned.disclosures
             ))?;
@@ -32,7 +32,7 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             let store = store::open_read_only(&from).map_err(|error| failed(&error))?;
             store.backup(&to).await.map_err(|error| failed(&error))?;
             store.close().await.map_err(|error| failed(&error))?;
-            say(&format!("copied {} to {}\n", from.display(), to.display()))?;
+            print(&format!("copied {} to {}\n", from.display(), to.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

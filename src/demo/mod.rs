@@ -1,7 +1,7 @@
-//! The demonstration: the real server, and on loopback a replay of the seven kinds with answers of our own.
+//! The demonstration: the real server, and on loopback a replay of the seven kinds with invented answers.
 //!
-//! `replay.rs` answers HTTP and DNS, `answers.rs` holds what it answers, `script.rs` which indicators are looked up and
-//! what each shows. Needs no key, no network and no certificates, and tells nobody anything.
+//! `replay.rs` answers HTTP and DNS, `answers.rs` holds its answers, `script.rs` the lookups and what each shows. Needs no
+//! key, no network and no certificates, and discloses nothing.
 
 use std::fmt;
 use std::io::Write;
@@ -13,7 +13,8 @@ use aws_lc_rs::digest;
 
 use crate::clock::{Clock, SystemClock};
 use crate::indicator::hex;
-use crate::server::{Listen, Running};
+use crate::pb;
+use crate::server::{Listen, Running, termination};
 use crate::settings::{Config, Environment, Flags, LoadInput, load};
 use crate::sources;
 use crate::telemetry;
@@ -22,12 +23,12 @@ mod answers;
 mod replay;
 mod script;
 
-/// Where the server listens if it is kept running and nobody else listens there.
-const USUAL: &str = "127.0.0.1:7700";
+/// Address of a server that is left running, if it is free.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:7700";
 
 /// Why the demonstration could not run.
 #[derive(Debug)]
-pub struct DemoError(String);
+pub(crate) struct DemoError(String);
 
 impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,11 +42,14 @@ fn failed(error: impl fmt::Display) -> DemoError {
     DemoError(error.to_string())
 }
 
-/// Shows the main job and writes what comes of it to `out`. With `keep`, the server then runs until it is told to end.
-///
-/// # Errors
-/// When no port or temporary folder can be had, or a call to the server fails.
-pub async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+/// How the demonstration shows answers. The command line has the tables, and imports this room.
+pub(crate) struct Renderers {
+    pub(crate) verdict: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
+    pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
+}
+
+/// Plays the script and writes its results to `out`. With `keep`, the server then runs until it is terminated.
+pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let folder = Folder::new().map_err(failed)?;
     let now = SystemClock.now();
     std::fs::write(folder.path().join("list.txt"), answers::LIST).map_err(failed)?;
@@ -55,33 +59,22 @@ pub async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoErr
     let running =
         Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await.map_err(failed)?;
     let address = running.address().ok_or_else(|| failed("the server has no address"))?;
-    let played = script::play(address, out).await;
+    let played = script::play(address, renderers, out).await;
     if keep && played.is_ok() {
         writeln!(out, "server: http://{address}").and_then(|()| out.flush()).map_err(failed)?;
-        until_told_to_end().await.map_err(failed)?;
+        termination().map_err(failed)?.await;
     }
     running.stop().await;
     replay.stop();
     played
 }
 
-async fn until_told_to_end() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
 /// The configuration as a user would write it, with the replay's addresses.
 fn config(folder: &Folder, replay: &replay::Replay, keep: bool) -> Result<Config, DemoError> {
     let file = folder.path().join("concord.toml");
     std::fs::write(&file, configuration(folder.path(), replay.http(), replay.dns())).map_err(failed)?;
-    let usual: Option<SocketAddr> = USUAL.parse().ok();
-    let free = usual.filter(|address| keep && std::net::TcpListener::bind(address).is_ok());
+    let default: Option<SocketAddr> = DEFAULT_ADDRESS.parse().ok();
+    let free = default.filter(|address| keep && std::net::TcpListener::bind(address).is_ok());
     let flags = Flags {
         listen: free.or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], 0)))),
         data_directory: Some(folder.path().join("data")),
@@ -136,7 +129,7 @@ options.claim = "malicious"
     )
 }
 
-/// A folder of its own below the system's temporary one, removed at the end.
+/// A temporary folder, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! Which indicators are looked up, and what each shows.
+//! The lookups of the demonstration, and what each shows.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,13 +7,12 @@ use std::time::Duration;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{DemoError, answers, failed};
+use super::{DemoError, Renderers, answers, failed};
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
-use crate::table;
 
-/// One look-up and what it shows.
+/// One lookup and what it shows.
 struct Scene {
     shows: &'static str,
     value: &'static str,
@@ -44,43 +43,40 @@ const SCENES: [Scene; 13] = [
     scene("quota spent: the tenth question within a minute is not asked", "198.51.100.200"),
 ];
 
-/// Looks everything up through the server and writes what comes of it.
-pub(super) async fn play(server: SocketAddr, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+/// Plays all scenes through the server.
+pub(super) async fn play(
+    server: SocketAddr,
+    renderers: &Renderers,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
     let endpoint = Endpoint::from_shared(format!("http://{server}")).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(failed)?;
     for (place, scene) in SCENES.iter().enumerate() {
         let answer = look_up(&channel, scene).await?;
         let verdict = answer.decode_verdict().map_err(failed)?;
-        let text = table::verdict(&verdict, answer.receipt.as_ref());
+        let text = (renderers.verdict)(&verdict, answer.receipt.as_ref());
         writeln!(out, "{}. {}\n{text}", place + 1, scene.shows).map_err(failed)?;
     }
     let again = look_up(&channel, &SCENES[0]).await?;
-    // As a whole, or source by source where the list makes the whole short-lived.
+    // Source by source where the list makes the whole verdict short-lived.
     let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
     writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })
         .map_err(failed)?;
-    usage(&channel, out).await
+    let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;
+    let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
+    write!(out, "{}", (renderers.usage)(&usage)).map_err(failed)
 }
 
 async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {
     let mut request = Request::new(pb::EnrichRequest {
         indicator: Some(pb::Indicator { r#type: 0, value: scene.value.to_owned() }),
-        policy: scene.policy.to_owned(),
-        tlp: scene.tlp.into(),
-        ..Default::default()
+        options: Some(pb::EnrichOptions {
+            policy: scene.policy.to_owned(),
+            tlp: scene.tlp.into(),
+            ..Default::default()
+        }),
     });
     request.set_timeout(Duration::from_secs(5));
     let answer = EnrichmentServiceClient::new(channel.clone()).enrich(request).await;
     answer.map(tonic::Response::into_inner).map_err(|status| failed(status.message()))
-}
-
-async fn usage(channel: &Channel, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
-    let usage = SourceServiceClient::new(channel.clone()).get_usage(pb::GetUsageRequest::default()).await;
-    let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
-    let mut rows = table::plain(&["SOURCE", "CALLS", "SAVED BY CACHE", "QUOTA"]);
-    for one in usage {
-        let source = one.source.trim_start_matches("sources/").to_owned();
-        rows.add_row([source, one.calls.to_string(), one.saved_by_cache.to_string(), table::left(&one.quota)]);
-    }
-    write!(out, "{}", table::fitted(rows, Some(3))).map_err(failed)
 }

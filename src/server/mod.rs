@@ -206,15 +206,16 @@ impl fmt::Debug for Running {
     }
 }
 
-/// Resolves at SIGINT or SIGTERM.
-pub(crate) async fn until_terminated() -> std::io::Result<()> {
+/// Resolves at SIGINT or SIGTERM. Both are caught from the call on, not only once it is awaited.
+pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn rules(config: &Config) -> Rules {

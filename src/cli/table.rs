@@ -1,25 +1,25 @@
-//! What people read: the verdict, and the sources side by side. Used by `cli` and `demo`. Colour only where a terminal
-//! shows it.
+//! Tables for people: a verdict with its sources side by side, and lists. Colour only on a terminal.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table};
 
+use crate::convert::indicator::{read_disposition, read_reliability};
+use crate::convert::read_duration;
+use crate::finding::Disposition;
 use crate::pb;
 
-/// Width where no terminal says its own.
+/// Width without a terminal.
 const PLAIN_WIDTH: u16 = 140;
-
-/// A terminal that says less says nothing.
+/// A terminal that reports less does not know its width.
 const LEAST_WIDTH: u16 = 40;
-/// A text that is broken over lines wants so much room, or it stands below its row.
-const LEAST_ROOM: usize = 30;
-/// What stands in front of a text below its row.
+/// Narrowest column of wrapped text. Where less is left, the text goes below its row.
+const LEAST_WRAPPED: usize = 30;
 const INDENT: &str = "        ";
 
 /// A table without lines.
-pub(crate) fn plain(header: &[&str]) -> Table {
+pub(super) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none_or(|width| width < LEAST_WIDTH) {
@@ -29,18 +29,18 @@ pub(crate) fn plain(header: &[&str]) -> Table {
     table
 }
 
-/// The table as text, fitted to the terminal. Columns stay whole, since what stands in them is copied, but for the one that
-/// flows: its texts are broken over lines, beside the others where there is room, else below their rows.
-pub(crate) fn fitted(mut table: Table, flowing: Option<usize>) -> String {
+/// The table as text, fitted to the terminal. Only the column `wrapped` is broken over lines, beside the others where there
+/// is room, else below its rows; the others stay whole, so that they can be copied.
+pub(super) fn fitted(mut table: Table, wrapped: Option<usize>) -> String {
     let width = usize::from(table.width().unwrap_or(PLAIN_WIDTH));
     let widths = table.column_max_content_widths();
-    let whole: Vec<usize> = (0..widths.len()).filter(|place| Some(*place) != flowing).collect();
+    let whole: Vec<usize> = (0..widths.len()).filter(|place| Some(*place) != wrapped).collect();
     let taken: usize = whole.iter().filter_map(|place| widths.get(*place)).map(|width| usize::from(*width) + 2).sum();
     for place in whole {
         constrain(&mut table, place, ColumnConstraint::ContentWidth);
     }
-    match flowing {
-        Some(flowing) if taken + LEAST_ROOM > width => below(table, flowing, width),
+    match wrapped {
+        Some(wrapped) if taken + LEAST_WRAPPED > width => below(table, wrapped, width),
         Some(_) | None => trim_lines(&table.to_string()),
     }
 }
@@ -51,20 +51,19 @@ fn below(mut table: Table, column: usize, width: usize) -> String {
     let texts: Vec<String> = table.row_iter().map(text).collect();
     constrain(&mut table, column, ColumnConstraint::Hidden);
     let rows = table.to_string();
-    // The header has none; every other row is one line, since its columns are whole.
+    // The header has no text; every row is one line, since its columns are whole.
     let texts = std::iter::once(String::new()).chain(texts);
     let mut out = String::new();
     for (row, text) in rows.lines().zip(texts) {
         out.push_str(&format!("{row}\n"));
-        broken(&text, width.saturating_sub(INDENT.len()))
+        wrap(&text, width.saturating_sub(INDENT.len()))
             .lines()
             .for_each(|line| out.push_str(&format!("{INDENT}{line}\n")));
     }
     trim_lines(&out)
 }
 
-/// A text broken over lines of this width.
-fn broken(text: &str, width: usize) -> String {
+fn wrap(text: &str, width: usize) -> String {
     if text.is_empty() {
         return String::new();
     }
@@ -81,14 +80,13 @@ fn constrain(table: &mut Table, place: usize, constraint: ColumnConstraint) {
     }
 }
 
-/// A text from outside as it may be shown on a terminal: without characters that control it, or turn its direction.
-pub(crate) fn printable(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+/// A text from outside without characters that control the terminal or reverse the direction of text.
+pub(super) fn printable(text: &str) -> String {
+    let is_bidi = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// What a line can hold of a text that may be long.
-pub(crate) fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const LONGEST: usize = 120;
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -97,17 +95,16 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// A cell that shows a text from outside.
-pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
+pub(super) fn cell(text: impl AsRef<str>) -> Cell {
     Cell::new(printable(text.as_ref()))
 }
 
 /// A row of cells that show texts from outside.
-pub(crate) fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<Cell> {
+pub(super) fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<Cell> {
     cells.into_iter().map(cell).collect()
 }
 
-/// One verdict with its sources side by side.
-pub(crate) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
+pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
     let mut text = headline(verdict);
     for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
         text.push_str(&format!("  note: {}\n", printable(note)));
@@ -118,7 +115,7 @@ pub(crate) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> S
 }
 
 fn headline(verdict: &pb::Verdict) -> String {
-    let disposition = disposition_of(verdict.disposition);
+    let disposition = disposition(verdict.disposition);
     let indicator = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut table = Table::new();
     table.load_style(NOTHING).add_row(vec![coloured(disposition).add_attribute(Attribute::Bold), cell(indicator)]);
@@ -154,7 +151,8 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
     let contribution = verdict
         .contributions
         .iter()
-        .find(|one| matches!(&one.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source));
+        .find(|term| matches!(&term.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source));
+    let source_receipt = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == outcome.source));
     let name = outcome.source.trim_start_matches("sources/");
     let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
     let finding = match &outcome.result {
@@ -162,28 +160,28 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
         _ => None,
     };
     let strength = finding.and_then(|finding| finding.strength).map(|strength| format!("{strength:.2}"));
-    let age = contribution.and_then(|one| one.age.as_ref()).map(short_age);
+    let age = contribution.and_then(|term| term.age.as_ref()).map(short_age);
     vec![
         cell(format!("{decides}{name}")),
         Cell::new(letter(outcome.reliability)),
         says(outcome),
         Cell::new(strength.unwrap_or_default()),
         Cell::new(age.unwrap_or_default()),
-        contribution.map_or_else(|| Cell::new(""), |one| weight(one.micro_nats)),
-        Cell::new(match contribution.and_then(|one| one.agrees) {
+        contribution.map_or_else(|| Cell::new(""), |term| weight(term.micro_nats)),
+        Cell::new(match contribution.and_then(|term| term.agrees) {
             Some(true) => "yes",
             Some(false) => "no",
             None => "",
         }),
-        Cell::new(come_by(receipt, outcome)),
-        cell(noted(why(outcome), receipt, &outcome.source)),
+        Cell::new(obtained(source_receipt, outcome)),
+        cell(with_note(why(outcome), source_receipt)),
     ]
 }
 
 fn says(outcome: &pb::Outcome) -> Cell {
     use pb::outcome::Result as Wire;
     match &outcome.result {
-        Some(Wire::Finding(finding)) => coloured(disposition_of(finding.claim)),
+        Some(Wire::Finding(finding)) => coloured(disposition(finding.claim)),
         Some(Wire::NoRecord(_)) => Cell::new("no record"),
         Some(Wire::Error(_)) => Cell::new("error").fg(Color::Magenta),
         Some(Wire::NotAsked(_)) => Cell::new("not asked"),
@@ -208,25 +206,22 @@ fn why(outcome: &pb::Outcome) -> String {
     }
 }
 
-/// The reason, with what the receipt says of how the answer came to be.
-fn noted(why: String, receipt: Option<&pb::Receipt>, source: &str) -> String {
-    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == source));
-    // A list that is not fresh may say so itself.
-    let said = |note: &str| note.rsplit_once(": ").is_some_and(|(_, reason)| why.contains(reason));
-    match one.filter(|one| !one.note.is_empty() && !said(&one.note)) {
-        Some(one) => format!("{why} ({})", one.note),
-        None => why,
-    }
+/// The reason, with the note of the receipt.
+fn with_note(why: String, receipt: Option<&pb::SourceReceipt>) -> String {
+    let note = receipt.map(|receipt| receipt.note.as_str()).unwrap_or_default();
+    // A list that is not fresh may say so in its reason already.
+    let is_repeated = note.rsplit_once(": ").is_some_and(|(_, reason)| why.contains(reason));
+    if note.is_empty() || is_repeated { why } else { format!("{why} ({note})") }
 }
 
-fn come_by(receipt: Option<&pb::Receipt>, outcome: &pb::Outcome) -> &'static str {
+/// How the outcome was obtained.
+fn obtained(receipt: Option<&pb::SourceReceipt>, outcome: &pb::Outcome) -> &'static str {
     use pb::outcome::Result as Wire;
-    let one = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == outcome.source));
-    match (one, &outcome.result) {
-        (Some(one), _) if one.from_cache => "cache",
-        (Some(one), _) if one.shared => "shared",
-        (Some(one), _) if one.called => "asked",
-        // An answer for which nobody was called: a list, which is at hand.
+    match (receipt, &outcome.result) {
+        (Some(receipt), _) if receipt.from_cache => "cache",
+        (Some(receipt), _) if receipt.shared => "shared",
+        (Some(receipt), _) if receipt.called => "asked",
+        // An answer without a call: a list.
         (Some(_), Some(Wire::Finding(_) | Wire::NoRecord(_))) => "local",
         (Some(_), _) | (None, _) => "",
     }
@@ -240,7 +235,6 @@ fn footer(verdict: &pb::Verdict) -> String {
     if verdict.partial {
         parts.push("partial: a source that was meant to speak did not".into());
     }
-    // Every verdict that could be kept has a name to find it by.
     parts.push(if verdict.name.is_empty() { "not kept".into() } else { verdict.name.clone() });
     format!("  {}\n", printable(&parts.join(" | ")))
 }
@@ -264,8 +258,7 @@ fn term_name(contribution: &pb::Contribution) -> &'static str {
     }
 }
 
-/// A disposition in the colour that people expect.
-pub(crate) fn coloured(word: &'static str) -> Cell {
+pub(super) fn coloured(word: &'static str) -> Cell {
     let cell = Cell::new(word);
     match word {
         "malicious" => cell.fg(Color::Red),
@@ -275,44 +268,34 @@ pub(crate) fn coloured(word: &'static str) -> Cell {
     }
 }
 
-/// The word of a disposition on the wire.
-pub(crate) fn disposition_of(number: i32) -> &'static str {
-    match pb::Disposition::try_from(number) {
-        Ok(pb::Disposition::Unknown) => "unknown",
-        Ok(pb::Disposition::Benign) => "benign",
-        Ok(pb::Disposition::Suspicious) => "suspicious",
-        Ok(pb::Disposition::Malicious) => "malicious",
-        Ok(pb::Disposition::Unspecified) | Err(_) => "",
-    }
+/// The disposition of this number, or nothing for one that is unspecified or unknown.
+pub(super) fn disposition(number: i32) -> &'static str {
+    read_disposition(number, "").ok().flatten().map_or("", Disposition::as_str)
 }
 
-/// The letter of a reliability on the wire.
-pub(crate) fn letter(number: i32) -> &'static str {
-    match pb::Reliability::try_from(number) {
-        Ok(pb::Reliability::APlus) => "A+",
-        Ok(pb::Reliability::A) => "A",
-        Ok(pb::Reliability::B) => "B",
-        Ok(pb::Reliability::C) => "C",
-        Ok(pb::Reliability::D) => "D",
-        Ok(pb::Reliability::E) => "E",
-        Ok(pb::Reliability::F) => "F",
-        Ok(pb::Reliability::Unspecified) | Err(_) => "",
-    }
+/// The reliability of this number, or nothing for one that is unspecified or unknown.
+pub(super) fn letter(number: i32) -> String {
+    read_reliability(number, "").ok().flatten().map(|letter| letter.to_string()).unwrap_or_default()
 }
 
-/// The words of an enum value on the wire: `quota spent`.
-pub(crate) fn words(name: &str, prefix: &str) -> String {
+/// A TLP label as people write it: `AMBER+STRICT`.
+pub(super) fn tlp(label: pb::Tlp) -> String {
+    words(label.as_str_name(), "TLP_").to_uppercase().replace(' ', "+")
+}
+
+/// The name of an enum value in words: `quota spent`.
+pub(super) fn words(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
 
-/// A moment as RFC 3339 in seconds.
-pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
+/// A time in RFC 3339 to the second.
+pub(super) fn moment(time: &prost_types::Timestamp) -> String {
     let time = SystemTime::try_from(*time).unwrap_or(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// A duration in its largest unit: `3d`, `45s`.
-pub(crate) fn short_age(duration: &prost_types::Duration) -> String {
+pub(super) fn short_age(duration: &prost_types::Duration) -> String {
     let seconds = u64::try_from(duration.seconds).unwrap_or_default();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -322,22 +305,19 @@ pub(crate) fn short_age(duration: &prost_types::Duration) -> String {
     }
 }
 
-/// A duration as people write it: `1day 2h`.
-pub(crate) fn written(duration: &prost_types::Duration) -> String {
-    let duration = Duration::new(
-        u64::try_from(duration.seconds).unwrap_or_default(),
-        u32::try_from(duration.nanos).unwrap_or_default(),
-    );
+/// A duration with its units: `1day 2h`.
+pub(super) fn written(duration: &prost_types::Duration) -> String {
+    let duration = read_duration(*duration, "").unwrap_or_default();
     humantime::format_duration(duration).to_string()
 }
 
-/// Tables pad their last column; nobody reads that.
+/// Removes the padding of the last column.
 fn trim_lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// What is left, window by window: `3 of 4 left this minute, 412 of 500 left this day`.
-pub(crate) fn left(quota: &[pb::QuotaUse]) -> String {
+pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     let windows = quota.iter().map(|window| {
         let period = words(window.period().as_str_name(), "QUOTA_PERIOD_");
         format!("{} of {} left this {period}", window.left, window.limit)
@@ -350,22 +330,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_a_list_is_not_fresh_is_said_once() {
+    fn why_a_list_is_not_fresh_is_shown_once() {
         let note = "the copy in use is not fresh: line 3: no entry";
-        let receipt = |note: &str| pb::Receipt {
-            sources: vec![pb::SourceReceipt { source: "sources/a".into(), note: note.into(), ..Default::default() }],
-            ..Default::default()
-        };
-        let said = |why: &str| noted(why.into(), Some(&receipt(note)), "sources/a");
+        let receipt = pb::SourceReceipt { note: note.into(), ..Default::default() };
+        let shown = |why: &str| with_note(why.into(), Some(&receipt));
         assert_eq!(
-            said("the last reload was not taken: line 3: no entry"),
+            shown("the last reload was not taken: line 3: no entry"),
             "the last reload was not taken: line 3: no entry"
         );
-        assert_eq!(said("the list names it"), format!("the list names it ({note})"));
+        assert_eq!(shown("the list names it"), format!("the list names it ({note})"));
     }
 
     #[test]
-    fn what_is_copied_stays_whole_and_what_is_read_stands_below_where_it_is_narrow() {
+    fn columns_stay_whole_and_wrapped_text_goes_below_its_row_where_it_is_narrow() {
         let table = |width| {
             let mut table = plain(&["INDICATOR", "WHY"]);
             table.set_width(width).add_row(["files.example.com/a-long-place", "three engines of a hundred say so"]);
@@ -382,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sources_say_cannot_steer_the_terminal() {
+    fn what_sources_say_cannot_control_the_terminal() {
         let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}txt";
         let finding = pb::Finding { reasons: vec![evil.into()], ..Default::default() };
         let outcome = pb::Outcome {
@@ -400,8 +377,8 @@ mod tests {
         };
         let receipt = pb::Receipt { notes: vec![evil.into()], ..Default::default() };
         let shown = super::verdict(&verdict, Some(&receipt));
-        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-        assert!(!shown.contains(steers), "{shown:?}");
+        let controls = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(controls), "{shown:?}");
         assert!(shown.contains("owned"));
     }
 }
