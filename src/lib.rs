@@ -11,30 +11,32 @@
 //! # Ok::<(), concord::indicator::Refusal>(())
 //! ```
 
-// floor 0: words. No async, no I/O, no clock, no serde, no transport.
+#![warn(unreachable_pub)]
+
+// Floor 0, words: no async, no I/O, no clock, no serde, no transport.
 pub mod error;
 pub mod finding;
 pub mod indicator;
 pub mod verdict;
 
-// floor 1: contracts, and what is pure behind them.
+// Floor 1, contracts, and what is pure behind them.
 pub mod clock;
 pub mod export;
 pub mod source;
 pub mod sources;
 pub mod store;
 
-// floor 2: machinery.
+// Floor 2, machinery.
 pub mod engine;
 pub mod fetch;
 pub mod settings;
 
-// floor 3: edge.
+// Floor 3, edge.
+mod convert;
+mod demo;
+mod rpc;
+mod telemetry;
+
 pub mod cli;
-pub mod convert;
-pub mod demo;
 pub mod pb;
-pub mod rpc;
 pub mod server;
-mod table;
-pub mod telemetry;

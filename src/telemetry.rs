@@ -11,7 +11,7 @@ use crate::settings::{LogFormat, LogSettings};
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Sends logs to standard error in the format of the settings. A second call changes nothing.
-pub fn init_logs(settings: &LogSettings) {
+pub(crate) fn init_logs(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let builder = builder.with_ansi(std::io::stderr().is_terminal());
@@ -25,13 +25,13 @@ pub fn init_logs(settings: &LogSettings) {
 }
 
 /// The process's metrics in Prometheus's text format.
-pub fn render_metrics() -> String {
+pub(crate) fn render_metrics() -> String {
     handle().render()
 }
 
 /// Begins to count, and folds together what was counted. Metrics are the process's, so that a second server in it counts
 /// into the same.
-pub fn upkeep() {
+pub(crate) fn upkeep() {
     handle().run_upkeep();
 }
 

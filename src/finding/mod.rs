@@ -3,6 +3,8 @@
 //! Four different things, kept apart everywhere: silence is not innocence. Nothing here weighs one source against
 //! another; that is `verdict`'s work alone. How an answer becomes a finding stands in `sources`.
 
+#![warn(missing_docs)]
+
 use std::time::SystemTime;
 
 use crate::indicator::Indicator;

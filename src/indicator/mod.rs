@@ -3,6 +3,8 @@
 //! Parses, refangs, extracts from free text, names special addresses, orders TLP. Pure text work: no I/O, no look-ups.
 //! The decisions are written down in `docs/indicators.md`.
 
+#![warn(missing_docs)]
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;

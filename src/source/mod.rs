@@ -3,6 +3,8 @@
 //!
 //! The kinds themselves stand in `sources`, the way a question takes in `fetch`, where settings come from in `settings`.
 
+#![warn(missing_docs)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

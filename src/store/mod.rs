@@ -4,6 +4,8 @@
 //! durable one, `memory.rs` the one for tests and paused time; one contract suite runs on both. `encode.rs` says how a
 //! verdict is written, `quota.rs` what a quota window means, `seal.rs` encrypts credentials, `directory.rs` locks.
 
+#![warn(missing_docs)]
+
 use std::fmt;
 use std::future::Future;
 use std::path::Path;

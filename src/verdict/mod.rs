@@ -5,6 +5,8 @@
 //! pools those that are not independent, `fuse.rs` adds, `xsoar.rs` is the compatible rule, `explain.rs` the sentences.
 //! How an answer becomes a claim is not decided here but in `sources`.
 
+#![warn(missing_docs)]
+
 use std::time::{Duration, SystemTime};
 
 use crate::finding::{Disposition, Outcome, Reliability, Strength};
