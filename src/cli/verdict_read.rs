@@ -7,8 +7,8 @@ use crate::convert::verdict::{read_error_kind, read_family_basis, read_not_asked
 use crate::convert::{Violations, read_duration, read_timestamp};
 use crate::error::Violation;
 use crate::finding::{
-    Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability,
-    SourceError, Strength,
+    Disposition, Fact, FactValue, Family, Finding, NotAsked, Outcome, OutcomeBody, Relation, Reliability, SourceError,
+    Strength,
 };
 use crate::indicator::Indicator;
 use crate::pb;
