@@ -61,8 +61,9 @@ pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write 
     let address = running.address().ok_or_else(|| failed("the server has no address"))?;
     let played = script::play(address, renderers, out).await;
     if keep && played.is_ok() {
+        let terminated = termination().map_err(failed)?;
         writeln!(out, "server: http://{address}").and_then(|()| out.flush()).map_err(failed)?;
-        termination().map_err(failed)?.await;
+        terminated.await;
     }
     running.stop().await;
     replay.stop();
