@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::store::{AnswerStore, Retention, VerdictFilter, VerdictStore};
+use crate::store::{Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -43,7 +43,7 @@ impl PruneGuard {
 
 /// Removes what the retention does not keep, at once and every hour, until the server stops.
 pub(super) async fn prune(
-    store: Arc<dyn AnswerStore>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     guard: PruneGuard,
     retention: Retention,

@@ -15,7 +15,7 @@ use crate::finding::{
 use crate::indicator::{Form, Indicator};
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
-#[allow(clippy::all, missing_docs, reason = "generated code")]
+#[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 mod stored {
     include!(concat!(env!("OUT_DIR"), "/concord.store.v1.rs"));
 }
