@@ -73,14 +73,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Verdict,
     },
-    /// Show who would be asked and what it would cost, without asking anybody
+    /// Show which sources would be asked and what it would cost, without asking
     Plan(EnrichArgs),
     /// Show quota used and left, and the calls saved
     Usage {
         /// Names of sources; none: all
         sources: Vec<String>,
     },
-    /// Show what was told to whom, when and for whom
+    /// Show what was disclosed to whom, when and on whose behalf
     Disclosures(Disclosures),
     /// Look after the store
     Store {
@@ -281,10 +281,10 @@ pub(super) struct VerdictList {
     /// Only with this disposition
     #[arg(long)]
     pub(super) disposition: Option<Disposition>,
-    /// Only those of so long ago or less, like 24h
+    /// Only those made within this time before now, such as 24h
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(super) since: Option<Duration>,
-    /// At most so many
+    /// Most entries to show
     #[arg(long, default_value = "20", value_parser = positive)]
     pub(super) limit: usize,
     /// What to print
@@ -300,14 +300,14 @@ pub(super) struct Disclosures {
     /// Only to this source
     #[arg(long)]
     pub(super) source: Option<String>,
-    /// At most so many
+    /// Most entries to show
     #[arg(long, default_value = "50", value_parser = positive)]
     pub(super) limit: usize,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Store {
-    /// Remove what the retention does not keep. A running server does so by itself
+    /// Remove what has outlived the retention. A running server does so every hour
     Prune,
     /// Write a copy of the store, also beside a running server
     Backup {

@@ -1,4 +1,4 @@
-//! What is looked up: arguments, lines of a file or of standard input, files to hash, text to search.
+//! Reads the inputs: arguments, lines of a file or of standard input, files to hash, text to search.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,18 +12,17 @@ use crate::convert::indicator::write_type;
 use crate::indicator::{ExtractOptions, Indicator, IndicatorType, extract, hex};
 use crate::pb;
 
-/// One thing to look up.
+/// One input to enrich.
 pub(super) struct Input {
-    /// What was written: an indicator, or the path of a file.
+    /// The text as written: an indicator, or the path of a file.
     pub(super) text: String,
-    /// What is sent: the text, or the hash of the file.
+    /// The value to send: the text, or the hash of the file.
     pub(super) value: String,
-    /// What it is; `None`: the server finds out.
+    /// Its type; `None`: the server detects it.
     pub(super) indicator_type: Option<IndicatorType>,
 }
 
 impl Input {
-    /// As it travels.
     pub(super) fn indicator(&self) -> pb::Indicator {
         let wanted = self.indicator_type.map_or(pb::IndicatorType::Unspecified, write_type);
         pb::Indicator { r#type: wanted.into(), value: self.value.clone() }
@@ -56,7 +55,7 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
         }
     }
     if let Some(path) = &options.file {
-        // Pasted mail is not always UTF-8; what cannot be read is no indicator.
+        // Pasted mail is not always UTF-8; bytes that are not are no indicator.
         let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
         add_text(&mut texts, &String::from_utf8_lossy(&text), options.extract);
     }
@@ -70,8 +69,7 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
     Ok(texts)
 }
 
-/// An indicator, or a file to hash. Whoever states a type has said which of the two it is, unless the value begins like a
-/// path.
+/// An indicator, or a file to hash. A stated type says which of the two it is, unless the value begins like a path.
 fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
     let path = Path::new(value);
     let hash = match stated {
@@ -103,9 +101,8 @@ fn add_text(texts: &mut Vec<Input>, text: &str, pull_out: bool) {
     }
 }
 
-/// The SHA-256 of the file that the value names, if it names one. A value that begins like a path names nothing else; a
-/// name that is a file here and an indicator as well is refused, since a file's name must not be told to anybody by
-/// mistake.
+/// The SHA-256 of the file that the value names, if it names one. A value that begins like a path names nothing else. A name
+/// that is both a file here and an indicator is refused, since sending it would disclose the file's name by mistake.
 fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
     let path = Path::new(value);
     let failed = |error| Failure::io(path.display(), &error);

@@ -12,7 +12,7 @@ use crate::settings::Flags;
 use crate::sources;
 use crate::telemetry;
 
-/// Runs a server until it is told to end, or checks or prints its configuration.
+/// Runs a server until it is terminated, or checks or prints its configuration.
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {
     if client.remote().is_some() {
         return Err(Failure::new("--server: `serve` is a server itself; --listen says where it listens"));

@@ -152,7 +152,8 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
         .contributions
         .iter()
         .find(|term| matches!(&term.term, Some(pb::contribution::Term::Source(source)) if *source == outcome.source));
-    let source_receipt = receipt.and_then(|receipt| receipt.sources.iter().find(|one| one.source == outcome.source));
+    let source_receipt =
+        receipt.and_then(|receipt| receipt.sources.iter().find(|source| source.source == outcome.source));
     let name = outcome.source.trim_start_matches("sources/");
     let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
     let finding = match &outcome.result {

@@ -51,7 +51,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Whether a server could start with this configuration, as far as can be told without starting one: key and certificate
+/// Whether a server could start with this configuration, as far as can be found out without starting one: key and certificate
 /// must belong together.
 ///
 /// # Errors
