@@ -36,7 +36,7 @@ const LOOKUP: OptionDef<Listed> = OptionDef::choice(
 );
 const CODES: OptionDef<BTreeMap<String, String>> = OptionDef::table(
     "codes",
-    "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\"",
+    "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\", or by a bit of the last octet: \"bit 64\"",
 );
 const RESOLVER: OptionDef<Option<SocketAddr>> = OptionDef::resolver(
     "resolver",
@@ -82,6 +82,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     // The record's own TTL shortens the first.
     cache_ttl: CacheTtl { finding: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
     options: vec![ZONE.spec(), LOOKUP.spec(), CODES.spec(), RESOLVER.spec()],
+    rating_revision: 2,
     ..http::about()
 });
 
@@ -93,8 +94,8 @@ pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError
     }
     let mut codes = Vec::new();
     for (code, meaning) in &view.get(&CODES)? {
-        match code_row(code, meaning) {
-            Ok(listing) => codes.push(listing),
+        match CodeRow::parse(code, meaning) {
+            Ok(row) => codes.push(row),
             Err(message) => wrong.push(OptionViolation { option: CODES.name, message }),
         }
     }
@@ -110,7 +111,7 @@ pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError
 
 struct Dnsbl {
     zone: Zone,
-    codes: Vec<Listing>,
+    codes: Vec<CodeRow>,
     resolver: Option<SocketAddr>,
 }
 
@@ -144,7 +145,7 @@ impl Source for Dnsbl {
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
         match addresses(answer)? {
-            Some(addresses) => refusal(addresses).map_or(Ok(()), Err),
+            Some(addresses) => refusal(addresses, self.zone.is_uribl()).map_or(Ok(()), Err),
             None => Ok(()),
         }
     }
@@ -169,7 +170,7 @@ impl Source for Dnsbl {
 
     fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
         let zone = self.zone.display_name();
-        match probed(answers) {
+        match self.read_test_points(answers) {
             // A zone that lists its test point has taken the key in its name; a failure can have other causes.
             Ok(()) => Probe::new(
                 Ok(()),
@@ -193,6 +194,27 @@ impl Dnsbl {
         }
         let zone = self.zone.without_credential().to_owned();
         Ok(Question::Dns(DnsQuestion { name, zone, resolver: self.resolver }))
+    }
+
+    /// Judges the answers to the two questions of a probe.
+    fn read_test_points(&self, answers: &[Result<Answer, SourceError>]) -> Result<(), SourceError> {
+        let [listed, unlisted] = answers else {
+            return Err(SourceError::unavailable("the zone was not asked"));
+        };
+        let is_listed = |answer: &Result<Answer, SourceError>| {
+            let answer = answer.as_ref().map_err(Clone::clone)?;
+            self.check(answer)?;
+            Ok(!addresses(answer)?.unwrap_or_default().is_empty())
+        };
+        if !is_listed(listed)? {
+            return Err(SourceError::unavailable(
+                "the zone does not list its test point: it is mistyped, shut down, or refuses the key",
+            ));
+        }
+        if is_listed(unlisted)? {
+            return Err(SourceError::malformed("the zone lists what it must not: it lists everything, do not use it"));
+        }
+        Ok(())
     }
 }
 
@@ -238,6 +260,10 @@ impl Zone {
         Self { name, codes, takes_addresses, takes_names }
     }
 
+    fn is_uribl(&self) -> bool {
+        is_below(&self.name, "uribl.com")
+    }
+
     fn has_credential(&self) -> bool {
         self.name.contains(CREDENTIAL)
     }
@@ -281,7 +307,7 @@ impl Zone {
     }
 
     /// What one returned address means.
-    fn listing(&self, code: Ipv4Addr, table: &[Listing]) -> Listing {
+    fn listing(&self, code: Ipv4Addr, table: &[CodeRow]) -> Listing {
         let last_two = (code.octets()[2], code.octets()[3]);
         let in_first = code.octets()[1] == 0;
         let (claim, strength, label) = match self.codes {
@@ -289,10 +315,9 @@ impl Zone {
             Codes::Dbl if in_first => dbl(last_two),
             Codes::Zen | Codes::Dbl => UNNAMED,
             Codes::Table => {
-                return match table.iter().find(|row| row.code == code) {
-                    Some(row) => row.clone(),
-                    None => Listing::new(code, Disposition::Suspicious, 0.85, "listed"),
-                };
+                let listings = table.iter().filter(|row| row.code.fits(code)).map(|row| row.listing(code));
+                let heaviest = listings.min_by(Listing::heaviest_first);
+                return heaviest.unwrap_or_else(|| Listing::new(code, Disposition::Suspicious, 0.85, "listed"));
             }
         };
         Listing::new(code, claim, strength, label)
@@ -305,7 +330,7 @@ const UNNAMED: (Disposition, f64, &str) = (Disposition::Unknown, 0.0, "a code th
 fn zen(last_two: (u8, u8)) -> (Disposition, f64, &'static str) {
     match last_two {
         (0, 2) => (Disposition::Malicious, 0.85, "SBL, spam source or spam operation"),
-        (0, 3) => (Disposition::Malicious, 0.85, "SBL CSS, sender of low reputation"),
+        (0, 3) => (Disposition::Suspicious, 0.85, "SBL CSS, sender of low reputation"),
         (0, 4..=7) => (Disposition::Malicious, 0.85, "XBL, hijacked machine or open proxy"),
         (0, 9) => (Disposition::Malicious, 1.0, "SBL DROP, network in criminal hands"),
         (0, 10) => (Disposition::Unknown, 0.0, "PBL, range that sends no mail itself, by its provider"),
@@ -349,28 +374,63 @@ impl Listing {
     }
 }
 
-/// Reads a row of the option `codes`: address to claim, strength (.85 if left out) and label.
-fn code_row(code: &str, meaning: &str) -> Result<Listing, String> {
-    let mistake = |what: String| format!("option codes, \"{code}\": {what}; write such as \"malicious 0.85 spam\"");
-    let address = code.trim().parse::<Ipv4Addr>().ok().filter(|address| address.octets()[0] == 127);
-    let address = address.ok_or_else(|| mistake("is no address in 127.0.0.0/8".into()))?;
-    let (word, rest) = split_word(meaning);
-    let claim = word.parse::<Disposition>().map_err(|unknown| mistake(unknown.to_string()))?;
-    let (number, after) = split_word(rest);
-    match number.parse::<f64>() {
-        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(Listing::new(address, claim, strength, label(after))),
-        Ok(_) => Err(mistake(format!("strength {number} is outside 0 to 1"))),
-        Err(_) => Ok(Listing::new(address, claim, Strength::FULL.get(), label(rest))),
+/// A row of the option `codes`.
+struct CodeRow {
+    code: Code,
+    claim: Disposition,
+    strength: f64,
+    label: String,
+}
+
+/// The returned addresses that a row is about.
+enum Code {
+    Address(Ipv4Addr),
+    /// Every address whose last octet has this bit, as SURBL and URIBL answer.
+    Bit(u8),
+}
+
+impl Code {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().strip_prefix("bit ") {
+            Some(bit) => bit.trim().parse().ok().filter(|bit: &u8| bit.is_power_of_two()).map(Self::Bit),
+            None => text.trim().parse().ok().filter(|code: &Ipv4Addr| code.octets()[0] == 127).map(Self::Address),
+        }
+    }
+
+    fn fits(&self, code: Ipv4Addr) -> bool {
+        match self {
+            Self::Address(address) => *address == code,
+            Self::Bit(bit) => code.octets()[3] & bit != 0,
+        }
+    }
+}
+
+impl CodeRow {
+    /// Reads a row: address or bit, then claim, strength (.85 if left out) and label.
+    fn parse(code: &str, meaning: &str) -> Result<Self, String> {
+        let mistake = |what: String| format!("option codes, \"{code}\": {what}; write such as \"malicious 0.85 spam\"");
+        let wrong = || mistake("is no address in 127.0.0.0/8, and no bit of the last octet (bit 64)".into());
+        let code = Code::parse(code).ok_or_else(wrong)?;
+        let (word, rest) = split_word(meaning);
+        let claim = word.parse::<Disposition>().map_err(|unknown| mistake(unknown.to_string()))?;
+        let (number, after) = split_word(rest);
+        let (strength, label) = match number.parse::<f64>() {
+            Ok(strength) if (0.0..=1.0).contains(&strength) => (strength, after),
+            Ok(_) => return Err(mistake(format!("strength {number} is outside 0 to 1"))),
+            Err(_) => (Strength::FULL.get(), rest),
+        };
+        let label = if label.is_empty() { "listed" } else { label }.to_owned();
+        Ok(Self { code, claim, strength, label })
+    }
+
+    fn listing(&self, code: Ipv4Addr) -> Listing {
+        Listing::new(code, self.claim, self.strength, &self.label)
     }
 }
 
 fn split_word(text: &str) -> (&str, &str) {
     let text = text.trim();
     text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim()))
-}
-
-fn label(text: &str) -> &str {
-    if text.is_empty() { "listed" } else { text }
 }
 
 /// The addresses of a DNS answer; `None` if the name does not exist.
@@ -395,11 +455,11 @@ fn failure(code: &str) -> SourceError {
 }
 
 /// The refusal that hides among the addresses, if any; refusals come before every listing.
-fn refusal(addresses: &[Ipv4Addr]) -> Option<SourceError> {
+fn refusal(addresses: &[Ipv4Addr], is_uribl: bool) -> Option<SourceError> {
     let mut sorted = addresses.to_vec();
     sorted.sort_unstable();
     let is_outside = |address: &&Ipv4Addr| address.octets()[0] != 127;
-    sorted.iter().find_map(|address| refused_code(*address)).or_else(|| {
+    sorted.iter().find_map(|address| refused_code(*address, is_uribl)).or_else(|| {
         let address = sorted.iter().find(is_outside)?;
         Some(SourceError::malformed(format!(
             "{address} is outside 127.0.0.0/8: the resolver rewrites answers, ask another one"
@@ -407,7 +467,8 @@ fn refusal(addresses: &[Ipv4Addr]) -> Option<SourceError> {
     })
 }
 
-fn refused_code(address: Ipv4Addr) -> Option<SourceError> {
+fn refused_code(address: Ipv4Addr, is_uribl: bool) -> Option<SourceError> {
+    const BLOCKED: &str = "no zone lists by this code: the resolver is blocked or over its limit, ask another one";
     let (kind, what) = match address.octets() {
         [127, 255, 255, 252] => (SourceErrorKind::BadQuestion, "the zone is mistyped: check option zone"),
         [127, 255, 255, 254] => {
@@ -415,6 +476,8 @@ fn refused_code(address: Ipv4Addr) -> Option<SourceError> {
         }
         [127, 255, 255, 255] => (SourceErrorKind::QuotaExhausted, "too many queries"),
         [127, 255, 255, _] => (SourceErrorKind::Malformed, "an error code that we have no name for"),
+        [127, 0, 0, 1] => (SourceErrorKind::Refused, BLOCKED),
+        [127, 0, 0, 255] if is_uribl => (SourceErrorKind::Refused, BLOCKED),
         [127, 0, 1, 255] => (SourceErrorKind::BadQuestion, "the zone takes names, not addresses: check option lookup"),
         _ => return None,
     };
@@ -462,28 +525,6 @@ fn reversed(ip: IpAddr) -> String {
             name
         }
     }
-}
-
-/// Judges the answers to the two questions of a probe.
-fn probed(answers: &[Result<Answer, SourceError>]) -> Result<(), SourceError> {
-    let [listed, unlisted] = answers else {
-        return Err(SourceError::unavailable("the zone was not asked"));
-    };
-    let test_point = listed.as_ref().map_err(Clone::clone).and_then(is_listed)?;
-    if !test_point {
-        return Err(SourceError::unavailable(
-            "the zone does not list its test point: it is mistyped, shut down, or refuses the key",
-        ));
-    }
-    if unlisted.as_ref().map_err(Clone::clone).and_then(is_listed)? {
-        return Err(SourceError::malformed("the zone lists what it must not: it lists everything, do not use it"));
-    }
-    Ok(())
-}
-
-fn is_listed(answer: &Answer) -> Result<bool, SourceError> {
-    let listed = addresses(answer)?.unwrap_or_default();
-    refusal(listed).map_or(Ok(!listed.is_empty()), Err)
 }
 
 /// Whether a name is the zone or ends with it, at a label's border.

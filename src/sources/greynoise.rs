@@ -32,6 +32,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     ],
     reliability: Reliability::B,
     cache_ttl: http::hours(12, 12),
+    rating_revision: 2,
     ..http::about()
 }
 });
@@ -102,7 +103,7 @@ fn until_next_day(answer: &Answer) -> Option<Duration> {
 
 fn read_community(answer: &Answer) -> Result<Option<Finding>, SourceError> {
     if http::status(answer)? == 404 {
-        return Ok(None);
+        return http::not_found(answer).map(|_| None);
     }
     let value = http::document(answer)?;
     let record = Object::root(&value)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::http::{self, Api};
 use super::json::Object;
-use crate::finding::{Disposition, Finding, SourceError, Strength};
+use crate::finding::{Disposition, Finding, Reliability, SourceError, Strength};
 use crate::indicator::Form;
 use crate::source::{
     About, Answer, BuildError, CredentialNeed, CredentialPlace, Lookup, Probe, Question, QuotaPer, Reading, Source,
@@ -26,7 +26,9 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     credential: CredentialNeed::None,
     base_url: Some("https://hashlookup.circl.lu/".into()),
     tiers: vec![http::tier("open", "without key; the quota is courtesy", &[(QuotaPer::Minute, 60)])],
+    reliability: Reliability::B,
     cache_ttl: http::hours(7 * 24, 24),
+    rating_revision: 2,
     ..http::about()
 }
 });
@@ -56,7 +58,7 @@ impl Source for HashLookup {
     fn read(&self, _: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
-            return Ok(Reading::NoRecord);
+            return http::not_found(answer);
         }
         let value = http::document(answer)?;
         let record = Object::root(&value)?;
@@ -89,18 +91,22 @@ impl Source for HashLookup {
 }
 
 fn rate(record: &Object<'_>) -> Result<Finding, SourceError> {
-    let flag = record.text("KnownMalicious")?;
     let trust = record.number("hashlookup:trust")?;
-    let distrusted = trust.is_some_and(|trust| trust < NEUTRAL_TRUST);
     let shown = trust.map_or_else(|| "not given".to_owned(), |trust| trust.to_string());
-    if let Some(flag) = flag {
+    if let Some(flag) = record.text("KnownMalicious")? {
         let reason = format!("flagged as known malicious by {flag}, trust {shown} (distrusted below {NEUTRAL_TRUST})");
-        let claim = if distrusted { Disposition::Malicious } else { Disposition::Suspicious };
-        return Ok(Finding::new(claim, Some(Strength::FULL), reason));
+        return Ok(if trust.is_some_and(|trust| trust < NEUTRAL_TRUST) {
+            Finding::new(Disposition::Malicious, Some(Strength::clamped(0.6)), reason)
+        } else {
+            // The flag stands on widely known files too, such as the four bytes "test".
+            Finding::new(Disposition::Unknown, None, format!("{reason}; flagged and widely known"))
+        });
     }
     if let Some(collection) = reference_collection(record)? {
         let reason = format!("in the reference collection {collection}, which also lists hacking tools; trust {shown}");
-        return Ok(Finding::new(Disposition::Benign, Some(Strength::clamped(0.6)), reason));
+        let mut finding = Finding::new(Disposition::Benign, Some(Strength::FULL), reason);
+        finding.tags.push("reference collection".to_owned());
+        return Ok(finding);
     }
     let trust = trust.ok_or_else(|| record.missing("hashlookup:trust"))?;
     let reason = format!("trust {trust} (neutral {NEUTRAL_TRUST}), in no reference collection");

@@ -11,7 +11,7 @@ use crate::finding::{Reliability, SourceError, SourceErrorKind};
 use crate::indicator::Tlp;
 use crate::source::{
     About, Answer, BuildError, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Probe, Question,
-    QuotaPer, QuotaWindow, SourceView, Tier, TransportKind, check_status,
+    QuotaPer, QuotaWindow, Reading, SourceView, Tier, TransportKind, check_status,
 };
 
 /// What most kinds that ask over HTTP have in common; each adds its names, forms, tiers and times to live.
@@ -110,6 +110,12 @@ pub(super) fn success(answer: &Answer) -> Result<&[u8], SourceError> {
 /// The HTTP status of an answer.
 pub(super) fn status(answer: &Answer) -> Result<u16, SourceError> {
     answer.http().map(|(status, _)| status)
+}
+
+/// Reads a 404: no record only in the source's own words, a JSON object with a message; a gateway's page is none.
+pub(super) fn not_found(answer: &Answer) -> Result<Reading, SourceError> {
+    let value = json::parse(answer.http()?.1)?;
+    Object::root(&value)?.need_text("message").map(|_| Reading::NoRecord)
 }
 
 /// The time until the moment, in seconds since 1970, that this header gives.

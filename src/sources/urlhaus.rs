@@ -34,6 +34,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     reliability: Reliability::A,
     cache_ttl: http::hours(1, 1),
     options: vec![RECENT_DAYS.spec()],
+    rating_revision: 2,
     ..http::about()
 });
 
@@ -67,31 +68,44 @@ impl Source for UrlHaus {
         let answer = http::only(answers)?;
         let value = http::document(answer)?;
         let record = Object::root(&value)?;
-        if status_word(&record)? == Word::NoResults {
-            return Ok(Reading::NoRecord);
+        match record.need_text("query_status")?.to_ascii_lowercase().as_str() {
+            "ok" => {}
+            "no_results" => return Ok(Reading::NoRecord),
+            _ => return Err(record.unreadable("query_status", "a word that we know")),
         }
         let form = lookup.indicator.form();
         let finding = match form {
-            Form::Url => rate_url(&record, self.recent_days, answer.received)?,
+            Form::Url => Some(rate_url(&record, self.recent_days, answer.received)?),
             Form::Ipv4 | Form::Ipv6 | Form::Domain => rate_host(&record, answer.received)?,
-            Form::Md5 | Form::Sha256 => match rate_payload(&record, answer.received)? {
-                Some(finding) => finding,
-                None => return Ok(Reading::NoRecord),
-            },
+            Form::Md5 | Form::Sha256 => rate_payload(&record, answer.received)?,
             Form::Sha1 => return Err(unsupported(form)),
         };
-        Ok(Reading::Found(described(finding, &record, form)))
+        Ok(match finding {
+            Some(finding) => Reading::Found(described(finding, &record, form)),
+            None => Reading::NoRecord,
+        })
     }
 
+    /// The service gives its refusals as words, with whatever HTTP status.
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
-        check_status(answer)?;
-        let (_, body) = answer.http()?;
-        // What cannot be read is no refusal: `read` says what is wrong with it.
-        let Ok(value) = json::parse(body) else { return Ok(()) };
-        match Object::root(&value).and_then(|record| status_word(&record)) {
-            Err(error) if error.kind == SourceErrorKind::BadQuestion => Err(error),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        let (status, body) = answer.http()?;
+        // What cannot be read is no refusal by a word: `read` says what is wrong with it.
+        let value = json::parse(body).unwrap_or_default();
+        let record = Object::root(&value).ok();
+        let word = record.and_then(|record| Some(record.text("query_status").ok()??.to_ascii_lowercase()));
+        let (kind, detail) = match (word.as_deref(), status) {
+            (Some("ratelimited"), _) => (SourceErrorKind::QuotaExhausted, "the source says: ratelimited"),
+            (_, 402) => (SourceErrorKind::QuotaExhausted, "HTTP status 402"),
+            (Some("unknown_auth_key" | "unauthorized"), _) => {
+                (SourceErrorKind::Unauthorized, "the source does not know the key")
+            }
+            (Some("http_post_expected"), _) => (SourceErrorKind::BadQuestion, "the source wants a POST"),
+            (Some(word), _) if word.starts_with("invalid_") => {
+                (SourceErrorKind::BadQuestion, "the source calls the value invalid")
+            }
+            (Some(_) | None, _) => return check_status(answer),
+        };
+        Err(SourceError::new(kind, detail).retry_after(answer.retry_after()))
     }
 
     fn probe(&self) -> Vec<Question> {
@@ -108,26 +122,6 @@ impl UrlHaus {
         // The service answers only with the slash at the end.
         let form = HttpMethod::PostForm(vec![(field.to_owned(), value.to_owned())]);
         self.api.ask(self.api.address(&[call, ""]), form)
-    }
-}
-
-/// What the service says of our question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
-    Ok,
-    NoResults,
-}
-
-fn status_word(record: &Object<'_>) -> Result<Word, SourceError> {
-    let word = record.need_text("query_status")?.to_ascii_lowercase();
-    match word.as_str() {
-        "ok" => Ok(Word::Ok),
-        "no_results" => Ok(Word::NoResults),
-        "http_post_expected" => Err(SourceError::new(SourceErrorKind::BadQuestion, "the source wants a POST")),
-        word if word.starts_with("invalid_") => {
-            Err(SourceError::new(SourceErrorKind::BadQuestion, "the source calls the value invalid"))
-        }
-        _ => Err(record.unreadable("query_status", "a word that we know")),
     }
 }
 
@@ -172,8 +166,15 @@ fn rate_url(record: &Object<'_>, recent: u64, received: SystemTime) -> Result<Fi
     Ok(found(claim, 0.85, reason, affirmed(record)?))
 }
 
-fn rate_host(record: &Object<'_>, received: SystemTime) -> Result<Finding, SourceError> {
-    let urls = record.objects("urls")?.ok_or_else(|| record.missing("urls"))?;
+/// The rating of a host; `None` where none of its URLs is listed. A host is not its worst file: the edge of a network that
+/// delivers for others has bad URLs too.
+fn rate_host(record: &Object<'_>, received: SystemTime) -> Result<Option<Finding>, SourceError> {
+    let count = record.count("url_count")?;
+    let urls = match record.objects("urls")? {
+        Some(urls) => urls,
+        None if count == Some(0) => Vec::new(),
+        None => return Err(record.missing("urls")),
+    };
     let mut online = 0_usize;
     let mut newest = None;
     for url in &urls {
@@ -184,17 +185,20 @@ fn rate_host(record: &Object<'_>, received: SystemTime) -> Result<Finding, Sourc
     let counts = format!("{online} of {} listed malware URLs of the host are online", urls.len());
     if let Some(word) = abused(record)? {
         let reason = format!("{counts}, but Spamhaus DBL calls it an abused legitimate host ({word})");
-        return Ok(found(Disposition::Suspicious, 0.5, reason, observed));
+        return Ok(Some(found(Disposition::Suspicious, 0.5, reason, observed)));
+    }
+    if count.unwrap_or(urls.len() as u64) == 0 {
+        return Ok(None);
     }
     let claim = if online > 0 { Disposition::Malicious } else { Disposition::Suspicious };
-    Ok(found(claim, 0.85, counts, observed))
+    Ok(Some(found(claim, 0.6, counts, observed)))
 }
 
 /// The word by which Spamhaus DBL says that a legitimate host is being abused.
 fn abused<'a>(record: &Object<'a>) -> Result<Option<&'a str>, SourceError> {
     let Some(blacklists) = record.object("blacklists")? else { return Ok(None) };
     let word = blacklists.text("spamhaus_dbl")?;
-    Ok(word.filter(|word| word.to_ascii_lowercase().starts_with("abused_legit")))
+    Ok(word.filter(|word| word.to_ascii_lowercase().starts_with("abused_")))
 }
 
 fn rate_payload(record: &Object<'_>, received: SystemTime) -> Result<Option<Finding>, SourceError> {
