@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,9 +37,11 @@ impl DataDirectory {
     /// process and its socket.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |error| unavailable(path, &error);
-        make_directory(path).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         check_mode(path)?;
-        let mut file = lock_file(path).map_err(failed)?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path.join("lock")).map_err(failed)?;
         if !try_lock(&file).map_err(failed)? {
             return Err(held_error(path, &mut file));
         }
@@ -114,19 +117,9 @@ fn database_path(directory: &Path) -> PathBuf {
     directory.join("concord.db")
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
 /// Whoever may write in the directory could place a key or a database of their own there. A group may: mounted volumes
 /// are given to a group.
-#[cfg(unix)]
 fn check_mode(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -138,19 +131,6 @@ fn check_mode(path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::rejected(hint));
     }
     Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_mode(_path: &Path) -> Result<(), StoreError> {
-    Ok(())
-}
-
-fn lock_file(directory: &Path) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(directory.join("lock"))
 }
 
 fn try_lock(file: &fs::File) -> io::Result<bool> {

@@ -1,7 +1,7 @@
 //! Verdicts as bytes and back, exactly: the messages of `proto/concord/store/v1`, compressed with zstd.
 //!
 //! Whatever cannot be read is an error, never a default: an unknown enum value, a missing part, a number out of range.
-//! How the messages may change stands in the proto file.
+//! The proto file says how the messages may change.
 
 use std::time::{Duration, SystemTime};
 

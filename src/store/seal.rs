@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::aead::{self, Aad, Nonce, RandomizedNonceKey};
@@ -141,29 +142,17 @@ fn make_key_file(path: &Path) -> io::Result<()> {
 }
 
 /// Without this, power loss could leave credentials behind whose key is gone.
-#[cfg(unix)]
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
 }
 
-#[cfg(not(unix))]
-fn sync_folder_of(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 /// A new, empty file that only its owner may read and write.
 pub(super) fn private_file(path: &Path) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-#[cfg(unix)]
 fn check_mode(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -171,10 +160,5 @@ fn check_mode(path: &Path) -> Result<(), StoreError> {
         let hint = format!("key file {shown} has mode {mode:04o}, open to others: chmod 600 {shown}");
         return Err(StoreError::rejected(hint));
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_mode(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }

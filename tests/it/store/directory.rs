@@ -1,6 +1,7 @@
 //! Who may use the data directory.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use concord::store::DataDirectory;
 
@@ -31,10 +32,8 @@ fn reading_the_status_makes_nothing_and_locks_nothing() {
     assert!(!DataDirectory::lock_status(&path).expect("a status").is_held());
 }
 
-#[cfg(unix)]
 #[test]
 fn a_new_directory_is_private_and_a_shared_one_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("data");
     drop(DataDirectory::open(&path).expect("opens"));

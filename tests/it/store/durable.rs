@@ -1,6 +1,7 @@
 //! What only the durable store promises.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,10 +104,8 @@ async fn a_credential_never_stands_in_clear_in_the_files() {
     assert!(!format!("{rows:?}").contains(&format!("{kept:?}")), "not even sealed is it shown");
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn the_files_are_private() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0)).await.expect("stored");

@@ -1,6 +1,7 @@
 //! How credentials are sealed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine;
 use base64::engine::general_purpose;
@@ -68,10 +69,8 @@ fn a_key_file_is_made_once_and_then_kept() {
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "no draft is left behind");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_key_file_open_to_others_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("key");
     Sealer::from_key_file(&path).expect("made");
