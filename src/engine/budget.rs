@@ -1,7 +1,8 @@
-//! How long a request may take: the caller's deadline less a margin in which the answer is judged, kept and sent.
+//! How long a request may take: the caller's deadline less a margin in which the verdict is fused, stored and sent.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use crate::clock::Monotonic;
 use crate::error::Error;
 
 /// Time for a request whose caller sets no deadline, unless the configuration says otherwise.
@@ -14,9 +15,9 @@ const GREATEST_MARGIN: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// By when the sources must have answered.
-    pub fetch_until: SystemTime,
+    pub fetch_until: Monotonic,
     /// By when the caller wants the answer.
-    pub deadline: SystemTime,
+    pub deadline: Monotonic,
 }
 
 impl Budget {
@@ -24,9 +25,9 @@ impl Budget {
     ///
     /// # Errors
     /// [`Error::Late`] when not even the least margin is left.
-    pub fn new(now: SystemTime, deadline: Option<SystemTime>, default: Duration) -> Result<Self, Error> {
+    pub fn new(now: Monotonic, deadline: Option<Monotonic>, default: Duration) -> Result<Self, Error> {
         let deadline = deadline.unwrap_or(now + default);
-        let left = deadline.duration_since(now).unwrap_or_default();
+        let left = deadline.since(now);
         if left <= LEAST_MARGIN {
             return Err(Error::Late { needed: LEAST_MARGIN * 2 });
         }
@@ -34,10 +35,10 @@ impl Budget {
         Ok(Self { fetch_until: deadline - margin, deadline })
     }
 
-    /// The budget of a batch: its margin is twice as wide, since many verdicts are judged, kept and sent in it.
+    /// The budget of a batch: its margin is twice as wide, since many verdicts are fused, stored and sent in it.
     #[must_use]
     pub fn for_batch(self) -> Self {
-        let margin = self.deadline.duration_since(self.fetch_until).unwrap_or_default();
+        let margin = self.deadline.since(self.fetch_until);
         Self { fetch_until: self.fetch_until - margin, ..self }
     }
 }
@@ -47,9 +48,9 @@ mod tests {
     use super::*;
 
     fn margin_of(left: Duration) -> Duration {
-        let now = SystemTime::UNIX_EPOCH;
+        let now = Monotonic::default();
         let budget = Budget::new(now, Some(now + left), DEFAULT_DEADLINE).unwrap();
-        budget.deadline.duration_since(budget.fetch_until).unwrap()
+        budget.deadline.since(budget.fetch_until)
     }
 
     #[test]
@@ -61,18 +62,18 @@ mod tests {
 
     #[test]
     fn a_request_without_a_deadline_has_ten_seconds() {
-        let now = SystemTime::UNIX_EPOCH;
+        let now = Monotonic::default();
         let budget = Budget::new(now, None, DEFAULT_DEADLINE).unwrap();
         assert_eq!(budget.deadline, now + Duration::from_secs(10));
     }
 
     #[test]
     fn a_deadline_under_the_margin_is_late_and_says_how_much_is_needed() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+        let now = Monotonic::default() + Duration::from_secs(9);
         for left in [Duration::ZERO, Duration::from_millis(20)] {
             let late = Budget::new(now, Some(now + left), DEFAULT_DEADLINE).unwrap_err();
             assert_eq!(late.to_string(), "the deadline is too near: give at least 40 ms");
         }
-        assert!(Budget::new(now, Some(SystemTime::UNIX_EPOCH), DEFAULT_DEADLINE).is_err());
+        assert!(Budget::new(now, Some(Monotonic::default()), DEFAULT_DEADLINE).is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! What may leave: the rules by which an indicator is withheld from a source, in the order in which they are told.
+//! What may leave: the rules by which an indicator is withheld from a source, in the order in which they are reported.
 //!
-//! Pure. A source that is *local* (a list) tells nobody, so only its own TLP limit holds for it.
+//! Pure. A list tells nobody, so only its own TLP limit holds for it.
 
 use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, Special, Tlp, addresses, is_internal_name};
 use crate::settings::{ResolvedSource, State};
 
-/// Why the source cannot be asked this at all, whoever asks: its kind, its switch, its settings.
+/// Why the source cannot be asked this, whoever asks: its kind, its switch, its settings.
 pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
     if !source.source.supports(indicator.form()) {
@@ -53,7 +53,7 @@ fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAs
     })
 }
 
-/// Why a host says something of an internal network: by an address that it tells of, or by its name.
+/// Why a host tells of an internal network: by an address in it, or by its name.
 fn internal(rules: &Rules, host: &Host) -> Option<NotAsked> {
     let address = addresses(host).into_iter().find_map(|ip| Some((ip, Special::internal(ip)?)));
     if let Some((ip, special)) = address {

@@ -1,45 +1,46 @@
-//! One enrichment from the request to the kept verdict.
+//! One enrichment from the request to the stored verdict.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 use super::pipelines::Entry;
-use super::plan::{Step, outcome};
+use super::plan::Decision;
 use super::{Budget, Engine, EnrichRequest};
+use crate::clock::Monotonic;
 use crate::error::Error;
-use crate::fetch::{Fetched, Receipt, Request};
-use crate::finding::{NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
-use crate::indicator::{Indicator, Tlp};
+use crate::fetch::{Fetched, LookupRequest, Receipt};
+use crate::finding::{OutcomeBody, SourceError, SourceErrorKind};
+use crate::indicator::Tlp;
 use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
 use crate::verdict::{Policy, Verdict};
 
-/// A whole verdict is kept at most so long, so that evidence does not age unseen.
-const LONGEST_KEEP: Duration = Duration::from_secs(600);
-/// A list may be reloaded at any time and its look-ups cost nothing: a verdict that used one is kept only briefly.
-const KEEP_WITH_LIST: Duration = Duration::from_secs(1);
+/// A whole verdict is reused at most so long, so that evidence does not age unseen.
+const MAX_REUSE: Duration = Duration::from_secs(600);
+/// A list may be reloaded at any time and its look-ups cost nothing: a verdict that used one is reused only briefly.
+const MAX_REUSE_WITH_LIST: Duration = Duration::from_secs(1);
 
-/// A verdict, and how it was come by.
+/// A verdict, and how it came about.
 #[derive(Clone, Debug)]
 pub struct Enriched {
-    /// The verdict as it is kept.
+    /// The verdict as it is stored.
     pub record: Arc<VerdictRecord>,
-    /// Whether it could be kept; if not, it has no name to find it by.
-    pub kept: bool,
-    /// How each source's outcome was come by, in order of name.
+    /// Whether it could be stored; if not, it has no name to find it by.
+    pub stored: bool,
+    /// How each source's outcome came about, in order of name.
     pub receipts: Vec<(String, Receipt)>,
     /// Until when the verdict may be given to others who ask the same; `None`: not at all.
-    pub reusable_until: Option<SystemTime>,
+    pub reusable_until: Option<Monotonic>,
 }
 
-/// An outcome that landed, and what would be said if no other came.
+/// A new outcome, and the verdict if no other came.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The outcome and how it was come by.
+    /// The outcome and how it came about.
     pub fetched: Fetched,
     /// The verdict so far.
     pub so_far: Verdict,
@@ -50,9 +51,10 @@ pub struct Progress {
 /// Everything that changes the verdict, and nothing else. Equal keys may share one verdict while it is reusable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VerdictKey {
-    indicator: Indicator,
+    lookup: Lookup,
     sources: Vec<String>,
-    policy: String,
+    /// Name and revision.
+    policy: (String, u32),
     tlp: Tlp,
     generation: u64,
 }
@@ -60,8 +62,9 @@ pub struct VerdictKey {
 #[cfg(test)]
 impl VerdictKey {
     /// Some key for this indicator.
-    pub(crate) fn of(indicator: Indicator) -> Self {
-        Self { indicator, sources: Vec::new(), policy: String::new(), tlp: Tlp::default(), generation: 0 }
+    pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
+        let (lookup, policy) = (Lookup { indicator }, (String::new(), 1));
+        Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0 }
     }
 }
 
@@ -71,24 +74,29 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for an unknown policy.
     pub fn verdict_key(&self, request: &EnrichRequest) -> Result<Option<VerdictKey>, Error> {
-        let policy = self.policy(request.policy.as_deref())?.name.clone();
+        let policy = self.policy(request.policy.as_deref())?;
         if request.max_age.is_some() {
             return Ok(None);
         }
         let mut sources = request.sources.clone();
         sources.sort_unstable();
         sources.dedup();
-        let generation = self.pipelines.current().number;
-        Ok(Some(VerdictKey { indicator: request.indicator.clone(), sources, policy, tlp: request.tlp, generation }))
+        Ok(Some(VerdictKey {
+            lookup: request.lookup(),
+            sources,
+            policy: (policy.name.clone(), policy.revision),
+            tlp: request.tlp,
+            generation: self.pipelines.current().number,
+        }))
     }
 
-    /// Asks the sources and judges. `progress` hears of every outcome as it lands.
+    /// Asks the sources and fuses their outcomes. `progress` hears of every outcome as it comes.
     ///
     /// Dropping the future stops the enrichment: no further call begins for it.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown source or policy, [`Error::Late`] when no time is left. A source's failure
-    /// is an outcome, a store's a verdict that is not kept.
+    /// is an outcome; if the store fails, the verdict has no name.
     pub async fn enrich(
         &self,
         request: &EnrichRequest,
@@ -103,55 +111,50 @@ impl Engine {
             chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
         while let Some(next) = pending.next().await {
             fetched.push(next);
-            if let (Some(tell), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
-                let outcomes = fetched.iter().map(|one| one.outcome.clone()).collect();
+            if let (Some(progress), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
+                let outcomes = fetched.iter().map(|fetched| fetched.outcome.clone()).collect();
                 let so_far = self.judge(policy, &request.indicator, outcomes);
-                tell(Progress { fetched: last.clone(), so_far, waiting: pending.len() });
+                progress(Progress { fetched: last.clone(), so_far, waiting: pending.len() });
             }
         }
         let reusable_until = self.reusable_until(&chosen, &fetched);
         self.record(policy, request, budget, fetched, reusable_until).await
     }
 
-    /// One source: never fails, and takes no longer than the budget, but for the few milliseconds of the belt.
+    /// One source: never fails, and takes no longer than the budget.
     async fn look_up(&self, entry: &Entry, request: &EnrichRequest, budget: Budget) -> Fetched {
-        let (entry, stack) = match self.step(entry, request) {
-            Step::Settled(fetched) => return *fetched,
-            Step::Ask(entry, stack) => (entry, stack),
+        let lookup = request.lookup();
+        let pipeline = match self.decide(entry, &lookup, request) {
+            Decision::Ask(pipeline) => pipeline,
+            Decision::Cached(fetched) => return *fetched,
+            Decision::NotAsked(not_asked) => {
+                return entry.fetched(OutcomeBody::NotAsked(not_asked), self.clock.now());
+            }
         };
-        let request = Request {
-            lookup: Lookup { indicator: request.indicator.clone() },
+        let request = LookupRequest {
+            lookup,
             deadline: budget.fetch_until,
             max_age: request.max_age,
             caller: request.caller.clone(),
             tlp: request.tlp,
         };
-        let left = budget.fetch_until.duration_since(self.clock.now()).unwrap_or_default();
-        tokio::select! {
-            biased;
-            fetched = stack.look_up(request) => fetched,
-            // The stack keeps the deadline itself; this is the belt to its braces.
-            () = self.clock.sleep(left + Duration::from_millis(5)) => self.out_of_time(entry),
-        }
+        // The pipeline keeps the deadline itself; this holds should it fail to.
+        let limit = budget.fetch_until.since(self.clock.monotonic()) + Duration::from_millis(5);
+        self.clock.timeout(limit, pipeline.look_up(request)).await.unwrap_or_else(|| {
+            let error = SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline");
+            entry.fetched(OutcomeBody::Error(error), self.clock.now())
+        })
     }
 
-    fn out_of_time(&self, entry: &Entry) -> Fetched {
-        let error = SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline");
-        let outcome = outcome(entry, self.clock.now(), OutcomeBody::Error(error));
-        Fetched { outcome, receipt: Receipt::default() }
-    }
-
-    /// The shortest time for which every outcome stands, from the settings of its source.
-    fn reusable_until(&self, chosen: &[&Entry], fetched: &[Fetched]) -> Option<SystemTime> {
-        let now = self.clock.now();
-        let mut until = now + LONGEST_KEEP;
-        for one in fetched {
-            let entry = chosen.iter().find(|entry| entry.configured.settings.name == one.outcome.source)?;
-            let keep = keep_of(entry, &one.outcome)?.min(one.receipt.ttl.unwrap_or(LONGEST_KEEP));
-            let age = one.receipt.age.min(keep);
-            until = until.min(now.checked_add(keep - age).unwrap_or(until));
+    /// The shortest time for which every outcome may be reused, from the settings of its source.
+    fn reusable_until(&self, chosen: &[&Entry], fetched: &[Fetched]) -> Option<Monotonic> {
+        let mut left = MAX_REUSE;
+        for Fetched { outcome, receipt } in fetched {
+            let entry = chosen.iter().find(|entry| entry.name() == outcome.source)?;
+            let reuse = reuse_for(entry, &outcome.body)?.min(receipt.ttl.unwrap_or(MAX_REUSE));
+            left = left.min(reuse.saturating_sub(receipt.age));
         }
-        (until > now).then_some(until)
+        (!left.is_zero()).then(|| self.clock.monotonic() + left)
     }
 
     async fn record(
@@ -160,7 +163,7 @@ impl Engine {
         request: &EnrichRequest,
         budget: Budget,
         mut fetched: Vec<Fetched>,
-        reusable_until: Option<SystemTime>,
+        reusable_until: Option<Monotonic>,
     ) -> Result<Enriched, Error> {
         fetched.sort_by(|a, b| a.outcome.source.cmp(&b.outcome.source));
         let mut outcomes = Vec::with_capacity(fetched.len());
@@ -181,54 +184,38 @@ impl Engine {
             verdict,
             answers,
         });
-        let kept = self.append(record.clone(), budget).await;
-        Ok(Enriched { record, kept, receipts, reusable_until: reusable_until.filter(|_| kept) })
+        let stored = self.append(record.clone(), budget).await;
+        Ok(Enriched { record, stored, receipts, reusable_until: reusable_until.filter(|_| stored) })
     }
 
-    /// Keeps the verdict, and waits for it as long as the caller's time allows. A store that fails costs the name,
-    /// never the answer.
+    /// Stores the verdict, and waits for it as long as the caller's time allows. A store that fails costs the name, never
+    /// the answer.
     async fn append(&self, record: Arc<VerdictRecord>, budget: Budget) -> bool {
         let store = self.store.clone();
         let writing = self.tracker.spawn(async move { store.append((*record).clone()).await });
-        let left = budget.deadline.duration_since(self.clock.now()).unwrap_or_default();
-        let kept = tokio::select! {
-            biased;
-            written = writing => match written {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => { warn!(%error, "a verdict could not be kept"); false }
-                Err(error) => { warn!(%error, "the task that keeps a verdict failed"); false }
-            },
-            () = self.clock.sleep(left / 2) => { warn!("a verdict was not kept in time"); false }
+        let left = budget.deadline.since(self.clock.monotonic());
+        let why = match self.clock.timeout(left / 2, writing).await {
+            Some(Ok(Ok(()))) => return true,
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(error)) => format!("the task failed: {error}"),
+            None => "not in time".to_owned(),
         };
-        if !kept {
-            metrics::counter!("concord_verdicts_not_kept_total").increment(1);
-        }
-        kept
+        warn!(why, "a verdict was not stored");
+        metrics::counter!("concord_verdicts_not_kept_total").increment(1);
+        false
     }
 }
 
-/// How long this outcome stands; `None`: it does not stand for others.
-fn keep_of(entry: &Entry, outcome: &Outcome) -> Option<Duration> {
-    let settings = &entry.configured.settings;
-    let keep = match &outcome.body {
-        OutcomeBody::Finding(_) => settings.cache_ttl.finding,
-        OutcomeBody::NoRecord => settings.cache_ttl.no_record,
+/// How long an outcome may be reused from when its source answered; `None`: it must not be.
+fn reuse_for(entry: &Entry, body: &OutcomeBody) -> Option<Duration> {
+    let ttl = match body {
+        OutcomeBody::Finding(_) => entry.source.settings.cache_ttl.finding,
+        OutcomeBody::NoRecord => entry.source.settings.cache_ttl.no_record,
         OutcomeBody::Error(_) => return None,
-        OutcomeBody::NotAsked(not_asked) => match not_asked.reason {
-            NotAskedReason::QuotaSpent | NotAskedReason::Deadline => return None,
-            NotAskedReason::TypeUnsupported
-            | NotAskedReason::Disabled
-            | NotAskedReason::NotConfigured
-            | NotAskedReason::Tlp
-            | NotAskedReason::NeverSend
-            | NotAskedReason::PrivateAddress
-            | NotAskedReason::InternalName
-            | NotAskedReason::UrlCredentials => return Some(LONGEST_KEEP),
-        },
+        // A rule withholds the question from everybody; a limit of quota or time may be over at any moment.
+        OutcomeBody::NotAsked(not_asked) => {
+            return (!not_asked.reason.leaves_verdict_partial()).then_some(MAX_REUSE);
+        }
     };
-    if entry.configured.kind.about().transport.is_outside() {
-        (keep > Duration::ZERO).then_some(keep)
-    } else {
-        Some(KEEP_WITH_LIST)
-    }
+    if entry.is_outside() { (!ttl.is_zero()).then_some(ttl) } else { Some(MAX_REUSE_WITH_LIST) }
 }

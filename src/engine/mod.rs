@@ -1,24 +1,24 @@
 //! One enrichment: plan, disclose, fan out, keep the time, fuse, record.
 //!
-//! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` keeps. Read `enrich.rs` first;
-//! `plan.rs` says who is asked, `disclose.rs` what is withheld, `budget.rs` until when, `pipelines.rs` holds the way to
-//! each source.
+//! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` stores. Read `enrich.rs` first;
+//! `plan.rs` decides who is asked, `disclose.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
+//! the pipeline of each source.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::error::{Error, Reason};
 use crate::fetch::SourceCache;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSend, Registry};
-use crate::source::EgressRules;
+use crate::source::{EgressRules, Lookup};
 use crate::store::Store;
-use crate::verdict::Policy;
+use crate::verdict::{Policy, Verdict, fuse};
 
 mod budget;
 mod disclose;
@@ -57,7 +57,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Kept outcomes of all sources.
+    /// Cached answers of all sources.
     pub cache: SourceCache,
     /// Tasks that a shutdown waits for.
     pub tracker: TaskTracker,
@@ -76,12 +76,18 @@ pub struct EnrichRequest {
     pub policy: Option<String>,
     /// How far the indicator may be passed on.
     pub tlp: Tlp,
-    /// How old a kept answer may be; `None`: as old as each source allows.
+    /// How old a cached answer may be; `None`: as old as each source allows.
     pub max_age: Option<Duration>,
     /// Who asks.
     pub caller: String,
     /// The moments that bound it; `None`: the default time from when it begins.
     pub budget: Option<Budget>,
+}
+
+impl EnrichRequest {
+    fn lookup(&self) -> Lookup {
+        Lookup { indicator: self.indicator.clone() }
+    }
 }
 
 /// Answers what all sources together say of an indicator.
@@ -98,7 +104,7 @@ pub struct Engine {
 impl Engine {
     /// An engine over these parts.
     pub fn new(parts: Parts) -> Self {
-        let pipelines = pipelines::SourcePipelines::new(pipelines::PipelineParts {
+        let pipelines = pipelines::SourcePipelines::new(pipelines::SharedParts {
             registry: parts.registry.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -152,8 +158,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Late`] when not even the least margin is left.
-    pub fn budget(&self, deadline: Option<SystemTime>) -> Result<Budget, Error> {
-        Budget::new(self.clock.now(), deadline, self.rules.default_deadline)
+    pub fn budget(&self, deadline: Option<Monotonic>) -> Result<Budget, Error> {
+        Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline)
     }
 
     /// Tasks that a shutdown waits for.
@@ -161,13 +167,13 @@ impl Engine {
         &self.tracker
     }
 
-    /// Lets go of the sources once nobody asks any more, so that what is loaded for nobody holds up no end.
+    /// Drops the pipelines once nobody asks any more, so that a list that is loaded for nobody does not delay a shutdown.
     pub fn release(&self) {
         self.pipelines.release();
     }
 
-    fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> crate::verdict::Verdict {
-        crate::verdict::fuse(policy, indicator, self.clock.now(), outcomes)
+    fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> Verdict {
+        fuse(policy, indicator, self.clock.now(), outcomes)
     }
 }
 

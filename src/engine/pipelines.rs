@@ -1,7 +1,8 @@
-//! The way to each source as the registry has it now; rebuilt only for sources whose settings changed.
+//! The pipelines of all sources as the registry has them now; rebuilt only for sources whose settings changed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
@@ -10,15 +11,18 @@ use strum::VariantArray;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::fetch::{Parts, SourceCache, SourceStack, Suspension, Tally, Transport, transport_for};
-use crate::finding::{Family, SourceError};
+use crate::fetch::{
+    AccountState, Fetched, ListPipeline, ListReader, OutsidePipeline, PipelineParts, Receipt, SourceCache,
+    SourceCounters, SourcePipeline, lock, outcome, transport_for,
+};
+use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
-use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings};
+use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
 use crate::store::Store;
 
-/// What every stack is made of.
-pub(super) struct PipelineParts {
+/// What every pipeline is made of.
+pub(super) struct SharedParts {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
@@ -28,181 +32,194 @@ pub(super) struct PipelineParts {
     pub(super) egress: EgressRules,
 }
 
-/// One source and the way to it.
+/// One source and its pipeline.
 #[derive(Clone)]
 pub(super) struct Entry {
-    pub(super) configured: ResolvedSource,
+    pub(super) source: ResolvedSource,
     pub(super) family: Family,
-    /// The way to it, or why its settings cannot be used.
-    pub(super) stack: Result<Arc<SourceStack>, SourceError>,
-    pub(super) tally: Arc<Tally>,
+    /// The pipeline, or why the settings cannot be used.
+    pub(super) pipeline: Result<SourcePipeline, SourceError>,
+    pub(super) counters: Arc<SourceCounters>,
+}
+
+impl Entry {
+    pub(super) fn name(&self) -> &str {
+        &self.source.settings.name
+    }
+
+    /// Whether a look-up tells somebody outside.
+    pub(super) fn is_outside(&self) -> bool {
+        self.source.kind.about().transport.is_outside()
+    }
+
+    /// An outcome of this source that its pipeline has no part in.
+    pub(super) fn fetched(&self, body: OutcomeBody, time: SystemTime) -> Fetched {
+        Fetched { outcome: outcome(&self.source.settings, &self.family, body, time), receipt: Receipt::default() }
+    }
 }
 
 /// All sources, in order of name, as of one state of the registry.
 pub(super) struct Generation {
-    /// Counts states, so that what was judged under another is told apart.
+    /// Counts states, so that verdicts of another state are told apart.
     pub(super) number: u64,
     snapshot: Arc<Vec<ResolvedSource>>,
     pub(super) entries: Vec<Entry>,
 }
 
-/// The ways to all sources.
+/// The pipelines of all sources.
 pub(super) struct SourcePipelines {
-    parts: PipelineParts,
+    parts: SharedParts,
     current: ArcSwap<Generation>,
-    /// Held while a new state is built; what each source cost, by name.
-    tallies: Mutex<BTreeMap<String, Arc<Tally>>>,
-    /// Until when accounts are left alone, for those on which there is a stack.
-    suspensions: Mutex<BTreeMap<String, Suspension>>,
+    /// What each source cost, by name. Held while a new generation is built.
+    counters: Mutex<BTreeMap<String, Arc<SourceCounters>>>,
+    /// The accounts on which there is a pipeline.
+    accounts: Mutex<BTreeMap<String, Arc<AccountState>>>,
 }
 
 impl SourcePipelines {
-    pub(super) fn new(parts: PipelineParts) -> Self {
-        let nothing = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
-        Self {
-            parts,
-            current: ArcSwap::from_pointee(nothing),
-            tallies: Mutex::default(),
-            suspensions: Mutex::default(),
-        }
+    pub(super) fn new(parts: SharedParts) -> Self {
+        let empty = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
+        Self { parts, current: ArcSwap::from_pointee(empty), counters: Mutex::default(), accounts: Mutex::default() }
     }
 
     /// The sources as the registry has them now.
     pub(super) fn current(&self) -> Arc<Generation> {
-        let snapshot = self.parts.registry.snapshot();
-        let current = self.current.load_full();
-        if Arc::ptr_eq(&current.snapshot, &snapshot) {
-            return current;
-        }
-        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
-        let snapshot = self.parts.registry.snapshot();
-        if Arc::ptr_eq(&current.snapshot, &snapshot) {
-            return current;
-        }
-        let mut tally = |source: &ResolvedSource| {
-            let name = source.settings.name.as_str();
-            tallies.entry(name.to_owned()).or_insert_with(|| Arc::new(Tally::of(name))).clone()
+        let up_to_date = || {
+            let (current, snapshot) = (self.current.load_full(), self.parts.registry.snapshot());
+            if Arc::ptr_eq(&current.snapshot, &snapshot) { Ok(current) } else { Err((current, snapshot)) }
         };
-        let entries = snapshot.iter().map(|source| self.entry(&current, source, tally(source))).collect();
+        if let Ok(current) = up_to_date() {
+            return current;
+        }
+        let mut counters = lock(&self.counters);
+        let (current, snapshot) = match up_to_date() {
+            Ok(current) => return current,
+            Err(outdated) => outdated,
+        };
+        let entries = snapshot.iter().map(|source| {
+            let name = source.settings.name.as_str();
+            let counters = counters.entry(name.to_owned()).or_insert_with(|| Arc::new(SourceCounters::new(name)));
+            self.entry(&current, source, counters.clone())
+        });
+        let entries = entries.collect();
         let next = Arc::new(Generation { number: current.number + 1, snapshot, entries });
         self.current.store(next.clone());
         next
     }
 
-    /// Lets the ways to all sources go, with what they have under way for nobody: a list that is being loaded.
+    /// Drops all pipelines, with what they have under way for nobody: a list that is being loaded.
     pub(super) fn release(&self) {
         let current = self.current.load_full();
         let (number, snapshot) = (current.number + 1, current.snapshot.clone());
         self.current.store(Arc::new(Generation { number, snapshot, entries: Vec::new() }));
     }
 
-    /// The way to the source with exactly these settings, if it is one of those in effect.
-    pub(super) fn of(&self, settings: &Arc<SourceSettings>) -> Option<Arc<SourceStack>> {
+    /// The pipeline with exactly these settings, if it is one of those in effect.
+    pub(super) fn find(&self, settings: &Arc<SourceSettings>) -> Option<SourcePipeline> {
         let current = self.current();
-        let entry = current.entries.iter().find(|entry| Arc::ptr_eq(&entry.configured.settings, settings))?;
-        entry.stack.as_ref().ok().cloned()
+        let entry = current.entries.iter().find(|entry| Arc::ptr_eq(&entry.source.settings, settings))?;
+        entry.pipeline.as_ref().ok().cloned()
     }
 
-    fn suspension(&self, account: &str) -> Suspension {
-        let mut suspensions = self.suspensions.lock().unwrap_or_else(PoisonError::into_inner);
-        suspensions.retain(|_, one| Arc::strong_count(one) > 1);
-        suspensions.entry(account.to_owned()).or_default().clone()
-    }
-
-    /// What the source of this name cost so far; a name that is not known yet begins at nothing.
-    pub(super) fn tally(&self, name: &str) -> Arc<Tally> {
-        let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        tallies.get(name).cloned().unwrap_or_default()
+    /// The counters of the source of this name; new ones for a name that is not known.
+    pub(super) fn counters(&self, name: &str) -> Arc<SourceCounters> {
+        lock(&self.counters).get(name).cloned().unwrap_or_default()
     }
 
     /// The windows that hold for the account of these settings: the least limit that any source on it has.
     pub(super) fn strictest(&self, settings: &SourceSettings, source: &dyn Source) -> Vec<QuotaWindow> {
         let account = account(settings, source);
         let current = self.current();
-        let sharing = current.entries.iter().map(|entry| &entry.configured);
-        let sharing = sharing.filter(|other| self::account(&other.settings, other.source.as_ref()) == account);
-        let saved: Vec<_> = sharing.map(|other| &*other.settings).collect();
+        let sources = current.entries.iter().map(|entry| &entry.source);
+        let sharing = sources.filter(|other| self::account(&other.settings, other.source.as_ref()) == account);
+        let saved: Vec<_> = sharing.map(|source| &*source.settings).collect();
         let all = if saved.is_empty() { vec![settings] } else { saved };
-        let least = |per: QuotaPer| {
-            let windows = all.iter().flat_map(|one| &one.quota).filter(|window| window.per == per);
+        let least = |per: &QuotaPer| {
+            let windows = all.iter().flat_map(|settings| &settings.quota).filter(|window| window.per == *per);
             windows.min_by_key(|window| window.limit).copied()
         };
-        QuotaPer::VARIANTS.iter().copied().filter_map(least).collect()
+        QuotaPer::VARIANTS.iter().filter_map(least).collect()
     }
 
-    fn entry(&self, before: &Generation, source: &ResolvedSource, tally: Arc<Tally>) -> Entry {
-        let same = |entry: &&Entry| Arc::ptr_eq(&entry.configured.settings, &source.settings);
-        let kept = before.entries.iter().find(same).map(|entry| entry.stack.clone());
+    fn entry(&self, before: &Generation, source: &ResolvedSource, counters: Arc<SourceCounters>) -> Entry {
         let family = source.family();
-        let stack = kept.unwrap_or_else(|| {
-            let transport = same_list_content(before, source).map_or_else(|| self.transport(source), Ok)?;
-            Ok(self.over(source, family.clone(), tally.clone(), transport))
-        });
-        Entry { configured: source.clone(), family, stack, tally }
+        let unchanged = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
+        let pipeline = match unchanged {
+            Some(entry) => entry.pipeline.clone(),
+            None => self.build_on(source, family.clone(), counters.clone(), same_list(before, source)),
+        };
+        Entry { source: source.clone(), family, pipeline, counters }
     }
 
-    /// The way to a source with these settings, saved or not.
-    pub(super) fn build(
+    /// A pipeline with these settings, saved or not.
+    pub(super) fn build(&self, source: &ResolvedSource) -> Result<SourcePipeline, SourceError> {
+        self.build_on(source, source.family(), self.counters(&source.settings.name), None)
+    }
+
+    fn build_on(
         &self,
         source: &ResolvedSource,
         family: Family,
-        tally: Arc<Tally>,
-    ) -> Result<Arc<SourceStack>, SourceError> {
-        Ok(self.over(source, family, tally, self.transport(source)?))
-    }
-
-    fn transport(&self, source: &ResolvedSource) -> Result<Arc<dyn Transport>, SourceError> {
+        counters: Arc<SourceCounters>,
+        list: Option<Arc<ListReader>>,
+    ) -> Result<SourcePipeline, SourceError> {
         let parts = &self.parts;
+        let (built, settings, clock) = (source.source.clone(), source.settings.clone(), parts.clock.clone());
         let (from_api, proxy_from_api) = (source.from_api, source.proxy_from_api);
         let rules = EgressRules { from_api, proxy_from_api, ..parts.egress.clone() };
-        let (kind, clock, tracker) = (source.source.clone(), parts.clock.clone(), parts.tracker.clone());
-        transport_for(kind, source.settings.clone(), rules, clock, tracker)
+        match built.about().transport {
+            transport @ (TransportKind::Http | TransportKind::Dns) => {
+                let account = account(&settings, built.as_ref());
+                Ok(SourcePipeline::Outside(Arc::new(OutsidePipeline::new(PipelineParts {
+                    transport: transport_for(transport, &settings, rules, clock.clone())?,
+                    source: built,
+                    settings,
+                    family,
+                    account_state: self.account_state(&account),
+                    account,
+                    ledger: parts.store.clone(),
+                    answers: parts.store.clone(),
+                    clock,
+                    cache: parts.cache.clone(),
+                    tracker: parts.tracker.clone(),
+                    counters,
+                }))))
+            }
+            TransportKind::List => {
+                let load = || {
+                    let tracker = parts.tracker.clone();
+                    ListReader::new(built.clone(), settings.clone(), rules, clock.clone(), tracker).map(Arc::new)
+                };
+                let list = list.map_or_else(load, Ok)?;
+                let pipeline = ListPipeline::new(built, settings, family, list, clock, counters);
+                Ok(SourcePipeline::List(Arc::new(pipeline)))
+            }
+        }
     }
 
-    fn over(
-        &self,
-        source: &ResolvedSource,
-        family: Family,
-        tally: Arc<Tally>,
-        transport: Arc<dyn Transport>,
-    ) -> Arc<SourceStack> {
-        let parts = &self.parts;
-        let account = account(&source.settings, source.source.as_ref());
-        Arc::new(SourceStack::new(Parts {
-            source: source.source.clone(),
-            settings: source.settings.clone(),
-            family,
-            suspended: self.suspension(&account),
-            account,
-            transport,
-            ledger: parts.store.clone(),
-            answers: parts.store.clone(),
-            clock: parts.clock.clone(),
-            cache: parts.cache.clone(),
-            tracker: parts.tracker.clone(),
-            tally,
-        }))
+    fn account_state(&self, account: &str) -> Arc<AccountState> {
+        let mut accounts = lock(&self.accounts);
+        accounts.retain(|_, state| Arc::strong_count(state) > 1);
+        accounts.entry(account.to_owned()).or_default().clone()
     }
 }
 
-/// The transport of a list that was loaded for the same source before, where the change does not concern what is loaded: a
-/// letter that changes must not cost the good copy.
-fn same_list_content(before: &Generation, source: &ResolvedSource) -> Option<Arc<dyn Transport>> {
-    let (now, key) = (&source.settings, source.source.list_content_key());
-    let same = |old: &&Entry| {
-        let (old, settings) = (&old.configured, &old.configured.settings);
-        let credential =
-            |settings: &SourceSettings| settings.credential.as_ref().map(|it| it.expose_secret().to_owned());
-        source.source.list_location().is_some()
-            && (&settings.name, &settings.kind) == (&now.name, &now.kind)
-            && (old.from_api, old.proxy_from_api) == (source.from_api, source.proxy_from_api)
-            && (&settings.proxy, &settings.ca_pem) == (&now.proxy, &now.ca_pem)
-            && old.source.list_content_key() == key
-            && credential(settings) == credential(now)
+/// The list that was loaded for the same source before, where the change does not concern what is loaded: a letter that
+/// changes must not cost the good copy.
+fn same_list(before: &Generation, source: &ResolvedSource) -> Option<Arc<ListReader>> {
+    let (new, key) = (&source.settings, source.source.list_content_key());
+    let credential = |settings: &SourceSettings| settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
+    let same = |entry: &&Entry| {
+        let old = &entry.source.settings;
+        (&old.name, &old.kind, &old.proxy, &old.ca_pem) == (&new.name, &new.kind, &new.proxy, &new.ca_pem)
+            && (entry.source.from_api, entry.source.proxy_from_api) == (source.from_api, source.proxy_from_api)
+            && entry.source.source.list_content_key() == key
+            && credential(old) == credential(new)
     };
-    let stack = before.entries.iter().find(same)?.stack.as_ref().ok()?;
-    Some(stack.transport().clone())
+    match before.entries.iter().find(same)?.pipeline.as_ref().ok()? {
+        SourcePipeline::List(pipeline) => Some(pipeline.list().clone()),
+        SourcePipeline::Outside(_) => None,
+    }
 }
 
 /// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.
@@ -228,7 +245,7 @@ mod tests {
     use crate::source::{OptionValue, SourceView};
     use crate::sources;
 
-    fn of(kind: &str, change: impl FnOnce(&mut SourceSettings)) -> String {
+    fn account_of(kind: &str, change: impl FnOnce(&mut SourceSettings)) -> String {
         let kind = sources::find(kind).unwrap();
         let mut settings = SourceSettings::from_defaults(kind.about(), "any");
         change(&mut settings);
@@ -237,12 +254,12 @@ mod tests {
 
     #[test]
     fn sources_without_a_credential_share_the_account_of_the_service_that_they_ask() {
-        let plain = of("hashlookup", |_| {});
-        assert_eq!(plain, of("hashlookup", |settings| settings.name = "another".into()));
+        let plain = account_of("hashlookup", |_| {});
+        assert_eq!(plain, account_of("hashlookup", |settings| settings.name = "another".into()));
         let elsewhere = |settings: &mut SourceSettings| settings.base_url = "https://example.com/".parse().ok();
-        assert_ne!(plain, of("hashlookup", elsewhere));
+        assert_ne!(plain, account_of("hashlookup", elsewhere));
         let zone = |name: &str| {
-            of("dnsbl", |settings| drop(settings.options.insert("zone".into(), OptionValue::Text(name.into()))))
+            account_of("dnsbl", |settings| drop(settings.options.insert("zone".into(), OptionValue::Text(name.into()))))
         };
         assert_eq!(zone("bl.example.com"), zone("BL.example.com."));
         assert_ne!(zone("bl.example.com"), zone("other.example.com"));
@@ -250,7 +267,7 @@ mod tests {
 
     #[test]
     fn an_account_is_told_by_its_credential_and_does_not_show_it() {
-        let with = |key: &str| of("virustotal", |settings| settings.credential = Some(key.to_owned().into()));
+        let with = |key: &str| account_of("virustotal", |settings| settings.credential = Some(key.to_owned().into()));
         assert_eq!(with("k1"), with("k1"));
         assert_ne!(with("k1"), with("k2"));
         assert!(!with("secret").contains("secret"));

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::error::Error;
-use crate::fetch::Counters;
+use crate::fetch::CounterSnapshot;
 use crate::store::WindowUse;
 
 /// What one source cost since the server started, and where its windows stand.
@@ -13,14 +13,14 @@ pub struct Usage {
     /// Its windows as they stand now.
     pub quota: Vec<WindowUse>,
     /// What it cost and what was saved.
-    pub counters: Counters,
+    pub counters: CounterSnapshot,
 }
 
 impl Engine {
-    /// Counts that a kept verdict answered for these sources, so that they were not asked.
+    /// Counts that a cached verdict answered for these sources, so that they were not asked.
     pub fn count_saved<'a>(&self, sources: impl Iterator<Item = &'a str>) {
         for source in sources {
-            self.pipelines.tally(source).saved();
+            self.pipelines.counters(source).count_saved();
         }
     }
 
@@ -32,13 +32,11 @@ impl Engine {
         let pipelines = self.pipelines.current();
         let mut usage = Vec::new();
         for entry in self.named(&pipelines.entries, names)? {
-            let source = entry.configured.settings.name.clone();
-            let quota = match &entry.stack {
-                Ok(stack) => stack.windows().await,
+            let quota = match &entry.pipeline {
+                Ok(pipeline) => pipeline.quota_usage().await,
                 Err(_) => Vec::new(),
             };
-            let counters = entry.tally.counters();
-            usage.push(Usage { source, quota, counters });
+            usage.push(Usage { source: entry.name().to_owned(), quota, counters: entry.counters.snapshot() });
         }
         Ok(usage)
     }

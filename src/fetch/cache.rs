@@ -1,36 +1,31 @@
-//! Layer 2, cache: answers are kept so that the same question is not paid twice. Reading stands above `coalesce`;
-//! writing ([`keep`]) below it, inside the task, so that a paid call fills the cache though every waiter has left.
+//! Layer 2, cache: answers are kept so that the same question is not paid twice.
 //!
-//! Expiry is a time in the value, judged by our clock; moka bounds the size only. Errors are never kept. What changes the
-//! answer is in the key, what changes its rating is in the value: under another rating kept answers are read again.
+//! Expiry is judged by our clock; moka bounds the size only. Errors are never cached. What changes the answer is in the
+//! key, what changes its rating is in the entry: under another rating the cached answers are read again.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tower::ServiceExt;
-
-use super::trip::{Concluded, LooksUp, RunsErrands, Site, Step, Talks, Trip, layer};
-use super::{Fetched, RawAnswers, Receipt, Request};
+use super::conversation::{ConversationOutcome, least_ttl};
+use super::lookup::AnswerTime;
+use super::raw_answers::Step;
+use crate::clock::Monotonic;
 use crate::finding::OutcomeBody;
-use crate::indicator::Indicator;
-use crate::source::{Answer, AnswerBody, Lookup, OptionValue, Reading, TransportKind};
+use crate::source::{About, Answer, AnswerBody, CacheTtl, Lookup, OptionValue, SourceSettings};
 
-/// By so much a clock is set back in passing.
-const CORRECTION: Duration = Duration::from_secs(60);
-
-/// Kept answers of all sources, bounded in bytes; a handle, cheap to clone. Outlives the stacks that use it, so that new
-/// settings of a source do not forget what was paid for.
+/// Cached answers of all sources, bounded in bytes; a handle, cheap to clone. It outlives the pipelines that use it, so
+/// that new settings of a source do not forget what was paid for.
 #[derive(Clone)]
 pub struct SourceCache {
-    entries: moka::sync::Cache<Key, Arc<Kept>>,
+    entries: moka::sync::Cache<Key, Arc<CacheEntry>>,
 }
 
 impl SourceCache {
     /// A cache of at most about `bytes` bytes of answers.
     pub fn new(bytes: u64) -> Self {
-        let weigh = |_: &Key, kept: &Arc<Kept>| kept.weight();
+        let weigh = |_: &Key, entry: &Arc<CacheEntry>| entry.weight();
         Self { entries: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build() }
     }
 }
@@ -41,21 +36,8 @@ impl fmt::Debug for SourceCache {
     }
 }
 
-/// How old the answer is that is kept for a look-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptAge {
-    /// When the source answered.
-    pub time: SystemTime,
-    /// Time since then.
-    pub age: Duration,
-}
-
 /// Everything that changes what a source answers; never the credential.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    scope: Arc<Scope>,
-    indicator: Indicator,
-}
+type Key = (Arc<Scope>, Lookup);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Scope {
@@ -73,21 +55,19 @@ struct Rating {
     options: BTreeMap<String, OptionValue>,
 }
 
-/// What is kept of a conversation.
+/// What is cached of a conversation.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CacheEntry {
     /// What came of it; `None`: it did not come to its end, and only its answers are of use.
     body: Option<OutcomeBody>,
-    time: SystemTime,
-    ttl: Option<Duration>,
     rating: Arc<Rating>,
-    steps: Arc<[Step]>,
+    pub(super) time: AnswerTime,
+    pub(super) steps: Arc<[Step]>,
 }
 
-impl Kept {
-    /// Questions and answers, in order.
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
+impl CacheEntry {
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        least_ttl(&self.steps)
     }
 
     /// Bytes that it takes: twice the answers, since the finding repeats parts of them, and what surrounds them.
@@ -104,30 +84,26 @@ fn body_length(answer: &Answer) -> usize {
     }
 }
 
-/// What the cache has for a request.
-pub(super) enum Found {
-    /// An outcome, as it is.
-    Whole(OutcomeBody, Arc<Kept>),
+/// What the cache has for a look-up.
+pub(super) enum Cached {
+    /// An outcome under the present rating.
+    Outcome(OutcomeBody, Arc<CacheEntry>),
     /// Answers, to be read again.
-    Answers(Arc<Kept>),
+    Answers(Arc<CacheEntry>),
     /// Nothing fresh enough.
     Nothing,
 }
 
-/// One source's part of the cache.
-#[derive(Clone)]
-pub(super) struct Shelf {
+/// The part of the cache that is one source's, under its present settings.
+pub(super) struct SourceCacheView {
     cache: SourceCache,
     scope: Arc<Scope>,
     rating: Arc<Rating>,
-    cache_ttl: crate::source::CacheTtl,
-    open: bool,
+    ttl: CacheTtl,
 }
 
-impl Shelf {
-    /// The part of this source under its present settings. Lists are at hand anyway: nothing of them is kept.
-    pub(super) fn of(site: &Site, cache: SourceCache) -> Self {
-        let (about, settings) = (site.source.about(), &site.settings);
+impl SourceCacheView {
+    pub(super) fn new(cache: SourceCache, about: &About, settings: &SourceSettings) -> Self {
         let scope = Scope {
             source: settings.name.clone(),
             kind: settings.kind.clone(),
@@ -136,174 +112,52 @@ impl Shelf {
             tier: settings.tier.clone(),
         };
         let rating = Rating { revision: about.rating_revision, options: settings.options.clone() };
-        let open = match about.transport {
-            TransportKind::Http | TransportKind::Dns => true,
-            TransportKind::List => false,
-        };
-        Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), cache_ttl: settings.cache_ttl, open }
+        Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), ttl: settings.cache_ttl }
     }
 
-    /// The key of a look-up.
-    pub(super) fn key(&self, lookup: &Lookup) -> Key {
-        Key { scope: self.scope.clone(), indicator: lookup.indicator.clone() }
-    }
-
-    /// What is kept, if it is fresh enough.
-    pub(super) fn find(&self, key: &Key, max_age: Option<Duration>, now: SystemTime) -> Found {
-        let Some(kept) = self.cache.entries.get(key) else { return Found::Nothing };
-        // A clock that is corrected by a little makes answers young. One that stepped back by more tells nothing of their age.
-        let ahead = kept.time.duration_since(now).unwrap_or_default();
-        let age = now.duration_since(kept.time).unwrap_or_default();
-        if ahead > CORRECTION || age >= self.bound(&kept, max_age) {
-            return Found::Nothing;
+    /// What is cached for a look-up, if it is fresh enough.
+    pub(super) fn find(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+        let Some(entry) = self.cache.entries.get(&self.key(lookup)) else { return Cached::Nothing };
+        let max_age = max_age.unwrap_or(Duration::MAX).min(entry.ttl().unwrap_or(Duration::MAX));
+        if now.since(entry.time.monotonic) >= self.ttl(entry.body.as_ref()).min(max_age) {
+            return Cached::Nothing;
         }
-        match &kept.body {
-            Some(body) if *kept.rating == *self.rating => Found::Whole(body.clone(), kept),
-            Some(_) | None => Found::Answers(kept),
+        match &entry.body {
+            Some(body) if *entry.rating == *self.rating => Cached::Outcome(body.clone(), entry),
+            Some(_) | None => Cached::Answers(entry),
         }
     }
 
-    /// How old what is kept for a look-up is, if its outcome is to be had without a call.
-    pub(super) fn age(
-        &self,
-        site: &Site,
-        lookup: &Lookup,
-        max_age: Option<Duration>,
-        now: SystemTime,
-    ) -> Option<KeptAge> {
-        let kept = match self.find(&self.key(lookup), max_age, now) {
-            Found::Whole(_, kept) => kept,
-            Found::Answers(kept) => reread(site, lookup, &kept).map(|_| kept)?,
-            Found::Nothing => return None,
-        };
-        Some(KeptAge { time: kept.time, age: now.duration_since(kept.time).unwrap_or_default() })
-    }
-
-    /// The outcome by what is kept alone, read again where the rating changed; `None`: a call would be needed.
-    pub(super) fn outcome(
-        &self,
-        site: &Site,
-        lookup: &Lookup,
-        max_age: Option<Duration>,
-        now: SystemTime,
-    ) -> Option<Fetched> {
-        match self.find(&self.key(lookup), max_age, now) {
-            Found::Whole(body, kept) => Some(from_cache(site, body, &kept, now)),
-            Found::Answers(kept) => {
-                let body = reread(site, lookup, &kept)?;
-                Some(from_cache(site, body, &kept, now))
-            }
-            Found::Nothing => None,
-        }
-    }
-
-    fn bound(&self, kept: &Kept, max_age: Option<Duration>) -> Duration {
-        let kept_for = match &kept.body {
-            Some(OutcomeBody::Finding(_)) => self.cache_ttl.finding,
-            Some(OutcomeBody::NoRecord) => self.cache_ttl.no_record,
-            Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) => Duration::ZERO,
-            None => self.cache_ttl.finding.min(self.cache_ttl.no_record),
-        };
-        let by_answer = kept.ttl.unwrap_or(Duration::MAX);
-        kept_for.min(by_answer).min(max_age.unwrap_or(Duration::MAX))
-    }
-
-    fn put(&self, key: Key, concluded: &Concluded, now: SystemTime) {
-        let nothing_kept = self.cache_ttl.finding.is_zero() && self.cache_ttl.no_record.is_zero();
-        if !self.open || nothing_kept || concluded.steps.is_empty() {
+    /// Caches what came of a conversation.
+    pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
+        let nothing_cached = self.ttl.finding.is_zero() && self.ttl.no_record.is_zero();
+        // What is built on several answers is as old as the oldest.
+        let Some(oldest) = outcome.steps.iter().min_by_key(|step| step.received).filter(|_| !nothing_cached) else {
             return;
-        }
+        };
         // Half a conversation must not push out a whole one that is still good.
-        if !concluded.whole && matches!(self.find(&key, None, now), Found::Whole(..)) {
+        if !outcome.complete && matches!(self.find(lookup, None, now), Cached::Outcome(..)) {
             return;
         }
-        let body = (concluded.whole && concluded.body.is_answer()).then(|| concluded.body.clone());
-        let kept = Kept {
-            body,
-            time: concluded.time_of_answers(),
-            ttl: concluded.ttl(),
+        let entry = CacheEntry {
+            body: (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone()),
             rating: self.rating.clone(),
-            steps: concluded.steps.clone(),
+            time: AnswerTime { wall: oldest.answer.received, monotonic: oldest.received },
+            steps: outcome.steps.clone(),
         };
-        self.cache.entries.insert(key, Arc::new(kept));
+        self.cache.entries.insert(self.key(lookup), Arc::new(entry));
     }
-}
 
-impl Concluded {
-    /// When the oldest of the answers was received: what is built on several is no younger than that.
-    fn time_of_answers(&self) -> SystemTime {
-        self.steps.iter().map(|step| step.answer.received).min().unwrap_or(self.time)
+    fn key(&self, lookup: &Lookup) -> Key {
+        (self.scope.clone(), lookup.clone())
     }
-}
 
-/// A request that the cache could not answer, with the answers that may be read again.
-#[derive(Clone)]
-pub(super) struct Errand {
-    pub(super) request: Request,
-    pub(super) key: Key,
-    pub(super) kept: Option<Arc<Kept>>,
-}
-
-/// The read side.
-pub(super) fn over<S: RunsErrands>(site: &Arc<Site>, shelf: &Shelf, inner: S) -> impl LooksUp + use<S> {
-    let shelf = shelf.clone();
-    layer(site, inner, move |site, inner: S, request: Request| {
-        let shelf = shelf.clone();
-        async move {
-            let now = site.clock.now();
-            let key = shelf.key(&request.lookup);
-            let kept = match shelf.find(&key, request.max_age, now) {
-                Found::Whole(body, kept) => return Ok(from_cache(&site, body, &kept, now)),
-                Found::Answers(kept) => Some(kept),
-                Found::Nothing => None,
-            };
-            inner.oneshot(Errand { request, key, kept }).await
+    fn ttl(&self, body: Option<&OutcomeBody>) -> Duration {
+        match body {
+            Some(OutcomeBody::Finding(_)) => self.ttl.finding,
+            Some(OutcomeBody::NoRecord) => self.ttl.no_record,
+            Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) => Duration::ZERO,
+            None => self.ttl.finding.min(self.ttl.no_record),
         }
-    })
-}
-
-/// The outcome by kept answers alone, under the present rating; `None` where a question would be another by now, since
-/// an option changed, or one more is needed.
-fn reread(site: &Site, lookup: &Lookup, kept: &Kept) -> Option<OutcomeBody> {
-    let mut question = site.source.ask(lookup).ok()?;
-    let mut answers = Vec::with_capacity(kept.steps.len());
-    for step in kept.steps.iter() {
-        if step.question != question {
-            return None;
-        }
-        answers.push(step.answer.clone());
-        question = match site.source.read(lookup, &answers).ok()? {
-            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
-            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
-            Reading::More { next, .. } => *next,
-        };
     }
-    None
-}
-
-fn from_cache(site: &Site, body: OutcomeBody, kept: &Kept, now: SystemTime) -> Fetched {
-    let age = now.duration_since(kept.time).unwrap_or_default();
-    let receipt =
-        Receipt { from_cache: true, age, ttl: kept.ttl, answers: RawAnswers::of(&kept.steps), ..Receipt::default() };
-    Fetched { outcome: site.outcome(body, kept.time), receipt }
-}
-
-/// The write side. It looks once more before it lets a question through: another conversation may have ended between
-/// this request's look into the cache and the begin of this one.
-pub(super) fn keep<S: Talks>(site: &Arc<Site>, shelf: &Shelf, inner: S) -> impl Talks + use<S> {
-    let shelf = shelf.clone();
-    layer(site, inner, move |site, inner: S, trip: Trip| {
-        let shelf = shelf.clone();
-        async move {
-            let now = site.clock.now();
-            if let Found::Whole(body, kept) = shelf.find(&trip.key, trip.request.max_age, now) {
-                let steps = kept.steps.clone();
-                return Ok(Concluded { body, time: kept.time, from_cache: true, whole: true, steps });
-            }
-            let key = trip.key.clone();
-            let concluded = inner.oneshot(trip).await?;
-            shelf.put(key, &concluded, site.clock.now());
-            Ok(concluded)
-        }
-    })
 }

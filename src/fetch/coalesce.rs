@@ -1,179 +1,167 @@
 //! Layer 3, coalesce: the same look-up in flight is one conversation, run by a tracked task that outlives its waiters.
 //!
 //! Each waiter keeps its own deadline here and leaves by it, so that none is cut short by another's. When the last has
-//! left, the party says so to the layers below, which then begin no further step or attempt.
+//! left, `Waiters` says so to the layers below, which then begin no further step or attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tower::ServiceExt;
+use tokio_util::task::TaskTracker;
 
-use super::cache::{Errand, Key};
-use super::quota::record;
-use super::trip::{Concluded, Obstacle, Party, RunsErrands, Seat, Site, Talks, Told, Trip, layer, lock};
-use super::{Fetched, RawAnswers, Receipt};
+use super::attempt::AttemptError;
+use super::conversation::ConversationOutcome;
+use super::disclosure::DisclosureLog;
+use super::lookup::{AnswerTime, LookupRequest, Receipt};
+use super::raw_answers::RawAnswers;
+use super::sync::lock;
+use super::waiters::{DisclosureEntry, WaiterGuard, Waiters};
+use crate::clock::{Clock, Monotonic};
 use crate::finding::{OutcomeBody, SourceError};
+use crate::source::Lookup;
 
-type Board = Arc<Mutex<HashMap<FlightKey, Flight>>>;
-
-/// Who may read kept answers and who may not do not share a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FlightKey {
-    key: Key,
-    from_kept: bool,
+/// The conversations in flight with one source.
+pub(super) struct InFlight {
+    pub(super) running: Running,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tracker: TaskTracker,
+    pub(super) disclosures: DisclosureLog,
+    /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole timeout.
+    pub(super) time_to_begin: Duration,
 }
 
-struct Flight {
-    party: Arc<Party>,
-    landed: Landed,
-}
+/// A look-up, and whether it reads cached answers again: who must not does not share a conversation with who may.
+type Key = (Lookup, bool);
 
-/// Carries the conclusion to everybody who waits; `None` until then.
-type Landed = watch::Receiver<Option<Arc<Concluded>>>;
+pub(super) type Running = Arc<Mutex<HashMap<Key, (Arc<Waiters>, OutcomeReceiver)>>>;
 
-/// The conversations under way with one source.
-struct Flights<S> {
-    site: Arc<Site>,
-    board: Board,
-    inner: S,
-}
+/// Carries the outcome to everybody who waits; `None` until there is one.
+type OutcomeReceiver = watch::Receiver<Option<Arc<ConversationOutcome>>>;
 
-/// Joins requests for the same into one conversation.
-pub(super) fn over<S: Talks>(site: &Arc<Site>, inner: S) -> impl RunsErrands + use<S> {
-    let board = Board::default();
-    layer(site, inner, move |site, inner: S, errand: Errand| {
-        let flights = Flights { site, board: board.clone(), inner };
-        async move {
-            let now = flights.site.clock.now();
-            if now >= errand.request.deadline {
-                let outcome = flights.site.outcome(Obstacle::no_time().into_body(), now);
-                return Ok(Fetched { outcome, receipt: Receipt::default() });
-            }
-            let waiter = flights.board(errand, now);
-            Ok(waiter.wait(&flights.site).await)
-        }
-    })
-}
-
-impl<S: Talks> Flights<S> {
-    /// A seat in the conversation about this errand, which begins with it if there is none.
-    fn board(&self, errand: Errand, now: SystemTime) -> Waiter {
-        let flight_key = FlightKey { key: errand.key.clone(), from_kept: errand.kept.is_some() };
-        let deadline = errand.request.deadline;
-        let told = Told::of(&errand.request);
-        let mut board = lock(&self.board);
-        if let Some(flight) = board.get(&flight_key)
-            && let Some((seat, owed)) = flight.party.join(deadline, told.clone())
-        {
-            let recorded = owed.map(|to| self.site.tracker.spawn(record_late(self.site.clone(), told, to)));
-            return Waiter { seat, landed: flight.landed.clone(), shared: true, deadline, recorded };
-        }
-        let end = now.checked_add(self.site.time_to_begin()).unwrap_or(deadline);
-        let (party, seat) = Party::begin(end, deadline, Some(told));
-        let (send, landed) = watch::channel(None);
-        board.insert(flight_key.clone(), Flight { party: party.clone(), landed: landed.clone() });
-        drop(board);
-        let entry = Entry { board: self.board.clone(), key: flight_key, party: party.clone() };
-        self.fly(Trip { request: errand.request, key: errand.key, kept: errand.kept, party }, entry, send);
-        Waiter { seat, landed, shared: false, deadline, recorded: None }
-    }
-
-    fn fly(&self, trip: Trip, entry: Entry, send: watch::Sender<Option<Arc<Concluded>>>) {
-        let inner = self.inner.clone();
-        self.site.tracker.spawn(async move {
-            let Ok(concluded) = inner.oneshot(trip).await;
-            // The cache is filled by now: whoever comes after this finds it there.
-            drop(entry);
-            send.send_replace(Some(Arc::new(concluded)));
-        });
-    }
-}
-
-/// A flight's entry on the board; dropping it takes the entry off, also when the task panics.
-struct Entry {
-    board: Board,
-    key: FlightKey,
-    party: Arc<Party>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let mut board = lock(&self.board);
-        // A conversation that was given up may have been replaced by a new one for the same.
-        if board.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.party, &self.party)) {
-            board.remove(&self.key);
-        }
-    }
-}
-
-struct Waiter {
-    seat: Seat,
-    landed: Landed,
+/// A place in a conversation in flight.
+struct Joined {
+    guard: WaiterGuard,
+    outcome: OutcomeReceiver,
     shared: bool,
-    deadline: SystemTime,
-    /// The record that it came too late for, under way; in a task, so that it is made whoever leaves.
-    recorded: Option<JoinHandle<()>>,
+    /// The disclosure for who joined after the call had left. In a task, so that it is recorded though its waiter leaves.
+    late_record: Option<JoinHandle<()>>,
 }
 
-impl Waiter {
-    async fn wait(mut self, site: &Site) -> Fetched {
-        let duration = self.deadline.duration_since(site.clock.now()).unwrap_or_default();
-        let landed = async {
-            if let Some(recorded) = self.recorded.take() {
-                // It cannot be cancelled, and a fault in it is in the log.
-                let _ = recorded.await;
-            }
-            let landed = self.landed.wait_for(Option::is_some).await;
-            landed.ok().and_then(|concluded| concluded.clone())
-        };
-        let concluded = tokio::select! {
-            biased;
-            landed = landed => landed,
-            () = site.clock.sleep(duration) => {
-                let now = site.clock.now();
-                let (body, time) = self.seat.party().so_far(now, "no answer before the deadline");
-                Some(Arc::new(Concluded::nothing(body, time)))
-            }
-        };
-        let now = site.clock.now();
-        let concluded = concluded.unwrap_or_else(|| Arc::new(broke_off(site, now)));
-        self.fetched(site, &concluded, now)
-    }
-
-    fn fetched(&self, site: &Site, concluded: &Concluded, now: SystemTime) -> Fetched {
-        let party = self.seat.party();
-        let shared = self.shared && !concluded.from_cache;
-        let age = if concluded.body.is_answer() { now.duration_since(concluded.time).ok() } else { None };
-        let asked = site.is_outside() && party.was_asked();
+impl InFlight {
+    /// The outcome of the conversation in flight about this look-up. If there is none, begins `conversation`.
+    pub(super) async fn share<F>(
+        &self,
+        request: &LookupRequest,
+        rereads: bool,
+        conversation: impl FnOnce(Arc<Waiters>) -> F,
+    ) -> (Arc<ConversationOutcome>, Receipt)
+    where
+        F: Future<Output = ConversationOutcome> + Send + 'static,
+    {
+        if self.clock.monotonic() >= request.deadline {
+            let body = AttemptError::no_time().into_body();
+            let outcome = ConversationOutcome::not_cached(body, AnswerTime::now(&*self.clock));
+            return (Arc::new(outcome), Receipt::default());
+        }
+        let mut joined = self.join_or_begin(request, rereads, conversation);
+        let outcome = self.wait(&mut joined, request.deadline).await;
+        let waiters = joined.guard.waiters();
+        let age = self.clock.monotonic().since(outcome.time.monotonic);
         let receipt = Receipt {
-            called: asked && !self.shared && !concluded.from_cache,
-            from_cache: concluded.from_cache,
-            shared,
-            age: age.unwrap_or_default(),
-            ttl: concluded.stands_for(),
-            units: if self.shared { 0 } else { party.units() },
-            quota: party.windows(),
-            note: concluded.note(),
-            answers: RawAnswers::of(&concluded.steps),
+            called: waiters.was_asked() && !joined.shared && !outcome.from_cache,
+            from_cache: outcome.from_cache,
+            shared: joined.shared && !outcome.from_cache,
+            age: if outcome.body.is_answer() { age } else { Duration::ZERO },
+            ttl: outcome.ttl(),
+            units: if joined.shared { 0 } else { waiters.units() },
+            quota: waiters.windows(),
+            note: None,
+            answers: RawAnswers::new(&outcome.steps),
             latency: Duration::ZERO,
         };
-        Fetched { outcome: site.outcome(concluded.body.clone(), concluded.time), receipt }
+        (outcome, receipt)
+    }
+
+    fn join_or_begin<F>(
+        &self,
+        request: &LookupRequest,
+        rereads: bool,
+        conversation: impl FnOnce(Arc<Waiters>) -> F,
+    ) -> Joined
+    where
+        F: Future<Output = ConversationOutcome> + Send + 'static,
+    {
+        let key = (request.lookup.clone(), rereads);
+        let entry = DisclosureEntry::new(request);
+        let mut running = lock(&self.running);
+        if let Some((waiters, outcome)) = running.get(&key)
+            && let Some((guard, disclosed_to)) = waiters.join(request.deadline, &entry)
+        {
+            let late_record = disclosed_to.map(|host| {
+                let log = self.disclosures.clone();
+                self.tracker.spawn(async move { log.record_late(&entry, &host).await })
+            });
+            return Joined { guard, outcome: outcome.clone(), shared: true, late_record };
+        }
+        let end = self.clock.monotonic() + self.time_to_begin;
+        let (waiters, guard) = Waiters::begin(end, request.deadline, Some(entry));
+        let (sender, outcome) = watch::channel(None);
+        running.insert(key.clone(), (waiters.clone(), outcome.clone()));
+        drop(running);
+        let registered = Registered { running: self.running.clone(), key, waiters: waiters.clone() };
+        let conversation = conversation(waiters);
+        self.tracker.spawn(async move {
+            let outcome = conversation.await;
+            // The cache is filled by now: whoever comes after this finds it there.
+            drop(registered);
+            sender.send_replace(Some(Arc::new(outcome)));
+        });
+        Joined { guard, outcome, shared: false, late_record: None }
+    }
+
+    async fn wait(&self, joined: &mut Joined, deadline: Monotonic) -> Arc<ConversationOutcome> {
+        let left = deadline.since(self.clock.monotonic());
+        let outcome = self.clock.timeout(left, async {
+            if let Some(record) = joined.late_record.take() {
+                // It cannot be cancelled, and a fault in it is in the log.
+                let _ = record.await;
+            }
+            joined.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+        });
+        let outcome = outcome.await;
+        let now = AnswerTime::now(&*self.clock);
+        match outcome {
+            Some(Some(outcome)) => outcome,
+            // The task is gone without an outcome, which only a fault of ours brings about.
+            Some(None) => {
+                tracing::error!(source = self.disclosures.source, "a conversation broke off");
+                let why = "the conversation with the source broke off by a fault of this server";
+                let body = OutcomeBody::Error(SourceError::unavailable(why));
+                Arc::new(ConversationOutcome::not_cached(body, now))
+            }
+            None => {
+                let (body, time) = joined.guard.waiters().partial(now, "no answer before the deadline");
+                Arc::new(ConversationOutcome::not_cached(body, time))
+            }
+        }
     }
 }
 
-/// Records for a caller who joined after the source was told. It was told in any case, so a failure holds nothing up.
-async fn record_late(site: Arc<Site>, told: Told, to: String) {
-    if let Err(error) = record(&site, &told, &to).await {
-        tracing::error!(source = site.settings.name, caller = told.caller, %error, "a disclosure could not be recorded");
-    }
+/// A conversation's entry among those in flight; dropping it takes the entry away, also when the task panics.
+struct Registered {
+    running: Running,
+    key: Key,
+    waiters: Arc<Waiters>,
 }
 
-/// The task is gone without a conclusion, which only a fault of ours brings about.
-fn broke_off(site: &Site, now: SystemTime) -> Concluded {
-    tracing::error!(source = site.settings.name, "a conversation broke off");
-    let error = SourceError::unavailable("the conversation with the source broke off by a fault of this server");
-    Concluded::nothing(OutcomeBody::Error(error), now)
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut running = lock(&self.running);
+        // A conversation that was closed may have been replaced by a new one for the same.
+        if running.get(&self.key).is_some_and(|(waiters, _)| Arc::ptr_eq(waiters, &self.waiters)) {
+            running.remove(&self.key);
+        }
+    }
 }

@@ -1,209 +1,199 @@
-//! The conversation with a source: the only caller of its `ask` and `read`. It reads kept answers first and pays only for
-//! what is missing; a later step that cannot be had leaves standing what is known so far, with the reason.
+//! The conversation with a source: the only caller of its `ask` and `read`. It reads cached answers first and pays only
+//! for what is missing. Where a later step cannot be had, what is known so far stands, with the reason.
 //!
-//! Whether an answer is a refusal is judged by `check` at the wire, since `retry` must know it.
+//! Whether an answer is a refusal is judged by `attempt`, since `retry` must know it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use aws_lc_rs::digest;
-use tower::ServiceExt;
-
-use super::trip::{Asks, Attempt, Concluded, Obstacle, Site, Step, Talks, Told, Trip, layer, with_reason};
+use super::attempt::AttemptError;
+use super::lookup::AnswerTime;
+use super::raw_answers::Step;
+use super::waiters::{Waiters, incomplete};
+use crate::clock::{Clock, Monotonic};
 use crate::finding::{Finding, OutcomeBody, SourceError};
-use crate::indicator::hex;
-use crate::source::{Answer, AnswerBody, DnsAnswer, Question, Reading};
-use crate::store::RawAnswer;
+use crate::source::{Answer, Lookup, Question, Reading, Source};
 
-/// Questions of one conversation, kept answers included.
+/// Questions of one conversation, cached answers included.
 const MAX_STEPS: usize = 6;
 
-/// Asks and reads until the source has said all.
-pub(super) fn over<S: Asks>(site: &Arc<Site>, inner: S) -> impl Talks + use<S> {
-    layer(site, inner, |site, inner: S, trip: Trip| async move { Ok(Talk::new(site, trip, inner).run().await) })
+/// What came of a conversation.
+#[derive(Clone, Debug)]
+pub(super) struct ConversationOutcome {
+    /// What the source says.
+    pub(super) body: OutcomeBody,
+    /// When it answered; for anything but an answer, when that was known.
+    pub(super) time: AnswerTime,
+    /// Whether no call was needed, since cached answers told it all.
+    pub(super) from_cache: bool,
+    /// Whether the conversation came to its end, so that its result may be cached.
+    pub(super) complete: bool,
+    /// Questions and answers; empty where nothing of them may be cached.
+    pub(super) steps: Arc<[Step]>,
 }
 
-/// One conversation under way.
-struct Talk<S> {
-    site: Arc<Site>,
-    trip: Trip,
-    inner: S,
-    kept: VecDeque<Step>,
-    questions: Vec<Question>,
-    answers: Vec<Answer>,
-    hashes: Vec<Option<String>>,
-    so_far: Option<Finding>,
-}
-
-impl<S: Asks> Talk<S> {
-    fn new(site: Arc<Site>, trip: Trip, inner: S) -> Self {
-        let kept = trip.kept.as_ref().map(|kept| kept.steps().to_vec()).unwrap_or_default();
-        Self {
-            site,
-            trip,
-            inner,
-            kept: kept.into(),
-            questions: Vec::new(),
-            answers: Vec::new(),
-            hashes: Vec::new(),
-            so_far: None,
-        }
+impl ConversationOutcome {
+    /// An outcome of which nothing may be cached.
+    pub(super) fn not_cached(body: OutcomeBody, time: AnswerTime) -> Self {
+        Self { body, time, from_cache: false, complete: false, steps: Arc::default() }
     }
 
-    async fn run(mut self) -> Concluded {
-        let mut question = match self.site.source.ask(&self.trip.request.lookup) {
+    /// How long the outcome may be kept, where its answers say so. An incomplete conversation may go on with the next
+    /// look-up.
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        if self.complete { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
+    }
+}
+
+/// The least time to live of the answers, where they say one.
+pub(super) fn least_ttl(steps: &[Step]) -> Option<Duration> {
+    steps.iter().filter_map(|step| step.answer.ttl).min()
+}
+
+/// One conversation about one indicator.
+pub(super) struct Conversation<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) lookup: &'a Lookup,
+    pub(super) waiters: &'a Waiters,
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// What was asked and answered so far.
+#[derive(Default)]
+struct Transcript {
+    asked: Vec<(Question, Monotonic, String)>,
+    answers: Vec<Answer>,
+    partial: Option<Finding>,
+}
+
+impl Conversation<'_> {
+    /// Asks by `ask`, and reads, until the source has said all. `cached` are the steps of an earlier conversation.
+    pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question) -> F) -> ConversationOutcome
+    where
+        F: Future<Output = Result<Step, AttemptError>>,
+    {
+        let first = match self.source.ask(self.lookup) {
             Ok(question) => question,
-            Err(error) => return Concluded::nothing(OutcomeBody::Error(error), self.site.clock.now()),
+            Err(error) => return self.not_cached(OutcomeBody::Error(error)),
         };
-        let first = question.clone();
-        while self.answers.len() < MAX_STEPS {
-            if let Err(obstacle) = self.step(question).await {
-                return self.held_up(obstacle);
+        let mut cached = VecDeque::from(cached.to_vec());
+        let mut question = first.clone();
+        let mut transcript = Transcript::default();
+        while transcript.answers.len() < MAX_STEPS {
+            match cached.pop_front() {
+                Some(step) if step.question == question => transcript.push(step),
+                // Later answers depend on the earlier: once one question differs, none of the cached ones fits.
+                Some(_) | None => {
+                    cached.clear();
+                    match ask(question).await {
+                        Ok(step) => transcript.push(step),
+                        Err(error) => return self.interrupted(transcript, error),
+                    }
+                }
             }
-            match self.site.source.read(&self.trip.request.lookup, &self.answers) {
-                Ok(Reading::Found(finding)) => return self.conclude(OutcomeBody::Finding(finding), true),
-                Ok(Reading::NoRecord) => return self.conclude(OutcomeBody::NoRecord, true),
+            match self.source.read(self.lookup, &transcript.answers) {
+                Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
+                Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
                 Ok(Reading::More { so_far, next }) => {
-                    self.note(so_far);
+                    if let Some(finding) = so_far {
+                        self.waiters.note_partial(&finding, self.time(&transcript));
+                        transcript.partial = Some(finding);
+                    }
                     question = *next;
                 }
-                // Kept answers that cannot be read under the present rating are as good as none.
-                Err(_) if self.only_reread() => {
-                    self.forget();
+                // Cached answers that cannot be read under the present rating are as good as none.
+                Err(_) if !self.waiters.was_asked() => {
+                    cached.clear();
+                    transcript = Transcript::default();
                     question = first.clone();
                 }
-                Err(error) => return self.unreadable(error),
+                Err(error) => return self.unreadable(transcript, error),
             }
         }
-        self.cut()
+        self.cut_short(transcript)
     }
 
-    /// The answer to a question, kept or paid for.
-    async fn step(&mut self, question: Question) -> Result<(), Obstacle> {
-        if self.kept.front().is_some_and(|step| step.question == question) {
-            if let Some(step) = self.kept.pop_front() {
-                self.push(step);
-            }
-            return Ok(());
+    /// A step could not be had. The answers before it are cached, so that only what is missing is paid next time.
+    fn interrupted(&self, mut transcript: Transcript, error: AttemptError) -> ConversationOutcome {
+        if transcript.answers.is_empty() {
+            return self.not_cached(error.into_body());
         }
-        // Later answers hang on the earlier: once one question differs, none of the kept ones fits.
-        self.kept.clear();
-        let request = &self.trip.request;
-        let told = Some(Told::of(request));
-        let attempt = Attempt { question: question.clone(), told, party: self.trip.party.clone() };
-        let answer = self.inner.clone().oneshot(attempt).await?;
-        let hash = store(&self.site, &answer);
-        self.push(Step { question, answer, hash });
-        Ok(())
-    }
-
-    fn push(&mut self, step: Step) {
-        self.questions.push(step.question);
-        self.answers.push(step.answer);
-        self.hashes.push(step.hash);
-    }
-
-    fn note(&mut self, so_far: Option<Finding>) {
-        if let Some(finding) = so_far {
-            self.trip.party.stands(&finding, self.time());
-            self.so_far = Some(finding);
-        }
-    }
-
-    /// Whether everything so far came from kept answers.
-    fn only_reread(&self) -> bool {
-        !self.answers.is_empty() && !self.trip.party.was_asked()
-    }
-
-    fn forget(&mut self) {
-        self.kept.clear();
-        self.questions.clear();
-        self.answers.clear();
-        self.hashes.clear();
-        self.so_far = None;
-    }
-
-    /// When the source answered: the oldest of its answers counts.
-    fn time(&self) -> SystemTime {
-        self.answers.iter().map(|answer| answer.received).min().unwrap_or_else(|| self.site.clock.now())
-    }
-
-    fn conclude(self, body: OutcomeBody, whole: bool) -> Concluded {
-        let from_cache = self.only_reread();
-        let time = if body.is_answer() { self.time() } else { self.site.clock.now() };
-        let steps = self.questions.into_iter().zip(self.answers).zip(self.hashes);
-        let steps = steps.map(|((question, answer), hash)| Step { question, answer, hash }).collect();
-        Concluded { body, time, from_cache, whole, steps }
-    }
-
-    /// A step could not be had. The answers before it are kept, so that only what is missing is paid next time.
-    fn held_up(mut self, obstacle: Obstacle) -> Concluded {
-        if self.answers.is_empty() {
-            return Concluded::nothing(obstacle.into_body(), self.site.clock.now());
-        }
-        let error = obstacle.into_error(self.site.clock.now());
-        let body = match self.so_far.take() {
-            Some(finding) => OutcomeBody::Finding(with_reason(finding, &error.to_string())),
+        let error = error.into_error(self.clock.now());
+        let body = match transcript.partial.take() {
+            Some(finding) => OutcomeBody::Finding(incomplete(finding, &error.to_string())),
             None => OutcomeBody::Error(error),
         };
-        self.conclude(body, false)
+        self.conclude(transcript, body, false)
     }
 
-    /// An answer that cannot be read is not kept, nor are those before it: asking anew may bring others.
-    fn unreadable(mut self, error: SourceError) -> Concluded {
-        let time = self.time();
-        match self.so_far.take() {
-            Some(finding) => Concluded::nothing(OutcomeBody::Finding(with_reason(finding, &error.to_string())), time),
-            None => Concluded::nothing(OutcomeBody::Error(error), self.site.clock.now()),
+    /// An answer that cannot be read is not cached, nor are those before it: asking anew may bring others.
+    fn unreadable(&self, mut transcript: Transcript, error: SourceError) -> ConversationOutcome {
+        match transcript.partial.take() {
+            Some(finding) => {
+                let body = OutcomeBody::Finding(incomplete(finding, &error.to_string()));
+                ConversationOutcome::not_cached(body, self.time(&transcript))
+            }
+            None => self.not_cached(OutcomeBody::Error(error)),
         }
     }
 
     /// The source would go on, we do not. Asking anew would end no better, so what there is counts as all.
-    fn cut(mut self) -> Concluded {
-        match self.so_far.take() {
+    fn cut_short(&self, mut transcript: Transcript) -> ConversationOutcome {
+        match transcript.partial.take() {
             Some(finding) => {
                 let why = format!("the source wanted more than {MAX_STEPS} questions");
-                self.conclude(OutcomeBody::Finding(with_reason(finding, &why)), true)
+                self.conclude(transcript, OutcomeBody::Finding(incomplete(finding, &why)), true)
             }
             None => {
                 let error = SourceError::malformed(format!("no reading after {MAX_STEPS} questions"));
-                Concluded::nothing(OutcomeBody::Error(error), self.site.clock.now())
+                self.not_cached(OutcomeBody::Error(error))
             }
         }
     }
+
+    fn not_cached(&self, body: OutcomeBody) -> ConversationOutcome {
+        ConversationOutcome::not_cached(body, AnswerTime::now(self.clock))
+    }
+
+    fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {
+        let time = if body.is_answer() { self.time(&transcript) } else { AnswerTime::now(self.clock) };
+        let steps = transcript.asked.into_iter().zip(transcript.answers);
+        let steps = steps.map(|((question, received, hash), answer)| Step { question, answer, received, hash });
+        ConversationOutcome { body, time, from_cache: !self.waiters.was_asked(), complete, steps: steps.collect() }
+    }
+
+    /// When the source answered: the oldest of its answers counts.
+    fn time(&self, transcript: &Transcript) -> AnswerTime {
+        let times = transcript.asked.iter().zip(&transcript.answers);
+        let times =
+            times.map(|((_, monotonic, _), answer)| AnswerTime { wall: answer.received, monotonic: *monotonic });
+        times.min_by_key(|time| time.monotonic).unwrap_or_else(|| AnswerTime::now(self.clock))
+    }
 }
 
-/// Stores the raw answer aside, so that nobody waits for it; returns its hash. What a list says is not an answer of
-/// anybody and is at hand anyway.
-fn store(site: &Arc<Site>, answer: &Answer) -> Option<String> {
-    let body = raw(&answer.body)?;
-    let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
-    let source = site.settings.name.clone();
-    let raw = RawAnswer { hash: hash.clone(), source, received: answer.received, body };
-    let site = site.clone();
-    site.tracker.clone().spawn(async move {
-        if let Err(error) = site.answers.keep_answer(raw).await {
-            tracing::warn!(source = site.settings.name, %error, "a raw answer could not be stored");
+impl Transcript {
+    fn push(&mut self, step: Step) {
+        self.asked.push((step.question, step.received, step.hash));
+        self.answers.push(step.answer);
+    }
+}
+
+/// The outcome by cached answers alone, under the present rating; `None` where a question would be another by now, since
+/// an option changed, or one more is needed.
+pub(super) fn reread(source: &dyn Source, lookup: &Lookup, steps: &[Step]) -> Option<OutcomeBody> {
+    let mut question = source.ask(lookup).ok()?;
+    let mut answers = Vec::with_capacity(steps.len());
+    for step in steps {
+        if step.question != question {
+            return None;
         }
-    });
-    Some(hash)
-}
-
-/// The answer as it is stored; `None` for that of a list.
-pub(super) fn raw(body: &AnswerBody) -> Option<Vec<u8>> {
-    match body {
-        AnswerBody::Http { body, .. } => Some(body.clone()),
-        AnswerBody::Dns(dns) => Some(dns_text(dns).into_bytes()),
-        AnswerBody::List(_) => None,
+        answers.push(step.answer.clone());
+        question = match source.read(lookup, &answers).ok()? {
+            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
+            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
+            Reading::More { next, .. } => *next,
+        };
     }
-}
-
-/// A DNS answer in one line per record.
-fn dns_text(answer: &DnsAnswer) -> String {
-    match answer {
-        DnsAnswer::Addresses(addresses) => addresses.iter().map(|address| format!("A {address}\n")).collect(),
-        DnsAnswer::NameError => "NXDOMAIN\n".to_owned(),
-        DnsAnswer::Failure(code) => format!("{code}\n"),
-    }
+    None
 }

@@ -1,5 +1,5 @@
-//! DNS to a zone: one query, one server, no cache, no hosts file, no search names. Nothing is asked twice in hiding, but for
-//! an answer that does not fit a datagram: it is fetched over TCP, which is one question to whoever counts them.
+//! DNS to a zone: one query to one server, without cache, hosts file or search names. There is no hidden second query, but
+//! for an answer that does not fit a datagram: it is fetched over TCP, which providers count as one.
 //!
 //! hickory's codec writes and reads the messages.
 
@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::Transport;
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
@@ -72,7 +72,7 @@ impl DnsTransport {
     }
 
     async fn server(&self, resolver: Option<SocketAddr>) -> Result<SocketAddr, SourceError> {
-        // The system's own resolver is nobody's choice over the API; in a cloud it stands on a link-local address.
+        // The system's own resolver is not set over the API, and in a cloud it has a link-local address: no rule holds.
         let Some(server) = resolver else { return system_server().await };
         self.rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         Ok(server)
@@ -120,7 +120,7 @@ async fn system_server() -> Result<SocketAddr, SourceError> {
     server.ok_or_else(|| SourceError::unavailable("the system names no resolver; set the option resolver"))
 }
 
-/// A query for A records with an identifier that nobody can guess.
+/// A query for A records with an unpredictable identifier.
 fn message(name: Name) -> Result<Message, SourceError> {
     let mut id = [0; 2];
     rand::fill(&mut id).map_err(|_| SourceError::unavailable("no random numbers could be had"))?;
@@ -140,7 +140,7 @@ async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Resul
     loop {
         let length = socket.recv(&mut buffer).await.map_err(lost)?;
         let reply = buffer.get(..length).map(Message::from_vec);
-        // What is not the answer to this query was sent by somebody else: the wait goes on.
+        // Anything else was sent by a third party: the wait goes on.
         if let Some(Ok(reply)) = reply
             && answers(&reply, asked)
         {
@@ -172,7 +172,7 @@ fn lost(error: std::io::Error) -> SourceError {
     SourceError::unavailable(format!("no answer from the DNS server: {error}"))
 }
 
-/// The answer, and how long it may be kept: the shortest of its records. An answer without records says nothing of that.
+/// The answer, and the least time to live of its records.
 fn read(reply: &Message) -> (Option<Duration>, DnsAnswer) {
     match reply.metadata.response_code {
         ResponseCode::NoError => {

@@ -1,10 +1,10 @@
 //! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host.
 //!
 //! A client is built at the first question that needs it, so that a source that is never asked by https loads no
-//! certificates. Texts of errors hold neither the credential nor the path and query of the address.
+//! certificates. Error texts hold neither the credential nor the path and query of the address.
 //!
-//! Behind a proxy it is the proxy that resolves the target. A source set over the API has its target resolved here as well
-//! and refused by what is found, or if nothing is; what the proxy itself may reach stays with the proxy's own rules.
+//! Behind a proxy, the proxy resolves the target. The target of a source set over the API is resolved here as well, and
+//! refused if what is found is forbidden or nothing is found.
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +21,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
-use super::{Transport, tls};
+use super::tls;
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
@@ -33,18 +34,18 @@ const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 /// Redirects on one host that are followed.
 const MOST_REDIRECTS: usize = 3;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
-/// How the placeholder of a credential stands in a path.
+/// The placeholder of a credential in a path, as the URL parser encodes it.
 const PLACEHOLDER: &str = "%7Bcredential%7D";
-/// The same in a query, where nobody encodes it.
+/// The same in a query, where it is not encoded.
 const PLACEHOLDER_IN_QUERY: &str = "{credential}";
 /// Headers that adapters may read, beside all that begin with `x-ratelimit` or `x-rate-limit`.
 const KEPT_HEADERS: [&str; 4] = ["retry-after", "content-type", "etag", "last-modified"];
 
 /// Sends HTTP questions of one source.
 pub(super) struct HttpTransport {
-    /// For what needs no authorities.
+    /// For http.
     plain: OnceCell<Client>,
-    /// For https, or for a proxy that is spoken to by https.
+    /// For https, to the source or to its proxy.
     secure: OnceCell<Client>,
     credential: Option<SecretString>,
     proxy: Option<Url>,
@@ -80,8 +81,8 @@ impl HttpTransport {
         })
     }
 
-    /// The same, for answers of at most so many bytes.
-    pub(super) fn of_size(mut self, largest: usize) -> Self {
+    /// The same, for answers of at most this many bytes.
+    pub(super) fn with_limit(mut self, largest: usize) -> Self {
         self.largest = largest;
         self
     }
@@ -117,7 +118,7 @@ impl HttpTransport {
         builder.build().map_err(|error| unavailable("no client could be made", &error))
     }
 
-    /// The rules for whom a connection is made to: the proxy where there is one, which then reaches the target.
+    /// The rules for the peer of the connection: the proxy where there is one.
     fn rules_of_connection(&self) -> EgressRules {
         if self.proxy.is_some() { self.rules.for_proxy() } else { self.rules.clone() }
     }
@@ -142,8 +143,8 @@ impl HttpTransport {
         self.read(response).await
     }
 
-    /// The name of a source that was set over the API, judged before anything is paid by what it resolves to now; what it
-    /// resolves to when it is connected to is judged again.
+    /// Judges the name of a source set over the API by what it resolves to now, before anything is paid. What it resolves
+    /// to at connect time is judged again.
     async fn check_name(&self, url: &Url) -> Result<(), SourceError> {
         let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.proxy.is_none()) else {
             return Ok(());
@@ -159,7 +160,7 @@ impl HttpTransport {
         }
     }
 
-    /// What the client's own resolver does not judge: an address that needs no resolving, a name that a proxy resolves.
+    /// Judges what the client's own resolver does not see: a literal address, a name that a proxy resolves.
     async fn check_target(&self, url: &Url) -> Result<(), SourceError> {
         let refused = |why: String| SourceError::new(SourceErrorKind::Refused, why);
         match url.host() {
@@ -173,7 +174,7 @@ impl HttpTransport {
                          in the configuration file is not checked like this"
                     ))
                 })?;
-                // The proxy takes whichever it likes, so all of them must be allowed.
+                // The proxy may choose any of them, so all must be allowed.
                 found.try_for_each(|address| self.rules.check_ip(address.ip())).map_err(refused)
             }
             Some(Host::Domain(_)) => Ok(()),
@@ -214,7 +215,7 @@ impl HttpTransport {
         Ok(Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Http { status, headers, body } })
     }
 
-    /// The body, decompressed, within the limit: what is over it is not read to its end.
+    /// The decompressed body; reading stops at the limit.
     async fn body(&self, response: Response) -> Result<Vec<u8>, SourceError> {
         let mut body = Vec::new();
         let mut pieces = response.bytes_stream();
@@ -229,7 +230,7 @@ impl HttpTransport {
         Ok(body)
     }
 
-    /// A GET of an address that the list's user named, unless it is still what these headers say.
+    /// A GET of a feed, with these conditional headers.
     pub(super) async fn get(&self, url: &Url, conditions: &[(&str, &str)]) -> Result<Answer, SourceError> {
         let question = HttpQuestion {
             method: HttpMethod::Get,
@@ -246,7 +247,7 @@ fn has_placeholder(url: &Url) -> bool {
     url.path().contains(PLACEHOLDER) || url.query().is_some_and(|query| query.contains(PLACEHOLDER_IN_QUERY))
 }
 
-/// The credential as a header that is shown nowhere.
+/// The credential as a header that `Debug` hides.
 fn header_value(credential: &SecretString) -> Result<HeaderValue, SourceError> {
     let why = "the credential holds characters that no header may hold";
     let mut value = HeaderValue::from_str(credential.expose_secret())
@@ -343,7 +344,7 @@ impl Resolve for Guarded {
     }
 }
 
-/// Egress rules forbid the address: told apart from a name that does not resolve, since asking again cannot help.
+/// Egress rules forbid the address. Unlike for a name that does not resolve, a retry cannot help.
 #[derive(Debug)]
 struct Forbidden(String);
 
@@ -366,8 +367,8 @@ fn forbidden(error: &reqwest::Error) -> Option<String> {
     None
 }
 
-/// Whether the body came whole and cannot be decompressed: asking again would bring the same. What breaks off on its way
-/// has an error of the connection among its causes.
+/// Whether the body came whole and cannot be decompressed, so that a retry would bring the same. A body that broke off has
+/// a connection error among its causes.
 fn is_corrupt(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     let mut decompressing = false;
@@ -381,7 +382,7 @@ fn is_corrupt(error: &reqwest::Error) -> bool {
     error.is_decode() && decompressing
 }
 
-/// What failed, without the address, which may hold what was looked up and a credential.
+/// The failure without the address, which may hold the indicator and a credential.
 fn failed(error: reqwest::Error) -> SourceError {
     let error = error.without_url();
     if let Some(why) = forbidden(&error) {
@@ -428,7 +429,7 @@ mod tests {
             proxy: proxy.map(|text| Url::parse(text).unwrap()),
             ca_pem: None,
             rules: EgressRules { from_api, ..EgressRules::default() },
-            clock: Arc::new(ManualClock::at(std::time::UNIX_EPOCH)),
+            clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
             largest: LARGEST_ANSWER,
         }
     }

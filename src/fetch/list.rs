@@ -1,15 +1,12 @@
-//! Look-ups in a list that was read before: a local file, read again when it changes, or a feed, loaded again when its
-//! time is over.
+//! Look-ups in a list at hand: a local file, read again when it changes, or a feed, loaded again after its refresh time.
 //!
 //! A reload that fails, or that shrinks the list by more than half, keeps the last good copy and says so; a feed that
-//! stays that small is taken in the end. Loads run in tasks of their own, whoever gives up: a look-up starts one and goes
-//! on with the copy there is; only the first copy is waited for, as long as the attempt lasts.
+//! stays that small is accepted in the end. Loads run in tasks of their own: a look-up starts one and goes on with the copy
+//! in use. Only the first copy is waited for.
 
 use std::fmt;
-use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,290 +17,293 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::Transport;
 use super::http::HttpTransport;
-use super::trip::lock;
-use crate::clock::Clock;
+use super::sync::lock;
+use crate::clock::{Clock, Monotonic};
 use crate::finding::{SourceError, SourceErrorKind};
-use crate::source::{
-    Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, ListQuestion, Question, Source,
-    SourceSettings,
-};
+use crate::indicator::Indicator;
+use crate::source::{Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, Source, SourceSettings};
 
-/// Largest list that is read.
-const LARGEST_LIST: usize = 256 * 1024 * 1024;
-/// A file is looked at for changes at most so often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A look-up waits at most so long for a look that is overdue.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// After a load that failed, the next try is at most so far away.
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
-
-/// A load that takes longer is given up, so that one that hangs does not keep the next from starting.
-const LONGEST_LOAD: Duration = Duration::from_secs(300);
-/// Loads of a feed in a row that are less than half of the copy in use, the last of which is believed.
+const MAX_LIST_BYTES: usize = 256 * 1024 * 1024;
+/// A file is checked for changes at most this often.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a look-up waits for a check that is overdue.
+const OVERDUE_WAIT: Duration = Duration::from_millis(500);
+/// After a failed load the next is at most this far away.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// A load that hangs must not keep the next one from starting.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Loads of a feed in a row with less than half of the entries in use, the last of which is accepted.
 const LOADS_TO_SHRINK: u32 = 3;
 
 /// Looks up in the list of one source.
-pub(super) struct ListTransport {
-    shared: Arc<Shared>,
-    /// Ends a load under way when nobody can ask any more: a source that is tested and not saved, or set anew.
-    _asked: DropGuard,
+pub struct ListReader {
+    loader: Arc<Loader>,
+    /// Ends a load under way when nobody can ask any more: a source that is tested and not saved, or changed.
+    _cancel_on_drop: DropGuard,
 }
 
-struct Shared {
+struct Loader {
     source: Arc<dyn Source>,
     settings: Arc<SourceSettings>,
-    place: Place,
+    location: Location,
     clock: Arc<dyn Clock>,
-    copy: ArcSwap<Copy>,
-    /// When the last look began.
-    begun: std::sync::Mutex<SystemTime>,
+    copy: ArcSwap<ListCopy>,
+    /// When the last check began.
+    check_begun: std::sync::Mutex<Monotonic>,
     /// Held by the task that loads.
     loading: Arc<Mutex<()>>,
     tracker: TaskTracker,
-    given_up: CancellationToken,
+    cancelled: CancellationToken,
 }
 
-enum Place {
+enum Location {
     File { path: PathBuf, rules: EgressRules },
-    Feed { url: Url, every: Duration, http: Box<HttpTransport> },
+    Feed { url: Url, refresh: Duration, http: Box<HttpTransport> },
 }
 
-/// What is in use, and what is known of where it came from.
+/// The copy in use, and what is known of its origin.
 #[derive(Clone, Default)]
-struct Copy {
+struct ListCopy {
     index: Option<Arc<ListIndex>>,
     /// When the copy was loaded with success.
     loaded: Option<SystemTime>,
-    /// When the place is looked at again.
-    next_look: Option<SystemTime>,
-    /// What tells whether the place changed: time, size and number of a file, or the feed's own mark.
-    mark: String,
-    /// Why the last load was not taken.
-    refused: Option<String>,
-    /// How many loads in a row were refused for being too small.
-    shrunk: u32,
+    /// When the location is checked again.
+    next_check: Option<Monotonic>,
+    /// What changes with the list: time, size and inode of a file, the etag of a feed.
+    version: String,
+    /// Why the last load was rejected.
+    rejected: Option<String>,
+    /// How many loads in a row were rejected for being too small.
+    too_small: u32,
 }
 
-/// Why what was loaded is not taken.
-enum Refusal {
-    /// It cannot be read, or not be had.
+/// Why a load is rejected.
+enum Rejection {
+    /// It failed, or cannot be read.
     Unusable(String),
-    /// It has no more than so many entries, in place of so many.
-    Shrunk { has: usize, had: usize },
+    /// It has less than half of the entries in use.
+    TooSmall { has: usize, had: usize },
 }
 
-impl ListTransport {
-    /// A transport for a list with these settings. Reads nothing yet.
+impl ListReader {
+    /// A reader for a list with these settings. Reads nothing yet; loads run in tasks of `tracker`.
     ///
     /// # Errors
-    /// When the settings name neither a file nor a feed, or a feed that may not be reached.
-    pub(super) fn new(
+    /// When the source has no list, or a feed that may not be reached.
+    pub fn new(
         source: Arc<dyn Source>,
         settings: Arc<SourceSettings>,
         rules: EgressRules,
         clock: Arc<dyn Clock>,
         tracker: TaskTracker,
     ) -> Result<Self, SourceError> {
-        let place = match source.list_location() {
-            Some(ListLocation::File(path)) => Place::File { path, rules },
+        let location = match source.list_location() {
+            Some(ListLocation::File(path)) => Location::File { path, rules },
             Some(ListLocation::Feed { url, refresh }) => {
                 rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-                let http = Box::new(HttpTransport::new(&settings, rules, clock.clone())?.of_size(LARGEST_LIST));
-                Place::Feed { url, every: refresh, http }
+                let http = Box::new(HttpTransport::new(&settings, rules, clock.clone())?.with_limit(MAX_LIST_BYTES));
+                Location::Feed { url, refresh, http }
             }
             None => return Err(SourceError::new(SourceErrorKind::BadQuestion, "the source has no list")),
         };
-        let copy = ArcSwap::from_pointee(Copy::default());
-        let loading = Arc::new(Mutex::new(()));
-        let begun = std::sync::Mutex::new(SystemTime::UNIX_EPOCH);
-        let given_up = CancellationToken::new();
-        let _asked = given_up.clone().drop_guard();
-        let shared = Shared { source, settings, place, clock, copy, begun, loading, tracker, given_up };
-        Ok(Self { shared: Arc::new(shared), _asked })
+        let cancelled = CancellationToken::new();
+        let _cancel_on_drop = cancelled.clone().drop_guard();
+        let loader = Loader {
+            source,
+            settings,
+            location,
+            clock,
+            copy: ArcSwap::from_pointee(ListCopy::default()),
+            check_begun: Default::default(),
+            loading: Default::default(),
+            tracker,
+            cancelled,
+        };
+        Ok(Self { loader: Arc::new(loader), _cancel_on_drop })
     }
 
-    async fn ask(&self, question: &ListQuestion) -> Result<Answer, SourceError> {
-        let now = self.shared.clock.now();
-        let copy = self.shared.current(now).await;
+    /// What the list says of the indicator. Waits only for the first copy, and shortly for a check that is overdue; the
+    /// caller bounds the time.
+    pub async fn find(&self, indicator: &Indicator) -> Answer {
+        let copy = self.loader.current().await;
         let answer = match (&copy.index, copy.loaded) {
-            (Some(index), Some(loaded)) => match index.find(&question.indicator) {
-                Some(entry) => ListAnswer::Listed { entry, loaded, stale: copy.refused.clone() },
-                None => ListAnswer::NotListed { loaded, stale: copy.refused.clone() },
+            (Some(index), Some(loaded)) => match index.find(indicator) {
+                Some(entry) => ListAnswer::Listed { entry, loaded, stale: copy.rejected.clone() },
+                None => ListAnswer::NotListed { loaded, stale: copy.rejected.clone() },
             },
-            _ => ListAnswer::NeverLoaded(copy.refused.clone().unwrap_or_else(|| "it was not read yet".into())),
+            _ => ListAnswer::NeverLoaded(copy.rejected.clone().unwrap_or_else(|| "it was not read yet".into())),
         };
-        Ok(Answer { received: now, ttl: None, body: AnswerBody::List(answer) })
+        Answer { received: self.loader.clock.now(), ttl: None, body: AnswerBody::List(answer) }
     }
 }
 
-impl Shared {
-    /// The copy to use: the one there is. When the place must be looked at again, a task does.
-    async fn current(self: &Arc<Self>, now: SystemTime) -> Arc<Copy> {
+impl Loader {
+    /// The copy to use. When the location must be checked again, a task does it.
+    async fn current(self: &Arc<Self>) -> Arc<ListCopy> {
+        let now = self.clock.monotonic();
         let copy = self.copy.load_full();
-        // A look further ahead than looks are apart was set before the clock stepped back.
-        let sane = |next: SystemTime| next.duration_since(now).is_ok_and(|ahead| ahead <= self.wait(&copy));
-        if copy.next_look.is_some_and(|next| now < next && sane(next)) {
+        if copy.next_check.is_some_and(|next| now < next) {
             return copy;
         }
-        if let Ok(one) = self.loading.clone().try_lock_owned() {
-            *lock(&self.begun) = now;
-            let shared = self.clone();
+        if let Ok(guard) = self.loading.clone().try_lock_owned() {
+            *lock(&self.check_begun) = now;
+            let loader = self.clone();
             self.tracker.spawn(async move {
-                shared.look().await;
-                drop(one);
+                loader.check().await;
+                drop(guard);
             });
         }
-        let overdue = |next: SystemTime| now.duration_since(next).is_ok_and(|late| late > self.period());
-        match copy.next_look {
-            Some(next) if copy.index.is_some() && !overdue(next) => return copy,
-            Some(next) if copy.index.is_some() => return self.look_in_time(copy, next, now).await,
+        match copy.next_check.filter(|_| copy.index.is_some()) {
+            Some(next) if now.since(next) > self.interval() => self.wait_for_overdue(copy, now.since(next)).await,
+            Some(_) => copy,
             // Without a copy there is nothing to say before one is loaded.
-            Some(_) | None => drop(self.loading.lock().await),
-        }
-        self.copy.load_full()
-    }
-
-    /// Nobody asked for a while, so the copy may be old: the look is waited for, and not for long. Whoever comes when that
-    /// time is over is answered at once.
-    async fn look_in_time(&self, copy: Arc<Copy>, due: SystemTime, now: SystemTime) -> Arc<Copy> {
-        let patience = PATIENCE.min(self.settings.timeout / 2);
-        let waited = now.duration_since(*lock(&self.begun)).unwrap_or_default();
-        tokio::select! {
-            biased;
-            _loaded = self.loading.lock() => self.copy.load_full(),
-            () = self.clock.sleep(patience.saturating_sub(waited)) => {
-                let late = now.duration_since(due).unwrap_or_default();
-                let why = format!("not looked at since it was due {} s ago; it is being loaded", late.as_secs());
-                let refused = copy.refused.clone().or(Some(why));
-                Arc::new(Copy { refused, ..Copy::clone(&copy) })
+            None => {
+                drop(self.loading.lock().await);
+                self.copy.load_full()
             }
         }
     }
 
-    /// How often the place is looked at where nothing fails.
-    fn period(&self) -> Duration {
-        match &self.place {
-            Place::File { .. } => LOOK_EVERY,
-            Place::Feed { every, .. } => *every,
+    /// Nobody asked for a while, so the copy may be old: the check is waited for, but not for long. Whoever comes after
+    /// that time is answered at once.
+    async fn wait_for_overdue(&self, copy: Arc<ListCopy>, late: Duration) -> Arc<ListCopy> {
+        let waited = self.clock.monotonic().since(*lock(&self.check_begun));
+        let wait = OVERDUE_WAIT.min(self.settings.timeout / 2).saturating_sub(waited);
+        if self.clock.timeout(wait, self.loading.lock()).await.is_some() {
+            return self.copy.load_full();
+        }
+        let why = format!("not looked at since it was due {} s ago; it is being loaded", late.as_secs());
+        let rejected = copy.rejected.clone().or(Some(why));
+        Arc::new(ListCopy { rejected, ..ListCopy::clone(&copy) })
+    }
+
+    /// How often the location is checked where nothing fails.
+    fn interval(&self) -> Duration {
+        match &self.location {
+            Location::File { .. } => FILE_CHECK_INTERVAL,
+            Location::Feed { refresh, .. } => *refresh,
         }
     }
 
-    async fn look(&self) {
+    async fn check(&self) {
         let before = self.copy.load_full();
         let begun = self.clock.now();
         let mut copy = (*before).clone();
         match self.load_in_time(&before).await {
-            // Unchanged: a copy that was refused before stands there still, so the reason stays. A load that failed has
-            // cleared the mark, so that "unchanged" never hides it.
+            // What was rejected before is still there, so the reason stays. A load that failed has cleared the version, so
+            // that "unchanged" never hides it.
             Ok(None) => {}
-            Ok(Some((mark, bytes))) => {
-                copy.mark = mark;
+            Ok(Some((version, bytes))) => {
+                copy.version = version;
                 match self.index(&before, bytes).await {
                     Ok(index) => {
                         copy.index = Some(Arc::new(index));
                         copy.loaded = Some(begun);
-                        copy.refused = None;
-                        copy.shrunk = 0;
+                        copy.rejected = None;
+                        copy.too_small = 0;
                     }
-                    Err(refusal) => self.refuse(&mut copy, refusal),
+                    Err(rejection) => self.reject(&mut copy, rejection),
                 }
             }
             Err(why) => {
                 // Once it can be had again it is read again, changed or not.
-                copy.mark.clear();
-                self.refuse(&mut copy, Refusal::Unusable(why));
+                copy.version.clear();
+                self.reject(&mut copy, Rejection::Unusable(why));
             }
         }
-        if let Some(why) = copy.refused.as_ref().filter(|_| before.refused != copy.refused) {
+        if let Some(why) = copy.rejected.as_ref().filter(|_| before.rejected != copy.rejected) {
             tracing::warn!(source = self.settings.name, why, "the list was not taken");
         }
-        copy.next_look = self.clock.now().checked_add(self.wait(&copy));
+        copy.next_check = Some(self.clock.monotonic() + self.wait(&copy));
         self.copy.store(Arc::new(copy));
     }
 
-    /// How long until the place is looked at again.
-    fn wait(&self, copy: &Copy) -> Duration {
-        // A feed that shrank is believed by its own pace, not within minutes.
-        if copy.refused.is_some() && copy.shrunk == 0 { self.period().min(AFTER_FAILURE) } else { self.period() }
-    }
-
-    /// Notes why the last load was not taken, and what becomes of it.
-    fn refuse(&self, copy: &mut Copy, refusal: Refusal) {
-        let (has, had) = match refusal {
-            Refusal::Unusable(why) => {
-                copy.shrunk = 0;
-                copy.refused = Some(why);
-                return;
-            }
-            Refusal::Shrunk { has, had } => (has, had),
-        };
-        copy.shrunk = copy.shrunk.saturating_add(1);
-        let way_out = match &self.place {
-            Place::File { .. } => "if that is meant, restart the server".to_owned(),
-            Place::Feed { .. } if has == 0 => {
-                "an empty one is never taken; if that is meant, restart the server".into()
-            }
-            Place::Feed { .. } => {
-                // Else the feed would answer that nothing changed, and it could not be loaded once more.
-                copy.mark.clear();
-                format!("it is taken if {LOADS_TO_SHRINK} loads in a row bring so few (now {})", copy.shrunk)
-            }
-        };
-        copy.refused = Some(format!("the new copy has {has} entries, less than half of the {had} in use; {way_out}"));
-    }
-
-    async fn load_in_time(&self, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {
-        tokio::select! {
-            biased;
-            loaded = self.load(before) => loaded,
-            () = self.given_up.cancelled() => Err("nobody asks any more".into()),
-            () = self.clock.sleep(LONGEST_LOAD) => Err(format!("not loaded within {} s", LONGEST_LOAD.as_secs())),
+    /// How long until the location is checked again.
+    fn wait(&self, copy: &ListCopy) -> Duration {
+        // A feed that shrank is accepted at its own pace, not within minutes.
+        if copy.rejected.is_some() && copy.too_small == 0 {
+            self.interval().min(RETRY_INTERVAL)
+        } else {
+            self.interval()
         }
     }
 
-    /// What stands at the place and its mark; `None` if it did not change.
-    async fn load(&self, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {
-        match &self.place {
-            Place::File { path, rules } => {
-                // Whoever asks may see this: the file by its name, without the folders that it stands in.
+    /// Notes why the last load was rejected, and the way out.
+    fn reject(&self, copy: &mut ListCopy, rejection: Rejection) {
+        let (has, had) = match rejection {
+            Rejection::Unusable(why) => {
+                copy.too_small = 0;
+                copy.rejected = Some(why);
+                return;
+            }
+            Rejection::TooSmall { has, had } => (has, had),
+        };
+        copy.too_small = copy.too_small.saturating_add(1);
+        let way_out = match &self.location {
+            Location::File { .. } => "if that is meant, restart the server".to_owned(),
+            Location::Feed { .. } if has == 0 => {
+                "an empty one is never taken; if that is meant, restart the server".into()
+            }
+            Location::Feed { .. } => {
+                // Else the feed would answer that nothing changed, and it could not be loaded once more.
+                copy.version.clear();
+                format!("it is taken if {LOADS_TO_SHRINK} loads in a row bring so few (now {})", copy.too_small)
+            }
+        };
+        copy.rejected = Some(format!("the new copy has {has} entries, less than half of the {had} in use; {way_out}"));
+    }
+
+    async fn load_in_time(&self, before: &ListCopy) -> Result<Option<(String, Vec<u8>)>, String> {
+        let loaded = self.cancelled.run_until_cancelled(self.load(before));
+        match self.clock.timeout(LOAD_TIMEOUT, loaded).await {
+            Some(Some(loaded)) => loaded,
+            Some(None) => Err("nobody asks any more".into()),
+            None => Err(format!("not loaded within {} s", LOAD_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// The list's version and bytes; `None` if it did not change.
+    async fn load(&self, before: &ListCopy) -> Result<Option<(String, Vec<u8>)>, String> {
+        match &self.location {
+            Location::File { path, rules } => {
+                // Callers see this, so the folders are left out.
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
                 load_file(path, rules, before).await.map_err(|why| format!("{name}: {why}"))
             }
-            Place::Feed { url, http, .. } => load_feed(http, url, before).await,
+            Location::Feed { url, http, .. } => load_feed(http, url, before).await,
         }
     }
 
-    /// The index over what was read, built off the threads that serve.
-    async fn index(&self, before: &Copy, bytes: Vec<u8>) -> Result<ListIndex, Refusal> {
+    /// The index over what was read, built on a blocking thread.
+    async fn index(&self, before: &ListCopy, bytes: Vec<u8>) -> Result<ListIndex, Rejection> {
         let source = self.source.clone();
         let build = move || source.index(&bytes);
         let built = tokio::task::spawn_blocking(build).await;
-        let built = built.map_err(|_| Refusal::Unusable("the list could not be read".into()))?;
-        let index = built.map_err(|error| Refusal::Unusable(error.detail))?;
+        let built = built.map_err(|_| Rejection::Unusable("the list could not be read".into()))?;
+        let index = built.map_err(|error| Rejection::Unusable(error.detail))?;
         let (has, had) = (index.len(), before.index.as_ref().map_or(0, |index| index.len()));
-        if has.saturating_mul(2) < had && !self.is_believed(before, has) {
-            return Err(Refusal::Shrunk { has, had });
+        if has.saturating_mul(2) < had && !self.is_accepted(before, has) {
+            return Err(Rejection::TooSmall { has, had });
         }
         Ok(index)
     }
 
-    /// Whether a copy that is too small was seen often enough to be what is meant.
-    fn is_believed(&self, before: &Copy, has: usize) -> bool {
-        match &self.place {
-            Place::File { .. } => false,
-            Place::Feed { .. } => has > 0 && before.shrunk.saturating_add(1) >= LOADS_TO_SHRINK,
+    /// Whether a list that is too small was loaded often enough to be what is meant.
+    fn is_accepted(&self, before: &ListCopy, has: usize) -> bool {
+        match &self.location {
+            Location::File { .. } => false,
+            Location::Feed { .. } => has > 0 && before.too_small.saturating_add(1) >= LOADS_TO_SHRINK,
         }
     }
 }
 
-/// The file's mark and bytes; `None` if it did not change. The rules are kept at every look: a link may lead elsewhere by
+/// The file's version and bytes; `None` if it did not change. The rules are checked each time: a link may lead elsewhere by
 /// now.
 async fn load_file(
     path: &Path,
     rules: &EgressRules,
-    before: &Copy,
+    before: &ListCopy,
 ) -> Result<Option<(String, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
     let real = tokio::fs::canonicalize(path).await;
     let mut folders = Vec::new();
@@ -312,64 +312,47 @@ async fn load_file(
     }
     rules.check_file(real.as_deref().ok(), &folders)?;
     let real = real?;
-    let about = tokio::fs::metadata(&real).await?;
-    let mark = format!("{:?} {} {}", about.modified()?, about.len(), about.ino());
-    // A copy that was refused is looked at again only when the file changes, as one that was taken.
-    if mark == before.mark {
+    let metadata = tokio::fs::metadata(&real).await?;
+    let version = format!("{:?} {} {}", metadata.modified()?, metadata.len(), metadata.ino());
+    if version == before.version {
         return Ok(None);
     }
-    if !about.is_file() {
+    if !metadata.is_file() {
         return Err("not a file".into());
     }
     // Read to the limit and one byte more: a file can grow after it was measured.
-    let limit = u64::try_from(LARGEST_LIST).unwrap_or(u64::MAX);
+    let limit = u64::try_from(MAX_LIST_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let file = tokio::fs::File::open(&real).await?;
     let opened = file.metadata().await?;
-    // Between the judgement and the opening a link may have taken the file's place.
-    if (opened.dev(), opened.ino()) != (about.dev(), about.ino()) {
+    // A link may have taken the file's place between the check and the opening.
+    if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
         return Err("changed while it was opened".into());
     }
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
-    if bytes.len() > LARGEST_LIST {
-        return Err(format!("more than {LARGEST_LIST} bytes").into());
+    if bytes.len() > MAX_LIST_BYTES {
+        return Err(format!("more than {MAX_LIST_BYTES} bytes").into());
     }
-    Ok(Some((mark, bytes)))
+    Ok(Some((version, bytes)))
 }
 
-async fn load_feed(http: &HttpTransport, url: &Url, before: &Copy) -> Result<Option<(String, Vec<u8>)>, String> {
-    let conditions: &[(&str, &str)] = match before.index.is_some() && !before.mark.is_empty() {
-        true => &[("if-none-match", before.mark.as_str())],
+async fn load_feed(http: &HttpTransport, url: &Url, before: &ListCopy) -> Result<Option<(String, Vec<u8>)>, String> {
+    let conditions: &[(&str, &str)] = match before.index.is_some() && !before.version.is_empty() {
+        true => &[("if-none-match", before.version.as_str())],
         false => &[],
     };
     let answer = http.get(url, conditions).await.map_err(|error| error.to_string())?;
-    let mark = answer.header("etag").unwrap_or_default().to_owned();
+    let version = answer.header("etag").unwrap_or_default().to_owned();
     match answer.body {
         AnswerBody::Http { status: 304, .. } => Ok(None),
-        AnswerBody::Http { status: 200, body, .. } => Ok(Some((mark, body))),
+        AnswerBody::Http { status: 200, body, .. } => Ok(Some((version, body))),
         AnswerBody::Http { status, .. } => Err(format!("the feed answers with HTTP status {status}")),
         AnswerBody::Dns(_) | AnswerBody::List(_) => Err("the feed did not answer by HTTP".into()),
     }
 }
 
-impl Transport for ListTransport {
-    fn send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
-        Box::pin(async move {
-            match question {
-                Question::List(question) => self.ask(question).await,
-                Question::Http(_) | Question::Dns(_) => {
-                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list"))
-                }
-            }
-        })
-    }
-}
-
-impl fmt::Debug for ListTransport {
+impl fmt::Debug for ListReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListTransport").field("source", &self.shared.settings.name).finish_non_exhaustive()
+        f.debug_struct("ListReader").field("source", &self.loader.settings.name).finish_non_exhaustive()
     }
 }

@@ -1,20 +1,17 @@
-//! Layer 1, observe: outermost, since it counts everything, hits and refusals too. Also holds the counts that the layers
-//! below report, and the names of all metrics of this room.
+//! Layer 1, observe: outermost, since it counts everything, hits and refusals too. Also holds the counters that the layers
+//! below report to, and the names of all metrics of this room.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use tower::ServiceExt;
-
-use super::trip::{LooksUp, Obstacle, Site, layer};
-use super::{Fetched, Request};
+use super::attempt::AttemptError;
+use super::lookup::Fetched;
+use crate::clock::Clock;
 use crate::finding::OutcomeBody;
 use crate::source::Answer;
 
 /// What one source was asked for since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct CounterSnapshot {
     /// Calls that left for the source, retries included.
     pub calls: u64,
     /// Look-ups answered from cache.
@@ -25,9 +22,9 @@ pub struct Counters {
     pub units: u64,
 }
 
-/// The counts behind [`Counters`]; outlives the stacks of a source, so that new settings do not forget what it cost.
+/// The counters of one source. They outlive its pipelines, so that new settings do not forget what it cost.
 #[derive(Debug)]
-pub struct Tally {
+pub struct SourceCounters {
     /// The label of its metrics.
     label: String,
     calls: AtomicU64,
@@ -36,33 +33,23 @@ pub struct Tally {
     units: AtomicU64,
 }
 
-impl Default for Tally {
-    /// That of a source which was not saved: whoever tests one could else make metrics by making names up.
+impl Default for SourceCounters {
+    /// Those of a source that is not saved: tests of made-up names must not make metrics.
     fn default() -> Self {
-        Self::of("unsaved")
+        Self::new("unsaved")
     }
 }
 
-impl Tally {
-    /// The tally of the source of this name.
-    pub fn of(source: &str) -> Self {
+impl SourceCounters {
+    /// The counters of the source of this name, at zero.
+    pub fn new(source: &str) -> Self {
         let label = source.to_owned();
         Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into() }
     }
 
-    /// Counts a call that leaves.
-    pub(super) fn call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a unit that was taken.
-    pub(super) fn unit(&self) {
-        self.units.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// The counts now.
-    pub fn counters(&self) -> Counters {
-        Counters {
+    pub fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot {
             calls: self.calls.load(Ordering::Relaxed),
             cache_hits: self.cache_hits.load(Ordering::Relaxed),
             shared: self.shared.load(Ordering::Relaxed),
@@ -70,69 +57,65 @@ impl Tally {
         }
     }
 
-    /// Counts a look-up that a kept verdict answered before it came here.
-    pub fn saved(&self) {
+    /// Counts a look-up that a cached verdict answered before it came here.
+    pub fn count_saved(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn look_up(&self, fetched: &Fetched) {
-        if fetched.receipt.from_cache {
-            self.cache_hits.fetch_add(1, Ordering::Relaxed);
-        }
-        if fetched.receipt.shared {
-            self.shared.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts a call that leaves.
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what came of a call.
+    pub(super) fn count_result(&self, result: &Result<Answer, AttemptError>) {
+        let outcome = match result {
+            Ok(_) => "answer",
+            Err(AttemptError::Source(error) | AttemptError::Local(error)) => error.kind.as_str(),
+            Err(AttemptError::NotAttempted(not_asked)) => not_asked.reason.as_str(),
+        };
+        metrics::counter!("concord_source_calls_total", "source" => self.label.clone(), "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// Counts a quota unit that was taken.
+    pub(super) fn count_unit(&self) {
+        self.units.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("concord_source_quota_units_total", "source" => self.label.clone()).increment(1);
+    }
+
+    fn count_lookup(&self, fetched: &Fetched) {
+        let receipt = &fetched.receipt;
+        self.cache_hits.fetch_add(receipt.from_cache.into(), Ordering::Relaxed);
+        self.shared.fetch_add(receipt.shared.into(), Ordering::Relaxed);
+        let from = match (receipt.from_cache, receipt.shared) {
+            (true, _) => "cache",
+            (false, true) => "shared",
+            (false, false) => "source",
+        };
+        let outcome = match &fetched.outcome.body {
+            OutcomeBody::Finding(_) => "finding",
+            OutcomeBody::NoRecord => "no_record",
+            OutcomeBody::Error(error) => error.kind.as_str(),
+            OutcomeBody::NotAsked(not_asked) => not_asked.reason.as_str(),
+        };
+        let source = self.label.clone();
+        metrics::counter!("concord_source_lookups_total", "source" => source.clone(), "outcome" => outcome, "from" => from)
+            .increment(1);
+        metrics::histogram!("concord_source_lookup_seconds", "source" => source, "from" => from)
+            .record(receipt.latency.as_secs_f64());
     }
 }
 
-/// Counts look-ups and measures how long they take.
-pub(super) fn over<S: LooksUp>(site: &Arc<Site>, inner: S) -> impl LooksUp + use<S> {
-    layer(site, inner, |site, inner: S, request: Request| async move {
-        let begun = site.clock.now();
-        let mut fetched = inner.oneshot(request).await?;
-        let latency = site.clock.now().duration_since(begun).unwrap_or_default();
-        fetched.receipt.latency = latency;
-        site.tally.look_up(&fetched);
-        look_up(&site, &fetched, latency);
-        Ok(fetched)
-    })
-}
-
-fn look_up(site: &Site, fetched: &Fetched, latency: Duration) {
-    let source = site.tally.label.clone();
-    let from = match (fetched.receipt.from_cache, fetched.receipt.shared) {
-        (true, _) => "cache",
-        (false, true) => "shared",
-        (false, false) => "source",
-    };
-    let outcome = word(&fetched.outcome.body);
-    metrics::counter!("concord_source_lookups_total", "source" => source.clone(), "outcome" => outcome, "from" => from)
-        .increment(1);
-    metrics::histogram!("concord_source_lookup_seconds", "source" => source, "from" => from)
-        .record(latency.as_secs_f64());
-}
-
-fn word(body: &OutcomeBody) -> &'static str {
-    match body {
-        OutcomeBody::Finding(_) => "finding",
-        OutcomeBody::NoRecord => "no_record",
-        OutcomeBody::Error(error) => error.kind.as_str(),
-        OutcomeBody::NotAsked(not_asked) => not_asked.reason.as_str(),
-    }
-}
-
-/// Counts one call by what came of it.
-pub(super) fn call(site: &Site, result: &Result<Answer, Obstacle>) {
-    let outcome = match result {
-        Ok(_) => "answer",
-        Err(Obstacle::Failed(error) | Obstacle::Broken(error)) => error.kind.as_str(),
-        Err(Obstacle::Barred(not_asked)) => not_asked.reason.as_str(),
-    };
-    metrics::counter!("concord_source_calls_total", "source" => site.tally.label.clone(), "outcome" => outcome)
-        .increment(1);
-}
-
-/// Counts one quota unit.
-pub(super) fn unit(site: &Site) {
-    metrics::counter!("concord_source_quota_units_total", "source" => site.tally.label.clone()).increment(1);
+/// Counts a look-up and measures how long it takes.
+pub(super) async fn measured(
+    counters: &SourceCounters,
+    clock: &dyn Clock,
+    look_up: impl Future<Output = Fetched>,
+) -> Fetched {
+    let begun = clock.monotonic();
+    let mut fetched = look_up.await;
+    fetched.receipt.latency = clock.monotonic().since(begun);
+    counters.count_lookup(&fetched);
+    fetched
 }

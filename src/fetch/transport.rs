@@ -1,32 +1,28 @@
-//! Picks the transport of a source by its kind.
+//! How a question leaves and its answer comes back.
 
-use std::sync::Arc;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 
-use tokio_util::task::TaskTracker;
-
-use super::Transport;
-use super::dns::DnsTransport;
-use super::http::HttpTransport;
-use super::list::ListTransport;
-use crate::clock::Clock;
 use crate::finding::SourceError;
-use crate::source::{EgressRules, Source, SourceSettings, TransportKind};
+use crate::source::{Answer, Question};
 
-/// The transport of a source with these settings. Opens no connection yet. A list is loaded in tasks of `tracker`, so that
-/// no look-up has to drive it.
-///
-/// # Errors
-/// When the settings cannot be used: an address that may not be reached, authorities that are no certificates.
-pub fn transport_for(
-    source: Arc<dyn Source>,
-    settings: Arc<SourceSettings>,
-    rules: EgressRules,
-    clock: Arc<dyn Clock>,
-    tracker: TaskTracker,
-) -> Result<Arc<dyn Transport>, SourceError> {
-    Ok(match source.about().transport {
-        TransportKind::Http => Arc::new(HttpTransport::new(&settings, rules, clock)?),
-        TransportKind::Dns => Arc::new(DnsTransport::new(&settings, rules, clock)),
-        TransportKind::List => Arc::new(ListTransport::new(source, settings, rules, clock, tracker)?),
-    })
+/// Sends questions to a source outside: by HTTP, by DNS, or from a script in tests.
+pub trait Transport: Send + Sync + fmt::Debug + 'static {
+    /// Whether the question may be sent at all, as far as can be told before anything is paid or on record.
+    ///
+    /// The error says why not.
+    fn may_send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+        let _ = question;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Sends one question once and waits for its answer; the caller bounds the time and drops the future to give up.
+    fn send<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>>;
 }

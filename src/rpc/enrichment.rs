@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use prost::Message;
@@ -126,7 +126,7 @@ impl EnrichmentRpc {
             notes: submitted.notes.clone(),
             ..Default::default()
         };
-        if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.now())) {
+        if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.monotonic())) {
             receipt.sources = self.cached_receipts(&cached);
             receipt.verdict_from_cache = true;
             return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt) });
@@ -137,7 +137,7 @@ impl EnrichmentRpc {
             View::Raw => enriched.receipts.iter().map(|(source, receipt)| (source.clone(), raw(receipt))).collect(),
             View::Basic | View::Full => Default::default(),
         };
-        let verdict = Bytes::from(write_record(&enriched.record, enriched.kept, view, &raw).encode_to_vec());
+        let verdict = Bytes::from(write_record(&enriched.record, enriched.stored, view, &raw).encode_to_vec());
         self.cache_verdict(key, &verdict, &enriched);
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt) })
     }
@@ -145,20 +145,19 @@ impl EnrichmentRpc {
     fn cache_verdict(&self, key: Option<CacheKey>, bytes: &Bytes, enriched: &Enriched) {
         if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
             let sources = CachedSource::all_of(enriched);
-            self.cache.insert(key, CachedVerdict { bytes: bytes.clone(), made: self.clock.now(), until, sources });
+            self.cache.insert(key, CachedVerdict { bytes: bytes.clone(), made: self.clock.monotonic(), until, sources });
         }
     }
 
     /// The receipts of a verdict from cache, whose sources are counted as not asked.
     fn cached_receipts(&self, cached: &CachedVerdict) -> Vec<pb::SourceReceipt> {
-        let answered = cached.sources.iter().filter(|source| source.answered.is_some());
+        let answered = cached.sources.iter().filter(|source| source.age.is_some());
         self.engine.count_saved(answered.map(|source| source.source.as_str()));
-        let now = self.clock.now();
-        let age = |time: SystemTime| write_duration(now.duration_since(time).unwrap_or_default());
+        let since = self.clock.monotonic().since(cached.made);
         let receipt = |source: &CachedSource| pb::SourceReceipt {
             source: source_name(&source.source),
-            from_cache: source.answered.is_some(),
-            age: source.answered.map(age),
+            from_cache: source.age.is_some(),
+            age: source.age.map(|age| write_duration(age + since)),
             latency: Some(write_duration(Duration::ZERO)),
             note: source.note.clone(),
             ..Default::default()

@@ -5,11 +5,9 @@
 //! the caller's deadline, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that
 //! another room could decide.
 
-use std::time::SystemTime;
-
 use tonic::Request;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 
 pub(crate) mod auth;
 mod background;
@@ -30,13 +28,13 @@ pub(crate) use verdict::VerdictRpc;
 #[derive(Clone, Debug)]
 struct Context {
     caller: String,
-    deadline: Option<SystemTime>,
+    deadline: Option<Monotonic>,
 }
 
 impl Context {
     fn from_request<T>(request: &Request<T>, clock: &dyn Clock) -> Self {
         let caller = request.extensions().get::<auth::Caller>().map_or("unknown", |caller| caller.0.as_ref());
-        let deadline = deadline::read(request.metadata()).map(|left| clock.now() + left);
+        let deadline = deadline::read(request.metadata()).map(|left| clock.monotonic() + left);
         Self { caller: caller.to_owned(), deadline }
     }
 }

@@ -1,11 +1,12 @@
 //! A cache of whole encoded verdicts for requests that ask the same.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use moka::sync::Cache;
 use prost::bytes::Bytes;
 
+use crate::clock::Monotonic;
 use crate::convert::verdict::View;
 use crate::engine::{Enriched, VerdictKey};
 
@@ -28,8 +29,8 @@ impl VerdictCache {
     }
 
     /// The verdict of this key, if there is one that is valid now.
-    pub(super) fn get(&self, key: &CacheKey, now: SystemTime) -> Option<Arc<CachedVerdict>> {
-        self.0.get(key).filter(|verdict| verdict.is_valid(now))
+    pub(super) fn get(&self, key: &CacheKey, now: Monotonic) -> Option<Arc<CachedVerdict>> {
+        self.0.get(key).filter(|verdict| now < verdict.until)
     }
 
     pub(super) fn insert(&self, key: CacheKey, verdict: CachedVerdict) {
@@ -41,26 +42,18 @@ impl VerdictCache {
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) bytes: Bytes,
-    pub(super) made: SystemTime,
-    pub(super) until: SystemTime,
+    pub(super) made: Monotonic,
+    pub(super) until: Monotonic,
     /// What later receipts say of each source.
     pub(super) sources: Vec<CachedSource>,
-}
-
-impl CachedVerdict {
-    /// Whether it may be given to others now: not where the clock was set back to before it was made, since its age is then
-    /// unknown.
-    fn is_valid(&self, now: SystemTime) -> bool {
-        (self.made..self.until).contains(&now)
-    }
 }
 
 /// What later receipts say of one source.
 #[derive(Debug)]
 pub(super) struct CachedSource {
     pub(super) source: String,
-    /// When it answered, if it did.
-    pub(super) answered: Option<SystemTime>,
+    /// How old its answer was when the verdict was made, if it answered.
+    pub(super) age: Option<Duration>,
     pub(super) note: String,
 }
 
@@ -69,10 +62,11 @@ impl CachedSource {
         let outcomes = enriched.record.verdict.outcomes.iter();
         let sources = outcomes.map(|outcome| {
             let receipt = enriched.receipts.iter().find(|(source, _)| *source == outcome.source);
+            let receipt = receipt.map(|(_, receipt)| receipt);
             Self {
                 source: outcome.source.clone(),
-                answered: outcome.body.is_answer().then_some(outcome.time),
-                note: receipt.and_then(|(_, receipt)| receipt.note.clone()).unwrap_or_default(),
+                age: receipt.filter(|_| outcome.body.is_answer()).map(|receipt| receipt.age),
+                note: receipt.and_then(|receipt| receipt.note.clone()).unwrap_or_default(),
             }
         });
         sources.collect()
@@ -81,18 +75,16 @@ impl CachedSource {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::indicator::Indicator;
 
     fn key(number: u8) -> CacheKey {
         let indicator = Indicator::parse(&format!("198.51.100.{number}")).unwrap().indicator;
-        (VerdictKey::of(indicator), View::Full)
+        (VerdictKey::for_tests(indicator), View::Full)
     }
 
     fn verdict(bytes: usize) -> CachedVerdict {
-        let (made, until) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+        let (made, until) = (Monotonic::default(), Monotonic::default() + Duration::from_secs(60));
         CachedVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new() }
     }
 
@@ -107,16 +99,16 @@ mod tests {
         assert_eq!(cache.0.entry_count(), 8);
         cache.insert(key(200), verdict(1024 * 1024));
         cache.0.run_pending_tasks();
-        assert!(cache.get(&key(200), SystemTime::UNIX_EPOCH).is_none(), "larger than all there is room for");
+        assert!(cache.get(&key(200), Monotonic::default()).is_none(), "larger than all there is room for");
     }
 
     #[test]
-    fn a_verdict_is_given_again_from_when_it_was_made_until_its_time() {
+    fn a_verdict_is_given_again_until_its_time() {
         let cache = VerdictCache::new(16 * 1024);
-        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let made = Monotonic::default() + Duration::from_secs(100);
         cache.insert(key(1), CachedVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) });
-        let is_valid = |second: u64| cache.get(&key(1), SystemTime::UNIX_EPOCH + Duration::from_secs(second)).is_some();
-        assert_eq!([99, 100, 159, 160].map(is_valid), [false, true, true, false]);
+        let is_valid = |second: u64| cache.get(&key(1), Monotonic::default() + Duration::from_secs(second)).is_some();
+        assert_eq!([100, 159, 160].map(is_valid), [true, true, false]);
         assert!(cache.get(&key(2), made).is_none());
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::store::{Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
@@ -17,14 +16,14 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Keeps a wrong clock from erasing the history: on its first day a server takes for the present no later moment than a day
 /// after the newest verdict that it found at its start.
 pub(super) struct PruneGuard {
-    started: Instant,
+    started: Monotonic,
     /// `None`: the store is empty, so that nothing can be lost.
     latest: Option<SystemTime>,
 }
 
 impl PruneGuard {
     /// Reads the newest verdict, before anything is written. Where it cannot be read, nothing counts as old.
-    pub(super) async fn from_store(store: &dyn VerdictStore) -> Self {
+    pub(super) async fn from_store(store: &dyn VerdictStore, clock: &dyn Clock) -> Self {
         let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
         let latest = match newest {
             Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
@@ -33,11 +32,12 @@ impl PruneGuard {
                 Some(SystemTime::UNIX_EPOCH)
             }
         };
-        Self { started: Instant::now(), latest }
+        Self { started: clock.monotonic(), latest }
     }
 
-    fn present(&self, now: SystemTime) -> SystemTime {
-        self.latest.filter(|_| self.started.elapsed() < DAY).map_or(now, |latest| now.min(latest))
+    fn present(&self, clock: &dyn Clock) -> SystemTime {
+        let first_day = clock.monotonic().since(self.started) < DAY;
+        self.latest.filter(|_| first_day).map_or(clock.now(), |latest| clock.now().min(latest))
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn prune(
     stop: CancellationToken,
 ) {
     loop {
-        match store.prune(retention, guard.present(clock.now())).await {
+        match store.prune(retention, guard.present(&*clock)).await {
             Ok(pruned) => info!(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
@@ -68,11 +68,11 @@ pub(super) async fn prune(
 
 /// Folds metrics every ten seconds: they would grow where nobody reads them.
 pub(super) async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
+        fold();
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => fold(),
+            () = SystemClock.sleep(UPKEEP_EVERY) => {}
         }
     }
 }
@@ -82,6 +82,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::clock::ManualClock;
     use crate::indicator::{Indicator, Tlp};
     use crate::store::{Memory, VerdictRecord};
     use crate::verdict::{Policy, fuse};
@@ -90,11 +91,9 @@ mod tests {
     async fn a_clock_that_is_far_ahead_on_the_guard_makes_nothing_old() {
         let store = Memory::default();
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
-        assert_eq!(
-            PruneGuard::from_store(&store).await.present(at(9000)),
-            at(9000),
-            "nothing is kept that could be lost"
-        );
+        let clock = ManualClock::new(at(9000));
+        let guard = PruneGuard::from_store(&store, &clock).await;
+        assert_eq!(guard.present(&clock), at(9000), "nothing is kept that could be lost");
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
         let append = async |id: &str, create_time| {
@@ -103,13 +102,15 @@ mod tests {
             store.append(record).await.unwrap();
         };
         append("old", at(100)).await;
-        let guard = PruneGuard::from_store(&store).await;
+        let guard = PruneGuard::from_store(&store, &clock).await;
         // What is made while the clock is wrong does not make it right.
         append("wrong", at(9000)).await;
-        assert_eq!(guard.present(at(9000)), at(101));
-        assert_eq!(guard.present(at(100)), at(100));
-        tokio::time::advance(DAY).await;
-        assert_eq!(guard.present(at(9000)), at(9000));
+        assert_eq!(guard.present(&clock), at(101));
+        clock.set_wall(at(100));
+        assert_eq!(guard.present(&clock), at(100));
+        clock.advance(DAY);
+        clock.set_wall(at(9000));
+        assert_eq!(guard.present(&clock), at(9000));
     }
 
     #[tokio::test(start_paused = true)]
@@ -119,7 +120,7 @@ mod tests {
             folded.fetch_add(1, Ordering::Relaxed);
         };
         let end = async {
-            tokio::time::sleep(Duration::from_secs(35)).await;
+            SystemClock.sleep(Duration::from_secs(35)).await;
             stop.cancel();
         };
         tokio::join!(upkeep(count, stop.clone()), end);

@@ -120,7 +120,7 @@ impl Running {
             tracker: tracker.clone(),
             rules: rules(config),
         }));
-        let guard = housekeeping::PruneGuard::from_store(store.as_ref()).await;
+        let guard = housekeeping::PruneGuard::from_store(store.as_ref(), clock.as_ref()).await;
         let tasks = BackgroundTasks::new(tracker.clone(), clock.clone());
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),

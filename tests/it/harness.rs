@@ -153,7 +153,7 @@ pub struct TestServer {
 impl TestServer {
     /// Starts with this configuration on a new data directory.
     pub async fn start(configuration: &str) -> Self {
-        Self::start_on(Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::at(start_time())), configuration).await
+        Self::start_on(Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())), configuration).await
     }
 
     /// Starts on a data directory that may have been used before.

@@ -11,7 +11,7 @@ use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, vi
 async fn a_verdict_is_kept_as_it_was_given_and_survives_a_restart() {
     let virustotal = malicious_virustotal().await;
     let folder = Arc::new(TempDir::new().unwrap());
-    let clock = Arc::new(ManualClock::at(start_time()));
+    let clock = Arc::new(ManualClock::new(start_time()));
     let configuration = virustotal_at(virustotal.address);
     let server = TestServer::start_on(folder.clone(), clock.clone(), &configuration).await;
     let given = server.enrich("198.51.100.7").await.verdict;

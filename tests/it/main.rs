@@ -9,6 +9,7 @@ mod command_line;
 mod disclosure;
 mod enrich;
 mod errors;
+mod fetch;
 mod fusion;
 mod harness;
 mod history;

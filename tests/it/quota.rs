@@ -32,7 +32,7 @@ async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns(
 async fn a_restart_does_not_give_units_back() {
     let virustotal = malicious_virustotal().await;
     let folder = Arc::new(TempDir::new().unwrap());
-    let clock = Arc::new(ManualClock::at(start_time()));
+    let clock = Arc::new(ManualClock::new(start_time()));
     let configuration = virustotal_at(virustotal.address);
     let server = TestServer::start_on(folder.clone(), clock.clone(), &configuration).await;
     for last in 1..=3 {

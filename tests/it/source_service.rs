@@ -41,7 +41,7 @@ async fn a_first_start_has_no_source_and_says_how_to_get_one() {
 async fn a_source_made_over_the_api_is_asked_at_once_and_survives_a_restart() {
     let virustotal = malicious_virustotal().await;
     let folder = Arc::new(TempDir::new().unwrap());
-    let clock = Arc::new(ManualClock::at(start_time()));
+    let clock = Arc::new(ManualClock::new(start_time()));
     let server = TestServer::start_on(folder.clone(), clock.clone(), ALLOWED).await;
     let source = pb::Source {
         kind: "virustotal".into(),

@@ -5,24 +5,51 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concord::clock::Clock;
+use concord::clock::{Clock, ManualClock};
+use concord::fetch::ListReader;
+use concord::finding::SourceError;
 use concord::indicator::Indicator;
-use concord::source::{AnswerBody, EgressRules, ListAnswer, ListQuestion, Question};
+use concord::source::{AnswerBody, EgressRules, ListAnswer, SourceSettings, SourceView};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use super::site::{Reply, Site};
-use super::{Bench, bench, settings, try_bench};
+use super::{kind, option, settings, with_credential};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FOUR: &str = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";
 const ONE: &str = "192.0.2.1\n";
 
-fn file(path: &Path) -> Bench {
+/// A list and what it runs on.
+#[derive(Debug)]
+struct TestList {
+    reader: ListReader,
+    clock: ManualClock,
+    tracker: TaskTracker,
+}
+
+fn try_list(settings: SourceSettings, rules: EgressRules) -> Result<TestList, SourceError> {
+    // A list must hold by itself where a credential is missing, so the source is built as if there were one.
+    let mut complete = settings.clone();
+    with_credential(&mut complete);
+    let source = kind("list").build(&SourceView::new(&complete));
+    let source = source.map_err(|error| SourceError::malformed(format!("{error:?}")))?;
+    let (clock, tracker) = (ManualClock::new(super::now()), TaskTracker::new());
+    let shared = Arc::new(clock.clone());
+    let reader = ListReader::new(source, Arc::new(settings), rules, shared, tracker.clone())?;
+    Ok(TestList { reader, clock, tracker })
+}
+
+fn list_with(settings: SourceSettings) -> TestList {
+    try_list(settings, EgressRules::default()).unwrap()
+}
+
+fn file(path: &Path) -> TestList {
     file_under(path, EgressRules::default())
 }
 
 /// A list of this text, with its place; the folder goes when it is dropped.
-fn written(text: &str) -> (tempfile::TempDir, std::path::PathBuf, Bench) {
+fn written(text: &str) -> (tempfile::TempDir, std::path::PathBuf, TestList) {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("list.txt");
     std::fs::write(&path, text).unwrap();
@@ -30,24 +57,24 @@ fn written(text: &str) -> (tempfile::TempDir, std::path::PathBuf, Bench) {
     (folder, path, list)
 }
 
-fn file_under(path: &std::path::Path, rules: EgressRules) -> Bench {
-    let path = super::option("list", "path", path.to_str().unwrap());
-    try_bench(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
+fn file_under(path: &std::path::Path, rules: EgressRules) -> TestList {
+    let path = option("list", "path", path.to_str().unwrap());
+    try_list(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
 }
 
-fn feed(site: &Site) -> Bench {
-    let url = super::option("list", "url", &site.url("/feed"));
-    bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))))
+fn feed(site: &Site) -> TestList {
+    let url = option("list", "url", &site.url("/feed"));
+    list_with(settings("list", |settings| drop(settings.options.insert("url".into(), url))))
 }
 
 fn listing(text: &str) -> Reply {
     Reply::new("200 OK", "", text.as_bytes())
 }
 
-impl Bench {
+impl TestList {
     async fn look_up(&self, text: &str) -> ListAnswer {
         let indicator = Indicator::parse(text).unwrap().indicator;
-        let answer = self.transport.send(&Question::List(ListQuestion { indicator })).await.unwrap();
+        let answer = self.reader.find(&indicator).await;
         match answer.body {
             AnswerBody::List(answer) => answer,
             AnswerBody::Http { .. } | AnswerBody::Dns(_) => panic!("{answer:?}"),
@@ -141,8 +168,8 @@ async fn a_clock_that_is_set_back_does_not_stop_the_looks() {
     let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
-    list.clock.set(super::now() - 24 * HOUR);
-    assert_eq!(list.after(Duration::ZERO).await, fresh([true, true]));
+    list.clock.set_wall(super::now() - 24 * HOUR);
+    assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, true]));
 }
 
 #[tokio::test]
@@ -255,15 +282,15 @@ async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
 async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
     let site = Site::start(vec![listing(ONE), listing(ONE)]).await;
     for place in ["/{credential}/feed", "/feed?key={credential}"] {
-        let url = super::option("list", "url", &site.url(place));
+        let url = option("list", "url", &site.url(place));
         let with = settings("list", |settings| {
             settings.options.insert("url".into(), url.clone());
-            super::with_credential(settings);
+            with_credential(settings);
         });
-        let list = bench(with);
+        let list = list_with(with);
         assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None), "{place}");
         assert!(!format!("{list:?}").contains(super::CREDENTIAL));
-        let without = bench(settings("list", |settings| drop(settings.options.insert("url".into(), url))));
+        let without = list_with(settings("list", |settings| drop(settings.options.insert("url".into(), url))));
         let answer = without.look_up("192.0.2.1").await;
         assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("needs a credential")), "{answer:?}");
     }
@@ -389,12 +416,12 @@ async fn a_feed_that_may_not_be_reached_is_told_before_anything_is_asked() {
     for (from_api, text) in
         [(false, "http://169.254.169.254/list"), (true, "http://feed.example.com/"), (true, "https://10.0.0.1/")]
     {
-        let url = super::option("list", "url", text);
+        let url = option("list", "url", text);
         let settings = settings("list", |settings| drop(settings.options.insert("url".into(), url)));
-        let refused = try_bench(settings, EgressRules { from_api, ..EgressRules::default() });
+        let refused = try_list(settings, EgressRules { from_api, ..EgressRules::default() });
         assert!(refused.is_err(), "{text}");
     }
-    let neither = try_bench(settings("list", |_| {}), EgressRules::default());
+    let neither = try_list(settings("list", |_| {}), EgressRules::default());
     let detail = neither.err().unwrap().detail;
     assert!(detail.contains("option path") && detail.contains("option url"), "{detail}");
 }

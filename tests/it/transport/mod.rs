@@ -15,20 +15,17 @@ use std::time::{Duration, SystemTime};
 use concord::clock::ManualClock;
 use concord::fetch::{Transport, transport_for};
 use concord::finding::SourceError;
-use concord::source::{BuildError, EgressRules, Kind, OptionValue, SourceSettings, SourceView, Unconfigured};
+use concord::source::{EgressRules, Kind, OptionValue, SourceSettings};
 use concord::sources;
 use secrecy::SecretString;
-use tokio_util::task::TaskTracker;
 
 /// A credential that can be recognised wherever it turns up.
 const CREDENTIAL: &str = "k3y-that-must-not-show";
 
-/// A transport and what it runs on.
+/// A way out.
 #[derive(Debug)]
 struct Bench {
     transport: Arc<dyn Transport>,
-    clock: Arc<ManualClock>,
-    tracker: TaskTracker,
 }
 
 fn now() -> SystemTime {
@@ -59,18 +56,9 @@ fn with_credential(settings: &mut SourceSettings) {
 }
 
 fn try_bench(settings: SourceSettings, rules: EgressRules) -> Result<Bench, SourceError> {
-    let (clock, tracker) = (Arc::new(ManualClock::at(now())), TaskTracker::new());
-    // A transport must hold by itself where a credential is missing, so the source is built as if there were one.
-    let mut complete = settings.clone();
-    with_credential(&mut complete);
-    let kind = kind(&settings.kind);
-    let source = match kind.build(&SourceView::new(&complete)) {
-        Ok(source) => source,
-        Err(BuildError::Missing(why)) => Arc::new(Unconfigured::new(kind.clone(), why)),
-        Err(BuildError::Invalid(wrong)) => return Err(SourceError::malformed(format!("{wrong:?}"))),
-    };
-    let transport = transport_for(source, Arc::new(settings), rules, clock.clone(), tracker.clone())?;
-    Ok(Bench { transport, clock, tracker })
+    let clock = Arc::new(ManualClock::new(now()));
+    let transport = transport_for(kind(&settings.kind).about().transport, &settings, rules, clock)?;
+    Ok(Bench { transport })
 }
 
 fn bench(settings: SourceSettings) -> Bench {

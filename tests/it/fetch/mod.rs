@@ -1,5 +1,5 @@
-//! The bench of the layers' tests: a clock that follows tokio's paused one, a ledger in memory, a scripted transport and
-//! a kind whose answers say in one word what to read in them.
+//! The harness of the layers' tests: a manual clock over tokio's paused one, a fake ledger, a scripted transport, and a
+//! kind whose answers say in one word what to read in them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,84 +8,61 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_util::task::TaskTracker;
-
-use super::trip::{Suspension, lock};
-use super::{Fetched, Parts, Request, SourceCache, SourceStack, Tally, Transport};
-use crate::clock::Clock;
-use crate::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
-use crate::indicator::{Form, Indicator, Tlp};
-use crate::source::{
+use concord::clock::{Clock, ManualClock};
+use concord::fetch::{
+    Fetched, LookupRequest, OutsidePipeline, PipelineParts, SourceCache, SourceCounters, SourcePipeline, Transport,
+};
+use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
+use concord::indicator::{Form, Indicator, Tlp};
+use concord::source::{
     About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
     OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, TransportKind,
 };
-use crate::store::{
+use concord::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
     WindowUse,
 };
+use tokio_util::task::TaskTracker;
 
-mod keeping;
-mod paying;
-mod sharing;
-mod talking;
+mod cache;
+mod coalesce;
+mod conversation;
+mod list;
+mod quota_and_retry;
 
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-
-/// Wall time that follows tokio's clock.
-#[derive(Debug)]
-pub(super) struct TestClock {
-    start: tokio::time::Instant,
-    back: Mutex<Duration>,
-}
-
-impl TestClock {
-    /// Sets it back.
-    pub(super) fn step_back(&self, duration: Duration) {
-        *self.back.lock().unwrap() += duration;
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.start.elapsed() - *self.back.lock().unwrap()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What one call meets: a delay, then an answer or a failure.
 #[derive(Clone, Debug)]
-pub(super) struct Act {
+struct ScriptedReply {
     delay: Duration,
     result: Result<(u16, String, Option<u64>, Option<Duration>), SourceError>,
 }
 
-impl Act {
+impl ScriptedReply {
     /// Status 200 with this text.
-    pub(super) fn says(text: &str) -> Self {
+    fn says(text: &str) -> Self {
         Self { delay: Duration::ZERO, result: Ok((200, text.to_owned(), None, None)) }
     }
 
     /// This status, with a `Retry-After` of so many seconds.
-    pub(super) fn status(status: u16, retry_after: Option<u64>) -> Self {
+    fn status(status: u16, retry_after: Option<u64>) -> Self {
         Self { delay: Duration::ZERO, result: Ok((status, String::new(), retry_after, None)) }
     }
 
     /// A failure of the transport.
-    pub(super) fn fails(error: SourceError) -> Self {
+    fn fails(error: SourceError) -> Self {
         Self { delay: Duration::ZERO, result: Err(error) }
     }
 
     /// The same, after a while.
-    pub(super) fn after(mut self, delay: Duration) -> Self {
+    fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
     /// The same, to be kept no longer than this.
-    pub(super) fn for_at_most(mut self, ttl: Duration) -> Self {
+    fn with_ttl(mut self, ttl: Duration) -> Self {
         if let Ok(answer) = &mut self.result {
             answer.3 = Some(ttl);
         }
@@ -93,56 +70,60 @@ impl Act {
     }
 }
 
-/// Plays one act per call, the last for ever, and notes the questions.
-pub(super) struct Stage {
-    clock: Arc<TestClock>,
-    acts: Mutex<Vec<Act>>,
-    pub(super) asked: Mutex<Vec<(SystemTime, Question)>>,
-    pub(super) log: Log,
+/// Gives one reply per call, the last for ever, and notes the questions.
+struct ScriptedTransport {
+    clock: ManualClock,
+    replies: Mutex<Vec<ScriptedReply>>,
+    asked: Mutex<Vec<(SystemTime, Question)>>,
+    log: Log,
 }
 
 /// What happened in which order, across ledger and transport.
-pub(super) type Log = Arc<Mutex<Vec<&'static str>>>;
+type Log = Arc<Mutex<Vec<&'static str>>>;
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for ScriptedTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stage")
+        f.write_str("ScriptedTransport")
     }
 }
 
-impl Stage {
+impl ScriptedTransport {
     /// How many calls left.
-    pub(super) fn calls(&self) -> usize {
-        lock(&self.asked).len()
+    fn calls(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 
-    /// Replaces the acts to come.
-    pub(super) fn play(&self, acts: &[Act]) {
-        *lock(&self.acts) = acts.to_vec();
+    /// Replaces the replies to come.
+    fn script(&self, replies: &[ScriptedReply]) {
+        *self.replies.lock().unwrap() = replies.to_vec();
     }
 
     /// When each call left, counted from the first.
-    pub(super) fn times(&self) -> Vec<Duration> {
-        let asked = lock(&self.asked);
+    fn times(&self) -> Vec<Duration> {
+        let asked = self.asked.lock().unwrap();
         let first = asked.first().map_or(UNIX_EPOCH, |(time, _)| *time);
         asked.iter().map(|(time, _)| time.duration_since(first).unwrap_or_default()).collect()
     }
 }
 
-impl Transport for Stage {
+impl Transport for ScriptedTransport {
     fn send<'a>(
         &'a self,
         question: &'a Question,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
         Box::pin(async move {
-            lock(&self.log).push("sent");
-            lock(&self.asked).push((self.clock.now(), question.clone()));
-            let act = {
-                let mut acts = lock(&self.acts);
-                if acts.len() > 1 { acts.remove(0) } else { acts.first().cloned().unwrap_or_else(|| Act::says("none")) }
+            self.log.lock().unwrap().push("sent");
+            self.asked.lock().unwrap().push((self.clock.now(), question.clone()));
+            let reply = {
+                let mut replies = self.replies.lock().unwrap();
+                if replies.len() > 1 {
+                    replies.remove(0)
+                } else {
+                    replies.first().cloned().unwrap_or_else(|| ScriptedReply::says("none"))
+                }
             };
-            tokio::time::sleep(act.delay).await;
-            let (status, text, retry_after, ttl) = act.result?;
+            self.clock.sleep(reply.delay).await;
+            let (status, text, retry_after, ttl) = reply.result?;
             let headers = retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
             let headers = headers.into_iter().collect();
             let body = AnswerBody::Http { status, headers, body: text.into_bytes() };
@@ -152,7 +133,7 @@ impl Transport for Stage {
 }
 
 /// A kind that reads `found 5`, `none` and `more 5`; 5 is malicious if the option `threshold` is not above it.
-pub(super) struct Word {
+struct Word {
     about: About,
     options: BTreeMap<String, OptionValue>,
 }
@@ -212,7 +193,7 @@ fn question(what: &str, step: usize) -> Question {
     })
 }
 
-pub(super) fn about() -> About {
+fn about() -> About {
     About {
         kind: "word".into(),
         title: "Word".into(),
@@ -236,58 +217,58 @@ pub(super) fn about() -> About {
     }
 }
 
-pub(super) fn settings(about: &About) -> SourceSettings {
+fn settings(about: &About) -> SourceSettings {
     let options = BTreeMap::from([("threshold".to_owned(), OptionValue::Integer(5))]);
     SourceSettings { tier: "free".into(), options, ..SourceSettings::from_defaults(about, "word") }
 }
 
 /// A ledger and a store of answers in memory.
-#[derive(Debug, Default)]
-pub(super) struct Books {
-    pub(super) takes: Mutex<Vec<SystemTime>>,
-    pub(super) disclosures: Mutex<Vec<Disclosure>>,
-    pub(super) raw: Mutex<Vec<RawAnswer>>,
-    pub(super) away: Mutex<bool>,
-    pub(super) hangs: Mutex<bool>,
-    pub(super) suspended: Suspension,
-    /// How long each take takes, in order; afterwards no time.
-    pub(super) lags: Mutex<Vec<Duration>>,
+#[derive(Debug)]
+struct FakeLedger {
+    clock: ManualClock,
+    acquired_at: Mutex<Vec<SystemTime>>,
+    disclosures: Mutex<Vec<Disclosure>>,
+    raw_answers: Mutex<Vec<RawAnswer>>,
+    unreachable: Mutex<bool>,
+    hangs: Mutex<bool>,
+    /// How long each take acquired_at, in order; afterwards no time.
+    lags: Mutex<Vec<Duration>>,
     log: Log,
 }
 
-impl Books {
+impl FakeLedger {
     fn window(&self, window: QuotaWindow, at: SystemTime) -> WindowUse {
         let duration = match window.per {
             QuotaPer::Minute => 60 * SECOND,
             QuotaPer::Day => 86_400 * SECOND,
             QuotaPer::Month => 30 * 86_400 * SECOND,
         };
-        let takes = lock(&self.takes);
-        let inside: Vec<_> = takes.iter().filter(|time| **time + duration > at).collect();
+        let acquired_at = self.acquired_at.lock().unwrap();
+        let inside: Vec<_> = acquired_at.iter().filter(|time| **time + duration > at).collect();
         let resets_at = inside.first().map_or(at, |oldest| **oldest + duration);
         WindowUse { per: window.per, limit: window.limit, used: inside.len() as u64, resets_at }
     }
 
     fn reachable(&self) -> Result<(), StoreError> {
-        if *lock(&self.away) { Err(StoreError::unavailable("away")) } else { Ok(()) }
+        if *self.unreachable.lock().unwrap() { Err(StoreError::unavailable("unreachable")) } else { Ok(()) }
     }
 }
 
-impl Ledger for Books {
+impl Ledger for FakeLedger {
     fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
         Box::pin(async move {
-            if *lock(&self.hangs) {
+            if *self.hangs.lock().unwrap() {
                 std::future::pending::<()>().await;
             }
-            let lag = lock(&self.lags).pop();
-            tokio::time::sleep(lag.unwrap_or_default()).await;
+            let lag = self.lags.lock().unwrap().pop();
+            self.clock.sleep(lag.unwrap_or_default()).await;
             self.reachable()?;
-            lock(&self.log).push("taken");
+            self.log.lock().unwrap().push("taken");
             let uses: Vec<_> = acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect();
             if let Some(spent) = uses.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.resets_at) {
                 return Ok(Acquired::Spent(*spent));
             }
-            lock(&self.takes).push(acquire.at);
+            self.acquired_at.lock().unwrap().push(acquire.at);
             Ok(Acquired::Granted(acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect()))
         })
     }
@@ -299,14 +280,14 @@ impl Ledger for Books {
     fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.reachable()?;
-            lock(&self.log).push("disclosed");
-            lock(&self.disclosures).push(disclosure);
+            self.log.lock().unwrap().push("disclosed");
+            self.disclosures.lock().unwrap().push(disclosure);
             Ok(())
         })
     }
 
     fn disclosures(&self, _: DisclosureFilter, _: usize, _: Option<Cursor>) -> BoxFuture<'_, Vec<Disclosure>> {
-        Box::pin(async { Ok(lock(&self.disclosures).clone()) })
+        Box::pin(async { Ok(self.disclosures.lock().unwrap().clone()) })
     }
 
     fn prune_disclosures(&self, _: SystemTime) -> BoxFuture<'_, u64> {
@@ -318,16 +299,16 @@ impl Ledger for Books {
     }
 }
 
-impl AnswerStore for Books {
+impl AnswerStore for FakeLedger {
     fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            lock(&self.raw).push(answer);
+            self.raw_answers.lock().unwrap().push(answer);
             Ok(())
         })
     }
 
     fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>> {
-        Box::pin(async move { Ok(lock(&self.raw).iter().find(|raw| raw.hash == hash).cloned()) })
+        Box::pin(async move { Ok(self.raw_answers.lock().unwrap().iter().find(|raw| raw.hash == hash).cloned()) })
     }
 
     fn prune_answers(&self, _: SystemTime, _: u64) -> BoxFuture<'_, u64> {
@@ -336,62 +317,87 @@ impl AnswerStore for Books {
 }
 
 /// One source with all that surrounds it.
-pub(super) struct Bench {
-    pub(super) stack: Arc<SourceStack>,
-    pub(super) stage: Arc<Stage>,
-    pub(super) books: Arc<Books>,
-    pub(super) clock: Arc<TestClock>,
-    pub(super) tracker: TaskTracker,
-    pub(super) log: Log,
-    cache: SourceCache,
+struct Harness {
+    pipeline: SourcePipeline,
+    transport: Arc<ScriptedTransport>,
+    ledger: Arc<FakeLedger>,
+    clock: ManualClock,
+    log: Log,
+    parts: PipelineParts,
 }
 
-impl Bench {
-    /// A source without quota that plays these acts.
-    pub(super) fn new(acts: &[Act]) -> Self {
-        Self::with(about(), settings(&about()), acts)
+impl Harness {
+    /// A source without quota that plays these replies.
+    fn new(replies: &[ScriptedReply]) -> Self {
+        Self::with(about(), settings(&about()), replies)
     }
 
     /// A source with this quota per minute.
-    pub(super) fn per_minute(limit: u64, acts: &[Act]) -> Self {
+    fn per_minute(limit: u64, replies: &[ScriptedReply]) -> Self {
         let mut settings = settings(&about());
         settings.quota = vec![QuotaWindow { per: QuotaPer::Minute, limit }];
-        Self::with(about(), settings, acts)
+        Self::with(about(), settings, replies)
     }
 
     /// A source of this kind and with these settings.
-    pub(super) fn with(about: About, settings: SourceSettings, acts: &[Act]) -> Self {
-        let clock = Arc::new(TestClock { start: tokio::time::Instant::now(), back: Mutex::default() });
+    fn with(about: About, settings: SourceSettings, replies: &[ScriptedReply]) -> Self {
+        let clock = ManualClock::new(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let log = Log::default();
-        let stage = Arc::new(Stage {
+        let transport = Arc::new(ScriptedTransport {
             clock: clock.clone(),
-            acts: Mutex::new(acts.to_vec()),
+            replies: Mutex::new(replies.to_vec()),
             asked: Mutex::default(),
             log: log.clone(),
         });
-        let books = Arc::new(Books { log: log.clone(), ..Books::default() });
-        let (cache, tracker) = (SourceCache::new(1 << 20), TaskTracker::new());
-        let stack = Arc::new(build(about, settings, &stage, &books, &clock, &cache, &tracker));
-        Self { stack, stage, books, clock, tracker, log, cache }
+        let ledger = Arc::new(FakeLedger {
+            clock: clock.clone(),
+            acquired_at: Mutex::default(),
+            disclosures: Mutex::default(),
+            raw_answers: Mutex::default(),
+            unreachable: Mutex::default(),
+            hangs: Mutex::default(),
+            lags: Mutex::default(),
+            log: log.clone(),
+        });
+        let parts = PipelineParts {
+            source: Arc::new(Word { about, options: settings.options.clone() }),
+            family: Family::same_kind("word"),
+            account: "account".into(),
+            account_state: Arc::default(),
+            transport: transport.clone(),
+            ledger: ledger.clone(),
+            answers: ledger.clone(),
+            clock: Arc::new(clock.clone()),
+            cache: SourceCache::new(1 << 20),
+            tracker: TaskTracker::new(),
+            counters: Arc::new(SourceCounters::new(&settings.name)),
+            settings: Arc::new(settings),
+        };
+        Self { pipeline: pipeline(parts.clone()), transport, ledger, clock, log, parts }
     }
 
     /// The same surroundings under another kind or other settings, as after a change of settings.
-    pub(super) fn change(&mut self, about: About, settings: SourceSettings) {
-        let stack = build(about, settings, &self.stage, &self.books, &self.clock, &self.cache, &self.tracker);
-        self.stack = Arc::new(stack);
+    fn change(&mut self, about: About, settings: SourceSettings) {
+        let (source, settings) = (Arc::new(Word { about, options: settings.options.clone() }), Arc::new(settings));
+        self.pipeline = pipeline(PipelineParts { source, settings, ..self.parts.clone() });
+    }
+
+    /// Until when the account is left alone.
+    fn suspended_until(&self) -> Option<SystemTime> {
+        self.parts.account_state.suspended_until(&self.clock)
     }
 
     /// A request about 192.0.2.1 with a minute's time.
-    pub(super) fn request(&self) -> Request {
+    fn request(&self) -> LookupRequest {
         self.request_for("192.0.2.1", 60 * SECOND)
     }
 
     /// A request about an address, with this much time.
-    pub(super) fn request_for(&self, address: &str, time: Duration) -> Request {
+    fn request_for(&self, address: &str, time: Duration) -> LookupRequest {
         let indicator = Indicator::from_normal(Form::Ipv4, address).expect("an address");
-        Request {
+        LookupRequest {
             lookup: Lookup { indicator },
-            deadline: self.clock.now() + time,
+            deadline: self.clock.monotonic() + time,
             max_age: None,
             caller: "tester".into(),
             tlp: Tlp::Green,
@@ -399,52 +405,30 @@ impl Bench {
     }
 
     /// Looks up 192.0.2.1.
-    pub(super) async fn look_up(&self) -> Fetched {
-        self.stack.look_up(self.request()).await
+    async fn look_up(&self) -> Fetched {
+        self.pipeline.look_up(self.request()).await
     }
 
     /// Looks up on a task of its own.
-    pub(super) fn begin(&self, request: Request) -> tokio::task::JoinHandle<Fetched> {
-        let stack = self.stack.clone();
-        self.tracker.spawn(async move { stack.look_up(request).await })
+    fn begin(&self, request: LookupRequest) -> tokio::task::JoinHandle<Fetched> {
+        let pipeline = self.pipeline.clone();
+        self.parts.tracker.spawn(async move { pipeline.look_up(request).await })
     }
 
     /// Waits for every task.
-    pub(super) async fn settle(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
-        self.tracker.reopen();
+    async fn tasks(&self) {
+        self.parts.tracker.close();
+        self.parts.tracker.wait().await;
+        self.parts.tracker.reopen();
     }
 }
 
-fn build(
-    about: About,
-    settings: SourceSettings,
-    stage: &Arc<Stage>,
-    books: &Arc<Books>,
-    clock: &Arc<TestClock>,
-    cache: &SourceCache,
-    tracker: &TaskTracker,
-) -> SourceStack {
-    let tally = Arc::new(Tally::of(&settings.name));
-    SourceStack::new(Parts {
-        source: Arc::new(Word { about, options: settings.options.clone() }),
-        settings: Arc::new(settings),
-        family: Family::same_kind("word"),
-        account: "account".into(),
-        suspended: books.suspended.clone(),
-        transport: stage.clone(),
-        ledger: books.clone(),
-        answers: books.clone(),
-        clock: clock.clone(),
-        cache: cache.clone(),
-        tracker: tracker.clone(),
-        tally,
-    })
+fn pipeline(parts: PipelineParts) -> SourcePipeline {
+    SourcePipeline::Outside(Arc::new(OutsidePipeline::new(parts)))
 }
 
 /// The claim and the reasons of a finding.
-pub(super) fn finding(outcome: &Outcome) -> (Disposition, Vec<String>) {
+fn finding(outcome: &Outcome) -> (Disposition, Vec<String>) {
     match &outcome.body {
         OutcomeBody::Finding(finding) => (finding.claim, finding.reasons.clone()),
         other => panic!("no finding: {other:?}"),
@@ -452,7 +436,7 @@ pub(super) fn finding(outcome: &Outcome) -> (Disposition, Vec<String>) {
 }
 
 /// The error of an outcome.
-pub(super) fn error(outcome: &Outcome) -> SourceError {
+fn error(outcome: &Outcome) -> SourceError {
     match &outcome.body {
         OutcomeBody::Error(error) => error.clone(),
         other => panic!("no error: {other:?}"),
@@ -460,7 +444,7 @@ pub(super) fn error(outcome: &Outcome) -> SourceError {
 }
 
 /// Why a source was not asked.
-pub(super) fn not_asked(outcome: &Outcome) -> crate::finding::NotAsked {
+fn not_asked(outcome: &Outcome) -> concord::finding::NotAsked {
     match &outcome.body {
         OutcomeBody::NotAsked(not_asked) => not_asked.clone(),
         other => panic!("asked: {other:?}"),

@@ -1,0 +1,48 @@
+//! Layer 6: leaves an account alone after its source said that the quota is used up. Above the quota, so that nothing is
+//! spent on a question that would be refused.
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use super::attempt::{AttemptError, quota_spent};
+use super::sync::lock;
+use crate::clock::{Clock, Monotonic};
+use crate::finding::{NotAsked, SourceErrorKind};
+
+/// Why a source that said "enough" is not asked.
+const SUSPENDED: &str = "the source says that its quota is used up";
+
+/// How long an account is left alone whose source does not say until when.
+const DEFAULT_SUSPENSION: Duration = Duration::from_secs(60);
+
+/// Until when an account is left alone. It outlives the pipelines on it, so that new settings do not forget what the
+/// source said.
+#[derive(Debug, Default)]
+pub struct AccountState {
+    suspended_until: Mutex<Option<Monotonic>>,
+}
+
+impl AccountState {
+    /// The wall time until which the account is left alone, if that is still to come.
+    pub fn suspended_until(&self, clock: &dyn Clock) -> Option<SystemTime> {
+        let left = (*lock(&self.suspended_until))?.since(clock.monotonic());
+        if left.is_zero() { None } else { clock.now().checked_add(left) }
+    }
+
+    /// Why the account is left alone, if it is.
+    pub(super) fn refusal(&self, clock: &dyn Clock) -> Option<NotAsked> {
+        Some(quota_spent(SUSPENDED, self.suspended_until(clock)?))
+    }
+
+    /// Takes note of a source that says "enough": it is believed at once, whatever our own count says.
+    pub(super) fn note<T>(&self, result: &Result<T, AttemptError>, now: Monotonic) {
+        let Err(AttemptError::Source(error)) = result else { return };
+        if error.kind == SourceErrorKind::QuotaExhausted {
+            // "Enough, and come back at once" does not say when.
+            let wait = error.retry_after.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_SUSPENSION);
+            let mut until = lock(&self.suspended_until);
+            // Of two calls in flight, the shorter wait must not cut the longer one short.
+            *until = (*until).max(Some(now + wait));
+        }
+    }
+}

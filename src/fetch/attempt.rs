@@ -1,0 +1,91 @@
+//! Layers 8 and 9: one attempt at one question, within the source's timeout, and why it may bring no answer.
+//!
+//! Innermost, so that each attempt has the whole timeout and the wait for the ledger is not counted.
+
+use std::time::SystemTime;
+
+use super::transport::Transport;
+use crate::clock::Clock;
+use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
+use crate::source::{Answer, Question, Source, SourceSettings};
+use crate::store::StoreError;
+
+/// Why an attempt brought no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AttemptError {
+    /// The source was asked and failed.
+    Source(SourceError),
+    /// Something of ours failed, so the source was not asked; a retry would not help.
+    Local(SourceError),
+    /// A limit of ours held the attempt back.
+    NotAttempted(NotAsked),
+}
+
+impl AttemptError {
+    /// Nobody waits any more, or the time is up.
+    pub(super) fn no_time() -> Self {
+        Self::NotAttempted(NotAsked::new(NotAskedReason::Deadline, "no time was left before the deadline"))
+    }
+
+    /// The ledger cannot be reached: without it nothing leaves.
+    pub(super) fn ledger_unreachable(source: &str, error: &StoreError) -> Self {
+        tracing::error!(source, %error, "the ledger cannot be reached, so nothing is asked");
+        Self::Local(SourceError::unavailable("the ledger cannot be reached, so the source was not asked"))
+    }
+
+    /// As the body of an outcome of which nothing else is known.
+    pub(super) fn into_body(self) -> OutcomeBody {
+        match self {
+            Self::Source(error) | Self::Local(error) => OutcomeBody::Error(error),
+            Self::NotAttempted(not_asked) => OutcomeBody::NotAsked(not_asked),
+        }
+    }
+
+    /// As an error, for where the source was asked before: "not asked" would be untrue there.
+    pub(super) fn into_error(self, now: SystemTime) -> SourceError {
+        match self {
+            Self::Source(error) | Self::Local(error) => error,
+            Self::NotAttempted(not_asked) => {
+                let late = not_asked.reason == NotAskedReason::Deadline;
+                let kind = if late { SourceErrorKind::Timeout } else { SourceErrorKind::QuotaExhausted };
+                let wait = not_asked.until.and_then(|until| until.duration_since(now).ok());
+                SourceError::new(kind, not_asked.detail).retry_after(wait)
+            }
+        }
+    }
+}
+
+/// The quota is used up until this moment.
+pub(super) fn quota_spent(detail: &str, until: SystemTime) -> NotAsked {
+    NotAsked { until: Some(until), ..NotAsked::new(NotAskedReason::QuotaSpent, detail) }
+}
+
+/// Whether the question may be sent, within the time of one attempt: a name may take its time to resolve.
+pub(super) async fn check_may_send(
+    transport: &dyn Transport,
+    clock: &dyn Clock,
+    settings: &SourceSettings,
+    question: &Question,
+) -> Result<(), AttemptError> {
+    let allowed = clock.timeout(settings.timeout, transport.may_send(question)).await;
+    let late = || Err(timed_out(settings, "the source's name was not resolved"));
+    allowed.unwrap_or_else(late).map_err(AttemptError::Source)
+}
+
+/// Sends the question, and judges whether what came is an answer or a refusal, which the layers above must know.
+pub(super) async fn send(
+    transport: &dyn Transport,
+    clock: &dyn Clock,
+    settings: &SourceSettings,
+    source: &dyn Source,
+    question: &Question,
+) -> Result<Answer, AttemptError> {
+    let answer = clock.timeout(settings.timeout, transport.send(question)).await;
+    let answer = answer.unwrap_or_else(|| Err(timed_out(settings, "no answer"))).map_err(AttemptError::Source)?;
+    source.check(&answer).map_err(AttemptError::Source)?;
+    Ok(answer)
+}
+
+pub(super) fn timed_out(settings: &SourceSettings, what: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::Timeout, format!("{what} within {} ms", settings.timeout.as_millis()))
+}

@@ -1,0 +1,65 @@
+//! Part of layer 7: a disclosure is on record before the indicator leaves.
+
+use std::sync::Arc;
+
+use super::attempt::AttemptError;
+use super::waiters::{DisclosureEntry, Waiters};
+use crate::clock::Clock;
+use crate::source::Question;
+use crate::store::{Disclosure, Ledger, StoreError, new_id};
+
+/// Records what one source is told of.
+#[derive(Clone)]
+pub(super) struct DisclosureLog {
+    pub(super) source: String,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl DisclosureLog {
+    /// Records one entry for each caller of the conversation, all before its first call leaves to `host`.
+    pub(super) async fn record_waiting(
+        &self,
+        waiters: &Waiters,
+        first: &DisclosureEntry,
+        host: &str,
+    ) -> Result<(), AttemptError> {
+        while let Some(entry) = waiters.next_to_record(first, host) {
+            if let Err(error) = self.record(&entry, host).await {
+                waiters.not_recorded(&entry);
+                return Err(AttemptError::ledger_unreachable(&self.source, &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records for a caller who joined after the source was told. It was told in any case, so a failure holds nothing up.
+    pub(super) async fn record_late(&self, entry: &DisclosureEntry, host: &str) {
+        if let Err(error) = self.record(entry, host).await {
+            tracing::error!(source = self.source, caller = entry.caller, %error, "a disclosure could not be recorded");
+        }
+    }
+
+    async fn record(&self, entry: &DisclosureEntry, host: &str) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let disclosure = Disclosure {
+            id: new_id(now),
+            time: now,
+            indicator: entry.indicator.clone(),
+            source: self.source.clone(),
+            to: host.to_owned(),
+            caller: entry.caller.clone(),
+            tlp: entry.tlp,
+        };
+        self.ledger.disclose(disclosure).await
+    }
+}
+
+/// Who is told: the host of a URL, the zone of a DNS name.
+pub(super) fn host_of(question: &Question) -> &str {
+    match question {
+        Question::Http(http) => http.url.host_str().unwrap_or_default(),
+        Question::Dns(dns) => &dns.zone,
+        Question::List(_) => "",
+    }
+}

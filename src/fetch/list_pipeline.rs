@@ -1,0 +1,111 @@
+//! The short way to a list: nothing leaves, so there is no cache, no quota, no retry and no disclosure.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::attempt::{AttemptError, timed_out};
+use super::list::ListReader;
+use super::lookup::{Fetched, LookupRequest, Receipt, outcome};
+use super::observe::{self, SourceCounters};
+use crate::clock::Clock;
+use crate::finding::{Family, OutcomeBody, SourceError, SourceErrorKind};
+use crate::source::{Answer, AnswerBody, ListAnswer, Lookup, Probe, Question, Reading, Source, SourceSettings};
+
+/// The way to a list.
+pub struct ListPipeline {
+    source: Arc<dyn Source>,
+    settings: Arc<SourceSettings>,
+    family: Family,
+    list: Arc<ListReader>,
+    clock: Arc<dyn Clock>,
+    counters: Arc<SourceCounters>,
+}
+
+impl ListPipeline {
+    /// The way to this list.
+    pub fn new(
+        source: Arc<dyn Source>,
+        settings: Arc<SourceSettings>,
+        family: Family,
+        list: Arc<ListReader>,
+        clock: Arc<dyn Clock>,
+        counters: Arc<SourceCounters>,
+    ) -> Self {
+        Self { source, settings, family, list, clock, counters }
+    }
+
+    /// The list, for a pipeline with other settings on the same list.
+    pub fn list(&self) -> &Arc<ListReader> {
+        &self.list
+    }
+
+    pub(super) async fn look_up(&self, request: &LookupRequest) -> Fetched {
+        observe::measured(&self.counters, &*self.clock, async {
+            let (body, note) = self.answer(request).await;
+            let receipt = Receipt { note, ..Receipt::default() };
+            Fetched { outcome: outcome(&self.settings, &self.family, body, self.clock.now()), receipt }
+        })
+        .await
+    }
+
+    /// The body of the outcome, and that the list is stale if so.
+    async fn answer(&self, request: &LookupRequest) -> (OutcomeBody, Option<String>) {
+        let left = request.deadline.since(self.clock.monotonic());
+        if left.is_zero() {
+            return (AttemptError::no_time().into_body(), None);
+        }
+        let answer = match self.clock.timeout(left, self.read(&request.lookup)).await {
+            Some(answer) => answer,
+            None => Err(SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline")),
+        };
+        answer.unwrap_or_else(|error| (OutcomeBody::Error(error), None))
+    }
+
+    async fn read(&self, lookup: &Lookup) -> Result<(OutcomeBody, Option<String>), SourceError> {
+        let answer = self.find(&self.source.ask(lookup)?).await?;
+        let note = stale_note(&answer);
+        let body = match self.source.read(lookup, &[answer])? {
+            Reading::Found(finding) => OutcomeBody::Finding(finding),
+            Reading::NoRecord => OutcomeBody::NoRecord,
+            Reading::More { .. } => OutcomeBody::Error(SourceError::malformed("a list answers one question")),
+        };
+        Ok((body, note))
+    }
+
+    /// What the list says. The first copy is waited for, as long as the source's timeout.
+    async fn find(&self, question: &Question) -> Result<Answer, SourceError> {
+        let Question::List(question) = question else {
+            return Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list"));
+        };
+        let answer = self.clock.timeout(self.settings.timeout, self.list.find(&question.indicator)).await;
+        let answer = answer.ok_or_else(|| timed_out(&self.settings, "no answer"))?;
+        self.source.check(&answer)?;
+        Ok(answer)
+    }
+
+    pub(super) async fn probe(&self, caller: &str) -> Probe {
+        tracing::info!(source = self.settings.name, caller, "probing the source");
+        let mut answers = Vec::new();
+        for question in self.source.probe() {
+            answers.push(self.find(&question).await);
+        }
+        self.source.read_probe(&answers)
+    }
+}
+
+impl fmt::Debug for ListPipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListPipeline").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// That the list is stale, and why. A list that does not name the indicator says so too: silence of an old copy is worth
+/// less.
+fn stale_note(answer: &Answer) -> Option<String> {
+    match &answer.body {
+        AnswerBody::List(ListAnswer::Listed { stale, .. } | ListAnswer::NotListed { stale, .. }) => {
+            stale.as_ref().map(|why| format!("the copy in use is not fresh: {why}"))
+        }
+        AnswerBody::List(ListAnswer::NeverLoaded(_)) | AnswerBody::Http { .. } | AnswerBody::Dns(_) => None,
+    }
+}

@@ -1,0 +1,341 @@
+//! Composes the layers: [`OutsidePipeline::look_up`] reads from top to bottom as the way that a question takes, with the
+//! reason for each place. `tests/it/fetch` holds the order.
+//!
+//! [`SourcePipeline`] is what the engine sees: the way to a source outside, or the short way to a list.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::task::TaskTracker;
+
+use super::account::AccountState;
+use super::attempt::{self, AttemptError};
+use super::cache::{CacheEntry, Cached, SourceCache, SourceCacheView};
+use super::coalesce::InFlight;
+use super::conversation::{Conversation, ConversationOutcome, reread};
+use super::disclosure::{DisclosureLog, host_of};
+use super::dns::DnsTransport;
+use super::http::HttpTransport;
+use super::list_pipeline::ListPipeline;
+use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
+use super::observe::{self, SourceCounters};
+use super::quota::Quota;
+use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
+use super::retry::{RetryBudget, with_retries};
+use super::transport::Transport;
+use super::waiters::{DisclosureEntry, Waiters};
+use crate::clock::{Clock, Monotonic};
+use crate::finding::{Family, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
+use crate::source::{Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
+use crate::store::{AnswerStore, Ledger, WindowUse};
+
+/// Questions of one probe; a kind that has more is cut short, since each may cost a unit.
+const MAX_PROBE_QUESTIONS: usize = 6;
+
+/// The way to one source under one set of settings.
+#[derive(Clone, Debug)]
+pub enum SourcePipeline {
+    /// To a source outside.
+    Outside(Arc<OutsidePipeline>),
+    /// To a list at hand.
+    List(Arc<ListPipeline>),
+}
+
+impl SourcePipeline {
+    /// Looks an indicator up. Never fails: whatever happens is an outcome. Whether the source may be asked about it at
+    /// all (form, TLP, never-send rules) was decided before.
+    pub async fn look_up(&self, request: LookupRequest) -> Fetched {
+        match self {
+            Self::Outside(pipeline) => pipeline.look_up(request).await,
+            Self::List(pipeline) => pipeline.look_up(&request).await,
+        }
+    }
+
+    /// The outcome by the cache alone; `None`: a call would be needed. A list needs none and is not cached.
+    pub fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+        match self {
+            Self::Outside(pipeline) => pipeline.cached(lookup, max_age),
+            Self::List(_) => None,
+        }
+    }
+
+    /// How much of the source's quota is used now. Empty if it has none, or the ledger cannot be reached.
+    pub async fn quota_usage(&self) -> Vec<WindowUse> {
+        match self {
+            Self::Outside(pipeline) => pipeline.quota.usage().await,
+            Self::List(_) => Vec::new(),
+        }
+    }
+
+    /// Why no call would be made now, given this usage: a window is used up, or the source said "enough".
+    pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
+        match self {
+            Self::Outside(pipeline) => {
+                let spent = usage.iter().filter(|window| window.used >= window.limit);
+                let spent = spent.max_by_key(|window| window.resets_at);
+                let spent = spent.map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
+                spent.or_else(|| pipeline.account.refusal(&*pipeline.clock))
+            }
+            Self::List(_) => None,
+        }
+    }
+
+    /// Asks the questions of the Test button, once each and paid like any other, and reads what comes.
+    pub async fn probe(&self, caller: &str) -> Probe {
+        match self {
+            Self::Outside(pipeline) => pipeline.probe(caller).await,
+            Self::List(pipeline) => pipeline.probe(caller).await,
+        }
+    }
+}
+
+/// What the way to a source outside is made of.
+#[derive(Clone)]
+pub struct PipelineParts {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// The settings in effect; other settings are another pipeline.
+    pub settings: Arc<SourceSettings>,
+    /// Which sources count as one opinion with it.
+    pub family: Family,
+    /// Whose quota it spends, in a form that does not show the credential.
+    pub account: String,
+    /// Until when the account is left alone, shared by all pipelines on it.
+    pub account_state: Arc<AccountState>,
+    /// How its questions travel.
+    pub transport: Arc<dyn Transport>,
+    /// Where quota and disclosures are recorded.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where raw answers go.
+    pub answers: Arc<dyn AnswerStore>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Cached answers, shared by all sources.
+    pub cache: SourceCache,
+    /// Who waits for conversations when the server stops.
+    pub tracker: TaskTracker,
+    /// What the source cost so far.
+    pub counters: Arc<SourceCounters>,
+}
+
+/// The way to a source outside.
+pub struct OutsidePipeline {
+    source: Arc<dyn Source>,
+    settings: Arc<SourceSettings>,
+    family: Family,
+    clock: Arc<dyn Clock>,
+    counters: Arc<SourceCounters>,
+    cache: SourceCacheView,
+    in_flight: InFlight,
+    raw_answers: RawAnswerWriter,
+    retry_budget: RetryBudget,
+    account: Arc<AccountState>,
+    quota: Quota,
+    disclosures: DisclosureLog,
+    transport: Arc<dyn Transport>,
+}
+
+impl OutsidePipeline {
+    /// Builds the way to a source. Opens no connection.
+    pub fn new(parts: PipelineParts) -> Self {
+        let PipelineParts { source, settings, family, account_state, transport, clock, tracker, counters, .. } = parts;
+        let (name, ledger) = (settings.name.clone(), parts.ledger);
+        let disclosures = DisclosureLog { source: name.clone(), ledger: ledger.clone(), clock: clock.clone() };
+        Self {
+            cache: SourceCacheView::new(parts.cache, source.about(), &settings),
+            in_flight: InFlight {
+                running: Default::default(),
+                clock: clock.clone(),
+                tracker: tracker.clone(),
+                disclosures: disclosures.clone(),
+                time_to_begin: settings.timeout.saturating_mul(2),
+            },
+            raw_answers: RawAnswerWriter { source: name.clone(), store: parts.answers, tracker },
+            retry_budget: RetryBudget::default(),
+            account: account_state,
+            quota: Quota {
+                source: name,
+                account: parts.account,
+                windows: settings.quota.clone(),
+                ledger,
+                clock: clock.clone(),
+                counters: counters.clone(),
+            },
+            disclosures,
+            transport,
+            source,
+            settings,
+            family,
+            clock,
+            counters,
+        }
+    }
+
+    /// The way of a look-up.
+    async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
+        // 1. Observe. Outermost: it counts everything, hits and refusals too.
+        observe::measured(&self.counters, &*self.clock, async {
+            // 2. Cache, read side. Before anything is begun: below it is only what must be asked, or read again.
+            let now = self.clock.monotonic();
+            let steps = match self.cache.find(&request.lookup, request.max_age, now) {
+                Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
+                Cached::Answers(entry) => Some(entry.steps.clone()),
+                Cached::Nothing => None,
+            };
+            // 3. Coalesce. Below the cache, so that hits take no lock; above all that costs time or money. What is below
+            // runs in a task of its own.
+            let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
+            let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
+            let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
+            self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
+        })
+        .await
+    }
+
+    /// The way of a conversation.
+    async fn converse(
+        &self,
+        request: &LookupRequest,
+        cached: Option<Arc<[Step]>>,
+        waiters: &Waiters,
+    ) -> ConversationOutcome {
+        // 2. Cache, write side. In the task, so that a paid call fills the cache though every waiter has left. It looks
+        // once more: another conversation may have ended between the look above and the begin of this one.
+        let now = self.clock.monotonic();
+        if let Cached::Outcome(body, entry) = self.cache.find(&request.lookup, request.max_age, now) {
+            let (time, steps) = (entry.time, entry.steps.clone());
+            return ConversationOutcome { body, time, from_cache: true, complete: true, steps };
+        }
+        let disclosure = &DisclosureEntry::new(request);
+        let conversation =
+            Conversation { source: &*self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
+        // 4. Total time. Bounds all steps and attempts together; what is known by then stands.
+        let limit = waiters.end().since(now) + self.settings.timeout;
+        let outcome = self.clock.timeout(
+            limit,
+            // The conversation asks and reads; each of its steps goes all the way down.
+            conversation.run(cached.unwrap_or_default(), |question| async move {
+                // 5. Retry. Above the quota: every attempt pays.
+                let seed = (&self.settings.name, &request.lookup);
+                let attempt = || self.attempt(&question, Some(disclosure), waiters);
+                let answer = with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?;
+                let hash = self.raw_answers.store(&answer);
+                Ok(Step { question, answer, received: self.clock.monotonic(), hash })
+            }),
+        );
+        let outcome = outcome.await.unwrap_or_else(|| {
+            let why = format!("no answer within {} ms over all attempts", limit.as_millis());
+            let (body, time) = waiters.partial(AnswerTime::now(&*self.clock), &why);
+            ConversationOutcome::not_cached(body, time)
+        });
+        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic());
+        outcome
+    }
+
+    /// The way of one attempt, which a look-up and the Test button share.
+    async fn attempt(
+        &self,
+        question: &Question,
+        disclosure: Option<&DisclosureEntry>,
+        waiters: &Waiters,
+    ) -> Result<Answer, AttemptError> {
+        let clock = &*self.clock;
+        waiters.check_open(clock.monotonic())?;
+        // 6. Account. Above the quota: what the source would refuse costs nothing.
+        self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
+        // Nor does what we may not send: nobody is told of it, and no unit is spent.
+        attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
+        // 7. Quota and disclosure. On record before anything leaves.
+        let acquired_at = self.quota.acquire(waiters).await?;
+        // Writing can take its time. From here on the call counts as made, so that who cannot wait is not told otherwise.
+        waiters.check_open(clock.monotonic())?;
+        waiters.count_call();
+        let recorded = async {
+            if let Some(disclosure) = disclosure {
+                self.disclosures.record_waiting(waiters, disclosure, host_of(question)).await?;
+            }
+            self.quota.renew_if_late(waiters, acquired_at).await
+        };
+        if let Err(error) = recorded.await {
+            waiters.uncount_call();
+            return Err(error);
+        }
+        self.counters.count_call();
+        // 8., 9. Attempt time and transport.
+        let answer = attempt::send(&*self.transport, clock, &self.settings, &*self.source, question).await;
+        self.counters.count_result(&answer);
+        self.account.note(&answer, clock.monotonic());
+        answer
+    }
+
+    fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+        let now = self.clock.monotonic();
+        let (body, entry) = match self.cache.find(lookup, max_age, now) {
+            Cached::Outcome(body, entry) => (body, entry),
+            Cached::Answers(entry) => (reread(&*self.source, lookup, &entry.steps)?, entry),
+            Cached::Nothing => return None,
+        };
+        Some(self.fetched_from_cache(body, &entry, now))
+    }
+
+    fn fetched_from_cache(&self, body: OutcomeBody, entry: &CacheEntry, now: Monotonic) -> Fetched {
+        let receipt = Receipt {
+            from_cache: true,
+            age: now.since(entry.time.monotonic),
+            ttl: entry.ttl(),
+            answers: RawAnswers::new(&entry.steps),
+            ..Receipt::default()
+        };
+        self.fetched(body, entry.time.wall, receipt)
+    }
+
+    fn fetched(&self, body: OutcomeBody, time: SystemTime, receipt: Receipt) -> Fetched {
+        Fetched { outcome: outcome(&self.settings, &self.family, body, time), receipt }
+    }
+
+    async fn probe(&self, caller: &str) -> Probe {
+        tracing::info!(source = self.settings.name, caller, "probing the source");
+        let mut answers = Vec::new();
+        for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
+            // The attempt's own time bounds it; it waits for itself because every attempt has a waiter.
+            let end = self.clock.monotonic() + self.in_flight.time_to_begin;
+            let (waiters, _guard) = Waiters::begin(end, end, None);
+            match self.attempt(&question, None, &waiters).await {
+                // Nothing left, so nothing was learned: not even whether the source can be reached.
+                Err(AttemptError::NotAttempted(not_asked)) if answers.is_empty() => return not_probed(&not_asked),
+                answer => answers.push(answer.map_err(|error| error.into_error(self.clock.now()))),
+            }
+        }
+        self.source.read_probe(&answers)
+    }
+}
+
+impl fmt::Debug for OutsidePipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutsidePipeline").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the Test button learned when our own rules let no question leave.
+fn not_probed(not_asked: &NotAsked) -> Probe {
+    let detail = format!("not asked: {}", not_asked.detail);
+    Probe::failed(SourceError::new(SourceErrorKind::QuotaExhausted, detail))
+}
+
+/// How questions to a source outside travel under these settings. Opens no connection yet.
+///
+/// # Errors
+/// When the settings cannot be used: an address that may not be reached, authorities that are no certificates.
+pub fn transport_for(
+    kind: TransportKind,
+    settings: &SourceSettings,
+    rules: EgressRules,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Transport>, SourceError> {
+    match kind {
+        TransportKind::Http => Ok(Arc::new(HttpTransport::new(settings, rules, clock)?)),
+        TransportKind::Dns => Ok(Arc::new(DnsTransport::new(settings, rules, clock))),
+        TransportKind::List => Err(SourceError::new(SourceErrorKind::BadQuestion, "a list is not asked outside")),
+    }
+}

@@ -1,0 +1,90 @@
+//! Conversations of several steps.
+
+use concord::clock::Clock;
+use concord::finding::{Disposition, NotAskedReason, OutcomeBody, SourceErrorKind};
+use concord::source::OptionValue;
+
+use super::{Harness, SECOND, ScriptedReply, about, error, finding, not_asked, settings};
+
+#[tokio::test(start_paused = true)]
+async fn each_step_pays_and_is_named_in_the_receipt() {
+    let harness = Harness::per_minute(4, &[ScriptedReply::says("more 3"), ScriptedReply::says("found 9")]);
+    let fetched = harness.look_up().await;
+    assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
+    assert_eq!((fetched.receipt.units, fetched.receipt.answers.hashes().count()), (2, 2));
+    assert_eq!(harness.ledger.disclosures.lock().unwrap().len(), 1, "one conversation, one disclosure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_step_that_fails_leaves_standing_what_is_known() {
+    let harness = Harness::new(&[ScriptedReply::says("more 9"), ScriptedReply::status(401, None)]);
+    let (claim, reasons) = finding(&harness.look_up().await.outcome);
+    assert_eq!(claim, Disposition::Malicious);
+    assert_eq!(reasons, ["the source says 9", "incomplete: unauthorized: HTTP status 401"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_step_that_cannot_be_paid_leaves_standing_what_is_known_and_is_asked_alone_next_time() {
+    let harness = Harness::per_minute(1, &[ScriptedReply::says("more 9"), ScriptedReply::says("found 2")]);
+    let first = harness.look_up().await;
+    assert!(finding(&first.outcome).1[1].contains("1 of 1 calls per minute are used"));
+    harness.clock.sleep(60 * SECOND).await;
+    let second = harness.look_up().await;
+    assert_eq!(finding(&second.outcome).0, Disposition::Suspicious);
+    assert_eq!((second.receipt.units, second.receipt.from_cache, harness.transport.calls()), (1, false, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_step_that_tells_nothing_and_a_second_that_cannot_be_paid_is_an_error_not_silence() {
+    let harness = Harness::per_minute(1, &[ScriptedReply::says("more")]);
+    let error = error(&harness.look_up().await.outcome);
+    assert_eq!((error.kind, error.retry_after), (SourceErrorKind::QuotaExhausted, Some(60 * SECOND)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_conversation_ends_after_six_steps() {
+    let harness = Harness::new(&[ScriptedReply::says("more 9")]);
+    let (claim, reasons) = finding(&harness.look_up().await.outcome);
+    assert_eq!((claim, harness.transport.calls()), (Disposition::Malicious, 6));
+    assert!(reasons[1].contains("more than 6 questions"));
+    let harness = Harness::new(&[ScriptedReply::says("more")]);
+    assert_eq!(error(&harness.look_up().await.outcome).kind, SourceErrorKind::Malformed);
+    assert_eq!(harness.transport.calls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_threshold_rereads_every_step() {
+    let mut harness = Harness::new(&[ScriptedReply::says("more 3"), ScriptedReply::says("found 7")]);
+    harness.look_up().await;
+    let mut stricter = settings(&about());
+    stricter.options.insert("threshold".into(), OptionValue::Integer(8));
+    harness.change(about(), stricter);
+    let fetched = harness.look_up().await;
+    assert_eq!(finding(&fetched.outcome).0, Disposition::Suspicious);
+    assert_eq!((fetched.receipt.answers.hashes().count(), harness.transport.calls()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_steps_are_bounded_together_and_what_is_known_stands() {
+    let mut quick = settings(&about());
+    quick.timeout = 2 * SECOND;
+    let slow = ScriptedReply::says("more 9").after(SECOND + SECOND / 2);
+    let harness = Harness::with(about(), quick, &[slow]);
+    let fetched = harness.look_up().await;
+    assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
+    assert!(fetched.receipt.latency <= 6 * SECOND, "{:?}", fetched.receipt.latency);
+    assert_eq!(harness.transport.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_record_stays_no_record() {
+    let harness = Harness::new(&[ScriptedReply::says("none")]);
+    assert_eq!(harness.look_up().await.outcome.body, OutcomeBody::NoRecord);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_step_that_cannot_be_paid_is_not_asked() {
+    let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9")]);
+    harness.pipeline.look_up(harness.request_for("192.0.2.9", SECOND)).await;
+    assert_eq!(not_asked(&harness.look_up().await.outcome).reason, NotAskedReason::QuotaSpent);
+}
