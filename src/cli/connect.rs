@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::time::Instant;
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
@@ -95,7 +94,7 @@ impl Connection {
     /// is not reached from outside: its end is waited for, as is that of a server that is just starting or stopping.
     async fn open_directory(config: &Config) -> Result<Self, Failure> {
         let directory = &config.data_directory;
-        let started = Instant::now();
+        let started = SystemClock.monotonic();
         loop {
             match Self::to_holder(directory).await {
                 Some(Ok(connection)) => return Ok(connection),
@@ -109,7 +108,7 @@ impl Connection {
                     }
                 }
             }
-            if started.elapsed() >= DIRECTORY_WAIT {
+            if SystemClock.monotonic().since(started) >= DIRECTORY_WAIT {
                 return Err(Failure::new(format!(
                     "{} is in use by another command, also after {} s: run `concord serve`, which commands share",
                     directory.display(),
@@ -303,7 +302,7 @@ mod tests {
         let client = client(&folder);
         let other = DataDirectory::open(&folder.path().join("data")).unwrap();
         let end_other = async {
-            tokio::time::sleep(DIRECTORY_WAIT / 2).await;
+            SystemClock.sleep(DIRECTORY_WAIT / 2).await;
             drop(other);
         };
         let (listed, ()) = tokio::join!(Connection::with(&client, list), end_other);
@@ -333,9 +332,9 @@ mod tests {
             notices.fetch_add(1, Ordering::Relaxed);
         };
         assert_eq!(with_wait_notice(async { 1 }, notice).await, 1);
-        with_wait_notice(tokio::time::sleep(NOTICE_DELAY / 2), notice).await;
+        with_wait_notice(SystemClock.sleep(NOTICE_DELAY / 2), notice).await;
         assert_eq!(notices.load(Ordering::Relaxed), 0);
-        with_wait_notice(tokio::time::sleep(NOTICE_DELAY * 5), notice).await;
+        with_wait_notice(SystemClock.sleep(NOTICE_DELAY * 5), notice).await;
         assert_eq!(notices.load(Ordering::Relaxed), 1);
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answers;
+use crate::clock::{Clock, SystemClock};
 
 /// How long the slow source takes: longer than its time-out and its retries.
 const SLOW: Duration = Duration::from_secs(30);
@@ -78,7 +79,7 @@ async fn answer(State(now): State<SystemTime>, uri: Uri, body: Bytes) -> Respons
     };
     let reply = answers::reply(&question, now);
     if reply.slow {
-        tokio::time::sleep(SLOW).await;
+        SystemClock.sleep(SLOW).await;
     }
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(CONTENT_TYPE, "application/json")], reply.body.to_string()).into_response()

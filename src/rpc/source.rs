@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::background::BackgroundTasks;
 use super::pagination::Page;
 use super::{Context, status};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::convert::enrichment::{read_request_id, write_window_use};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
 use crate::convert::verdict::{source_name, write_error};
@@ -47,7 +47,7 @@ pub(crate) struct SourceRpc {
 #[derive(Debug)]
 struct MadeChange {
     request_digest: Vec<u8>,
-    time: SystemTime,
+    time: Monotonic,
     source: pb::Source,
 }
 
@@ -124,14 +124,14 @@ impl SourceRpc {
         if key.1.is_empty() {
             return change.await;
         }
-        let age = |made: &MadeChange| self.clock.now().duration_since(made.time).unwrap_or_default();
+        let age = |made: &MadeChange| self.clock.monotonic().since(made.time);
         if let Some(made) = self.changes.get(&key).filter(|made| age(made) < REPEAT_WINDOW) {
             let message = "was used for another change within the last ten minutes: use a new one for each change";
             let reused = || Error::invalid("request_id", Reason::FieldInvalid, message);
             return if made.request_digest == request_digest { Ok(made.source.clone()) } else { Err(reused()) };
         }
         let source = change.await?;
-        let made = MadeChange { request_digest, time: self.clock.now(), source: source.clone() };
+        let made = MadeChange { request_digest, time: self.clock.monotonic(), source: source.clone() };
         self.changes.insert(key, Arc::new(made));
         Ok(source)
     }

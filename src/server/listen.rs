@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::tls;
+use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
 
 /// Time for a TLS handshake, for the first bytes, and for the headers of a request.
@@ -84,7 +85,7 @@ pub(super) async fn serve_socket(listener: UnixListener, serving: Serving) {
 
 async fn accept_failed(error: io::Error) {
     warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+    SystemClock.sleep(ACCEPT_RETRY_DELAY).await;
 }
 
 /// Reads until the first bytes are the preface of HTTP/2, or cannot become it.
@@ -124,8 +125,9 @@ impl Serving {
 
     /// The result of a handshake; `None` where it takes too long, or the server stops.
     async fn within_timeout<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
+        let clock: &dyn Clock = &SystemClock;
         tokio::select! {
-            done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => done.ok(),
+            done = clock.timeout(HANDSHAKE_TIMEOUT, handshake) => done,
             () = self.stop.cancelled() => None,
         }
     }

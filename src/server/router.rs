@@ -166,7 +166,7 @@ async fn bound_request_body(request: Request, next: Next) -> Response {
 }
 
 fn with_timeout(body: Body) -> Body {
-    let (body, timeout) = (BodyStream::new(body), Box::pin(tokio::time::sleep(REQUEST_BODY_TIMEOUT)));
+    let (body, timeout) = (BodyStream::new(body), SystemClock.sleep(REQUEST_BODY_TIMEOUT));
     let frames = stream::unfold(Some((body, timeout)), |state| async move {
         let (mut body, mut timeout) = state?;
         tokio::select! {
@@ -191,7 +191,7 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
     }
     let stopped = async move {
         stop.cancelled().await;
-        tokio::time::sleep(WATCH_GRACE).await;
+        SystemClock.sleep(WATCH_GRACE).await;
     };
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));

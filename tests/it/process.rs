@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use concord::clock::{Clock, SystemClock};
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
@@ -16,6 +17,11 @@ use crate::harness::{Replay, indicator, malicious_virustotal, report, virustotal
 
 /// How long a process may take for anything, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    let clock: &dyn Clock = &SystemClock;
+    clock.timeout(PATIENCE, future).await.expect("in time")
+}
 
 /// A server in a process of its own, killed when the test ends.
 struct Process {
@@ -58,8 +64,8 @@ impl Process {
     /// Waits until it logs this, and gives the logs up to then.
     async fn logged(&self, text: &str) -> String {
         let mut logs = self.logs.clone();
-        let found = tokio::time::timeout(PATIENCE, logs.wait_for(|logs| logs.contains(text))).await;
-        found.expect("in time").unwrap_or_else(|_| panic!("it ended without {text}:\n{}", *self.logs.borrow())).clone()
+        let found = in_time(logs.wait_for(|logs| logs.contains(text))).await;
+        found.unwrap_or_else(|_| panic!("it ended without {text}:\n{}", *self.logs.borrow())).clone()
     }
 
     fn signal(&self, name: &str) {
@@ -71,7 +77,7 @@ impl Process {
     async fn end(mut self) -> (Option<i32>, String) {
         let mut logs = self.logs.clone();
         let closed = async { while logs.changed().await.is_ok() {} };
-        tokio::time::timeout(PATIENCE, closed).await.expect("it ends in time");
+        in_time(closed).await;
         let code = self.child.wait().unwrap().code();
         (code, self.logs.borrow().clone())
     }
