@@ -86,6 +86,94 @@ fn floor_0_has_no_async_no_clock_and_no_transport() {
 }
 
 #[test]
+fn only_clock_reads_clocks_and_waits() {
+    let mut wrong = Vec::new();
+    for (_, file, text) in sources().into_iter().filter(|(room, _, _)| room != "clock") {
+        for word in ["SystemTime::now", "Instant", "tokio::time"] {
+            if code(&text).contains(word) {
+                wrong.push(format!("{}: {word}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Rooms whose modules still import each other in a circle.
+const CIRCULAR_ROOMS: [&str; 2] = ["settings", "verdict"];
+
+#[test]
+fn the_modules_of_a_room_import_each_other_in_no_circle() {
+    let mut rooms: BTreeMap<String, Vec<Module>> = BTreeMap::new();
+    for (room, file, text) in sources() {
+        let below = file.strip_prefix(root().join("src").join(&room)).map(Path::to_owned).unwrap_or_default();
+        let mut path: Vec<_> = below.iter().map(|part| part.to_string_lossy().replace(".rs", "")).collect();
+        path.pop_if(|last| last == "mod");
+        if path.first().is_some_and(|name| name != "tests") || below == Path::new("mod.rs") {
+            rooms.entry(room).or_default().push(Module { path, code: code(&text) });
+        }
+    }
+    let circles = rooms.iter().filter(|(room, _)| !CIRCULAR_ROOMS.contains(&room.as_str()));
+    let circles: Vec<_> = circles.filter_map(|(room, modules)| circle(room, modules)).collect();
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+/// A file of a room: where it stands below the room (nowhere: the room's `mod.rs`), and its code.
+struct Module {
+    path: Vec<String>,
+    code: String,
+}
+
+/// The first circle among the imports of a room's modules, if there is one. A name that `mod.rs` takes from a module counts
+/// as that module's; what stands in `mod.rs` itself is everybody's.
+fn circle(room: &str, modules: &[Module]) -> Option<String> {
+    let names: BTreeSet<&str> = modules.iter().filter_map(|module| module.path.first().map(String::as_str)).collect();
+    let top = modules.iter().find(|module| module.path.is_empty()).map_or("", |module| module.code.as_str());
+    let mut owners: BTreeMap<&str, &str> = names.iter().map(|name| (*name, *name)).collect();
+    for name in &names {
+        for import in top.split(&format!("use {name}::")).skip(1) {
+            let import = import.split(';').next().unwrap_or_default();
+            owners.extend(import.split(|c: char| !c.is_alphanumeric() && c != '_').map(|item| (item, *name)));
+        }
+    }
+    let mut imports: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for module in modules {
+        let Some(name) = module.path.first() else { continue };
+        for marker in ["super::".repeat(module.path.len()), format!("crate::{room}::")] {
+            for piece in module.code.split(&marker).skip(1) {
+                let imported = first_names(piece).into_iter().filter_map(|item| owners.get(item).copied());
+                imports.entry(name).or_default().extend(imported.filter(|import| import != name));
+            }
+        }
+    }
+    // Whatever imports nothing that is left cannot be part of a circle.
+    loop {
+        let left: BTreeSet<&str> = imports.keys().copied().collect();
+        let Some(free) = left.iter().find(|name| imports[*name].is_disjoint(&left)) else { break };
+        imports.remove(free);
+    }
+    (!imports.is_empty()).then(|| format!("{room}: {:?}", imports.keys().collect::<Vec<_>>()))
+}
+
+/// The first name of each path that begins here: of one, or of those in braces.
+fn first_names(text: &str) -> Vec<&str> {
+    let end_of_name = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let Some(group) = text.strip_prefix('{') else { return vec![&text[..end_of_name(text)]] };
+    let (mut depth, mut begin, mut names) = (1, 0, Vec::new());
+    for (place, c) in group.char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth == 0 || (depth == 1 && c == ',') {
+            let item = group[begin..place].trim_start();
+            names.push(&item[..end_of_name(item)]);
+            begin = place + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+#[test]
 fn an_adapter_does_no_input_or_output() {
     let mut wrong = Vec::new();
     for (room, file, text) in sources() {
