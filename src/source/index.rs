@@ -1,42 +1,38 @@
 //! An index over a list's entries, for look-ups in microseconds: exact values, names with their subdomains, networks.
 //! `sources/list.rs` reads the formats and fills it; `fetch` keeps it and looks up. No I/O, no format is known here.
 //!
-//! All entries stand in one text and one open-addressing table of 32-bit entry numbers: a million entries cost their
-//! text and about 24 bytes each. The hash is keyed at random and every hit is compared with the text, so nobody can
-//! make up a value that is taken for a listed one.
+//! The entries share one text, and a hash table holds their 32-bit numbers: a million entries cost their text and about
+//! 26 bytes each. The hasher is keyed at random, so that nobody can prepare a list of colliding values.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use ipnet::IpNet;
 
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::{Form, Host, Indicator};
 
-/// Marks a free slot of the table; no entry has this number.
-const FREE: u32 = u32::MAX;
-/// Slots of an empty table.
-const FEWEST_SLOTS: usize = 16;
 /// Bytes kept of what a list says beside an entry.
 const LONGEST_NOTE: usize = 256;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListEntry {
-    /// The entry as it stands in the list, refanged.
+    /// The entry in normal form, with the credentials of a URL redacted.
     pub value: String,
-    /// What the list says beside it (a comment, the other columns), empty if nothing.
+    /// What the list says beside it (a comment, the other columns), cut to 256 bytes; the list's title if nothing.
     pub note: String,
 }
 
 /// An immutable index over the entries of one list.
 #[derive(Default)]
 pub struct ListIndex {
-    text: String,
-    entries: Vec<Entry>,
-    slots: Vec<u32>,
+    entries: Entries,
+    numbers: HashTable<u32>,
     hasher: RandomState,
     /// Lengths of the networks that the list names, so that a look-up tries no other.
     ipv4_lengths: BTreeSet<u8>,
@@ -46,41 +42,80 @@ pub struct ListIndex {
     skipped: usize,
 }
 
+/// All entries by number, their values and notes in one text.
+#[derive(Default)]
+struct Entries {
+    text: String,
+    spans: Vec<EntrySpan>,
+}
+
 /// Where an entry stands in the text: the value, and its note right behind it.
 #[derive(Clone, Copy)]
-struct Entry {
+struct EntrySpan {
     start: usize,
     value_length: u32,
     note_length: u16,
     subdomains: bool,
 }
 
-/// Where a value stands in the table, or would stand.
-enum Slot {
-    Taken(u32),
-    Free(usize),
+impl Entries {
+    /// The value of the entry of this number; empty if there is none.
+    fn value(&self, number: u32) -> &str {
+        let value = self.spans.get(number as usize).and_then(|span| {
+            let end = span.start + span.value_length as usize;
+            self.text.get(span.start..end)
+        });
+        value.unwrap_or_default()
+    }
+
+    fn note(&self, number: u32) -> &str {
+        let note = self.spans.get(number as usize).and_then(|span| {
+            let start = span.start + span.value_length as usize;
+            self.text.get(start..start + usize::from(span.note_length))
+        });
+        note.unwrap_or_default()
+    }
+
+    fn push(&mut self, value: &str, note: &str, subdomains: bool) -> Result<u32, SourceError> {
+        let full = || SourceError::new(SourceErrorKind::TooLarge, "the list has more than an index can hold: split it");
+        let number = u32::try_from(self.spans.len()).map_err(|_| full())?;
+        let span = EntrySpan {
+            start: self.text.len(),
+            value_length: u32::try_from(value.len()).map_err(|_| full())?,
+            note_length: u16::try_from(note.len()).map_err(|_| full())?,
+            subdomains,
+        };
+        self.text.push_str(value);
+        self.text.push_str(note);
+        self.spans.push(span);
+        Ok(number)
+    }
 }
 
 impl ListIndex {
     /// The most specific entry that names the indicator: itself, its name with subdomains, its network.
     pub fn find(&self, indicator: &Indicator) -> Option<ListEntry> {
         let number = match indicator.form() {
-            Form::Ipv4 | Form::Ipv6 => self.address(indicator.value(), indicator.ip()),
-            Form::Domain => self.name(indicator.value()),
-            Form::Url => self.url(indicator),
-            Form::Md5 | Form::Sha1 | Form::Sha256 => self.exact(indicator.value()),
-        };
-        self.entry(number?)
+            Form::Ipv4 | Form::Ipv6 => self.find_ip(indicator.value(), indicator.ip()),
+            Form::Domain => self.find_name(indicator.value()),
+            Form::Url => self.find_url(indicator),
+            Form::Md5 | Form::Sha1 | Form::Sha256 => self.find_value(indicator.value()),
+        }?;
+        let (value, note) = (self.entries.value(number), self.entries.note(number));
+        let is_url = value.contains("://");
+        let value = if is_url { Indicator::from_stored(Form::Url, value).redacted() } else { value.to_owned() };
+        let note = if note.is_empty() { &self.title } else { note };
+        Some(ListEntry { value, note: note.to_owned() })
     }
 
     /// How many different entries the list has.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.spans.len()
     }
 
     /// Whether the list has no entry.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.spans.is_empty()
     }
 
     /// How many entries of the list could not be read and were passed over, as the source's settings allow.
@@ -88,92 +123,52 @@ impl ListIndex {
         self.skipped
     }
 
-    fn url(&self, indicator: &Indicator) -> Option<u32> {
-        if let Some(number) = self.exact(indicator.value()) {
-            return Some(number);
-        }
-        if !self.urls_by_host {
-            return None;
-        }
-        match indicator.host()? {
-            Host::Ip(ip) => self.address(&ip.to_string(), Some(ip)),
-            Host::Name(name) => self.name(&name),
-        }
+    fn find_value(&self, value: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(value);
+        self.numbers.find(hash, |number| self.entries.value(*number) == value).copied()
     }
 
-    fn address(&self, text: &str, ip: Option<IpAddr>) -> Option<u32> {
-        if let Some(number) = self.exact(text) {
-            return Some(number);
-        }
-        let ip = ip?;
-        let lengths = if ip.is_ipv4() { &self.ipv4_lengths } else { &self.ipv6_lengths };
-        lengths.iter().rev().find_map(|length| {
-            let network = IpNet::new(ip, *length).ok()?.trunc();
-            self.exact(&network.to_string())
-        })
+    fn find_url(&self, url: &Indicator) -> Option<u32> {
+        let by_host = || match url.host().filter(|_| self.urls_by_host)? {
+            Host::Ip(ip) => self.find_ip(&ip.to_string(), Some(ip)),
+            Host::Name(name) => self.find_name(&name),
+        };
+        self.find_value(url.value()).or_else(by_host)
     }
 
-    fn name(&self, name: &str) -> Option<u32> {
-        if let Some(number) = self.exact(name) {
-            return Some(number);
-        }
-        let mut rest = name;
-        while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(number) = self.exact(parent).filter(|number| self.has_subdomains(*number)) {
-                return Some(number);
-            }
-            rest = parent;
-        }
-        None
+    fn find_ip(&self, text: &str, ip: Option<IpAddr>) -> Option<u32> {
+        let by_network = || {
+            let ip = ip?;
+            let lengths = if ip.is_ipv4() { &self.ipv4_lengths } else { &self.ipv6_lengths };
+            lengths.iter().rev().find_map(|length| {
+                let network = IpNet::new(ip, *length).ok()?.trunc();
+                self.find_value(&network.to_string())
+            })
+        };
+        self.find_value(text).or_else(by_network)
     }
 
-    fn has_subdomains(&self, number: u32) -> bool {
-        self.entries.get(number as usize).is_some_and(|entry| entry.subdomains)
-    }
-
-    fn exact(&self, value: &str) -> Option<u32> {
-        match self.slot(value) {
-            Slot::Taken(number) => Some(number),
-            Slot::Free(_) => None,
-        }
-    }
-
-    /// Walks from the value's own slot to the value or to the first free slot; the table always has a free one.
-    fn slot(&self, value: &str) -> Slot {
-        let mask = self.slots.len().saturating_sub(1);
-        let mut position = (self.hasher.hash_one(value) as usize) & mask;
-        loop {
-            match self.slots.get(position) {
-                None | Some(&FREE) => return Slot::Free(position),
-                Some(&number) if self.value(number) == Some(value) => return Slot::Taken(number),
-                Some(_) => position = (position + 1) & mask,
-            }
-        }
-    }
-
-    fn value(&self, number: u32) -> Option<&str> {
-        let entry = self.entries.get(number as usize)?;
-        self.text.get(entry.start..entry.start + entry.value_length as usize)
-    }
-
-    fn entry(&self, number: u32) -> Option<ListEntry> {
-        let entry = self.entries.get(number as usize)?;
-        let value = self.value(number)?;
-        let behind = entry.start + entry.value_length as usize;
-        let note = self.text.get(behind..behind + usize::from(entry.note_length))?;
-        let note = if note.is_empty() { self.title.as_str() } else { note };
-        Some(ListEntry { value: shown(value), note: note.to_owned() })
+    fn find_name(&self, name: &str) -> Option<u32> {
+        let covers_subdomains =
+            |number: &u32| self.entries.spans.get(*number as usize).is_some_and(|span| span.subdomains);
+        let by_parent = || {
+            name.match_indices('.').find_map(|(dot, _)| {
+                let parent = name.get(dot + 1..)?;
+                self.find_value(parent).filter(covers_subdomains)
+            })
+        };
+        self.find_value(name).or_else(by_parent)
     }
 }
 
 impl fmt::Debug for ListIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A million entries, some with passwords in their URLs, are nothing for a log.
-        f.debug_struct("ListIndex").field("entries", &self.entries.len()).finish_non_exhaustive()
+        // A million entries, some with passwords in their URLs, do not belong in a log.
+        f.debug_struct("ListIndex").field("entries", &self.len()).finish_non_exhaustive()
     }
 }
 
-/// Fills a [`ListIndex`]. Of entries that are there twice the first is kept.
+/// Fills a [`ListIndex`]. Of entries with the same value the first is kept.
 #[derive(Debug, Default)]
 pub struct ListIndexBuilder {
     index: ListIndex,
@@ -183,16 +178,16 @@ impl ListIndexBuilder {
     /// A builder with room for entries of together `bytes` bytes of text.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut builder = Self::default();
-        builder.index.text.reserve(bytes);
+        builder.index.entries.text.reserve(bytes);
         builder
     }
 
-    /// What stands as note beside every entry that has none: the title of the list.
+    /// Sets the title of the list: the note of every entry that has none of its own.
     pub fn title(&mut self, title: &str) {
-        clipped(title.trim()).clone_into(&mut self.index.title);
+        clipped(title).clone_into(&mut self.index.title);
     }
 
-    /// Whether an entry for a name or an address also names the URLs on it.
+    /// Sets whether an entry for a name or an address also names the URLs on it.
     pub fn urls_by_host(&mut self, yes: bool) {
         self.index.urls_by_host = yes;
     }
@@ -234,80 +229,32 @@ impl ListIndexBuilder {
     /// The finished index.
     pub fn build(self) -> ListIndex {
         let mut index = self.index;
-        index.text.shrink_to_fit();
-        index.entries.shrink_to_fit();
+        index.entries.text.shrink_to_fit();
+        index.entries.spans.shrink_to_fit();
         index
     }
 
     fn add(&mut self, value: &str, note: &str, subdomains: bool) -> Result<(), SourceError> {
-        self.make_room();
-        match self.index.slot(value) {
-            Slot::Taken(number) => {
-                if let Some(entry) = self.index.entries.get_mut(number as usize) {
-                    entry.subdomains |= subdomains;
+        let ListIndex { entries, numbers, hasher, .. } = &mut self.index;
+        let has_value = |number: &u32| entries.value(*number) == value;
+        match numbers.entry(hasher.hash_one(value), has_value, |number| hasher.hash_one(entries.value(*number))) {
+            Entry::Occupied(number) => {
+                if let Some(span) = entries.spans.get_mut(*number.get() as usize) {
+                    span.subdomains |= subdomains;
                 }
             }
-            Slot::Free(position) => {
-                let number = self.append(value, clipped(note.trim()), subdomains)?;
-                if let Some(slot) = self.index.slots.get_mut(position) {
-                    *slot = number;
-                }
+            Entry::Vacant(slot) => {
+                slot.insert(entries.push(value, clipped(note), subdomains)?);
             }
         }
         Ok(())
-    }
-
-    fn append(&mut self, value: &str, note: &str, subdomains: bool) -> Result<u32, SourceError> {
-        let full = || SourceError::new(SourceErrorKind::TooLarge, "the list has more than an index can hold: split it");
-        let number = u32::try_from(self.index.entries.len()).ok().filter(|number| *number != FREE).ok_or_else(full)?;
-        let entry = Entry {
-            start: self.index.text.len(),
-            value_length: u32::try_from(value.len()).map_err(|_| full())?,
-            note_length: u16::try_from(note.len()).map_err(|_| full())?,
-            subdomains,
-        };
-        self.index.text.push_str(value);
-        self.index.text.push_str(note);
-        self.index.entries.push(entry);
-        Ok(number)
-    }
-
-    /// Doubles the table before it is three quarters full, so that a walk stays short and always ends.
-    fn make_room(&mut self) {
-        let slots = self.index.slots.len();
-        if (self.index.entries.len() + 1) * 4 <= slots * 3 {
-            return;
-        }
-        let mut grown = vec![FREE; (slots * 2).max(FEWEST_SLOTS)];
-        let mask = grown.len() - 1;
-        for number in self.index.slots.iter().copied().filter(|number| *number != FREE) {
-            let Some(value) = self.index.value(number) else { continue };
-            let mut position = (self.index.hasher.hash_one(value) as usize) & mask;
-            while grown[position] != FREE {
-                position = (position + 1) & mask;
-            }
-            grown[position] = number;
-        }
-        self.index.slots = grown;
     }
 }
 
 /// At most [`LONGEST_NOTE`] bytes of a note, cut between characters.
 fn clipped(note: &str) -> &str {
-    let mut end = note.len().min(LONGEST_NOTE);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    note.get(..end).unwrap_or_default()
-}
-
-/// An entry as it may be shown: a URL without its password.
-fn shown(value: &str) -> String {
-    if value.contains("://") {
-        Indicator::from_normal(Form::Url, value).map_or_else(|_| String::new(), |url| url.redacted())
-    } else {
-        value.to_owned()
-    }
+    let note = note.trim();
+    note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or_default()
 }
 
 #[cfg(test)]
