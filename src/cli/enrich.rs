@@ -141,7 +141,7 @@ impl Report {
 
     fn begin(&mut self) -> Result<(), Failure> {
         match self.output {
-            Output::Csv => self.print(&format!("{}\r\n", export::csv_header())),
+            Output::Csv => self.print(&export::csv_header()),
             Output::Json => self.print("[\n"),
             Output::Table | Output::Jsonl => Ok(()),
         }
@@ -202,7 +202,7 @@ impl Report {
         let text = input.filter(|input| input.is_file()).map_or(receipt.text.as_str(), |input| &input.text);
         let whole = || with_receipt(document(&name, &verdict), text, &receipt);
         Ok(match self.output {
-            Output::Csv => format!("{}\r\n", export::csv_row(&verdict, &name, text)),
+            Output::Csv => export::csv_row(&verdict, &name, text),
             Output::Json => indented(&whole()),
             Output::Jsonl | Output::Table => format!("{}\n", whole()),
         })

@@ -98,7 +98,6 @@ fn machine(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> 
     Ok(match output {
         Output::Csv => std::iter::once(export::csv_header())
             .chain(verdicts.iter().map(|(name, verdict)| export::csv_row(verdict, name, "")))
-            .map(|row| row + "\r\n")
             .collect(),
         Output::Json => {
             format!("[\n{}\n]\n", documents.map(|document| indented(&document)).collect::<Vec<_>>().join(",\n"))

@@ -1,11 +1,10 @@
-//! Verdicts as CSV (RFC 4180): one row a verdict, for spreadsheets and shells.
+//! Verdicts as CSV (RFC 4180), one record each, for spreadsheets and shells.
 //!
 //! Spreadsheets run a cell that looks like a formula, and much of a verdict's text comes from strangers: such a cell
 //! gets an apostrophe in front. Numbers are ours and stay numbers.
 
-use super::json::result_word;
 use super::rfc3339;
-use crate::finding::{Outcome, OutcomeBody};
+use crate::finding::Outcome;
 use crate::verdict::Verdict;
 
 const COLUMNS: [&str; 20] = [
@@ -31,23 +30,22 @@ const COLUMNS: [&str; 20] = [
     "text",
 ];
 
-/// The names of the columns, without a line end.
+/// The record of column names, with its CRLF.
 pub fn csv_header() -> String {
-    COLUMNS.join(",")
+    record(COLUMNS)
 }
 
-/// One verdict as one record in the order of [`csv_header`], without a line end (RFC 4180 ends records with CRLF).
+/// One verdict as one record with its CRLF, in the order of [`csv_header`].
 ///
-/// The column `sources` names each source with its claim, or with what came instead of one: `a=malicious b=no_record`.
-///
-/// `name` is the one under which the verdict is kept, `text` what was sent to be looked up; each empty where not known.
-pub fn csv_row(verdict: &Verdict, name: &str, sent: &str) -> String {
-    let asked = verdict.outcomes.iter().filter(|outcome| !matches!(outcome.body, OutcomeBody::NotAsked(_))).count();
+/// The column `sources` names each source with its claim, or with its result if it made none: `a=malicious b=no_record`.
+/// `name` is the resource name under which the verdict is stored, `text` what was submitted; each empty if not known.
+pub fn csv_row(verdict: &Verdict, name: &str, text: &str) -> String {
+    let asked = verdict.outcomes.iter().filter(|outcome| outcome.body.was_asked()).count();
     let answered = verdict.outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     let cells: [String; COLUMNS.len()] = [
-        text(verdict.indicator.indicator_type().as_str()),
-        text(&verdict.indicator.redacted()),
-        text(verdict.disposition.as_str()),
+        defused(verdict.indicator.indicator_type().as_str()),
+        defused(&verdict.indicator.redacted()),
+        defused(verdict.disposition.as_str()),
         verdict.disposition.dbot_score().to_string(),
         optional(verdict.probability),
         optional(verdict.log_odds_micro),
@@ -55,18 +53,25 @@ pub fn csv_row(verdict: &Verdict, name: &str, sent: &str) -> String {
         optional(verdict.conflict.map(|conflict| conflict.mass)),
         optional(verdict.conflict.map(|conflict| conflict.flagged)),
         verdict.partial.to_string(),
-        text(verdict.deciding_source.as_deref().unwrap_or_default()),
+        defused(verdict.deciding_source.as_deref().unwrap_or_default()),
         asked.to_string(),
         answered.to_string(),
-        text(&sources(&verdict.outcomes)),
-        text(&verdict.policy.name),
+        defused(&sources(&verdict.outcomes)),
+        defused(&verdict.policy.name),
         verdict.policy.revision.to_string(),
         rfc3339(verdict.judged_time),
-        text(&verdict.summary),
-        text(name),
-        text(sent),
+        defused(&verdict.summary),
+        defused(name),
+        defused(text),
     ];
-    cells.join(",")
+    record(cells)
+}
+
+fn record(cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    // Writing to memory does not fail, and text stays UTF-8.
+    let written = writer.write_record(cells).ok().and_then(|()| writer.into_inner().ok());
+    written.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 fn optional(value: Option<impl ToString>) -> String {
@@ -74,20 +79,18 @@ fn optional(value: Option<impl ToString>) -> String {
 }
 
 fn sources(outcomes: &[Outcome]) -> String {
-    let said = |outcome: &Outcome| match outcome.body.claim() {
-        Some(claim) => format!("{}={claim}", outcome.source),
-        None => format!("{}={}", outcome.source, result_word(&outcome.body)),
+    let result = |outcome: &Outcome| {
+        let claim = outcome.body.claim();
+        format!("{}={}", outcome.source, claim.map_or(outcome.body.as_str(), |claim| claim.as_str()))
     };
-    outcomes.iter().map(said).collect::<Vec<_>>().join(" ")
+    outcomes.iter().map(result).collect::<Vec<_>>().join(" ")
 }
 
-/// A cell of text that no spreadsheet runs and no reader splits.
-fn text(raw: &str) -> String {
-    // Nor may it steer a terminal on which it is looked at.
-    let steers = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
-    let raw = &raw.replace(steers, "\u{fffd}");
-    let cell = if raw.starts_with(starts_formula) { format!("'{raw}") } else { raw.to_owned() };
-    if cell.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+/// A text that no spreadsheet runs as a formula and that sends no control sequence to a terminal.
+fn defused(text: &str) -> String {
+    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
+    let text = text.replace(control, "\u{fffd}");
+    if text.starts_with(starts_formula) { format!("'{text}") } else { text }
 }
 
 /// Characters with which spreadsheets start a formula, also after a tab or line end, and in full width.
@@ -100,11 +103,15 @@ mod tests {
     use super::super::sample::{compatible, weighted};
     use super::*;
 
+    fn text(raw: &str) -> String {
+        record([defused(raw)]).trim_end_matches("\r\n").to_owned()
+    }
+
     #[test]
     fn header_and_rows_are_as_the_golden_file_has_them() {
-        let got = [csv_header(), csv_row(&weighted(), "verdicts/v1", "192.0.2[.]1"), csv_row(&compatible(), "", "")]
-            .join("\n");
-        assert_eq!(got, include_str!("../../tests/golden/export/verdicts.csv").trim_end(), "got\n{got}");
+        let rows = [csv_header(), csv_row(&weighted(), "verdicts/v1", "192.0.2[.]1"), csv_row(&compatible(), "", "")];
+        let got = rows.concat().replace("\r\n", "\n");
+        assert_eq!(got, include_str!("../../tests/golden/export/verdicts.csv"), "got\n{got}");
     }
 
     #[test]

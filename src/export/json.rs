@@ -1,4 +1,4 @@
-//! A verdict as JSON: every member that we know, numbers exact, times in RFC 3339, what is absent as `null`.
+//! A verdict as JSON: every member, numbers exact, times in RFC 3339, absent values as `null`.
 
 use std::time::Duration;
 
@@ -40,13 +40,12 @@ fn indicator(indicator: &Indicator) -> Value {
 }
 
 fn contribution(contribution: &Contribution) -> Value {
-    let (term, source) = match &contribution.term {
-        Term::Prior => ("prior", None),
-        Term::Calibration => ("calibration", None),
-        Term::Source(name) => ("source", Some(name)),
+    let source = match &contribution.term {
+        Term::Prior | Term::Calibration => None,
+        Term::Source(name) => Some(name),
     };
     json!({
-        "term": term,
+        "term": <&str>::from(&contribution.term),
         "source": source,
         "reliability": contribution.reliability.map(|letter| letter.as_str()),
         "claim": contribution.claim.map(|claim| claim.as_str()),
@@ -58,13 +57,12 @@ fn contribution(contribution: &Contribution) -> Value {
     })
 }
 
-/// Exactly one of `finding`, `error` and `not_asked` is an object, and none is for "no record": `result` says which.
+/// At most one of `finding`, `error` and `not_asked` is an object; for "no record" none is. `result` names which.
 fn outcome(outcome: &Outcome) -> Value {
-    let (found, error, not_asked) = match &outcome.body {
-        OutcomeBody::Finding(found) => (finding(found), Value::Null, Value::Null),
-        OutcomeBody::NoRecord => (Value::Null, Value::Null, Value::Null),
-        OutcomeBody::Error(error) => (Value::Null, source_error(error), Value::Null),
-        OutcomeBody::NotAsked(reason) => (Value::Null, Value::Null, not_asked(reason)),
+    let (error, not_asked) = match &outcome.body {
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord => (None, None),
+        OutcomeBody::Error(error) => (Some(source_error(error)), None),
+        OutcomeBody::NotAsked(not_asked) => (None, Some(self::not_asked(not_asked))),
     };
     json!({
         "source": outcome.source,
@@ -72,14 +70,14 @@ fn outcome(outcome: &Outcome) -> Value {
         "reliability": outcome.reliability.as_str(),
         "family": family(&outcome.family),
         "time": rfc3339(outcome.time),
-        "result": result_word(&outcome.body),
-        "finding": found,
+        "result": outcome.body.as_str(),
+        "finding": outcome.body.finding().map(finding),
         "error": error,
         "not_asked": not_asked,
     })
 }
 
-/// The delay is rounded up: who waits that long never asks too early.
+/// The delay is rounded up, so that nobody who waits that long asks too early.
 fn source_error(error: &SourceError) -> Value {
     let seconds = |delay: Duration| delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
     json!({
@@ -97,19 +95,12 @@ fn not_asked(not_asked: &NotAsked) -> Value {
     })
 }
 
-/// Which of the four things came of asking, in one word.
-pub(super) fn result_word(body: &OutcomeBody) -> &'static str {
-    match body {
-        OutcomeBody::Finding(_) => "finding",
-        OutcomeBody::NoRecord => "no_record",
-        OutcomeBody::Error(_) => "error",
-        OutcomeBody::NotAsked(_) => "not_asked",
-    }
-}
-
 fn family(family: &Family) -> Value {
-    let basis: &str = family.basis.into();
-    json!({ "name": family.name, "basis": basis, "independence_key": family.independence_key })
+    json!({
+        "name": family.name,
+        "basis": <&str>::from(family.basis),
+        "independence_key": family.independence_key,
+    })
 }
 
 fn finding(finding: &Finding) -> Value {
@@ -125,7 +116,7 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
-/// The type stands beside the value, since JSON has no moments and no difference between whole and other numbers.
+/// The type stands beside the value, since JSON has no times and does not tell integers from other numbers.
 fn fact(fact: &Fact) -> Value {
     let (kind, value) = match &fact.value {
         FactValue::Text(text) => ("text", json!(text)),

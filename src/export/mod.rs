@@ -1,7 +1,7 @@
-//! A verdict for other programs: JSON with every member, CSV with one row a verdict.
+//! A verdict for other programs: JSON with every member, CSV with one record a verdict.
 //!
-//! Pure: text and values out, nobody is called and nothing is written. What stands in a URL as user or password is
-//! masked here as everywhere that people read. Member and column names are a promise: they are added to, never changed.
+//! Pure: it returns text and values and writes nothing. The credentials of a URL are redacted. Member and column names
+//! are a promise: new ones are added, none is changed.
 
 use std::time::SystemTime;
 
@@ -10,10 +10,10 @@ use jiff::Timestamp;
 mod csv;
 mod json;
 
-pub use csv::{csv_header, csv_row};
+pub use self::csv::{csv_header, csv_row};
 pub use json::verdict_to_json;
 
-/// A moment as RFC 3339 in UTC. Beyond the years that format can write, the last or first moment that it can.
+/// RFC 3339 in UTC; a time beyond the years that it can write becomes the first or last that it can.
 fn rfc3339(time: SystemTime) -> String {
     let edge = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::try_from(time).unwrap_or(edge).to_string()

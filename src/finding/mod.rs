@@ -1,7 +1,7 @@
-//! What came of asking one source, in our words: finding, no record, error, or not asked.
+//! What one source says of an indicator, and what came of asking it: finding, no record, error, or not asked.
 //!
-//! Four different things, kept apart everywhere: silence is not innocence. Nothing here weighs one source against
-//! another; that is `verdict`'s work alone. How an answer becomes a finding stands in `sources`.
+//! The four are kept apart everywhere, since silence is no evidence of innocence. Nothing here weighs one source against
+//! another: that is done in `verdict` alone. How an answer becomes a finding is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
 
@@ -22,26 +22,26 @@ pub use strength::Strength;
 /// What one source says of an indicator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// Its claim. `Unknown` here means: the source knows the indicator and takes no side.
+    /// The claim. `Unknown` means that the source knows the indicator and takes no side.
     pub claim: Disposition,
-    /// How sure it is; `None` where it says nothing about that, which counts as full.
+    /// How sure the source is of its claim; `None` if it does not say, which counts as full.
     pub strength: Option<Strength>,
-    /// When the source last affirmed the claim; evidence ages from here. `None`: when it was fetched.
+    /// When the source last affirmed the claim; evidence ages from here. `None`: when the answer was received.
     pub observed_time: Option<SystemTime>,
-    /// Which rules of the source's rating decided, with their numbers, one sentence each.
+    /// The rules that decided the claim, with their numbers, one sentence each.
     pub reasons: Vec<String>,
-    /// What the source tells beside its claim, and all that its rating used.
+    /// What the source says beside its claim, and every number that the claim was derived from.
     pub facts: Vec<Fact>,
     /// Other indicators that the same answer names.
     pub relations: Vec<Relation>,
     /// The source's own labels.
     pub tags: Vec<String>,
-    /// Where a person can read the source's own page on the indicator.
+    /// The source's own page on the indicator.
     pub permalink: Option<String>,
 }
 
 impl Finding {
-    /// A finding with this claim and reason, and nothing else yet.
+    /// A finding with this claim and reason, and nothing else.
     pub fn new(claim: Disposition, strength: Option<Strength>, reason: impl Into<String>) -> Self {
         Self {
             claim,
@@ -56,10 +56,10 @@ impl Finding {
     }
 }
 
-/// One thing that a source tells: a name in snake_case and a typed value.
+/// A named, typed value that a source gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
-    /// Name in snake_case, the same word for the same thing in every kind: `country`, `as_number`, `last_seen`.
+    /// Name in snake_case, the same for the same thing in every kind: `country`, `as_number`, `last_seen`.
     pub name: String,
     /// The value.
     pub value: FactValue,
@@ -83,7 +83,7 @@ pub enum FactValue {
     Number(f64),
     /// Yes or no.
     Flag(bool),
-    /// A moment.
+    /// A point in time.
     Time(SystemTime),
     /// Several texts, in the source's order.
     List(Vec<String>),
@@ -95,52 +95,30 @@ impl From<&str> for FactValue {
     }
 }
 
-impl From<String> for FactValue {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<i64> for FactValue {
-    fn from(number: i64) -> Self {
-        Self::Integer(number)
-    }
-}
-
 impl From<u64> for FactValue {
+    /// Numbers above `i64::MAX` become `i64::MAX`.
     fn from(number: u64) -> Self {
         Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
-impl From<f64> for FactValue {
-    fn from(number: f64) -> Self {
-        Self::Number(number)
-    }
+/// The conversions that only wrap the value.
+macro_rules! wrap_fact_value {
+    ($($type:ty => $variant:ident),+) => {
+        $(impl From<$type> for FactValue {
+            fn from(value: $type) -> Self {
+                Self::$variant(value)
+            }
+        })+
+    };
 }
 
-impl From<bool> for FactValue {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
+wrap_fact_value!(String => Text, i64 => Integer, f64 => Number, bool => Flag, SystemTime => Time, Vec<String> => List);
 
-impl From<SystemTime> for FactValue {
-    fn from(time: SystemTime) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl From<Vec<String>> for FactValue {
-    fn from(list: Vec<String>) -> Self {
-        Self::List(list)
-    }
-}
-
-/// Another indicator that an answer names, and how it stands to the one looked up.
+/// Another indicator that an answer names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relation {
-    /// How they stand to each other, in snake_case: `hosts_url`, `dropped_file`.
+    /// How the other indicator relates to the one looked up, in snake_case: `hosts_url`, `dropped_file`.
     pub relation: String,
     /// The other indicator.
     pub indicator: Indicator,

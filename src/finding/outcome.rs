@@ -1,4 +1,4 @@
-//! What came of asking: finding, no record, error and not asked are four different things.
+//! What came of asking one source.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,24 +17,25 @@ const LONGEST_DELAY: Duration = Duration::from_secs(31 * 86_400);
 pub struct Outcome {
     /// Name of the source, without `sources/`.
     pub source: String,
-    /// Its kind.
+    /// Kind of the source: `virustotal`.
     pub kind: String,
-    /// The letter that its user gives it.
+    /// Reliability that the user gives the source.
     pub reliability: Reliability,
-    /// Which sources are not independent of it.
+    /// Which sources are not independent of this one.
     pub family: Family,
-    /// When the source answered; for an error or a refusal, when that was settled.
+    /// When the answer was received; without an answer, when the error occurred or it was decided not to ask.
     pub time: SystemTime,
-    /// What came.
+    /// The result.
     pub body: OutcomeBody,
 }
 
-/// Which of the four things came of asking.
-#[derive(Clone, Debug, PartialEq)]
+/// The result of asking one source.
+#[derive(Clone, Debug, PartialEq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum OutcomeBody {
-    /// The source knows the indicator and says this.
+    /// The source knows the indicator.
     Finding(Finding),
-    /// The source was asked and has nothing on the indicator. Not a word about its innocence.
+    /// The source answered that it has nothing on the indicator. This is no evidence of innocence.
     NoRecord,
     /// The source was asked and did not answer the question.
     Error(SourceError),
@@ -43,8 +44,13 @@ pub enum OutcomeBody {
 }
 
 impl OutcomeBody {
-    /// Whether a source that was meant to speak did not: an error, quota spent, or no time left.
-    /// A rule that withholds the question is not such a failure.
+    /// The word used in outputs, in snake_case.
+    pub fn as_str(&self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether the verdict lacks an opinion that was expected: an error, quota spent, or no time left.
+    /// A rule by which the source is not asked does not make a verdict partial.
     pub fn leaves_verdict_partial(&self) -> bool {
         match self {
             Self::Finding(_) | Self::NoRecord => false,
@@ -53,40 +59,50 @@ impl OutcomeBody {
         }
     }
 
+    /// Whether the source was asked, with any result.
+    pub fn was_asked(&self) -> bool {
+        !matches!(self, Self::NotAsked(_))
+    }
+
     /// Whether the source gave an answer: a finding or "no record".
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Finding(_) | Self::NoRecord)
     }
 
-    /// The claim of a finding.
-    pub fn claim(&self) -> Option<Disposition> {
+    /// The finding, if there is one.
+    pub fn finding(&self) -> Option<&Finding> {
         match self {
-            Self::Finding(finding) => Some(finding.claim),
+            Self::Finding(finding) => Some(finding),
             Self::NoRecord | Self::Error(_) | Self::NotAsked(_) => None,
         }
     }
+
+    /// The claim of the finding, if there is one.
+    pub fn claim(&self) -> Option<Disposition> {
+        self.finding().map(|finding| finding.claim)
+    }
 }
 
-/// Which sources are not independent of this one, so that their agreement is worth less. Two levels, `verdict` pools both.
+/// Which sources are not independent of this one, so that their agreement is worth less (`docs/fusion.md`, "Families").
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Family {
-    /// Sources with the same name share data: they count for more than one, and for less than independent ones.
+    /// Sources with the same name share data: together they count more than one, and less than independent ones.
     pub name: String,
-    /// Who says that they do.
+    /// Who says that they share data.
     pub basis: FamilyBasis,
     /// Within a family, sources with the same key are one opinion: the kind; for a list the list, for a DNS zone the zone.
     pub independence_key: String,
 }
 
 /// What makes sources one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[strum(serialize_all = "snake_case")]
 pub enum FamilyBasis {
     /// The user says that these sources share data.
     Declared,
     /// The kind says whose data it republishes.
     Republished,
-    /// Nobody says anything: the independence key is the family.
+    /// Neither says so: the family is named by the independence key.
     SameKind,
 }
 
@@ -96,7 +112,7 @@ impl Family {
         Self { name: name.into(), basis: FamilyBasis::Declared, independence_key: independence_key.into() }
     }
 
-    /// The family of those who republish this one's data.
+    /// The family of the sources that republish the data of `name`.
     pub fn republished(name: impl Into<String>, independence_key: impl Into<String>) -> Self {
         Self { name: name.into(), basis: FamilyBasis::Republished, independence_key: independence_key.into() }
     }
@@ -111,15 +127,15 @@ impl Family {
 /// Why a source that was asked did not answer the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
-    /// Which failure.
+    /// The kind of failure.
     pub kind: SourceErrorKind,
     /// What happened, for people. Never holds a credential.
     pub detail: String,
-    /// When the source says, or its window tells, that asking again can succeed, counted from the outcome's time.
+    /// Time from the outcome until asking again can succeed, at most 31 days; `None` if unknown.
     pub retry_after: Option<Duration>,
 }
 
-/// The failures a source can have.
+/// Why a source that was asked did not answer the question, as a closed list.
 #[derive(Clone, Copy, Debug, Display, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[strum(serialize_all = "snake_case")]
 pub enum SourceErrorKind {
@@ -135,7 +151,7 @@ pub enum SourceErrorKind {
     Refused,
     /// No answer could be had: connection, TLS, DNS, a 5xx status, a list that was never loaded.
     Unavailable,
-    /// No answer in the source's time.
+    /// No answer within the source's timeout or the deadline.
     Timeout,
     /// An answer that cannot be read.
     Malformed,
@@ -165,10 +181,7 @@ impl SourceErrorKind {
 
     /// Whether the source itself is at fault, rather than our question, credential or quota.
     pub fn blames_source(self) -> bool {
-        match self {
-            Self::Unavailable | Self::Timeout | Self::Malformed | Self::TooLarge => true,
-            Self::Unauthorized | Self::Forbidden | Self::BadQuestion | Self::QuotaExhausted | Self::Refused => false,
-        }
+        self.is_transient() || matches!(self, Self::Malformed | Self::TooLarge)
     }
 }
 
@@ -181,12 +194,12 @@ impl FromStr for SourceErrorKind {
 }
 
 impl SourceError {
-    /// A failure with its explanation.
+    /// A failure with its explanation, and no time after which to ask again.
     pub fn new(kind: SourceErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), retry_after: None }
     }
 
-    /// The same failure, with the time after which asking again can succeed; at most 31 days, whatever the source says.
+    /// The same failure, with the time after which asking again can succeed, cut to 31 days.
     #[must_use]
     pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
         self.retry_after = delay.map(|delay| delay.min(LONGEST_DELAY));
@@ -215,16 +228,16 @@ impl std::error::Error for SourceError {}
 /// Why a source was not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAsked {
-    /// Which rule or limit.
+    /// The rule or limit.
     pub reason: NotAskedReason,
-    /// The rule with its values, for people.
+    /// The rule or limit with its values, for people.
     pub detail: String,
-    /// When the limit ends, where it does.
+    /// When the limit ends; `None` for a rule, or if unknown.
     pub until: Option<SystemTime>,
 }
 
 impl NotAsked {
-    /// Not asked, for this reason.
+    /// Not asked for this reason, without a known end.
     pub fn new(reason: NotAskedReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), until: None }
     }
@@ -244,9 +257,9 @@ pub enum NotAskedReason {
     Tlp,
     /// A never-send rule names the indicator or its host.
     NeverSend,
-    /// The indicator is, or its host is, an address of an internal network.
+    /// The indicator or its host is an address of an internal network.
     PrivateAddress,
-    /// The indicator is, or its host is, a name of an internal network.
+    /// The indicator or its host is a name of an internal network.
     InternalName,
     /// The URL carries a user or password.
     UrlCredentials,
@@ -262,7 +275,7 @@ impl NotAskedReason {
         self.into()
     }
 
-    /// Whether a source that was meant to speak did not, for this reason.
+    /// Whether a limit kept the source from giving an opinion that was expected. The other reasons are rules.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
             Self::QuotaSpent | Self::Deadline => true,

@@ -1,23 +1,24 @@
-//! How sure a source is of its own claim.
+//! How sure a source is of its claim.
 
 use std::cmp::Ordering;
 
-/// How sure a source is of its claim, from 0 (says nothing) to 1; 0.85 carries the full evidence of its letter.
+/// How sure a source is of its claim, from 0 (says nothing) to 1. At 0.85 the claim carries the full evidence of its
+/// source's reliability letter (`docs/fusion.md`, "One claim").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Strength(f64);
 
 impl Strength {
-    /// The strength at which a claim carries its letter's full evidence; what a threshold set by the user has at least.
+    /// The strength at which a claim carries its letter's full evidence: the least that a threshold set by the user has.
     pub const FULL: Self = Self(0.85);
-    /// The highest strength: the evidence of the next better letter.
+    /// The highest strength, which carries the evidence of the next better letter.
     pub const MAX: Self = Self(1.0);
 
-    /// `value` brought into 0 to 1; what is not a number becomes 0.
+    /// `value` limited to 0 to 1; NaN becomes 0.
     pub fn clamped(value: f64) -> Self {
         if value.is_nan() { Self(0.0) } else { Self(value.clamp(0.0, 1.0)) }
     }
 
-    /// `over(n, t)`: 0.85 exactly at the threshold `t`, rising evenly to 1 at three times the threshold.
+    /// The strength of a count over a threshold: 0.85 at the threshold, rising linearly to 1 at three times it.
     pub fn over(count: u64, threshold: u64) -> Self {
         let threshold = threshold.max(1) as f64;
         let beyond = (count as f64 - threshold) / (2.0 * threshold);
@@ -29,7 +30,7 @@ impl Strength {
         self.0
     }
 
-    /// The larger of the two.
+    /// The strength, but at least `floor`.
     #[must_use]
     pub fn at_least(self, floor: f64) -> Self {
         Self(self.0.max(floor))

@@ -9,6 +9,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use strum::IntoStaticStr;
+
 use crate::finding::{Disposition, Outcome, Reliability, Strength};
 use crate::indicator::Indicator;
 
@@ -96,7 +98,8 @@ pub struct Contribution {
 }
 
 /// Whose term a [`Contribution`] is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Term {
     /// What is known of indicators of this type before any source is asked.
     Prior,
