@@ -178,11 +178,6 @@ impl SourceErrorKind {
             | Self::TooLarge => false,
         }
     }
-
-    /// Whether the source itself is at fault, rather than our question, credential or quota.
-    pub fn blames_source(self) -> bool {
-        self.is_transient() || matches!(self, Self::Malformed | Self::TooLarge)
-    }
 }
 
 impl FromStr for SourceErrorKind {
