@@ -1,23 +1,14 @@
-//! What one claim alone weighs: letter, strength and age become signed evidence in micro-nats.
+//! The evidence of one claim: reliability letter, strength and age become signed micro-nats.
 //!
-//! Formulas: `docs/fusion.md`, "One claim". How claims of several sources go together stands in `family.rs`.
+//! Formulas: `docs/fusion.md`, "Letters" and "One claim". How claims of several sources go together is in `family.rs`.
 
 use std::time::Duration;
 
 use super::policy::{Ageing, LetterTable, TypeNumbers, WeightedRule};
-use crate::finding::{Disposition, Reliability, Strength};
+use crate::finding::{Disposition, Finding, Reliability, Strength};
 
-/// Log-odds are counted in these: a millionth of a nat, as integers, so that sums are exact in any order.
+/// Log-odds are whole micro-nats (millionths of a nat), so that sums are exact in any order.
 const MICRO: f64 = 1e6;
-
-/// A claim as the judge sees it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub letter: Reliability,
-    pub disposition: Disposition,
-    pub strength: Option<Strength>,
-    pub age: Duration,
-}
 
 /// Nats to the nearest micro-nat, half to even.
 pub(super) fn micro(nats: f64) -> i64 {
@@ -39,26 +30,33 @@ pub(super) fn probability(log_odds_micro: i64) -> f64 {
     1.0 / (1.0 + (-nats(log_odds_micro)).exp())
 }
 
-/// The share of a claim that still speaks of today after `age`: 1 within the grace, half of it each half-life beyond.
+/// The share of a claim that still holds at `age`: 1 within the grace, halved each half-life beyond.
 pub(super) fn remaining(ageing: Option<&Ageing>, age: Duration) -> f64 {
     let Some(ageing) = ageing else { return 1.0 };
     let over = age.saturating_sub(ageing.grace);
     if over.is_zero() { 1.0 } else { (-over.as_secs_f64() / ageing.half_life.as_secs_f64()).exp2() }
 }
 
-/// Evidence of one claim before any pooling: positive towards malicious, 0 where it takes no side or cannot be judged.
-pub(super) fn weigh(rule: &WeightedRule, numbers: &TypeNumbers, claim: Claim) -> i64 {
-    let lambda = full_evidence(&rule.letters, claim);
+/// Evidence of one finding before family pooling, in micro-nats: positive towards malicious, 0 for a claim of unknown
+/// and for a source with the letter F.
+pub(super) fn of_finding(
+    rule: &WeightedRule,
+    numbers: &TypeNumbers,
+    letter: Reliability,
+    finding: &Finding,
+    age: Duration,
+) -> i64 {
+    let lambda = full_evidence(&rule.letters, letter, finding);
     if lambda == 0 {
         return 0;
     }
     let full = Strength::FULL.get();
-    let sure = claim.strength.map_or(1.0, |strength| (strength.get() / full).min(1.0));
-    let keep = sure * remaining(numbers.ageing.as_ref(), claim.age);
+    let sure = finding.strength.map_or(1.0, |strength| (strength.get() / full).min(1.0));
+    let keep = sure * remaining(numbers.ageing.as_ref(), age);
     micro(discounted(nats(lambda), 1.0 - keep, numbers.prior))
 }
 
-/// Evidence of a claim that may, with probability `phi`, be a draw that has nothing to do with the indicator today.
+/// Evidence of a claim that, with probability `phi`, has nothing to do with the indicator as it is today.
 fn discounted(lambda: f64, phi: f64, prior: f64) -> f64 {
     let x = lambda.exp();
     let stray_benign = phi * (1.0 - prior);
@@ -66,19 +64,19 @@ fn discounted(lambda: f64, phi: f64, prior: f64) -> f64 {
     (((1.0 - stray_benign) * x + stray_benign) / ((1.0 - stray_malicious) + stray_malicious * x)).ln()
 }
 
-/// The letter's evidence for the claim; above the full strength it moves towards that of the next better letter.
-fn full_evidence(letters: &LetterTable, claim: Claim) -> i64 {
-    let own = letter_evidence(letters, claim.letter, claim.disposition);
+/// The letter's evidence for the claim; above full strength it moves towards that of the next better letter.
+fn full_evidence(letters: &LetterTable, letter: Reliability, finding: &Finding) -> i64 {
+    let own = letter_evidence(letters, letter, finding.claim);
     let full = Strength::FULL.get();
-    let beyond = claim.strength.map_or(0.0, |strength| (strength.get() - full) / (1.0 - full)).clamp(0.0, 1.0);
+    let beyond = finding.strength.map_or(0.0, |strength| (strength.get() - full) / (1.0 - full)).clamp(0.0, 1.0);
     if beyond == 0.0 {
         return own;
     }
-    let better = letter_evidence(letters, next_better(claim.letter), claim.disposition);
+    let better = letter_evidence(letters, next_better(letter), finding.claim);
     (own as f64 + (better - own) as f64 * beyond).round_ties_even() as i64
 }
 
-/// How much likelier a malicious indicator is to get this claim from a source of this letter, as a logarithm.
+/// The log-likelihood ratio of a claim by a source of this letter.
 fn letter_evidence(letters: &LetterTable, letter: Reliability, claim: Disposition) -> i64 {
     let Some(row) = letters.row(letter) else { return 0 };
     let (malicious, benign) = (row.if_malicious, row.if_benign);
@@ -108,31 +106,27 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn claim(letter: Reliability, disposition: Disposition) -> Claim {
-        Claim { letter, disposition, strength: None, age: Duration::ZERO }
+    fn evidence(letter: Reliability, claim: Disposition, strength: Option<Strength>) -> i64 {
+        let rule = WeightedRule::built_in();
+        of_finding(&rule, &rule.domain, letter, &Finding::new(claim, strength, ""), Duration::ZERO)
     }
 
     #[test]
     fn a_fresh_claim_weighs_what_the_table_says_of_its_letter() {
-        let rule = WeightedRule::built_in();
-        let of = |letter, disposition| weigh(&rule, &rule.domain, claim(letter, disposition));
-        assert_eq!(of(Reliability::APlus, Disposition::Malicious), 5_247_024);
-        assert_eq!(of(Reliability::A, Disposition::Benign), -2_064_751);
-        assert_eq!(of(Reliability::B, Disposition::Malicious), 3_075_775);
-        assert_eq!(of(Reliability::F, Disposition::Malicious), 0);
-        assert_eq!(of(Reliability::APlus, Disposition::Unknown), 0);
+        let fresh = |letter, claim| evidence(letter, claim, None);
+        assert_eq!(fresh(Reliability::APlus, Disposition::Malicious), 5_247_024);
+        assert_eq!(fresh(Reliability::A, Disposition::Benign), -2_064_751);
+        assert_eq!(fresh(Reliability::B, Disposition::Malicious), 3_075_775);
+        assert_eq!(fresh(Reliability::F, Disposition::Malicious), 0);
+        assert_eq!(fresh(Reliability::APlus, Disposition::Unknown), 0);
     }
 
     #[test]
     fn the_highest_strength_reaches_the_next_better_letter_and_a_plus_stays() {
-        let rule = WeightedRule::built_in();
-        let at_most = |letter| {
-            let strongest = Claim { strength: Some(Strength::MAX), ..claim(letter, Disposition::Malicious) };
-            weigh(&rule, &rule.ip, strongest)
-        };
-        assert_eq!(at_most(Reliability::B), 3_506_558);
-        assert_eq!(at_most(Reliability::APlus), 5_247_024);
-        assert_eq!(at_most(Reliability::F), 0);
+        let strongest = |letter| evidence(letter, Disposition::Malicious, Some(Strength::MAX));
+        assert_eq!(strongest(Reliability::B), 3_506_558);
+        assert_eq!(strongest(Reliability::APlus), 5_247_024);
+        assert_eq!(strongest(Reliability::F), 0);
     }
 
     #[test]

@@ -1,24 +1,16 @@
-//! The sentences that explain a verdict: one a term, and the summary that an analyst reads first.
+//! The sentences that explain a verdict: one for each contribution, and the summary that an analyst reads first.
 //!
-//! A sentence says what went in and what came out; it never decides anything.
+//! A sentence says what went in and what came out; nothing is decided here.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::evidence::{nats, remaining};
-use super::fuse::{Judgement, age, was_asked};
 use super::policy::TypeNumbers;
-use crate::finding::{Disposition, Family, FamilyBasis, Finding, Outcome, OutcomeBody, Reliability};
+use super::{Contribution, Verdict};
+use crate::finding::{Disposition, Family, FamilyBasis, Outcome, OutcomeBody, Reliability};
 use crate::indicator::IndicatorType;
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// A source's evidence on its own, in its family, and as it stands in the verdict, in micro-nats.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Weights {
-    pub own: i64,
-    pub pooled: i64,
-    pub term: i64,
-}
 
 /// The sentence of the prior.
 pub(super) fn prior(indicator_type: IndicatorType, prior: f64) -> String {
@@ -36,35 +28,31 @@ fn chance(probability: f64) -> String {
 }
 
 /// The sentence of the calibration.
-pub(super) fn calibration(correction: i64) -> String {
-    if correction == 0 {
+pub(super) fn calibration(term: i64) -> String {
+    if term == 0 {
         "The policy is not corrected by feedback.".to_owned()
     } else {
-        format!("Fitting the policy to feedback moves the sum by {}.", signed(correction))
+        format!("Fitting the policy to feedback moves the sum by {}.", signed(term))
     }
 }
 
-/// The sentence of a source that was asked.
-pub(super) fn source(numbers: &TypeNumbers, at: SystemTime, outcome: &Outcome, weights: Weights) -> String {
-    let who = format!("{} ({})", outcome.source, outcome.reliability);
-    match &outcome.body {
-        OutcomeBody::Finding(finding) => {
-            finding_sentence(&who, numbers, age(outcome, finding, at), outcome, finding, weights)
-        }
-        OutcomeBody::NoRecord => format!("{who} has no record of it, which speaks neither for nor against it."),
-        OutcomeBody::Error(error) => format!("{who} failed ({}), which says nothing of the indicator.", error.kind),
-        OutcomeBody::NotAsked(not_asked) => format!("{who} was not asked ({}).", not_asked.reason),
-    }
-}
-
-fn finding_sentence(
-    who: &str,
-    numbers: &TypeNumbers,
-    age: Duration,
+/// The sentence of a source's contribution, whose evidence was `own` before and `pooled` after family pooling.
+pub(super) fn source(
     outcome: &Outcome,
-    finding: &Finding,
-    weights: Weights,
+    contribution: &Contribution,
+    own: i64,
+    pooled: i64,
+    numbers: &TypeNumbers,
 ) -> String {
+    let who = format!("{} ({})", outcome.source, outcome.reliability);
+    let finding = match &outcome.body {
+        OutcomeBody::Finding(finding) => finding,
+        OutcomeBody::NoRecord => return format!("{who} has no record of it, which speaks neither for nor against it."),
+        OutcomeBody::Error(error) => {
+            return format!("{who} failed ({}), which says nothing of the indicator.", error.kind);
+        }
+        OutcomeBody::NotAsked(not_asked) => return format!("{who} was not asked ({}).", not_asked.reason),
+    };
     if finding.claim == Disposition::Unknown {
         return format!("{who} knows it and takes no side.");
     }
@@ -72,6 +60,7 @@ fn finding_sentence(
     if let Some(strength) = finding.strength {
         text += &format!(" with strength {:.2}", strength.get());
     }
+    let age = contribution.age.unwrap_or_default();
     text += &format!(", affirmed {}", ago(age));
     if outcome.reliability == Reliability::F {
         return text + "; a source that cannot be judged weighs nothing.";
@@ -80,15 +69,15 @@ fn finding_sentence(
     if left < 1.0 {
         text += &format!("; with age {} of it still counts", percent(left));
     }
-    if weights.pooled != weights.own {
-        let share = percent(weights.pooled as f64 / weights.own as f64);
-        text += &format!("; {} {share} of its {} is added", company(&outcome.family), signed(weights.own));
+    if pooled != own {
+        let share = percent(pooled as f64 / own as f64);
+        text += &format!("; {} {share} of its {} is added", pooling_reason(&outcome.family), signed(own));
     }
-    text + &format!(": {}.", signed(weights.term))
+    text + &format!(": {}.", signed(contribution.micro_nats))
 }
 
 /// Why a source does not count in full.
-fn company(family: &Family) -> String {
+fn pooling_reason(family: &Family) -> String {
     let name = &family.name;
     match family.basis {
         FamilyBasis::Declared => format!("since it shares data with others of the family {name},"),
@@ -122,61 +111,61 @@ fn percent(share: f64) -> String {
 }
 
 /// The one line that an analyst reads first.
-pub(super) fn summary(judgement: &Judgement, outcomes: &[Outcome]) -> String {
-    let mut text = judgement.disposition.to_string();
-    if let Some(probability) = judgement.probability {
+pub(super) fn summary(verdict: &Verdict) -> String {
+    let outcomes = &verdict.outcomes;
+    let mut text = verdict.disposition.to_string();
+    if let Some(probability) = verdict.probability {
         text += &format!(" ({})", percent(probability));
     }
     text += ": ";
-    let deciding = judgement.deciding_source.as_ref();
+    let deciding = verdict.deciding_source.as_ref();
     if let Some(outcome) = deciding.and_then(|name| outcomes.iter().find(|outcome| outcome.source == *name)) {
         text += &format!("{} ({}) decides; ", outcome.source, outcome.reliability);
     }
-    text += &tally(judgement.disposition, outcomes);
-    if judgement.conflict.is_some_and(|conflict| conflict.flagged) {
+    text += &counts(verdict.disposition, outcomes);
+    if verdict.conflict.is_some_and(|conflict| conflict.flagged) {
         text += "; they contradict each other";
     }
     text
 }
 
 /// How many sources said what, those who say what the verdict says first.
-fn tally(verdict: Disposition, outcomes: &[Outcome]) -> String {
-    let asked = outcomes.iter().filter(|outcome| was_asked(outcome)).count();
+fn counts(verdict: Disposition, outcomes: &[Outcome]) -> String {
+    let count = |is: &dyn Fn(&OutcomeBody) -> bool| outcomes.iter().filter(|outcome| is(&outcome.body)).count();
     let mut claims = [Disposition::Malicious, Disposition::Suspicious, Disposition::Benign, Disposition::Unknown];
     claims.sort_by_key(|claim| *claim != verdict);
-    let mut groups: Vec<(usize, String)> = claims.iter().map(|claim| claimed(*claim, outcomes)).collect();
-    let silent = outcomes.iter().filter(|outcome| outcome.body == OutcomeBody::NoRecord).count();
-    groups.push((silent, format!("{} no record", verb(silent, "has", "have"))));
-    let failed = outcomes.iter().filter(|outcome| matches!(outcome.body, OutcomeBody::Error(_))).count();
-    groups.push((failed, "failed".to_owned()));
-    groups.retain(|(count, _)| *count > 0);
-
-    let mut parts: Vec<String> = groups.iter().map(|(count, what)| format!("{count} {what}")).collect();
-    match (parts.first_mut(), groups.first()) {
-        (Some(part), Some((count, what))) => {
-            *part = format!("{count} of {asked} {} {what}", verb(asked, "source", "sources"));
-        }
-        _ => parts.push("no source was asked".to_owned()),
+    let mut groups: Vec<(usize, String)> = Vec::new();
+    for claim in claims {
+        let number = count(&|body| body.claim() == Some(claim));
+        groups.push((
+            number,
+            match claim {
+                Disposition::Unknown => format!("{} no side", plural(number, "takes", "take")),
+                Disposition::Benign | Disposition::Suspicious | Disposition::Malicious => {
+                    format!("{} {claim}", plural(number, "says", "say"))
+                }
+            },
+        ));
     }
-    let missed = outcomes.iter().filter(|outcome| !was_asked(outcome) && outcome.body.leaves_verdict_partial()).count();
+    let silent = count(&|body| *body == OutcomeBody::NoRecord);
+    groups.push((silent, format!("{} no record", plural(silent, "has", "have"))));
+    groups.push((count(&|body| matches!(body, OutcomeBody::Error(_))), "failed".to_owned()));
+    groups.retain(|(number, _)| *number > 0);
+
+    let asked = count(&OutcomeBody::was_asked);
+    let mut parts: Vec<String> = groups.iter().map(|(number, what)| format!("{number} {what}")).collect();
+    match groups.first() {
+        Some((number, what)) => parts[0] = format!("{number} of {asked} {} {what}", plural(asked, "source", "sources")),
+        None => parts.push("no source was asked".to_owned()),
+    }
+    let missed = count(&|body| !body.was_asked() && body.leaves_verdict_partial());
     if missed > 0 {
         parts.push(format!("{missed} could not be asked in time or quota"));
     }
     parts.join(", ")
 }
 
-fn claimed(claim: Disposition, outcomes: &[Outcome]) -> (usize, String) {
-    let count = outcomes.iter().filter(|outcome| outcome.body.claim() == Some(claim)).count();
-    let what = match claim {
-        Disposition::Unknown => format!("{} no side", verb(count, "takes", "take")),
-        Disposition::Benign | Disposition::Suspicious | Disposition::Malicious => {
-            format!("{} {claim}", verb(count, "says", "say"))
-        }
-    };
-    (count, what)
-}
-
-fn verb<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
+fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
 

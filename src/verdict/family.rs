@@ -1,72 +1,56 @@
-//! What claims weigh together when their sources share data.
+//! Family pooling: sources that share data add less together than independent ones.
 //!
-//! Formula: `docs/fusion.md`, "Families". Both sides of a family are pooled on their own, in two steps: sources with the
-//! same independence key are one opinion, then the opinions of a family are pooled.
+//! Formula: `docs/fusion.md`, "Families". The two sides of a family are pooled separately, each in two steps: sources with
+//! the same independence key are one opinion, then the opinions of the family are pooled.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::finding::Family;
 
-/// One source's evidence before pooling. Sources come in order of name.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Evidence<'a> {
-    pub family: &'a Family,
-    pub micro: i64,
-}
-
-/// What sources with one independence key say on one side: as much as the strongest of them.
+/// The opinion of the sources with one independence key on one side: as much as the strongest of them says.
 struct Opinion {
-    /// The strongest alone: by position in order of name, and all with this evidence.
+    /// Indexes of all sources with this evidence, in order of name.
     members: Vec<usize>,
     micro: i64,
 }
 
-/// What each source adds in the company of the others, in the order given.
-pub(super) fn pool(correlation: f64, sources: &[Evidence<'_>]) -> Vec<i64> {
+/// What the evidence of each source adds beside that of the others, in micro-nats and in the order given.
+///
+/// `evidence` is in order of source name; `correlation` is that inside a family, 0 to 1.
+pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
     let mut sides: BTreeMap<(&str, bool), BTreeMap<&str, Opinion>> = BTreeMap::new();
-    for (position, source) in sources.iter().enumerate().filter(|(_, source)| source.micro != 0) {
-        let opinions = sides.entry((&source.family.name, source.micro > 0)).or_default();
-        let opinion = opinions
-            .entry(&source.family.independence_key)
-            .or_insert(Opinion { members: Vec::new(), micro: source.micro });
-        if source.micro.abs() > opinion.micro.abs() {
-            *opinion = Opinion { members: Vec::new(), micro: source.micro };
+    for (index, (family, micro)) in evidence.iter().enumerate().filter(|(_, (_, micro))| *micro != 0) {
+        let opinions = sides.entry((&family.name, *micro > 0)).or_default();
+        let new = || Opinion { members: Vec::new(), micro: *micro };
+        let opinion = opinions.entry(&family.independence_key).or_insert_with(new);
+        if micro.abs() > opinion.micro.abs() {
+            *opinion = new();
         }
-        if source.micro == opinion.micro {
-            opinion.members.push(position);
+        if *micro == opinion.micro {
+            opinion.members.push(index);
         }
     }
-    let mut terms = vec![0; sources.len()];
+    let mut pooled = vec![0; evidence.len()];
     for opinions in sides.into_values() {
-        for (position, term) in pool_opinions(correlation, opinions.into_values().collect()) {
-            if let Some(slot) = terms.get_mut(position) {
-                *slot = term;
+        let mut opinions: Vec<_> = opinions.into_values().collect();
+        // Of equals the first by name gets what is left over first.
+        opinions.sort_by_key(|opinion| (Reverse(opinion.micro.unsigned_abs()), opinion.members.first().copied()));
+        let mut rank = 0;
+        for tie in opinions.chunk_by(|left, right| left.micro == right.micro) {
+            let mut sum = 0;
+            for opinion in tie {
+                rank += 1;
+                sum += (weight(rank, correlation) * opinion.micro as f64).round_ties_even() as i64;
+            }
+            for (opinion, share) in tie.iter().zip(split(sum, tie.len())) {
+                for (index, share) in opinion.members.iter().zip(split(share, opinion.members.len())) {
+                    pooled[*index] = share;
+                }
             }
         }
     }
-    terms
-}
-
-/// Pools the opinions of one family that point the same way; each goes back to its members.
-fn pool_opinions(correlation: f64, mut opinions: Vec<Opinion>) -> Vec<(usize, i64)> {
-    // Of equals the first by name gets the remainder first.
-    opinions.sort_by_key(|opinion| (Reverse(opinion.micro.unsigned_abs()), opinion.members.first().copied()));
-    let weighted: Vec<(Opinion, i64)> = (1_u32..)
-        .zip(opinions)
-        .map(|(rank, opinion)| {
-            let term = (weight(rank, correlation) * opinion.micro as f64).round_ties_even() as i64;
-            (opinion, term)
-        })
-        .collect();
-    let mut terms = Vec::new();
-    for tie in weighted.chunk_by(|(left, _), (right, _)| left.micro == right.micro) {
-        let sum = tie.iter().map(|(_, term)| term).sum();
-        for ((opinion, _), share) in tie.iter().zip(split(sum, tie.len())) {
-            terms.extend(opinion.members.iter().copied().zip(split(share, opinion.members.len())));
-        }
-    }
-    terms
+    pooled
 }
 
 /// The weight of the opinion of this rank, from 1. The first n add up to `n / (1 + (n-1) rho)`, the number of
@@ -81,18 +65,17 @@ fn weight(rank: u32, rho: f64) -> f64 {
 
 /// The sum in equal shares; what is left over goes out one micro-nat each, from the first on.
 fn split(sum: i64, count: usize) -> impl Iterator<Item = i64> {
-    let count = i64::try_from(count).unwrap_or(i64::MAX).max(1);
-    let (share, rest) = (sum / count, sum % count);
-    (0..count).map(move |place| if place < rest.abs() { share + rest.signum() } else { share })
+    let count = count as i64;
+    (0..count).map(move |place| sum / count + if place < (sum % count).abs() { sum.signum() } else { 0 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pooled(sources: &[(Family, i64)]) -> Vec<i64> {
-        let sources: Vec<_> = sources.iter().map(|(family, micro)| Evidence { family, micro: *micro }).collect();
-        pool(0.7, &sources)
+    fn pooled(evidence: &[(Family, i64)]) -> Vec<i64> {
+        let evidence: Vec<_> = evidence.iter().map(|(family, micro)| (family, *micro)).collect();
+        pool(0.7, &evidence)
     }
 
     #[test]

@@ -1,152 +1,127 @@
-//! The judgement: one vote a source, then the rule of the policy. Here the weighted rule, which adds log-odds in
-//! integer micro-nats.
+//! Fusion: one outcome a source, then the policy's rule. The weighted rule adds log-odds in whole micro-nats.
+//!
+//! Formulas: `docs/fusion.md`, "The sum" and "Contradiction".
 
 use std::cmp::{Ordering, Reverse};
 use std::time::{Duration, SystemTime};
 
-use super::evidence::{self, Claim};
-use super::family::{Evidence, pool};
-use super::policy::{Calibration, ConflictNumbers, Policy, Rule, Thresholds, TypeNumbers, WeightedRule};
+use super::evidence::{self, logit_micro, micro, nats};
+use super::family::pool;
+use super::policy::{Calibration, ConflictNumbers, Policy, Rule, Thresholds, WeightedRule};
 use super::{Conflict, Contribution, PolicyRef, Term, Verdict, explain, xsoar};
 use crate::finding::{Disposition, Finding, Outcome, OutcomeBody};
-use crate::indicator::{Indicator, IndicatorType};
+use crate::indicator::Indicator;
 
-/// What a rule finds.
-#[derive(Debug, Default)]
-pub(super) struct Judgement {
-    pub disposition: Disposition,
-    pub probability: Option<f64>,
-    pub log_odds_micro: Option<i64>,
-    pub conflict: Option<Conflict>,
-    pub contributions: Vec<Contribution>,
-    pub deciding_source: Option<String>,
-}
-
-/// Judges: what all outcomes together say of the indicator at this moment. Cannot fail, and the order of the outcomes
-/// does not matter.
+/// What all outcomes together say of the indicator at this time. Cannot fail, and the order of the outcomes does not
+/// matter.
 ///
 /// Of several outcomes of one source only one counts: an answer before a failure, then the newest, then the worst.
 pub fn fuse(policy: &Policy, indicator: &Indicator, at: SystemTime, outcomes: Vec<Outcome>) -> Verdict {
-    let outcomes = one_vote_a_source(outcomes, at);
-    let judgement = match &policy.rule {
-        Rule::Weighted(rule) => weighted(rule, indicator.indicator_type(), at, &outcomes),
-        Rule::Xsoar => xsoar::judge(&outcomes),
-    };
-    Verdict {
+    let outcomes = one_outcome_per_source(outcomes, at);
+    let mut verdict = Verdict {
         indicator: indicator.clone(),
-        summary: explain::summary(&judgement, &outcomes),
-        disposition: judgement.disposition,
-        probability: judgement.probability,
-        log_odds_micro: judgement.log_odds_micro,
+        disposition: Disposition::Unknown,
+        summary: String::new(),
+        probability: None,
+        log_odds_micro: None,
         coverage: coverage(&outcomes),
-        conflict: judgement.conflict,
-        contributions: judgement.contributions,
-        deciding_source: judgement.deciding_source,
-        policy: PolicyRef { name: policy.name.clone(), revision: policy.revision },
+        conflict: None,
+        contributions: Vec::new(),
+        deciding_source: None,
         partial: outcomes.iter().any(|outcome| outcome.body.leaves_verdict_partial()),
         outcomes,
+        policy: PolicyRef { name: policy.name.clone(), revision: policy.revision },
         judged_time: at,
+    };
+    match &policy.rule {
+        Rule::Weighted(rule) => judge(rule, &mut verdict),
+        Rule::Xsoar => xsoar::judge(&mut verdict),
     }
+    verdict.summary = explain::summary(&verdict);
+    verdict
 }
 
-/// Time since the source last affirmed its claim. A clock ahead of ours makes nothing younger than now.
-pub(super) fn age(outcome: &Outcome, finding: &Finding, at: SystemTime) -> Duration {
+/// Time since the source last affirmed its claim; zero if its clock is ahead of ours.
+fn age(outcome: &Outcome, finding: &Finding, at: SystemTime) -> Duration {
     at.duration_since(finding.observed_time.unwrap_or(outcome.time)).unwrap_or_default()
 }
 
-/// Whether the source was asked, whatever came of it.
-pub(super) fn was_asked(outcome: &Outcome) -> bool {
-    match outcome.body {
-        OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => true,
-        OutcomeBody::NotAsked(_) => false,
-    }
-}
-
-fn one_vote_a_source(mut outcomes: Vec<Outcome>, at: SystemTime) -> Vec<Outcome> {
+fn one_outcome_per_source(mut outcomes: Vec<Outcome>, at: SystemTime) -> Vec<Outcome> {
     outcomes.sort_by(|left, right| left.source.cmp(&right.source).then_with(|| by_precedence(left, right, at)));
-    outcomes.dedup_by(|later, kept| later.source == kept.source);
+    outcomes.dedup_by(|later, first| later.source == first.source);
     outcomes
 }
 
-/// Which of two outcomes of one source counts; the first of the order does. Whatever the rules leave equal is decided
-/// by the whole content, so that no order of arrival can show.
+/// Which of two outcomes of one source counts: the lesser. What the rules leave equal is decided by the whole content,
+/// so that the order of arrival cannot show.
 fn by_precedence(left: &Outcome, right: &Outcome, at: SystemTime) -> Ordering {
     precedence(left, at).cmp(&precedence(right, at)).then_with(|| format!("{left:?}").cmp(&format!("{right:?}")))
 }
 
 /// Answers, then the newest, then the worst claim, then the least reliable and the least sure.
 fn precedence(outcome: &Outcome, at: SystemTime) -> impl Ord + use<> {
-    let (rank, age, claim, strength) = match &outcome.body {
-        OutcomeBody::Finding(finding) => (0, age(outcome, finding, at), Some(finding.claim), finding.strength),
-        OutcomeBody::NoRecord => (0, at.duration_since(outcome.time).unwrap_or_default(), None, None),
-        OutcomeBody::Error(_) => (1, at.duration_since(outcome.time).unwrap_or_default(), None, None),
-        OutcomeBody::NotAsked(_) => (2, at.duration_since(outcome.time).unwrap_or_default(), None, None),
+    let rank = match outcome.body {
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord => 0,
+        OutcomeBody::Error(_) => 1,
+        OutcomeBody::NotAsked(_) => 2,
     };
-    (rank, age, Reverse(claim), Reverse(outcome.reliability), strength)
+    let finding = outcome.body.finding();
+    let age = match finding {
+        Some(finding) => age(outcome, finding, at),
+        None => at.duration_since(outcome.time).unwrap_or_default(),
+    };
+    let strength = finding.and_then(|finding| finding.strength);
+    (rank, age, Reverse(outcome.body.claim()), Reverse(outcome.reliability), strength)
 }
 
 fn coverage(outcomes: &[Outcome]) -> f64 {
-    let asked = outcomes.iter().filter(|outcome| was_asked(outcome)).count();
+    let asked = outcomes.iter().filter(|outcome| outcome.body.was_asked()).count();
     let answered = outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     if asked == 0 { 0.0 } else { answered as f64 / asked as f64 }
 }
 
-/// Adds prior, calibration and every source's evidence.
-fn weighted(rule: &WeightedRule, indicator_type: IndicatorType, at: SystemTime, outcomes: &[Outcome]) -> Judgement {
+/// The weighted rule: adds prior, calibration and the evidence of every source that was asked.
+fn judge(rule: &WeightedRule, verdict: &mut Verdict) {
+    let (indicator_type, at) = (verdict.indicator.indicator_type(), verdict.judged_time);
     let numbers = rule.of_type(indicator_type);
-    let asked: Vec<&Outcome> = outcomes.iter().filter(|outcome| was_asked(outcome)).collect();
-    let own: Vec<i64> = asked.iter().map(|outcome| own_evidence(rule, numbers, at, outcome)).collect();
-    let evidence: Vec<Evidence<'_>> =
-        asked.iter().zip(&own).map(|(outcome, micro)| Evidence { family: &outcome.family, micro: *micro }).collect();
-    let pooled = pool(rule.family_correlation, &evidence);
+    let asked: Vec<&Outcome> = verdict.outcomes.iter().filter(|outcome| outcome.body.was_asked()).collect();
+    let own_evidence = |outcome: &Outcome| match outcome.body.finding() {
+        Some(finding) => evidence::of_finding(rule, numbers, outcome.reliability, finding, age(outcome, finding, at)),
+        None => 0,
+    };
+    let own: Vec<_> = asked.iter().map(|outcome| (&outcome.family, own_evidence(outcome))).collect();
+    let pooled = pool(rule.family_correlation, &own);
     let terms: Vec<i64> = pooled.iter().map(|micro| scaled(rule.calibration, *micro)).collect();
 
-    let prior = evidence::logit_micro(numbers.prior);
-    let correction = correction(rule.calibration, prior);
-    let log_odds = prior + correction + terms.iter().sum::<i64>();
+    let prior = logit_micro(numbers.prior);
+    let calibration = calibration_term(rule.calibration, prior);
+    let log_odds = prior + calibration + terms.iter().sum::<i64>();
     let probability = evidence::probability(log_odds);
     let disposition = disposition(rule.thresholds, probability);
 
     let mut contributions = vec![
         unsourced(Term::Prior, prior, explain::prior(indicator_type, numbers.prior)),
-        unsourced(Term::Calibration, correction, explain::calibration(correction)),
+        unsourced(Term::Calibration, calibration, explain::calibration(calibration)),
     ];
-    for (((outcome, own), pooled), term) in asked.iter().zip(&own).zip(&pooled).zip(&terms) {
-        let weights = explain::Weights { own: *own, pooled: *pooled, term: *term };
-        contributions.push(sourced(numbers, at, outcome, weights, disposition));
+    for (((outcome, (_, own)), pooled), term) in asked.iter().zip(&own).zip(&pooled).zip(&terms) {
+        let mut contribution = sourced(outcome, *term, disposition, at);
+        contribution.sentence = explain::source(outcome, &contribution, *own, *pooled, numbers);
+        contributions.push(contribution);
     }
-    Judgement {
-        disposition,
-        probability: Some(probability),
-        log_odds_micro: Some(log_odds),
-        conflict: Some(conflict(rule.conflict, &terms)),
-        contributions,
-        deciding_source: None,
-    }
-}
-
-fn own_evidence(rule: &WeightedRule, numbers: &TypeNumbers, at: SystemTime, outcome: &Outcome) -> i64 {
-    match &outcome.body {
-        OutcomeBody::Finding(finding) => {
-            let claim = Claim {
-                letter: outcome.reliability,
-                disposition: finding.claim,
-                strength: finding.strength,
-                age: age(outcome, finding, at),
-            };
-            evidence::weigh(rule, numbers, claim)
-        }
-        OutcomeBody::NoRecord | OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => 0,
-    }
+    verdict.disposition = disposition;
+    verdict.probability = Some(probability);
+    verdict.log_odds_micro = Some(log_odds);
+    verdict.conflict = Some(conflict(rule.conflict, &terms));
+    verdict.contributions = contributions;
 }
 
 fn scaled(calibration: Calibration, micro: i64) -> i64 {
     (calibration.scale * micro as f64).round_ties_even() as i64
 }
 
-/// The term that makes prior and scaled contributions add up to the corrected log-odds.
-fn correction(calibration: Calibration, prior: i64) -> i64 {
-    evidence::micro(calibration.shift) + scaled(calibration, prior) - prior
+/// The term that makes prior and scaled contributions add up to the calibrated log-odds.
+fn calibration_term(calibration: Calibration, prior: i64) -> i64 {
+    micro(calibration.shift) + scaled(calibration, prior) - prior
 }
 
 fn disposition(thresholds: Thresholds, probability: f64) -> Disposition {
@@ -164,10 +139,10 @@ fn disposition(thresholds: Thresholds, probability: f64) -> Disposition {
 fn conflict(numbers: ConflictNumbers, terms: &[i64]) -> Conflict {
     let pro: i64 = terms.iter().filter(|term| **term > 0).sum();
     let contra: i64 = -terms.iter().filter(|term| **term < 0).sum::<i64>();
-    let supported = |micro: i64| 1.0 - (-evidence::nats(micro)).exp();
+    let support = |micro: i64| 1.0 - (-nats(micro)).exp();
     let (weaker, stronger) = (pro.min(contra), pro.max(contra));
     Conflict {
-        mass: supported(pro) * supported(contra),
+        mass: support(pro) * support(contra),
         flagged: weaker >= numbers.floor_micro && weaker as f64 >= numbers.ratio * stronger as f64,
     }
 }
@@ -176,26 +151,16 @@ fn unsourced(term: Term, micro_nats: i64, sentence: String) -> Contribution {
     Contribution { term, reliability: None, claim: None, strength: None, age: None, micro_nats, agrees: None, sentence }
 }
 
-fn sourced(
-    numbers: &TypeNumbers,
-    at: SystemTime,
-    outcome: &Outcome,
-    weights: explain::Weights,
-    verdict: Disposition,
-) -> Contribution {
-    let finding = match &outcome.body {
-        OutcomeBody::Finding(finding) => Some(finding),
-        OutcomeBody::NoRecord | OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => None,
-    };
+/// The contribution of a source, without its sentence.
+fn sourced(outcome: &Outcome, micro_nats: i64, verdict: Disposition, at: SystemTime) -> Contribution {
+    let finding = outcome.body.finding();
     Contribution {
-        term: Term::Source(outcome.source.clone()),
         reliability: Some(outcome.reliability),
         claim: finding.map(|finding| finding.claim),
         strength: finding.and_then(|finding| finding.strength),
         age: finding.map(|finding| age(outcome, finding, at)),
-        micro_nats: weights.term,
         agrees: finding.and_then(|finding| agrees(finding.claim, verdict)),
-        sentence: explain::source(numbers, at, outcome, weights),
+        ..unsourced(Term::Source(outcome.source.clone()), micro_nats, String::new())
     }
 }
 

@@ -1,9 +1,9 @@
-//! The judge: outcomes and a policy in, a verdict with its explanation out. Pure: no clock, no I/O, and the order of
-//! the outcomes does not matter.
+//! Fusion: outcomes and a policy become a verdict that explains itself. Pure: no clock, no I/O, and the order of the
+//! outcomes does not matter.
 //!
 //! Formulas and numbers: `docs/fusion.md`. `policy.rs` holds the numbers, `evidence.rs` weighs one claim, `family.rs`
-//! pools those that are not independent, `fuse.rs` adds, `xsoar.rs` is the compatible rule, `explain.rs` the sentences.
-//! How an answer becomes a claim is not decided here but in `sources`.
+//! pools sources that share data, `fuse.rs` adds, `xsoar.rs` is the compatible rule, `explain.rs` writes the sentences.
+//! How an answer becomes a claim is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
 
@@ -27,34 +27,35 @@ pub use policy::{
     WeightedRule,
 };
 
-/// What all sources together say of an indicator, and exactly why. Never changed once made.
+/// What all sources together say of an indicator, and why. Immutable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// What was looked up, in normal form.
+    /// The indicator that was looked up, in normal form.
     pub indicator: Indicator,
-    /// What we say of it.
+    /// What the sources together say of it.
     pub disposition: Disposition,
     /// One line that an analyst reads first.
     pub summary: String,
-    /// Probability that the indicator is malicious, 0 to 1; `None` under a policy that has none.
+    /// Probability that the indicator is malicious, 0 to 1; `None` under a policy without one.
     pub probability: Option<f64>,
-    /// Log-odds of that probability in micro-nats: the exact sum of all contributions. `None` as above.
+    /// Log-odds of `probability` in micro-nats: the exact sum of all contributions. `None` together with it.
     pub log_odds_micro: Option<i64>,
     /// Share of the asked sources that answered, 0 to 1; 0 if none was asked.
     pub coverage: f64,
     /// How far the sources contradict each other; `None` under a policy that does not measure it.
     pub conflict: Option<Conflict>,
-    /// The terms of the sum: prior, calibration, then one a source in order of name. Empty under a policy without.
+    /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a policy
+    /// without a sum.
     pub contributions: Vec<Contribution>,
-    /// The source whose word alone decided, under a policy in which one does.
+    /// The source whose claim alone decided, under a policy in which one does.
     pub deciding_source: Option<String>,
-    /// What came of asking each source, in order of name.
+    /// The outcome of each source, in order of name.
     pub outcomes: Vec<Outcome>,
     /// The policy that judged.
     pub policy: PolicyRef,
-    /// Whether a source that was meant to speak did not.
+    /// Whether an opinion that was expected is missing: an error, quota spent, or no time left.
     pub partial: bool,
-    /// The moment for which it was judged; ages count back from here.
+    /// The time for which it was judged; ages count back from here.
     pub judged_time: SystemTime,
 }
 
@@ -72,16 +73,16 @@ pub struct PolicyRef {
 pub struct Conflict {
     /// `K = (1 - e^-E+)(1 - e^-E-)`, 0 to 1, of the evidence for and against (Dempster's conflict mass).
     pub mass: f64,
-    /// Whether a person should look: the weaker side has at least 1 nat and at least 0.4 of the stronger.
+    /// Whether a person should look: the weaker side is above both limits of the policy.
     pub flagged: bool,
 }
 
 /// One term of the verdict's sum; together the terms are the comparison of the sources.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
-    /// Whose term it is.
+    /// The prior, the calibration, or the source's name.
     pub term: Term,
-    /// The source's letter.
+    /// The source's reliability letter.
     pub reliability: Option<Reliability>,
     /// The source's claim; `None` where it made none.
     pub claim: Option<Disposition>,
@@ -101,7 +102,7 @@ pub struct Contribution {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Term {
-    /// What is known of indicators of this type before any source is asked.
+    /// The log-odds assumed for indicators of this type before any source is asked.
     Prior,
     /// The correction by which the policy was fitted to feedback.
     Calibration,

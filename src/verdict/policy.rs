@@ -1,7 +1,6 @@
-//! The numbers by which outcomes become a verdict. Every number's reason stands in `docs/fusion.md`.
+//! The numbers by which outcomes become a verdict. `docs/fusion.md` gives the reason of each.
 //!
-//! What is done with them stands in `evidence.rs` (one claim), `family.rs` (claims that are not independent) and
-//! `fuse.rs` (the sum). Nothing here computes.
+//! Nothing is computed here: see `evidence.rs` (one claim), `family.rs` (family pooling) and `fuse.rs` (the sum).
 
 use std::time::Duration;
 
@@ -19,15 +18,15 @@ pub struct Policy {
     pub summary: String,
     /// Revision, from 1.
     pub revision: u32,
-    /// How it judges.
+    /// How outcomes become a verdict.
     pub rule: Rule,
 }
 
-/// How a policy judges.
+/// How outcomes become a verdict.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a server holds a handful of policies")]
 pub enum Rule {
-    /// Log-odds fusion.
+    /// Log-odds fusion: the evidence of all sources is added.
     Weighted(WeightedRule),
     /// The most reliable source wins, a tie goes to the worse claim.
     Xsoar,
@@ -35,31 +34,31 @@ pub enum Rule {
 
 /// The numbers of log-odds fusion.
 ///
-/// For every type the prior lies between the thresholds of benign and suspicious; that alone makes "no evidence"
-/// always *unknown*, and whoever changes a number has to keep it so.
+/// For every type the prior must lie between the thresholds of benign and suspicious: that makes a verdict without
+/// evidence *unknown*.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedRule {
-    /// How often sources of a letter claim what.
+    /// The shares of claims by letter.
     pub letters: LetterTable,
-    /// What holds for addresses.
+    /// Prior and ageing of addresses.
     pub ip: TypeNumbers,
-    /// What holds for domain names.
+    /// Prior and ageing of domain names.
     pub domain: TypeNumbers,
-    /// What holds for URLs.
+    /// Prior and ageing of URLs.
     pub url: TypeNumbers,
-    /// What holds for files.
+    /// Prior and ageing of files.
     pub file: TypeNumbers,
     /// Correlation inside a family that a user or a kind declares, 0 (independent) to 1 (one opinion).
     pub family_correlation: f64,
-    /// From which probability on a verdict is what.
+    /// Probabilities at which the disposition changes.
     pub thresholds: Thresholds,
-    /// When a contradiction is flagged.
+    /// When a conflict is flagged.
     pub conflict: ConflictNumbers,
-    /// The correction by fitting to feedback.
+    /// Correction by feedback.
     pub calibration: Calibration,
 }
 
-/// The letters that carry evidence. F is not among them: it says that there is no basis to judge, so it weighs nothing.
+/// The shares of claims by letter. F has none: it means that there is no basis to judge, so it carries no evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LetterTable {
     /// A+
@@ -76,45 +75,45 @@ pub struct LetterTable {
     pub e: LetterRow,
 }
 
-/// How often a source of one letter claims what, given that it takes a side.
+/// How often a source of one letter makes each claim, given that it takes a side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LetterRow {
-    /// Of indicators that are malicious.
+    /// About indicators that are malicious.
     pub if_malicious: ClaimShares,
-    /// Of indicators that are benign.
+    /// About indicators that are benign.
     pub if_benign: ClaimShares,
 }
 
-/// Shares of the three claims; together 1.
+/// Shares of the three claims, each above 0, together 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClaimShares {
-    /// Share of "benign", over 0.
+    /// Share of "benign".
     pub benign: f64,
-    /// Share of "suspicious", over 0.
+    /// Share of "suspicious".
     pub suspicious: f64,
-    /// Share of "malicious", over 0.
+    /// Share of "malicious".
     pub malicious: f64,
 }
 
-/// What holds for one type of indicator.
+/// Prior and ageing of one type of indicator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TypeNumbers {
-    /// Probability that an indicator of this type is malicious before any source is asked.
+    /// Probability that an indicator of this type is malicious before any source is asked, 0 to 1.
     pub prior: f64,
-    /// How claims on it fade; `None`: they do not.
+    /// How claims lose evidence with age; `None`: they do not.
     pub ageing: Option<Ageing>,
 }
 
-/// How claims fade.
+/// How claims lose evidence with age (`docs/fusion.md`, "One claim").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ageing {
     /// Age up to which a claim counts in full.
     pub grace: Duration,
-    /// Time beyond the grace in which half of what the claim says of today is lost. Over zero.
+    /// Time beyond the grace in which the remaining share halves; above zero.
     pub half_life: Duration,
 }
 
-/// From which probability on a verdict is what. Between `benign` and `suspicious` it is unknown.
+/// Probabilities at which the disposition changes. Between `benign` and `suspicious` it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// At least this: malicious.
@@ -125,7 +124,7 @@ pub struct Thresholds {
     pub benign: f64,
 }
 
-/// When a contradiction is flagged: both conditions must hold.
+/// When a conflict is flagged: both conditions must hold (`docs/fusion.md`, "Contradiction").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConflictNumbers {
     /// Least evidence of the weaker side in micro-nats.
@@ -134,12 +133,12 @@ pub struct ConflictNumbers {
     pub ratio: f64,
 }
 
-/// Platt's correction `a + b L`, spread over the terms so that they still add up.
+/// Platt scaling `a + b L` of the log-odds, spread over the terms so that they still add up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Calibration {
     /// `a`, in nats.
     pub shift: f64,
-    /// `b`, over 0.
+    /// `b`, above 0.
     pub scale: f64,
 }
 
@@ -183,7 +182,7 @@ impl WeightedRule {
         }
     }
 
-    /// What holds for indicators of this type.
+    /// Prior and ageing of this type.
     pub fn of_type(&self, indicator_type: IndicatorType) -> &TypeNumbers {
         match indicator_type {
             IndicatorType::Ip => &self.ip,
