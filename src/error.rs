@@ -1,7 +1,7 @@
-//! Why a call failed. Transport-free: `rpc/status.rs` maps it to gRPC once, `cli` prints it.
+//! Why a call failed. Knows no transport: `rpc/status.rs` maps it to gRPC, `cli` prints it.
 //!
-//! A source that misbehaves is never an [`Error`]: that is a `SourceError`, which travels inside the answer as data.
-//! Texts here are for the caller; what only the operator may see goes to the log under an incident number.
+//! A source that fails is never an [`Error`] but a `SourceError`, which is part of the response. Texts here are for the
+//! caller; what only the operator may see goes to the log under an incident number.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use strum::{IntoStaticStr, VariantArray};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
-    /// The indicator could not be read, or its form is refused.
+    /// The indicator could not be parsed, or its form is refused.
     IndicatorInvalid,
-    /// A field holds a value outside what its description allows.
+    /// A field holds a value that it does not allow.
     FieldInvalid,
-    /// A field that is needed was left empty.
+    /// A required field is empty.
     FieldRequired,
     /// More entries than one request may carry.
     TooMany,
@@ -26,7 +26,7 @@ pub enum Reason {
     EnumUnknown,
     /// A field mask names a path that does not exist or may not be written.
     MaskInvalid,
-    /// A page token is damaged, or was made for other parameters.
+    /// A page token is damaged, or was issued for other parameters.
     PageTokenInvalid,
     /// No source has this name.
     SourceNotFound,
@@ -38,7 +38,7 @@ pub enum Reason {
     PolicyNotFound,
     /// The resource already exists and the request did not allow changing it.
     AlreadyExists,
-    /// The `etag` is not the current one: somebody changed the resource in between.
+    /// The `etag` is not the current one: the resource was changed in between.
     EtagMismatch,
     /// A new address, proxy or TLS setting would receive a credential that was given for another.
     CredentialRequired,
@@ -46,7 +46,7 @@ pub enum Reason {
     DeclaredElsewhere,
     /// An address that may not be reached: link-local, cloud metadata, or not allowed over the API.
     EgressForbidden,
-    /// The server has no such feature configured (no store, no key).
+    /// The server lacks what the call needs (no store, no key).
     NotReady,
     /// The token is missing or unknown.
     TokenInvalid,
@@ -58,7 +58,7 @@ pub enum Reason {
     Unavailable,
     /// The deadline was too near when the request arrived.
     DeadlineTooShort,
-    /// A fault of the server; the incident number finds it in the log.
+    /// A fault of the server; the log has it under the incident number.
     Internal,
 }
 
@@ -105,14 +105,14 @@ pub fn parse_enum<T: VariantArray + Copy + Into<&'static str>>(
     T::VARIANTS.iter().find(named).copied().ok_or_else(|| ParseEnumError::new::<T>(what, text))
 }
 
-/// One mistake in what the caller sent: where it stands, what it is, and the way out.
+/// One mistake in a request or configuration file: where it is, what it is, and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Path of the field, as in the proto or the configuration file: `source.options.malicious_threshold`.
     pub field: String,
-    /// Which mistake, for machines.
+    /// The kind of mistake, for programs.
     pub reason: Reason,
-    /// Which mistake and what to do instead, for people. Never holds a secret.
+    /// The mistake and what to do instead, for people. Never holds a secret.
     pub message: String,
 }
 
@@ -122,12 +122,12 @@ impl Violation {
         Self { field: field.into(), reason, message: message.into() }
     }
 
-    /// A value outside what the field allows.
+    /// A value that the field does not allow.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(field, Reason::FieldInvalid, message)
     }
 
-    /// The same violation, with `prefix.` put before its field path.
+    /// The same violation, with `prefix.` before its field path.
     #[must_use]
     pub fn nested_in(mut self, prefix: &str) -> Self {
         self.field = if self.field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", self.field) };
@@ -135,10 +135,11 @@ impl Violation {
     }
 }
 
-/// Adds mistakes in fields of which nothing was told before: what has no right form is missed or misread further on.
-pub fn merge_new(told: &mut Vec<Violation>, mut more: Vec<Violation>) {
-    more.retain(|one| !told.iter().any(|other| other.field == one.field));
-    told.append(&mut more);
+/// Adds violations of fields that have none yet. A malformed value often breaks later rules too, and those violations
+/// would only repeat the first.
+pub fn merge_new(violations: &mut Vec<Violation>, mut more: Vec<Violation>) {
+    more.retain(|new| !violations.iter().any(|violation| violation.field == new.field));
+    violations.append(&mut more);
 }
 
 impl fmt::Display for Violation {
@@ -150,13 +151,13 @@ impl fmt::Display for Violation {
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The request is wrong; every mistake is listed at once. Never empty.
+    /// The request is invalid. Lists every mistake at once; never empty.
     Invalid(Vec<Violation>),
     /// Nothing has this name.
     NotFound {
-        /// Which collection was searched.
+        /// What was not found: a source, a kind, a verdict or a policy.
         reason: Reason,
-        /// The name as the caller gave it: `sources/vt`.
+        /// The name that the caller gave: `sources/vt`.
         name: String,
         /// What to do instead.
         hint: String,
@@ -166,28 +167,28 @@ pub enum Error {
         /// The name that is taken.
         name: String,
     },
-    /// Somebody else changed the resource first; read it again and repeat.
+    /// The resource was changed in between; the caller must read it again and repeat.
     Conflict {
         /// The resource that changed.
         name: String,
     },
     /// The system or the resource is not in the state that the call needs.
     NotReady {
-        /// Which precondition fails.
+        /// The precondition that fails.
         reason: Reason,
         /// The resource or setting that is not ready.
         subject: String,
         /// What to do so that it is.
         message: String,
     },
-    /// Who calls is not known.
+    /// The caller could not be authenticated.
     Unauthenticated {
         /// What is missing. Never repeats what was sent.
         message: String,
     },
-    /// Who calls may not do this.
+    /// The caller may not do this.
     Forbidden {
-        /// Which precondition fails.
+        /// The precondition that fails.
         reason: Reason,
         /// What would be needed.
         message: String,
@@ -198,30 +199,30 @@ pub enum Error {
         subject: String,
         /// The limit in words.
         message: String,
-        /// When trying again can succeed.
+        /// Time until trying again can succeed; `None` if unknown.
         retry_after: Option<Duration>,
     },
-    /// Something that the call needs is away for now.
+    /// Something that the call needs is unavailable for now.
     Unavailable {
-        /// What is away.
+        /// What is unavailable.
         message: String,
-        /// When trying again can succeed.
+        /// Time until trying again can succeed; `None` if unknown.
         retry_after: Option<Duration>,
     },
-    /// The deadline was under the server's margin when the request arrived.
+    /// The deadline was too near when the request arrived.
     Late {
-        /// The least time that a request needs.
+        /// The least time to the deadline that a request needs.
         needed: Duration,
     },
-    /// A fault of ours. The cause is in the log under the incident number, never in the answer.
+    /// A fault of the server. The cause is in the log under the incident number, never in the response.
     Internal {
-        /// Number to quote to the operator.
+        /// The number under which the operator finds the cause.
         incident: String,
     },
 }
 
 impl Error {
-    /// One mistake in one field.
+    /// A single violation.
     pub fn invalid(field: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, reason, message)])
     }
