@@ -15,7 +15,7 @@ use super::{Failure, table};
 use crate::convert::indicator::write_tlp;
 use crate::convert::write_duration;
 use crate::export;
-use crate::indicator::masked_text;
+use crate::indicator::redact_text;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
@@ -171,7 +171,7 @@ impl Report {
     /// An indicator without a verdict, as a message for people and as a document in its place for machines.
     fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
         self.failed += 1;
-        let text = masked_text(input.map(|input| input.text.as_str()).unwrap_or_default());
+        let text = redact_text(input.map(|input| input.text.as_str()).unwrap_or_default());
         self.bar.suspend(|| {
             eprintln!("concord: {}: {}", table::shortened(&table::printable(&text)), table::printable(&error.message))
         });

@@ -7,7 +7,7 @@ use super::connect::Connection;
 use super::enrich::{full_name, options};
 use super::input::{self, Input};
 use super::{Failure, print, table};
-use crate::indicator::masked_text;
+use crate::indicator::redact_text;
 use crate::pb;
 
 pub(super) async fn run(client: &Client, args: EnrichArgs) -> Result<ExitCode, Failure> {
@@ -27,7 +27,7 @@ async fn plan(connection: &Connection, args: &EnrichArgs, inputs: &[Input]) -> R
             Err((_, failure)) if failure.unanswered => return Err(failure),
             Err((message, _)) => {
                 failed = true;
-                eprintln!("concord: {}: {}", table::printable(&masked_text(&input.text)), table::printable(&message));
+                eprintln!("concord: {}: {}", table::printable(&redact_text(&input.text)), table::printable(&message));
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
-use crate::indicator::{Host, Indicator, Special, Tlp, addresses, is_internal_name};
+use crate::indicator::{Host, Indicator, SpecialAddress, Tlp, addresses, is_internal_name};
 use crate::settings::{ResolvedSource, State};
 
 /// Why the source cannot be asked this, whoever asks: its kind, its switch, its settings.
@@ -55,7 +55,7 @@ fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAs
 
 /// Why a host tells of an internal network: by an address in it, or by its name.
 fn internal(rules: &Rules, host: &Host) -> Option<NotAsked> {
-    let address = addresses(host).into_iter().find_map(|ip| Some((ip, Special::internal(ip)?)));
+    let address = addresses(host).into_iter().find_map(|ip| Some((ip, SpecialAddress::internal(ip)?)));
     if let Some((ip, special)) = address {
         let detail = format!("{ip} is {}: never told outside", special.as_str());
         return Some(NotAsked::new(NotAskedReason::PrivateAddress, detail));

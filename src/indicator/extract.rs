@@ -1,4 +1,4 @@
-//! Pulls indicators out of free text, in order of first appearance, each value once.
+//! Extracts indicators from free text, in order of first appearance, each value once.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -7,10 +7,10 @@ use super::scan::{self, Candidate, Kind};
 use super::span_map::SpanMap;
 use super::{Host, Indicator, IndicatorType, domain, hash, parse, refang};
 
-/// No address is written longer, and looking for one within a longer run would be slow.
+/// No IPv6 address is longer, and searching longer runs again from each colon would be slow.
 const LONGEST_IPV6: usize = 64;
 
-/// What is pulled out beside what stands there by itself.
+/// What else is extracted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtractOptions {
     /// Also the host of each URL.
@@ -24,46 +24,47 @@ pub struct ExtractOptions {
 pub struct Extracted {
     /// The indicator.
     pub indicator: Indicator,
-    /// The text that it was read from, as it stands in the given text, marks and all.
+    /// The part of the given text that it was parsed from, with its defang markers.
     pub text: String,
-    /// Where that text stands, in bytes.
+    /// The byte range of that part in the given text.
     pub span: Range<usize>,
-    /// How it was understood.
+    /// How the text was understood, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Every indicator in the text.
+/// Every indicator in the text. Time grows linearly with its length.
 pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
-    let map = refang::undo(text);
-    let mut found = Found { given: text, map: &map, options: *options, seen: HashSet::new(), list: Vec::new() };
+    let map = refang::refang_mapped(text);
+    let mut extractor =
+        Extractor { given: text, map: &map, options: *options, seen: HashSet::new(), found: Vec::new() };
     let mut at = 0;
-    while let Some(candidate) = scan::next(map.text(), at) {
-        at = found.take(&candidate).max(at + 1);
+    while let Some(candidate) = scan::next_candidate(map.text(), at) {
+        at = extractor.extract(&candidate).max(at + 1);
     }
-    found.list
+    extractor.found
 }
 
-struct Found<'a> {
+struct Extractor<'a> {
     given: &'a str,
     map: &'a SpanMap,
     options: ExtractOptions,
     seen: HashSet<Indicator>,
-    list: Vec<Extracted>,
+    found: Vec<Extracted>,
 }
 
-impl<'a> Found<'a> {
-    /// Takes what the candidate holds; the answer is where to go on.
-    fn take(&mut self, candidate: &Candidate) -> usize {
+impl<'a> Extractor<'a> {
+    /// Adds the indicators of a candidate. Returns where to continue.
+    fn extract(&mut self, candidate: &Candidate) -> usize {
         let range = candidate.range.clone();
         match candidate.kind {
-            Kind::Url => self.url(range),
-            Kind::Encoded => {
-                self.parsed(&range, IndicatorType::Url);
+            Kind::Url => self.extract_url(range),
+            Kind::EncodedUrl => {
+                self.add_parsed(&range, IndicatorType::Url);
                 range.end
             }
-            Kind::Ipv6 => self.ipv6(range),
-            Kind::Mail => self.mail(range),
-            Kind::Name => self.name(range),
+            Kind::Ipv6 => self.extract_ipv6(range),
+            Kind::Email => self.extract_email(range),
+            Kind::Name => self.extract_name(range),
         }
     }
 
@@ -71,12 +72,12 @@ impl<'a> Found<'a> {
         self.map.text().get(range).unwrap_or_default()
     }
 
-    fn url(&mut self, range: Range<usize>) -> usize {
+    fn extract_url(&mut self, range: Range<usize>) -> usize {
         let text = self.map.text();
         let length = scan::url_length(text, range.clone());
         let range = range.start..range.start + length;
         if let Ok(read) = Indicator::parse_as(self.slice(range.clone()), IndicatorType::Url) {
-            // A host that nobody can register, and that is no address, is an example in prose.
+            // A host that is no address and that nobody can register is an example in prose.
             let known = match read.indicator.host() {
                 Some(Host::Name(name)) => domain::has_public_suffix(&name),
                 Some(Host::Ip(_)) => true,
@@ -105,61 +106,61 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn ipv6(&mut self, range: Range<usize>) -> usize {
+    fn extract_ipv6(&mut self, range: Range<usize>) -> usize {
         let text = self.map.text();
         let found = self.slice(range.clone());
         // `label:2001:db8::1`
-        let after_label = found.starts_with(':') && !found.starts_with("::") && scan::word_before(text, range.start);
+        let after_label = found.starts_with(':') && !found.starts_with("::") && scan::follows_word(text, range.start);
         let start = range.start + usize::from(after_label);
         let kept = found.trim_end_matches('.');
         let kept = if kept.ends_with("::") { kept } else { kept.trim_end_matches(':') };
         let inner = start..range.start + kept.len();
-        let alone = (after_label || !scan::word_before(text, inner.start)) && !scan::word_after(text, range.end);
+        let alone = (after_label || !scan::follows_word(text, inner.start)) && !scan::continues_word(text, range.end);
         let digits = kept.bytes().any(|byte| byte.is_ascii_digit());
-        if alone && digits && self.parsed(&inner, IndicatorType::Ip) {
+        if alone && digits && self.add_parsed(&inner, IndicatorType::Ip) {
             return inner.end;
         }
         let first = found.find(':').unwrap_or_default();
         if found.len() > LONGEST_IPV6 {
             return range.end;
         }
-        if first > 0 && !scan::word_before(text, range.start) {
-            self.word(range.start..range.start + first, None);
+        if first > 0 && !scan::follows_word(text, range.start) {
+            self.extract_word(range.start..range.start + first, None);
         }
         range.start + first + 1
     }
 
-    fn mail(&mut self, range: Range<usize>) -> usize {
+    fn extract_email(&mut self, range: Range<usize>) -> usize {
         let at = self.slice(range.clone()).rfind('@').map_or(range.end, |at| range.start + at + 1);
         if self.options.email_domains {
             let host = at..range.end;
             if parse::is_ipv4(self.slice(host.clone())) {
-                self.parsed(&host, IndicatorType::Ip);
-            } else {
-                self.domain(host, true);
+                self.add_parsed(&host, IndicatorType::Ip);
+            } else if self.has_public_suffix(&host) {
+                self.add_parsed(&host, IndicatorType::Domain);
             }
         }
         range.end
     }
 
-    /// A name, perhaps with port and path: a domain, an IPv4 address, a hash, a URL without scheme, or prose.
-    fn name(&mut self, range: Range<usize>) -> usize {
+    /// A name is a domain, an IPv4 address, a hash, the host of a URL without scheme, or prose.
+    fn extract_name(&mut self, range: Range<usize>) -> usize {
         let text = self.map.text();
         if let Some(scheme) = scan::glued_scheme(text, &range) {
             return scheme;
         }
-        let range = scan::after_percent(text, range);
+        let range = scan::without_percent_code(text, range);
         let (host, port) = self.without_port(range.clone());
         let path = port.unwrap_or(host.end);
         let is_ipv4 = parse::is_ipv4(self.slice(host.clone()));
-        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.domain_like(&host);
+        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.is_domain_like(&host);
         if !is_host || scan::path_end(text, path) == path {
-            self.word(host, port);
+            self.extract_word(host, port);
             return path;
         }
         let path_end = scan::path_end(text, path);
-        if scan::beside_other_scheme(text, host.start) {
-            self.word(host, port);
+        if scan::follows_scheme(text, host.start) {
+            self.extract_word(host, port);
             return path_end;
         }
         self.with_path(host, path..path_end, is_ipv4)
@@ -174,59 +175,54 @@ impl<'a> Found<'a> {
         }
         let pair = is_ipv4 && parse::is_ipv4(self.slice(path.start + 1..whole.end));
         if !pair && whole.end > path.start && scan::stands_alone(text, &whole) {
-            self.parsed(&whole, IndicatorType::Url);
+            self.add_parsed(&whole, IndicatorType::Url);
             return whole.end;
         }
-        self.word(host, Some(path.start));
+        self.extract_word(host, Some(path.start));
         path.start + 1
     }
 
-    /// The range without a port, and where the port ends: `name:80`, but not `label:203.0.113.1` or `md5:00…`.
+    /// The range without a port, and the end of the port: `name:80`, but not `label:203.0.113.1` or `md5:00…`.
     fn without_port(&self, range: Range<usize>) -> (Range<usize>, Option<usize>) {
         let text = self.slice(range.clone());
         match text.rfind(':').filter(|_| !text.ends_with(']')) {
             Some(colon) => {
                 let host = range.start..range.start + colon;
-                let cut =
-                    scan::word_after(self.map.text(), range.end) || scan::dot_word_after(self.map.text(), range.end);
+                let cut = scan::continues_word(self.map.text(), range.end)
+                    || scan::continues_after_dot(self.map.text(), range.end);
                 (host, (!cut).then_some(range.end))
             }
             None => (range, None),
         }
     }
 
-    /// A word by itself, and where its port ends if it has one.
-    fn word(&mut self, range: Range<usize>, port: Option<usize>) {
+    /// Adds a word without path; `port` is the end of its port.
+    fn extract_word(&mut self, range: Range<usize>, port: Option<usize>) {
         let text = self.slice(range.clone());
         let with_port = range.start..port.unwrap_or(range.end);
         if hash::form_of(text).is_some() {
-            self.parsed(&range, IndicatorType::File);
+            self.add_parsed(&range, IndicatorType::File);
         } else if parse::is_ipv4(text) || text.starts_with('[') {
-            self.parsed(&with_port, IndicatorType::Ip);
-        } else if scan::stands_alone(self.map.text(), &range) && self.domain_like(&range) {
-            self.parsed(&with_port, IndicatorType::Domain);
+            self.add_parsed(&with_port, IndicatorType::Ip);
+        } else if scan::stands_alone(self.map.text(), &range) && self.is_domain_like(&range) {
+            self.add_parsed(&with_port, IndicatorType::Domain);
         }
     }
 
-    fn domain(&mut self, range: Range<usize>, sure: bool) {
-        if sure || self.domain_like(&range) {
-            let known = domain::normal(self.slice(range.clone())).is_ok_and(|name| domain::has_public_suffix(&name));
-            if known {
-                self.parsed(&range, IndicatorType::Domain);
-            }
-        }
+    fn has_public_suffix(&self, range: &Range<usize>) -> bool {
+        domain::normalize(self.slice(range.clone())).is_ok_and(|name| domain::has_public_suffix(&name))
     }
 
-    /// Whether a name is rather a domain than the name of a file: a public suffix, and no doubt.
-    fn domain_like(&self, range: &Range<usize>) -> bool {
+    /// Whether a name is more likely a domain than a file name. A defanged name and the host of a URL always are.
+    fn is_domain_like(&self, range: &Range<usize>) -> bool {
         let text = self.slice(range.clone());
         let sure = self.given.get(self.map.original(range.clone())) != Some(text)
-            || scan::beside_other_scheme(self.map.text(), range.start);
-        domain::normal(text)
-            .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file(&name)))
+            || scan::follows_scheme(self.map.text(), range.start);
+        domain::normalize(text)
+            .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file_name(&name)))
     }
 
-    fn parsed(&mut self, range: &Range<usize>, wanted: IndicatorType) -> bool {
+    fn add_parsed(&mut self, range: &Range<usize>, wanted: IndicatorType) -> bool {
         let read = Indicator::parse_as(self.slice(range.clone()), wanted);
         match read {
             Ok(read) if wanted == IndicatorType::Url => self.add_url(read.indicator, range, read.notes),
@@ -240,7 +236,7 @@ impl<'a> Found<'a> {
         if self.seen.insert(indicator.clone()) {
             let span = self.map.original(range.clone());
             let text = self.given.get(span.clone()).unwrap_or_default().to_owned();
-            self.list.push(Extracted { indicator, text, span, notes });
+            self.found.push(Extracted { indicator, text, span, notes });
         }
     }
 }

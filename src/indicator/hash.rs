@@ -1,8 +1,8 @@
-//! File hashes, told apart by their length.
+//! File hashes, recognised by their length.
 
 use super::Form;
 
-/// The form of a text of hexadecimal digits, if its length is that of a hash that we look up.
+/// The form of a text of hexadecimal digits, if it has the length of a supported hash.
 pub(super) fn form_of(text: &str) -> Option<Form> {
     if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -15,12 +15,12 @@ pub(super) fn form_of(text: &str) -> Option<Form> {
     }
 }
 
-/// The bytes of a hash in lower-case hexadecimal digits, the normal form of a hash.
+/// The bytes in lower-case hexadecimal digits, which is the normal form of a hash.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a text is that looks like a hash that we do not look up.
+/// The name of the unsupported hash that a text looks like.
 pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     if is_ssdeep(text) {
         return Some("SSDEEP");
@@ -39,8 +39,8 @@ pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Why a text is no hash by its length.
-pub(super) fn lengths(text: &str) -> String {
+/// Why a text is no supported hash, with the lengths of those that are.
+pub(super) fn length_message(text: &str) -> String {
     let lengths = "MD5 has 32, SHA-1 40, SHA-256 64";
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         format!("has {} hexadecimal digits and is no file hash that is looked up: {lengths}", text.len())

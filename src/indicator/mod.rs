@@ -1,7 +1,6 @@
-//! What is looked up: one normal form for everything an analyst may paste.
+//! Indicators: parsing, refanging, extraction from free text, normal form; also TLP and special-purpose addresses.
 //!
-//! Parses, refangs, extracts from free text, names special addresses, orders TLP. Pure text work: no I/O, no look-ups.
-//! The decisions are written down in `docs/indicators.md`.
+//! Pure text work: no I/O, no look-ups. `docs/indicators.md` lists what is accepted and why.
 
 #![warn(missing_docs)]
 
@@ -30,9 +29,9 @@ mod url;
 pub use extract::{ExtractOptions, Extracted, extract};
 pub use hash::hex;
 pub use refang::refang;
-pub use special::{Special, addresses, is_internal_name};
+pub use special::{SpecialAddress, addresses, is_internal_name};
 pub use tlp::Tlp;
-pub use url::masked_text;
+pub use url::redact_text;
 
 /// The four types of indicators.
 #[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,30 +67,30 @@ pub enum Form {
     Sha256,
 }
 
-/// An indicator in its one normal form. Two spellings that no server can tell apart are equal.
+/// An indicator in normal form. Two spellings that no server can tell apart are equal.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Indicator {
     form: Form,
     value: Arc<str>,
 }
 
-/// An indicator read from text, with what was changed on the way.
+/// An indicator parsed from text, with notes on how the text was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// The indicator.
     pub indicator: Indicator,
-    /// What the reader should know of how the text was understood, one sentence each: "port 8080 dropped".
+    /// How the text was understood, one sentence each: "port 8080 dropped".
     pub notes: Vec<String>,
 }
 
-/// Why a text is no indicator that we look up: what was understood, and the way out.
+/// Why a text is no supported indicator: what it was understood as, and what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reason in one or two sentences. Shows at most the first 100 characters of the text, passwords masked.
+    /// The reason in one or two sentences. Shows at most the first 100 characters of the text, passwords redacted.
     pub message: String,
 }
 
-/// The host of an indicator: of a URL its host, of an address or name itself. A file has none.
+/// The host that an indicator names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An address.
@@ -101,15 +100,15 @@ pub enum Host {
 }
 
 impl Indicator {
-    /// Reads one indicator as an analyst pastes it (refanged first), guessing its type.
+    /// Parses one indicator as an analyst pastes it (refanged first), guessing its type.
     ///
     /// # Errors
-    /// When the text is no indicator of a supported type; the refusal says what it was understood as.
+    /// When the text is no indicator of a supported type.
     pub fn parse(text: &str) -> Result<Parsed, Refusal> {
         parse::parse(text, None)
     }
 
-    /// Reads one indicator whose type the caller states; the form alone decides (no suffix list).
+    /// Parses one indicator of a stated type. A domain need not have a public suffix.
     ///
     /// # Errors
     /// When the text is not of that type.
@@ -117,7 +116,7 @@ impl Indicator {
         parse::parse(text, Some(wanted))
     }
 
-    /// Takes back an indicator that was written by us before (a store, a page token).
+    /// Parses an indicator that must already be in normal form.
     ///
     /// # Errors
     /// When the value is not in its normal form.
@@ -130,33 +129,33 @@ impl Indicator {
         }
     }
 
-    /// An indicator that was in normal form when it was kept. It is not judged anew: a later version may know another normal
-    /// form, and what is on record must stay readable.
+    /// An indicator that was in normal form when it was stored. It is not checked: another version may have another normal
+    /// form, and stored indicators must stay readable.
     pub fn from_stored(form: Form, value: &str) -> Self {
         Self { form, value: value.into() }
     }
 
-    /// Its form.
+    /// The form: which address family, which hash.
     pub fn form(&self) -> Form {
         self.form
     }
 
-    /// Its type.
+    /// The type of the form.
     pub fn indicator_type(&self) -> IndicatorType {
         self.form.indicator_type()
     }
 
-    /// The normal form. A URL's password stands in it: use [`Indicator::redacted`] wherever people or logs read.
+    /// The normal form. May hold a URL's password: use [`Indicator::redacted`] for people and logs.
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// The normal form as it may be shown: the user and password of a URL masked.
+    /// The normal form with the user and password of a URL redacted.
     pub fn redacted(&self) -> String {
-        if self.has_url_credentials() { url::masked(&self.value) } else { self.value.to_string() }
+        if self.has_url_credentials() { url::redact(&self.value) } else { self.value.to_string() }
     }
 
-    /// The normal form so that no program takes it for a link.
+    /// The normal form with defang markers, so that no program makes it a link.
     pub fn defanged(&self) -> String {
         match self.form {
             Form::Md5 | Form::Sha1 | Form::Sha256 => self.value.to_string(),
@@ -164,7 +163,7 @@ impl Indicator {
         }
     }
 
-    /// The Unicode form of a domain, where it differs.
+    /// The Unicode form of a domain, if it differs from the normal form.
     pub fn unicode(&self) -> Option<String> {
         if self.form == Form::Domain { domain::unicode(&self.value) } else { None }
     }
@@ -177,7 +176,7 @@ impl Indicator {
         }
     }
 
-    /// The host: of a URL its host, of an address or name itself; a file has none.
+    /// The host: that of a URL, or the address or domain itself; a file has none.
     pub fn host(&self) -> Option<Host> {
         match self.form {
             Form::Ipv4 | Form::Ipv6 => self.ip().map(Host::Ip),
@@ -194,9 +193,9 @@ impl Indicator {
 }
 
 impl Refusal {
-    /// `text` is no indicator, for this reason.
+    /// `why` continues a sentence that begins with the text.
     fn new(text: &str, why: impl fmt::Display) -> Self {
-        let shown: String = url::masked_text(text.trim()).chars().take(100).collect();
+        let shown: String = url::redact_text(text.trim()).chars().take(100).collect();
         Self { message: format!("{shown:?} {why}") }
     }
 }

@@ -1,60 +1,60 @@
-//! One indicator as an analyst pastes it: refanged, guessed or held to the type that was stated, brought to normal form.
+//! Parses one indicator as an analyst pastes it: refangs it, guesses its type or checks the stated one, and normalizes it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::refang::{holds_invisible, refang, undo_words};
-use super::{Form, Host, Indicator, IndicatorType, Parsed, Refusal, Special, domain, hash, url};
+use super::refang::{contains_invisible, refang, refang_dot_words};
+use super::{Form, Host, Indicator, IndicatorType, Parsed, Refusal, SpecialAddress, domain, hash, url};
 
 const LONGEST: usize = 8 * 1024;
-/// How often a URL is read again until nothing changes.
+/// How often a URL is normalized again until nothing changes.
 const ROUNDS: usize = 8;
-/// What surrounds an indicator in a text and is no part of it.
+/// What surrounds an indicator in a text without being part of it.
 const SURROUNDING: [(char, char); 8] =
     [('"', '"'), ('\'', '\''), ('`', '`'), ('<', '>'), ('(', ')'), ('{', '}'), ('“', '”'), ('«', '»')];
-/// Schemes that are written without slashes.
+/// Unsupported schemes that are written without slashes.
 const OTHER_SCHEMES: [&str; 6] = ["mailto:", "javascript:", "data:", "file:", "tel:", "urn:"];
-/// Fewer hexadecimal digits may be a word or a number; from here on they are meant as a hash.
-const SHORTEST_DIGEST: usize = 16;
+/// Fewer hexadecimal digits can be a word or a number; as many are meant as a hash.
+const SHORTEST_HASH: usize = 16;
 const NETWORK: &str = "is a network: look up single addresses; networks go into lists and never-send rules";
 const TRAILING: [char; 6] = [',', ';', '!', '?', '|', '…'];
 
-/// Reads one indicator, guessing its type or held to `wanted`.
+/// Parses one indicator of the type `wanted`, or guesses its type.
 pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed, Refusal> {
     if text.len() > LONGEST {
-        // Not shown: a password could stand anywhere in it.
+        // The text is not shown, since a password can be anywhere in it.
         let message = format!("a text of {} bytes is longer than 8 KiB, more than any indicator", text.len());
         return Err(Refusal { message });
     }
-    let clean = clean(text);
+    let clean = refang_and_strip(text);
     if clean.is_empty() {
         return Err(Refusal::new(text, "holds nothing: give an IP address, a domain, a URL or a file hash"));
     }
     let read = match wanted {
-        None => guess(&clean),
-        Some(IndicatorType::Ip) => as_ip(&clean),
-        Some(IndicatorType::Domain) => as_domain(&clean, false),
-        Some(IndicatorType::Url) => as_url(&clean),
-        Some(IndicatorType::File) => as_hash(&clean),
+        None => parse_guessing(&clean),
+        Some(IndicatorType::Ip) => parse_ip(&clean),
+        Some(IndicatorType::Domain) => parse_domain(&clean, false),
+        Some(IndicatorType::Url) => parse_url(&clean),
+        Some(IndicatorType::File) => parse_hash(&clean),
     };
-    let meant = |refusal| wanted.and_then(|wanted| mistaken(&clean, wanted)).unwrap_or(refusal);
+    let meant = |refusal| wanted.and_then(|wanted| other_type(&clean, wanted)).unwrap_or(refusal);
     let mut read = read.map_err(meant)?;
-    if holds_invisible(text) {
+    if contains_invisible(text) {
         read.notes.push("characters that cannot be seen were taken out".into());
     }
-    read.notes.extend(named(&read.indicator));
+    read.notes.extend(special_address_note(&read.indicator));
     Ok(read)
 }
 
-/// What a special address is called (IANA's special-purpose registries), also as the host of a URL.
-fn named(indicator: &Indicator) -> Option<String> {
+/// A note on an address, or the host of a URL, with a special purpose.
+fn special_address_note(indicator: &Indicator) -> Option<String> {
     let Host::Ip(ip) = indicator.host()? else { return None };
-    Special::of(ip).map(|special| format!("{ip} is {}", special.as_str()))
+    SpecialAddress::from_ip(ip).map(|special| format!("{ip} is {}", special.as_str()))
 }
 
-/// A text of another type than the one stated says so, which helps more than why it is not the one stated.
-fn mistaken(text: &str, wanted: IndicatorType) -> Option<Refusal> {
-    let meant = guess(text).ok()?.indicator.indicator_type();
+/// The refusal of a text of another type than the stated one: it helps more than why the text is not of the stated type.
+fn other_type(text: &str, wanted: IndicatorType) -> Option<Refusal> {
+    let meant = parse_guessing(text).ok()?.indicator.indicator_type();
     let why = || format!("is {}, not {}", with_article(meant), with_article(wanted));
     (meant != wanted).then(|| Refusal::new(text, why()))
 }
@@ -68,14 +68,14 @@ fn with_article(indicator: IndicatorType) -> &'static str {
     }
 }
 
-/// The text without what surrounds it, refanged.
-pub(super) fn clean(text: &str) -> String {
-    let map = refang(strip(text));
-    let stripped = strip(&map);
-    undo_words(&decode_whole(stripped))
+/// The refanged text without what surrounds it.
+pub(super) fn refang_and_strip(text: &str) -> String {
+    let map = refang(strip_surroundings(text));
+    let stripped = strip_surroundings(&map);
+    refang_dot_words(&decode_whole(stripped))
 }
 
-/// `https%3A%2F%2F…`, encoded as a whole, decoded once.
+/// Decodes a URL that is percent-encoded as a whole, once: `https%3A%2F%2F…`.
 fn decode_whole(text: &str) -> String {
     let head: String = text.chars().take(14).collect::<String>().to_ascii_lowercase();
     if !["http%3a%2f%2f", "https%3a%2f%2f", "ftp%3a%2f%2f"].iter().any(|scheme| head.starts_with(scheme)) {
@@ -88,7 +88,7 @@ fn decode_whole(text: &str) -> String {
     decoded.unwrap_or_else(|| text.to_owned())
 }
 
-fn strip(text: &str) -> &str {
+fn strip_surroundings(text: &str) -> &str {
     let mut text = text.trim();
     loop {
         let before = text;
@@ -101,7 +101,7 @@ fn strip(text: &str) -> &str {
                 text = inner;
             }
         }
-        // Square brackets surround IPv6 addresses, and marks at the end: only a whole pair is taken off.
+        // Square brackets are also part of IPv6 hosts and of markers: only a whole pair is removed.
         if let Some(inner) =
             text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| !inner.contains(['[', ']']))
         {
@@ -113,23 +113,23 @@ fn strip(text: &str) -> &str {
     }
 }
 
-fn guess(text: &str) -> Result<Parsed, Refusal> {
+fn parse_guessing(text: &str) -> Result<Parsed, Refusal> {
     if has_scheme(text) {
-        return as_url(text);
+        return parse_url(text);
     }
     if let Some(form) = hash::form_of(text) {
         return Ok(parsed(form, text.to_ascii_lowercase(), Vec::new()));
     }
-    if let Some(other) = other_kind(text) {
+    if let Some(other) = unsupported(text) {
         return Err(other);
     }
     if looks_like_ip(text) {
-        return as_ip(text);
+        return parse_ip(text);
     }
     if let Some(at) = text.find(['/', '?']) {
-        return without_scheme(text, at);
+        return parse_without_scheme(text, at);
     }
-    as_domain(text, true)
+    parse_domain(text, true)
 }
 
 fn has_scheme(text: &str) -> bool {
@@ -139,11 +139,11 @@ fn has_scheme(text: &str) -> bool {
     })
 }
 
-/// What the text is if it is something that is known and not looked up.
-fn other_kind(text: &str) -> Option<Refusal> {
+/// The refusal of something that is known but not looked up: an unsupported hash, a CVE, a network.
+fn unsupported(text: &str) -> Option<Refusal> {
     let lower = text.to_ascii_lowercase();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some(refusal) = no_hash(text) {
+    if let Some(refusal) = unsupported_hash(text) {
         return Some(refusal);
     }
     let cve = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
@@ -167,22 +167,22 @@ fn other_kind(text: &str) -> Option<Refusal> {
     None
 }
 
-/// A digest of a kind or length that we do not look up.
-fn no_hash(text: &str) -> Option<Refusal> {
+/// The refusal of a hash of an unsupported kind or length.
+fn unsupported_hash(text: &str) -> Option<Refusal> {
     if let Some(kind) = hash::unsupported(text) {
         let why = format!("is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256");
         return Some(Refusal::new(text, why));
     }
-    let hexadecimal = text.len() >= SHORTEST_DIGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (hexadecimal && hash::form_of(text).is_none()).then(|| Refusal::new(text, hash::lengths(text)))
+    let hexadecimal = text.len() >= SHORTEST_HASH && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (hexadecimal && hash::form_of(text).is_none()).then(|| Refusal::new(text, hash::length_message(text)))
 }
 
-/// Four decimal numbers.
+/// Whether a text is four decimal numbers.
 pub(super) fn is_ipv4(text: &str) -> bool {
     text.parse::<Ipv4Addr>().is_ok()
 }
 
-/// An address and the length of a prefix.
+/// Whether a text is an address and a prefix length.
 pub(super) fn is_network(text: &str) -> bool {
     text.split_once('/').is_some_and(|(ip, length)| {
         let longest = match ip.parse() {
@@ -194,7 +194,7 @@ pub(super) fn is_network(text: &str) -> bool {
     })
 }
 
-/// Digits and dots, or hexadecimal digits and colons: meant as an address, right or wrong.
+/// Whether a text is meant as an address, valid or not: digits and dots, or hexadecimal digits and colons.
 fn looks_like_ip(text: &str) -> bool {
     let (host, _) = split_port(text);
     let digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && host.contains('.');
@@ -210,7 +210,7 @@ fn looks_like_ip(text: &str) -> bool {
         || text.matches(':').count() >= 2
 }
 
-fn as_ip(text: &str) -> Result<Parsed, Refusal> {
+fn parse_ip(text: &str) -> Result<Parsed, Refusal> {
     let mut notes = Vec::new();
     let (bare, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((ip, "")) => (ip, None),
@@ -226,7 +226,7 @@ fn as_ip(text: &str) -> Result<Parsed, Refusal> {
     if is_network(text) {
         return Err(Refusal::new(text, NETWORK));
     }
-    let ip: IpAddr = bare.strip_suffix('.').unwrap_or(bare).parse().map_err(|_| no_address(text, bare))?;
+    let ip: IpAddr = bare.strip_suffix('.').unwrap_or(bare).parse().map_err(|_| ip_refusal(text, bare))?;
     notes.extend(port.map(|port| format!("port {port} dropped")));
     let folded = ip.to_canonical();
     if folded != ip {
@@ -236,7 +236,7 @@ fn as_ip(text: &str) -> Result<Parsed, Refusal> {
     Ok(parsed(form, folded.to_string(), notes))
 }
 
-fn no_address(text: &str, bare: &str) -> Refusal {
+fn ip_refusal(text: &str, bare: &str) -> Refusal {
     let octets: Vec<_> = bare.split('.').collect();
     let numeric = octets.iter().all(|octet| !octet.is_empty() && octet.bytes().all(|byte| byte.is_ascii_digit()));
     if numeric && octets.iter().any(|octet| octet.len() > 1 && octet.starts_with('0')) {
@@ -259,7 +259,7 @@ fn no_address(text: &str, bare: &str) -> Refusal {
     Refusal::new(text, "is no IP address: IPv4 has four decimal numbers, IPv6 is written as in RFC 5952")
 }
 
-fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
+fn parse_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
     let mut notes = Vec::new();
     let (host, port) = split_port(text);
     if let Some(port) = port {
@@ -268,7 +268,7 @@ fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
     if host.parse::<Ipv4Addr>().is_ok() {
         return Err(Refusal::new(text, "is an IPv4 address, not a domain"));
     }
-    let name = domain::normal(host)?;
+    let name = domain::normalize(host)?;
     if guessing && !domain::has_public_suffix(&name) {
         let last = name.rsplit('.').next().unwrap_or_default();
         if domain::has_public_suffix(&format!("example.{name}")) {
@@ -286,32 +286,32 @@ fn as_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
     Ok(parsed(Form::Domain, name, notes))
 }
 
-/// `host/path` without a scheme is read as http.
-fn without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
+/// Parses `host/path` without a scheme as http.
+fn parse_without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
     let host = text.get(..at).unwrap_or_default();
     let (name, _) = split_port(host);
     let known = is_ipv4(name)
         || name.starts_with('[')
-        || domain::normal(name).is_ok_and(|name| domain::has_public_suffix(&name));
+        || domain::normalize(name).is_ok_and(|name| domain::has_public_suffix(&name));
     if !known {
         let why = "has no scheme, and what stands before its path is neither an address nor a name under a public \
                    suffix: if it is a URL all the same, begin it with http://";
         return Err(Refusal::new(text, why));
     }
-    let mut read = as_url(&format!("http://{text}"))?;
+    let mut read = parse_url(&format!("http://{text}"))?;
     read.notes.push("read as http, since it has no scheme".into());
     Ok(read)
 }
 
-fn as_url(text: &str) -> Result<Parsed, Refusal> {
+fn parse_url(text: &str) -> Result<Parsed, Refusal> {
     if !has_scheme(text) {
-        return match (other_kind(text), text.find(['/', '?'])) {
+        return match (unsupported(text), text.find(['/', '?'])) {
             (Some(other), _) => Err(other),
-            (None, Some(at)) => without_scheme(text, at),
+            (None, Some(at)) => parse_without_scheme(text, at),
             (None, None) => Err(Refusal::new(text, "has no scheme: a URL begins with http://, https:// or ftp://")),
         };
     }
-    let value = settled(text)?;
+    let value = stable_normal_form(text)?;
     let mut notes = Vec::new();
     if text.contains('#') && !value.contains('#') {
         notes.push("the fragment, which never leaves a browser, was dropped".into());
@@ -322,12 +322,12 @@ fn as_url(text: &str) -> Result<Parsed, Refusal> {
     Ok(parsed(Form::Url, value, notes))
 }
 
-/// The normal form of a URL, which is what reading it once more gives: normalising can bring forth marks and trailing
-/// punctuation (where it drops a tab or a fragment), and these are undone as well.
-fn settled(text: &str) -> Result<String, Refusal> {
-    let mut value = url::normal(trim_tail(text))?;
+/// The normal form of a URL, which parsing does not change again: normalizing drops tabs and fragments, and what is
+/// left can hold new markers and trailing punctuation.
+fn stable_normal_form(text: &str) -> Result<String, Refusal> {
+    let mut value = url::normalize(trim_tail(text))?;
     for _ in 0..ROUNDS {
-        let again = url::normal(trim_tail(&clean(&value)))?;
+        let again = url::normalize(trim_tail(&refang_and_strip(&value)))?;
         if again == value {
             return match value.len() {
                 0..=LONGEST => Ok(value),
@@ -339,17 +339,17 @@ fn settled(text: &str) -> Result<String, Refusal> {
     Err(Refusal::new(text, "has defang markers within markers: write the URL without any"))
 }
 
-fn as_hash(text: &str) -> Result<Parsed, Refusal> {
+fn parse_hash(text: &str) -> Result<Parsed, Refusal> {
     if let Some(form) = hash::form_of(text) {
         return Ok(parsed(form, text.to_ascii_lowercase(), Vec::new()));
     }
-    if let Some(refusal) = no_hash(text) {
+    if let Some(refusal) = unsupported_hash(text) {
         return Err(refusal);
     }
-    Err(Refusal::new(text, hash::lengths(text)))
+    Err(Refusal::new(text, hash::length_message(text)))
 }
 
-/// `host:port`, where the port is a number.
+/// Splits `host:port`, where the port is a number.
 fn split_port(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && !host.contains(':') && is_port(port) => (host, Some(port)),
@@ -361,7 +361,7 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-/// Without what ends a sentence and no URL: a full stop after a word, closing brackets that nothing opened.
+/// The URL without the end of a sentence: a full stop after a word, closing brackets that were not opened.
 fn trim_tail(mut text: &str) -> &str {
     loop {
         let stop = text.strip_suffix('.').filter(|rest| rest.ends_with(|c: char| c.is_alphanumeric()));

@@ -1,12 +1,13 @@
-//! Undoes the defang markers by which analysts make indicators harmless, and makes them.
+//! Refanging: replaces the defang markers that make indicators unclickable (`hxxp`, `[.]`) by what they stand for; and
+//! defanging.
 //!
-//! Only markers are undone: a text without any comes back as it is, but for invisible characters.
+//! A text without markers is returned unchanged, except for invisible characters.
 
 use std::ops::RangeInclusive;
 
 use super::span_map::{Edit, SpanMap};
 
-/// Characters that are no part of any indicator and that copying brings along: joiners, marks of direction, soft hyphens.
+/// Invisible characters that are copied along with an indicator: joiners, direction marks, soft hyphens.
 const INVISIBLE: [RangeInclusive<char>; 6] = [
     '\u{00ad}'..='\u{00ad}',
     '\u{061c}'..='\u{061c}',
@@ -15,8 +16,9 @@ const INVISIBLE: [RangeInclusive<char>; 6] = [
     '\u{2060}'..='\u{206f}',
     '\u{feff}'..='\u{feff}',
 ];
-/// Whether a text holds characters that are taken out since nobody sees them.
-pub(super) fn holds_invisible(text: &str) -> bool {
+
+/// Whether a text has invisible characters, which refanging removes.
+pub(super) fn contains_invisible(text: &str) -> bool {
     text.chars().any(is_invisible)
 }
 
@@ -24,9 +26,9 @@ fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|range| range.contains(&c))
 }
 
-/// Dots of other scripts that a resolver takes for a dot (UTS 46).
+/// Dots of other scripts that are label separators as well (UTS 46).
 const DOTS: [char; 4] = ['\u{ff0e}', '\u{3002}', '\u{ff61}', '\u{2024}'];
-/// What stands for `http` in a defanged scheme, longest first, in lower case.
+/// Defanged and plain schemes in lower case, longer spellings first, with what they stand for.
 const SCHEMES: [(&str, &str); 19] = [
     ("hxxps", "https://"),
     ("hxxp", "http://"),
@@ -48,7 +50,7 @@ const SCHEMES: [(&str, &str); 19] = [
     ("fxp", "ftp://"),
     ("ftp", "ftp://"),
 ];
-/// Ways to write what stands between scheme and host.
+/// Spellings of what separates scheme and host.
 const SEPARATORS: [&str; 16] = [
     "[://]",
     "(://)",
@@ -67,31 +69,31 @@ const SEPARATORS: [&str; 16] = [
     "[:/]/",
     "[:]/",
 ];
-/// What stands between brackets for a dot, in lower case.
+/// What brackets hold in place of a dot, in lower case.
 const DOT_WORDS: [&str; 5] = ["dot", "punkt", "punto", "point", "."];
-/// What else stands between brackets, and what it means.
-const OTHER_MARKS: [(&str, &str); 8] =
+/// What else brackets hold, with what it stands for.
+const OTHER_MARKERS: [(&str, &str); 8] =
     [("://", "://"), ("//", "//"), (":", ":"), ("/", "/"), ("at", "@"), ("@", "@"), (",", "."), ("-", "-")];
 const OPENING: [char; 3] = ['[', '(', '{'];
 const CLOSING: [char; 3] = [']', ')', '}'];
 
-/// The text with every defang marker undone.
+/// The text with every defang marker replaced by what it stands for.
 pub fn refang(text: &str) -> String {
-    undo(text).into_text()
+    refang_mapped(text).into_text()
 }
 
-/// The text with every defang marker undone, and where each part of it came from.
-pub(super) fn undo(text: &str) -> SpanMap {
+/// The refanged text, with the place in `text` that each part of it came from.
+pub(super) fn refang_mapped(text: &str) -> SpanMap {
     let mut map = SpanMap::new(text);
-    for step in [characters, schemes, markers, escapes] {
-        let edits = step(map.text());
+    for find_edits in [character_edits, scheme_edits, marker_edits, escape_edits] {
+        let edits = find_edits(map.text());
         map.apply(&edits);
     }
     map
 }
 
-/// Invisible characters and the dots of other scripts.
-fn characters(text: &str) -> Vec<Edit> {
+/// Removes invisible characters and replaces the dots of other scripts.
+fn character_edits(text: &str) -> Vec<Edit> {
     if text.is_ascii() {
         return Vec::new();
     }
@@ -103,8 +105,8 @@ fn characters(text: &str) -> Vec<Edit> {
     text.char_indices().filter_map(edit).collect()
 }
 
-/// Defanged schemes and separators, wherever a scheme can begin.
-fn schemes(text: &str) -> Vec<Edit> {
+/// Replaces defanged schemes and separators, wherever a scheme can begin.
+fn scheme_edits(text: &str) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut before = None;
     let mut at = 0;
@@ -121,13 +123,13 @@ fn schemes(text: &str) -> Vec<Edit> {
     edits
 }
 
-/// The scheme that the text begins with, and how long it and its separator are.
+/// The scheme at the start of the text, and the length of scheme and separator.
 fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
         return None;
     }
     let (length, scheme) =
-        SCHEMES.iter().find_map(|(written, meant)| starts(text, written).map(|length| (length, *meant)))?;
+        SCHEMES.iter().find_map(|(written, meant)| prefix_length(text, written).map(|length| (length, *meant)))?;
     let rest = text.get(length..)?;
     let rest_trimmed = rest.strip_prefix(' ').filter(|rest| rest.starts_with(['[', ':'])).unwrap_or(rest);
     let skipped = rest.len() - rest_trimmed.len();
@@ -136,7 +138,7 @@ fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     Some((scheme, length + skipped + separator.len() + gap(tail)))
 }
 
-/// One space before what can be a host, with more slashes than two: `http:/// example.com`.
+/// The length of further slashes and one space before what can be a host: `http:/// example.com`.
 fn gap(text: &str) -> usize {
     let Some(host) = text.trim_start_matches('/').strip_prefix(' ') else { return 0 };
     let word = host.split_whitespace().next().unwrap_or_default();
@@ -144,13 +146,13 @@ fn gap(text: &str) -> usize {
     if is_host { text.len() - host.len() } else { 0 }
 }
 
-/// How long `prefix` is in `text` if the text begins with it, letter case aside.
-fn starts(text: &str, prefix: &str) -> Option<usize> {
+/// The length of `prefix` if the text begins with it, ignoring ASCII case.
+fn prefix_length(text: &str, prefix: &str) -> Option<usize> {
     text.get(..prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix)).map(str::len)
 }
 
-/// Marks in brackets, in any mix of brackets.
-fn markers(text: &str) -> Vec<Edit> {
+/// Replaces markers in any mix of brackets.
+fn marker_edits(text: &str) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
     let mut before = None;
     let mut at = 0;
@@ -161,7 +163,7 @@ fn markers(text: &str) -> Vec<Edit> {
             continue;
         };
         let done = edits.last().map_or(0, |(range, _)| range.end);
-        let spaces = text.get(done..at).map_or(0, |kept| kept.len() - kept.trim_end_matches(' ').len());
+        let spaces = text.get(done..at).map_or(0, |rest| rest.len() - rest.trim_end_matches(' ').len());
         let start = if meant == "." { at - spaces } else { at };
         if text.get(start..at + length) != Some(meant) {
             edits.push((start..at + length, meant));
@@ -172,7 +174,7 @@ fn markers(text: &str) -> Vec<Edit> {
     edits
 }
 
-/// The mark that the text begins with: what it means and how long it is. `before` is the character before it.
+/// The marker at the start of the text: what it stands for, and its length. `before` is the character before it.
 fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
     let first = text.chars().next()?;
     if first == '<' {
@@ -181,7 +183,7 @@ fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> 
     if first != '.' && !OPENING.contains(&first) && !CLOSING.contains(&first) {
         return None;
     }
-    // All brackets are one byte long. More than three in a row are no mark.
+    // All brackets are one byte long. More than three in a row are no marker.
     let open = text.chars().take(4).take_while(|c| OPENING.contains(c) || CLOSING.contains(c)).count();
     if open > 3 {
         return None;
@@ -193,13 +195,15 @@ fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> 
     let space_after = if open > 0 { after.len() - after.trim_start_matches(' ').len() } else { 0 };
     let tail = after.get(space_after..)?;
     let closing = tail.len() - tail.trim_start_matches(CLOSING).len();
-    let close = closing.max(if space_after == 0 { wrong_side(text, tail, before) } else { 0 });
+    let close = closing.max(if space_after == 0 { misplaced_brackets(text, tail, before) } else { 0 });
     let length = open + space + word + if close > 0 { space_after + close } else { 0 };
     let next = text.get(length..).and_then(|rest| rest.chars().next());
-    let between_words = before.is_some_and(is_word) && next.is_some_and(is_word);
+    let between_words = before.is_some_and(is_word_char) && next.is_some_and(is_word_char);
     match (open > 0, close > 0) {
-        (true, true) if text.starts_with(OPENING) || between_words => Some((meant, skip_space(text, length, meant))),
-        // Half a pair of brackets is a mark only within a word, and only around a dot.
+        (true, true) if text.starts_with(OPENING) || between_words => {
+            Some((meant, with_space_after(text, length, meant)))
+        }
+        // Half a pair of brackets is a marker only within a word, and only beside a dot.
         (true, false) if meant == "." && between_words && space == 0 && text.starts_with(OPENING) => {
             Some((meant, length))
         }
@@ -208,8 +212,9 @@ fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> 
     }
 }
 
-/// `www.[example` and `example}.{com`: how many brackets stand on the wrong side after a dot. `end.[1]` is a footnote.
-fn wrong_side(text: &str, tail: &str, before: Option<char>) -> usize {
+/// The number of opening brackets after a dot that stand where closing ones should: `www.[example`, `example}.{com`.
+/// `end.[1]` is a footnote.
+fn misplaced_brackets(text: &str, tail: &str, before: Option<char>) -> usize {
     let rest = tail.trim_start_matches(['[', '{']);
     let first = rest.chars().next();
     let possible = text.starts_with(['.', '}', ']'])
@@ -218,38 +223,39 @@ fn wrong_side(text: &str, tail: &str, before: Option<char>) -> usize {
     if possible { tail.len() - rest.len() } else { 0 }
 }
 
-/// `example<dot>com`: angle brackets mark a dot only within a word, since elsewhere they are markup.
+/// `example<dot>com`: angle brackets are a marker only within a word, since elsewhere they are markup.
 fn angle_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
-    let length = ["<.>", "<dot>"].iter().find_map(|mark| starts(text, mark))?;
+    let length = ["<.>", "<dot>"].iter().find_map(|marker| prefix_length(text, marker))?;
     let next = text.get(length..).and_then(|rest| rest.chars().next());
-    (before.is_some_and(is_word) && next.is_some_and(is_word)).then_some((".", length))
+    (before.is_some_and(is_word_char) && next.is_some_and(is_word_char)).then_some((".", length))
 }
 
-/// A dot in brackets may have spaces around it: `evil [.] com`.
-fn skip_space(text: &str, length: usize, meant: &str) -> usize {
+/// The length of a marker with the space after it: a dot in brackets may have one on each side, `evil [.] com`.
+fn with_space_after(text: &str, length: usize, meant: &str) -> usize {
     let rest = text.get(length..).unwrap_or_default();
     let trimmed = rest.trim_start_matches(' ');
-    let next_is_word = trimmed.chars().next().is_some_and(is_word);
+    let next_is_word = trimmed.chars().next().is_some_and(is_word_char);
     if meant == "." && next_is_word && rest.len() - trimmed.len() == 1 { length + 1 } else { length }
 }
 
 fn word_at(text: &str, bracketed: bool) -> Option<(&'static str, usize)> {
-    if let Some(length) = DOT_WORDS.iter().filter(|word| bracketed || **word == ".").find_map(|word| starts(text, word))
+    if let Some(length) =
+        DOT_WORDS.iter().filter(|word| bracketed || **word == ".").find_map(|word| prefix_length(text, word))
     {
         return Some((".", length));
     }
     if !bracketed {
         return None;
     }
-    OTHER_MARKS.iter().find_map(|(written, meant)| starts(text, written).map(|length| (*meant, length)))
+    OTHER_MARKERS.iter().find_map(|(written, meant)| prefix_length(text, written).map(|length| (*meant, length)))
 }
 
-fn is_word(c: char) -> bool {
+fn is_word_char(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '_'
 }
 
-/// A backslash or caret before a dot.
-fn escapes(text: &str) -> Vec<Edit> {
+/// Removes a backslash or caret before a dot.
+fn escape_edits(text: &str) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| rest.find(['\\', '^'])) {
@@ -263,13 +269,13 @@ fn escapes(text: &str) -> Vec<Edit> {
     edits
 }
 
-/// Words for dots in a text that has no real one: `example-dot-com`, `example dot com`; and dots between spaces.
-/// Only for one indicator by itself.
-pub(super) fn undo_words(text: &str) -> String {
+/// Replaces words for dots in a single indicator that has no real dot (`example-dot-com`, `example dot com`), and takes
+/// away the spaces around dots.
+pub(super) fn refang_dot_words(text: &str) -> String {
     if text.contains('.') {
         return text.replace(" . ", ".");
     }
-    // Only in the host: a path may hold such words of its own.
+    // Only in the host: in a path such words are the path's own.
     let begin = text.find("://").map_or(0, |at| at + 3);
     let end = text.get(begin..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(text.len(), |at| begin + at);
     let (host, rest) = text.split_at_checked(end).unwrap_or((text, ""));
@@ -280,7 +286,7 @@ pub(super) fn undo_words(text: &str) -> String {
     out + rest
 }
 
-/// The value so that no program takes it for a link: the scheme and every dot of the host marked.
+/// The value with markers in scheme and host, so that no program makes it a link.
 pub(super) fn defang(value: &str) -> String {
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -347,9 +353,9 @@ mod tests {
 
     #[test]
     fn words_for_dots_count_only_where_no_real_dot_stands() {
-        assert_eq!(undo_words("example-dot-com"), "example.com");
-        assert_eq!(undo_words("http://example-dot-com/a-dot-b"), "http://example.com/a-dot-b");
-        assert_eq!(undo_words("http://intranet/a-dot-b"), "http://intranet/a-dot-b");
-        assert_eq!(undo_words("evil-dot-proj.appspot.com"), "evil-dot-proj.appspot.com");
+        assert_eq!(refang_dot_words("example-dot-com"), "example.com");
+        assert_eq!(refang_dot_words("http://example-dot-com/a-dot-b"), "http://example.com/a-dot-b");
+        assert_eq!(refang_dot_words("http://intranet/a-dot-b"), "http://intranet/a-dot-b");
+        assert_eq!(refang_dot_words("evil-dot-proj.appspot.com"), "evil-dot-proj.appspot.com");
     }
 }

@@ -1,4 +1,4 @@
-//! Finds in a refanged text what can be an indicator, and looks at what stands around it. Decides nothing by itself.
+//! Finds candidates for indicators in a refanged text, and describes what surrounds them. `extract.rs` decides.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -8,15 +8,15 @@ use regex::Regex;
 /// What a candidate looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A URL of a scheme that is looked up.
+    /// A URL with a supported scheme.
     Url,
     /// A URL whose scheme and slashes are percent-encoded.
-    Encoded,
+    EncodedUrl,
     /// Hexadecimal digits and at least two colons.
     Ipv6,
     /// An e-mail address.
-    Mail,
-    /// A word, perhaps dotted, with port and path.
+    Email,
+    /// A word, perhaps dotted and with a port.
     Name,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Candidate {
     pub(super) range: Range<usize>,
 }
 
-/// What a URL in a text does not hold, whatever the standard says of it.
+/// Characters that end a URL in free text, even where the URL standard allows them.
 const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»「」『』【】（）《》，；、"#;
 
 static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -38,23 +38,23 @@ static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         |(?P<encoded>(?i:https?|ftp)%3[Aa]%2[Ff]%2[Ff]{url}+)
         |(?P<bracketed>\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+\](?::[0-9]{{1,5}})?)
         |(?P<ipv6>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)
-        |(?P<mail>[\w.+-]+@[\w.-]+\.\w+)
+        |(?P<email>[\w.+-]+@[\w.-]+\.\w+)
         |(?P<name>{word}(?:(?:{word}|[.-])*{word})?(?::[0-9]{{1,5}})?)
         "
     );
     Regex::new(&pattern).ok()
 });
 
-/// The next candidate from a place on.
-pub(super) fn next(text: &str, at: usize) -> Option<Candidate> {
+/// The next candidate at or after a byte position.
+pub(super) fn next_candidate(text: &str, at: usize) -> Option<Candidate> {
     let at = (at..text.len()).find(|at| text.is_char_boundary(*at))?;
     let captures = CANDIDATE.as_ref()?.captures_at(text, at)?;
     let kinds = [
         ("url", Kind::Url),
-        ("encoded", Kind::Encoded),
+        ("encoded", Kind::EncodedUrl),
         ("bracketed", Kind::Name),
         ("ipv6", Kind::Ipv6),
-        ("mail", Kind::Mail),
+        ("email", Kind::Email),
         ("name", Kind::Name),
     ];
     let found =
@@ -62,7 +62,7 @@ pub(super) fn next(text: &str, at: usize) -> Option<Candidate> {
     kinds.into_iter().find_map(found)
 }
 
-/// Where the path that begins here ends; the place itself if none does.
+/// The end of the path that begins at `at`; `at` itself if none does.
 pub(super) fn path_end(text: &str, at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     if !rest.starts_with('/') {
@@ -72,36 +72,36 @@ pub(super) fn path_end(text: &str, at: usize) -> usize {
     at + rest.find(end).unwrap_or(rest.len())
 }
 
-fn before(text: &str, at: usize) -> impl Iterator<Item = char> {
+fn chars_before(text: &str, at: usize) -> impl Iterator<Item = char> {
     text.get(..at).unwrap_or_default().chars().rev()
 }
 
-fn after(text: &str, at: usize) -> impl Iterator<Item = char> {
+fn chars_after(text: &str, at: usize) -> impl Iterator<Item = char> {
     text.get(at..).unwrap_or_default().chars()
 }
 
-/// Whether a word ends right before this place.
-pub(super) fn word_before(text: &str, at: usize) -> bool {
-    before(text, at).next().is_some_and(char::is_alphanumeric)
+/// Whether a word ends right before `at`.
+pub(super) fn follows_word(text: &str, at: usize) -> bool {
+    chars_before(text, at).next().is_some_and(char::is_alphanumeric)
 }
 
-/// Whether a word goes on at this place.
-pub(super) fn word_after(text: &str, at: usize) -> bool {
-    after(text, at).next().is_some_and(|c| c.is_alphanumeric() || c == ':' || c == '_')
+/// Whether a word continues at `at`.
+pub(super) fn continues_word(text: &str, at: usize) -> bool {
+    chars_after(text, at).next().is_some_and(|c| c.is_alphanumeric() || c == ':' || c == '_')
 }
 
-/// Whether a dot and a word follow.
-pub(super) fn dot_word_after(text: &str, at: usize) -> bool {
-    let mut rest = after(text, at);
+/// Whether a dot and a word follow at `at`.
+pub(super) fn continues_after_dot(text: &str, at: usize) -> bool {
+    let mut rest = chars_after(text, at);
     rest.next() == Some('.') && rest.next().is_some_and(char::is_alphanumeric)
 }
 
-/// Whether `://` stands right before: a scheme that is not looked up, whose host may be.
-pub(super) fn beside_other_scheme(text: &str, at: usize) -> bool {
+/// Whether `://` ends right before `at`: the host of an unsupported scheme can be an indicator.
+pub(super) fn follows_scheme(text: &str, at: usize) -> bool {
     text.get(..at).is_some_and(|before| before.ends_with("://"))
 }
 
-/// Where `http` begins at the end of a name with `://` after it, if a URL is glued to the word before: `seehttp://…`.
+/// The start of a scheme at the end of a name with `://` after it, where a URL follows a word directly: `seehttp://…`.
 pub(super) fn glued_scheme(text: &str, name: &Range<usize>) -> Option<usize> {
     let glued = text.get(name.end..).is_some_and(|rest| rest.starts_with("://"));
     let word = text.get(name.clone()).filter(|_| glued)?;
@@ -113,9 +113,9 @@ pub(super) fn glued_scheme(text: &str, name: &Range<usize>) -> Option<usize> {
     (word.len() > scheme.len()).then_some(name.end - scheme.len())
 }
 
-/// Whether a name is by itself, and no part of a path (`C:\dir\name`, `./name`) or of code (`name()`, `name="`).
+/// Whether a name is neither part of a path (`C:\dir\name`, `./name`) nor of code (`name()`, `name="`).
 pub(super) fn stands_alone(text: &str, range: &Range<usize>) -> bool {
-    let mut rest = before(text, range.start);
+    let mut rest = chars_before(text, range.start);
     let (last, last_but_one) = (rest.next(), rest.next());
     let in_path = match last {
         Some('\\') => last_but_one != Some('\\'),
@@ -123,7 +123,7 @@ pub(super) fn stands_alone(text: &str, range: &Range<usize>) -> bool {
         Some('/') => last_but_one.is_none_or(|c| c != '/' && !c.is_alphanumeric()),
         _ => false,
     };
-    let mut rest = after(text, range.end);
+    let mut rest = chars_after(text, range.end);
     let (first, second) = (rest.next(), rest.next());
     let code = match first {
         Some('(') => second.is_none_or(|c| matches!(c, ')' | '"' | '\'')),
@@ -133,9 +133,9 @@ pub(super) fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     !in_path && !code
 }
 
-/// A name after `%2F` begins after these two digits; `%252F` is the same, encoded twice.
-pub(super) fn after_percent(text: &str, range: Range<usize>) -> Range<usize> {
-    if before(text, range.start).next() != Some('%') {
+/// The name without the hexadecimal digits of a percent code before it: `%2F`, or `%252F` if encoded twice.
+pub(super) fn without_percent_code(text: &str, range: Range<usize>) -> Range<usize> {
+    if chars_before(text, range.start).next() != Some('%') {
         return range;
     }
     let name = text.get(range.clone()).unwrap_or_default();
@@ -145,10 +145,10 @@ pub(super) fn after_percent(text: &str, range: Range<usize>) -> Range<usize> {
     if rest.starts_with(char::is_alphanumeric) { range.end - rest.len()..range.end } else { range }
 }
 
-/// How much of a URL in prose is the URL: without the punctuation that follows it, and without a second one.
+/// The length of a URL in prose, without the punctuation that follows it and without a second URL.
 pub(super) fn url_length(text: &str, range: Range<usize>) -> usize {
     let mut url = text.get(range.clone()).unwrap_or_default();
-    let first = before(text, range.start).next();
+    let first = chars_before(text, range.start).next();
     if first == Some('\'') {
         url = url.split('\'').next().unwrap_or_default();
     }
@@ -160,7 +160,7 @@ pub(super) fn url_length(text: &str, range: Range<usize>) -> usize {
     trim_url(cut_host(url), emphasis).len()
 }
 
-/// A host ends at punctuation that no host holds, even where a text goes on without a space.
+/// Cuts a URL at punctuation that no host contains, even if the text continues without a space.
 fn cut_host(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
     let rest = url.get(start..).unwrap_or_default();
@@ -168,16 +168,16 @@ fn cut_host(url: &str) -> &str {
     let host = rest.get(..host_end).unwrap_or_default();
     let user = host.rfind('@').map_or(0, |at| at + 1);
     let punctuation = host.get(user..).and_then(|host| host.find([',', ';', '\'', '(', ')', '*', '!', '=', '&']));
-    // What is left must be a host with a dot: `http://192,0,2,1` is not the address 192 in short form.
+    // The rest must be a host with a dot: `http://192,0,2,1` is not the address 192 in short form.
     let cut = punctuation
         .and_then(|at| url.get(..start + user + at))
         .filter(|cut| cut.get(start..).is_some_and(|host| host.contains('.')));
     cut.unwrap_or(url)
 }
 
-/// Without trailing punctuation; a closing bracket stays where one was opened.
+/// The URL without trailing punctuation; a closing bracket stays if it was opened.
 fn trim_url(mut url: &str, emphasis: Option<char>) -> &str {
-    // Prose closes few brackets at once: more rounds would only serve texts made to be slow.
+    // Prose closes few brackets at once; a limit keeps texts made to be slow from being so.
     for _ in 0..8 {
         let before = url;
         url = url.trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '"', '…']);

@@ -1,11 +1,11 @@
-//! A text being refanged, which remembers where each of its bytes came from in the text that was given.
+//! A text being edited, with the place in the original text that each of its bytes came from.
 
 use std::ops::Range;
 
-/// A replacement: these bytes of the text as it stands, by this.
+/// A replacement of a byte range of the current text.
 pub(super) type Edit = (Range<usize>, &'static str);
 
-/// A text, changed step by step, each byte with the range of the original that it stands for.
+/// The current text, and for each of its bytes the range of the original that it stands for.
 pub(super) struct SpanMap {
     text: String,
     starts: Vec<usize>,
@@ -13,54 +13,54 @@ pub(super) struct SpanMap {
 }
 
 impl SpanMap {
-    /// The text as it was given.
+    /// The original text, not edited yet.
     pub(super) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), starts: (0..text.len()).collect(), ends: (1..=text.len()).collect() }
     }
 
-    /// The text as it stands.
+    /// The current text.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The text as it stands, for good.
+    /// The current text, without the map.
     pub(super) fn into_text(self) -> String {
         self.text
     }
 
-    /// Makes edits that are in order and do not overlap.
+    /// Applies edits, which must be in order and not overlap.
     pub(super) fn apply(&mut self, edits: &[Edit]) {
         if edits.is_empty() {
             return;
         }
         let mut next = Self { text: String::new(), starts: Vec::new(), ends: Vec::new() };
         let mut at = 0;
-        for (range, meant) in edits {
-            next.keep(self, at..range.start);
-            next.put(meant, self.original(range.clone()));
+        for (range, replacement) in edits {
+            next.copy(self, at..range.start);
+            next.replace(replacement, self.original(range.clone()));
             at = range.end;
         }
-        next.keep(self, at..self.text.len());
+        next.copy(self, at..self.text.len());
         *self = next;
     }
 
-    /// Where bytes of the text as it stands came from.
+    /// The range of the original that a range of the current text came from.
     pub(super) fn original(&self, range: Range<usize>) -> Range<usize> {
         let start = self.starts.get(range.start).copied();
         let end = range.end.checked_sub(1).and_then(|last| self.ends.get(last)).copied();
         start.unwrap_or_default()..end.unwrap_or_default()
     }
 
-    fn keep(&mut self, from: &Self, range: Range<usize>) {
+    fn copy(&mut self, from: &Self, range: Range<usize>) {
         self.text.push_str(from.text.get(range.clone()).unwrap_or_default());
         self.starts.extend_from_slice(from.starts.get(range.clone()).unwrap_or_default());
         self.ends.extend_from_slice(from.ends.get(range).unwrap_or_default());
     }
 
-    fn put(&mut self, meant: &str, original: Range<usize>) {
-        self.text.push_str(meant);
-        self.starts.extend(meant.bytes().map(|_| original.start));
-        self.ends.extend(meant.bytes().map(|_| original.end));
+    fn replace(&mut self, replacement: &str, original: Range<usize>) {
+        self.text.push_str(replacement);
+        self.starts.extend(replacement.bytes().map(|_| original.start));
+        self.ends.extend(replacement.bytes().map(|_| original.end));
     }
 }
 

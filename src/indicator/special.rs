@@ -1,16 +1,16 @@
-//! Special addresses by name (IANA special-purpose registries, RFC 6890 and its updates), and internal names.
+//! Special-purpose addresses (IANA registries, RFC 6890 and its updates), and names of internal networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Host;
 
-/// Suffixes that no public name server answers for (RFC 6762, RFC 8375, RFC 6761, ICANN's reserved names).
+/// Suffixes that are not delegated in the public DNS (RFC 6761, RFC 6762, RFC 8375, names reserved by ICANN).
 const INTERNAL_SUFFIXES: [&str; 10] =
     ["local", "localhost", "internal", "intranet", "lan", "home", "corp", "home.arpa", "test", "invalid"];
 
-/// What an address is reserved for.
+/// The special purpose of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Special {
+pub enum SpecialAddress {
     /// Private use (RFC 1918), and site-local IPv6 of former times (RFC 3879).
     Private,
     /// Loopback.
@@ -41,16 +41,16 @@ pub enum Special {
     Nat64,
 }
 
-impl Special {
-    /// What the address is reserved for, if anything.
-    pub fn of(ip: IpAddr) -> Option<Self> {
+impl SpecialAddress {
+    /// The special purpose of an address, if it has one. An IPv4-mapped address counts as the IPv4 address.
+    pub fn from_ip(ip: IpAddr) -> Option<Self> {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => of_v4(ip),
-            IpAddr::V6(ip) => of_v6(ip),
+            IpAddr::V4(ip) => from_ipv4(ip),
+            IpAddr::V6(ip) => from_ipv6(ip),
         }
     }
 
-    /// The words used in outputs.
+    /// The words used in outputs, with an article.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Private => "a private address",
@@ -70,7 +70,7 @@ impl Special {
         }
     }
 
-    /// Whether it says something of an internal network, and is therefore never told outside.
+    /// Whether such addresses belong to internal networks, and therefore are never disclosed to outside sources.
     pub fn is_internal(self) -> bool {
         match self {
             Self::Private
@@ -90,65 +90,65 @@ impl Special {
         }
     }
 
-    /// The reason why an address is internal: its own, or that of the IPv4 address that it embeds.
+    /// The special purpose by which an address is internal: its own, or that of the IPv4 address that it embeds.
     pub fn internal(ip: IpAddr) -> Option<Self> {
-        let own = Self::of(ip).filter(|special| special.is_internal());
+        let own = Self::from_ip(ip).filter(|special| special.is_internal());
         own.or_else(|| match ip {
             IpAddr::V4(_) => None,
             IpAddr::V6(ip) if is_local_nat64(ip) => Some(Self::Nat64),
-            IpAddr::V6(ip) => embedded(ip).and_then(of_v4).filter(|special| special.is_internal()),
+            IpAddr::V6(ip) => embedded(ip).and_then(from_ipv4).filter(|special| special.is_internal()),
         })
     }
 }
 
-fn of_v4(ip: Ipv4Addr) -> Option<Special> {
+fn from_ipv4(ip: Ipv4Addr) -> Option<SpecialAddress> {
     let [a, b, c, _] = ip.octets();
     Some(match (a, b, c) {
-        (0, ..) => Special::Unspecified,
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) => Special::Private,
-        (127, ..) => Special::Loopback,
-        (169, 254, _) => Special::LinkLocal,
-        (100, 64..=127, _) => Special::Cgnat,
-        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Special::Documentation,
-        (198, 18..=19, _) => Special::Benchmarking,
-        (192, 0, 0) => Special::Reserved,
-        (192, 88, 99) => Special::SixToFour,
-        (224..=239, ..) => Special::Multicast,
-        (255, 255, 255) if ip == Ipv4Addr::BROADCAST => Special::Broadcast,
-        (240..=255, ..) => Special::Reserved,
+        (0, ..) => SpecialAddress::Unspecified,
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) => SpecialAddress::Private,
+        (127, ..) => SpecialAddress::Loopback,
+        (169, 254, _) => SpecialAddress::LinkLocal,
+        (100, 64..=127, _) => SpecialAddress::Cgnat,
+        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => SpecialAddress::Documentation,
+        (198, 18..=19, _) => SpecialAddress::Benchmarking,
+        (192, 0, 0) => SpecialAddress::Reserved,
+        (192, 88, 99) => SpecialAddress::SixToFour,
+        (224..=239, ..) => SpecialAddress::Multicast,
+        (255, 255, 255) if ip == Ipv4Addr::BROADCAST => SpecialAddress::Broadcast,
+        (240..=255, ..) => SpecialAddress::Reserved,
         _ => return None,
     })
 }
 
-fn of_v6(ip: Ipv6Addr) -> Option<Special> {
+fn from_ipv6(ip: Ipv6Addr) -> Option<SpecialAddress> {
     Some(match ip.segments() {
-        _ if ip.is_unspecified() => Special::Unspecified,
-        _ if ip.is_loopback() => Special::Loopback,
+        _ if ip.is_unspecified() => SpecialAddress::Unspecified,
+        _ if ip.is_loopback() => SpecialAddress::Loopback,
         // IPv4-compatible, deprecated by RFC 4291.
-        [0, 0, 0, 0, 0, 0, ..] => Special::Reserved,
-        [0xfe80..=0xfebf, ..] => Special::LinkLocal,
-        [0xfec0..=0xfeff, ..] => Special::Private,
-        [0xfc00..=0xfdff, ..] => Special::UniqueLocal,
-        [0xff00..=0xffff, ..] => Special::Multicast,
-        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Special::Documentation,
-        [0x2001, 0x0002, 0, ..] => Special::Benchmarking,
-        [0x2001, 0, ..] => Special::Teredo,
-        [0x2001, 1..=0x01ff, ..] => Special::Reserved,
-        [0x2002, ..] => Special::SixToFour,
-        [0x0064, 0xff9b, 0, 0, 0, 0, ..] => Special::Nat64,
-        _ if is_local_nat64(ip) => Special::Nat64,
+        [0, 0, 0, 0, 0, 0, ..] => SpecialAddress::Reserved,
+        [0xfe80..=0xfebf, ..] => SpecialAddress::LinkLocal,
+        [0xfec0..=0xfeff, ..] => SpecialAddress::Private,
+        [0xfc00..=0xfdff, ..] => SpecialAddress::UniqueLocal,
+        [0xff00..=0xffff, ..] => SpecialAddress::Multicast,
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => SpecialAddress::Documentation,
+        [0x2001, 0x0002, 0, ..] => SpecialAddress::Benchmarking,
+        [0x2001, 0, ..] => SpecialAddress::Teredo,
+        [0x2001, 1..=0x01ff, ..] => SpecialAddress::Reserved,
+        [0x2002, ..] => SpecialAddress::SixToFour,
+        [0x0064, 0xff9b, 0, 0, 0, 0, ..] => SpecialAddress::Nat64,
+        _ if is_local_nat64(ip) => SpecialAddress::Nat64,
         // Discard-only, dummy prefix, segment routing.
-        [0x0100, 0, 0, 0..=1, ..] | [0x5f00, ..] => Special::Reserved,
+        [0x0100, 0, 0, 0..=1, ..] | [0x5f00, ..] => SpecialAddress::Reserved,
         _ => return None,
     })
 }
 
-/// The prefix for translation within one network (RFC 8215): whatever it embeds, it is nobody else's.
+/// Whether an address has the prefix for local-use translation (RFC 8215), which is internal whatever it embeds.
 fn is_local_nat64(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0x0064, 0xff9b, 1, ..])
 }
 
-/// The IPv4 address that an IPv6 address carries.
+/// The IPv4 address that an IPv6 address embeds.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let ipv4 = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
     match ip.segments() {
@@ -156,28 +156,28 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x0064, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(ipv4(high, low)),
-        // Teredo keeps the client's address with every bit turned.
+        // Teredo inverts every bit of the client's address (RFC 4380).
         [0x2001, 0, _, _, _, _, high, low] => Some(ipv4(!high, !low)),
         _ => None,
     }
 }
 
-/// Every address that a host tells of: itself, the IPv4 address that it embeds, the address that a reverse name spells
-/// (`1.2.0.192.in-addr.arpa`).
+/// Every address that a host reveals: itself or the address that a reverse name spells (`1.2.0.192.in-addr.arpa`), and
+/// the IPv4 address that it embeds.
 pub fn addresses(host: &Host) -> Vec<IpAddr> {
     let own = match host {
         Host::Ip(ip) => Some(*ip),
         Host::Name(name) => reversed(name),
     };
-    let within = own.and_then(|ip| match ip {
+    let embedded_ipv4 = own.and_then(|ip| match ip {
         IpAddr::V4(_) => None,
         IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
     });
-    own.into_iter().chain(within).map(|ip| ip.to_canonical()).collect()
+    own.into_iter().chain(embedded_ipv4).map(|ip| ip.to_canonical()).collect()
 }
 
-/// The address that a reverse name spells (RFC 1035, RFC 3596), whatever stands before it (`_udp.1.2.0.192.in-addr.arpa`)
-/// or between (RFC 2317); of a name that spells a network (`2.0.192.in-addr.arpa`), its first address.
+/// The address that a reverse name spells (RFC 1035, RFC 3596), ignoring labels before it (`_udp.1.2.0.192.in-addr.arpa`)
+/// and between (RFC 2317); the first address of a network (`2.0.192.in-addr.arpa`).
 fn reversed(name: &str) -> Option<IpAddr> {
     if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
         let mut octets = labels.rsplit('.').filter_map(|label| label.parse::<u8>().ok()).take(4);
@@ -185,60 +185,61 @@ fn reversed(name: &str) -> Option<IpAddr> {
         let mut next = || octets.next().unwrap_or(0);
         return Some(Ipv4Addr::new(first, next(), next(), next()).into());
     }
-    let digit =
-        |label: &str| Some(label).filter(|label| label.len() == 1).and_then(|one| u128::from_str_radix(one, 16).ok());
+    let digit = |label: &str| {
+        Some(label).filter(|label| label.len() == 1).and_then(|digit| u128::from_str_radix(digit, 16).ok())
+    };
     let nibbles: Vec<u128> = name.strip_suffix(".ip6.arpa")?.rsplit('.').map_while(digit).take(32).collect();
     let bits = nibbles.iter().zip((0..32).rev()).fold(0, |bits, (nibble, place)| bits | nibble << (4 * place));
     (!nibbles.is_empty()).then(|| Ipv6Addr::from_bits(bits).into())
 }
 
-/// Whether a name belongs to an internal network: a single label, one of the usual suffixes, or one of `extra`.
+/// Whether a name belongs to an internal network: a single label, or below a common internal suffix or one of `extra`.
 pub fn is_internal_name(name: &str, extra: &[String]) -> bool {
-    let below = |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    let is_below = |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
     !name.contains('.')
-        || INTERNAL_SUFFIXES.iter().any(|suffix| below(suffix))
-        || extra.iter().any(|suffix| below(suffix))
+        || INTERNAL_SUFFIXES.iter().any(|suffix| is_below(suffix))
+        || extra.iter().any(|suffix| is_below(suffix))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Option<Special> {
-        Special::of(text.parse().unwrap())
+    fn of(text: &str) -> Option<SpecialAddress> {
+        SpecialAddress::from_ip(text.parse().unwrap())
     }
 
     #[test]
     fn every_special_range_has_its_name() {
         let table = [
-            ("10.0.0.1", Special::Private),
-            ("172.31.255.255", Special::Private),
-            ("192.168.0.1", Special::Private),
-            ("127.0.0.1", Special::Loopback),
-            ("169.254.1.1", Special::LinkLocal),
-            ("100.64.0.1", Special::Cgnat),
-            ("0.0.0.0", Special::Unspecified),
-            ("255.255.255.255", Special::Broadcast),
-            ("224.0.0.1", Special::Multicast),
-            ("192.0.2.1", Special::Documentation),
-            ("198.18.0.1", Special::Benchmarking),
-            ("240.0.0.1", Special::Reserved),
-            ("::1", Special::Loopback),
-            ("::", Special::Unspecified),
-            ("fe80::1", Special::LinkLocal),
-            ("fd00::1", Special::UniqueLocal),
-            ("ff02::1", Special::Multicast),
-            ("2001:db8::1", Special::Documentation),
-            ("2001::1", Special::Teredo),
-            ("2002:a00:1::", Special::SixToFour),
-            ("64:ff9b::a00:1", Special::Nat64),
-            ("64:ff9b:1::a00:1", Special::Nat64),
-            ("::ffff:10.0.0.1", Special::Private),
-            ("fec0::1", Special::Private),
-            ("::192.0.2.1", Special::Reserved),
-            ("100::1", Special::Reserved),
-            ("2001:2::1", Special::Benchmarking),
-            ("3fff::1", Special::Documentation),
+            ("10.0.0.1", SpecialAddress::Private),
+            ("172.31.255.255", SpecialAddress::Private),
+            ("192.168.0.1", SpecialAddress::Private),
+            ("127.0.0.1", SpecialAddress::Loopback),
+            ("169.254.1.1", SpecialAddress::LinkLocal),
+            ("100.64.0.1", SpecialAddress::Cgnat),
+            ("0.0.0.0", SpecialAddress::Unspecified),
+            ("255.255.255.255", SpecialAddress::Broadcast),
+            ("224.0.0.1", SpecialAddress::Multicast),
+            ("192.0.2.1", SpecialAddress::Documentation),
+            ("198.18.0.1", SpecialAddress::Benchmarking),
+            ("240.0.0.1", SpecialAddress::Reserved),
+            ("::1", SpecialAddress::Loopback),
+            ("::", SpecialAddress::Unspecified),
+            ("fe80::1", SpecialAddress::LinkLocal),
+            ("fd00::1", SpecialAddress::UniqueLocal),
+            ("ff02::1", SpecialAddress::Multicast),
+            ("2001:db8::1", SpecialAddress::Documentation),
+            ("2001::1", SpecialAddress::Teredo),
+            ("2002:a00:1::", SpecialAddress::SixToFour),
+            ("64:ff9b::a00:1", SpecialAddress::Nat64),
+            ("64:ff9b:1::a00:1", SpecialAddress::Nat64),
+            ("::ffff:10.0.0.1", SpecialAddress::Private),
+            ("fec0::1", SpecialAddress::Private),
+            ("::192.0.2.1", SpecialAddress::Reserved),
+            ("100::1", SpecialAddress::Reserved),
+            ("2001:2::1", SpecialAddress::Benchmarking),
+            ("3fff::1", SpecialAddress::Documentation),
         ];
         for (text, special) in table {
             assert_eq!(of(text), Some(special), "{text}");
@@ -259,10 +260,10 @@ mod tests {
             "::10.0.0.1",
             "64:ff9b:1::808:808",
         ] {
-            assert!(Special::internal(text.parse().unwrap()).is_some(), "{text}");
+            assert!(SpecialAddress::internal(text.parse().unwrap()).is_some(), "{text}");
         }
-        assert_eq!(Special::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);
-        assert_eq!(Special::internal("192.0.2.1".parse().unwrap()), None);
+        assert_eq!(SpecialAddress::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);
+        assert_eq!(SpecialAddress::internal("192.0.2.1".parse().unwrap()), None);
     }
 
     #[test]

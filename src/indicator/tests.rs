@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use strum::VariantArray;
 
-use super::{ExtractOptions, Form, Host, Indicator, IndicatorType, Refusal, Special, extract, refang};
+use super::{ExtractOptions, Form, Host, Indicator, IndicatorType, Refusal, SpecialAddress, extract, refang};
 
 fn value(text: &str) -> String {
     Indicator::parse(text).unwrap_or_else(|refusal| panic!("{refusal}")).indicator.value().to_owned()
@@ -381,7 +381,7 @@ fn a_text_made_to_be_slow_is_read_in_time_that_grows_with_its_length() {
 #[test]
 fn an_address_within_a_special_range_is_read_and_named() {
     let ip = Indicator::parse("10.0.0.1").unwrap().indicator.ip().unwrap();
-    assert_eq!(Special::of(ip), Some(Special::Private));
+    assert_eq!(SpecialAddress::from_ip(ip), Some(SpecialAddress::Private));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! URLs: parsed as browsers do (WHATWG), without fragment; one form for those that a server cannot tell apart.
+//! URLs: parsed as browsers do (WHATWG), without fragment.
 
 use url::{Host as UrlHost, Url};
 
 use super::{Host, Refusal, domain};
 
 /// The normal form of a URL.
-pub(super) fn normal(text: &str) -> Result<String, Refusal> {
+pub(super) fn normalize(text: &str) -> Result<String, Refusal> {
     let mut url = Url::parse(text).map_err(|error| Refusal::new(text, format!("is no valid URL: {error}")))?;
     match url.scheme() {
         "http" | "https" | "ftp" => {}
@@ -19,9 +19,9 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
             if plain.ends_with('.') {
                 return Err(Refusal::new(text, "has a host with two dots in a row"));
             }
-            // A single label is a name too: within a network it leads somewhere.
+            // A single label is allowed: it can be a host of an internal network.
             if plain.contains('.') {
-                domain::normal_host(&plain).map_err(|refusal| {
+                domain::normalize_host(&plain).map_err(|refusal| {
                     Refusal::new(text, format!("has a host that is no domain: {}", refusal.message))
                 })?;
             }
@@ -33,7 +33,7 @@ pub(super) fn normal(text: &str) -> Result<String, Refusal> {
             }
         }
         Some(UrlHost::Ipv6(ip)) => {
-            // The same host as the IPv4 address that it maps.
+            // An IPv4-mapped address is the same host as the IPv4 address.
             if let Some(v4) = ip.to_ipv4_mapped() {
                 url.set_ip_host(v4.into()).map_err(|()| Refusal::new(text, "has no valid host"))?;
             }
@@ -57,9 +57,9 @@ pub(super) fn has_credentials(value: &str) -> bool {
     Url::parse(value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
-/// A text as it was given, with whatever can be a user and password masked: what stands before an `@` right after a
-/// slash, or with a colon in it. Masks too much rather than too little.
-pub fn masked_text(text: &str) -> String {
+/// A text that may hold a URL, with every possible user and password redacted: what stands before an `@` and follows a
+/// slash or contains a colon. Redacts too much rather than too little.
+pub fn redact_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut after_slash = false;
     for part in text.split_inclusive(['/', '\\', '?', '#', ' ', '\t', '\n', '\r']) {
@@ -72,8 +72,8 @@ pub fn masked_text(text: &str) -> String {
     out
 }
 
-/// A URL in normal form with its user and password masked.
-pub(super) fn masked(text: &str) -> String {
+/// A URL in normal form with its user and password redacted.
+pub(super) fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use crate::indicator::Special;
+use crate::indicator::SpecialAddress;
 
 /// Names under which clouds serve their metadata.
 const METADATA_NAMES: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
@@ -96,7 +96,8 @@ impl EgressRules {
         if is_never_reached(ip) || carried.iter().any(|ip| is_never_reached(IpAddr::V4(*ip))) {
             return Err(format!("{ip} is a link-local or cloud metadata address: never reached"));
         }
-        let special = Special::of(ip).or_else(|| carried.iter().find_map(|ip| Special::of(IpAddr::V4(*ip))));
+        let special = SpecialAddress::from_ip(ip)
+            .or_else(|| carried.iter().find_map(|ip| SpecialAddress::from_ip(IpAddr::V4(*ip))));
         match special {
             Some(special) if self.from_api && !self.allows(ip) => Err(format!(
                 "{ip} is {}: over the API only public addresses may be set, unless the configuration allows the network \
@@ -128,7 +129,8 @@ impl EgressRules {
 }
 
 fn is_never_reached(ip: IpAddr) -> bool {
-    METADATA_ADDRESSES.iter().any(|text| text.parse() == Ok(ip)) || Special::of(ip) == Some(Special::LinkLocal)
+    METADATA_ADDRESSES.iter().any(|text| text.parse() == Ok(ip))
+        || SpecialAddress::from_ip(ip) == Some(SpecialAddress::LinkLocal)
 }
 
 /// The IPv4 addresses that an IPv6 address may stand for: mapped, compatible and translated ones, NAT64 with the
