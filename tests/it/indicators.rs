@@ -1,24 +1,21 @@
 //! What thirteen public test suites expect of indicator parsing and extraction, against our decisions.
 //!
 //! Wherever we differ, the line stands in a golden list under the decision that makes the difference. The suites' own
-//! texts are not part of the repository: without `CONCORD_FIXTURES` there is nothing to compare, and the tests say so.
+//! texts are not part of the project (`recordings.rs`). Cases of our own stand in `tests/fixtures/indicators/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use concord::indicator::{ExtractOptions, Extracted, Form, Indicator, extract, refang};
 use serde_json::Value;
 use strum::VariantArray;
 
+use crate::recordings;
+
 /// The lines of one suite file, or nothing where the fixtures are not at hand.
-fn suite(name: &str) -> Option<Vec<Value>> {
-    #[expect(clippy::disallowed_methods, reason = "the one setting of the tests themselves")]
-    let Ok(fixtures) = std::env::var("CONCORD_FIXTURES") else {
-        println!("skipped: CONCORD_FIXTURES is unset, so the public suites are not at hand");
-        return None;
-    };
-    let file = Path::new(&fixtures).join("indicators").join(name);
+fn suite(test: &str, name: &str) -> Option<Vec<Value>> {
+    let file = recordings::folder_for(test)?.join("indicators").join(name);
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -106,7 +103,7 @@ fn single_difference(line: &Value) -> Option<String> {
 
 #[test]
 fn single_values_are_read_as_the_public_suites_read_them() {
-    let Some(lines) = suite("single.jsonl") else { return };
+    let Some(lines) = suite("single_values_are_read_as_the_public_suites_read_them", "single.jsonl") else { return };
     let mut differences = BTreeMap::new();
     let (mut agreed, mut sure) = (0, 0);
     for (number, line) in (1..).zip(&lines) {
@@ -197,7 +194,7 @@ fn text_difference(line: &Value) -> Option<String> {
 
 #[test]
 fn free_texts_yield_what_the_public_suites_find() {
-    let Some(lines) = suite("text.jsonl") else { return };
+    let Some(lines) = suite("free_texts_yield_what_the_public_suites_find", "text.jsonl") else { return };
     let mut differences = BTreeMap::new();
     for (number, line) in (1..).zip(&lines) {
         if let Some(why) = text_difference(line) {

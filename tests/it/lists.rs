@@ -16,6 +16,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
+use crate::recordings;
+
 /// The source of this kind with these options, and a credential if one is given.
 fn try_build(kind: &str, options: &[(&str, Value)], credential: Option<&str>) -> Result<Arc<dyn Source>, BuildError> {
     let kind = sources::find(kind).unwrap();
@@ -132,11 +134,10 @@ fn judge(name: &str, case: &Value, reading: Result<Reading, SourceError>) {
 
 #[test]
 fn spamhaus_codes_as_published_each_have_a_line_of_their_own() {
-    let Some(folder) = std::env::var_os("CONCORD_FIXTURES") else {
-        println!("skipped: CONCORD_FIXTURES is not set");
+    let Some(folder) = recordings::folder_for("spamhaus_codes_as_published_each_have_a_line_of_their_own") else {
         return;
     };
-    let file = std::fs::read(PathBuf::from(folder).join("dnsbl/spamhaus-return-codes.json")).unwrap();
+    let file = std::fs::read(folder.join("dnsbl/spamhaus-return-codes.json")).unwrap();
     let published: Value = serde_json::from_slice(&file).unwrap();
     for (zone, indicator) in [("zen.spamhaus.org", "192.0.2.1"), ("dbl.spamhaus.org", "example.com")] {
         let source = dnsbl(zone);
@@ -282,6 +283,8 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
 
 #[test]
 fn recorded_lists_name_what_the_table_of_look_ups_says() {
+use crate::recordings;
+
     let Some(folder) = std::env::var_os("CONCORD_FIXTURES").map(PathBuf::from) else {
         println!("skipped: CONCORD_FIXTURES is not set");
         return;

@@ -1,6 +1,5 @@
 //! Recorded answers of the services themselves, which are not kept here: `CONCORD_FIXTURES` names their folder.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use concord::finding::SourceError;
@@ -8,7 +7,12 @@ use concord::indicator::Form;
 use concord::source::{Answer, AnswerBody, Kind, ListAnswer, Lookup, Reading, TransportKind};
 use concord::sources;
 
+<<<<<<< HEAD
 use super::{agrees, answer, build, lookup, outcome, reasons, received, set_option, settings, word};
+=======
+use super::{agrees, answer, lookup, outcome, reasons, received, settings, word};
+use crate::recordings;
+>>>>>>> 997897e (Test every row of the page on indicators by cases of our own)
 
 /// One line of the list of recorded look-ups.
 struct Row<'a> {
@@ -97,10 +101,8 @@ fn statuses(row: &Row<'_>) -> Vec<u16> {
 
 #[test]
 fn every_recorded_look_up_reads_to_the_outcome_that_the_list_states() {
-    let Some(folder) = std::env::var_os("CONCORD_FIXTURES").map(PathBuf::from) else {
-        println!("skipped: CONCORD_FIXTURES names no folder of recorded answers");
-        return;
-    };
+    let test = "every_recorded_look_up_reads_to_the_outcome_that_the_list_states";
+    let Some(folder) = recordings::folder_for(test) else { return };
     let text = std::fs::read_to_string(folder.join("lookups.tsv")).expect("the list of look-ups");
     let rows = rows(&text);
     assert!(!rows.is_empty(), "the list of look-ups is empty");
