@@ -283,12 +283,9 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
 
 #[test]
 fn recorded_lists_name_what_the_table_of_look_ups_says() {
-use crate::recordings;
+    use crate::recordings;
 
-    let Some(folder) = std::env::var_os("CONCORD_FIXTURES").map(PathBuf::from) else {
-        println!("skipped: CONCORD_FIXTURES is not set");
-        return;
-    };
+    let Some(folder) = recordings::folder_for("recorded_lists_name_what_the_table_of_look_ups_says") else { return };
     let find = |file: &str, options: &[(&str, Value)], text: &str| {
         let index = list(options).index(&std::fs::read(folder.join(file)).unwrap());
         index.unwrap_or_else(|error| panic!("{file}: {error}")).find(&lookup(text).indicator).map(|entry| entry.value)

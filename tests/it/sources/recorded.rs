@@ -7,12 +7,8 @@ use concord::indicator::Form;
 use concord::source::{Answer, AnswerBody, Kind, ListAnswer, Lookup, Reading, TransportKind};
 use concord::sources;
 
-<<<<<<< HEAD
 use super::{agrees, answer, build, lookup, outcome, reasons, received, set_option, settings, word};
-=======
-use super::{agrees, answer, lookup, outcome, reasons, received, settings, word};
 use crate::recordings;
->>>>>>> 997897e (Test every row of the page on indicators by cases of our own)
 
 /// One line of the list of recorded look-ups.
 struct Row<'a> {
