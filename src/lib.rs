@@ -40,3 +40,9 @@ mod telemetry;
 pub mod cli;
 pub mod pb;
 pub mod server;
+
+/// What the targets in `fuzz/` read beside the public API.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::rpc::{read_token, write_token};
+}

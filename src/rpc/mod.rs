@@ -21,6 +21,8 @@ mod verdict_cache;
 
 pub(crate) use background::BackgroundTasks;
 pub(crate) use enrichment::EnrichmentRpc;
+// For the fuzz targets.
+pub use pagination::{read_token, write_token};
 pub(crate) use source::SourceRpc;
 pub(crate) use verdict::VerdictRpc;
 

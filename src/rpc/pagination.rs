@@ -64,7 +64,7 @@ fn read_size(size: i32) -> Result<usize, Violation> {
     }
 }
 
-fn write_token(cursor: &Cursor, parameters: &str) -> String {
+pub fn write_token(cursor: &Cursor, parameters: &str) -> String {
     let nanos = cursor.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut bytes = nanos.to_be_bytes().to_vec();
     bytes.extend_from_slice(cursor.id.as_bytes());
@@ -73,7 +73,7 @@ fn write_token(cursor: &Cursor, parameters: &str) -> String {
     URL_SAFE_NO_PAD.encode(token)
 }
 
-fn read_token(token: &str, parameters: &str) -> Result<Option<Cursor>, Violation> {
+pub fn read_token(token: &str, parameters: &str) -> Result<Option<Cursor>, Violation> {
     if token.is_empty() {
         return Ok(None);
     }

@@ -43,7 +43,7 @@ const NOT_ON_FLOOR_0: [&str; 9] =
 #[test]
 fn a_room_imports_only_what_its_line_in_the_table_names() {
     let mut wrong = Vec::new();
-    for (room, file, text) in sources() {
+    for (room, file, text) in sources().into_iter().filter(|(room, _, _)| room != "lib") {
         let allowed = allowed(&room);
         for import in imports(&text) {
             if import != room && !allowed.contains(import.as_str()) {

@@ -11,6 +11,7 @@ mod enrich;
 mod errors;
 mod fetch;
 mod fusion;
+mod fuzz;
 mod harness;
 mod history;
 mod indicator_cases;

@@ -1,0 +1,101 @@
+//! What each fuzz target does with its bytes. The targets in `fuzz_targets/` call these, and so does an ordinary test.
+
+use std::time::{Duration, SystemTime};
+
+use concord::fuzzing::{read_token, write_token};
+use concord::indicator::{ExtractOptions, Indicator, extract};
+use concord::settings::{Environment, Flags, LoadInput, load};
+use concord::source::{Answer, AnswerBody, Lookup, SourceSettings, SourceView, TransportKind};
+use concord::sources;
+use concord::store::Cursor;
+
+/// One indicator: its normal form is read as itself, and what is shown of it holds no password.
+pub fn indicator(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(parsed) = Indicator::parse(&text) else { return };
+    let indicator = parsed.indicator;
+    let again = Indicator::parse_as(indicator.value(), indicator.indicator_type()).expect("a normal form is read");
+    assert_eq!(again.indicator, indicator);
+    assert_eq!(indicator.has_url_credentials(), indicator.redacted() != indicator.value());
+    let _ = (indicator.defanged(), indicator.unicode(), indicator.host(), indicator.ip());
+}
+
+/// Free text: what is found stands where it says.
+pub fn text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for (url_hosts, email_domains) in [(false, false), (true, true)] {
+        for found in extract(&text, &ExtractOptions { url_hosts, email_domains }) {
+            assert_eq!(text.get(found.span.clone()), Some(found.text.as_str()));
+        }
+    }
+}
+
+/// Page tokens: none panics, and what one leads to is written and read alike.
+pub fn page_token(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(Some(cursor)) = read_token(&text, "p") {
+        assert_eq!(read_token(&write_token(&cursor, "p"), "p"), Ok(Some(cursor)));
+    }
+    let seconds = data.iter().take(4).fold(0, |seconds, byte| seconds << 8 | u64::from(*byte));
+    let cursor = Cursor { time: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), id: text.into_owned() };
+    assert_eq!(read_token(&write_token(&cursor, "p"), "p"), Ok(Some(cursor.clone())));
+    assert!(read_token(&write_token(&cursor, "p"), "q").is_err());
+}
+
+/// A configuration file: it is used or refused in words.
+pub fn configuration(data: &[u8]) {
+    let file = std::env::temp_dir().join(format!("concord-fuzz-{}.toml", std::process::id()));
+    std::fs::write(&file, data).expect("a temporary file");
+    let input = LoadInput {
+        file: Some(file.clone()),
+        environment: Environment::new(),
+        flags: Flags::default(),
+        kinds: sources::all(),
+    };
+    match load(input) {
+        Ok(config) => drop(config.render_masked()),
+        Err(errors) => assert!(!errors.to_string().is_empty()),
+    }
+    std::fs::remove_file(&file).expect("the temporary file");
+}
+
+/// A list file: it is read or refused in words, and every entry can be looked for.
+pub fn list(data: &[u8]) {
+    let kind = sources::find("list").expect("the kind");
+    let mut settings = SourceSettings::from_defaults(kind.about(), "fuzz");
+    let path = kind.about().options.iter().find(|spec| spec.name == "path").expect("the option");
+    settings.options.insert("path".into(), path.parse(&serde_json::json!("list.txt")).expect("a path"));
+    let source = kind.build(&SourceView::new(&settings)).expect("a list");
+    match source.index(data) {
+        Ok(index) => {
+            for text in ["192.0.2.1", "2001:db8::1", "www.example.com", "http://example.com/a"] {
+                let _ = index.find(&Indicator::parse(text).expect("an indicator").indicator);
+            }
+        }
+        Err(error) => assert!(!error.detail.is_empty()),
+    }
+}
+
+/// An answer, to every kind that asks over HTTP, for every form that it looks up.
+pub fn answer(data: &[u8]) {
+    let samples =
+        ["192.0.2.1", "2001:db8::1", "example.com", "http://example.com/a", "d41d8cd98f00b204e9800998ecf8427e"];
+    for kind in sources::all().iter().filter(|kind| kind.about().transport == TransportKind::Http) {
+        let mut settings = SourceSettings::from_defaults(kind.about(), "fuzz");
+        settings.credential = Some("key".to_owned().into());
+        let source = kind.build(&SourceView::new(&settings)).expect("the defaults are enough");
+        for sample in samples {
+            let indicator = Indicator::parse(sample).expect("an indicator").indicator;
+            if !source.supports(indicator.form()) {
+                continue;
+            }
+            for status in [200, 404] {
+                let body = AnswerBody::Http { status, headers: Vec::new(), body: data.to_vec() };
+                let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
+                let answer = Answer { received, ttl: None, body };
+                let _ = source.check(&answer);
+                let _ = source.read(&Lookup { indicator: indicator.clone() }, &[answer]);
+            }
+        }
+    }
+}

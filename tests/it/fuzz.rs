@@ -1,0 +1,131 @@
+//! The fuzz targets as ordinary tests: over their corpus, and over a fixed number of mutations that are the same in every run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+/// A generator of numbers (xorshift), so that a failure is found again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound.max(1) as u64) as usize
+    }
+}
+
+/// What parsers stumble over.
+const PIECES: [&str; 22] = [
+    "\0",
+    "\"",
+    "'",
+    "{",
+    "}",
+    "[",
+    "]",
+    "(.)",
+    "\\",
+    "//",
+    "%2F",
+    "%",
+    "@",
+    ":",
+    ".",
+    "-",
+    "\n",
+    ",",
+    "null",
+    "-1",
+    "é\u{200b}",
+    "99999999999999999999",
+];
+
+fn mutate(random: &mut Random, seed: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + 1 + random.below(16)).min(bytes.len());
+        match random.below(6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 => drop(bytes.drain(at..end.max(at))),
+            2 => bytes = [&bytes[..end.max(at)], &bytes[at.min(end)..]].concat(),
+            3 => bytes.truncate(at),
+            4 => {
+                let from = random.below(other.len() + 1);
+                let to = (from + random.below(32)).min(other.len());
+                drop(bytes.splice(at..at, other[from..to].iter().copied()));
+            }
+            _ => drop(bytes.splice(at..at, PIECES[random.below(PIECES.len())].bytes())),
+        }
+    }
+    bytes
+}
+
+fn run(target: fn(&[u8]), seeds: &[Vec<u8>], mutations: usize) {
+    assert!(!seeds.is_empty());
+    let checked = |input: &[u8]| {
+        let outcome = std::panic::catch_unwind(|| target(input));
+        assert!(outcome.is_ok(), "fails on {:?}", String::from_utf8_lossy(input));
+    };
+    seeds.iter().for_each(|seed| checked(seed));
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for number in 0..mutations {
+        let other = &seeds[random.below(seeds.len())];
+        checked(&mutate(&mut random, &seeds[number % seeds.len()], other));
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files below a folder, in order of name.
+fn files(folder: &str) -> Vec<Vec<u8>> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().filter(|file| !file.ends_with("cases.json")).map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// A column of a table of cases.
+fn column(table: &str, column: usize) -> Vec<Vec<u8>> {
+    let text = fs::read_to_string(root().join("tests/fixtures/indicators").join(table)).unwrap();
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.filter_map(|row| row.split('\t').nth(column)).map(|cell| cell.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn no_indicator_breaks_a_promise() {
+    run(targets::indicator, &[files("fuzz/corpus/indicator"), column("single.tsv", 1)].concat(), 4000);
+}
+
+#[test]
+fn no_text_breaks_a_promise() {
+    run(targets::text, &[files("fuzz/corpus/text"), column("text.tsv", 0)].concat(), 2000);
+}
+
+#[test]
+fn no_page_token_breaks_a_promise() {
+    run(targets::page_token, &files("fuzz/corpus/page_token"), 2000);
+}
+
+#[test]
+fn no_configuration_breaks_a_promise() {
+    run(targets::configuration, &files("tests/fixtures/config"), 1000);
+}
+
+#[test]
+fn no_list_breaks_a_promise() {
+    run(targets::list, &files("tests/fixtures/sources/list"), 1000);
+}
+
+#[test]
+fn no_answer_breaks_a_promise() {
+    let kinds = ["abuseipdb", "greynoise", "hashlookup", "urlhaus", "virustotal"];
+    let seeds: Vec<_> = kinds.iter().flat_map(|kind| files(&format!("tests/fixtures/sources/{kind}"))).collect();
+    run(targets::answer, &seeds, 500);
+}
