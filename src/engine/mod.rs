@@ -128,16 +128,6 @@ impl Engine {
         &self.registry
     }
 
-    /// Where verdicts, answers and the ledger are kept.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// What time it is.
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
-    }
-
     /// The policy of this name (without `policies/`), or the default.
     ///
     /// # Errors
@@ -160,11 +150,6 @@ impl Engine {
     /// [`Error::Late`] when not even the least margin is left.
     pub fn budget(&self, deadline: Option<Monotonic>) -> Result<Budget, Error> {
         Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline)
-    }
-
-    /// Tasks that a shutdown waits for.
-    pub fn tracker(&self) -> &TaskTracker {
-        &self.tracker
     }
 
     /// Drops the pipelines once nobody asks any more, so that a list that is loaded for nobody does not delay a shutdown.
