@@ -16,7 +16,7 @@ proto:
     npx --yes @bufbuild/buf@1.75.0 breaking --against proto/concord/store/v1/frozen.binpb
 
 licences:
-    python3 .ci/licences.py
+    cargo deny check licenses bans sources
 
 demo:
     cargo run --release -- demo
