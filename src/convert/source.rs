@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use prost_types::value::Kind;
 use secrecy::SecretString;
 use serde_json::Value;
+use url::Url;
 
 use super::indicator::{self, read_reliability, read_tlp, write_reliability, write_tlp};
 use super::verdict::source_name;
@@ -13,7 +15,7 @@ use super::{Violations, read_duration, read_name, write_duration, write_timestam
 use crate::error::{Reason, Violation};
 use crate::pb;
 use crate::settings::{Change, Origin, ResolvedSource, SourcePatch, State};
-use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow};
+use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow, parse_address};
 use crate::store::Disclosure;
 
 /// A source without its credential.
@@ -93,17 +95,17 @@ pub(crate) fn read_change(
     let patch = SourcePatch {
         kind: text(source.kind),
         enabled: source.enabled,
-        reliability: reliability.map(|letter| letter.to_string()),
-        base_url: text(source.base_url),
-        family: text(source.family),
+        reliability,
+        base_url: read_url(&source.base_url, "source.base_url", violations),
+        family: text(source.family).map(|family| Some(family).filter(|family| !family.trim().is_empty())),
         tier: text(source.tier),
         quota: read_quota(&source.quota, violations),
-        timeout: written(source.timeout, "source.timeout", violations),
-        finding_ttl: written(source.finding_ttl, "source.finding_ttl", violations),
-        no_record_ttl: written(source.no_record_ttl, "source.no_record_ttl", violations),
-        max_tlp: max_tlp.map(|tlp| tlp.to_string()),
-        proxy: text(source.proxy),
-        ca_pem: text(source.ca_pem),
+        timeout: read_time(source.timeout, "source.timeout", violations),
+        finding_ttl: read_time(source.finding_ttl, "source.finding_ttl", violations),
+        no_record_ttl: read_time(source.no_record_ttl, "source.no_record_ttl", violations),
+        max_tlp,
+        proxy: read_url(&source.proxy, "source.proxy", violations).map(Some),
+        ca_pem: text(source.ca_pem).map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty())),
         options: read_options(source.options.unwrap_or_default()),
     };
     Change {
@@ -121,16 +123,20 @@ fn read_options(options: prost_types::Struct) -> BTreeMap<String, Value> {
     options.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
 }
 
-fn written(duration: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<String> {
-    let duration = violations.check(read_duration(duration?, field))?;
-    Some(humantime::format_duration(duration).to_string())
+fn read_time(duration: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<Duration> {
+    violations.check(read_duration(duration?, field))
 }
 
-fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Option<BTreeMap<String, u64>> {
+fn read_url(text: &str, field: &str, violations: &mut Violations) -> Option<Url> {
+    let text = Some(text.trim()).filter(|text| !text.is_empty())?;
+    violations.check(parse_address(text).map_err(|message| Violation::invalid(field, message)))
+}
+
+fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Option<Vec<QuotaWindow>> {
     if windows.is_empty() {
         return None;
     }
-    let mut quota = BTreeMap::new();
+    let mut quota: BTreeMap<QuotaPer, u64> = BTreeMap::new();
     for (place, window) in windows.iter().enumerate() {
         let field = format!("source.quota[{place}].period");
         let per = read_period(window.period, &field).and_then(|per| {
@@ -138,14 +144,14 @@ fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Optio
             per.ok_or_else(|| Violation::new(field.as_str(), Reason::FieldRequired, message))
         });
         let Some(per) = violations.check(per) else { continue };
-        match quota.entry(per.as_str().to_owned()) {
+        match quota.entry(per) {
             Entry::Vacant(free) => drop(free.insert(window.limit)),
             Entry::Occupied(_) => {
                 violations.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
             }
         }
     }
-    Some(quota)
+    Some(quota.into_iter().map(|(per, limit)| QuotaWindow { per, limit }).collect())
 }
 
 pub(crate) fn write_kind(about: &About) -> pb::SourceKind {

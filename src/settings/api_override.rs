@@ -16,7 +16,7 @@ pub(super) struct ApiOverride {
     pub(super) revision: u64,
     pub(super) patch: SourcePatch,
     pub(super) credential: Option<SecretString>,
-    /// Where the credential may go, as [`destination`](super::patch::credential_scope) states it; empty without one.
+    /// Where the credential may go, as [`credential_scope`](super::build::credential_scope) states it; empty without one.
     pub(super) credential_for: String,
     /// Why the kept row, or part of it, cannot be used.
     pub(super) unreadable: Option<Unreadable>,

@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
-use super::{SourcePatch, patch, values};
+use super::{SourcePatch, build, values};
 use crate::error::{Error, Reason, Violation};
 use crate::source::{About, EgressRules, OptionSpec, OptionValue, SourceSettings};
 
@@ -37,9 +36,11 @@ impl ApiPolicy {
         let mut forbid = |field: String, checked: Result<(), String>| {
             mistakes.extend(checked.err().map(|why| Violation::new(field, Reason::EgressForbidden, why)));
         };
-        let addresses = [("base_url", &before.base_url, &said.base_url), ("proxy", &before.proxy, &said.proxy)];
+        let proxies = (before.proxy.as_ref().and_then(Option::as_ref), said.proxy.as_ref().and_then(Option::as_ref));
+        let addresses =
+            [("base_url", before.base_url.as_ref(), said.base_url.as_ref()), ("proxy", proxies.0, proxies.1)];
         for (field, _, said) in addresses.into_iter().filter(|(_, before, said)| before != said) {
-            forbid(format!("source.{field}"), self.check_address(said.as_deref().unwrap_or_default()));
+            forbid(format!("source.{field}"), said.map_or(Ok(()), |url| self.0.check_url(url)));
         }
         for spec in options {
             let value = said.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
@@ -52,7 +53,7 @@ impl ApiPolicy {
     fn check_option(&self, value: &OptionValue) -> Result<(), String> {
         match value {
             OptionValue::Path(path) => self.check_path(path),
-            other => patch::check_egress(&self.0, other),
+            other => build::check_egress(&self.0, other),
         }
     }
 
@@ -69,11 +70,6 @@ impl ApiPolicy {
             let refused = refused.err()?;
             Some(format!("options.{name}: {refused}"))
         })
-    }
-
-    /// An address that does not parse was refused before; an empty one is none.
-    fn check_address(&self, text: &str) -> Result<(), String> {
-        Url::parse(text.trim()).map_or(Ok(()), |url| self.0.check_url(&url))
     }
 
     /// A relative path would mean another file with another working directory.

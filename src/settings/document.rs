@@ -2,19 +2,14 @@
 //! of all of them.
 
 use serde::Deserialize;
+use serde::de::{Error, Visitor};
 use serde_path_to_error::{Path, Segment, Track};
 use toml::Value;
 
 use super::options::nearest;
-use super::raw::Raw;
+use super::patch::SourceInFile;
+use super::raw::{Raw, RawLimits, RawLog, RawRetention, RawTls};
 use crate::error::Violation;
-
-/// Every setting of the file, for hints at misspelt names.
-const KNOWN: &str = "listen insecure_listen data_directory default_deadline default_policy durability cors_origins \
-    never_send internal_suffixes list_folders allowed_networks tls tokens log limits retention sources \
-    certificate key client_ca format filter max_in_flight max_connections max_message_bytes answers_age answers_bytes \
-    verdicts_age disclosures_age kind enabled reliability credential base_url family tier quota timeout \
-    finding_ttl no_record_ttl max_tlp proxy ca_file options minute day month";
 
 /// Reads the text of the file, with every setting that there is not, and every value of the wrong type.
 ///
@@ -71,9 +66,48 @@ fn leave_out(document: &mut Value, path: &Path) -> bool {
 
 fn no_such(path: &str) -> Violation {
     let name = path.rsplit('.').next().unwrap_or(path);
-    let near = nearest(name, &KNOWN.split(' ').collect::<Vec<_>>());
+    let near = nearest(name, &known_names());
     let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     Violation::invalid(path, format!("no such setting{hint}"))
+}
+
+/// Every setting of the file, for hints at misspelt names.
+fn known_names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    // Each ends with an error as soon as its names are told.
+    let _ = Raw::deserialize(FieldNames(&mut names));
+    let _ = RawTls::deserialize(FieldNames(&mut names));
+    let _ = RawLog::deserialize(FieldNames(&mut names));
+    let _ = RawLimits::deserialize(FieldNames(&mut names));
+    let _ = RawRetention::deserialize(FieldNames(&mut names));
+    let _ = SourceInFile::deserialize(FieldNames(&mut names));
+    names
+}
+
+/// Collects the names of a struct's fields, which serde tells every deserializer.
+struct FieldNames<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> serde::Deserializer<'de> for FieldNames<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend(fields);
+        Err(Self::Error::custom("only its names were asked for"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 /// A file that does not parse: the parser's own words hold line and column, and may show the line, which may hold a

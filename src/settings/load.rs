@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
-use super::raw::{Raw, RawSource};
+use super::patch::SourceInFile;
+use super::raw::Raw;
 use super::{
     Config, ConfigErrors, Declared, Environment, Flags, Limits, LogFormat, LogSettings, NeverSend, Origin, SourcePatch,
-    TlsConfig, Token, document, patch, values,
+    TlsConfig, Token, build, document, values,
 };
 use crate::error::{Violation, merge_new};
 use crate::source::{Kind, parse_duration};
@@ -349,8 +350,8 @@ impl Loader<'_> {
         }
     }
 
-    fn sources(&mut self, raw: std::collections::BTreeMap<String, RawSource>) -> Vec<Declared> {
-        let mut declared: Vec<_> = raw.iter().map(|(name, source)| self.source(name, source)).collect();
+    fn sources(&mut self, raw: std::collections::BTreeMap<String, SourceInFile>) -> Vec<Declared> {
+        let mut declared: Vec<_> = raw.into_iter().map(|(name, source)| self.source(name, source)).collect();
         for kind in self.input.kinds {
             let kind = kind.about();
             let Some(variable) = &kind.credential_env else { continue };
@@ -388,28 +389,33 @@ impl Loader<'_> {
         declared
     }
 
-    fn source(&mut self, name: &str, raw: &RawSource) -> Declared {
+    fn source(&mut self, name: String, mut raw: SourceInFile) -> Declared {
         let path = format!("sources.{name}");
-        if let Err(violation) = check_name(name) {
+        if let Err(violation) = check_name(&name) {
             self.mistakes.push(Violation::invalid(&path, violation));
         }
         let credential = self.credential(&path, raw.credential.as_deref());
-        let ca_pem = raw.ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
+        let ca_file = raw.ca_file.take();
+        let ca_pem = ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
             Ok(pem) => Some(pem),
             Err(error) => {
                 self.mistake(&format!("{path}.ca_file"), format!("{file}: {error}"));
                 None
             }
         });
-        let patch = raw.patch(ca_pem);
-        let adapter = self.input.kinds.iter().find(|one| Some(&one.about().kind) == patch.kind.as_ref());
-        let mistakes = match adapter {
-            Some(adapter) => patch::build(adapter, name, &patch, credential.clone()).err(),
-            None => Some(patch::without_kind(&patch, self.input.kinds)),
+        let mut patch = raw.into_patch();
+        if patch.ca_pem.is_some() {
+            self.mistake(&format!("{path}.ca_pem"), "no such setting; name a file with ca_file");
+        }
+        patch.ca_pem = ca_pem.map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty()));
+        let kind = self.input.kinds.iter().find(|kind| Some(&kind.about().kind) == patch.kind.as_ref());
+        let mistakes = match kind {
+            Some(kind) => build::build(kind, &name, &patch, credential.clone()).err(),
+            None => Some(build::without_kind(&patch, self.input.kinds)),
         };
         self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.nested_in(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
-        Declared { name: name.to_owned(), patch, ca_file: raw.ca_file.clone(), credential, origin }
+        Declared { name, patch, ca_file, credential, origin }
     }
 
     /// The credential from where the file says: `env:NAME`, `file:PATH`, or the value itself.

@@ -1,9 +1,9 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
 //! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates,
-//! `patch.rs` lays the settings of one source in layers, `options.rs` checks a kind's options, `registry.rs` holds the
-//! sources in effect (`resolved.rs`) and what the API changed (`api_override.rs`), `api_policy.rs` what it may not. The only room that
-//! reads the environment and the configuration file.
+//! `patch.rs` is one layer of a source's settings, `build.rs` makes a source of them, `registry.rs` holds the sources in
+//! effect and what the API changed, `resolver.rs` lays the layers over each other, `api_policy.rs` says what the API may not.
+//! The only room that reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::store::{Durability, Retention};
 
 mod api_override;
 mod api_policy;
+mod build;
 mod document;
 mod load;
 mod never_send;
@@ -30,6 +31,7 @@ mod raw;
 mod registry;
 mod render;
 mod resolved;
+mod resolver;
 mod tls;
 mod values;
 
@@ -105,8 +107,8 @@ impl Config {
         let lack = |declared: &Declared| {
             let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
-            let built = patch::build(kind, &declared.name, &declared.patch, credential).ok()?;
-            let lack = built.missing.or_else(|| patch::unreadable(&built.settings));
+            let built = build::build(kind, &declared.name, &declared.patch, credential).ok()?;
+            let lack = built.missing.or_else(|| build::unreadable(&built.settings));
             Some((declared.name.clone(), lack?))
         };
         self.sources.iter().filter_map(lack).collect()

@@ -1,125 +1,135 @@
-//! The settings of one source in layers: the kind's defaults, what file or environment declares, what the API patched.
+//! What one layer says of a source: the file, the environment, or the API. Values are typed as soon as text is read; only
+//! options stay as they are written, until their kind is known.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::options;
-use crate::error::{Reason, Violation};
-use crate::indicator::hex;
-use crate::source::{
-    About, BuildError, CredentialNeed, EgressRules, Kind, OptionSpec, OptionType, OptionValue, QuotaPer, QuotaWindow,
-    Source, SourceSettings, SourceView, Unconfigured, parse_address, parse_duration,
-};
+use crate::error::ParseEnumError;
+use crate::finding::Reliability;
+use crate::indicator::Tlp;
+use crate::source::{QuotaWindow, SourceSettings, parse_address, parse_duration};
 
-const LONGEST_FAMILY: usize = 63;
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
-const LONGEST_KEEP: Duration = Duration::from_secs(3650 * 86_400);
-/// Fields of a patch by their paths, but for `kind`, which never changes, and the options, which have paths each.
-const FIELDS: [&str; 11] = [
-    "enabled",
-    "reliability",
-    "base_url",
-    "family",
-    "tier",
-    "quota",
-    "timeout",
-    "finding_ttl",
-    "no_record_ttl",
-    "max_tlp",
-    "proxy",
-];
+/// Why a quota of zero is refused.
+pub(super) const NO_CALLS: &str = "must be at least 1; to stop asking, disable the source";
 
-/// What one layer says of a source; unset fields are left to the layer below. Written as in the configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SourcePatch {
-    /// Its kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Whether it is asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Letter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reliability: Option<String>,
-    /// Where questions go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base_url: Option<String>,
-    /// Family; empty: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub family: Option<String>,
-    /// Tier.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tier: Option<String>,
-    /// Calls by window: `minute`, `day`, `month`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quota: Option<BTreeMap<String, u64>>,
-    /// Time for one attempt, with its unit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<String>,
-    /// How long a finding is kept, with its unit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finding_ttl: Option<String>,
-    /// How long "no record" is kept, with its unit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_record_ttl: Option<String>,
-    /// Highest TLP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_tlp: Option<String>,
-    /// Proxy; empty: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
-    /// PEM of authorities; empty: the system's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_pem: Option<String>,
-    /// Options by name.
-    pub options: BTreeMap<String, Value>,
+/// Declares every field that a layer may set, once: name, type, how it is written, and the settings that it sets.
+macro_rules! source_fields {
+    ($($(#[$attribute:meta])* $field:ident: $type:ty => $($setting:ident).+;)*) => {
+        /// What one layer says of a source; unset fields are left to the layer below. Written as in the configuration file.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct SourcePatch {
+            /// Its kind.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub kind: Option<String>,
+            $($(#[$attribute])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
+            /// Options by name.
+            pub options: BTreeMap<String, Value>,
+        }
+
+        /// A source in the file: a patch, and what only the file may say.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct SourceInFile {
+            kind: Option<String>,
+            /// A value, `env:NAME` or `file:PATH`.
+            pub(super) credential: Option<String>,
+            pub(super) ca_file: Option<String>,
+            $($(#[$attribute])* $field: Option<$type>,)*
+            options: BTreeMap<String, Value>,
+        }
+
+        impl SourceInFile {
+            pub(super) fn into_patch(self) -> SourcePatch {
+                SourcePatch { kind: self.kind, $($field: self.$field,)* options: self.options }
+            }
+        }
+
+        /// Paths of the fields, but for `kind`, which never changes, and the options, which have paths each.
+        const FIELDS: &[&str] = &[$(stringify!($field)),*];
+
+        impl SourcePatch {
+            fn is_set(&self, path: &str) -> bool {
+                match path {
+                    $(stringify!($field) => self.$field.is_some(),)*
+                    _ => false,
+                }
+            }
+
+            /// Takes the field at `path` from `other`, set or unset; false for an unknown path.
+            pub(super) fn copy(&mut self, path: &str, other: &Self) -> bool {
+                match path {
+                    $(stringify!($field) => self.$field.clone_from(&other.$field),)*
+                    "options" => self.options.clone_from(&other.options),
+                    _ => return self.copy_option(path, other),
+                }
+                true
+            }
+
+            /// Sets what this layer says; the options apart.
+            pub(super) fn apply(&self, settings: &mut SourceSettings) {
+                $(if let Some(value) = self.$field.clone() {
+                    settings.$($setting).+ = value.into();
+                })*
+            }
+        }
+    };
 }
+
+source_fields! {
+    /// Whether it is asked.
+    enabled: bool => enabled;
+    /// Letter.
+    #[serde(with = "text")]
+    reliability: Reliability => reliability;
+    /// Where questions go.
+    #[serde(with = "text")]
+    base_url: Url => base_url;
+    /// Family; none: its kind's.
+    #[serde(with = "text")]
+    family: Clearable<String> => family;
+    /// Tier.
+    tier: String => tier;
+    /// Its quota, shortest window first.
+    #[serde(with = "quota")]
+    quota: Vec<QuotaWindow> => quota;
+    /// Time for one attempt.
+    #[serde(with = "text")]
+    timeout: Duration => timeout;
+    /// How long a finding is kept.
+    #[serde(with = "text")]
+    finding_ttl: Duration => cache_ttl.finding;
+    /// How long "no record" is kept.
+    #[serde(with = "text")]
+    no_record_ttl: Duration => cache_ttl.no_record;
+    /// Highest TLP.
+    #[serde(with = "text")]
+    max_tlp: Tlp => max_tlp;
+    /// Proxy; none: directly.
+    #[serde(with = "text")]
+    proxy: Clearable<Url> => proxy;
+    /// PEM of authorities; none: the system's.
+    #[serde(with = "text")]
+    ca_pem: Clearable<String> => ca_pem;
+}
+
+/// A field that a layer can also clear: none stands for what holds without any layer.
+type Clearable<T> = Option<T>;
 
 impl SourcePatch {
     /// The paths that a mask may name; an option's path is `options.NAME`.
     pub(super) fn is_path(path: &str) -> bool {
-        FIELDS.contains(&path) || path == "ca_pem" || path == "options" || path.starts_with("options.")
+        FIELDS.contains(&path) || path == "options" || path.starts_with("options.")
     }
 
     /// The paths of the fields that this layer sets, but for `kind`.
     pub(super) fn paths(&self) -> Vec<String> {
-        let fields = FIELDS.iter().chain(&["ca_pem"]).filter(|path| self.clone_of(path) != Some(Self::default()));
-        fields.map(|path| (*path).to_owned()).chain(self.options.keys().map(|name| format!("options.{name}"))).collect()
-    }
-
-    /// A patch that sets this one field as this layer does; `None` for an unknown path.
-    fn clone_of(&self, path: &str) -> Option<Self> {
-        let mut only = Self::default();
-        only.copy(path, self).then_some(only)
-    }
-
-    /// Takes the field at `path` from `other`, set or unset; false for an unknown path.
-    pub(super) fn copy(&mut self, path: &str, other: &Self) -> bool {
-        match path {
-            "enabled" => self.enabled = other.enabled,
-            "reliability" => self.reliability.clone_from(&other.reliability),
-            "base_url" => self.base_url.clone_from(&other.base_url),
-            "family" => self.family.clone_from(&other.family),
-            "tier" => self.tier.clone_from(&other.tier),
-            "quota" => self.quota.clone_from(&other.quota),
-            "timeout" => self.timeout.clone_from(&other.timeout),
-            "finding_ttl" => self.finding_ttl.clone_from(&other.finding_ttl),
-            "no_record_ttl" => self.no_record_ttl.clone_from(&other.no_record_ttl),
-            "max_tlp" => self.max_tlp.clone_from(&other.max_tlp),
-            "proxy" => self.proxy.clone_from(&other.proxy),
-            "ca_pem" => self.ca_pem.clone_from(&other.ca_pem),
-            "options" => self.options.clone_from(&other.options),
-            _ => return self.copy_option(path, other),
-        }
-        true
+        let fields = FIELDS.iter().filter(|path| self.is_set(path)).map(|path| (*path).to_owned());
+        fields.chain(self.options.keys().map(|name| format!("options.{name}"))).collect()
     }
 
     fn copy_option(&mut self, path: &str, other: &Self) -> bool {
@@ -142,245 +152,147 @@ impl SourcePatch {
     }
 }
 
-/// A source under the settings in effect.
-pub(super) struct Built {
-    pub(super) settings: SourceSettings,
-    pub(super) source: Arc<dyn Source>,
-    /// What it lacks to be asked, if anything.
-    pub(super) missing: Option<String>,
+/// A value that file and store hold as text.
+trait Text: Sized {
+    /// Reads it; `None` where the text sets nothing.
+    fn parse(text: &str) -> Result<Option<Self>, String>;
+
+    fn write(&self) -> String;
 }
 
-/// The source with its kind's defaults and `patch` over them. Looks where the files lead that its options name.
-///
-/// # Errors
-/// Every mistake, with its path below the source.
-pub(super) fn build(
-    kind: &Arc<dyn Kind>,
-    name: &str,
-    patch: &SourcePatch,
-    credential: Option<SecretString>,
-) -> Result<Built, Vec<Violation>> {
-    let about = kind.about();
-    let mut mistakes = Vec::new();
-    let mut settings = SourceSettings::from_defaults(about, name);
-    settings.credential = credential;
-    common(&mut settings, patch, &mut mistakes);
-    tier(&mut settings, about, patch, &mut mistakes);
-    let before = mistakes.len();
-    set_options(&mut settings, about, patch, &mut mistakes);
-    // Only options that are right each by itself can contradict each other.
-    let built = if mistakes.len() == before { kind.build(&SourceView::new(&settings)) } else { Err(invalid()) };
-    if settings.credential.is_some() && about.credential == CredentialNeed::None {
-        mistakes.push(Violation::invalid("credential", format!("{} takes no credential", about.kind)));
+impl Text for Reliability {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        text.parse().map(Some).map_err(|error: ParseEnumError| error.to_string())
     }
-    let (source, mut missing): (Arc<dyn Source>, _) = match built {
-        Ok(source) => (source, None),
-        Err(BuildError::Missing(why)) => (Arc::new(Unconfigured::new(kind.clone(), why.clone())), Some(why)),
-        Err(BuildError::Invalid(wrong)) => {
-            let wrong = wrong.into_iter();
-            mistakes.extend(wrong.map(|wrong| Violation::invalid(format!("options.{}", wrong.option), wrong.message)));
-            return Err(mistakes);
-        }
-    };
-    if about.credential == CredentialNeed::Required && settings.credential.is_none() {
-        missing = Some(format!("a credential is needed; see {}", about.home_page));
-    }
-    if mistakes.is_empty() { Ok(Built { settings, source, missing }) } else { Err(mistakes) }
-}
 
-fn invalid() -> BuildError {
-    BuildError::Invalid(Vec::new())
-}
-
-/// What is wrong with a source whose kind is none of `kinds`: the kind itself, and the fields that are read alike for every
-/// kind.
-pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Kind>]) -> Vec<Violation> {
-    let known: Vec<_> = kinds.iter().map(|kind| kind.about().kind.as_str()).collect();
-    let known = known.join(", ");
-    let mut mistakes = vec![match &patch.kind {
-        Some(kind) => Violation::new("kind", Reason::KindUnknown, format!("{kind:?} is no kind; use one of {known}")),
-        None => Violation::new("kind", Reason::FieldRequired, format!("every source needs its kind: {known}")),
-    }];
-    if let Some(any) = kinds.first() {
-        common(&mut SourceSettings::from_defaults(any.about(), ""), patch, &mut mistakes);
-    }
-    mistakes
-}
-
-/// Reads the fields that mean the same for every kind.
-fn common(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
-    settings.enabled = patch.enabled.unwrap_or(true);
-    word(&mut settings.reliability, &patch.reliability, "reliability", mistakes);
-    word(&mut settings.max_tlp, &patch.max_tlp, "max_tlp", mistakes);
-    duration(&mut settings.timeout, &patch.timeout, "timeout", mistakes);
-    duration(&mut settings.cache_ttl.finding, &patch.finding_ttl, "finding_ttl", mistakes);
-    duration(&mut settings.cache_ttl.no_record, &patch.no_record_ttl, "no_record_ttl", mistakes);
-    for (field, keep) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)]
-    {
-        if keep > LONGEST_KEEP {
-            mistakes.push(Violation::invalid(field, "must be at most 10 years"));
-        }
-    }
-    if settings.timeout.is_zero() || settings.timeout > LONGEST_TIMEOUT {
-        mistakes.push(Violation::invalid("timeout", "must be above zero and at most 5 minutes"));
-    }
-    if let Some(family) = &patch.family {
-        settings.family = (!family.trim().is_empty()).then(|| family.trim().to_owned());
-        if family.trim().chars().count() > LONGEST_FAMILY || family.trim().chars().any(char::is_control) {
-            mistakes.push(Violation::invalid("family", "must be one line of at most 63 characters"));
-        }
-    }
-    set_addresses(settings, patch, mistakes);
-    settings.ca_pem = patch.ca_pem.clone().filter(|pem| !pem.trim().is_empty());
-    if settings.ca_pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
-        mistakes.push(Violation::invalid("ca_pem", "holds no PEM certificate"));
+    fn write(&self) -> String {
+        self.to_string()
     }
 }
 
-fn set_addresses(settings: &mut SourceSettings, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
-    settings.base_url = address(&patch.base_url, "base_url", mistakes).or(settings.base_url.take());
-    if settings.base_url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
-        mistakes.push(Violation::invalid("base_url", "must end before any ? or #: questions add what they need"));
+impl Text for Tlp {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        text.parse().map(Some).map_err(|error: ParseEnumError| error.to_string())
     }
-    settings.proxy = address(&patch.proxy, "proxy", mistakes);
-    for (field, url) in [("base_url", &settings.base_url), ("proxy", &settings.proxy)] {
-        let checked = url.as_ref().map(|url| EgressRules::default().check_url(url));
-        mistakes.extend(checked.and_then(Result::err).map(|why| Violation::new(field, Reason::EgressForbidden, why)));
+
+    fn write(&self) -> String {
+        self.to_string()
     }
 }
 
-fn set_options(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
-    for (name, value) in &patch.options {
-        let value = match options::parse(about, name, value) {
-            Ok(value) => value,
-            Err(violation) => {
-                mistakes.push(violation.nested_in("options"));
-                continue;
+impl Text for Duration {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        parse_duration(text).map(Some)
+    }
+
+    fn write(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Text for Url {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        Some(text.trim()).filter(|text| !text.is_empty()).map(parse_address).transpose()
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for String {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        Ok(Some(text.to_owned()))
+    }
+
+    fn write(&self) -> String {
+        self.clone()
+    }
+}
+
+impl<T: Text> Text for Clearable<T> {
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        if text.trim().is_empty() { Ok(Some(None)) } else { Ok(Some(T::parse(text)?)) }
+    }
+
+    fn write(&self) -> String {
+        self.as_ref().map(T::write).unwrap_or_default()
+    }
+}
+
+/// Serde for [`Text`].
+mod text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Text;
+
+    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(T::write).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+        T::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// Serde for quotas: calls by window, `minute`, `day`, `month`.
+mod quota {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::NO_CALLS;
+    use crate::error::ParseEnumError;
+    use crate::source::{QuotaPer, QuotaWindow};
+
+    /// At least one call.
+    struct Limit(u64);
+
+    impl<'de> Deserialize<'de> for Limit {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            match u64::deserialize(deserializer)? {
+                0 => Err(D::Error::custom(NO_CALLS)),
+                limit => Ok(Self(limit)),
             }
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        windows: &Option<Vec<QuotaWindow>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let windows = windows.iter().flatten().map(|window| (window.per.as_str(), window.limit));
+        windows.collect::<BTreeMap<_, _>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<QuotaWindow>>, D::Error> {
+        // Names are checked after all limits, so that a wrong limit is told by its own path.
+        let limits = BTreeMap::<String, Limit>::deserialize(deserializer)?;
+        let window = |(per, Limit(limit)): (String, Limit)| {
+            let per = per.parse().map_err(|error: ParseEnumError| D::Error::custom(error))?;
+            Ok(QuotaWindow { per, limit })
         };
-        if let Err(why) = check_egress(&EgressRules::default(), &value) {
-            mistakes.push(Violation::new(format!("options.{name}"), Reason::EgressForbidden, why));
-        }
-        if let OptionValue::Path(path) = &value
-            && let Ok(real) = path.canonicalize()
-        {
-            settings.real_files.insert(name.clone(), real);
-        }
-        settings.options.insert(name.clone(), value);
+        let mut windows = limits.into_iter().map(window).collect::<Result<Vec<_>, D::Error>>()?;
+        windows.sort_by_key(|window: &QuotaWindow| -> QuotaPer { window.per });
+        Ok(Some(windows))
     }
 }
 
-/// Whether the address or resolver that an option names may be reached.
-pub(super) fn check_egress(rules: &EgressRules, value: &OptionValue) -> Result<(), String> {
-    match value {
-        OptionValue::Address(url) => rules.check_url(url),
-        OptionValue::Resolver(address) => rules.check_ip(address.ip()),
-        OptionValue::Integer(_)
-        | OptionValue::Number(_)
-        | OptionValue::Flag(_)
-        | OptionValue::Text(_)
-        | OptionValue::Choice(_)
-        | OptionValue::Duration(_)
-        | OptionValue::Path(_)
-        | OptionValue::List(_)
-        | OptionValue::Table(_) => Ok(()),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Which file cannot be read that the options name, and why.
-pub(super) fn unreadable(settings: &SourceSettings) -> Option<String> {
-    settings.options.iter().find_map(|(name, value)| {
-        let OptionValue::Path(path) = value else { return None };
-        // Only a file is opened: a pipe would wait for its other end.
-        let why = match std::fs::metadata(path) {
-            Ok(about) if !about.is_file() => "is not a file".to_owned(),
-            Ok(_) => std::fs::File::open(path).err()?.to_string(),
-            Err(error) => error.to_string(),
-        };
-        Some(format!("options.{name}: {}: {why}", path.display()))
-    })
-}
-
-/// Everything that decides where a credential goes, as a hash: it may not be joined to another one without being given
-/// again. What is the kind's default counts as unset, so that it is the same when a later version has more options.
-pub(super) fn credential_scope(about: &About, settings: &SourceSettings) -> String {
-    let usual = SourceSettings::from_defaults(about, &settings.name);
-    let leads = |spec: &&OptionSpec| spec.value_type.is_location() || spec.value_type == OptionType::Text;
-    let set = |spec: &OptionSpec| {
-        let value = settings.options.get(&spec.name).filter(|value| usual.options.get(&spec.name) != Some(*value));
-        Some((spec.name.clone(), OptionValue::Text(value?.to_string())))
-    };
-    let options: Vec<_> = about.options.iter().filter(leads).filter_map(set).collect();
-    let base_url = settings.base_url.as_ref().filter(|url| usual.base_url.as_ref() != Some(*url));
-    let said = format!("{:?} {base_url:?} {:?} {:?} {options:?}", about.kind, settings.proxy, settings.ca_pem);
-    hex(digest::digest(&digest::SHA256, said.as_bytes()).as_ref())
-}
-
-fn tier(settings: &mut SourceSettings, about: &About, patch: &SourcePatch, mistakes: &mut Vec<Violation>) {
-    if let Some(wanted) = &patch.tier {
-        match about.tiers.iter().find(|tier| tier.name == *wanted) {
-            Some(tier) => {
-                settings.tier.clone_from(&tier.name);
-                settings.quota.clone_from(&tier.quota);
-            }
-            None => {
-                let known: Vec<_> = about.tiers.iter().map(|tier| tier.name.as_str()).collect();
-                mistakes.push(Violation::invalid(
-                    "tier",
-                    format!("{wanted:?} is no tier; use one of {}", known.join(", ")),
-                ));
-            }
-        }
-    }
-    if let Some(quota) = &patch.quota {
-        settings.quota = quota.iter().filter_map(|(per, limit)| window(per, *limit, mistakes)).collect();
-        settings.quota.sort_by_key(|window| window.per);
-    }
-}
-
-fn window(per: &str, limit: u64, mistakes: &mut Vec<Violation>) -> Option<QuotaWindow> {
-    let per = match per.parse::<QuotaPer>() {
-        Ok(per) => per,
-        Err(unknown) => {
-            mistakes.push(Violation::invalid("quota", unknown.to_string()));
-            return None;
-        }
-    };
-    if limit == 0 {
-        let message = "must be at least 1; to stop asking, disable the source";
-        mistakes.push(Violation::invalid(format!("quota.{}", per.as_str()), message));
-        return None;
-    }
-    Some(QuotaWindow { per, limit })
-}
-
-fn word<T: std::str::FromStr>(into: &mut T, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>)
-where
-    T::Err: std::fmt::Display,
-{
-    match text.as_deref().map(str::parse) {
-        Some(Ok(word)) => *into = word,
-        Some(Err(error)) => mistakes.push(Violation::invalid(field, error.to_string())),
-        None => {}
-    }
-}
-
-fn duration(into: &mut Duration, text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) {
-    match text.as_deref().map(parse_duration) {
-        Some(Ok(duration)) => *into = duration,
-        Some(Err(message)) => mistakes.push(Violation::invalid(field, message)),
-        None => {}
-    }
-}
-
-/// Reads an address; empty is none.
-fn address(text: &Option<String>, field: &str, mistakes: &mut Vec<Violation>) -> Option<Url> {
-    let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
-    match parse_address(text) {
-        Ok(url) => Some(url),
-        Err(message) => {
-            mistakes.push(Violation::new(field, Reason::FieldInvalid, message));
-            None
-        }
+    #[test]
+    fn a_patch_is_written_as_it_is_read() {
+        let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
+        let patch: SourcePatch = serde_json::from_str(text).unwrap();
+        assert_eq!((patch.family.clone(), patch.proxy.clone()), (Some(None), Some(None)));
+        assert_eq!(serde_json::to_string(&patch).unwrap(), text);
+        let paths = ["enabled", "reliability", "base_url", "family", "tier", "quota", "timeout", "max_tlp", "proxy"];
+        assert_eq!(patch.paths()[..9], paths);
     }
 }

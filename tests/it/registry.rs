@@ -2,11 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use concord::error::{Error, Reason};
+use concord::finding::Reliability;
+use concord::indicator::Tlp;
 use concord::settings::{
     Change, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
 };
+use concord::source::{About, BuildError, Kind, Source, SourceView};
 use concord::sources;
 use concord::store::{Memory, SourceRow, SourceStore};
 use secrecy::{ExposeSecret, SecretString};
@@ -55,7 +60,7 @@ fn virustotal(name: &str) -> Change {
 
 fn at(name: &str, base_url: &str) -> Change {
     let mut change = virustotal(name);
-    change.patch.base_url = Some(base_url.into());
+    change.patch.base_url = Some(base_url.parse().unwrap());
     change
 }
 
@@ -78,7 +83,7 @@ async fn a_change_wins_field_by_field_outlives_the_process_and_a_reset_takes_it_
     let config = config(FILE, &[]);
     let registry = open(&store, &config, "k").await;
     let mut change = virustotal("vt");
-    change.patch.timeout = Some("3s".into());
+    change.patch.timeout = Some(Duration::from_secs(3));
     let changed = registry.configure(change).await.unwrap();
     assert_eq!((changed.patched.as_slice(), changed.settings.reliability.as_str()), (&["timeout".to_owned()][..], "B"));
     let again = open(&store, &config, "k").await;
@@ -121,7 +126,7 @@ async fn a_change_that_another_writer_overtook_is_refused_once_and_then_seen() {
 async fn what_is_only_tried_is_not_kept() {
     let registry = fresh(FILE).await;
     let mut change = virustotal("vt");
-    change.patch.timeout = Some("3s".into());
+    change.patch.timeout = Some(Duration::from_secs(3));
     assert_eq!(registry.effective(&change).await.unwrap().settings.timeout.as_secs(), 3);
     assert_ne!(registry.get("vt").unwrap().settings.timeout.as_secs(), 3);
 }
@@ -161,11 +166,12 @@ async fn a_kept_credential_of_the_api_goes_nowhere_else() {
     registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
     let elsewhere = at("vt", "https://elsewhere.example.com/");
     let proxied = Change {
-        patch: SourcePatch { proxy: Some("https://proxy.example.com/".into()), ..Default::default() },
+        patch: SourcePatch { proxy: Some("https://proxy.example.com/".parse().ok()), ..Default::default() },
         ..virustotal("vt")
     };
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
-    let trusted = Change { patch: SourcePatch { ca_pem: Some(pem.into()), ..Default::default() }, ..virustotal("vt") };
+    let trusted =
+        Change { patch: SourcePatch { ca_pem: Some(Some(pem.into())), ..Default::default() }, ..virustotal("vt") };
     for change in [elsewhere.clone(), proxied, trusted] {
         let patch = change.patch.clone();
         assert_eq!(registry.effective(&change).await.unwrap_err().reason(), Reason::CredentialRequired, "{patch:?}");
@@ -231,7 +237,7 @@ async fn a_kept_credential_does_not_follow_a_declaration_that_names_another_addr
     let State::NotConfigured(why) = &one.state else { panic!("{:?}", one.state) };
     assert!(why.contains("given for another address"), "{why}");
     let mut letter = virustotal("vt");
-    letter.patch.reliability = Some("D".into());
+    letter.patch.reliability = Some(Reliability::D);
     assert_eq!(credential(&registry.effective(&letter).await.unwrap()), None);
     let changed = registry.configure(letter).await.unwrap();
     assert_eq!((credential(&changed), changed.settings.reliability.as_str()), (None, "D"));
@@ -266,7 +272,7 @@ async fn a_declared_credential_does_not_go_to_a_source_of_another_kind_that_was_
 async fn what_patched_a_declaration_that_is_gone_says_nothing_of_a_source_made_under_its_name() {
     let store = Arc::new(Memory::default());
     let mut loose = virustotal("vt");
-    loose.patch.max_tlp = Some("RED".into());
+    loose.patch.max_tlp = Some(Tlp::Red);
     loose.credential = secret("given");
     open(&store, &config(FILE, &[]), "k").await.configure(loose).await.unwrap();
     let registry = open(&store, &config("", &[]), "k").await;
@@ -274,7 +280,7 @@ async fn what_patched_a_declaration_that_is_gone_says_nothing_of_a_source_made_u
     let missing = Change { allow_missing: false, ..virustotal("vt") };
     assert_eq!(registry.configure(missing).await.unwrap_err().reason(), Reason::SourceNotFound);
     let made = registry.configure(virustotal("vt")).await.unwrap();
-    assert_eq!((made.settings.max_tlp, credential(&made)), (concord::indicator::Tlp::Amber, None));
+    assert_eq!((made.settings.max_tlp, credential(&made)), (Tlp::Amber, None));
 }
 
 #[tokio::test]
@@ -356,7 +362,7 @@ async fn a_zone_whose_key_stands_in_its_name_is_asked_with_the_declared_key() {
 async fn what_is_wrong_by_form_and_by_where_it_leads_is_told_at_once() {
     let registry = fresh("").await;
     let mut change = at("vt", "http://127.0.0.1/");
-    change.patch.timeout = Some("999h".into());
+    change.patch.timeout = Some(Duration::from_secs(999 * 3_600));
     let named: Vec<_> = fields(registry.configure(change).await.unwrap_err());
     assert_eq!(
         named,
@@ -429,12 +435,12 @@ async fn a_link_out_of_a_listed_folder_leads_nowhere() {
 async fn every_wrong_field_is_named_by_its_path_in_the_request() {
     let registry = fresh("").await;
     let mut change = virustotal("vt");
-    change.patch.reliability = Some("G".into());
-    change.patch.timeout = Some("0s".into());
+    change.patch.family = Some(Some("f".repeat(64)));
+    change.patch.timeout = Some(Duration::ZERO);
     change.patch.options.insert("malicious_threshold_ip".into(), 0.into());
     let named: Vec<_> =
         fields(registry.configure(change).await.unwrap_err()).into_iter().map(|(field, _)| field).collect();
-    assert_eq!(named, ["source.reliability", "source.timeout", "source.options.malicious_threshold_ip"]);
+    assert_eq!(named, ["source.timeout", "source.family", "source.options.malicious_threshold_ip"]);
     let masked = Change { mask: Some(vec!["colour".into(), "options.colour".into()]), ..virustotal("vt") };
     let mask = ("update_mask".to_owned(), Reason::MaskInvalid);
     assert_eq!(fields(registry.configure(masked).await.unwrap_err()), [mask.clone(), mask]);
@@ -470,7 +476,7 @@ async fn a_credential_of_another_key_leaves_its_source_not_configured_and_is_not
     assert!(matches!(&one.state, State::NotConfigured(why) if why.contains("decrypted")), "{:?}", one.state);
     assert_eq!(credential(&one), None);
     let mut change = virustotal("vt");
-    change.patch.timeout = Some("3s".into());
+    change.patch.timeout = Some(Duration::from_secs(3));
     assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::CredentialRequired);
     assert_eq!(credential(&open(&store, &config, "k").await.get("vt").unwrap()), Some("given"));
     let again = Change { credential: secret("again"), ..virustotal("vt") };
@@ -487,7 +493,7 @@ async fn settings_that_cannot_be_read_do_not_lift_what_they_restricted() {
         let one = registry.get("vt").unwrap();
         assert!(matches!(one.state, State::NotConfigured(_)), "{document}: {:?}", one.state);
         let mut change = virustotal("vt");
-        change.patch.max_tlp = Some("GREEN".into());
+        change.patch.max_tlp = Some(Tlp::Green);
         let mended = registry.configure(change).await.unwrap();
         assert_eq!((mended.state, mended.settings.max_tlp.as_str()), (State::Active, "GREEN"), "{document}");
     }
@@ -499,4 +505,41 @@ async fn an_unknown_name_is_answered_with_the_nearest_or_with_how_to_get_a_sourc
     assert!(told.contains("did you mean sources/vt?"), "{told}");
     let told = fresh("").await.get("vt").unwrap_err().to_string();
     assert!(told.contains("VIRUSTOTAL_API_KEY"), "{told}");
+}
+
+/// Builds lists, and counts how often.
+struct CountingKind {
+    list: Arc<dyn Kind>,
+    built: Arc<AtomicUsize>,
+}
+
+impl Kind for CountingKind {
+    fn about(&self) -> &About {
+        self.list.about()
+    }
+
+    fn build(&self, view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+        self.built.fetch_add(1, Ordering::Relaxed);
+        self.list.build(view)
+    }
+}
+
+#[tokio::test]
+async fn a_change_builds_the_source_that_it_changes_and_no_other() {
+    let list =
+        |number: usize| format!("[sources.list-{number}]\nkind = \"list\"\noptions.path = \"/lists/{number}\"\n");
+    let config = config(&(0..20).map(list).collect::<String>(), &[]);
+    let built = Arc::new(AtomicUsize::new(0));
+    let kind = CountingKind { list: sources::find("list").unwrap(), built: built.clone() };
+    let store: Arc<dyn SourceStore> = Arc::new(Memory::default());
+    let registry = Registry::open(&config, &[Arc::new(kind)], store, Arc::new(Prefix("k"))).await.unwrap();
+    assert_eq!(built.swap(0, Ordering::Relaxed), 20);
+    let before = registry.snapshot();
+    let mut letter = Change { name: "list-7".into(), ..Change::default() };
+    letter.patch.reliability = Some(Reliability::D);
+    registry.configure(letter).await.unwrap();
+    assert_eq!(built.load(Ordering::Relaxed), 1);
+    let after = registry.snapshot();
+    let same = before.iter().zip(after.iter()).filter(|(old, new)| Arc::ptr_eq(&old.settings, &new.settings));
+    assert_eq!((after.len(), same.count()), (20, 19));
 }
