@@ -51,8 +51,8 @@ fn leave_out(document: &mut Value, path: &Path) -> bool {
                 None => return false,
             },
             (Segment::Seq { index }, Value::Array(list)) => match list.get_mut(*index) {
-                Some(one) if last && !one.is_str() => {
-                    *one = Value::String(one.to_string());
+                Some(item) if last && !item.is_str() => {
+                    *item = Value::String(item.to_string());
                     return true;
                 }
                 Some(below) => below,

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
+use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
 
 use super::patch::SourceInFile;
 use super::raw::Raw;
 use super::{
-    Config, ConfigErrors, Declared, Environment, Flags, Limits, LogFormat, LogSettings, NeverSend, Origin, SourcePatch,
-    TlsConfig, Token, build, document, values,
+    Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch, TlsConfig,
+    Token, build, document, values,
 };
-use crate::error::{Violation, merge_new};
+use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{Kind, parse_duration};
-use crate::store::{Durability, Retention, Sealer};
+use crate::store::{Retention, Sealer};
 
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
@@ -133,7 +134,7 @@ impl Loader<'_> {
             list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
             retention: self.retention(&raw.retention),
-            durability: self.durability(raw.durability.as_deref()),
+            durability: self.choice(raw.durability.as_deref(), "durability"),
             key: environment.get("CONCORD_KEY").cloned().map(SecretString::from),
             sources: Vec::new(),
             file: self.file.clone(),
@@ -228,7 +229,7 @@ impl Loader<'_> {
                     let message = format!("{HASH_OF_NOTHING} is the SHA-256 of nothing: hash the token itself");
                     self.mistake(&format!("tokens.{name}"), message);
                 }
-                Some(sha256) if tokens.iter().any(|one: &Token| one.sha256 == sha256) => {
+                Some(sha256) if tokens.iter().any(|token: &Token| token.sha256 == sha256) => {
                     self.mistake(&format!("tokens.{name}"), "is the token of another caller too: give each its own");
                 }
                 Some(sha256) => tokens.push(Token { name: name.clone(), sha256 }),
@@ -244,14 +245,7 @@ impl Loader<'_> {
     fn log(&mut self, raw: super::raw::RawLog) -> LogSettings {
         let environment = &self.input.environment;
         let format = environment.get("CONCORD_LOG_FORMAT").cloned().or(raw.format);
-        let format = match format.as_deref() {
-            None | Some("json") => LogFormat::Json,
-            Some("pretty") => LogFormat::Pretty,
-            Some(other) => {
-                self.mistake("log.format", format!("{other:?} is not allowed; use json or pretty"));
-                LogFormat::Json
-            }
-        };
+        let format = self.choice(format.as_deref(), "log.format");
         let filter = environment.get("CONCORD_LOG").cloned().or(raw.filter).unwrap_or_else(|| "info".into());
         if let Err(error) = EnvFilter::try_new(&filter) {
             self.mistake("log.filter", format!("{filter:?} is no filter ({error}); write info, or concord=debug,warn"));
@@ -324,15 +318,14 @@ impl Loader<'_> {
         retention
     }
 
-    fn durability(&mut self, text: Option<&str>) -> Durability {
-        match text {
-            None | Some("normal") => Durability::Normal,
-            Some("full") => Durability::Full,
-            Some(other) => {
-                self.mistake("durability", format!("{other:?} is not allowed; use normal or full"));
-                Durability::Normal
-            }
-        }
+    /// The variant whose word is written; the default where there is none.
+    fn choice<T: VariantArray + Copy + Default + Into<&'static str>>(&mut self, text: Option<&str>, field: &str) -> T {
+        let Some(text) = text else { return T::default() };
+        parse_enum(text, "choice").unwrap_or_else(|_| {
+            let words: Vec<&str> = T::VARIANTS.iter().map(|variant| (*variant).into()).collect();
+            self.mistake(field, format!("{text:?} is not allowed; use {}", words.join(" or ")));
+            T::default()
+        })
     }
 
     /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and tells secrets.
@@ -363,16 +356,16 @@ impl Loader<'_> {
                 self.mistake(variable, message);
             }
             let credential = SecretString::from(value.to_owned());
-            let of_kind = |one: &Declared| one.patch.kind.as_deref() == Some(kind);
-            if declared.iter().any(|one| of_kind(one) && uses(one, value)) {
+            let of_kind = |source: &Declared| source.patch.kind.as_deref() == Some(kind);
+            if declared.iter().any(|source| of_kind(source) && uses(source, value)) {
                 // The file gives this very credential to a source already: a second one would spend it twice.
                 continue;
             }
-            match declared.iter_mut().find(|one| one.name == kind) {
-                Some(one) if of_kind(one) => one.credential = one.credential.take().or(Some(credential)),
-                Some(one) if one.patch.kind.is_none() => {}
-                Some(one) => {
-                    let path = format!("sources.{}", one.name);
+            match declared.iter_mut().find(|source| source.name == kind) {
+                Some(source) if of_kind(source) => source.credential = source.credential.take().or(Some(credential)),
+                Some(source) if source.patch.kind.is_none() => {}
+                Some(source) => {
+                    let path = format!("sources.{}", source.name);
                     let message = format!("{variable} in the environment makes a source of this name: give it another");
                     self.mistake(&path, message);
                 }
@@ -413,7 +406,7 @@ impl Loader<'_> {
             Some(kind) => build::build(kind, &name, &patch, credential.clone()).err(),
             None => Some(build::without_kind(&patch, self.input.kinds)),
         };
-        self.mistakes.extend(mistakes.into_iter().flatten().map(|one| one.nested_in(&path)));
+        self.mistakes.extend(mistakes.into_iter().flatten().map(|mistake| mistake.nested_in(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
         Declared { name, patch, ca_file, credential, origin }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::error::Violation;
 use crate::source::{EgressRules, Kind};
@@ -186,9 +187,11 @@ pub struct Limits {
 }
 
 /// How logs look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line.
+    #[default]
     Json,
     /// For people.
     Pretty,

@@ -195,7 +195,7 @@ impl Registry {
         Error::Conflict { name: format!("sources/{name}") }
     }
 
-    /// The change over what there is now, which may be overtaken by another.
+    /// The change over what there is now. Another may come before it is kept.
     async fn apply_change(&self, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
         let row = self.rows.lock().await.get(&change.name).cloned();
         let (resolver, missing, change) = (self.resolver.clone(), self.not_found(&change.name), change.clone());

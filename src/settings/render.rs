@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Config, LogFormat};
-use crate::store::Durability;
+use super::Config;
 
 impl Config {
     /// The configuration in effect as TOML, every secret shown as `***`.
@@ -17,11 +16,11 @@ impl Config {
         line(out, "data_directory", quoted(self.data_directory.display()));
         line(out, "default_deadline", quoted(duration(self.default_deadline)));
         line(out, "default_policy", quoted(&self.default_policy));
-        line(out, "durability", quoted(durability_word(self.durability)));
+        line(out, "durability", quoted(<&str>::from(self.durability)));
         line(out, "cors_origins", list(&self.cors_origins));
         line(out, "never_send", list(&self.never_send.rules()));
         line(out, "internal_suffixes", list(&self.internal_suffixes));
-        line(out, "list_folders", list(&self.list_folders.iter().map(|one| one.display()).collect::<Vec<_>>()));
+        line(out, "list_folders", list(&self.list_folders.iter().map(|folder| folder.display()).collect::<Vec<_>>()));
         line(out, "allowed_networks", list(&self.allowed_networks));
         if let Some(tls) = &self.tls {
             out.push_str("\n[tls]\n");
@@ -36,7 +35,7 @@ impl Config {
             self.tokens.iter().for_each(|token| line(out, &token.name, quoted("***")));
         }
         out.push_str("\n[log]\n");
-        line(out, "format", quoted(if self.log.format == LogFormat::Json { "json" } else { "pretty" }));
+        line(out, "format", quoted(<&str>::from(self.log.format)));
         line(out, "filter", quoted(&self.log.filter));
         out.push_str("\n[limits]\n");
         line(out, "max_in_flight", self.limits.max_in_flight);
@@ -51,13 +50,6 @@ impl Config {
             let _ = write!(out, "\n# declared by {}\n{}", source.origin, declared(source));
         }
         text
-    }
-}
-
-fn durability_word(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Normal => "normal",
-        Durability::Full => "full",
     }
 }
 
