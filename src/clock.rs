@@ -83,7 +83,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests that stands still until it is moved by hand, or by a sleep that ends. Clones are the same clock.
+/// A clock for tests that moves only by hand, or by a sleep that ends. Clones are the same clock.
 ///
 /// Sleeping waits for tokio's time, which tests pause. Sleeps that overlap move the clock to the end of the latest.
 #[derive(Clone, Debug)]

@@ -32,13 +32,13 @@ const SCENES: [Scene; 13] = [
         ..scene("the same under the policy in which the most reliable source decides", "203.0.113.5")
     },
     scene("not found: nobody knows it, and that is not benign", "192.0.2.44"),
-    scene("a source times out: the others' verdict stands, and says that it is partial", "198.51.100.23"),
+    scene("a source times out: the others give the verdict, which says that it is partial", "198.51.100.23"),
     scene("positive evidence of harmlessness", "203.0.113.80"),
     scene("a defanged URL", "hxxp://files[.]example[.]com/invoice.exe"),
     scene("its domain", "files.example.com"),
     scene("a file by its SHA-256", answers::BAD_FILE),
     scene("a file that a vendor ships, by its MD5", answers::KNOWN_FILE),
-    scene("a private address: nobody outside is told", "10.20.30.40"),
+    scene("a private address: nothing is disclosed outside", "10.20.30.40"),
     Scene { tlp: pb::Tlp::Red, ..scene("TLP:RED: only the local list is asked", "203.0.113.99") },
     scene("quota spent: the tenth question within a minute is not asked", "198.51.100.200"),
 ];

@@ -1,13 +1,13 @@
 //! What may leave: the rules by which an indicator is withheld from a source, in the order in which they are reported.
 //!
-//! Pure. A list tells nobody, so only its own TLP limit holds for it.
+//! Pure. A list look-up discloses nothing, so only its `max_tlp` applies.
 
 use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, SpecialAddress, Tlp, addresses, is_internal_name};
 use crate::settings::{ResolvedSource, State};
 
-/// Why the source cannot be asked this, whoever asks: its kind, its switch, its settings.
+/// Why nobody can ask the source this: its kind, its switch, its settings.
 pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
     if !source.source.supports(indicator.form()) {
@@ -21,7 +21,7 @@ pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator)
     }
 }
 
-/// Why this source must not be told of the indicator, if a rule forbids it.
+/// Why the indicator must not be disclosed to this source, if a rule forbids it.
 pub(super) fn withhold_reason(
     rules: &Rules,
     source: &ResolvedSource,
@@ -53,16 +53,16 @@ fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAs
     })
 }
 
-/// Why a host tells of an internal network: by an address in it, or by its name.
+/// Why a host reveals an internal network: by an address in it, or by its name.
 fn internal(rules: &Rules, host: &Host) -> Option<NotAsked> {
     let address = addresses(host).into_iter().find_map(|ip| Some((ip, SpecialAddress::internal(ip)?)));
     if let Some((ip, special)) = address {
-        let detail = format!("{ip} is {}: never told outside", special.as_str());
+        let detail = format!("{ip} is {}: never disclosed outside", special.as_str());
         return Some(NotAsked::new(NotAskedReason::PrivateAddress, detail));
     }
     match host {
         Host::Name(name) if is_internal_name(name, &rules.internal_suffixes) => {
-            let detail = format!("{name} is an internal name: never told outside");
+            let detail = format!("{name} is an internal name: never disclosed outside");
             Some(NotAsked::new(NotAskedReason::InternalName, detail))
         }
         Host::Name(_) | Host::Ip(_) => None,

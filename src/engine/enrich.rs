@@ -24,6 +24,12 @@ const MAX_REUSE: Duration = Duration::from_secs(600);
 /// A list may be reloaded at any time and its look-ups cost nothing: a verdict that used one is reused only briefly.
 const MAX_REUSE_WITH_LIST: Duration = Duration::from_secs(1);
 
+/// Share of the caller's remaining time (one part in this many) in which the verdict is stored; the rest is for sending it.
+const STORE_TIME_DIVISOR: u32 = 2;
+/// The pipeline answers at the deadline itself. Should it fail to, it is cut off this much later, so that its own outcome,
+/// which may hold a partial finding, wins otherwise.
+const PIPELINE_BACKSTOP: Duration = Duration::from_millis(5);
+
 /// A verdict, and how it came about.
 #[derive(Clone, Debug)]
 pub struct Enriched {
@@ -138,8 +144,7 @@ impl Engine {
             caller: request.caller.clone(),
             tlp: request.tlp,
         };
-        // The pipeline keeps the deadline itself; this holds should it fail to.
-        let limit = budget.fetch_until.since(self.clock.monotonic()) + Duration::from_millis(5);
+        let limit = budget.fetch_until.since(self.clock.monotonic()) + PIPELINE_BACKSTOP;
         self.clock.timeout(limit, pipeline.look_up(request)).await.unwrap_or_else(|| {
             let error = SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline");
             entry.fetched(OutcomeBody::Error(error), self.clock.now())
@@ -194,14 +199,14 @@ impl Engine {
         let store = self.store.clone();
         let writing = self.tracker.spawn(async move { store.append((*record).clone()).await });
         let left = budget.deadline.since(self.clock.monotonic());
-        let why = match self.clock.timeout(left / 2, writing).await {
+        let why = match self.clock.timeout(left / STORE_TIME_DIVISOR, writing).await {
             Some(Ok(Ok(()))) => return true,
             Some(Ok(Err(error))) => error.to_string(),
             Some(Err(error)) => format!("the task failed: {error}"),
             None => "not in time".to_owned(),
         };
         warn!(why, "a verdict was not stored");
-        metrics::counter!("concord_verdicts_not_kept_total").increment(1);
+        metrics::counter!("concord_verdicts_not_stored_total").increment(1);
         false
     }
 }

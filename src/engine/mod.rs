@@ -1,4 +1,4 @@
-//! One enrichment: plan, disclose, fan out, keep the time, fuse, record.
+//! One enrichment: plan, withhold, fan out, bound the time, fuse, record.
 //!
 //! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` stores. Read `enrich.rs` first;
 //! `plan.rs` decides who is asked, `disclose.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
@@ -37,7 +37,7 @@ pub use usage::Usage;
 /// The rules and limits that hold for every enrichment.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Indicators and hosts of which nobody outside is ever told.
+    /// Indicators and hosts that are never disclosed outside.
     pub never_send: NeverSend,
     /// Suffixes of internal names beside the usual ones.
     pub internal_suffixes: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Rules {
 pub struct Parts {
     /// The sources as they are set.
     pub registry: Arc<Registry>,
-    /// Where verdicts, answers and the ledger are kept.
+    /// Where verdicts, answers and the ledger are stored.
     pub store: Arc<dyn Store>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,

@@ -47,7 +47,7 @@ impl Entry {
         &self.source.settings.name
     }
 
-    /// Whether a look-up tells somebody outside.
+    /// Whether a look-up discloses the indicator outside.
     pub(super) fn is_outside(&self) -> bool {
         self.source.kind.about().transport.is_outside()
     }
@@ -60,7 +60,7 @@ impl Entry {
 
 /// All sources, in order of name, as of one state of the registry.
 pub(super) struct Generation {
-    /// Counts states, so that verdicts of another state are told apart.
+    /// Numbers the states, so that verdicts of different states do not share a key.
     pub(super) number: u64,
     snapshot: Arc<Vec<ResolvedSource>>,
     pub(super) entries: Vec<Entry>,

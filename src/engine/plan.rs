@@ -30,7 +30,7 @@ pub enum Planned {
         units: u32,
         /// Its windows as they stand now.
         quota: Vec<WindowUse>,
-        /// Whether somebody outside would be told.
+        /// Whether the indicator would be disclosed outside.
         discloses: bool,
     },
     /// Its cached answer would be used, this old.

@@ -1,4 +1,4 @@
-//! The Test button: one harmless question with saved or unsaved settings.
+//! `TestSource`: one harmless question with saved or unsaved settings.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -40,7 +40,7 @@ pub fn csv_header() -> String {
 /// The column `sources` names each source with its claim, or with its result if it made none: `a=malicious b=no_record`.
 /// `name` is the resource name under which the verdict is stored, `text` what was submitted; each empty if not known.
 pub fn csv_row(verdict: &Verdict, name: &str, text: &str) -> String {
-    let asked = verdict.outcomes.iter().filter(|outcome| outcome.body.was_asked()).count();
+    let asked = verdict.outcomes.iter().filter(|outcome| outcome.body.was_attempted()).count();
     let answered = verdict.outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     let cells: [String; COLUMNS.len()] = [
         defused(verdict.indicator.indicator_type().as_str()),

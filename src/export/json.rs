@@ -116,7 +116,7 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
-/// The type stands beside the value, since JSON has no times and does not tell integers from other numbers.
+/// The type is written beside the value, since JSON has no times and does not tell integers from other numbers.
 fn fact(fact: &Fact) -> Value {
     let (kind, value) = match &fact.value {
         FactValue::Text(text) => ("text", json!(text)),

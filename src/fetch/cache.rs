@@ -1,4 +1,4 @@
-//! Layer 2, cache: answers are kept so that the same question is not paid twice.
+//! Layer 2, cache: answers are cached so that the same question is not paid twice.
 //!
 //! Expiry is judged by our clock; moka bounds the size only. Errors are never cached. What changes the answer is in the
 //! key, what changes its rating is in the entry: under another rating the cached answers are read again.
@@ -58,7 +58,7 @@ struct Rating {
 /// What is cached of a conversation.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
-    /// What came of it; `None`: it did not come to its end, and only its answers are of use.
+    /// The outcome; `None` if the conversation was cut short and only its steps are reusable.
     body: Option<OutcomeBody>,
     rating: Arc<Rating>,
     pub(super) time: AnswerTime,
@@ -128,14 +128,14 @@ impl SourceCacheView {
         }
     }
 
-    /// Caches what came of a conversation.
+    /// Caches the result of a conversation.
     pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
         let nothing_cached = self.ttl.finding.is_zero() && self.ttl.no_record.is_zero();
         // What is built on several answers is as old as the oldest.
         let Some(oldest) = outcome.steps.iter().min_by_key(|step| step.received).filter(|_| !nothing_cached) else {
             return;
         };
-        // Half a conversation must not push out a whole one that is still good.
+        // An incomplete conversation must not replace a complete one that is still fresh.
         if !outcome.complete && matches!(self.find(lookup, None, now), Cached::Outcome(..)) {
             return;
         }

@@ -1,7 +1,7 @@
 //! Layer 3, coalesce: the same look-up in flight is one conversation, run by a tracked task that outlives its waiters.
 //!
-//! Each waiter keeps its own deadline here and leaves by it, so that none is cut short by another's. When the last has
-//! left, `Waiters` says so to the layers below, which then begin no further step or attempt.
+//! Each waiter has its own deadline and leaves at it, so that none is cut short by another's. When the last has left,
+//! `Waiters` stops the layers below from starting a further step or attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ pub(super) struct InFlight {
     pub(super) time_to_begin: Duration,
 }
 
-/// A look-up, and whether it reads cached answers again: who must not does not share a conversation with who may.
+/// A look-up, and whether it uses cached answers. Requests that bypass cached answers never join one that uses them.
 type Key = (Lookup, bool);
 
 pub(super) type Running = Arc<Mutex<HashMap<Key, (Arc<Waiters>, OutcomeReceiver)>>>;
@@ -45,7 +45,8 @@ struct Joined {
     guard: WaiterGuard,
     outcome: OutcomeReceiver,
     shared: bool,
-    /// The disclosure for who joined after the call had left. In a task, so that it is recorded though its waiter leaves.
+    /// The disclosure of a waiter who joined after the call left. In a task, so that it is recorded even if the waiter
+    /// leaves.
     late_record: Option<JoinHandle<()>>,
 }
 
@@ -114,7 +115,7 @@ impl InFlight {
         let conversation = conversation(waiters);
         self.tracker.spawn(async move {
             let outcome = conversation.await;
-            // The cache is filled by now: whoever comes after this finds it there.
+            // The cache is filled by now: later look-ups find the answer there.
             drop(registered);
             sender.send_replace(Some(Arc::new(outcome)));
         });
@@ -125,7 +126,7 @@ impl InFlight {
         let left = deadline.since(self.clock.monotonic());
         let outcome = self.clock.timeout(left, async {
             if let Some(record) = joined.late_record.take() {
-                // It cannot be cancelled, and a fault in it is in the log.
+                // It cannot be cancelled, and a fault in it is logged.
                 let _ = record.await;
             }
             joined.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
@@ -134,7 +135,7 @@ impl InFlight {
         let now = AnswerTime::now(&*self.clock);
         match outcome {
             Some(Some(outcome)) => outcome,
-            // The task is gone without an outcome, which only a fault of ours brings about.
+            // The task ended without an outcome, which only a bug causes.
             Some(None) => {
                 tracing::error!(source = self.disclosures.source, "a conversation broke off");
                 let why = "the conversation with the source broke off by a fault of this server";
@@ -159,7 +160,7 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut running = lock(&self.running);
-        // A conversation that was closed may have been replaced by a new one for the same.
+        // A closed conversation may have been replaced by a new one for the same look-up.
         if running.get(&self.key).is_some_and(|(waiters, _)| Arc::ptr_eq(waiters, &self.waiters)) {
             running.remove(&self.key);
         }

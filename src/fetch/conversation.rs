@@ -1,5 +1,5 @@
 //! The conversation with a source: the only caller of its `ask` and `read`. It reads cached answers first and pays only
-//! for what is missing. Where a later step cannot be had, what is known so far stands, with the reason.
+//! for what is missing. If a later step fails, the partial finding is returned with the reason.
 //!
 //! Whether an answer is a refusal is judged by `attempt`, since `retry` must know it.
 
@@ -18,14 +18,14 @@ use crate::source::{Answer, Lookup, Question, Reading, Source};
 /// Questions of one conversation, cached answers included.
 const MAX_STEPS: usize = 6;
 
-/// What came of a conversation.
+/// The result of a conversation.
 #[derive(Clone, Debug)]
 pub(super) struct ConversationOutcome {
     /// What the source says.
     pub(super) body: OutcomeBody,
     /// When it answered; for anything but an answer, when that was known.
     pub(super) time: AnswerTime,
-    /// Whether no call was needed, since cached answers told it all.
+    /// Whether no call was needed, since cached answers sufficed.
     pub(super) from_cache: bool,
     /// Whether the conversation came to its end, so that its result may be cached.
     pub(super) complete: bool,
@@ -34,13 +34,13 @@ pub(super) struct ConversationOutcome {
 }
 
 impl ConversationOutcome {
-    /// An outcome of which nothing may be cached.
+    /// An outcome that may not be cached.
     pub(super) fn not_cached(body: OutcomeBody, time: AnswerTime) -> Self {
         Self { body, time, from_cache: false, complete: false, steps: Arc::default() }
     }
 
-    /// How long the outcome may be kept, where its answers say so. An incomplete conversation may go on with the next
-    /// look-up.
+    /// How long the outcome may be cached, where its answers say so. An incomplete conversation may be continued by the
+    /// next look-up.
     pub(super) fn ttl(&self) -> Option<Duration> {
         if self.complete { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
     }
@@ -68,7 +68,8 @@ struct Transcript {
 }
 
 impl Conversation<'_> {
-    /// Asks by `ask`, and reads, until the source has said all. `cached` are the steps of an earlier conversation.
+    /// Asks with `ask`, and reads, until the source's reading is complete. `cached` are the steps of an earlier
+    /// conversation.
     pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question) -> F) -> ConversationOutcome
     where
         F: Future<Output = Result<Step, AttemptError>>,
@@ -114,7 +115,7 @@ impl Conversation<'_> {
         self.cut_short(transcript)
     }
 
-    /// A step could not be had. The answers before it are cached, so that only what is missing is paid next time.
+    /// A step failed. The answers before it are cached, so that only what is missing is paid next time.
     fn interrupted(&self, mut transcript: Transcript, error: AttemptError) -> ConversationOutcome {
         if transcript.answers.is_empty() {
             return self.not_cached(error.into_body());
@@ -138,7 +139,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// The source would go on, we do not. Asking anew would end no better, so what there is counts as all.
+    /// The source would ask further questions. Asking again would end the same way, so the partial finding counts as
+    /// complete.
     fn cut_short(&self, mut transcript: Transcript) -> ConversationOutcome {
         match transcript.partial.take() {
             Some(finding) => {
@@ -179,8 +181,8 @@ impl Transcript {
     }
 }
 
-/// The outcome by cached answers alone, under the present rating; `None` where a question would be another by now, since
-/// an option changed, or one more is needed.
+/// The outcome from cached answers alone, under the present rating; `None` if an option changed a question, or one more
+/// is needed.
 pub(super) fn reread(source: &dyn Source, lookup: &Lookup, steps: &[Step]) -> Option<OutcomeBody> {
     let mut question = source.ask(lookup).ok()?;
     let mut answers = Vec::with_capacity(steps.len());

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::source::Question;
 use crate::store::{Disclosure, Ledger, StoreError, new_id};
 
-/// Records what one source is told of.
+/// Records what is disclosed to one source.
 #[derive(Clone)]
 pub(super) struct DisclosureLog {
     pub(super) source: String,
@@ -33,7 +33,8 @@ impl DisclosureLog {
         Ok(())
     }
 
-    /// Records for a caller who joined after the source was told. It was told in any case, so a failure holds nothing up.
+    /// Records for a caller who joined after the disclosure. It cannot be undone, so a failure does not stop the
+    /// look-up.
     pub(super) async fn record_late(&self, entry: &DisclosureEntry, host: &str) {
         if let Err(error) = self.record(entry, host).await {
             tracing::error!(source = self.source, caller = entry.caller, %error, "a disclosure could not be recorded");
@@ -55,7 +56,7 @@ impl DisclosureLog {
     }
 }
 
-/// Who is told: the host of a URL, the zone of a DNS name.
+/// The recipient of a disclosure: the host of a URL, the zone of a DNS name.
 pub(super) fn host_of(question: &Question) -> &str {
     match question {
         Question::Http(http) => http.url.host_str().unwrap_or_default(),

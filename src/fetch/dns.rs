@@ -72,7 +72,7 @@ impl DnsTransport {
     }
 
     async fn server(&self, resolver: Option<SocketAddr>) -> Result<SocketAddr, SourceError> {
-        // The system's own resolver is not set over the API, and in a cloud it has a link-local address: no rule holds.
+        // The system resolver is trusted: it comes from the machine, and cloud resolvers are link-local.
         let Some(server) = resolver else { return system_server().await };
         self.rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         Ok(server)
@@ -140,7 +140,7 @@ async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Resul
     loop {
         let length = socket.recv(&mut buffer).await.map_err(lost)?;
         let reply = buffer.get(..length).map(Message::from_vec);
-        // Anything else was sent by a third party: the wait goes on.
+        // Anything else was sent by somebody else: keep waiting.
         if let Some(Ok(reply)) = reply
             && answers(&reply, asked)
         {

@@ -81,7 +81,7 @@ impl HttpTransport {
         })
     }
 
-    /// The same, for answers of at most this many bytes.
+    /// A transport for answers of at most this many bytes.
     pub(super) fn with_limit(mut self, largest: usize) -> Self {
         self.largest = largest;
         self
@@ -170,7 +170,7 @@ impl HttpTransport {
                 let found = tokio::net::lookup_host((name, 0)).await;
                 let mut found = found.map_err(|_| {
                     refused(format!(
-                        "{name} does not resolve here, so it cannot be told what the proxy would reach; an address set \
+                        "{name} does not resolve here, so it is not known what the proxy would reach; an address set \
                          in the configuration file is not checked like this"
                     ))
                 })?;

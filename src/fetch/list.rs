@@ -1,8 +1,8 @@
 //! Look-ups in a list at hand: a local file, read again when it changes, or a feed, loaded again after its refresh time.
 //!
-//! A reload that fails, or that shrinks the list by more than half, keeps the last good copy and says so; a feed that
-//! stays that small is accepted in the end. Loads run in tasks of their own: a look-up starts one and goes on with the copy
-//! in use. Only the first copy is waited for.
+//! A reload that fails, or that shrinks the list by more than half, leaves the last good copy in use and says so; a
+//! feed that stays that small is accepted in the end. Loads run in tasks of their own: a look-up starts one and uses
+//! the present copy. Only the first copy is waited for.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const OVERDUE_WAIT: Duration = Duration::from_millis(500);
 /// After a failed load the next is at most this far away.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
-/// A load that hangs must not keep the next one from starting.
+/// A hanging load must not block the next one.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Loads of a feed in a row with less than half of the entries in use, the last of which is accepted.
 const LOADS_TO_SHRINK: u32 = 3;
@@ -165,8 +165,8 @@ impl Loader {
         }
     }
 
-    /// Nobody asked for a while, so the copy may be old: the check is waited for, but not for long. Whoever comes after
-    /// that time is answered at once.
+    /// Nobody asked for a while, so the copy may be old: the check is waited for briefly. Later look-ups get the old
+    /// copy immediately.
     async fn wait_for_overdue(&self, copy: Arc<ListCopy>, late: Duration) -> Arc<ListCopy> {
         let waited = self.clock.monotonic().since(*lock(&self.check_begun));
         let wait = OVERDUE_WAIT.min(self.settings.timeout / 2).saturating_sub(waited);
@@ -289,7 +289,7 @@ impl Loader {
         Ok(index)
     }
 
-    /// Whether a list that is too small was loaded often enough to be what is meant.
+    /// Whether a list that is too small was loaded often enough to be accepted.
     fn is_accepted(&self, before: &ListCopy, has: usize) -> bool {
         match &self.location {
             Location::File { .. } => false,

@@ -27,7 +27,7 @@ pub struct LookupRequest {
 /// An outcome and how it came about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fetched {
-    /// What came of asking.
+    /// The outcome.
     pub outcome: Outcome,
     /// How it came about.
     pub receipt: Receipt,
@@ -44,7 +44,7 @@ pub struct Receipt {
     pub shared: bool,
     /// Time since the source answered.
     pub age: Duration,
-    /// How long the answer itself says that it may be kept, from its arrival on: the least time to live of its records.
+    /// How long the answer may be cached from its arrival on, by its own word: the least time to live of its records.
     pub ttl: Option<Duration>,
     /// Time that the look-up took.
     pub latency: Duration,

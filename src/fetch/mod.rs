@@ -1,7 +1,15 @@
-//! The way of a question to a source and of the answer back: one file a layer, `pipeline.rs` composes them; read it first.
+//! The pipeline of a question to a source. The only room that opens outbound connections; it does not decide what may be
+//! disclosed (`engine` does), nor what an answer means (the kind's `read` does). Read `pipeline.rs`, which composes:
 //!
-//! The only room that opens outbound connections. It does not decide who may be told what (that is `engine`'s plan), nor
-//! what an answer means (that is the kind's `read`). A look-up in a list has a short way of its own, `list_pipeline.rs`.
+//! | layer | file | reason |
+//! |---|---|---|
+//! | 1 observe | `observe.rs` | counts everything, hits and refusals too |
+//! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
+//! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
+//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `disclosure.rs` | paid and recorded before a call leaves |
+//! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once |
+//!
+//! A look-up in a list needs none of this: `list_pipeline.rs`.
 
 mod account;
 mod attempt;

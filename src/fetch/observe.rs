@@ -67,7 +67,7 @@ impl SourceCounters {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts what came of a call.
+    /// Counts the result of a call.
     pub(super) fn count_result(&self, result: &Result<Answer, AttemptError>) {
         let outcome = match result {
             Ok(_) => "answer",

@@ -81,7 +81,7 @@ impl SourcePipeline {
         }
     }
 
-    /// Asks the questions of the Test button, once each and paid like any other, and reads what comes.
+    /// Asks the questions of `TestSource`, once each and paid like any other, and reads the answers.
     pub async fn probe(&self, caller: &str) -> Probe {
         match self {
             Self::Outside(pipeline) => pipeline.probe(caller).await,
@@ -200,8 +200,8 @@ impl OutsidePipeline {
         cached: Option<Arc<[Step]>>,
         waiters: &Waiters,
     ) -> ConversationOutcome {
-        // 2. Cache, write side. In the task, so that a paid call fills the cache though every waiter has left. It looks
-        // once more: another conversation may have ended between the look above and the begin of this one.
+        // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. It
+        // looks again: another conversation may have ended since the first look.
         let now = self.clock.monotonic();
         if let Cached::Outcome(body, entry) = self.cache.find(&request.lookup, request.max_age, now) {
             let (time, steps) = (entry.time, entry.steps.clone());
@@ -210,7 +210,7 @@ impl OutsidePipeline {
         let disclosure = &DisclosureEntry::new(request);
         let conversation =
             Conversation { source: &*self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
-        // 4. Total time. Bounds all steps and attempts together; what is known by then stands.
+        // 4. Total time. Bounds all steps and attempts together; the partial finding is used when it is over.
         let limit = waiters.end().since(now) + self.settings.timeout;
         let outcome = self.clock.timeout(
             limit,
@@ -233,7 +233,7 @@ impl OutsidePipeline {
         outcome
     }
 
-    /// The way of one attempt, which a look-up and the Test button share.
+    /// One attempt, shared by look-ups and `TestSource`.
     async fn attempt(
         &self,
         question: &Question,
@@ -244,11 +244,12 @@ impl OutsidePipeline {
         waiters.check_open(clock.monotonic())?;
         // 6. Account. Above the quota: what the source would refuse costs nothing.
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
-        // Nor does what we may not send: nobody is told of it, and no unit is spent.
+        // Nor does what may not be sent: nothing is disclosed, and no unit is spent.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
         // 7. Quota and disclosure. On record before anything leaves.
         let acquired_at = self.quota.acquire(waiters).await?;
-        // Writing can take its time. From here on the call counts as made, so that who cannot wait is not told otherwise.
+        // Writing takes time. From here on the call counts as made, so that a waiter timing out now gets a timeout, not
+        // "not asked".
         waiters.check_open(clock.monotonic())?;
         waiters.count_call();
         let recorded = async {
@@ -317,7 +318,7 @@ impl fmt::Debug for OutsidePipeline {
     }
 }
 
-/// What the Test button learned when our own rules let no question leave.
+/// What `TestSource` reports when our own rules let no question leave.
 fn not_probed(not_asked: &NotAsked) -> Probe {
     let detail = format!("not asked: {}", not_asked.detail);
     Probe::failed(SourceError::new(SourceErrorKind::QuotaExhausted, detail))

@@ -3,7 +3,6 @@
 //! Our own refusal is "not asked". A ledger that cannot be reached lets nothing out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::attempt::{AttemptError, quota_spent};
 use super::observe::SourceCounters;
@@ -11,10 +10,7 @@ use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::SourceError;
 use crate::source::QuotaWindow;
-use crate::store::{Acquire, Acquired, Ledger, WindowUse};
-
-/// A unit is good for a call that leaves within this time: half of the second by which the sliding minute is longer.
-const UNIT_VALID_FOR: Duration = Duration::from_millis(500);
+use crate::store::{Acquire, Acquired, Ledger, UNIT_VALID_FOR, WindowUse};
 
 /// How many further units are taken for one call where the ledger is slow, before the call is given up.
 const MAX_RENEWALS: u32 = 2;

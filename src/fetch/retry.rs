@@ -24,7 +24,7 @@ const COST: u32 = 10;
 /// Tokens at the start, and the most that can be saved up: five retries.
 const MAX_TOKENS: u32 = 5 * COST;
 
-/// The retries that a source has in hand.
+/// The remaining retries of a source.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: Mutex<u32>,

@@ -9,7 +9,7 @@ use crate::source::{Answer, Question};
 
 /// Sends questions to a source outside: by HTTP, by DNS, or from a script in tests.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
-    /// Whether the question may be sent at all, as far as can be told before anything is paid or on record.
+    /// Whether the question may be sent at all, as far as known before anything is paid or recorded.
     ///
     /// The error says why not.
     fn may_send<'a>(

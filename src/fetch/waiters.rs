@@ -1,4 +1,4 @@
-//! Those who wait for one conversation, and what all of them may see of it while it runs.
+//! The callers who wait for one conversation, and its state that they share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
 use crate::store::WindowUse;
 
-/// What the disclosure ledger records of a conversation, for one of those who wait.
+/// What the disclosure ledger records of a conversation, for one waiter.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DisclosureEntry {
     pub(super) indicator: Indicator,
@@ -26,7 +26,7 @@ impl DisclosureEntry {
     }
 }
 
-/// Those who wait for one conversation. It goes on while one of them does, until its own end.
+/// The waiters of one conversation. It goes on until its end while any of them waits.
 #[derive(Debug)]
 pub(super) struct Waiters {
     end: Monotonic,
@@ -48,7 +48,7 @@ struct State {
     partial: Option<(Finding, AnswerTime)>,
 }
 
-/// One who waits. The Test button has no disclosure: it tells nothing about anybody.
+/// One waiter. `TestSource` sends no user indicator, so nothing is recorded.
 #[derive(Debug)]
 struct Waiter {
     deadline: Monotonic,
@@ -68,8 +68,8 @@ impl Waiters {
         (waiters.clone(), WaiterGuard { waiters, number: 0 })
     }
 
-    /// Waits as well, until `deadline`; `None` once the conversation is closed, since it asks nothing more then. Where the
-    /// look-up was disclosed before, says to whom: whoever joins then owes a record of its own.
+    /// Joins until `deadline`; `None` once the conversation is closed, since it asks nothing more then. If the look-up
+    /// was already disclosed, returns the host; the new waiter must then record its own disclosure.
     pub(super) fn join(
         self: &Arc<Self>,
         deadline: Monotonic,
@@ -89,7 +89,7 @@ impl Waiters {
         Some((WaiterGuard { waiters: self.clone(), number }, owed))
     }
 
-    /// Whether a further step or attempt may begin. A refusal is final: nobody can join from then on.
+    /// Whether a further step or attempt may start. A refusal is final: nobody can join afterwards.
     pub(super) fn check_open(&self, now: Monotonic) -> Result<(), AttemptError> {
         let mut state = lock(&self.state);
         let awaited = state.waiting.values().any(|waiter| waiter.deadline > now);
@@ -97,13 +97,13 @@ impl Waiters {
         if state.closed { Err(AttemptError::no_time()) } else { Ok(()) }
     }
 
-    /// Time until the last waiter has left, or nothing further may begin anyway.
+    /// Time until the last waiter leaves, or nothing further may start.
     pub(super) fn time_left(&self, now: Monotonic) -> Duration {
         let latest = lock(&self.state).waiting.values().map(|waiter| waiter.deadline).max();
         latest.map_or(Duration::ZERO, |latest| latest.min(self.end).since(now))
     }
 
-    /// From when on nothing further begins.
+    /// Nothing further starts from this moment on.
     pub(super) fn end(&self) -> Monotonic {
         self.end
     }
@@ -124,7 +124,7 @@ impl Waiters {
         lock(&self.state).calls += 1;
     }
 
-    /// Takes back a call that did not leave after all.
+    /// Uncounts a call that did not leave after all.
     pub(super) fn uncount_call(&self) {
         let mut state = lock(&self.state);
         state.calls = state.calls.saturating_sub(1);
@@ -143,8 +143,8 @@ impl Waiters {
         lock(&self.state).windows.clone()
     }
 
-    /// The next entry to record before a call leaves to `host`: of `first`, then of all who wait by now. `None`: every
-    /// entry is recorded, and whoever joins from here on records its own.
+    /// The next entry to record before a call leaves to `host`: `first`, then those of the present waiters. `None`:
+    /// every entry is recorded, and later waiters record their own.
     pub(super) fn next_to_record(&self, first: &DisclosureEntry, host: &str) -> Option<DisclosureEntry> {
         let mut state = lock(&self.state);
         if state.disclosed_to.is_some() {
@@ -164,12 +164,12 @@ impl Waiters {
         lock(&self.state).recorded.retain(|recorded| recorded != entry);
     }
 
-    /// Notes what is known so far, for those who cannot wait for the rest.
+    /// Notes the partial finding, for waiters who cannot wait for the rest.
     pub(super) fn note_partial(&self, finding: &Finding, time: AnswerTime) {
         lock(&self.state).partial = Some((finding.clone(), time));
     }
 
-    /// The outcome for those who cannot wait longer: what is known so far, else that there was no answer.
+    /// The outcome for waiters who cannot wait longer: the partial finding, else that there was no answer.
     pub(super) fn partial(&self, now: AnswerTime, why: &str) -> (OutcomeBody, AnswerTime) {
         let state = lock(&self.state);
         match &state.partial {

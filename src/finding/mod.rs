@@ -1,6 +1,6 @@
-//! What one source says of an indicator, and what came of asking it: finding, no record, error, or not asked.
+//! What one source says of an indicator, and the outcome of asking it: finding, no record, error, or not asked.
 //!
-//! The four are kept apart everywhere, since silence is no evidence of innocence. Nothing here weighs one source against
+//! The four are never mixed, since silence is no evidence of innocence. Nothing here weighs one source against
 //! another: that is done in `verdict` alone. How an answer becomes a finding is up to the kinds in `sources`.
 
 #![warn(missing_docs)]

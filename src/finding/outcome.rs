@@ -1,4 +1,4 @@
-//! What came of asking one source.
+//! The outcome of asking one source.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::error::{ParseEnumError, parse_enum};
 /// No quota of a source is longer than a month, and no wait for it need be.
 const LONGEST_DELAY: Duration = Duration::from_secs(31 * 86_400);
 
-/// What came of asking one source.
+/// The outcome of asking one source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Name of the source, without `sources/`.
@@ -37,7 +37,8 @@ pub enum OutcomeBody {
     Finding(Finding),
     /// The source answered that it has nothing on the indicator. This is no evidence of innocence.
     NoRecord,
-    /// The source was asked and did not answer the question.
+    /// No answer to the question: the source failed, or something local did (ledger unreachable, egress rule, name not
+    /// resolved).
     Error(SourceError),
     /// The source was not asked.
     NotAsked(NotAsked),
@@ -59,8 +60,9 @@ impl OutcomeBody {
         }
     }
 
-    /// Whether the source was asked, with any result.
-    pub fn was_asked(&self) -> bool {
+    /// Whether asking the source was attempted, with any result. An error counts, also a local one before anything was
+    /// sent.
+    pub fn was_attempted(&self) -> bool {
         !matches!(self, Self::NotAsked(_))
     }
 
@@ -124,7 +126,7 @@ impl Family {
     }
 }
 
-/// Why a source that was asked did not answer the question.
+/// Why an attempt to ask brought no answer. It may be local: ledger unreachable, egress rule, name not resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
     /// The kind of failure.
@@ -135,7 +137,7 @@ pub struct SourceError {
     pub retry_after: Option<Duration>,
 }
 
-/// Why a source that was asked did not answer the question, as a closed list.
+/// Why an attempt to ask brought no answer, as a closed list.
 #[derive(Clone, Copy, Debug, Display, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[strum(serialize_all = "snake_case")]
 pub enum SourceErrorKind {
@@ -147,9 +149,10 @@ pub enum SourceErrorKind {
     BadQuestion,
     /// The source says that the quota is used up.
     QuotaExhausted,
-    /// The source refuses to serve us: a blocked address, a public resolver, a redirect elsewhere.
+    /// The source refuses to serve us (a blocked address, a public resolver, a redirect elsewhere), or our own egress
+    /// rules refuse its address.
     Refused,
-    /// No answer could be had: connection, TLS, DNS, a 5xx status, a list that was never loaded.
+    /// No answer could be had: connection, TLS, DNS, a 5xx status, a list that was never loaded, an unreachable ledger.
     Unavailable,
     /// No answer within the source's timeout or the deadline.
     Timeout,
@@ -270,7 +273,7 @@ impl NotAskedReason {
         self.into()
     }
 
-    /// Whether a limit kept the source from giving an opinion that was expected. The other reasons are rules.
+    /// Whether a limit prevented an opinion that was expected. The other reasons are rules.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
             Self::QuotaSpent | Self::Deadline => true,

@@ -65,7 +65,7 @@ pub(crate) fn store_failed(error: StoreError) -> Error {
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
 }
 
-/// The failure of a call that panicked: the incident number leads to the log, where the cause stands.
+/// The failure of a call that panicked: the cause is in the log under the incident number.
 pub(crate) fn panicked(cause: &(dyn Any + Send), now: SystemTime) -> Error {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     let incident = new_id(now);

@@ -33,7 +33,7 @@ impl VerdictRpc {
         let record = record.ok_or_else(|| Error::NotFound {
             reason: Reason::VerdictNotFound,
             name: request.name,
-            hint: "ListVerdicts shows those that the retention still keeps".into(),
+            hint: "ListVerdicts shows those that the retention still holds".into(),
         })?;
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         Ok(write_record(&record, true, view, &raw))

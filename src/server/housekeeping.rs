@@ -41,7 +41,7 @@ impl PruneGuard {
     }
 }
 
-/// Removes what the retention does not keep, at once and every hour, until the server stops.
+/// Removes what is older than the retention, at once and every hour, until the server stops.
 pub(super) async fn prune(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -93,7 +93,7 @@ mod tests {
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
         let clock = ManualClock::new(at(9000));
         let guard = PruneGuard::from_store(&store, &clock).await;
-        assert_eq!(guard.present(&clock), at(9000), "nothing is kept that could be lost");
+        assert_eq!(guard.present(&clock), at(9000), "an empty store loses nothing");
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
         let append = async |id: &str, create_time| {

@@ -236,7 +236,7 @@ fn start_error(error: impl fmt::Display) -> StartError {
 fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str> {
     match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
         (true, _, _) | (false, false, false) => None,
-        (false, true, _) => Some("listening beyond loopback without tokens: whoever reaches it can call"),
+        (false, true, _) => Some("listening beyond loopback without tokens: anybody who reaches it can call"),
         (false, false, true) => {
             Some("listening beyond loopback without TLS: tokens and answers can be read on their way")
         }

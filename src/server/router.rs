@@ -173,7 +173,7 @@ fn with_timeout(body: Body) -> Body {
             biased;
             frame = body.next() => Some((frame?.map_err(BoxError::from), Some((body, timeout)))),
             () = &mut timeout => {
-                let message = format!("the request did not come to its end within {} s", REQUEST_BODY_TIMEOUT.as_secs());
+                let message = format!("the request body was not complete within {} s", REQUEST_BODY_TIMEOUT.as_secs());
                 let status = status::of(&Error::Unavailable { message, retry_after: None });
                 Some((Err(BoxError::from(status)), None))
             }

@@ -1,4 +1,4 @@
-//! What the API said about each source, as the store keeps it: the patch in clear, the credential sealed.
+//! What the API set on each source, as it is stored: the patch in clear, the credential sealed.
 
 use aws_lc_rs::digest;
 use secrecy::SecretString;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::indicator::hex;
 use crate::store::SourceRow;
 
-/// What the API said about one source.
+/// What the API set on one source.
 #[derive(Clone, Default)]
 pub(super) struct ApiOverride {
     pub(super) revision: u64,
@@ -18,11 +18,11 @@ pub(super) struct ApiOverride {
     pub(super) credential: Option<SecretString>,
     /// Where the credential may go, as [`credential_scope`](super::build::credential_scope) states it; empty without one.
     pub(super) credential_for: String,
-    /// Why the kept row, or part of it, cannot be used.
+    /// Why the stored row, or part of it, cannot be used.
     pub(super) unreadable: Option<Unreadable>,
 }
 
-/// Why a kept row cannot be used.
+/// Why a stored row cannot be used.
 #[derive(Clone)]
 pub(super) enum Unreadable {
     /// Its document is none of ours; what it restricted is not known.
@@ -32,12 +32,12 @@ pub(super) enum Unreadable {
 }
 
 impl ApiOverride {
-    /// Whether it patches a declaration: what was made over the API says its kind.
+    /// Whether it patches a declaration: a source made over the API names its kind.
     pub(super) fn is_patch(&self) -> bool {
         self.patch.kind.is_none() && self.unreadable.is_none()
     }
 
-    /// As the store keeps it, under this name.
+    /// The row to store under this name.
     pub(super) fn to_row(&self, name: &str, seal: &dyn Seal) -> Result<SourceRow, Error> {
         let document = Document { patch: self.patch.clone(), credential_for: self.credential_for.clone() };
         Ok(SourceRow {
@@ -49,7 +49,7 @@ impl ApiOverride {
     }
 }
 
-/// The part of a row that is kept in clear.
+/// The part of a row that is stored in clear.
 #[derive(Serialize, Deserialize)]
 struct Document {
     #[serde(flatten)]
@@ -59,14 +59,14 @@ struct Document {
 }
 
 impl Unreadable {
-    /// Why, and the way out.
+    /// The reason and what to do.
     pub(super) fn message(&self) -> String {
         match self {
             Self::Document(why) => {
-                format!("the settings kept for it cannot be read ({why}): set them again, every field that matters")
+                format!("the stored settings cannot be read ({why}): set them again, every field that matters")
             }
             Self::Credential => {
-                "the credential kept for it cannot be decrypted with this key: give it again, or reset it".into()
+                "the stored credential cannot be decrypted with this key: give it again, or reset it".into()
             }
         }
     }
@@ -75,14 +75,14 @@ impl Unreadable {
 /// Changes with every change; the same for what was never patched.
 pub(super) fn etag_of(row: Option<&ApiOverride>) -> String {
     let Some(row) = row else { return "r0".into() };
-    // A source that was deleted and made anew counts from 1 again: what it says tells the two apart.
+    // Revisions restart at 1 after re-creation, so the etag includes a hash of the patch.
     let said = serde_json::to_string(&row.patch).unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, said.as_bytes());
     format!("r{}-{:.8}", row.revision, hex(hash.as_ref()))
 }
 
-/// Reads a row. What cannot be read is remembered as such: a restriction that it held must not be lifted in silence, and
-/// its revision is needed to write over it.
+/// Reads a row. An unreadable row is remembered as such: a restriction in it must not be lifted silently, and its
+/// revision is needed to overwrite it.
 pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
     let mut patched = ApiOverride { revision: row.revision, ..ApiOverride::default() };
     match serde_json::from_str(&row.document) {
@@ -98,12 +98,12 @@ pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
         None => {}
     }
     if let Some(unreadable) = &patched.unreadable {
-        warn!(source = row.name, why = unreadable.message(), "the kept settings of a source cannot be used");
+        warn!(source = row.name, why = unreadable.message(), "the stored settings of a source cannot be used");
     }
     patched
 }
 
 fn unwritten(error: &serde_json::Error) -> Error {
     warn!(%error, "the settings of a source could not be written");
-    Error::Unavailable { message: "the settings could not be kept".into(), retry_after: None }
+    Error::Unavailable { message: "the settings could not be stored".into(), retry_after: None }
 }

@@ -1,5 +1,5 @@
-//! What may not be said over the API, whoever says it: addresses and files beyond what the configuration allows,
-//! credentials by reference, a kept credential for another address.
+//! What nobody may set over the API: addresses and files beyond what the configuration allows, credentials by
+//! reference, a stored credential for another target.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use super::{SourcePatch, build, values};
 use crate::error::{Error, Reason, Violation};
 use crate::source::{About, EgressRules, OptionSpec, OptionValue, SourceSettings};
 
-/// Why a source is not asked whose declared credential an address set over the API would receive.
-pub(super) const DECLARED_FOR_ELSEWHERE: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
+/// Reason for disabling a source whose declared credential would go to a target set over the API.
+pub(super) const DECLARED_FOR_OTHER_TARGET: &str = "its credential was declared for another address, proxy, authority or option than the API has set: send the credential \
      along over the API, or reset those fields";
-/// Why a source is not asked whose kept credential would go where its declaration leads by now.
-pub(super) const KEPT_FOR_ELSEWHERE: &str = "the credential that is kept for it was given for another address, proxy, authority or option than it has by now: send the \
+/// Reason for disabling a source whose stored credential is bound to a different target.
+pub(super) const STORED_FOR_OTHER_TARGET: &str = "its stored credential was given for another address, proxy, authority or option than it has by now: send the \
      credential along over the API, or reset it";
 
 /// What the configuration lets callers name: the strict rules.
 pub(super) struct ApiPolicy(pub(super) EgressRules);
 
 impl ApiPolicy {
-    /// What is wrong with what the API says of a source, the credential that comes along included. What it said before was
-    /// judged then, and is judged again when it is used: it must not stand in the way of another change.
+    /// What is wrong with the patch and the credential that comes with it. Unchanged fields were checked when they were
+    /// set, and are checked again when they are used: they must not block another change.
     pub(super) fn check_api(
         &self,
         credential: Option<&SecretString>,
@@ -57,12 +57,12 @@ impl ApiPolicy {
         }
     }
 
-    /// Why a file that was named over the API before may not be read now: the configuration may name other folders since.
-    /// One that is missing under a folder may come back, so it is left to whoever reads it.
+    /// Why a file set over the API before may not be read now: the configuration may name other folders since. A
+    /// missing file may reappear; the loader reports it.
     pub(super) fn forbidden_file(&self, said: &SourcePatch, settings: &SourceSettings) -> Option<String> {
         settings.options.iter().filter(|(name, _)| said.options.contains_key(*name)).find_map(|(name, value)| {
             let OptionValue::Path(path) = value else { return None };
-            // One that is missing is judged by what is written.
+            // A missing file is checked by its written path.
             let refused = match path.canonicalize() {
                 Ok(real) => self.0.check_file(Some(&real), &self.folders()),
                 Err(_) => self.0.check_file(Some(path), &self.0.list_folders),
@@ -72,7 +72,7 @@ impl ApiPolicy {
         })
     }
 
-    /// A relative path would mean another file with another working directory.
+    /// A relative path would name another file under another working directory.
     fn check_path(&self, path: &Path) -> Result<(), String> {
         let real = path.canonicalize().ok().filter(|real| path.is_absolute() && real.is_file());
         self.0.check_file(real.as_deref(), &self.folders())
@@ -101,13 +101,13 @@ pub(super) fn is_address(about: &About, path: &str) -> bool {
     path == "base_url" || path.strip_prefix("options.").is_some_and(location)
 }
 
-/// The refusal to join a kept credential to another address.
+/// The refusal to send a stored credential to another target.
 pub(super) fn credential_required(name: &str) -> Error {
     Error::NotReady {
         reason: Reason::CredentialRequired,
         subject: format!("sources/{name}"),
         message:
-            "the kept credential was given for another address, proxy, authority or option: send the credential along \
+            "the stored credential was given for another address, proxy, authority or option: send the credential along \
                   in the same request"
                 .into(),
     }

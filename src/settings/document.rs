@@ -1,5 +1,5 @@
-//! Parses the configuration file. A value of the wrong type is told with its path and left out, so that one reading tells
-//! of all of them.
+//! Parses the configuration file. A value of the wrong type is reported with its path and removed, so that one pass
+//! finds all of them.
 
 use serde::Deserialize;
 use serde::de::{Error, Visitor};
@@ -11,10 +11,11 @@ use super::patch::SourceInFile;
 use super::raw::{Raw, RawLimits, RawLog, RawRetention, RawTls};
 use crate::error::Violation;
 
-/// Reads the text of the file, with every setting that there is not, and every value of the wrong type.
+/// Reads the text of the file. Reports each unknown setting and each wrongly typed value with its path and removes it,
+/// so that one pass finds them all.
 ///
 /// # Errors
-/// When it is no TOML: line and column, and nothing more can be told.
+/// When it is not TOML: line and column only.
 pub(super) fn read(text: &str) -> Result<(Raw, Vec<Violation>), Vec<Violation>> {
     let mut document = Value::Table(text.parse().map_err(|error| vec![syntax(&error)])?);
     let mut mistakes = Vec::new();
@@ -38,7 +39,7 @@ pub(super) fn read(text: &str) -> Result<(Raw, Vec<Violation>), Vec<Violation>> 
     }
 }
 
-/// Takes the value at this path away. In a list its text stands in for it, so that the others keep their places.
+/// Removes the value at this path. In a list its text replaces it, so that the other elements keep their indexes.
 fn leave_out(document: &mut Value, path: &Path) -> bool {
     let mut value = document;
     let mut segments = path.iter().peekable();
@@ -74,7 +75,7 @@ fn no_such(path: &str) -> Violation {
 /// Every setting of the file, for hints at misspelt names.
 fn known_names() -> Vec<&'static str> {
     let mut names = Vec::new();
-    // Each ends with an error as soon as its names are told.
+    // Deserialization stops with an error as soon as the names are known.
     let _ = Raw::deserialize(FieldNames(&mut names));
     let _ = RawTls::deserialize(FieldNames(&mut names));
     let _ = RawLog::deserialize(FieldNames(&mut names));
@@ -110,8 +111,8 @@ impl<'de> serde::Deserializer<'de> for FieldNames<'_> {
     }
 }
 
-/// A file that does not parse: the parser's own words hold line and column, and may show the line, which may hold a
-/// secret; only the place and the message are kept.
+/// A file that does not parse: the parser's own message holds line and column, but may quote the line, which may hold a
+/// secret. Only the place and the message are reported.
 fn syntax(error: &toml::de::Error) -> Violation {
     let text = error.to_string();
     let place = text.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");

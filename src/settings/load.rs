@@ -15,7 +15,7 @@ use super::patch::SourceInFile;
 use super::raw::Raw;
 use super::{
     Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch, TlsConfig,
-    Token, build, document, values,
+    Token, build, document, find_kind, values,
 };
 use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{Kind, parse_duration};
@@ -74,12 +74,12 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
 }
 
-/// Where everything is kept, as far as that can be told: nothing else of the configuration has to be right, nor any secret
-/// in it to be at hand, for whoever only looks for the server that runs there.
+/// The data directory, read leniently: the rest of the configuration may be invalid and secrets missing, since callers
+/// only locate a running server.
 pub fn data_directory(input: &LoadInput<'_>) -> Option<PathBuf> {
     let file = input.file.clone().or_else(|| usual_file(&input.environment));
     let text = file.map_or(Some(String::new()), |path| std::fs::read_to_string(path).ok())?;
-    // What cannot be read as it is meant may have been meant for this.
+    // A mistyped or misspelt setting may have been meant as this one.
     let (raw, mistakes) = document::read(&text).ok()?;
     mistakes.is_empty().then(|| chosen_directory(input, raw.data_directory))
 }
@@ -312,7 +312,7 @@ impl Loader<'_> {
         let Retention { answers_age, verdicts_age, disclosures_age, .. } = retention;
         let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];
         for (what, _) in ages.into_iter().filter(|(_, age)| *age < SHORTEST_RETENTION) {
-            let message = "must be at least 1h, or nothing that is kept could be looked at";
+            let message = "must be at least 1h, or stored data could not be looked at";
             self.mistake(&format!("retention.{what}_age"), message);
         }
         retention
@@ -328,7 +328,8 @@ impl Loader<'_> {
         })
     }
 
-    /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and tells secrets.
+    /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and discloses
+    /// secrets.
     fn exposed(&mut self, config: &Config) {
         let guarded = config.tls.is_some() && !config.tokens.is_empty();
         if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
@@ -401,7 +402,7 @@ impl Loader<'_> {
             self.mistake(&format!("{path}.ca_pem"), "no such setting; name a file with ca_file");
         }
         patch.ca_pem = ca_pem.map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty()));
-        let kind = self.input.kinds.iter().find(|kind| Some(&kind.about().kind) == patch.kind.as_ref());
+        let kind = find_kind(self.input.kinds, patch.kind.as_ref());
         let mistakes = match kind {
             Some(kind) => build::build(kind, &name, &patch, credential.clone()).err(),
             None => Some(build::without_kind(&patch, self.input.kinds)),

@@ -43,7 +43,7 @@ pub use registry::{Registry, Seal};
 pub use resolved::{Change, ResolvedSource, State};
 pub use tls::TlsConfig;
 
-/// What a first start with nothing declared says.
+/// Hint of a first start with nothing declared.
 pub const NO_SOURCE_HINT: &str = "no source is configured, so nobody is asked: set VIRUSTOTAL_API_KEY in the environment, \
      declare [sources.NAME] in the configuration file, or run `concord source set NAME --kind KIND`; \
      `concord source kinds` lists the kinds";
@@ -61,7 +61,7 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Origins of browsers that may call.
     pub cors_origins: Vec<String>,
-    /// Directory for everything that is kept.
+    /// Directory for everything that is stored.
     pub data_directory: PathBuf,
     /// Logs.
     pub log: LogSettings,
@@ -71,7 +71,7 @@ pub struct Config {
     pub default_policy: String,
     /// Limits of the server.
     pub limits: Limits,
-    /// Indicators and hosts of which nobody outside is told.
+    /// Indicators and hosts that are never disclosed outside.
     pub never_send: NeverSend,
     /// Suffixes of internal names beside the usual ones.
     pub internal_suffixes: Vec<String>,
@@ -102,11 +102,11 @@ impl Config {
         }
     }
 
-    /// The declared sources that cannot be asked as they are, each with what it lacks; a file that is not there now is
-    /// such a lack, though a running server would read it once it is.
+    /// The declared sources that cannot be asked as they are, each with what it lacks. A missing file is such a lack,
+    /// although a running server reads it once it appears.
     pub fn unready(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
         let lack = |declared: &Declared| {
-            let kind = kinds.iter().find(|kind| Some(&kind.about().kind) == declared.patch.kind.as_ref())?;
+            let kind = find_kind(kinds, declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
             let built = build::build(kind, &declared.name, &declared.patch, credential).ok()?;
             let lack = built.missing.or_else(|| build::unreadable(&built.settings));
@@ -114,6 +114,10 @@ impl Config {
         };
         self.sources.iter().filter_map(lack).collect()
     }
+}
+
+fn find_kind<'a>(kinds: &'a [Arc<dyn Kind>], name: Option<&String>) -> Option<&'a Arc<dyn Kind>> {
+    kinds.iter().find(|kind| Some(&kind.about().kind) == name)
 }
 
 /// A source as the file or the environment declares it.

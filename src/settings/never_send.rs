@@ -1,4 +1,5 @@
-//! The never-send list: domains with their subdomains, networks, URL prefixes and hashes of which nobody outside is told.
+//! The never-send list: domains with their subdomains, networks, URL prefixes and hashes that are never disclosed
+//! outside.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use url::Url;
 use crate::error::Violation;
 use crate::indicator::{Form, Host, Indicator, IndicatorType, addresses};
 
-/// Rules of what is never told outside.
+/// Rules for what is never disclosed outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeverSend {
     domains: BTreeSet<String>,

@@ -1,5 +1,5 @@
-//! What one layer says of a source: the file, the environment, or the API. Values are typed as soon as text is read; only
-//! options stay as they are written, until their kind is known.
+//! What one layer sets on a source: the file, the environment, or the API. Values are typed as soon as text is read;
+//! only options stay as written until their kind is known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,8 @@ pub(super) const NO_CALLS: &str = "must be at least 1; to stop asking, disable t
 /// Declares every field that a layer may set, once: name, type, how it is written, and the settings that it sets.
 macro_rules! source_fields {
     ($($(#[$attribute:meta])* $field:ident: $type:ty => $($setting:ident).+;)*) => {
-        /// What one layer says of a source; unset fields are left to the layer below. Written as in the configuration file.
+        /// What one layer sets on a source; unset fields are left to the layer below. Written as in the configuration
+        /// file.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct SourcePatch {
@@ -31,7 +32,7 @@ macro_rules! source_fields {
             pub options: BTreeMap<String, Value>,
         }
 
-        /// A source in the file: a patch, and what only the file may say.
+        /// A source in the file: a patch, and what only the file may set.
         #[derive(Default, Deserialize)]
         #[serde(default)]
         pub(super) struct SourceInFile {
@@ -49,7 +50,7 @@ macro_rules! source_fields {
             }
         }
 
-        /// Paths of the fields, but for `kind`, which never changes, and the options, which have paths each.
+        /// Paths of the fields, except `kind`, which never changes, and the options, which have one path each.
         const FIELDS: &[&str] = &[$(stringify!($field)),*];
 
         impl SourcePatch {
@@ -70,7 +71,7 @@ macro_rules! source_fields {
                 true
             }
 
-            /// Sets what this layer says; the options apart.
+            /// Sets what this layer sets, except the options.
             pub(super) fn apply(&self, settings: &mut SourceSettings) {
                 $(if let Some(value) = self.$field.clone() {
                     settings.$($setting).+ = value.into();
@@ -100,10 +101,10 @@ source_fields! {
     /// Time for one attempt.
     #[serde(with = "text")]
     timeout: Duration => timeout;
-    /// How long a finding is kept.
+    /// How long a finding is cached.
     #[serde(with = "text")]
     finding_ttl: Duration => cache_ttl.finding;
-    /// How long "no record" is kept.
+    /// How long "no record" is cached.
     #[serde(with = "text")]
     no_record_ttl: Duration => cache_ttl.no_record;
     /// Highest TLP.
@@ -117,7 +118,7 @@ source_fields! {
     ca_pem: Clearable<String> => ca_pem;
 }
 
-/// A field that a layer can also clear: none stands for what holds without any layer.
+/// A field that a layer can also clear: `None` restores the value that holds without any layer.
 type Clearable<T> = Option<T>;
 
 impl SourcePatch {
@@ -126,7 +127,7 @@ impl SourcePatch {
         FIELDS.contains(&path) || path == "options" || path.starts_with("options.")
     }
 
-    /// The paths of the fields that this layer sets, but for `kind`.
+    /// The paths of the fields that this layer sets, except `kind`.
     pub(super) fn paths(&self) -> Vec<String> {
         let fields = FIELDS.iter().filter(|path| self.is_set(path)).map(|path| (*path).to_owned());
         fields.chain(self.options.keys().map(|name| format!("options.{name}"))).collect()
@@ -270,7 +271,7 @@ mod quota {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Vec<QuotaWindow>>, D::Error> {
-        // Names are checked after all limits, so that a wrong limit is told by its own path.
+        // Names are checked after all limits, so that a wrong limit is reported under its own path.
         let limits = BTreeMap::<String, Limit>::deserialize(deserializer)?;
         let window = |(per, Limit(limit)): (String, Limit)| {
             let per = per.parse().map_err(|error: ParseEnumError| D::Error::custom(error))?;

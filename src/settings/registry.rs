@@ -109,14 +109,14 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Invalid`] for every wrong field, [`Error::NotFound`] without `allow_missing`, [`Error::Conflict`] for an
-    /// old etag, [`Error::NotReady`] when a kept credential would go elsewhere.
+    /// old etag, [`Error::NotReady`] when a stored credential would go to another target.
     pub async fn configure(&self, change: Change) -> Result<ResolvedSource, Error> {
         let name = change.name.clone();
         loop {
             let seen = etag_of(self.rows.lock().await.get(&name));
             let (resolved, changed) = self.apply_change(&change).await?;
             let mut rows = self.rows.lock().await;
-            // Another change came first: this one is judged again by what holds now.
+            // Another change came first: this one is checked again against the new state.
             if etag_of(rows.get(&name)) != seen {
                 continue;
             }
@@ -147,7 +147,7 @@ impl Registry {
     pub async fn delete(&self, name: &str, etag: &str, allow_missing: bool, validate_only: bool) -> Result<(), Error> {
         let mut rows = self.rows.lock().await;
         let declared = self.resolver.declared(name);
-        // One that was made over the API before another was declared under its name goes; the declared one stays.
+        // A source made over the API before another was declared under its name is deleted; the declared one stays.
         if let Some(declared) = declared.filter(|declared| kind_conflict(Some(*declared), rows.get(name)).is_none()) {
             return Err(Error::NotReady {
                 reason: Reason::DeclaredElsewhere,
@@ -174,18 +174,18 @@ impl Registry {
         Ok(())
     }
 
-    /// The store holds another row than we know: a caller that left in the middle of its change leaves one that is kept
-    /// and not yet in effect. Brings it into effect, so that the next try sees it.
+    /// The store holds another revision: a cancelled call may have written a row that was not published yet. Publishes
+    /// it, so that the next try sees it.
     async fn reload_after_conflict(
         &self,
         mut rows: MutexGuard<'_, BTreeMap<String, ApiOverride>>,
         name: &str,
     ) -> Error {
-        let kept = match self.store.source_rows().await {
-            Ok(kept) => kept,
+        let stored = match self.store.source_rows().await {
+            Ok(stored) => stored,
             Err(error) => return unavailable(&error),
         };
-        let row = kept.iter().find(|row| row.name == name).map(|row| read_row(row, self.seal.as_ref()));
+        let row = stored.iter().find(|row| row.name == name).map(|row| read_row(row, self.seal.as_ref()));
         let resolved = self.resolve(name, row.clone()).await;
         match row {
             Some(row) => drop(rows.insert(name.to_owned(), row)),
@@ -195,7 +195,7 @@ impl Registry {
         Error::Conflict { name: format!("sources/{name}") }
     }
 
-    /// The change over what there is now. Another may come before it is kept.
+    /// Applies the change to the current row. Another change may come before it is stored.
     async fn apply_change(&self, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
         let row = self.rows.lock().await.get(&change.name).cloned();
         let (resolver, missing, change) = (self.resolver.clone(), self.not_found(&change.name), change.clone());
@@ -212,7 +212,8 @@ impl Registry {
         })
     }
 
-    /// Brings one source into effect, or takes it out; the others stay as they are. Called while the rows are locked.
+    /// Publishes one source, or removes it. Reuses the `Arc`s of unchanged sources so that their pipelines are not
+    /// rebuilt. Called while the rows are locked.
     fn publish(&self, name: &str, source: Option<ResolvedSource>) {
         let mut sources = Vec::clone(&self.snapshot());
         match (sources.binary_search_by(|known| known.settings.name.as_str().cmp(name)), source) {
@@ -232,7 +233,7 @@ impl fmt::Debug for Registry {
 }
 
 fn unavailable(error: &StoreError) -> Error {
-    warn!(%error, "the settings of a source could not be kept");
+    warn!(%error, "the settings of a source could not be stored");
     Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
 }
 

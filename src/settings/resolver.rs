@@ -1,5 +1,5 @@
-//! What one source is: declared settings with what the API patched over them, built, and held to every rule. Looks where
-//! files lead, so it runs where that may take its time; never looks at other sources or the store.
+//! Resolves one source: declared settings with the API's patch over them, built and checked against every rule. Touches
+//! files, so it runs where blocking is allowed; never reads other sources or the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tracing::warn;
 use super::api_override::{ApiOverride, Unreadable, etag_of};
 use super::api_policy::{self, ApiPolicy};
 use super::load::check_name;
-use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, build};
+use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, build, find_kind};
 use crate::error::{Error, Reason, Violation, merge_new};
 use crate::source::{Kind, SourceSettings, Unconfigured};
 
 /// Everything that does not change while the server runs.
 pub(super) struct Resolver {
     declared: BTreeMap<String, Declared>,
-    /// Where the declared credentials may go, by source; none where the declaration itself is wrong.
+    /// Scope of each declared credential, by source; `None` where the declaration itself is invalid.
     scopes: BTreeMap<String, Option<String>>,
     kinds: Vec<Arc<dyn Kind>>,
     api_policy: ApiPolicy,
@@ -29,7 +29,7 @@ impl Resolver {
             config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
         let with_credential = declared.values().filter(|source| source.credential.is_some());
         let scope = |source: &Declared| {
-            let kind = find(kinds, source.patch.kind.as_ref())?;
+            let kind = find_kind(kinds, source.patch.kind.as_ref())?;
             build::scope_of_patch(kind.about(), &source.name, &source.patch)
         };
         let scopes = with_credential.map(|source| (source.name.clone(), scope(source))).collect();
@@ -50,8 +50,8 @@ impl Resolver {
         names.into_iter().filter_map(|name| self.resolve_or_placeholder(name, rows.get(name))).collect()
     }
 
-    /// The change laid over what there is, checked against every rule. `missing` is the failure for a source that does not
-    /// exist.
+    /// Applies the change to the current row and checks it against every rule. `missing` is the error for a source that
+    /// does not exist.
     pub(super) fn apply_change(
         &self,
         row: Option<&ApiOverride>,
@@ -61,7 +61,7 @@ impl Resolver {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
         let revision = row.map_or(0, |row| row.revision);
-        // What patched a declaration that is gone says nothing about a source that is made anew under its name.
+        // A patch of a declaration that is gone does not apply to a source that is created again under its name.
         let row = row.filter(|row| declared.is_some() || !row.is_patch());
         let mut violations = Vec::new();
         if declared.is_none() && row.is_none() {
@@ -79,12 +79,11 @@ impl Resolver {
         let readable = check_unreadable(change, &mut changed);
         let resolved = self.check(change, declared, row, &changed, violations)?;
         readable?;
-        self.keep_scope(change, declared, row, &resolved, &mut changed)?;
+        self.check_credential_scope(change, declared, row, &resolved, &mut changed)?;
         Ok((self.bind_credential(declared, Some(&changed), resolved), changed))
     }
 
-    /// The settings in effect with the change, or everything that is wrong with it: what was found before, its form, and
-    /// where it leads.
+    /// The settings in effect with the change, or every violation: earlier violations, field syntax, egress targets.
     fn check(
         &self,
         change: &Change,
@@ -95,7 +94,7 @@ impl Resolver {
     ) -> Result<ResolvedSource, Error> {
         let before = row.map(|row| row.patch.clone()).unwrap_or_default();
         let resolved = self.resolve(&change.name, declared, Some(changed));
-        let kind = find(&self.kinds, changed.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref()));
+        let kind = find_kind(&self.kinds, changed.patch.kind.as_ref().or_else(|| declared?.patch.kind.as_ref()));
         let options = kind.map(|kind| kind.about().options.as_slice()).unwrap_or_default();
         let forbidden = self.api_policy.check_api(change.credential.as_ref(), &before, &changed.patch, options);
         let wrong = resolved.as_ref().err().into_iter().flatten().map(|wrong| wrong.clone().nested_in("source"));
@@ -104,8 +103,9 @@ impl Resolver {
         resolved.ok().filter(|_| violations.is_empty()).ok_or(Error::Invalid(violations))
     }
 
-    /// Notes where the credential of the change may go, or refuses to take a kept or declared one where it may not.
-    fn keep_scope(
+    /// Records the scope of the change's credential, or refuses to send a stored or declared credential to another
+    /// target.
+    fn check_credential_scope(
         &self,
         change: &Change,
         declared: Option<&Declared>,
@@ -121,15 +121,15 @@ impl Resolver {
             changed.credential_for = scope;
             true
         } else {
-            // One that is kept for elsewhere already, since the file moved, stands in no other change's way.
+            // A stored credential whose target already changed in the file does not block unrelated changes.
             let led_there = |before: ResolvedSource| scope_of(&before) == scope;
             changed.credential_for == scope || self.resolve(&change.name, declared, row).is_ok_and(led_there)
         };
         if stays { Ok(()) } else { Err(api_policy::credential_required(&change.name)) }
     }
 
-    /// The source without a credential that would go elsewhere than it was given or declared for. The file may have named
-    /// another address since, so this is judged at every look, not at changes alone.
+    /// Removes a credential whose target is not the one it was given or declared for. The file may have named another
+    /// address since, so this is checked at every resolution, not only at changes.
     fn bind_credential(
         &self,
         declared: Option<&Declared>,
@@ -137,8 +137,8 @@ impl Resolver {
         mut source: ResolvedSource,
     ) -> ResolvedSource {
         let why = match row.filter(|row| row.credential.is_some()) {
-            Some(row) if row.credential_for != scope_of(&source) => api_policy::KEPT_FOR_ELSEWHERE,
-            None if self.credential_moved(declared, &source) => api_policy::DECLARED_FOR_ELSEWHERE,
+            Some(row) if row.credential_for != scope_of(&source) => api_policy::STORED_FOR_OTHER_TARGET,
+            None if self.credential_moved(declared, &source) => api_policy::DECLARED_FOR_OTHER_TARGET,
             Some(_) | None => return source,
         };
         let mut settings = SourceSettings::clone(&source.settings);
@@ -148,13 +148,13 @@ impl Resolver {
         source
     }
 
-    /// Whether the declared credential would go elsewhere than its declaration says, by what the API patched.
+    /// Whether the API's patch sends the declared credential to another target.
     fn credential_moved(&self, declared: Option<&Declared>, now: &ResolvedSource) -> bool {
         let scope = declared.and_then(|declared| self.scopes.get(&declared.name));
         scope.is_some_and(|scope| scope.as_ref() != Some(&scope_of(now)))
     }
 
-    /// Writes the fields of the change into what the API said so far; gives what could not be written.
+    /// Writes the fields of the change into the row; returns the fields that could not be written.
     fn apply(&self, change: &Change, declared: Option<&Declared>, changed: &mut ApiOverride) -> Vec<Violation> {
         let mut violations = Vec::new();
         let kind = changed.patch.kind.clone().or_else(|| declared.and_then(|declared| declared.patch.kind.clone()));
@@ -206,7 +206,7 @@ impl Resolver {
     /// Whether the kind has the option at this path; true for other paths, and where the kind is not known.
     fn has_option(&self, kind: Option<&String>, path: &str) -> bool {
         let Some(name) = path.strip_prefix("options.") else { return true };
-        find(&self.kinds, kind).is_none_or(|kind| kind.about().options.iter().any(|spec| spec.name == name))
+        find_kind(&self.kinds, kind).is_none_or(|kind| kind.about().options.iter().any(|spec| spec.name == name))
     }
 
     /// The settings in effect of one source, with everything that is known about it.
@@ -226,7 +226,7 @@ impl Resolver {
         let below = declared.map(|declared| declared.patch.clone()).unwrap_or_default();
         let above = row.map(|row| row.patch.clone()).unwrap_or_default();
         let both = below.overlaid_with(&above);
-        let Some(kind) = find(&self.kinds, both.kind.as_ref()) else {
+        let Some(kind) = find_kind(&self.kinds, both.kind.as_ref()) else {
             return Err(build::without_kind(&both, &self.kinds));
         };
         let credential = row.and_then(|row| row.credential.clone());
@@ -250,7 +250,7 @@ impl Resolver {
         })
     }
 
-    /// The source as callers see it: one whose settings cannot be used is shown as not configured, with why, and without
+    /// The source as callers see it: with unusable settings it is shown as not configured, with the reason and without
     /// its credential.
     pub(super) fn resolve_or_placeholder(&self, name: &str, row: Option<&ApiOverride>) -> Option<ResolvedSource> {
         let declared = self.declared.get(name);
@@ -264,7 +264,7 @@ impl Resolver {
         }
     }
 
-    /// Stands for a source whose settings are wrong; `None` where not even its kind is known.
+    /// Placeholder for a source whose settings are invalid; `None` where not even its kind is known.
     fn placeholder(
         &self,
         name: &str,
@@ -273,7 +273,7 @@ impl Resolver {
         why: String,
     ) -> Option<ResolvedSource> {
         let kind = declared.and_then(|declared| declared.patch.kind.as_ref()).or_else(|| row?.patch.kind.as_ref());
-        let kind = find(&self.kinds, kind)?;
+        let kind = find_kind(&self.kinds, kind)?;
         let enabled = row.and_then(|row| row.patch.enabled).or_else(|| declared?.patch.enabled).unwrap_or(true);
         let mut settings = SourceSettings::from_defaults(kind.about(), name);
         settings.enabled = enabled;
@@ -291,15 +291,12 @@ impl Resolver {
     }
 }
 
-fn find<'a>(kinds: &'a [Arc<dyn Kind>], name: Option<&String>) -> Option<&'a Arc<dyn Kind>> {
-    kinds.iter().find(|kind| Some(&kind.about().kind) == name)
-}
-
 fn scope_of(source: &ResolvedSource) -> String {
     build::credential_scope(source.kind.about(), &source.settings)
 }
 
-/// What could not be read is written over only by somebody who knows: never loses a sealed credential unasked.
+/// Unreadable settings are overwritten only when the request names the credential: a sealed credential is never lost
+/// unasked.
 fn check_unreadable(change: &Change, changed: &mut ApiOverride) -> Result<(), Error> {
     let named = |path: &str| change.mask.iter().flatten().chain(&change.reset).any(|named| named == path);
     let Some(unreadable) = changed.unreadable.take() else { return Ok(()) };
@@ -331,7 +328,7 @@ fn state(enabled: bool, lack: Option<String>) -> State {
     }
 }
 
-/// The credential without the line break that pasting and files leave.
+/// Removes the line break that pasting and files leave.
 fn trimmed(credential: &SecretString) -> SecretString {
     SecretString::from(credential.expose_secret().trim().to_owned())
 }

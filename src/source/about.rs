@@ -40,15 +40,15 @@ pub struct About {
     pub max_tlp: Tlp,
     /// Time for one attempt unless the user says otherwise.
     pub timeout: Duration,
-    /// How long answers are kept unless the user says otherwise.
+    /// How long answers are cached unless the user sets it.
     pub cache_ttl: CacheTtl,
     /// Whose data it republishes, if anybody's.
     pub family: Option<String>,
     /// What the user can set beside what all sources have.
     pub options: Vec<OptionSpec>,
-    /// Revision of how answers are asked for and kept; a change forgets kept answers.
+    /// Bumped when requests change; invalidates cached answers.
     pub fetch_revision: u32,
-    /// Revision of how answers are rated; a change reads kept answers again.
+    /// Bumped when ratings change; cached answers are read again.
     pub rating_revision: u32,
 }
 
@@ -59,16 +59,16 @@ pub struct Tier {
     pub name: String,
     /// What it is, in a few words.
     pub help: String,
-    /// Its quota unless the user says otherwise; empty means none that we keep.
+    /// Its quota unless the user sets it; empty means that no quota is counted here.
     pub quota: Vec<QuotaWindow>,
 }
 
-/// How long answers are kept before the source is asked again.
+/// How long answers are cached before the source is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheTtl {
-    /// For a finding. Zero: not kept.
+    /// For a finding. Zero: not cached.
     pub finding: Duration,
-    /// For "no record". Zero: not kept.
+    /// For "no record". Zero: not cached.
     pub no_record: Duration,
 }
 
@@ -131,7 +131,7 @@ pub struct QuotaWindow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum QuotaPer {
-    /// Any 60 seconds: the window slides.
+    /// A sliding window of 61 seconds: a minute, and a second for calls to arrive.
     Minute,
     /// The calendar day of UTC.
     Day,

@@ -68,7 +68,7 @@ impl EgressRules {
     /// The reason.
     pub fn check_name(&self, name: &str) -> Result<(), String> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        // Resolvers answer these names with a loopback address (RFC 6761); told here, it is told before anybody pays.
+        // Resolvers answer these names with a loopback address (RFC 6761); rejected here, before a quota unit is spent.
         let loopback = name == "localhost" || name.ends_with(".localhost");
         if loopback && !self.allows(IpAddr::V4(Ipv4Addr::LOCALHOST)) && self.from_api {
             return Err(format!(
@@ -108,9 +108,9 @@ impl EgressRules {
         }
     }
 
-    /// Whether the file may be read to which a path leads, links followed (`None`: to none), where `folders` are those of
-    /// the rules with links followed. A file that is missing is answered like one elsewhere, so that the answer does not
-    /// tell what the server's disk holds.
+    /// Whether the file at the end of a path, links followed (`None`: no file), may be read; `folders` are those of the
+    /// rules with links followed. A missing file is answered like a forbidden one, so that the answer does not reveal
+    /// what is on the server's disk.
     ///
     /// # Errors
     /// The way out.

@@ -1,5 +1,5 @@
 //! An index over a list's entries, for look-ups in microseconds: exact values, names with their subdomains, networks.
-//! `sources/list.rs` reads the formats and fills it; `fetch` keeps it and looks up. No I/O, no format is known here.
+//! `sources/list.rs` reads the formats and fills it; `fetch` holds it and looks up. No I/O, no format is known here.
 //!
 //! The entries share one text, and a hash table holds their 32-bit numbers: a million entries cost their text and about
 //! 26 bytes each. The hasher is keyed at random, so that nobody can prepare a list of colliding values.
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::{Form, Host, Indicator};
 
-/// Bytes kept of what a list says beside an entry.
+/// Maximum bytes of an entry's note.
 const LONGEST_NOTE: usize = 256;
 
 /// One entry of a list.
@@ -49,7 +49,7 @@ struct Entries {
     spans: Vec<EntrySpan>,
 }
 
-/// Where an entry stands in the text: the value, and its note right behind it.
+/// Offsets of an entry in the text: the value, directly followed by its note.
 #[derive(Clone, Copy)]
 struct EntrySpan {
     start: usize,
@@ -168,7 +168,7 @@ impl fmt::Debug for ListIndex {
     }
 }
 
-/// Fills a [`ListIndex`]. Of entries with the same value the first is kept.
+/// Fills a [`ListIndex`]. Of entries with the same value the first wins.
 #[derive(Debug, Default)]
 pub struct ListIndexBuilder {
     index: ListIndex,

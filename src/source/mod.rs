@@ -42,7 +42,7 @@ pub trait Kind: Send + Sync + 'static {
     /// What this kind is and which defaults it has.
     fn about(&self) -> &About;
 
-    /// The source with these settings. Everything that can be wrong with them is told here, all of it at once.
+    /// The source with these settings. Reports every mistake in them at once.
     ///
     /// # Errors
     /// [`BuildError::Missing`] where something is not set yet, [`BuildError::Invalid`] where something is wrong.
@@ -66,7 +66,7 @@ pub trait Source: Send + Sync + 'static {
     /// When the answers do not answer the question.
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError>;
 
-    /// Whether an answer is a refusal, judged before it is kept. The default judges the HTTP status alone.
+    /// Whether an answer is a refusal, checked before it is cached. The default checks the HTTP status alone.
     ///
     /// # Errors
     /// The refusal as an error of the source.
@@ -74,7 +74,7 @@ pub trait Source: Send + Sync + 'static {
         check_status(answer)
     }
 
-    /// Questions of the Test button: harmless, and as cheap as the source allows.
+    /// Questions of `TestSource`: harmless, and as cheap as the source allows.
     fn probe(&self) -> Vec<Question>;
 
     /// Reads the answers to [`Source::probe`], one per question, each either an answer or why there is none.
@@ -228,14 +228,14 @@ impl<'a> SourceView<'a> {
     }
 }
 
-/// What came of reading the answers so far.
+/// The result of reading the answers so far.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// The source knows the indicator.
     Found(Finding),
     /// The source has nothing on it.
     NoRecord,
-    /// One more question is needed; if it cannot be asked or fails, what is known so far stands.
+    /// One more question is needed; if it cannot be asked or fails, the partial finding is used.
     More {
         /// What is known without the next answer.
         so_far: Option<Finding>,
@@ -244,7 +244,7 @@ pub enum Reading {
     },
 }
 
-/// What the Test button learned.
+/// What `TestSource` learned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// Whether the source could be reached at all; the error says why not.

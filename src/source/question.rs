@@ -60,7 +60,7 @@ pub enum CredentialPlace {
 pub struct DnsQuestion {
     /// Absolute name without trailing dot; may hold `{credential}`, which the transport fills.
     pub name: String,
-    /// The zone below which the name stands, as the disclosure ledger records it: without indicator and credential.
+    /// The zone of the name, as the disclosure ledger records it: without indicator and credential.
     pub zone: String,
     /// Resolver to ask; `None`: the system's.
     pub resolver: Option<SocketAddr>,
@@ -78,7 +78,7 @@ pub struct ListQuestion {
 pub struct Answer {
     /// When it was received.
     pub received: SystemTime,
-    /// How long it may be kept, where the answer itself says (a DNS record's TTL).
+    /// How long it may be cached, where the answer says so (a DNS record's TTL).
     pub ttl: Option<Duration>,
     /// What it says.
     pub body: AnswerBody,
@@ -116,7 +116,7 @@ pub enum DnsAnswer {
 /// What a list says of an indicator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListAnswer {
-    /// The list names it: the entry that matched, as it stands in the list.
+    /// The list names it: the entry that matched, as the list writes it.
     Listed {
         /// What the entry says.
         entry: ListEntry,

@@ -37,7 +37,7 @@ pub struct SourceSettings {
     pub quota: Vec<QuotaWindow>,
     /// Time for one attempt.
     pub timeout: Duration,
-    /// How long answers are kept.
+    /// How long answers are cached.
     pub cache_ttl: CacheTtl,
     /// Highest TLP that it may see.
     pub max_tlp: Tlp,

@@ -268,7 +268,7 @@ impl Zone {
         self.name.contains(CREDENTIAL)
     }
 
-    /// The zone without the place of a key and what stands before it.
+    /// The zone without the credential placeholder and the labels before it.
     fn without_credential(&self) -> &str {
         match self.name.rfind(CREDENTIAL) {
             Some(place) => self.name.get(place + CREDENTIAL.len()..).unwrap_or_default().trim_start_matches('.'),
@@ -324,7 +324,7 @@ impl Zone {
     }
 }
 
-/// A code that its zone's operator has not named yet: listed, but nobody told us for what.
+/// A code that its zone's operator has not documented: listed, for an unknown reason.
 const UNNAMED: (Disposition, f64, &str) = (Disposition::Unknown, 0.0, "a code that we have no name for");
 
 fn zen(last_two: (u8, u8)) -> (Disposition, f64, &'static str) {

@@ -98,7 +98,7 @@ fn rate(record: &Object<'_>) -> Result<Finding, SourceError> {
         return Ok(if trust.is_some_and(|trust| trust < NEUTRAL_TRUST) {
             Finding::new(Disposition::Malicious, Some(Strength::clamped(0.6)), reason)
         } else {
-            // The flag stands on widely known files too, such as the four bytes "test".
+            // The flag is also set on widely known files, such as the four bytes "test".
             Finding::new(Disposition::Unknown, None, format!("{reason}; flagged and widely known"))
         });
     }

@@ -1,5 +1,5 @@
-//! Typed members of a JSON answer. What a rule reads and cannot read is a malformed answer whose error names the member;
-//! what is only told along (facts) is taken where it can be read and left out where not.
+//! Typed members of a JSON answer. A malformed member that a rule reads makes the answer malformed, and the error names
+//! it; optional facts are skipped when malformed.
 //!
 //! Errors name members, never values: a value may be anything, even something secret.
 

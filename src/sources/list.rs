@@ -1,5 +1,5 @@
 //! Kind `list`: a list of indicators, from a local file or a feed, that is looked up without asking anybody.
-//! States what a listing claims; how the formats are read stands in `list/`.
+//! States what a listing claims; `list/` reads the formats.
 //! No file is opened here and nothing downloaded: `fetch` does that and hands the bytes to [`Source::index`].
 
 use std::path::{Path, PathBuf};
@@ -332,8 +332,8 @@ impl List {
         finding
     }
 
-    /// The list as whoever asks may see it: a file without its folders, a feed without user, query and fragment, which
-    /// may hold a key.
+    /// The list as callers may see it: a file without its folders, a feed without user, query and fragment, which may
+    /// hold a key.
     fn display_name(&self) -> String {
         let mut url = match &self.location {
             ListLocation::File(path) => return file_name(path),

@@ -1,5 +1,5 @@
-//! The kinds: one file each, and the list of all of them. No I/O, no clock, no log: a kind writes the question and reads
-//! the answer. The contract stands in `source`, the way a question takes in `fetch`.
+//! The kinds: one file each, and the list of all of them. No I/O, no clock, no log: a kind writes the question and
+//! reads the answer. The contract is in `source`, the pipeline of a question in `fetch`.
 //!
 //! A new kind is its file, its `mod` line, its line in [`all`] and its fixtures.
 

@@ -245,7 +245,7 @@ fn plain(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-/// The name under which the service keeps a URL.
+/// The service's identifier of a URL.
 fn url_id(url: &str) -> String {
     URL_SAFE_NO_PAD.encode(url)
 }
@@ -259,7 +259,7 @@ fn not_found(answer: &Answer) -> Result<Reading, SourceError> {
     }
 }
 
-/// The code of an error body. Only codes that the service documents: whatever else stands there is not passed on.
+/// The code of an error body. Only documented codes are passed on.
 fn known_code(body: &[u8]) -> Option<&'static str> {
     const CODES: [&str; 18] = [
         "AlreadyExistsError",

@@ -117,8 +117,8 @@ fn database_path(directory: &Path) -> PathBuf {
     directory.join("concord.db")
 }
 
-/// Whoever may write in the directory could place a key or a database of their own there. A group may: mounted volumes
-/// are given to a group.
+/// Who can write in the directory could place a key or a database of their own there. A group may: mounted volumes are
+/// given to a group.
 fn check_mode(path: &Path) -> Result<(), StoreError> {
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;

@@ -31,6 +31,7 @@ pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::new_id;
 pub use memory::Memory;
+pub use quota::UNIT_VALID_FOR;
 pub use seal::Sealer;
 
 /// A store operation under way.
@@ -155,7 +156,7 @@ pub struct Pruned {
 
 /// Raw answers, compressed, off the durable path.
 pub trait AnswerStore: Send + Sync {
-    /// Stores an answer; the same hash is stored once.
+    /// Stores an answer. Deduplicated by hash; `source` is the first that sent it.
     fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
     /// The answer of this hash, if it was not pruned.
     fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
@@ -255,7 +256,7 @@ pub enum Acquired {
 pub struct Disclosure {
     /// Identifier; sorts by time.
     pub id: String,
-    /// When the call left.
+    /// When the record was made, which is before the call leaves.
     pub time: SystemTime,
     /// What was disclosed.
     pub indicator: Indicator,
@@ -310,7 +311,7 @@ pub trait Ledger: Send + Sync {
 
 /// What concerns a store as a whole.
 pub trait Maintenance: Send + Sync {
-    /// Copies the store to the new file `to` as it stands at one moment, also while another process uses it.
+    /// Copies the store to the new file `to` as of one moment, also while another process uses it.
     ///
     /// Fails where `to` exists or the backend has no file; after a failure no file is left at `to`.
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, ()>;

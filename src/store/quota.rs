@@ -1,4 +1,4 @@
-//! What quota windows mean in time: the one place that knows, for every backend.
+//! What quota windows mean in time, for every backend.
 //!
 //! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] a window; what the counts mean is decided
 //! here. When the clock steps back, calls recorded in what is now the future still count: they were made before now.
@@ -14,12 +14,15 @@ use crate::source::{QuotaPer, QuotaWindow};
 
 const SECOND: i64 = 1_000_000_000;
 
-/// How long a call counts in the sliding minute: a second more, because a call reaches the source later than it was
-/// recorded, and the first of several may be slower to connect than the last.
-const MINUTE_WINDOW: i64 = 61 * SECOND;
+/// Length of the sliding minute: 61 seconds, because a call reaches the source later than it was recorded, and the
+/// first of several may be slower to connect than the last.
+const MINUTE_WINDOW: i64 = 60 * SECOND + MINUTE_SLACK;
+const MINUTE_SLACK: i64 = SECOND;
+/// A unit counts for a call that leaves within this time of its record; the rest of the slack is for the call to arrive.
+pub const UNIT_VALID_FOR: Duration = Duration::from_nanos(MINUTE_SLACK.unsigned_abs() / 2);
 
-/// A record further ahead of the clock than this was made before the clock stepped back. One that is less far ahead is of
-/// a call that overtook this one.
+/// A record further ahead of the clock than this was made before the clock stepped back. One less far ahead belongs to
+/// a concurrent call.
 const CLOCK_STEP: i64 = 60 * SECOND;
 
 /// How long single calls are stored: much longer than the window, so that a clock that jumps ahead and back loses none.
@@ -78,7 +81,7 @@ impl Moment {
         }
     }
 
-    /// What is recorded after this moment was recorded before the clock stepped back.
+    /// Records after this moment were made before the clock stepped back.
     pub(super) fn clock_step(&self) -> i64 {
         self.now.saturating_add(CLOCK_STEP)
     }

@@ -1,4 +1,4 @@
-//! Encrypts credentials before they are stored: AES-256-GCM under a key that is kept outside the database.
+//! Encrypts credentials before they are stored: AES-256-GCM under a key from outside the database.
 //!
 //! The source's name is authenticated too, so that a sealed credential moved to another row does not open. Nothing here is
 //! ever shown: not by `Debug`, not in an error.
@@ -21,7 +21,7 @@ use super::StoreError;
 /// Length of the key in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// First byte of everything sealed, so that a later way of sealing can be told apart.
+/// Format version, the first byte of everything sealed.
 const VERSION: u8 = 1;
 
 /// Seals credentials and opens them again.

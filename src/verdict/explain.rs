@@ -152,13 +152,13 @@ fn counts(verdict: Disposition, outcomes: &[Outcome]) -> String {
     groups.push((count(&|body| matches!(body, OutcomeBody::Error(_))), "failed".to_owned()));
     groups.retain(|(number, _)| *number > 0);
 
-    let asked = count(&OutcomeBody::was_asked);
+    let asked = count(&OutcomeBody::was_attempted);
     let mut parts: Vec<String> = groups.iter().map(|(number, what)| format!("{number} {what}")).collect();
     match groups.first() {
         Some((number, what)) => parts[0] = format!("{number} of {asked} {} {what}", plural(asked, "source", "sources")),
         None => parts.push("no source was asked".to_owned()),
     }
-    let missed = count(&|body| !body.was_asked() && body.leaves_verdict_partial());
+    let missed = count(&|body| !body.was_attempted() && body.leaves_verdict_partial());
     if missed > 0 {
         parts.push(format!("{missed} could not be asked in time or quota"));
     }

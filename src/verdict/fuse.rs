@@ -75,7 +75,7 @@ fn precedence(outcome: &Outcome, at: SystemTime) -> impl Ord + use<> {
 }
 
 fn coverage(outcomes: &[Outcome]) -> f64 {
-    let asked = outcomes.iter().filter(|outcome| outcome.body.was_asked()).count();
+    let asked = outcomes.iter().filter(|outcome| outcome.body.was_attempted()).count();
     let answered = outcomes.iter().filter(|outcome| outcome.body.is_answer()).count();
     if asked == 0 { 0.0 } else { answered as f64 / asked as f64 }
 }
@@ -84,7 +84,7 @@ fn coverage(outcomes: &[Outcome]) -> f64 {
 fn judge(rule: &WeightedRule, verdict: &mut Verdict) {
     let (indicator_type, at) = (verdict.indicator.indicator_type(), verdict.judged_time);
     let numbers = rule.of_type(indicator_type);
-    let asked: Vec<&Outcome> = verdict.outcomes.iter().filter(|outcome| outcome.body.was_asked()).collect();
+    let asked: Vec<&Outcome> = verdict.outcomes.iter().filter(|outcome| outcome.body.was_attempted()).collect();
     let own_evidence = |outcome: &Outcome| match outcome.body.finding() {
         Some(finding) => evidence::of_finding(rule, numbers, outcome.reliability, finding, age(outcome, finding, at)),
         None => 0,

@@ -146,7 +146,7 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
             }),
         ),
         (
-            "another address for a kept credential",
+            "another address for a stored credential",
             source(pb::Source {
                 name: "sources/virustotal".into(),
                 base_url: "https://virustotal.example.com/".into(),

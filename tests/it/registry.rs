@@ -1,4 +1,4 @@
-//! The sources in effect: layers, etags, what the API may not say, and where a kept credential may go.
+//! The sources in effect: layers, etags, what the API may not say, and where a stored credential may go.
 
 use std::path::Path;
 use std::sync::Arc;

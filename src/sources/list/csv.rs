@@ -106,7 +106,7 @@ fn cells(row: &str, separator: char) -> Option<Vec<String>> {
     }
 }
 
-/// A cell behind its opening quote, and what stands behind its separator.
+/// A cell after its opening quote, and the rest after its separator.
 fn quoted_cell(quoted: &str, separator: char) -> Option<(String, Option<&str>)> {
     let mut cell = String::new();
     let mut rest = quoted;

@@ -14,7 +14,7 @@ use crate::source::ListIndexBuilder;
 pub(super) struct Rules {
     /// What every entry is; `None`: guessed for each.
     pub(super) wanted: Option<IndicatorType>,
-    /// Whether a name stands for its subdomains.
+    /// Whether a name covers its subdomains.
     pub(super) subdomains: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The formats of lists: plain lines, CSV, MISP warninglists, JSON lines. Bytes in, index out.
-//! Every refusal names the line and the way out; what one entry may be stands in `entry.rs`.
+//! Every error names the line and how to correct it; `entry.rs` says what an entry may be.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -45,7 +45,7 @@ fn guessed(format: &ListFormat, file: &[u8]) -> Format {
     }
 }
 
-/// Refuses what is certainly no list in any of our formats, with a better word than its first line would get.
+/// Refuses what is certainly not a list, with a clearer message than its first line would get.
 fn reject_foreign_format(file: &[u8]) -> Result<(), SourceError> {
     let what = if file.starts_with(b"\xFF\xFE") || file.starts_with(b"\xFE\xFF") {
         "UTF-16 text: save it as UTF-8"
@@ -88,7 +88,7 @@ impl<'a> ListImport<'a> {
         Self { format, builder, rules }
     }
 
-    /// Adds one entry; `place` is where it stands, for the refusal.
+    /// Adds one entry; `place` locates it in the error.
     pub(super) fn add(&mut self, place: Place, text: &str, note: &str) -> Result<(), SourceError> {
         match Entry::read(text, self.rules) {
             Ok(entry) => entry.add(&mut self.builder, note),
@@ -109,7 +109,7 @@ impl<'a> ListImport<'a> {
     }
 }
 
-/// Where an entry stands, counted from 1.
+/// The place of an entry, counted from 1.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Line(usize),
@@ -149,7 +149,7 @@ fn plain(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Splits off a comment behind the entry. Its mark stands behind white space, since URLs hold `#` and `;` themselves.
+/// Splits off a trailing comment. Its mark follows white space, since URLs hold `#` and `;` themselves.
 fn without_comment(line: &str) -> (&str, &str) {
     let line = line.trim();
     let is_mark = |(at, mark): &(usize, char)| {

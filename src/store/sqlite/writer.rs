@@ -32,7 +32,7 @@ impl Writer {
         let (end, ended) = oneshot::channel();
         let work = move || {
             write_all(&connection, &receiver);
-            // What stays in the log is read from there at the next start; folding it in is only tidy.
+            // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
             // Nobody may be waiting for the end.

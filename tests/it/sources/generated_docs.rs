@@ -33,8 +33,8 @@ fn section(about: &About) -> String {
         ("reliability", about.reliability.to_string()),
         ("highest TLP", format!("{:?}", about.max_tlp).to_uppercase()),
         ("timeout", duration(about.timeout)),
-        ("keeps a finding for", duration(about.cache_ttl.finding)),
-        ("keeps \"no record\" for", duration(about.cache_ttl.no_record)),
+        ("caches a finding for", duration(about.cache_ttl.finding)),
+        ("caches \"no record\" for", duration(about.cache_ttl.no_record)),
         ("republishes", about.family.clone().unwrap_or_else(|| "-".to_owned())),
         ("home page", about.home_page.clone()),
     ];
@@ -58,7 +58,7 @@ fn section(about: &About) -> String {
 }
 
 fn duration(time: Duration) -> String {
-    if time.is_zero() { "not kept".to_owned() } else { humantime::format_duration(time).to_string() }
+    if time.is_zero() { "not cached".to_owned() } else { humantime::format_duration(time).to_string() }
 }
 
 fn quota(tier: &Tier) -> String {
