@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use super::attempt::{AttemptError, quota_spent};
+use super::lookup::AnswerTime;
 use super::observe::SourceCounters;
 use super::waiters::Waiters;
-use crate::clock::{Clock, Monotonic};
+use crate::clock::Clock;
 use crate::finding::SourceError;
 use crate::source::QuotaWindow;
 use crate::store::{Acquire, Acquired, Ledger, UNIT_VALID_FOR, WindowUse};
@@ -27,14 +28,14 @@ pub(super) struct Quota {
 
 impl Quota {
     /// Takes a unit of every window, and says when.
-    pub(super) async fn acquire(&self, waiters: &Waiters) -> Result<Monotonic, AttemptError> {
-        let acquired_at = self.clock.monotonic();
+    pub(super) async fn acquire(&self, waiters: &Waiters) -> Result<AnswerTime, AttemptError> {
+        let acquired_at = AnswerTime::now(&*self.clock);
         // Without windows too: another source may share the account, or get windows later.
         let acquire = Acquire {
             account: self.account.clone(),
             source: self.source.clone(),
             windows: self.windows.clone(),
-            at: self.clock.now(),
+            at: acquired_at.wall,
         };
         match self.ledger.acquire(acquire).await {
             Ok(Acquired::Granted(_)) if self.windows.is_empty() => {}
@@ -56,10 +57,12 @@ impl Quota {
     pub(super) async fn renew_if_late(
         &self,
         waiters: &Waiters,
-        mut acquired_at: Monotonic,
+        mut acquired_at: AnswerTime,
     ) -> Result<(), AttemptError> {
         for renewal in 0..=MAX_RENEWALS {
-            let late = self.clock.monotonic().since(acquired_at);
+            // The windows follow the wall clock, which goes on while the machine sleeps; the monotonic clock does not.
+            let by_wall = self.clock.now().duration_since(acquired_at.wall).unwrap_or_default();
+            let late = self.clock.monotonic().since(acquired_at.monotonic).max(by_wall);
             if late <= UNIT_VALID_FOR {
                 return Ok(());
             }

@@ -233,6 +233,8 @@ struct FakeLedger {
     hangs: Mutex<bool>,
     /// How long each take acquired_at, in order; afterwards no time.
     lags: Mutex<Vec<Duration>>,
+    /// How long the machine sleeps while the first unit is acquired: the wall clock alone goes on.
+    suspended: Mutex<Duration>,
     log: Log,
 }
 
@@ -262,6 +264,8 @@ impl Ledger for FakeLedger {
             }
             let lag = self.lags.lock().unwrap().pop();
             self.clock.sleep(lag.unwrap_or_default()).await;
+            let suspended = std::mem::take(&mut *self.suspended.lock().unwrap());
+            self.clock.set_wall(self.clock.now() + suspended);
             self.reachable()?;
             self.log.lock().unwrap().push("taken");
             let uses: Vec<_> = acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect();
@@ -357,6 +361,7 @@ impl Harness {
             unreachable: Mutex::default(),
             hangs: Mutex::default(),
             lags: Mutex::default(),
+            suspended: Mutex::default(),
             log: log.clone(),
         });
         let parts = PipelineParts {

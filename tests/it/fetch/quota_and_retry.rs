@@ -70,6 +70,14 @@ async fn a_unit_that_was_recorded_too_long_before_its_call_is_taken_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_recorded_before_the_machine_slept_is_taken_again() {
+    let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
+    *harness.ledger.suspended.lock().unwrap() = 61 * SECOND;
+    assert_eq!(harness.look_up().await.receipt.units, 2);
+    assert_eq!(harness.log.lock().unwrap()[..], ["taken", "disclosed", "taken", "sent"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_leaves_while_the_unit_is_recorded_sets_off_no_call() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     *harness.ledger.lags.lock().unwrap() = vec![SECOND / 4];
