@@ -90,7 +90,12 @@ pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
             patched.patch = patch;
             patched.credential_for = credential_for;
         }
-        Err(error) => patched.unreadable = Some(Unreadable::Document(error.to_string())),
+        Err(error) => {
+            // The kind alone keeps the source in the lists, where its state says what is wrong.
+            let document = serde_json::from_str::<serde_json::Value>(&row.document).unwrap_or_default();
+            patched.patch.kind = document.get("kind").and_then(|kind| kind.as_str()).map(str::to_owned);
+            patched.unreadable = Some(Unreadable::Document(error.to_string()));
+        }
     }
     match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
         Some(Ok(credential)) => patched.credential = Some(credential),

@@ -500,6 +500,18 @@ async fn settings_that_cannot_be_read_do_not_lift_what_they_restricted() {
 }
 
 #[tokio::test]
+async fn a_source_of_the_api_whose_settings_cannot_be_read_is_still_listed_with_the_reason() {
+    let store = Arc::new(Memory::new());
+    let document = "{\"kind\":\"virustotal\",\"max_tlp\":\"PURPLE\"}".to_owned();
+    let row = SourceRow { name: "mine".into(), revision: 1, document, credential: None };
+    store.put_source_row(row, 0).await.unwrap();
+    let registry = open(&store, &config("", &[]), "k").await;
+    let source = registry.get("mine").unwrap();
+    let State::NotConfigured(reason) = &source.state else { panic!("{:?}", source.state) };
+    assert!(reason.contains("cannot be read"), "{reason}");
+}
+
+#[tokio::test]
 async fn an_unknown_name_is_answered_with_the_nearest_or_with_how_to_get_a_source() {
     let told = fresh(FILE).await.get("vtt").unwrap_err().to_string();
     assert!(told.contains("did you mean sources/vt?"), "{told}");
