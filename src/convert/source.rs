@@ -104,7 +104,12 @@ pub(crate) fn read_change(
         finding_ttl: read_time(source.finding_ttl, "source.finding_ttl", violations),
         no_record_ttl: read_time(source.no_record_ttl, "source.no_record_ttl", violations),
         max_tlp,
-        proxy: read_url(&source.proxy, "source.proxy", violations).map(Some),
+        // White space clears it, as it does the other fields that may be empty.
+        proxy: match source.proxy.as_str() {
+            "" => None,
+            blank if blank.trim().is_empty() => Some(None),
+            url => read_url(url, "source.proxy", violations).map(Some),
+        },
         ca_pem: text(source.ca_pem).map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty())),
         options: read_options(source.options.unwrap_or_default()),
     };
@@ -266,6 +271,19 @@ mod tests {
     fn option_values_survive_the_wire() {
         let document = serde_json::json!({ "a": [1, 2.5, "x", true, null], "b": { "c": -7 } });
         assert_eq!(value_to_json(&json_to_value(&document)), document);
+    }
+
+    #[test]
+    fn white_space_clears_what_may_be_empty_and_nothing_leaves_it_alone() {
+        let read = |text: &str| {
+            let source =
+                pb::Source { name: "sources/a".into(), proxy: text.into(), family: text.into(), ..Default::default() };
+            let mut violations = Violations::default();
+            let patch = read_change(source, None, &mut violations).patch;
+            violations.finish(Some((patch.proxy, patch.family))).unwrap()
+        };
+        assert_eq!(read(" "), (Some(None), Some(None)));
+        assert_eq!(read(""), (None, None));
     }
 
     #[test]
