@@ -209,11 +209,15 @@ impl<'a> SourceView<'a> {
     /// The value of an option: the user's, else its default.
     ///
     /// # Errors
-    /// [`BuildError::Missing`] for a required option that is not set.
+    /// [`BuildError::Missing`] for a required option that is not set; [`BuildError::Invalid`] for a value of another type
+    /// than the option's, which is never replaced by the default.
     pub fn get<T: OptionData>(&self, option: &OptionDef<T>) -> Result<T, BuildError> {
         self.read.borrow_mut().insert(option.name);
-        let value = self.options.get(option.name).and_then(T::from_value);
-        let value = value.or_else(|| option.default.clone()).or_else(T::unset);
+        if let Some(value) = self.options.get(option.name) {
+            return T::from_value(value)
+                .ok_or_else(|| BuildError::invalid(option.name, format!("{value} is not of the option's type")));
+        }
+        let value = option.default.clone().or_else(T::unset);
         value.ok_or_else(|| BuildError::Missing(format!("needs options.{}", option.name)))
     }
 

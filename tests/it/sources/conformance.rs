@@ -6,8 +6,8 @@ use std::time::Duration;
 use concord::finding::{SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
 use concord::source::{
-    Answer, BuildError, CredentialNeed, CredentialPlace, Kind, Lookup, Question, Source, SourceSettings, SourceView,
-    Unconfigured,
+    Answer, BuildError, CredentialNeed, CredentialPlace, Kind, Lookup, OptionValue, Question, Source, SourceSettings,
+    SourceView, Unconfigured,
 };
 use concord::sources;
 use proptest::prelude::*;
@@ -81,6 +81,19 @@ fn every_kind_lists_exactly_the_options_that_it_reads() {
         let listed: std::collections::BTreeSet<_> =
             kind.about().options.iter().map(|spec| spec.name.as_str()).collect();
         assert_eq!(view.options_read(), listed, "{}", kind.about().kind);
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_and_not_replaced_by_the_default() {
+    let kind = sources::find("virustotal").unwrap();
+    for spec in kind.about().options.iter().filter(|spec| spec.value_type.as_str() == "integer") {
+        let mut settings = SourceSettings::from_defaults(kind.about(), "vt");
+        settings.options.insert(spec.name.clone(), OptionValue::Flag(true));
+        let Err(BuildError::Invalid(violations)) = kind.build(&SourceView::new(&settings)) else {
+            panic!("{} is built", spec.name)
+        };
+        assert_eq!(violations[0].option, spec.name);
     }
 }
 
