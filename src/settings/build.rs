@@ -201,7 +201,11 @@ pub(super) fn credential_scope(about: &About, settings: &SourceSettings) -> Stri
     let leads = |spec: &&OptionSpec| spec.value_type.is_location() || spec.value_type == OptionType::Text;
     let set = |spec: &OptionSpec| {
         let value = settings.options.get(&spec.name).filter(|value| usual.options.get(&spec.name) != Some(*value));
-        Some((spec.name.clone(), OptionValue::Text(value?.to_string())))
+        let exact = match value? {
+            OptionValue::Address(url) => url.as_str().to_owned(),
+            other => other.to_string(),
+        };
+        Some((spec.name.clone(), OptionValue::Text(exact)))
     };
     let options: Vec<_> = about.options.iter().filter(leads).filter_map(set).collect();
     let base_url = settings.base_url.as_ref().filter(|url| usual.base_url.as_ref() != Some(*url));

@@ -348,8 +348,11 @@ impl OptionValue {
             Self::Text(text) => text.as_str().into(),
             Self::Choice(word) => (*word).into(),
             Self::Duration(duration) => humantime::format_duration(*duration).to_string().into(),
-            // The place of a credential in a path is percent-encoded by the parser.
-            Self::Address(url) => url.as_str().replace("%7Bcredential%7D", "{credential}").into(),
+            Self::Address(url) => {
+                // The parser percent-encodes the placeholder in a path; in a query the encoded form is plain text.
+                let path = url.path().replace("%7Bcredential%7D", "{credential}");
+                url.as_str().replacen(url.path(), &path, 1).into()
+            }
             Self::Path(path) => path.to_string_lossy().into(),
             Self::Resolver(address) if address.port() == DNS_PORT => address.ip().to_string().into(),
             Self::Resolver(address) => address.to_string().into(),
@@ -502,6 +505,14 @@ mod tests {
         for wrong in [json!(7.5), json!(0), json!(11), json!([1])] {
             let refused = spec.parse(&wrong).unwrap_err();
             assert!(refused.starts_with("must be a whole number from 1 to 10, not "), "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_the_placeholder_in_a_path_is_shown_as_it_was_written() {
+        let spec = OptionDef::<Option<Url>>::address("url", "").spec();
+        for text in ["https://example.com/{credential}/a?k={credential}", "https://example.com/a?k=%7Bcredential%7D"] {
+            assert_eq!(spec.parse(&json!(text)).unwrap().to_json(), json!(text));
         }
     }
 
