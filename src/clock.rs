@@ -72,8 +72,12 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Monotonic {
-        // tokio's instant follows a runtime whose time is paused, as sleeping does.
-        static START: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
+        // tokio's instant follows a runtime whose time is paused, as sleeping does. The start lies in the past, since such a
+        // runtime may have stopped its time before anybody asked.
+        static START: LazyLock<tokio::time::Instant> = LazyLock::new(|| {
+            let now = tokio::time::Instant::now();
+            now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now)
+        });
         let start = *START;
         Monotonic(tokio::time::Instant::now().saturating_duration_since(start))
     }
