@@ -482,7 +482,10 @@ mod tests {
     #[tokio::test]
     async fn no_authorities_are_read_for_a_source_without_tls() {
         let transport = transport(false, None);
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound, so that nobody else gets the port, and never listening.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed = socket.local_addr().unwrap();
         transport.ask(&question(&format!("http://{closed}/")), &[]).await.unwrap_err();
         assert!(transport.plain.initialized() && !transport.secure.initialized());
         transport.ask(&question(&format!("https://{closed}/")), &[]).await.unwrap_err();

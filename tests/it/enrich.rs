@@ -75,7 +75,7 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
     let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
     let mut request =
         tonic::Request::new(pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() });
-    request.set_timeout(Duration::from_secs(3));
+    request.set_timeout(Duration::from_secs(5));
     let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
     let verdict = answer.decode_verdict().unwrap();
     assert!(verdict.partial);

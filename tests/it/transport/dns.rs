@@ -198,10 +198,18 @@ async fn a_stream_that_breaks_off_is_no_answer_and_one_that_says_something_else_
     assert_eq!(error.kind, SourceErrorKind::Malformed, "{error}");
 }
 
+/// A port that is held and refuses: its socket talks to another peer alone, so that what others send is answered with "port
+/// unreachable".
+fn refusing() -> std::net::UdpSocket {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect("127.0.0.1:9").unwrap();
+    socket
+}
+
 #[tokio::test]
 async fn a_closed_port_is_no_answer_and_may_be_tried_again() {
-    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = ask(closed).await.unwrap_err();
+    let closed = refusing();
+    let error = ask(closed.local_addr().unwrap()).await.unwrap_err();
     assert!(error.kind == SourceErrorKind::Unavailable && error.kind.is_transient(), "{error}");
 }
 
@@ -212,7 +220,8 @@ async fn the_credential_is_put_into_the_name_and_shows_nowhere_else() {
     source.transport.send(&question(server.address, "1.2.0.192.{credential}.zone.example.com")).await.unwrap();
     assert_eq!(server.seen(), [format!("1.2.0.192.{CREDENTIAL}.zone.example.com.")]);
 
-    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = refusing();
+    let closed = refusing.local_addr().unwrap();
     let error = source.transport.send(&question(closed, "{credential}.zone.example.com")).await.unwrap_err();
     let shown = format!("{error:?} {:?}", source.transport);
     assert!(!shown.contains(CREDENTIAL), "{shown}");
