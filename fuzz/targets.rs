@@ -1,11 +1,15 @@
 //! What each fuzz target does with its bytes. The targets in `fuzz_targets/` call these, and so does an ordinary test.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
 use concord::fuzzing::{read_token, write_token};
 use concord::indicator::{ExtractOptions, Indicator, extract};
 use concord::settings::{Environment, Flags, LoadInput, load};
-use concord::source::{Answer, AnswerBody, Lookup, SourceSettings, SourceView, TransportKind};
+use concord::source::{
+    Answer, AnswerBody, CredentialNeed, DnsAnswer, ListAnswer, ListEntry, Lookup, Source, SourceSettings, SourceView,
+    TransportKind,
+};
 use concord::sources;
 use concord::store::Cursor;
 
@@ -76,26 +80,63 @@ pub fn list(data: &[u8]) {
     }
 }
 
-/// An answer, to every kind that asks over HTTP, for every form that it looks up.
+/// An answer, to every kind in every tier, for every form that it looks up. The bytes are a body, or the addresses of a DNS
+/// answer, or what a list says of an entry.
 pub fn answer(data: &[u8]) {
-    let samples =
-        ["192.0.2.1", "2001:db8::1", "example.com", "http://example.com/a", "d41d8cd98f00b204e9800998ecf8427e"];
-    for kind in sources::all().iter().filter(|kind| kind.about().transport == TransportKind::Http) {
-        let mut settings = SourceSettings::from_defaults(kind.about(), "fuzz");
-        settings.credential = Some("key".to_owned().into());
-        let source = kind.build(&SourceView::new(&settings)).expect("the defaults are enough");
-        for sample in samples {
-            let indicator = Indicator::parse(sample).expect("an indicator").indicator;
-            if !source.supports(indicator.form()) {
-                continue;
+    for kind in sources::all() {
+        let about = kind.about();
+        for tier in &about.tiers {
+            let mut settings = SourceSettings::from_defaults(about, "fuzz");
+            settings.tier.clone_from(&tier.name);
+            settings.credential = (about.credential != CredentialNeed::None).then(|| "key".to_owned().into());
+            for (option, value) in [("path", "list.txt"), ("zone", "zen.spamhaus.org")] {
+                if let Some(spec) = about.options.iter().find(|spec| spec.name == option) {
+                    settings.options.insert(option.into(), spec.parse(&serde_json::json!(value)).expect("a value"));
+                }
             }
-            for status in [200, 404] {
-                let body = AnswerBody::Http { status, headers: Vec::new(), body: data.to_vec() };
-                let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
-                let answer = Answer { received, ttl: None, body };
-                let _ = source.check(&answer);
-                let _ = source.read(&Lookup { indicator: indicator.clone() }, &[answer]);
+            let source = kind.build(&SourceView::new(&settings)).expect("enough is set");
+            for sample in SAMPLES {
+                let indicator = Indicator::parse(sample).expect("an indicator").indicator;
+                if source.supports(indicator.form()) {
+                    read(source.as_ref(), indicator, about.transport, data);
+                }
             }
         }
+    }
+}
+
+const SAMPLES: [&str; 7] = [
+    "192.0.2.1",
+    "2001:db8::1",
+    "example.com",
+    "http://example.com/a",
+    "d41d8cd98f00b204e9800998ecf8427e",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+];
+
+fn read(source: &dyn Source, indicator: Indicator, transport: TransportKind, data: &[u8]) {
+    let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
+    let text = String::from_utf8_lossy(data).into_owned();
+    let bodies = match transport {
+        TransportKind::Http => {
+            [200, 404].map(|status| AnswerBody::Http { status, headers: Vec::new(), body: data.to_vec() }).to_vec()
+        }
+        TransportKind::Dns => {
+            let addresses =
+                data.chunks_exact(4).map(|octets| Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]));
+            let failure = DnsAnswer::Failure(text);
+            [DnsAnswer::Addresses(addresses.collect()), failure].map(AnswerBody::Dns).to_vec()
+        }
+        TransportKind::List => {
+            let entry = ListEntry { value: text.clone(), note: text.clone() };
+            let listed = ListAnswer::Listed { entry, loaded: received, stale: Some(text.clone()) };
+            [listed, ListAnswer::NeverLoaded(text)].map(AnswerBody::List).to_vec()
+        }
+    };
+    for body in bodies {
+        let answer = Answer { received, ttl: None, body };
+        let _ = source.check(&answer);
+        let _ = source.read(&Lookup { indicator: indicator.clone() }, &[answer]);
     }
 }

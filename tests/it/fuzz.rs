@@ -125,7 +125,7 @@ fn no_list_breaks_a_promise() {
 
 #[test]
 fn no_answer_breaks_a_promise() {
-    let kinds = ["abuseipdb", "greynoise", "hashlookup", "urlhaus", "virustotal"];
-    let seeds: Vec<_> = kinds.iter().flat_map(|kind| files(&format!("tests/fixtures/sources/{kind}"))).collect();
+    let kinds = concord::sources::all().iter().map(|kind| kind.about().kind.clone());
+    let seeds: Vec<_> = kinds.flat_map(|kind| files(&format!("tests/fixtures/sources/{kind}"))).collect();
     run(targets::answer, &seeds, 500);
 }
