@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
@@ -20,10 +21,10 @@ use crate::convert::enrichment::{
 };
 use crate::convert::verdict::{View, source_name, write, write_outcome, write_record};
 use crate::convert::{Violations, write_duration};
-use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Progress};
+use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress};
 use crate::error::Error;
 use crate::fetch::Receipt;
-use crate::indicator::Indicator;
+use crate::indicator::{Indicator, redact_text};
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::Registry;
@@ -140,6 +141,18 @@ impl EnrichmentRpc {
         let verdict = Bytes::from(write_record(&enriched.record, enriched.stored, view, &raw).encode_to_vec());
         self.cache_verdict(key, &verdict, &enriched);
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt) })
+    }
+
+    /// How many indicators of a batch may be under way when this one begins: no more than the sources that it would ask have
+    /// quota for, so that the first get what quota there is.
+    async fn concurrency(&self, call: &EnrichCall, next: &SubmittedText) -> usize {
+        let plan = self.engine.plan(&call.request(next.indicator.clone())).await.unwrap_or_default();
+        let windows = plan.iter().flat_map(|source| match &source.planned {
+            Planned::Call { quota, .. } => quota.as_slice(),
+            Planned::Cached(_) | Planned::NotAsked(_) => &[],
+        });
+        let left = windows.map(|window| window.limit.saturating_sub(window.used)).min();
+        left.map_or(BATCH_CONCURRENCY, |left| usize::try_from(left).unwrap_or(usize::MAX)).clamp(1, BATCH_CONCURRENCY)
     }
 
     fn cache_verdict(&self, key: Option<CacheKey>, bytes: &Bytes, enriched: &Enriched) {
@@ -262,7 +275,7 @@ impl Batch {
                         None => batch.distinct.push(vec![(index, submitted)]),
                     }
                 }
-                Err(error) => batch.refused.push((index, batch_error(index, &error))),
+                Err(error) => batch.refused.push((index, batch_error(index, &wire.value, &error))),
             }
         }
         batch
@@ -282,18 +295,26 @@ impl Batch {
         for (index, error) in self.refused {
             send(index, Wire::Error(error)).await;
         }
-        let send = &send;
-        let work = stream::iter(self.distinct).map(|same| async move {
+        let answer = async |same: &[(u32, SubmittedText)]| {
             let Some((_, first)) = same.first() else { return };
             let answer = rpc.answer(first, call, None).await;
             for (nth, (index, submitted)) in same.iter().enumerate() {
                 match &answer {
                     Ok(answer) => send(*index, Wire::Answer(answer_at(answer, submitted, nth > 0))).await,
-                    Err(error) => send(*index, Wire::Error(batch_error(*index, error))).await,
+                    Err(error) => send(*index, Wire::Error(batch_error(*index, &submitted.text, error))).await,
                 }
             }
-        });
-        work.buffer_unordered(BATCH_CONCURRENCY).for_each(|()| async {}).await;
+        };
+        let mut running = FuturesUnordered::new();
+        for same in &self.distinct {
+            let Some((_, first)) = same.first() else { continue };
+            // Whether there is room changes with every answer.
+            while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await {
+                running.next().await;
+            }
+            running.push(answer(same));
+        }
+        while running.next().await.is_some() {}
     }
 }
 
@@ -313,13 +334,13 @@ fn answer_at(answer: &pb::EnrichResponse, submitted: &SubmittedText, is_duplicat
 }
 
 /// The first mistake of the indicator at this position, or the failure of its enrichment.
-fn batch_error(index: u32, error: &Error) -> pb::BatchError {
+fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
     let first = if let Error::Invalid(violations) = error { violations.first() } else { None };
     let (field, message) = match first {
         Some(violation) => (violation.field.clone(), violation.message.clone()),
         None => (format!("indicators[{index}]"), error.to_string()),
     };
-    pb::BatchError { reason: error.reason().as_str().to_owned(), field, message }
+    pb::BatchError { reason: error.reason().as_str().to_owned(), field, message, text: redact_text(text) }
 }
 
 /// The raw answers as text.

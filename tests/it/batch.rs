@@ -100,6 +100,26 @@ async fn when_the_caller_leaves_nothing_more_begins() {
     assert!(slow.calls() < 100, "{} calls", slow.calls());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_indicators_of_a_batch_get_the_quota_that_is_left() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let values: Vec<String> = (1..=40).map(|last| format!("198.51.100.{last}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let dispositions: Vec<pb::Disposition> = batch(&server, &values)
+        .await
+        .into_iter()
+        .map(|answer| match answer.result.unwrap() {
+            Wire::Answer(answer) => answer.decode_verdict().unwrap().disposition(),
+            Wire::Error(error) => panic!("{error:?}"),
+        })
+        .collect();
+    let expected: Vec<_> =
+        (1..=40).map(|place| if place <= 4 { pb::Disposition::Malicious } else { pb::Disposition::Unknown }).collect();
+    assert_eq!(dispositions, expected);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_stream_counts_as_under_way_until_it_ends() {
     let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
