@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+use std::fmt;
 use std::time::SystemTime;
 
 use crate::indicator::Indicator;
@@ -122,4 +123,10 @@ pub struct Relation {
     pub relation: String,
     /// The other indicator.
     pub indicator: Indicator,
+}
+
+/// A number with its noun: `1 engine`, `2 engines`.
+pub(crate) fn counted<N: PartialEq + From<u8> + fmt::Display>(count: N, noun: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }

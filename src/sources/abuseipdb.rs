@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::http::{self, Api};
 use super::json::Object;
-use crate::finding::{Disposition, Finding, SourceError, SourceErrorKind, Strength};
+use crate::finding::{Disposition, Finding, SourceError, SourceErrorKind, Strength, counted};
 use crate::indicator::Form;
 use crate::source::{
     About, Answer, BuildError, CredentialPlace, HttpMethod, Lookup, OptionDef, Probe, Question, QuotaPer, Reading,
@@ -144,7 +144,8 @@ impl AbuseIpDb {
             if reports == 0 {
                 return Ok(None);
             }
-            let why = format!("{reports} reports, but abuse confidence score {score} (suspicious from {suspicious})");
+            let reports = counted(reports, "report");
+            let why = format!("{reports}, but abuse confidence score {score} (suspicious from {suspicious})");
             (Disposition::Unknown, None, why)
         };
         let mut finding = Finding::new(claim, strength, reason);

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use super::http::{self, Api};
 use super::json::{self, Object};
-use crate::finding::{Disposition, Fact, Finding, Relation, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::finding::{
+    Disposition, Fact, Finding, Relation, Reliability, SourceError, SourceErrorKind, Strength, counted,
+};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
     About, Answer, BuildError, CredentialPlace, HttpMethod, Lookup, OptionDef, Probe, Question, QuotaPer, Reading,
@@ -161,7 +163,8 @@ fn rate_url(record: &Object<'_>, recent: u64, received: SystemTime) -> Result<Fi
     // A date after the answer is a clock that differs: as fresh as can be.
     let age = received.duration_since(last).unwrap_or_default();
     let days = age.as_secs() / 86_400;
-    let reason = format!("the URL spread malware, last known {days} days before the answer (recent: under {recent})");
+    let days_before = counted(days, "day");
+    let reason = format!("the URL spread malware, last known {days_before} before the answer (recent: under {recent})");
     let claim = if days < recent { Disposition::Malicious } else { Disposition::Suspicious };
     Ok(found(claim, 0.85, reason, affirmed(record)?))
 }
@@ -182,7 +185,10 @@ fn rate_host(record: &Object<'_>, received: SystemTime) -> Result<Option<Finding
         newest = newest.max(affirmed(url)?);
     }
     let observed = if online > 0 { Some(received) } else { newest.or(record.time("firstseen")?) };
-    let counts = format!("{online} of {} listed malware URLs of the host are online", urls.len());
+    // An answer may count URLs that it does not show.
+    let listed = count.unwrap_or_default().max(urls.len() as u64);
+    let are = if online == 1 { "is" } else { "are" };
+    let counts = format!("{online} of {} of the host {are} online", counted(listed, "listed malware URL"));
     if let Some(word) = abused(record)? {
         let reason = format!("{counts}, but Spamhaus DBL calls it an abused legitimate host ({word})");
         return Ok(Some(found(Disposition::Suspicious, 0.5, reason, observed)));
@@ -209,7 +215,8 @@ fn rate_payload(record: &Object<'_>, received: SystemTime) -> Result<Option<Find
     let online: Vec<bool> = urls.iter().map(is_online).collect::<Result<_, _>>()?;
     let online = online.into_iter().filter(|online| *online).count();
     let observed = if online > 0 { Some(received) } else { affirmed(record)? };
-    let reason = format!("the file was delivered by {} listed malware URLs, {online} of them online", urls.len());
+    let listed = counted(record.count("url_count")?.unwrap_or_default().max(urls.len() as u64), "listed malware URL");
+    let reason = format!("the file was delivered by {listed}, {online} of them online");
     Ok(Some(found(Disposition::Malicious, 0.95, reason, observed)))
 }
 

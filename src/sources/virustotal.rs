@@ -10,7 +10,7 @@ use strum::VariantArray;
 
 use super::http::{self, Api};
 use super::json::{self, Object};
-use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength};
+use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength, counted};
 use crate::indicator::{Form, IndicatorType};
 use crate::source::{
     About, Answer, BuildError, CredentialPlace, HttpMethod, HttpQuestion, Lookup, OptionDef, Probe, Question, QuotaPer,
@@ -199,12 +199,15 @@ impl VirusTotal {
         let (m, s, t) = (counts.malicious, counts.suspicious, thresholds.malicious);
         let vendors = preferred.map_or(0, |names| names.len() as u64);
         let by_vendors = preferred.is_some() && vendors >= self.preferred_threshold;
-        let of_engines = format!("of {} engines say", counts.engines());
-        let vendor_reason =
-            || format!("{vendors} preferred vendors say malicious (threshold {})", self.preferred_threshold);
+        let say = |count: u64| if count == 1 { "says" } else { "say" };
+        let of_engines = |count: u64| format!("{count} of {} {}", counted(counts.engines(), "engine"), say(count));
+        let vendor_reason = || {
+            let vendors = format!("{} {}", counted(vendors, "preferred vendor"), say(vendors));
+            format!("{vendors} malicious (threshold {})", self.preferred_threshold)
+        };
         if m >= t {
             let strength = if by_vendors { Strength::over(m, t).at_least(0.95) } else { Strength::over(m, t) };
-            let reason = format!("{m} {of_engines} malicious (threshold {t})");
+            let reason = format!("{} malicious (threshold {t})", of_engines(m));
             let mut finding = Finding::new(Disposition::Malicious, Some(strength), reason);
             finding.reasons.extend(by_vendors.then(vendor_reason));
             return finding;
@@ -213,7 +216,7 @@ impl VirusTotal {
             return Finding::new(Disposition::Malicious, Some(Strength::clamped(0.95)), vendor_reason());
         }
         let both = m.saturating_add(s);
-        let reason = format!("{both} {of_engines} malicious or suspicious (threshold {})", thresholds.suspicious);
+        let reason = format!("{} malicious or suspicious (threshold {})", of_engines(both), thresholds.suspicious);
         if both >= thresholds.suspicious {
             return Finding::new(Disposition::Suspicious, Some(Strength::FULL), reason);
         }

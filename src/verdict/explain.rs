@@ -2,11 +2,11 @@
 //!
 //! A sentence says what went in and what came out; nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::evidence::{nats, remaining};
-use super::policy::TypeNumbers;
-use super::{Contribution, Verdict};
+use super::evidence::nats;
+use super::{Contribution, Term, Verdict};
 use crate::finding::{Disposition, Family, FamilyBasis, Outcome, OutcomeBody, Reliability};
 use crate::indicator::IndicatorType;
 
@@ -36,14 +36,20 @@ pub(super) fn calibration(term: i64) -> String {
     }
 }
 
-/// The sentence of a source's contribution, whose evidence was `own` before and `pooled` after family pooling.
-pub(super) fn source(
-    outcome: &Outcome,
-    contribution: &Contribution,
-    own: i64,
-    pooled: i64,
-    numbers: &TypeNumbers,
-) -> String {
+/// The evidence of one source on the way to its term, in micro-nats.
+#[derive(Clone, Copy)]
+pub(super) struct Evidence {
+    /// If it were affirmed just now.
+    pub(super) fresh: i64,
+    /// At its age.
+    pub(super) own: i64,
+    /// Beside the others of its family.
+    pub(super) pooled: i64,
+}
+
+/// The sentence of a source's contribution.
+pub(super) fn source(outcome: &Outcome, contribution: &Contribution, evidence: Evidence) -> String {
+    let Evidence { fresh, own, pooled } = evidence;
     let who = format!("{} ({})", outcome.source, outcome.reliability);
     let finding = match &outcome.body {
         OutcomeBody::Finding(finding) => finding,
@@ -65,9 +71,8 @@ pub(super) fn source(
     if outcome.reliability == Reliability::F {
         return text + "; a source that cannot be judged weighs nothing.";
     }
-    let left = remaining(numbers.ageing.as_ref(), age);
-    if left < 1.0 {
-        text += &format!("; with age {} of it still counts", percent(left));
+    if own != fresh {
+        text += &format!("; with age {} of its evidence still counts", percent(own as f64 / fresh as f64));
     }
     if pooled != own {
         let share = percent(pooled as f64 / own as f64);
@@ -78,7 +83,9 @@ pub(super) fn source(
 
 /// Why a source does not count in full.
 fn pooling_reason(family: &Family) -> String {
-    let name = &family.name;
+    // Where a list is belongs to the key of its family, and not into a sentence.
+    let name = family.name.strip_prefix("list:").unwrap_or(&family.name);
+    let name = name.rsplit_once('#').map_or(name, |(name, _)| name);
     match family.basis {
         FamilyBasis::Declared => format!("since it shares data with others of the family {name},"),
         FamilyBasis::Republished => format!("since others pass on the data of {name} too,"),
@@ -99,8 +106,9 @@ fn signed(micro: i64) -> String {
 }
 
 /// A share in percent. Only what is exactly 0 or 1 is shown as 0 or 100: rounding must not feign certainty.
-fn percent(share: f64) -> String {
-    let shown = share * 100.0;
+pub(crate) fn percent(share: f64) -> String {
+    // A zero has no sign.
+    let shown = share * 100.0 + 0.0;
     if share > 0.0 && shown < 0.05 {
         "<0.1 %".to_owned()
     } else if share < 1.0 && shown >= 99.95 {
@@ -111,18 +119,25 @@ fn percent(share: f64) -> String {
 }
 
 /// The one line that an analyst reads first.
-pub(super) fn summary(verdict: &Verdict) -> String {
+pub(super) fn summary(verdict: &Verdict, weaknesses: &[Weakness]) -> String {
     let outcomes = &verdict.outcomes;
-    let mut text = verdict.disposition.to_string();
-    if let Some(probability) = verdict.probability {
-        text += &format!(" ({})", percent(probability));
-    }
-    text += ": ";
+    let is_evidence = |term: &Contribution| matches!(term.term, Term::Source(_)) && term.micro_nats != 0;
+    let mut text = match verdict.probability {
+        // A percentage would look like a finding.
+        Some(probability) if !verdict.contributions.iter().any(is_evidence) => {
+            let claims =
+                outcomes.iter().any(|outcome| outcome.body.claim().is_some_and(|claim| claim != Disposition::Unknown));
+            let what = if claims { "nothing that weighs" } else { "nothing known" };
+            format!("{}: {what} (prior {:.0} %): ", verdict.disposition, probability * 100.0)
+        }
+        Some(probability) => format!("{} ({}): ", verdict.disposition, percent(probability)),
+        None => format!("{}: ", verdict.disposition),
+    };
     let deciding = verdict.deciding_source.as_ref();
     if let Some(outcome) = deciding.and_then(|name| outcomes.iter().find(|outcome| outcome.source == *name)) {
         text += &format!("{} ({}) decides; ", outcome.source, outcome.reliability);
     }
-    text += &counts(verdict.disposition, outcomes);
+    text += &counts(verdict.disposition, outcomes, weaknesses);
     if verdict.conflict.is_some_and(|conflict| conflict.flagged) {
         text += "; they contradict each other";
     }
@@ -130,19 +145,20 @@ pub(super) fn summary(verdict: &Verdict) -> String {
 }
 
 /// How many sources said what, those who say what the verdict says first.
-fn counts(verdict: Disposition, outcomes: &[Outcome]) -> String {
+fn counts(verdict: Disposition, outcomes: &[Outcome], weaknesses: &[Weakness]) -> String {
     let count = |is: &dyn Fn(&OutcomeBody) -> bool| outcomes.iter().filter(|outcome| is(&outcome.body)).count();
     let mut claims = [Disposition::Malicious, Disposition::Suspicious, Disposition::Benign, Disposition::Unknown];
     claims.sort_by_key(|claim| *claim != verdict);
     let mut groups: Vec<(usize, String)> = Vec::new();
     for claim in claims {
         let number = count(&|body| body.claim() == Some(claim));
+        let weak = weak(claim, weaknesses);
         groups.push((
             number,
             match claim {
                 Disposition::Unknown => format!("{} no side", plural(number, "takes", "take")),
                 Disposition::Benign | Disposition::Suspicious | Disposition::Malicious => {
-                    format!("{} {claim}", plural(number, "says", "say"))
+                    format!("{} {claim}{weak}", plural(number, "says", "say"))
                 }
             },
         ));
@@ -165,6 +181,38 @@ fn counts(verdict: Disposition, outcomes: &[Outcome]) -> String {
     parts.join(", ")
 }
 
+/// How many of these claims weigh less than they look, and why: ` (1 faded, 2 mirrored)`.
+fn weak(claim: Disposition, weaknesses: &[Weakness]) -> String {
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    for weakness in weaknesses.iter().filter(|weakness| weakness.claim == claim) {
+        *numbers.entry(weakness.word).or_default() += 1;
+    }
+    let parts: Vec<String> = numbers.iter().map(|(word, number)| format!("{number} {word}")).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+/// A claim that weighs less than half of what its letter says, and why in a word.
+pub(super) struct Weakness {
+    claim: Disposition,
+    word: &'static str,
+}
+
+/// Whether a claim weighs less than it looks.
+pub(super) fn weakness(outcome: &Outcome, evidence: Evidence) -> Option<Weakness> {
+    let claim = outcome.body.claim().filter(|claim| *claim != Disposition::Unknown)?;
+    let less_than_half = |part: i64, whole: i64| part.unsigned_abs() < whole.unsigned_abs().div_ceil(2);
+    let word = if outcome.reliability == Reliability::F {
+        "of letter F"
+    } else if less_than_half(evidence.pooled, evidence.own) {
+        "mirrored"
+    } else if less_than_half(evidence.own, evidence.fresh) {
+        "faded"
+    } else {
+        return None;
+    };
+    Some(Weakness { claim, word })
+}
+
 fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
@@ -179,6 +227,7 @@ mod tests {
         assert_eq!(percent(0.000_01), "<0.1 %");
         assert_eq!(percent(0.973_4), "97.3 %");
         assert_eq!(percent(0.0), "0.0 %");
+        assert_eq!(percent(-0.0), "0.0 %");
     }
 
     #[test]

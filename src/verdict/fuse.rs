@@ -6,9 +6,10 @@ use std::cmp::{Ordering, Reverse};
 use std::time::{Duration, SystemTime};
 
 use super::evidence::{self, logit_micro, micro, nats};
+use super::explain::{self, Evidence, Weakness};
 use super::family::pool;
 use super::policy::{Calibration, ConflictNumbers, Policy, Rule, Thresholds, WeightedRule};
-use super::{Conflict, Contribution, PolicyRef, Term, Verdict, explain, xsoar};
+use super::{Conflict, Contribution, PolicyRef, Term, Verdict, xsoar};
 use crate::finding::{Disposition, Finding, Outcome, OutcomeBody};
 use crate::indicator::Indicator;
 
@@ -33,11 +34,14 @@ pub fn fuse(policy: &Policy, indicator: &Indicator, at: SystemTime, outcomes: Ve
         policy: PolicyRef { name: policy.name.clone(), revision: policy.revision },
         judged_time: at,
     };
-    match &policy.rule {
+    let weaknesses = match &policy.rule {
         Rule::Weighted(rule) => judge(rule, &mut verdict),
-        Rule::Xsoar => xsoar::judge(&mut verdict),
-    }
-    verdict.summary = explain::summary(&verdict);
+        Rule::Xsoar => {
+            xsoar::judge(&mut verdict);
+            Vec::new()
+        }
+    };
+    verdict.summary = explain::summary(&verdict, &weaknesses);
     verdict
 }
 
@@ -80,15 +84,17 @@ fn coverage(outcomes: &[Outcome]) -> f64 {
     if asked == 0 { 0.0 } else { answered as f64 / asked as f64 }
 }
 
-/// The weighted rule: adds prior, calibration and the evidence of every source that was asked.
-fn judge(rule: &WeightedRule, verdict: &mut Verdict) {
+/// The weighted rule: adds prior, calibration and the evidence of every source that was asked. Returns which
+/// claims weigh less than they look.
+fn judge(rule: &WeightedRule, verdict: &mut Verdict) -> Vec<Weakness> {
     let (indicator_type, at) = (verdict.indicator.indicator_type(), verdict.judged_time);
     let numbers = rule.of_type(indicator_type);
     let asked: Vec<&Outcome> = verdict.outcomes.iter().filter(|outcome| outcome.body.was_attempted()).collect();
-    let own_evidence = |outcome: &Outcome| match outcome.body.finding() {
-        Some(finding) => evidence::of_finding(rule, numbers, outcome.reliability, finding, age(outcome, finding, at)),
+    let weigh = |outcome: &Outcome, age: &dyn Fn(&Finding) -> Duration| match outcome.body.finding() {
+        Some(finding) => evidence::of_finding(rule, numbers, outcome.reliability, finding, age(finding)),
         None => 0,
     };
+    let own_evidence = |outcome: &Outcome| weigh(outcome, &|finding| age(outcome, finding, at));
     let own: Vec<_> = asked.iter().map(|outcome| (&outcome.family, own_evidence(outcome))).collect();
     let pooled = pool(rule.family_correlation, &own);
     let terms: Vec<i64> = pooled.iter().map(|micro| scaled(rule.calibration, *micro)).collect();
@@ -103,16 +109,20 @@ fn judge(rule: &WeightedRule, verdict: &mut Verdict) {
         unsourced(Term::Prior, prior, explain::prior(indicator_type, numbers.prior)),
         unsourced(Term::Calibration, calibration, explain::calibration(calibration)),
     ];
+    let mut weaknesses = Vec::new();
     for (((outcome, (_, own)), pooled), term) in asked.iter().zip(&own).zip(&pooled).zip(&terms) {
+        let evidence = Evidence { fresh: weigh(outcome, &|_| Duration::ZERO), own: *own, pooled: *pooled };
         let mut contribution = sourced(outcome, *term, disposition, at);
-        contribution.sentence = explain::source(outcome, &contribution, *own, *pooled, numbers);
+        contribution.sentence = explain::source(outcome, &contribution, evidence);
         contributions.push(contribution);
+        weaknesses.extend(explain::weakness(outcome, evidence));
     }
     verdict.disposition = disposition;
     verdict.probability = Some(probability);
     verdict.log_odds_micro = Some(log_odds);
     verdict.conflict = Some(conflict(rule.conflict, &terms));
     verdict.contributions = contributions;
+    weaknesses
 }
 
 fn scaled(calibration: Calibration, micro: i64) -> i64 {

@@ -21,6 +21,7 @@ mod fuse;
 mod policy;
 mod xsoar;
 
+pub(crate) use explain::percent;
 pub use fuse::fuse;
 pub use policy::{
     Ageing, Calibration, ClaimShares, ConflictNumbers, LetterRow, LetterTable, Policy, Rule, Thresholds, TypeNumbers,

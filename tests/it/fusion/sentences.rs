@@ -57,7 +57,7 @@ fn the_summary_names_what_the_verdict_rests_on_and_who_is_missing() {
 #[test]
 fn when_nobody_was_asked_the_summary_says_so() {
     let verdict = judge(IndicatorType::File, vec![not_asked("a", Reliability::A, NotAskedReason::Tlp)]);
-    assert_eq!(verdict.summary, "unknown (25.0 %): no source was asked");
+    assert_eq!(verdict.summary, "unknown: nothing known (prior 25 %): no source was asked");
     assert_eq!(verdict.coverage, 0.0);
     assert!(!verdict.partial);
 }
@@ -83,7 +83,7 @@ fn every_term_is_told_in_a_sentence() {
         "Before any source is asked, a chance of 25 % of a looked-up URL being malicious is assumed.",
         "The policy is not corrected by feedback.",
         "a (B) says malicious with strength 0.90, affirmed within the last day: +3.219 nats.",
-        "b (B) says malicious, affirmed 28 days ago; with age 50.0 % of it still counts: +1.357 nats.",
+        "b (B) says malicious, affirmed 28 days ago; with age 44.1 % of its evidence still counts: +1.357 nats.",
         "c (C) says benign, affirmed within the last day: -0.941 nats.",
         "d (D) says benign, affirmed within the last day; since it shares data with others of the family mirror, \
          17.6 % of its -0.501 nats is added: -0.088 nats.",
@@ -96,6 +96,40 @@ fn every_term_is_told_in_a_sentence() {
     let agrees: Vec<Option<bool>> = verdict.contributions.iter().map(|term| term.agrees).collect();
     let (yes, no) = (Some(true), Some(false));
     assert_eq!(agrees, [None, None, yes, yes, no, no, yes, None, None, None]);
+}
+
+#[test]
+fn the_summary_says_which_claims_weigh_less_than_they_look() {
+    let mirror = |key: &str| Family::declared("mirror", key);
+    let verdict = judge(
+        IndicatorType::Url,
+        vec![
+            claim("a", Reliability::B, Disposition::Malicious),
+            aged(claim("b", Reliability::B, Disposition::Malicious), 28),
+            claim("c", Reliability::F, Disposition::Malicious),
+            in_family(claim("d", Reliability::C, Disposition::Malicious), mirror("list:d")),
+            in_family(claim("e", Reliability::D, Disposition::Malicious), mirror("list:e")),
+        ],
+    );
+    let expected = "5 of 5 sources say malicious (1 faded, 1 mirrored, 1 of letter F)";
+    assert!(verdict.summary.ends_with(expected), "{}", verdict.summary);
+    let weightless = judge(IndicatorType::Url, vec![claim("a", Reliability::F, Disposition::Malicious)]);
+    let expected = "unknown: nothing that weighs (prior 25 %): 1 of 1 source says malicious (1 of letter F)";
+    assert_eq!(weightless.summary, expected);
+}
+
+#[test]
+fn where_a_list_is_does_not_stand_in_a_sentence() {
+    let list = || Family::same_kind("list:allow.txt#d48a1b2c");
+    let verdict = judge(
+        IndicatorType::Ip,
+        vec![
+            in_family(claim("a", Reliability::B, Disposition::Benign), list()),
+            in_family(claim("b", Reliability::B, Disposition::Benign), list()),
+        ],
+    );
+    let sentence = &verdict.contributions[2].sentence;
+    assert!(sentence.contains("since the sources of allow.txt are not independent"), "{sentence}");
 }
 
 #[test]
