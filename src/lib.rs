@@ -21,7 +21,6 @@ pub mod verdict;
 
 // Floor 1, contracts, and what is pure behind them.
 pub mod clock;
-pub mod export;
 pub mod source;
 pub mod sources;
 pub mod store;

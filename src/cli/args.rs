@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::finding::{Disposition, Reliability};
@@ -16,12 +16,16 @@ use crate::indicator::{IndicatorType, Tlp};
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) client: Client,
+    /// When to colour what is printed
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub(super) color: ColorChoice,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
 /// Where the server is.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Connection")]
 pub(super) struct Client {
     /// Server to talk to, http://HOST:PORT or https://HOST:PORT. Without it: the server that runs on the data directory;
     /// if none does, the command is its own server, and others on the same directory wait until it ends
@@ -74,12 +78,9 @@ pub(super) enum Command {
         command: Verdict,
     },
     /// Show which sources would be asked and what it would cost, without asking
-    Plan(EnrichArgs),
+    Plan(Plan),
     /// Show quota used and left, and the calls saved
-    Usage {
-        /// Names of sources; none: all
-        sources: Vec<String>,
-    },
+    Usage(Usage),
     /// Show what was disclosed to whom, when and on whose behalf
     Disclosures(Disclosures),
     /// Look after the store
@@ -94,6 +95,7 @@ pub(super) enum Command {
         keep: bool,
     },
     /// Print completions for a shell
+    #[command(after_help = "Examples:\n  concord completions bash > /etc/bash_completion.d/concord")]
     Completions {
         /// The shell
         shell: Shell,
@@ -101,6 +103,10 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  concord serve --config concord.toml
+  concord serve --check-config")]
 pub(super) struct Serve {
     /// Address to listen on [default: 127.0.0.1:7700]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -130,8 +136,8 @@ pub(super) struct EnrichArgs {
     /// Pull indicators out of pasted text instead of taking each line as one
     #[arg(long)]
     pub(super) extract: bool,
-    /// Ask only this source; may be repeated
-    #[arg(long = "source", value_name = "NAME")]
+    /// Ask only these sources; separated by commas, or repeated
+    #[arg(long = "source", value_name = "NAME", value_delimiter = ',')]
     pub(super) sources: Vec<String>,
     /// How far the indicators may be passed on
     #[arg(long, default_value = "amber", value_name = "TLP")]
@@ -145,6 +151,7 @@ pub(super) struct EnrichArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = ENRICH_HELP)]
 pub(super) struct Enrich {
     #[command(flatten)]
     pub(super) options: EnrichArgs,
@@ -152,40 +159,122 @@ pub(super) struct Enrich {
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
     /// What to print
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, short, value_enum, default_value = "table")]
     pub(super) output: Output,
-    /// End with 20 if the worst verdict is malicious, 10 if suspicious; else with 0, or 1 where an indicator was refused
+    /// One line an indicator in the table; the default from ten indicators on
+    #[arg(long, conflicts_with = "long")]
+    pub(super) short: bool,
+    /// The whole table of each indicator, also from ten on
+    #[arg(long)]
+    pub(super) long: bool,
+    /// Show in the table what the sources report beside their claims, and their own pages
+    #[arg(long)]
+    pub(super) facts: bool,
+    /// Wait for quota, at most this long, and ask again what it held back
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) wait: Option<Duration>,
+    /// End with a code for the worst that was found; 0 only where all is benign
     #[arg(long)]
     pub(super) exit_code: bool,
+}
+
+const ENRICH_HELP: &str = "\
+Exit codes with --exit-code, the worst first; the worst of all indicators counts:
+  20  malicious
+  10  suspicious
+   1  an indicator was refused, or the command failed
+   5  nobody was asked about an indicator, so nothing is known of it
+   4  partial: a source that was meant to speak did not
+   3  unknown
+   0  benign, every one
+Without it: 0, or 1 where an indicator was refused or the command failed. Wrong arguments: 2.
+
+Examples:
+  concord enrich 'hxxp://files[.]example[.]com/invoice.exe' --facts
+  concord enrich --file indicators.txt --wait 1h -o jsonl
+  pbpaste | concord enrich --extract - --source virustotal,urlhaus
+  concord enrich ./sample.bin --exit-code";
+
+/// The indicators to plan for, as they would be enriched.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Quota is used up from one indicator to the next, as the look-ups would; asking twice costs once.
+
+Examples:
+  concord plan 192.0.2.77
+  concord plan --file indicators.txt -o json")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) options: EnrichArgs,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(super) output: ListOutput,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  concord usage\n  concord usage virustotal -o json")]
+pub(super) struct Usage {
+    /// Names of sources; none: all
+    #[arg(value_delimiter = ',')]
+    pub(super) sources: Vec<String>,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(super) output: ListOutput,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// For people: the verdict and the sources side by side
     Table,
-    /// One JSON document with all verdicts
+    /// One JSON list: messages of the protocol in protobuf's JSON form
     Json,
-    /// One JSON document a line, each verdict as it is ready
+    /// The same documents, one a line, each as it is ready
     Jsonl,
-    /// One row a verdict
+    /// One row an indicator
     Csv,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListOutput {
+    /// For people
+    Table,
+    /// One JSON list: messages of the protocol in protobuf's JSON form
+    Json,
+    /// The same documents, one a line
+    Jsonl,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Source {
     /// List the sources and their state
-    List,
+    List {
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListOutput,
+    },
     /// List the kinds of sources and their options
     Kinds {
         /// Only this kind, with all its options
         kind: Option<String>,
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListOutput,
     },
     /// Create a source or change some of its settings
+    #[command(after_help = "\
+Examples:
+  concord source set virustotal --credential-env VIRUSTOTAL_API_KEY --quota minute=4,day=500
+  concord source set vt-premium --kind virustotal --tier premium --reliability A --credential-file -
+  concord source set virustotal --option malicious_threshold_ip=5 --validate-only
+  concord source set virustotal --reset options.malicious_threshold_ip")]
     Set(Box<SourceSet>),
     /// Show one source
     Get {
         /// Its name
         name: String,
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListOutput,
     },
     /// Ask one harmless question: connectivity, credential, quota
     Test {
@@ -227,8 +316,8 @@ pub(super) struct SourceSet {
     /// Tier of service
     #[arg(long)]
     pub(super) tier: Option<String>,
-    /// Calls that a window allows, minute=4; may be repeated
-    #[arg(long, value_name = "WINDOW=CALLS")]
+    /// Calls that each window allows, minute=4,day=500
+    #[arg(long, value_name = "WINDOW=CALLS", value_delimiter = ',')]
     pub(super) quota: Vec<String>,
     /// Time for one attempt
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
@@ -267,13 +356,20 @@ pub(super) enum Verdict {
     Show {
         /// Its name: verdicts/ID, or the ID alone
         name: String,
+        /// Show in the table what the sources report beside their claims, and their own pages
+        #[arg(long)]
+        facts: bool,
         /// What to print
-        #[arg(long, value_enum, default_value = "table")]
+        #[arg(long, short, value_enum, default_value = "table")]
         output: Output,
     },
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  concord verdict list --indicator 192.0.2.77
+  concord verdict list --disposition malicious --since 24h -o csv")]
 pub(super) struct VerdictList {
     /// Only of this indicator
     #[arg(long)]
@@ -288,11 +384,15 @@ pub(super) struct VerdictList {
     #[arg(long, default_value = "20", value_parser = positive)]
     pub(super) limit: usize,
     /// What to print
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, short, value_enum, default_value = "table")]
     pub(super) output: Output,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  concord disclosures --indicator files.example.com
+  concord disclosures --source virustotal --since 7d -o jsonl")]
 pub(super) struct Disclosures {
     /// Only of this indicator
     #[arg(long)]
@@ -300,9 +400,15 @@ pub(super) struct Disclosures {
     /// Only to this source
     #[arg(long)]
     pub(super) source: Option<String>,
+    /// Only those within this time before now, such as 24h
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(super) since: Option<Duration>,
     /// Most entries to show
     #[arg(long, default_value = "50", value_parser = positive)]
     pub(super) limit: usize,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(super) output: ListOutput,
 }
 
 #[derive(Debug, Subcommand)]

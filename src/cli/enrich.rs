@@ -1,8 +1,8 @@
 //! `concord enrich`.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Request;
@@ -10,80 +10,153 @@ use tonic::Request;
 use super::args::{Client, Enrich, EnrichArgs, Output};
 use super::connect::Connection;
 use super::input::{self, Input};
-use super::verdict_read::read;
+use super::report::{Layout, Report, Totals, held_back};
 use super::{Failure, table};
+use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_tlp;
-use crate::convert::write_duration;
-use crate::export;
-use crate::indicator::redact_text;
+use crate::convert::{write_duration, write_timestamp};
+use crate::finding::counted;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
-use crate::verdict::Verdict;
 
 /// Most indicators in one call, the limit of the protocol.
 const CHUNK_INDICATORS: usize = 1000;
 /// Most bytes of indicators in one call: a quarter of what a server accepts by default.
 const CHUNK_BYTES: usize = 1024 * 1024;
+/// Most indicators in one call that asks again for what quota held back: a window rarely holds more.
+const RETRIED_INDICATORS: usize = 16;
+/// Shortest wait for quota, where the server's clock is behind this one.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// From this number of indicators on, a bar shows the progress on a terminal, and the time-out is the server's.
 const MANY: usize = 5;
+/// From this number of indicators on, a table has one line for each.
+const SHORT: usize = 10;
 
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
     let inputs = input::indicators(&enrich.options)?;
-    let report = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
-    if report.not_stored > 0 {
-        eprintln!("concord: the server could not store {} of the verdicts; its log says why", report.not_stored);
+    let totals = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
+    if totals.not_stored > 0 {
+        let verdicts = counted(totals.not_stored, "verdict");
+        eprintln!("concord: the server could not store {verdicts}; its log says why");
     }
-    if report.without_sources {
+    if totals.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
     }
-    Ok(report.exit_code(enrich.exit_code))
-}
-
-async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Report, Failure> {
-    let bar = bar(inputs.len());
-    let mut report = Report::new(enrich.output, bar.clone());
-    let mut place = 0;
-    while let Some(chunk) = chunk(inputs.get(place..).unwrap_or_default()) {
-        let request = request(enrich, chunk.iter().map(Input::indicator).collect());
-        let mut answers = connection.enrichment().batch_enrich(request).await?.into_inner();
-        if place == 0 {
-            report.begin()?;
-        }
-        while let Some(answer) = answers.message().await? {
-            let index = place + usize::try_from(answer.index).unwrap_or_default();
-            bar.inc(1);
-            report.add(index, inputs.get(index), answer.result)?;
-        }
-        place += chunk.len();
+    if let Some(line) = totals.line() {
+        eprintln!("concord: {line}");
     }
-    bar.finish_and_clear();
-    report.end()?;
-    Ok(report)
+    Ok(totals.exit_code(enrich.exit_code))
 }
 
-/// The first inputs, as many as fit into one call.
-fn chunk(inputs: &[Input]) -> Option<&[Input]> {
+/// Asks in the order of the inputs, so that the first get what quota there is; then again, as often as the time for waiting
+/// allows, what quota held back.
+async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Totals, Failure> {
+    let short = enrich.short || (inputs.len() >= SHORT && !enrich.long);
+    let layout = Layout { output: enrich.output, short, facts: enrich.facts, ends_with_reader: !enrich.exit_code };
+    let mut report = Report::new(layout, bar(inputs.len()), inputs);
+    let patience = Patience { until: SystemClock.monotonic() + enrich.wait.unwrap_or_default() };
+    let mut pending: Vec<usize> = (0..inputs.len()).collect();
+    let mut most = CHUNK_INDICATORS;
+    while !pending.is_empty() {
+        let held = ask_pending(connection, enrich, &pending, most, &patience, &mut report).await?;
+        let Some(until) = held.iter().map(|(_, until)| *until).min() else { break };
+        let (count, time) = (counted(held.len(), "indicator"), table::moment(&write_timestamp(until)));
+        report.notice(&format!("waiting for quota until {time}, for {count}"));
+        let wait = until.duration_since(SystemClock.now()).unwrap_or_default();
+        SystemClock.sleep(wait.max(SHORTEST_WAIT)).await;
+        pending = held.into_iter().map(|(index, _)| index).collect();
+        most = RETRIED_INDICATORS;
+    }
+    report.end()?;
+    Ok(report.totals)
+}
+
+/// Asks about the inputs of these indexes and reports the answers, but for those that quota held back and that are worth
+/// a wait: returns their indexes, each with the time at which to ask again.
+async fn ask_pending(
+    connection: &Connection,
+    enrich: &Enrich,
+    pending: &[usize],
+    most: usize,
+    patience: &Patience,
+    report: &mut Report<'_>,
+) -> Result<Vec<(usize, SystemTime)>, Failure> {
+    let mut held = Vec::new();
+    let mut rest = pending;
+    while let Some(chunk) = chunk(report.inputs, rest, most) {
+        rest = rest.get(chunk.len()..).unwrap_or_default();
+        let indicators = chunk.iter().filter_map(|index| report.inputs.get(*index)).map(Input::indicator).collect();
+        let mut answers = connection.enrichment().batch_enrich(request(enrich, indicators)).await?.into_inner();
+        report.begin()?;
+        let mut held_of_chunk = Vec::new();
+        while let Some(answer) = answers.message().await? {
+            let index = chunk.get(usize::try_from(answer.index).unwrap_or_default()).copied();
+            let (Some(index), Some(result)) = (index, answer.result) else { continue };
+            let verdict = match &result {
+                Wire::Answer(answer) => Some(
+                    answer
+                        .decode_verdict()
+                        .map_err(|error| Failure::new(format!("the server's answer cannot be read: {error}")))?,
+                ),
+                Wire::Error(_) => None,
+            };
+            match verdict.as_ref().and_then(|verdict| patience.ask_again_at(verdict)) {
+                Some(until) => held_of_chunk.push((index, until)),
+                None => report.add(index, result, verdict.as_ref())?,
+            }
+        }
+        held_of_chunk.sort();
+        let is_spent = held_of_chunk.len() == chunk.len();
+        let until = held_of_chunk.iter().map(|(_, until)| *until).min();
+        held.extend(held_of_chunk);
+        if let Some(until) = until.filter(|_| is_spent && most == RETRIED_INDICATORS) {
+            // What is behind them would be held back as well.
+            held.extend(rest.iter().map(|index| (*index, until)));
+            break;
+        }
+    }
+    Ok(held)
+}
+
+/// How long quota is waited for.
+struct Patience {
+    until: crate::clock::Monotonic,
+}
+
+impl Patience {
+    /// When to ask again, where quota held a source back and a unit comes free in time.
+    fn ask_again_at(&self, verdict: &pb::Verdict) -> Option<SystemTime> {
+        let left = self.until.since(SystemClock.monotonic());
+        let latest = SystemClock.now().checked_add(left).filter(|_| !left.is_zero())?;
+        let times = held_back(verdict).filter_map(|(_, not_asked)| SystemTime::try_from(not_asked.until?).ok());
+        times.filter(|until| *until <= latest).min()
+    }
+}
+
+/// The first of the pending inputs, as many as fit into one call.
+fn chunk<'a>(inputs: &[Input], pending: &'a [usize], most: usize) -> Option<&'a [usize]> {
     let mut bytes = 0;
-    let fits = |input: &&Input| {
-        bytes += input.value.len();
+    let fits = |index: &&usize| {
+        bytes += inputs.get(**index).map_or(0, |input| input.value.len());
         bytes <= CHUNK_BYTES
     };
-    let fitting = inputs.iter().take(CHUNK_INDICATORS).take_while(fits).count();
+    let fitting = pending.iter().take(most).take_while(fits).count();
     // One that is too large by itself is sent, so that the server refuses it alone.
-    inputs.get(..fitting.max(1))
+    pending.get(..fitting.max(1))
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
     let many = indicators.len() > MANY;
+    let view = match enrich.output {
+        Output::Table if !enrich.facts => pb::View::Basic,
+        Output::Table | Output::Json | Output::Jsonl | Output::Csv => pb::View::Full,
+    };
     let mut request = Request::new(pb::BatchEnrichRequest {
         indicators,
         options: Some(pb::EnrichOptions {
             policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
-            view: match enrich.output {
-                Output::Table => pb::View::Basic.into(),
-                Output::Json | Output::Jsonl | Output::Csv => pb::View::Full.into(),
-            },
+            view: view.into(),
             ..options(&enrich.options)
         }),
     });
@@ -117,189 +190,20 @@ fn bar(length: usize) -> ProgressBar {
     ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX)).with_style(style)
 }
 
-/// Prints the answers in the order of the request (lines of JSON as they come), and sums them up.
-struct Report {
-    output: Output,
-    bar: ProgressBar,
-    next: usize,
-    waiting: BTreeMap<usize, String>,
-    printed: bool,
-    worst: i32,
-    failed: usize,
-    /// Verdicts that the server could not store.
-    not_stored: usize,
-    /// Whether a verdict has no source, because none is configured.
-    without_sources: bool,
-}
-
-impl Report {
-    fn new(output: Output, bar: ProgressBar) -> Self {
-        let waiting = BTreeMap::new();
-        let (next, printed, worst, failed, not_stored, without_sources) = (0, false, 0, 0, 0, false);
-        Self { output, bar, next, waiting, printed, worst, failed, not_stored, without_sources }
-    }
-
-    fn begin(&mut self) -> Result<(), Failure> {
-        match self.output {
-            Output::Csv => self.print(&export::csv_header()),
-            Output::Json => self.print("[\n"),
-            Output::Table | Output::Jsonl => Ok(()),
-        }
-    }
-
-    fn end(&mut self) -> Result<(), Failure> {
-        if self.output == Output::Json { self.print("\n]\n") } else { Ok(()) }
-    }
-
-    fn add(&mut self, index: usize, input: Option<&Input>, result: Option<Wire>) -> Result<(), Failure> {
-        let text = match result {
-            Some(Wire::Answer(answer)) => self.answer(input, &answer)?,
-            Some(Wire::Error(error)) => self.refused(input, &error),
-            None => String::new(),
-        };
-        if self.output == Output::Jsonl {
-            return self.print(&text);
-        }
-        self.waiting.insert(index, text);
-        while let Some(text) = self.waiting.remove(&self.next) {
-            self.next += 1;
-            self.print_next(&text)?;
-        }
-        Ok(())
-    }
-
-    /// An indicator without a verdict, as a message for people and as a document in its place for machines.
-    fn refused(&mut self, input: Option<&Input>, error: &pb::BatchError) -> String {
-        self.failed += 1;
-        let text = redact_text(input.map(|input| input.text.as_str()).unwrap_or_default());
-        self.bar.suspend(|| {
-            eprintln!("concord: {}: {}", table::shortened(&table::printable(&text)), table::printable(&error.message))
-        });
-        let document = serde_json::json!({
-            "receipt": { "text": text },
-            "error": { "reason": error.reason, "message": error.message },
-        });
-        match self.output {
-            Output::Json => indented(&document),
-            Output::Jsonl => format!("{document}\n"),
-            Output::Table | Output::Csv => String::new(),
-        }
-    }
-
-    fn answer(&mut self, input: Option<&Input>, answer: &pb::EnrichResponse) -> Result<String, Failure> {
-        let unreadable =
-            |error: &dyn std::fmt::Display| Failure::new(format!("the server's answer cannot be read: {error}"));
-        let verdict = answer.decode_verdict().map_err(|error| unreadable(&error))?;
-        self.worst = self.worst.max(verdict.disposition);
-        self.without_sources |= verdict.outcomes.is_empty();
-        self.not_stored += usize::from(verdict.name.is_empty());
-        if self.output == Output::Table {
-            return Ok(table::verdict(&verdict, answer.receipt.as_ref()));
-        }
-        let (name, verdict) = read(&verdict).map_err(|error| unreadable(&error))?;
-        let receipt = answer.receipt.clone().unwrap_or_default();
-        // The receipt masks the user and password of a URL, but does not know the path of a file.
-        let text = input.filter(|input| input.is_file()).map_or(receipt.text.as_str(), |input| &input.text);
-        let whole = || with_receipt(document(&name, &verdict), text, &receipt);
-        Ok(match self.output {
-            Output::Csv => export::csv_row(&verdict, &name, text),
-            Output::Json => indented(&whole()),
-            Output::Jsonl | Output::Table => format!("{}\n", whole()),
-        })
-    }
-
-    fn print_next(&mut self, text: &str) -> Result<(), Failure> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        let between = match self.output {
-            Output::Table => "\n",
-            Output::Json => ",\n",
-            Output::Jsonl | Output::Csv => "",
-        };
-        let between = if self.printed { between } else { "" };
-        self.printed = true;
-        self.print(&format!("{between}{text}"))
-    }
-
-    fn print(&self, text: &str) -> Result<(), Failure> {
-        self.bar.suspend(|| super::print(text))
-    }
-
-    fn exit_code(&self, by_verdict: bool) -> ExitCode {
-        let worst = pb::Disposition::try_from(self.worst).unwrap_or_default();
-        match worst {
-            pb::Disposition::Malicious if by_verdict => ExitCode::from(20),
-            pb::Disposition::Suspicious if by_verdict => ExitCode::from(10),
-            _ if self.failed > 0 => ExitCode::FAILURE,
-            _ => ExitCode::SUCCESS,
-        }
-    }
-}
-
-/// The document with its receipt: the text, how it was understood, and what it cost.
-fn with_receipt(mut document: serde_json::Value, text: &str, receipt: &pb::Receipt) -> serde_json::Value {
-    let sources = receipt.sources.iter().map(|source| {
-        serde_json::json!({
-            "source": source.source.trim_start_matches("sources/"),
-            "from_cache": source.from_cache,
-            "shared": source.shared,
-            "units": source.units,
-            "note": source.note,
-        })
-    });
-    let receipt = serde_json::json!({
-        "text": text,
-        "notes": receipt.notes,
-        "from_cache": receipt.verdict_from_cache,
-        "units": receipt.sources.iter().map(|source| u64::from(source.units)).sum::<u64>(),
-        "sources": sources.collect::<Vec<_>>(),
-    });
-    if let Some(members) = document.as_object_mut() {
-        members.insert("receipt".into(), receipt);
-    }
-    document
-}
-
-/// A verdict as a document, with its name.
-pub(super) fn document(name: &str, verdict: &Verdict) -> serde_json::Value {
-    let mut document = export::verdict_to_json(verdict);
-    if let Some(members) = document.as_object_mut().filter(|_| !name.is_empty()) {
-        members.insert("name".into(), name.into());
-    }
-    document
-}
-
-/// A document as an element of a list.
-pub(super) fn indented(document: &serde_json::Value) -> String {
-    let text = serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string());
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sizes(lengths: &[usize]) -> Vec<usize> {
         let inputs: Vec<Input> = lengths.iter().map(|length| "a".repeat(*length).into()).collect();
-        let mut rest = inputs.as_slice();
+        let pending: Vec<usize> = (0..inputs.len()).collect();
+        let mut rest = pending.as_slice();
         let mut sizes = Vec::new();
-        while let Some(next) = chunk(rest) {
+        while let Some(next) = chunk(&inputs, rest, CHUNK_INDICATORS) {
             sizes.push(next.len());
             rest = rest.get(next.len()..).unwrap_or_default();
         }
         sizes
-    }
-
-    #[test]
-    fn verdicts_that_were_not_stored_are_counted() {
-        let mut report = Report::new(Output::Table, ProgressBar::hidden());
-        for name in ["verdicts/v1", "", ""] {
-            let verdict = pb::Verdict { name: name.into(), ..Default::default() };
-            let bytes = prost::Message::encode_to_vec(&verdict).into();
-            report.answer(None, &pb::EnrichResponse { verdict: bytes, ..Default::default() }).unwrap();
-        }
-        assert_eq!(report.not_stored, 2);
     }
 
     #[test]
@@ -308,5 +212,23 @@ mod tests {
         assert_eq!(sizes(&[8192; 300]), [128, 128, 44]);
         assert_eq!(sizes(&[CHUNK_BYTES + 1, 1]), [1, 1], "one that is too large goes by itself");
         assert_eq!(sizes(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn only_quota_that_comes_free_in_time_is_waited_for() {
+        let verdict = |wait: u64| {
+            let not_asked = pb::NotAsked {
+                reason: pb::NotAskedReason::QuotaSpent.into(),
+                until: Some(write_timestamp(SystemClock.now() + Duration::from_secs(wait))),
+                ..Default::default()
+            };
+            let result = Some(pb::outcome::Result::NotAsked(not_asked));
+            pb::Verdict { outcomes: vec![pb::Outcome { result, ..Default::default() }], ..Default::default() }
+        };
+        let patience = |wait: u64| Patience { until: SystemClock.monotonic() + Duration::from_secs(wait) };
+        assert!(patience(3600).ask_again_at(&verdict(60)).is_some());
+        assert!(patience(3600).ask_again_at(&verdict(7200)).is_none(), "too late");
+        assert!(patience(0).ask_again_at(&verdict(0)).is_none(), "no wait was asked for");
+        assert!(patience(3600).ask_again_at(&pb::Verdict::default()).is_none(), "nothing was held back");
     }
 }

@@ -1,18 +1,18 @@
 //! `concord verdict` and `concord disclosures`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::Cell;
 
 use super::args::{Client, Disclosures, Output, Verdict, VerdictList};
 use super::connect::Connection;
-use super::enrich::{document, full_name, indented};
-use super::verdict_read::read;
-use super::{Failure, print, table};
+use super::enrich::full_name;
+use super::json::{document, lines, list, print_messages};
+use super::{Failure, csv, print, table, verdict_table};
 use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_disposition;
 use crate::convert::write_timestamp;
-use crate::export;
 use crate::pb;
 
 const LONGEST_PAGE: usize = 1000;
@@ -20,7 +20,7 @@ const LONGEST_PAGE: usize = 1000;
 pub(super) async fn verdicts(client: &Client, command: Verdict) -> Result<ExitCode, Failure> {
     let done = Connection::with(client, async |connection| match &command {
         Verdict::List(list) => list_verdicts(connection, list).await,
-        Verdict::Show { name, output } => show(connection, name, *output).await,
+        Verdict::Show { name, facts, output } => show(connection, name, *facts, *output).await,
     });
     done.await.map(|()| ExitCode::SUCCESS)
 }
@@ -29,7 +29,7 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
     let request = pb::ListVerdictsRequest {
         indicator: list.indicator.clone().map(|value| pb::Indicator { r#type: 0, value }),
         disposition: list.disposition.map_or(0, |disposition| write_disposition(disposition).into()),
-        from_time: list.since.and_then(|since| SystemClock.now().checked_sub(since)).map(write_timestamp),
+        from_time: since(list.since),
         page_size: page_size(list.limit),
         view: pb::View::Full.into(),
         ..Default::default()
@@ -45,6 +45,11 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
         Output::Json | Output::Jsonl | Output::Csv => print(&machine(&verdicts, list.output)?)?,
     }
     Ok(())
+}
+
+/// The moment this long before now.
+fn since(time: Option<Duration>) -> Option<prost_types::Timestamp> {
+    time.and_then(|time| SystemClock.now().checked_sub(time)).map(write_timestamp)
 }
 
 fn page_size(limit: usize) -> i32 {
@@ -82,34 +87,29 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
     print(&table::fitted(rows, Some(3)))
 }
 
-async fn show(connection: &Connection, name: &str, output: Output) -> Result<(), Failure> {
+async fn show(connection: &Connection, name: &str, facts: bool, output: Output) -> Result<(), Failure> {
     let request = pb::GetVerdictRequest { name: full_name(name, "verdicts"), view: pb::View::Full.into() };
     let verdict = connection.verdicts().get_verdict(request).await?.into_inner().verdict.unwrap_or_default();
     match output {
-        Output::Table => print(&table::verdict(&verdict, None)),
+        Output::Table => print(&verdict_table::verdict(&verdict, None, facts)),
         Output::Json | Output::Jsonl | Output::Csv => print(&machine(&[verdict], output)?),
     }
 }
 
 fn machine(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> {
-    let unreadable = |error| Failure::new(format!("the server's answer cannot be read: {error}"));
-    let verdicts = verdicts.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    let documents = verdicts.iter().map(|(name, verdict)| document(name, verdict));
-    Ok(match output {
-        Output::Csv => std::iter::once(export::csv_header())
-            .chain(verdicts.iter().map(|(name, verdict)| export::csv_row(verdict, name, "")))
-            .collect(),
-        Output::Json => {
-            format!("[\n{}\n]\n", documents.map(|document| indented(&document)).collect::<Vec<_>>().join(",\n"))
-        }
-        Output::Jsonl | Output::Table => documents.map(|document| format!("{document}\n")).collect(),
-    })
+    if output == Output::Csv {
+        let rows = verdicts.iter().map(|verdict| csv::row(verdict, ""));
+        return Ok(std::iter::once(csv::header()).chain(rows).collect());
+    }
+    let documents: Vec<_> = verdicts.iter().map(|verdict| document("Verdict", verdict)).collect::<Result<_, _>>()?;
+    Ok(if output == Output::Json { list(&documents) } else { lines(&documents) })
 }
 
 pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<ExitCode, Failure> {
     let request = pb::ListDisclosuresRequest {
         indicator: filter.indicator.map(|value| pb::Indicator { r#type: 0, value }),
         source: filter.source.map(|name| full_name(&name, "sources")).unwrap_or_default(),
+        from_time: since(filter.since),
         page_size: page_size(filter.limit),
         ..Default::default()
     };
@@ -121,18 +121,21 @@ pub(super) async fn disclosures(client: &Client, filter: Disclosures) -> Result<
         };
         all_pages(filter.limit, fetch).await
     });
+    print_messages(filter.output, "Disclosure", &disclosures.await?, disclosure_table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn disclosure_table(disclosures: &[pb::Disclosure]) -> String {
     let mut rows = table::plain(&["TIME", "INDICATOR", "SOURCE", "TO", "FOR", "TLP"]);
-    for disclosure in disclosures.await? {
-        let tlp = table::tlp(disclosure.tlp());
+    for disclosure in disclosures {
         rows.add_row(table::row([
             disclosure.time.as_ref().map(table::moment).unwrap_or_default(),
-            disclosure.indicator.map(|indicator| indicator.value).unwrap_or_default(),
+            disclosure.indicator.as_ref().map(|indicator| indicator.value.clone()).unwrap_or_default(),
             disclosure.source.trim_start_matches("sources/").to_owned(),
-            disclosure.to,
-            disclosure.caller,
-            tlp,
+            disclosure.to.clone(),
+            disclosure.caller.clone(),
+            table::tlp(disclosure.tlp()),
         ]));
     }
-    print(&table::fitted(rows, None))?;
-    Ok(ExitCode::SUCCESS)
+    table::fitted(rows, None)
 }

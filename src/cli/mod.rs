@@ -1,27 +1,30 @@
 //! The command line: itself a gRPC client of the server, and the way to start one.
 //!
 //! `args.rs` declares the arguments, `connect.rs` finds or starts a server, one file per command group does the rest.
-//! `table.rs` writes for people, `export` for machines.
+//! `table.rs` and `verdict_table.rs` write for people, `json.rs` and `csv.rs` for machines.
 
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 
 use crate::demo::Renderers;
 use crate::server::StartError;
 
 mod args;
 mod connect;
+mod csv;
 mod enrich;
 mod history;
 mod input;
+mod json;
 mod plan;
+mod report;
 mod serve;
 mod source;
 mod store;
 mod table;
-mod verdict_read;
+mod verdict_table;
 
 use args::{Args, Command};
 
@@ -81,19 +84,49 @@ impl From<crate::demo::DemoError> for Failure {
     }
 }
 
-/// Writes to standard output, in colour only on a terminal. Where the reader is gone (`| head`), the program ends quietly.
+/// Writes to standard output. Where the reader is gone (`| head`), the program ends quietly.
 fn print(text: &str) -> Result<(), Failure> {
+    try_print(text, true)
+}
+
+/// Writes to standard output. Where the reader is gone, the program ends quietly, or goes on without it.
+fn try_print(text: &str, ends_with_reader: bool) -> Result<(), Failure> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            if ends_with_reader {
+                std::process::exit(0);
+            }
+            Ok(())
+        }
         done => done.map_err(|error| Failure::io("standard output", &error)),
+    }
+}
+
+/// Standard output for what writes by itself.
+struct Printed;
+
+impl std::io::Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let printed = print(&String::from_utf8_lossy(bytes));
+        printed.map(|()| bytes.len()).map_err(|failure| std::io::Error::other(failure.text))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    match args.color {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -111,19 +144,19 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let Args { client, command } = args;
+    let Args { client, color: _, command } = args;
     match command {
         Command::Serve(serve) => serve::run(&client, &serve).await,
         Command::Enrich(enrich) => enrich::run(&client, enrich).await,
         Command::Source { command } => source::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
-        Command::Plan(options) => plan::run(&client, options).await,
-        Command::Usage { sources } => plan::usage(&client, sources).await,
+        Command::Plan(plan) => plan::run(&client, plan).await,
+        Command::Usage(usage) => plan::usage(&client, usage).await,
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
-            let renderers = Renderers { verdict: table::verdict, usage: plan::usage_table };
-            crate::demo::run(keep, &renderers, &mut anstream::stdout()).await?;
+            let verdict = |verdict: &_, receipt: Option<&_>| verdict_table::verdict(verdict, receipt, false);
+            crate::demo::run(keep, &Renderers { verdict, usage: plan::usage_table }, &mut Printed).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

@@ -1,76 +1,172 @@
 //! `concord plan` and `concord usage`.
 
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 
-use super::args::{Client, EnrichArgs};
+use super::args::{Client, ListOutput, Plan, Usage};
 use super::connect::Connection;
 use super::enrich::{full_name, options};
 use super::input::{self, Input};
+use super::json::print_messages;
+use super::report::Totals;
+use super::verdict_table::not_asked_reason;
 use super::{Failure, print, table};
+use crate::finding::counted;
 use crate::indicator::redact_text;
 use crate::pb;
+use crate::pb::source_plan::Action;
 
-pub(super) async fn run(client: &Client, args: EnrichArgs) -> Result<ExitCode, Failure> {
-    let inputs = input::indicators(&args)?;
-    let failed = Connection::with(client, async |connection| plan(connection, &args, &inputs).await).await?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+pub(super) async fn run(client: &Client, plan: Plan) -> Result<ExitCode, Failure> {
+    let inputs = input::indicators(&plan.options)?;
+    let mut planned = Planned::default();
+    Connection::with(client, async |connection| planned.add_all(connection, &plan, &inputs).await).await?;
+    if plan.output != ListOutput::Table {
+        print_messages(plan.output, "PlanEnrichmentResponse", &planned.plans, |_| String::new())?;
+    }
+    if inputs.len() > 1 {
+        eprintln!("concord: {}", planned.line());
+    }
+    Ok(if planned.refused > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the plan of each input; true where one has none.
-async fn plan(connection: &Connection, args: &EnrichArgs, inputs: &[Input]) -> Result<bool, Failure> {
-    let mut failed = false;
-    for input in inputs {
-        let request = pb::PlanEnrichmentRequest { indicator: Some(input.indicator()), options: Some(options(args)) };
-        let planned = connection.enrichment().plan_enrichment(request).await;
-        match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
-            Ok(plan) => print_plan(&plan.into_inner())?,
-            Err((_, failure)) if failure.unanswered => return Err(failure),
-            Err((message, _)) => {
-                failed = true;
-                eprintln!("concord: {}: {}", table::printable(&redact_text(&input.text)), table::printable(&message));
+/// The plans of all inputs, each after what those before it use up.
+#[derive(Default)]
+struct Planned {
+    plans: Vec<pb::PlanEnrichmentResponse>,
+    seen: HashSet<(i32, String)>,
+    /// Units that the plans before take of each source.
+    taken: BTreeMap<String, u64>,
+    totals: Totals,
+    duplicates: usize,
+    refused: usize,
+}
+
+impl Planned {
+    async fn add_all(&mut self, connection: &Connection, args: &Plan, inputs: &[Input]) -> Result<(), Failure> {
+        for input in inputs {
+            let indicator = Some(input.indicator());
+            let request = pb::PlanEnrichmentRequest { indicator, options: Some(options(&args.options)) };
+            let planned = connection.enrichment().plan_enrichment(request).await;
+            match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
+                Ok(plan) => {
+                    let Some(plan) = self.add(plan.into_inner()) else { continue };
+                    if args.output == ListOutput::Table {
+                        print(&plan_table(plan))?;
+                    }
+                }
+                Err((_, failure)) if failure.unanswered => return Err(failure),
+                Err((message, _)) => {
+                    self.refused += 1;
+                    eprintln!(
+                        "concord: {}: {}",
+                        table::printable(&redact_text(&input.text)),
+                        table::printable(&message)
+                    );
+                }
             }
         }
+        Ok(())
     }
-    Ok(failed)
+
+    /// Adds a plan, less what the plans before it use up. `None` for an indicator that is planned already.
+    fn add(&mut self, mut plan: pb::PlanEnrichmentResponse) -> Option<&pb::PlanEnrichmentResponse> {
+        let indicator = plan.indicator.clone().unwrap_or_default();
+        if !self.seen.insert((indicator.r#type, indicator.value)) {
+            self.duplicates += 1;
+            return None;
+        }
+        for source in &mut plan.sources {
+            let taken = self.taken.entry(source.source.clone()).or_default();
+            if let Some(Action::Call(call)) = &mut source.action {
+                match after(call, *taken) {
+                    Ok(()) => *taken += u64::from(call.units),
+                    Err(spent) => source.action = Some(Action::NotAsked(spent)),
+                }
+            }
+            if let Some(Action::NotAsked(not_asked)) = &source.action
+                && not_asked.reason() == pb::NotAskedReason::QuotaSpent
+            {
+                self.totals.hold_back(&source.source, not_asked);
+            }
+        }
+        plan.units = plan.sources.iter().map(units).sum();
+        self.plans.push(plan);
+        self.plans.last()
+    }
+
+    fn line(&self) -> String {
+        let units: u32 = self.plans.iter().map(|plan| plan.units).sum();
+        let of_source = |(source, units): (&String, &u64)| {
+            (*units > 0).then(|| format!("{} {units}", table::printable(source.trim_start_matches("sources/"))))
+        };
+        let sources: Vec<String> = self.taken.iter().filter_map(of_source).collect();
+        let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
+        let others = [(self.duplicates, "given again"), (self.refused, "refused")];
+        let others: String =
+            others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
+        let indicators = counted(self.plans.len(), "indicator");
+        format!("{indicators}{others}: {}{sources}{}", quota_units(units), self.totals.held_back())
+    }
 }
 
-fn print_plan(plan: &pb::PlanEnrichmentResponse) -> Result<(), Failure> {
-    use pb::source_plan::Action;
+/// Takes the units of earlier plans off the windows of a call, or says which window they leave no unit in.
+fn after(call: &mut pb::PlannedCall, taken: u64) -> Result<(), pb::NotAsked> {
+    for window in &mut call.quota {
+        if window.left < taken.saturating_add(call.units.into()) {
+            let period = table::words(window.period().as_str_name(), "QUOTA_PERIOD_");
+            return Err(pb::NotAsked {
+                reason: pb::NotAskedReason::QuotaSpent.into(),
+                detail: format!("the indicators before use up the {} calls per {period}", window.limit),
+                until: window.reset_time,
+            });
+        }
+        window.left -= taken;
+        window.used = window.used.saturating_add(taken);
+    }
+    Ok(())
+}
+
+fn units(source: &pb::SourcePlan) -> u32 {
+    match &source.action {
+        Some(Action::Call(call)) => call.units,
+        Some(Action::Cached(_) | Action::NotAsked(_)) | None => 0,
+    }
+}
+
+fn quota_units(units: u32) -> String {
+    counted(units, "quota unit")
+}
+
+fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
     let indicator = plan.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "TELLS OUTSIDE", "WHY"]);
     for source in &plan.sources {
-        let (would, units, tells, why) = match &source.action {
-            Some(Action::Call(call)) => (
-                "be asked",
-                call.units.to_string(),
-                if call.discloses { "yes" } else { "no" },
-                table::left(&call.quota),
-            ),
+        let (would, tells, why) = match &source.action {
+            Some(Action::Call(call)) => {
+                ("be asked", if call.discloses { "yes" } else { "no" }, table::left(&call.quota))
+            }
             Some(Action::Cached(cached)) => {
                 let age = cached.age.as_ref().map(table::short_age).unwrap_or_default();
-                ("answer from cache", "0".into(), "no", format!("kept for {age}"))
+                ("answer from cache", "no", format!("kept for {age}"))
             }
-            Some(Action::NotAsked(not_asked)) => {
-                let reason = table::words(not_asked.reason().as_str_name(), "NOT_ASKED_REASON_");
-                ("not be asked", "0".into(), "no", format!("{reason}: {}", not_asked.detail))
-            }
-            None => ("", String::new(), "", String::new()),
+            Some(Action::NotAsked(not_asked)) => ("not be asked", "no", not_asked_reason(not_asked)),
+            None => ("", "", String::new()),
         };
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
-        rows.add_row(table::row([&name, &source.kind, would, &units, tells, &why]));
+        rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), tells, &why]));
     }
-    let notes: String = plan.notes.iter().map(|note| format!("  note: {}\n", table::printable(note))).collect();
-    let units = if plan.units == 1 { "1 quota unit".to_owned() } else { format!("{} quota units", plan.units) };
-    let indicator = table::printable(indicator);
-    print(&format!("{indicator}: {units}\n{notes}{}\n", table::fitted(rows, Some(5))))
+    let notes: String = plan.notes.iter().map(|note| table::paragraph(&table::printable(note), "  note: ")).collect();
+    let rows = table::fitted(rows, Some(5));
+    format!("{}: {}\n{notes}{rows}\n", table::printable(indicator), quota_units(plan.units))
 }
 
-pub(super) async fn usage(client: &Client, sources: Vec<String>) -> Result<ExitCode, Failure> {
-    let sources: Vec<_> = sources.iter().map(|name| full_name(name, "sources")).collect();
-    let usage = Connection::with(client, async |connection| {
+pub(super) async fn usage(client: &Client, usage: Usage) -> Result<ExitCode, Failure> {
+    let sources: Vec<_> = usage.sources.iter().map(|name| full_name(name, "sources")).collect();
+    let answer = Connection::with(client, async |connection| {
         Ok(connection.sources().get_usage(pb::GetUsageRequest { sources }).await?.into_inner().usage)
     });
-    print(&format!("since this server started:\n{}", usage_table(&usage.await?)))?;
+    let table = |usage: &[pb::SourceUsage]| format!("since this server started:\n{}", usage_table(usage));
+    print_messages(usage.output, "SourceUsage", &answer.await?, table)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,4 +181,43 @@ pub(super) fn usage_table(usage: &[pb::SourceUsage]) -> String {
         rows.add_row(table::row(row));
     }
     table::fitted(rows, Some(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(value: &str, left: u64) -> pb::PlanEnrichmentResponse {
+        let quota = pb::QuotaUse {
+            period: pb::QuotaPeriod::Minute.into(),
+            limit: 4,
+            used: 4 - left,
+            left,
+            reset_time: Some(prost_types::Timestamp { seconds: 1_790_000_060, nanos: 0 }),
+        };
+        let call = pb::PlannedCall { units: 1, quota: vec![quota], discloses: true };
+        let source =
+            pb::SourcePlan { source: "sources/vt".into(), kind: "virustotal".into(), action: Some(Action::Call(call)) };
+        pb::PlanEnrichmentResponse {
+            indicator: Some(pb::Indicator { r#type: 1, value: value.into() }),
+            sources: vec![source],
+            units: 1,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_windows_are_used_up_from_one_indicator_to_the_next_and_duplicates_cost_once() {
+        let mut planned = Planned::default();
+        for value in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+            planned.add(plan(value, 2));
+        }
+        let units: Vec<u32> = planned.plans.iter().map(|plan| plan.units).collect();
+        assert_eq!(units, [1, 1, 0]);
+        let Some(Action::Call(second)) = &planned.plans[1].sources[0].action else { panic!("the second is asked") };
+        assert_eq!((second.quota[0].left, second.quota[0].used), (1, 3));
+        let expected = "3 indicators, 1 given again: 2 quota units (vt 2); \
+                        held back by quota: vt (1 indicator, until 2026-09-21T14:14:20Z)";
+        assert_eq!(planned.line(), expected);
+    }
 }

@@ -7,55 +7,61 @@ use std::process::ExitCode;
 use comfy_table::Cell;
 use prost_types::value::Kind;
 
-use super::args::{Client, Source, SourceSet};
+use super::args::{Client, ListOutput, Source, SourceSet};
 use super::connect::Connection;
 use super::enrich::full_name;
+use super::json::print_messages;
 use super::{Failure, print, table};
 use crate::convert::indicator::{write_reliability, write_tlp};
 use crate::convert::source::{json_to_value, value_to_json, write_period};
 use crate::convert::write_duration;
 use crate::pb;
+use crate::settings::nearest;
 use crate::source::QuotaPer;
 
 pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {
     match command {
-        Source::List => Connection::with(client, list).await,
-        Source::Kinds { kind } => Connection::with(client, async |to| kinds(to, kind.as_deref()).await).await,
+        Source::List { output } => Connection::with(client, async |to| list(to, output).await).await,
+        Source::Kinds { kind, output } => {
+            Connection::with(client, async |to| kinds(to, kind.as_deref(), output).await).await
+        }
         Source::Set(set) => {
             let request = configure(*set)?;
             Connection::with(client, async |to| self::set(to, request).await).await
         }
-        Source::Get { name } => Connection::with(client, async |to| get(to, &name).await).await,
+        Source::Get { name, output } => Connection::with(client, async |to| get(to, &name, output).await).await,
         Source::Test { name } => Connection::with(client, async |to| test(to, &name).await).await,
         Source::Delete { name } => Connection::with(client, async |to| delete(to, &name).await).await,
     }
 }
 
-async fn list(connection: &Connection) -> Result<ExitCode, Failure> {
+async fn list(connection: &Connection, output: ListOutput) -> Result<ExitCode, Failure> {
     let request = pb::ListSourcesRequest { page_size: 1000, page_token: String::new() };
     let page = connection.sources().list_sources(request).await?.into_inner();
-    if page.sources.is_empty() {
+    if page.sources.is_empty() && output == ListOutput::Table {
         print(&format!("{}\n", page.hint))?;
         return Ok(ExitCode::SUCCESS);
     }
+    print_messages(output, "Source", &page.sources, sources_table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources_table(sources: &[pb::Source]) -> String {
     let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "DETAIL"]);
-    for source in page.sources {
-        let state = table::words(source.state().as_str_name(), "SOURCE_STATE_");
-        let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
+    for source in sources {
         rows.add_row(table::row([
             source.name.trim_start_matches("sources/").to_owned(),
             source.kind.clone(),
             table::letter(source.reliability),
-            state,
+            table::words(source.state().as_str_name(), "SOURCE_STATE_"),
             source.tier.clone(),
             quota(&source.quota),
             table::tlp(source.max_tlp()),
-            declared,
-            detail(&source),
+            table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_"),
+            detail(source),
         ]));
     }
-    print(&table::fitted(rows, Some(8)))?;
-    Ok(ExitCode::SUCCESS)
+    table::fitted(rows, Some(8))
 }
 
 fn quota(windows: &[pb::QuotaWindow]) -> String {
@@ -74,29 +80,34 @@ fn detail(source: &pb::Source) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-async fn kinds(connection: &Connection, wanted: Option<&str>) -> Result<ExitCode, Failure> {
-    let kinds = connection.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await?.into_inner().kinds;
-    match wanted {
-        None => {
-            let mut rows = table::plain(&["KIND", "TITLE", "LETTER", "CREDENTIAL", "LOOKS UP", "SUMMARY"]);
-            for kind in kinds {
-                let letter = table::letter(kind.reliability);
-                rows.add_row([kind.kind, kind.title, letter, kind.credential, kind.forms.join(" "), kind.summary]);
-            }
-            print(&table::fitted(rows, Some(5)))?;
-            Ok(ExitCode::SUCCESS)
+async fn kinds(connection: &Connection, wanted: Option<&str>, output: ListOutput) -> Result<ExitCode, Failure> {
+    let mut kinds = connection.sources().list_source_kinds(pb::ListSourceKindsRequest {}).await?.into_inner().kinds;
+    if let Some(wanted) = wanted {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
+        let near = nearest(wanted, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let unknown = format!("no kind {wanted}; `concord source kinds` lists them{near}");
+        kinds.retain(|kind| kind.kind == wanted);
+        if kinds.is_empty() {
+            return Err(Failure::new(unknown));
         }
-        Some(name) => match kinds.into_iter().find(|kind| kind.kind == name) {
-            Some(kind) => {
-                print_kind(&kind)?;
-                Ok(ExitCode::SUCCESS)
-            }
-            None => Err(Failure::new(format!("no kind {name}; `concord source kinds` lists them"))),
-        },
     }
+    print_messages(output, "SourceKind", &kinds, |kinds| match kinds {
+        [kind] if wanted.is_some() => kind_table(kind),
+        _ => kinds_table(kinds),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
+fn kinds_table(kinds: &[pb::SourceKind]) -> String {
+    let mut rows = table::plain(&["KIND", "TITLE", "LETTER", "CREDENTIAL", "LOOKS UP", "SUMMARY"]);
+    for kind in kinds {
+        let (letter, forms) = (table::letter(kind.reliability), kind.forms.join(" "));
+        rows.add_row([&kind.kind, &kind.title, &letter, &kind.credential, &forms, &kind.summary]);
+    }
+    table::fitted(rows, Some(5))
+}
+
+fn kind_table(kind: &pb::SourceKind) -> String {
     let mut rows = table::plain(&["  OPTION", "TYPE", "DEFAULT", "HELP"]);
     for option in &kind.options {
         let default = option.default_value.as_ref().map(|value| value_to_json(value).to_string()).unwrap_or_default();
@@ -106,7 +117,7 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
     let tiers = kind.tiers.iter().map(|tier| format!("Tier {}: {} {}\n", tier.name, tier.help, quota(&tier.quota)));
     let options =
         if kind.options.is_empty() { "It has no options.\n".to_owned() } else { table::fitted(rows, Some(3)) };
-    print(&format!(
+    format!(
         "{} ({})\n{}\n{}\nTerms: {}\n{}{}\n{options}",
         kind.title,
         kind.kind,
@@ -115,7 +126,7 @@ fn print_kind(kind: &pb::SourceKind) -> Result<(), Failure> {
         kind.terms,
         if kind.base_url.is_empty() { String::new() } else { format!("Asks: {}\n", kind.base_url) },
         tiers.collect::<String>(),
-    ))
+    )
 }
 
 /// An option's type with its limits, or its choices.
@@ -143,7 +154,7 @@ fn configure(set: SourceSet) -> Result<pb::ConfigureSourceRequest, Failure> {
 
 async fn set(connection: &Connection, request: pb::ConfigureSourceRequest) -> Result<ExitCode, Failure> {
     let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
-    print_source(&source)?;
+    print(&source_table(&source))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -219,13 +230,14 @@ fn read_quota(text: &str) -> Result<pb::QuotaWindow, Failure> {
     Ok(pb::QuotaWindow { period: write_period(per).into(), limit })
 }
 
-async fn get(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
+async fn get(connection: &Connection, name: &str, output: ListOutput) -> Result<ExitCode, Failure> {
     let request = pb::GetSourceRequest { name: full_name(name, "sources") };
-    print_source(&connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default())?;
+    let source = connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default();
+    print_messages(output, "Source", &[source], |sources| sources.iter().map(source_table).collect())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_source(source: &pb::Source) -> Result<(), Failure> {
+fn source_table(source: &pb::Source) -> String {
     let mut rows = table::plain(&["SETTING", "VALUE"]);
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
@@ -254,7 +266,7 @@ fn print_source(source: &pb::Source) -> Result<(), Failure> {
     row("declared", format!("{declared} {}", source.origin_place).trim().to_owned());
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
-    print(&table::fitted(rows, Some(1)))
+    table::fitted(rows, Some(1))
 }
 
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {

@@ -8,6 +8,14 @@ use crate::error::{Error, Reason, Violation, merge_new};
 /// Both directions between an enum of the protocol and ours, exhaustive in each. Reading gives `None` for the unspecified
 /// value, and a violation that lists the allowed values for an unknown number.
 macro_rules! convert_enum {
+    // Only towards the protocol.
+    ($write:ident: $wire:ident <=> $ours:ident { $($variant:ident),+ $(,)? }) => {
+        pub(crate) fn $write(value: $ours) -> pb::$wire {
+            match value {
+                $($ours::$variant => pb::$wire::$variant,)+
+            }
+        }
+    };
     ($read:ident, $write:ident: $wire:ident <=> $ours:ident { $($variant:ident),+ $(,)? }, $allowed:literal) => {
         pub(crate) fn $read(number: i32, field: &str) -> Result<Option<$ours>, Violation> {
             match pb::$wire::try_from(number) {
@@ -17,11 +25,7 @@ macro_rules! convert_enum {
             }
         }
 
-        pub(crate) fn $write(value: $ours) -> pb::$wire {
-            match value {
-                $($ours::$variant => pb::$wire::$variant,)+
-            }
-        }
+        convert_enum!($write: $wire <=> $ours { $($variant),+ });
     };
 }
 

@@ -153,22 +153,19 @@ fn write_fact(fact: &Fact) -> pb::Fact {
 }
 
 convert_enum!(
-    read_error_kind, write_error_kind: SourceErrorKind <=> SourceErrorKind {
+    write_error_kind: SourceErrorKind <=> SourceErrorKind {
         Unauthorized, Forbidden, BadQuestion, QuotaExhausted, Refused, Unavailable, Timeout, Malformed, TooLarge,
-    },
-    "1 to 9"
+    }
 );
 convert_enum!(
-    read_not_asked_reason, write_not_asked_reason: NotAskedReason <=> NotAskedReason {
+    write_not_asked_reason: NotAskedReason <=> NotAskedReason {
         TypeUnsupported, Disabled, NotConfigured, Tlp, NeverSend, PrivateAddress, InternalName, UrlCredentials,
         QuotaSpent, Deadline,
-    },
-    "1 to 10"
+    }
 );
 
 convert_enum!(
-    read_family_basis, write_family_basis: FamilyBasis <=> FamilyBasis { SameKind, Republished, Declared },
-    "1 (SAME_KIND), 2 (REPUBLISHED), 3 (DECLARED)"
+    write_family_basis: FamilyBasis <=> FamilyBasis { SameKind, Republished, Declared }
 );
 
 pub(crate) fn write_error(error: &SourceError) -> pb::SourceError {

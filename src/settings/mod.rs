@@ -38,6 +38,7 @@ mod values;
 
 pub use load::{LoadInput, data_directory, load, process_environment};
 pub use never_send::NeverSend;
+pub(crate) use options::nearest;
 pub use patch::SourcePatch;
 pub use registry::{Registry, Seal};
 pub use resolved::{Change, ResolvedSource, State};

@@ -25,7 +25,7 @@ fn unknown(about: &About, name: &str) -> String {
 }
 
 /// The name that was probably meant: at most two letters changed, added or left out.
-pub(super) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
     let scored = names.iter().map(|name| (strsim::levenshtein(wrong, name), *name));
     scored.filter(|(distance, _)| *distance <= 2 && *distance * 2 < wrong.chars().count()).min().map(|(_, name)| name)
 }

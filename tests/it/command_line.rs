@@ -1,7 +1,9 @@
 //! The program as it is typed: its output, its exit codes, a second process beside the first.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -29,8 +31,9 @@ async fn without_a_server_enrich_starts_one_and_asks_nobody_who_is_not_declared(
     let output = run(command).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     let documents: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(documents[0]["disposition"], "unknown");
-    assert!(documents[0]["name"].as_str().unwrap().starts_with("verdicts/"));
+    let verdict = &documents[0]["answer"]["verdict"];
+    assert_eq!(verdict["disposition"], "DISPOSITION_UNKNOWN");
+    assert!(verdict["name"].as_str().unwrap().starts_with("verdicts/"));
     assert!(text(&output.stderr).contains("VIRUSTOTAL_API_KEY"), "{}", text(&output.stderr));
 }
 
@@ -270,15 +273,18 @@ async fn what_was_sent_stands_beside_its_verdict_and_beside_its_refusal_for_mach
     };
     let output = enrich("json").await;
     let documents: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
-    assert_eq!(documents[0]["receipt"]["text"], "hxxp://example[.]com:80/x#top");
-    assert_eq!(documents[0]["indicator"]["value"], "http://example.com/x");
-    assert!(!documents[0]["receipt"]["notes"].as_array().unwrap().is_empty(), "{documents:#}");
-    assert_eq!(documents[1]["receipt"]["text"], "10.0.0.0/8");
+    let answer = &documents[0]["answer"];
+    assert_eq!(answer["receipt"]["text"], "hxxp://example[.]com:80/x#top");
+    assert_eq!(answer["verdict"]["indicator"]["value"], "http://example.com/x");
+    assert!(!answer["receipt"]["notes"].as_array().unwrap().is_empty(), "{documents:#}");
+    assert_eq!(documents[1]["error"]["text"], "10.0.0.0/8");
     assert_eq!(documents[1]["error"]["reason"], "INDICATOR_INVALID");
     let lines = text(&enrich("jsonl").await.stdout);
-    assert!(lines.lines().all(|line| line.contains("\"receipt\"")), "{lines}");
+    assert!(lines.lines().all(|line| line.contains("\"text\"")), "{lines}");
     let rows = text(&enrich("csv").await.stdout);
     assert!(rows.lines().nth(1).unwrap().ends_with(",hxxp://example[.]com:80/x#top"), "{rows}");
+    let refused = rows.lines().nth(2).unwrap();
+    assert!(refused.contains("is a network") && refused.ends_with(",10.0.0.0/8"), "{rows}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,6 +338,101 @@ async fn whoever_reads_no_further_ends_the_command_quietly() {
     let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{:?} {}", output.status, text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_benign_ends_with_zero_and_many_end_with_their_totals() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let enrich = async |arguments: &str| {
+        let mut command = concord(server.folder.path());
+        command.args(["enrich", "--exit-code"]).args(arguments.split(' '));
+        run(command).await
+    };
+    let unasked = enrich("10.0.0.1").await;
+    assert_eq!(unasked.status.code(), Some(5), "{}", text(&unasked.stderr));
+    assert!(!text(&unasked.stderr).contains("indicators"), "{}", text(&unasked.stderr));
+    let refused = enrich("10.0.0.1 10.0.0.0/8").await;
+    assert_eq!(refused.status.code(), Some(1));
+    let malicious = enrich("10.0.0.1 198.51.100.1 198.51.100.2 198.51.100.3 198.51.100.4 198.51.100.5").await;
+    assert_eq!(malicious.status.code(), Some(20));
+    let totals = "concord: 6 indicators: 4 malicious, 2 unknown, 1 partial, 2 about which nobody was asked; \
+                  held back by quota: virustotal (1 indicator, until 2026-";
+    assert!(text(&malicious.stderr).contains(totals), "{}", text(&malicious.stderr));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_quota_gets_every_answer() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut command = concord(server.folder.path());
+    command.args(["enrich", "--exit-code", "--wait", "1h", "--output", "jsonl"]);
+    command.args((1..=6).map(|last| format!("198.51.100.{last}")));
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let clock = server.clock.clone();
+    let waited = tokio::task::spawn_blocking(move || {
+        let mut lines = stderr.lines().map(Result::unwrap);
+        let notice = lines.find(|line| line.contains("waiting for quota")).unwrap();
+        clock.advance(Duration::from_secs(61));
+        (notice, lines.last().unwrap(), child.wait_with_output().unwrap())
+    });
+    let (notice, totals, output) = waited.await.unwrap();
+    assert!(notice.ends_with("for 2 indicators"), "{notice}");
+    assert!(totals.ends_with("6 indicators: 6 malicious"), "{totals}");
+    assert_eq!(output.status.code(), Some(20));
+    assert_eq!(text(&output.stdout).lines().count(), 6);
+    assert_eq!(virustotal.calls(), 6);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_indicators_have_a_line_each_and_the_whole_tables_where_wanted() {
+    let folder = TempDir::new().unwrap();
+    let enrich = |more: &[&str]| {
+        let mut command = concord(folder.path());
+        command.arg("enrich").args((1..=10).map(|last| format!("192.0.2.{last}"))).args(more);
+        run(command)
+    };
+    let short = text(&enrich(&[]).await.stdout);
+    assert_eq!(short.lines().count(), 10, "{short}");
+    assert!(short.lines().next().unwrap().starts_with("unknown     192.0.2.1  "), "{short}");
+    let long = text(&enrich(&["--long"]).await.stdout);
+    assert!(long.contains("(prior)") && long.contains("policies/weighted"), "{long}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_for_many_uses_quota_up_and_every_list_has_a_form_for_machines() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let run_line = async |line: &str| {
+        let mut command = concord(server.folder.path());
+        command.args(line.split(' '));
+        let output = run(command).await;
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        output
+    };
+    let json = async |line: &str| -> serde_json::Value {
+        serde_json::from_slice(&run_line(line).await.stdout).unwrap_or_else(|error| panic!("{line}: {error}"))
+    };
+    let addresses = (1..=6).map(|last| format!("198.51.100.{last}")).collect::<Vec<_>>().join(" ");
+    let plan = run_line(&format!("plan {addresses} 198.51.100.6")).await;
+    let total =
+        "6 indicators, 1 given again: 4 quota units (virustotal 4); held back by quota: virustotal (2 indicators";
+    assert!(text(&plan.stderr).contains(total), "{}", text(&plan.stderr));
+    assert_eq!(virustotal.calls(), 0);
+    let plans = json(&format!("plan {addresses} --output json")).await;
+    assert_eq!(plans[5]["sources"][0]["notAsked"]["reason"], "NOT_ASKED_REASON_QUOTA_SPENT", "{plans:#}");
+    run_line("enrich 198.51.100.1").await;
+    assert_eq!(json("usage -o json").await[0]["units"], "1");
+    assert_eq!(json("source list -o json").await[0]["kind"], "virustotal");
+    assert_eq!(json("source get virustotal -o jsonl").await["name"], "sources/virustotal");
+    assert_eq!(json("source kinds list -o json").await[0]["kind"], "list");
+    assert_eq!(json("verdict list -o json").await[0]["disposition"], "DISPOSITION_MALICIOUS");
+    assert_eq!(json("disclosures -o jsonl").await["source"], "sources/virustotal");
+    assert_eq!(json("disclosures --since 1s -o json").await, serde_json::json!([]), "it was told in the past");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
