@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::finding::{Disposition, Reliability};
@@ -14,18 +14,47 @@ use crate::indicator::{IndicatorType, Tlp};
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
 pub(super) struct Args {
-    #[command(flatten)]
-    pub(super) client: Client,
     /// When to colour what is printed
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(super) color: ColorChoice,
+    #[command(flatten)]
+    pub(super) client: Client,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
+impl Args {
+    /// The arguments of this process.
+    pub(super) fn from_process() -> Self {
+        let matches = Self::documented().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command, whose help shows how to connect only where that means something.
+    pub(super) fn documented() -> clap::Command {
+        let mut command = Self::command();
+        command.build();
+        let connection = |arg: &clap::Arg| arg.get_help_heading() == Some(CONNECTION);
+        let place = |arg: &clap::Arg| matches!(arg.get_id().as_str(), "config" | "data_directory");
+        for name in ["completions", "demo"] {
+            command = command
+                .mut_subcommand(name, |sub| sub.mut_args(|arg| if connection(&arg) { arg.hide(true) } else { arg }));
+        }
+        for name in ["serve", "store"] {
+            command = command.mut_subcommand(name, |sub| {
+                sub.mut_args(|arg| if connection(&arg) && !place(&arg) { arg.hide(true) } else { arg })
+            });
+        }
+        command
+    }
+}
+
+/// Heading of the arguments that say where the server is.
+const CONNECTION: &str = "Connection";
+
 /// Where the server is.
 #[derive(Clone, Debug, ClapArgs)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = CONNECTION)]
 pub(super) struct Client {
     /// Server to talk to, http://HOST:PORT or https://HOST:PORT. Without it: the server that runs on the data directory;
     /// if none does, the command is its own server, and others on the same directory wait until it ends

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::{ColorChoice, Parser};
+use clap::ColorChoice;
 
 use crate::demo::Renderers;
 use crate::server::StartError;
@@ -55,10 +55,10 @@ impl fmt::Display for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        let text = match (status.message(), status.code()) {
-            ("", code) => format!("{code:?}"),
+        let text = match (in_commands(status.message()), status.code()) {
+            (message, code) if message.is_empty() => format!("{code:?}"),
             (message, tonic::Code::Unauthenticated) => format!("{message} (--token, or CONCORD_TOKEN)"),
-            (message, _) => message.to_owned(),
+            (message, _) => message,
         };
         // A status of the server has no source; the root cause of a transport failure (a refused certificate) helps.
         match root_cause(&status) {
@@ -66,6 +66,16 @@ impl From<tonic::Status> for Failure {
             None => Self::new(text),
         }
     }
+}
+
+/// A message of the server that names the commands in place of the methods of the protocol.
+fn in_commands(message: &str) -> String {
+    const METHODS: [(&str, &str); 3] = [
+        ("ListSourceKinds", "`concord source kinds`"),
+        ("ListSources", "`concord source list`"),
+        ("ListVerdicts", "`concord verdict list`"),
+    ];
+    METHODS.iter().fold(message.to_owned(), |text, (method, command)| text.replace(method, command))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> Option<String> {
@@ -120,7 +130,7 @@ impl std::io::Write for Printed {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::from_process();
     match args.color {
         ColorChoice::Auto => anstream::ColorChoice::Auto,
         ColorChoice::Always => anstream::ColorChoice::Always,
@@ -161,7 +171,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut <Args as clap::CommandFactory>::command(), "concord", &mut script);
+            clap_complete::generate(shell, &mut Args::documented(), "concord", &mut script);
             print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     }

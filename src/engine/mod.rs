@@ -15,7 +15,7 @@ use crate::error::{Error, Reason};
 use crate::fetch::SourceCache;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
-use crate::settings::{NeverSend, Registry};
+use crate::settings::{NeverSend, Registry, nearest};
 use crate::source::{EgressRules, Lookup};
 use crate::store::Store;
 use crate::verdict::{Policy, Verdict, fuse};
@@ -137,11 +137,15 @@ impl Engine {
         self.policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| Error::NotFound {
             reason: Reason::PolicyNotFound,
             name: format!("policies/{wanted}"),
-            hint: format!(
-                "use one of {}",
-                self.policies.iter().map(|policy| format!("policies/{}", policy.name)).collect::<Vec<_>>().join(", ")
-            ),
+            hint: self.policy_hint(wanted),
         })
+    }
+
+    fn policy_hint(&self, wanted: &str) -> String {
+        let names: Vec<_> = self.policies.iter().map(|policy| policy.name.as_str()).collect();
+        let near = nearest(wanted, &names).map(|near| format!("did you mean policies/{near}? "));
+        let all: Vec<_> = names.iter().map(|name| format!("policies/{name}")).collect();
+        format!("{}use one of {}", near.unwrap_or_default(), all.join(", "))
     }
 
     /// The budget of a request with this deadline that arrives now.

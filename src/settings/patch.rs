@@ -51,7 +51,7 @@ macro_rules! source_fields {
         }
 
         /// Paths of the fields, except `kind`, which never changes, and the options, which have one path each.
-        const FIELDS: &[&str] = &[$(stringify!($field)),*];
+        pub(super) const FIELDS: &[&str] = &[$(stringify!($field)),*];
 
         impl SourcePatch {
             fn is_set(&self, path: &str) -> bool {

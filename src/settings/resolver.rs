@@ -10,7 +10,8 @@ use tracing::warn;
 use super::api_override::{ApiOverride, Unreadable, etag_of};
 use super::api_policy::{self, ApiPolicy};
 use super::load::check_name;
-use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, build, find_kind};
+use super::patch::FIELDS;
+use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, build, find_kind, nearest};
 use crate::error::{Error, Reason, Violation, merge_new};
 use crate::source::{Kind, SourceSettings, Unconfigured};
 
@@ -334,6 +335,8 @@ fn trimmed(credential: &SecretString) -> SecretString {
 }
 
 fn unknown_path(mask: &str, path: &str) -> Violation {
-    let message = format!("{path:?} is no field that can be written");
+    let fields: Vec<&str> = FIELDS.iter().copied().chain(["credential", "options"]).collect();
+    let hint = nearest(path, &fields).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let message = format!("{path:?} is no field that can be written{hint}");
     Violation::new(mask, Reason::MaskInvalid, message)
 }

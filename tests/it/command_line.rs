@@ -436,6 +436,68 @@ async fn a_plan_for_many_uses_quota_up_and_every_list_has_a_form_for_machines() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_hides_no_verdict() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let closed = async |line: &str| {
+        let mut command = concord(server.folder.path());
+        command.args(line.split(' ')).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap()
+    };
+    for line in ["completions bash", "demo", "enrich 198.51.100.7"] {
+        let output = closed(line).await;
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {}", text(&output.stderr));
+    }
+    assert_eq!(closed("enrich 198.51.100.7 --exit-code").await.status.code(), Some(20));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_shows_how_to_connect_where_that_means_something_and_mistakes_name_commands() {
+    let server = TestServer::start("[sources.virustotal]\nkind = \"virustotal\"\n").await;
+    let concord = async |line: &str| {
+        let mut command = concord(server.folder.path());
+        command.args(line.split(' '));
+        let output = run(command).await;
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let enrich = concord("enrich --help").await;
+    for part in ["Connection:", "Examples:", "Exit codes", "  20  malicious", "--color"] {
+        assert!(enrich.contains(part), "{part} is missing in\n{enrich}");
+    }
+    assert!(!concord("completions --help").await.contains("Connection:"));
+    let serve = concord("serve --help").await;
+    assert!(serve.contains("--data-directory") && !serve.contains("--token"), "{serve}");
+    let source = concord("enrich 192.0.2.1 --source virustotal,somebody").await;
+    assert!(source.contains("`concord source list`"), "{source}");
+    let source = concord("enrich 192.0.2.1 --source virustotl").await;
+    assert!(source.contains("did you mean sources/virustotal?"), "{source}");
+    let policy = concord("enrich 192.0.2.1 --policy wieghted").await;
+    assert!(policy.contains("did you mean policies/weighted?"), "{policy}");
+    let mask = concord("source set virustotal --reset relability").await;
+    assert!(mask.contains("did you mean reliability?"), "{mask}");
+    let kind = concord("source kinds virustotle").await;
+    assert!(kind.contains("did you mean virustotal?"), "{kind}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colour_is_forced_or_left_out_as_asked() {
+    let folder = TempDir::new().unwrap();
+    let kinds = |colour: &str| {
+        let mut command = concord(folder.path());
+        command.args(["source", "kinds", "--color", colour]);
+        run(command)
+    };
+    assert!(text(&kinds("always").await.stdout).contains('\u{1b}'));
+    for colour in ["auto", "never"] {
+        assert!(!text(&kinds(colour).await.stdout).contains('\u{1b}'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
     let server = TestServer::start("").await;
     let copy = server.folder.path().join("copy.db");
