@@ -90,9 +90,11 @@ async fn ask_pending(
         let mut answers = connection.enrichment().batch_enrich(request(enrich, indicators)).await?.into_inner();
         report.begin()?;
         let mut held_of_chunk = Vec::new();
+        let mut answered = 0;
         while let Some(answer) = answers.message().await? {
             let index = chunk.get(usize::try_from(answer.index).unwrap_or_default()).copied();
             let (Some(index), Some(result)) = (index, answer.result) else { continue };
+            answered += 1;
             let verdict = match &result {
                 Wire::Answer(answer) => Some(
                     answer
@@ -105,6 +107,10 @@ async fn ask_pending(
                 Some(until) => held_of_chunk.push((index, until)),
                 None => report.add(index, result, verdict.as_ref())?,
             }
+        }
+        if answered < chunk.len() {
+            let asked = counted(chunk.len(), "indicator");
+            return Err(Failure::new(format!("the server answered {answered} of {asked}")));
         }
         held_of_chunk.sort();
         let is_spent = held_of_chunk.len() == chunk.len();

@@ -116,7 +116,7 @@ fn after(call: &mut pb::PlannedCall, taken: u64) -> Result<(), pb::NotAsked> {
             let period = table::words(window.period().as_str_name(), "QUOTA_PERIOD_");
             return Err(pb::NotAsked {
                 reason: pb::NotAskedReason::QuotaSpent.into(),
-                detail: format!("the indicators before use up the {} calls per {period}", window.limit),
+                detail: format!("the indicators before use up the {} per {period}", counted(window.limit, "call")),
                 until: window.reset_time,
             });
         }
@@ -155,7 +155,8 @@ fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
         rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), tells, &why]));
     }
-    let notes: String = plan.notes.iter().map(|note| table::paragraph(&table::printable(note), "  note: ")).collect();
+    let notes: String =
+        plan.notes.iter().map(|note| table::hanging(&format!("note: {}", table::printable(note)))).collect();
     let rows = table::fitted(rows, Some(5));
     format!("{}: {}\n{notes}{rows}\n", table::printable(indicator), quota_units(plan.units))
 }

@@ -7,6 +7,7 @@ use super::args::{Client, Serve};
 use super::connect::config;
 use super::{Failure, print};
 use crate::clock::SystemClock;
+use crate::finding::counted;
 use crate::server::{Listen, Running, termination};
 use crate::settings::Flags;
 use crate::sources;
@@ -29,10 +30,7 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
         for (name, reason) in config.unready(sources::all()) {
             print(&format!("sources.{name} cannot be asked: {reason}\n"))?;
         }
-        let declared = match config.sources.len() {
-            1 => "1 source".to_owned(),
-            many => format!("{many} sources"),
-        };
+        let declared = counted(config.sources.len(), "source");
         print(&format!("the configuration is valid: {declared} declared\n"))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -6,6 +6,7 @@ use super::args::{Client, Store};
 use super::connect::{config, directory};
 use super::{Failure, print};
 use crate::clock::{Clock, SystemClock};
+use crate::finding::counted;
 use crate::settings::Flags;
 use crate::store::{self, DataDirectory};
 
@@ -23,8 +24,10 @@ pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Fai
             let pruned = store.prune(config.retention, SystemClock.now()).await.map_err(|error| failed(&error))?;
             store.close().await.map_err(|error| failed(&error))?;
             print(&format!(
-                "removed {} answers, {} verdicts, {} disclosures\n",
-                pruned.answers, pruned.verdicts, pruned.disclosures
+                "removed {}, {}, {}\n",
+                counted(pruned.answers, "answer"),
+                counted(pruned.verdicts, "verdict"),
+                counted(pruned.disclosures, "disclosure"),
             ))?;
         }
         Store::Backup { to } => {

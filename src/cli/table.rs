@@ -43,6 +43,13 @@ pub(super) fn paragraph(text: &str, indent: &str) -> String {
     wrap(text, width().saturating_sub(indent.len())).lines().map(|line| format!("{indent}{line}\n")).collect()
 }
 
+/// As [`paragraph`], indented by two, and the lines after the first by four.
+pub(super) fn hanging(text: &str) -> String {
+    let lines = wrap(text, width().saturating_sub(4));
+    let indents = std::iter::once("  ").chain(std::iter::repeat("    "));
+    indents.zip(lines.lines()).map(|(indent, line)| format!("{indent}{line}\n")).collect()
+}
+
 /// The table as text, fitted to the terminal. Only the column `wrapped` is broken over lines, beside the others where there
 /// is room, else below its rows; the others stay whole, so that they can be copied.
 pub(super) fn fitted(mut table: Table, wrapped: Option<usize>) -> String {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 
 use super::table::{
-    cell, colour, disposition, fitted, letter, moment, painted, paragraph, plain, printable, shortened, trim_lines,
-    width, words,
+    cell, colour, disposition, fitted, hanging, letter, moment, painted, paragraph, plain, printable, shortened,
+    trim_lines, width, words,
 };
 use crate::pb;
 use crate::pb::contribution::Term;
@@ -22,12 +22,12 @@ const LONGEST_VALUE: usize = 64;
 pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, facts: bool) -> String {
     let mut text = headline(verdict);
     for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
-        text.push_str(&paragraph(&printable(&format!("note: {note}")), "  "));
+        text.push_str(&hanging(&printable(&format!("note: {note}"))));
     }
     if verdict.outcomes.iter().any(was_asked) || !verdict.contributions.is_empty() {
         text.push_str(&fitted(sources(verdict, receipt), Some(6)));
     }
-    text.push_str(&paragraph(&printable(&not_asked(&verdict.outcomes)), "  "));
+    text.push_str(&hanging(&printable(&not_asked(&verdict.outcomes))));
     if facts {
         verdict.outcomes.iter().for_each(|outcome| text.push_str(&facts_of(outcome)));
     }
@@ -241,7 +241,7 @@ fn facts_of(outcome: &pb::Outcome) -> String {
     parts.extend(written(others));
     let mut text = String::new();
     if !parts.is_empty() {
-        text.push_str(&paragraph(&printable(&format!("{}: {}", bare(&outcome.source), parts.join("; "))), "  "));
+        text.push_str(&hanging(&printable(&format!("{}: {}", bare(&outcome.source), parts.join("; ")))));
     }
     if !finding.permalink.is_empty() {
         // Whole, so that it can be copied.

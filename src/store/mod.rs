@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::finding::Disposition;
+use crate::finding::{Disposition, counted};
 use crate::indicator::{Indicator, Tlp};
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::verdict::Verdict;
@@ -238,7 +238,8 @@ pub struct WindowUse {
 impl WindowUse {
     /// In words: `4 of 4 calls per minute are used`.
     pub fn describe(&self) -> String {
-        format!("{} of {} calls per {} are used", self.used, self.limit, self.per.as_str())
+        let are = if self.used == 1 { "is" } else { "are" };
+        format!("{} of {} per {} {are} used", self.used, counted(self.limit, "call"), self.per.as_str())
     }
 }
 

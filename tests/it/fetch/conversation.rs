@@ -27,7 +27,7 @@ async fn a_later_step_that_fails_leaves_standing_what_is_known() {
 async fn a_later_step_that_cannot_be_paid_leaves_standing_what_is_known_and_is_asked_alone_next_time() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("more 9"), ScriptedReply::says("found 2")]);
     let first = harness.look_up().await;
-    assert!(finding(&first.outcome).1[1].contains("1 of 1 calls per minute are used"));
+    assert!(finding(&first.outcome).1[1].contains("1 of 1 call per minute is used"));
     harness.clock.sleep(60 * SECOND).await;
     let second = harness.look_up().await;
     assert_eq!(finding(&second.outcome).0, Disposition::Suspicious);

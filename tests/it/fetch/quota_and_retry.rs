@@ -38,7 +38,7 @@ async fn a_spent_quota_is_not_asked_and_says_until_when() {
     let not_asked = not_asked(&refused.outcome);
     assert_eq!(not_asked.reason, NotAskedReason::QuotaSpent);
     assert_eq!(not_asked.until, Some(now + 40 * SECOND));
-    assert_eq!(not_asked.detail, "1 of 1 calls per minute are used");
+    assert_eq!(not_asked.detail, "1 of 1 call per minute is used");
     assert_eq!((harness.transport.calls(), refused.receipt.units, refused.receipt.quota.len()), (1, 0, 1));
     assert_eq!(harness.pipeline.quota_usage().await[0].used, 1);
 }
