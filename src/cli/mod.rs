@@ -114,12 +114,12 @@ fn try_print(text: &str, ends_with_reader: bool) -> Result<(), Failure> {
     }
 }
 
-/// Standard output for what writes by itself.
+/// Standard output for what writes by itself. Where the reader is gone it goes on, so that it can clean up at its end.
 struct Printed;
 
 impl std::io::Write for Printed {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let printed = print(&String::from_utf8_lossy(bytes));
+        let printed = try_print(&String::from_utf8_lossy(bytes), false);
         printed.map(|()| bytes.len()).map_err(|failure| std::io::Error::other(failure.text))
     }
 
