@@ -304,7 +304,9 @@ impl OutsidePipeline {
             let (waiters, _guard) = Waiters::begin(end, end, None);
             match self.attempt(&question, None, &waiters).await {
                 // Nothing left, so nothing was learned: not even whether the source can be reached.
-                Err(AttemptError::NotAttempted(not_asked)) if answers.is_empty() => return not_probed(&not_asked),
+                Err(error @ AttemptError::NotAttempted(_)) if answers.is_empty() => {
+                    return not_probed(error.into_error(self.clock.now()));
+                }
                 answer => answers.push(answer.map_err(|error| error.into_error(self.clock.now()))),
             }
         }
@@ -319,9 +321,8 @@ impl fmt::Debug for OutsidePipeline {
 }
 
 /// What `TestSource` reports when our own rules let no question leave.
-fn not_probed(not_asked: &NotAsked) -> Probe {
-    let detail = format!("not asked: {}", not_asked.detail);
-    Probe::failed(SourceError::new(SourceErrorKind::QuotaExhausted, detail))
+fn not_probed(error: SourceError) -> Probe {
+    Probe::failed(SourceError { detail: format!("not asked: {}", error.detail), ..error })
 }
 
 /// How questions to a source outside travel under these settings. Opens no connection yet.

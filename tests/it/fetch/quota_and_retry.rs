@@ -273,6 +273,15 @@ async fn a_probe_pays_but_discloses_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_without_time_left_has_timed_out_and_not_spent_its_quota() {
+    let harness = Harness::per_minute(1, &[ScriptedReply::says("none")]);
+    harness.ledger.lags.lock().unwrap().push(21 * SECOND);
+    let connectivity = harness.pipeline.probe("tester").await.connectivity;
+    assert_eq!(connectivity.map_err(|error| error.kind), Err(SourceErrorKind::Timeout));
+    assert_eq!(harness.transport.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ledger_that_hangs_is_not_waited_for_beyond_the_total_time() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     *harness.ledger.hangs.lock().unwrap() = true;
