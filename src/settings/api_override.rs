@@ -5,10 +5,25 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Seal, SourcePatch};
+use super::SourcePatch;
 use crate::error::Error;
 use crate::indicator::hex;
 use crate::store::SourceRow;
+
+/// Encrypts credentials for the store.
+pub trait Seal: Send + Sync {
+    /// Encrypts the credential of the source of this name.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error>;
+
+    /// Decrypts what [`Seal::seal`] made for the source of this name.
+    ///
+    /// # Errors
+    /// When it was made with another key or for another name.
+    fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error>;
+}
 
 /// What the API set on one source.
 #[derive(Clone, Default)]

@@ -36,11 +36,12 @@ mod resolver;
 mod tls;
 mod values;
 
+pub use api_override::Seal;
 pub use load::{LoadInput, data_directory, load, process_environment};
 pub use never_send::NeverSend;
 pub(crate) use options::nearest;
 pub use patch::SourcePatch;
-pub use registry::{Registry, Seal};
+pub use registry::Registry;
 pub use resolved::{Change, ResolvedSource, State};
 pub use tls::TlsConfig;
 

@@ -19,21 +19,6 @@ use crate::error::{Error, Reason};
 use crate::source::Kind;
 use crate::store::{SourceStore, StoreError, Swap};
 
-/// Encrypts credentials for the store.
-pub trait Seal: Send + Sync {
-    /// Encrypts the credential of the source of this name.
-    ///
-    /// # Errors
-    /// When the key cannot be used.
-    fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error>;
-
-    /// Decrypts what [`Seal::seal`] made for the source of this name.
-    ///
-    /// # Errors
-    /// When it was made with another key or for another name.
-    fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error>;
-}
-
 /// The sources in effect.
 pub struct Registry {
     resolver: Arc<Resolver>,
