@@ -8,8 +8,10 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Add, Sub};
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
+
+use crate::sync::lock;
 
 /// A moment on a clock that nobody sets. It means nothing outside this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,23 +103,23 @@ impl ManualClock {
 
     /// Moves both clocks forward.
     pub fn advance(&self, duration: Duration) {
-        let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut time = lock(&self.0);
         *time = (time.0 + duration, time.1 + duration);
     }
 
     /// Sets the wall clock alone, forward or back.
     pub fn set_wall(&self, now: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
+        lock(&self.0).0 = now;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+        lock(&self.0).0
     }
 
     fn monotonic(&self) -> Monotonic {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        lock(&self.0).1
     }
 
     #[expect(clippy::disallowed_methods, reason = "the clock of tests waits for tokio's time")]

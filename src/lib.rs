@@ -13,6 +13,8 @@
 
 #![warn(unreachable_pub)]
 
+mod sync;
+
 // Floor 0, words: no async, no I/O, no clock, no serde, no transport.
 pub mod error;
 pub mod finding;

@@ -15,7 +15,7 @@ use crate::store::WindowUse;
 
 /// Most indicators that one batch may carry.
 const BATCH_LIMIT: usize = 1000;
-const LONGEST_REQUEST_ID: usize = 128;
+const MAX_REQUEST_ID: usize = 128;
 
 /// The options that all methods of the service share. Whether sources and policy exist is not known yet.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut 
 
 /// Reads a request's identifier; empty if none was given.
 pub(crate) fn read_request_id(text: String, field: &str) -> Result<String, Violation> {
-    if text.len() <= LONGEST_REQUEST_ID && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.len() <= MAX_REQUEST_ID && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text)
     } else {
         Err(Violation::invalid(field, "at most 128 visible ASCII characters, without spaces"))

@@ -35,7 +35,7 @@ pub(crate) mod source;
 pub(crate) mod verdict;
 
 /// A longer name is not repeated in an error, which must fit into a header.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// Every mistake found in one request.
 #[derive(Debug, Default)]
@@ -155,7 +155,7 @@ pub(crate) fn read_duration(duration: prost_types::Duration, field: &str) -> Res
 /// The part of a resource name behind its collection: `vt` of `sources/vt`.
 pub(crate) fn read_name(name: &str, collection: &str, field: &str) -> Result<String, Violation> {
     match name.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')) {
-        Some(rest) if !rest.is_empty() && !rest.contains('/') && rest.len() <= LONGEST_NAME => Ok(rest.to_owned()),
+        Some(rest) if !rest.is_empty() && !rest.contains('/') && rest.len() <= MAX_NAME => Ok(rest.to_owned()),
         _ if name.is_empty() => {
             Err(Violation::new(field, Reason::FieldRequired, format!("a name is needed: {collection}/NAME")))
         }

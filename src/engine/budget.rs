@@ -8,8 +8,8 @@ use crate::error::Error;
 /// Time for a request whose caller sets no deadline, unless the configuration says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
-const LEAST_MARGIN: Duration = Duration::from_millis(20);
-const GREATEST_MARGIN: Duration = Duration::from_millis(250);
+const MIN_MARGIN: Duration = Duration::from_millis(20);
+const MAX_MARGIN: Duration = Duration::from_millis(250);
 
 /// The moments that bound one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,10 @@ impl Budget {
     pub fn new(now: Monotonic, deadline: Option<Monotonic>, default: Duration) -> Result<Self, Error> {
         let deadline = deadline.unwrap_or(now + default);
         let left = deadline.since(now);
-        if left <= LEAST_MARGIN {
-            return Err(Error::Late { needed: LEAST_MARGIN * 2 });
+        if left <= MIN_MARGIN {
+            return Err(Error::Late { needed: MIN_MARGIN * 2 });
         }
-        let margin = (left / 20).clamp(LEAST_MARGIN, GREATEST_MARGIN);
+        let margin = (left / 20).clamp(MIN_MARGIN, MAX_MARGIN);
         Ok(Self { fetch_until: deadline - margin, deadline })
     }
 
@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn the_margin_is_five_percent_between_twenty_and_two_hundred_fifty_milliseconds() {
         assert_eq!(margin_of(Duration::from_secs(2)), Duration::from_millis(100));
-        assert_eq!(margin_of(Duration::from_millis(100)), LEAST_MARGIN);
-        assert_eq!(margin_of(Duration::from_secs(60)), GREATEST_MARGIN);
+        assert_eq!(margin_of(Duration::from_millis(100)), MIN_MARGIN);
+        assert_eq!(margin_of(Duration::from_secs(60)), MAX_MARGIN);
     }
 
     #[test]

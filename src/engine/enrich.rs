@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
-use super::pipelines::Entry;
+use super::pipelines::SourceEntry;
 use super::plan::Decision;
 use super::{Budget, Engine, EnrichRequest};
 use crate::clock::Monotonic;
@@ -128,13 +128,13 @@ impl Engine {
     }
 
     /// One source: never fails, and takes no longer than the budget.
-    async fn look_up(&self, entry: &Entry, request: &EnrichRequest, budget: Budget) -> Fetched {
+    async fn look_up(&self, entry: &SourceEntry, request: &EnrichRequest, budget: Budget) -> Fetched {
         let lookup = request.lookup();
         let pipeline = match self.decide(entry, &lookup, request) {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return *fetched,
             Decision::NotAsked(not_asked) => {
-                return entry.fetched(OutcomeBody::NotAsked(not_asked), self.clock.now());
+                return entry.outcome_without_call(OutcomeBody::NotAsked(not_asked), self.clock.now());
             }
         };
         let request = LookupRequest {
@@ -147,12 +147,12 @@ impl Engine {
         let limit = budget.fetch_until.since(self.clock.monotonic()) + PIPELINE_BACKSTOP;
         self.clock.timeout(limit, pipeline.look_up(request)).await.unwrap_or_else(|| {
             let error = SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline");
-            entry.fetched(OutcomeBody::Error(error), self.clock.now())
+            entry.outcome_without_call(OutcomeBody::Error(error), self.clock.now())
         })
     }
 
     /// The shortest time for which every outcome may be reused, from the settings of its source.
-    fn reusable_until(&self, chosen: &[&Entry], fetched: &[Fetched]) -> Option<Monotonic> {
+    fn reusable_until(&self, chosen: &[&SourceEntry], fetched: &[Fetched]) -> Option<Monotonic> {
         let mut left = MAX_REUSE;
         for Fetched { outcome, receipt } in fetched {
             let entry = chosen.iter().find(|entry| entry.name() == outcome.source)?;
@@ -212,11 +212,11 @@ impl Engine {
 }
 
 /// How long an outcome may be reused from when its source answered; `None`: it must not be.
-fn reuse_for(entry: &Entry, body: &OutcomeBody) -> Option<Duration> {
+fn reuse_for(entry: &SourceEntry, body: &OutcomeBody) -> Option<Duration> {
     let ttl = match body {
-        OutcomeBody::Finding(_) => entry.source.settings.cache_ttl.finding,
-        OutcomeBody::NoRecord => entry.source.settings.cache_ttl.no_record,
-        OutcomeBody::Error(_) => return None,
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => {
+            entry.source.settings.cache_ttl.for_body(body)?
+        }
         // A rule withholds the question from everybody; a limit of quota or time may be over at any moment.
         OutcomeBody::NotAsked(not_asked) => {
             return (!not_asked.reason.leaves_verdict_partial()).then_some(MAX_REUSE);

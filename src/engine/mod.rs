@@ -1,7 +1,7 @@
 //! One enrichment: plan, withhold, fan out, bound the time, fuse, record.
 //!
 //! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` stores. Read `enrich.rs` first;
-//! `plan.rs` decides who is asked, `disclose.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
+//! `plan.rs` decides who is asked, `withhold.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
 //! the pipeline of each source.
 
 use std::fmt;
@@ -21,12 +21,12 @@ use crate::store::Store;
 use crate::verdict::{Policy, Verdict, fuse};
 
 mod budget;
-mod disclose;
 mod enrich;
 mod pipelines;
 mod plan;
 mod probe;
 mod usage;
+mod withhold;
 
 pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};

@@ -13,13 +13,14 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, OutsidePipeline, PipelineParts, Receipt, SourceCache,
-    SourceCounters, SourcePipeline, lock, outcome, transport_for,
+    SourceCounters, SourcePipeline, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
 use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
 use crate::store::Store;
+use crate::sync::lock;
 
 /// What every pipeline is made of.
 pub(super) struct SharedParts {
@@ -34,7 +35,7 @@ pub(super) struct SharedParts {
 
 /// One source and its pipeline.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct SourceEntry {
     pub(super) source: ResolvedSource,
     pub(super) family: Family,
     /// The pipeline, or why the settings cannot be used.
@@ -42,7 +43,7 @@ pub(super) struct Entry {
     pub(super) counters: Arc<SourceCounters>,
 }
 
-impl Entry {
+impl SourceEntry {
     pub(super) fn name(&self) -> &str {
         &self.source.settings.name
     }
@@ -53,7 +54,7 @@ impl Entry {
     }
 
     /// An outcome of this source that its pipeline has no part in.
-    pub(super) fn fetched(&self, body: OutcomeBody, time: SystemTime) -> Fetched {
+    pub(super) fn outcome_without_call(&self, body: OutcomeBody, time: SystemTime) -> Fetched {
         Fetched { outcome: outcome(&self.source.settings, &self.family, body, time), receipt: Receipt::default() }
     }
 }
@@ -63,7 +64,7 @@ pub(super) struct Generation {
     /// Numbers the states, so that verdicts of different states do not share a key.
     pub(super) number: u64,
     snapshot: Arc<Vec<ResolvedSource>>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<SourceEntry>,
 }
 
 /// The pipelines of all sources.
@@ -141,14 +142,14 @@ impl SourcePipelines {
         QuotaPer::VARIANTS.iter().filter_map(least).collect()
     }
 
-    fn entry(&self, before: &Generation, source: &ResolvedSource, counters: Arc<SourceCounters>) -> Entry {
+    fn entry(&self, before: &Generation, source: &ResolvedSource, counters: Arc<SourceCounters>) -> SourceEntry {
         let family = source.family();
         let unchanged = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
         let pipeline = match unchanged {
             Some(entry) => entry.pipeline.clone(),
             None => self.build_on(source, family.clone(), counters.clone(), same_list(before, source)),
         };
-        Entry { source: source.clone(), family, pipeline, counters }
+        SourceEntry { source: source.clone(), family, pipeline, counters }
     }
 
     /// A pipeline with these settings, saved or not.
@@ -209,7 +210,7 @@ impl SourcePipelines {
 fn same_list(before: &Generation, source: &ResolvedSource) -> Option<Arc<ListReader>> {
     let (new, key) = (&source.settings, source.source.list_content_key());
     let credential = |settings: &SourceSettings| settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
-    let same = |entry: &&Entry| {
+    let same = |entry: &&SourceEntry| {
         let old = &entry.source.settings;
         (&old.name, &old.kind, &old.proxy, &old.ca_pem) == (&new.name, &new.kind, &new.proxy, &new.ca_pem)
             && (entry.source.from_api, entry.source.proxy_from_api) == (source.from_api, source.proxy_from_api)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::pipelines::Entry;
-use super::{Engine, EnrichRequest, disclose};
+use super::pipelines::SourceEntry;
+use super::{Engine, EnrichRequest, withhold};
 use crate::error::Error;
 use crate::fetch::{Fetched, SourcePipeline};
 use crate::finding::{NotAsked, NotAskedReason};
@@ -67,7 +67,7 @@ impl Engine {
         Ok(planned)
     }
 
-    async fn plan_source(&self, entry: &Entry, request: &EnrichRequest) -> Planned {
+    async fn plan_source(&self, entry: &SourceEntry, request: &EnrichRequest) -> Planned {
         let lookup = request.lookup();
         let pipeline = match self.decide(entry, &lookup, request) {
             Decision::Ask(pipeline) => pipeline,
@@ -85,19 +85,23 @@ impl Engine {
     }
 
     /// The entries of these names, or all, in order of name.
-    pub(super) fn named<'a>(&self, entries: &'a [Entry], names: &[String]) -> Result<Vec<&'a Entry>, Error> {
+    pub(super) fn named<'a>(
+        &self,
+        entries: &'a [SourceEntry],
+        names: &[String],
+    ) -> Result<Vec<&'a SourceEntry>, Error> {
         if let Some(unknown) = names.iter().find(|name| !entries.iter().any(|entry| entry.name() == *name)) {
             return Err(self.registry.not_found(unknown));
         }
-        let is_named = |entry: &&Entry| names.is_empty() || names.iter().any(|name| entry.name() == name);
+        let is_named = |entry: &&SourceEntry| names.is_empty() || names.iter().any(|name| entry.name() == name);
         Ok(entries.iter().filter(is_named).collect())
     }
 
     /// Decides by the rules first, since nothing may leave that they forbid. What is cached may be used whatever they say,
     /// since nothing leaves.
-    pub(super) fn decide<'a>(&self, entry: &'a Entry, lookup: &Lookup, request: &EnrichRequest) -> Decision<'a> {
+    pub(super) fn decide<'a>(&self, entry: &'a SourceEntry, lookup: &Lookup, request: &EnrichRequest) -> Decision<'a> {
         let source = &entry.source;
-        if let Some(not_asked) = disclose::unsupported_reason(source, &lookup.indicator) {
+        if let Some(not_asked) = withhold::unsupported_reason(source, &lookup.indicator) {
             return Decision::NotAsked(not_asked);
         }
         let pipeline = match &entry.pipeline {
@@ -106,7 +110,7 @@ impl Engine {
                 return Decision::NotAsked(NotAsked::new(NotAskedReason::NotConfigured, error.detail.clone()));
             }
         };
-        match disclose::withhold_reason(&self.rules, source, &lookup.indicator, request.tlp) {
+        match withhold::withhold_reason(&self.rules, source, &lookup.indicator, request.tlp) {
             Some(not_asked) => match pipeline.cached(lookup, request.max_age) {
                 Some(cached) => Decision::Cached(Box::new(cached)),
                 None => Decision::NotAsked(not_asked),

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use super::attempt::{AttemptError, quota_spent};
-use super::sync::lock;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, SourceErrorKind};
+use crate::sync::lock;
 
 /// Why a source that said "enough" is not asked.
 const SUSPENDED: &str = "the source says that its quota is used up";

@@ -154,9 +154,7 @@ impl SourceCacheView {
 
     fn ttl(&self, body: Option<&OutcomeBody>) -> Duration {
         match body {
-            Some(OutcomeBody::Finding(_)) => self.ttl.finding,
-            Some(OutcomeBody::NoRecord) => self.ttl.no_record,
-            Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) => Duration::ZERO,
+            Some(body) => self.ttl.for_body(body).unwrap_or_default(),
             None => self.ttl.finding.min(self.ttl.no_record),
         }
     }

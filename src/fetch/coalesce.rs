@@ -16,11 +16,11 @@ use super::conversation::ConversationOutcome;
 use super::disclosure::DisclosureLog;
 use super::lookup::{AnswerTime, LookupRequest, Receipt};
 use super::raw_answers::RawAnswers;
-use super::sync::lock;
 use super::waiters::{DisclosureEntry, WaiterGuard, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{OutcomeBody, SourceError};
 use crate::source::Lookup;
+use crate::sync::lock;
 
 /// The conversations in flight with one source.
 pub(super) struct InFlight {
@@ -29,7 +29,7 @@ pub(super) struct InFlight {
     pub(super) tracker: TaskTracker,
     pub(super) disclosures: DisclosureLog,
     /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole timeout.
-    pub(super) time_to_begin: Duration,
+    pub(super) start_window: Duration,
 }
 
 /// A look-up, and whether it uses cached answers. Requests that bypass cached answers never join one that uses them.
@@ -63,7 +63,7 @@ impl InFlight {
     {
         if self.clock.monotonic() >= request.deadline {
             let body = AttemptError::no_time().into_body();
-            let outcome = ConversationOutcome::not_cached(body, AnswerTime::now(&*self.clock));
+            let outcome = ConversationOutcome::uncacheable(body, AnswerTime::now(&*self.clock));
             return (Arc::new(outcome), Receipt::default());
         }
         let mut joined = self.join_or_begin(request, rereads, conversation);
@@ -106,7 +106,7 @@ impl InFlight {
             });
             return Joined { guard, outcome: outcome.clone(), shared: true, late_record };
         }
-        let end = self.clock.monotonic() + self.time_to_begin;
+        let end = self.clock.monotonic() + self.start_window;
         let (waiters, guard) = Waiters::begin(end, request.deadline, Some(entry));
         let (sender, outcome) = watch::channel(None);
         running.insert(key.clone(), (waiters.clone(), outcome.clone()));
@@ -140,11 +140,11 @@ impl InFlight {
                 tracing::error!(source = self.disclosures.source, "a conversation broke off");
                 let why = "the conversation with the source broke off by a fault of this server";
                 let body = OutcomeBody::Error(SourceError::unavailable(why));
-                Arc::new(ConversationOutcome::not_cached(body, now))
+                Arc::new(ConversationOutcome::uncacheable(body, now))
             }
             None => {
-                let (body, time) = joined.guard.waiters().partial(now, "no answer before the deadline");
-                Arc::new(ConversationOutcome::not_cached(body, time))
+                let (body, time) = joined.guard.waiters().timeout_outcome(now, "no answer before the deadline");
+                Arc::new(ConversationOutcome::uncacheable(body, time))
             }
         }
     }

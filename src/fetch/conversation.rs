@@ -35,7 +35,7 @@ pub(super) struct ConversationOutcome {
 
 impl ConversationOutcome {
     /// An outcome that may not be cached.
-    pub(super) fn not_cached(body: OutcomeBody, time: AnswerTime) -> Self {
+    pub(super) fn uncacheable(body: OutcomeBody, time: AnswerTime) -> Self {
         Self { body, time, from_cache: false, complete: false, steps: Arc::default() }
     }
 
@@ -76,7 +76,7 @@ impl Conversation<'_> {
     {
         let first = match self.source.ask(self.lookup) {
             Ok(question) => question,
-            Err(error) => return self.not_cached(OutcomeBody::Error(error)),
+            Err(error) => return self.uncacheable(OutcomeBody::Error(error)),
         };
         let mut cached = VecDeque::from(cached.to_vec());
         let mut question = first.clone();
@@ -96,8 +96,8 @@ impl Conversation<'_> {
             match self.source.read(self.lookup, &transcript.answers) {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
-                Ok(Reading::More { so_far, next }) => {
-                    if let Some(finding) = so_far {
+                Ok(Reading::More { partial_finding, next }) => {
+                    if let Some(finding) = partial_finding {
                         self.waiters.note_partial(&finding, self.time(&transcript));
                         transcript.partial = Some(finding);
                     }
@@ -118,7 +118,7 @@ impl Conversation<'_> {
     /// A step failed. The answers before it are cached, so that only what is missing is paid next time.
     fn interrupted(&self, mut transcript: Transcript, error: AttemptError) -> ConversationOutcome {
         if transcript.answers.is_empty() {
-            return self.not_cached(error.into_body());
+            return self.uncacheable(error.into_body());
         }
         let error = error.into_error(self.clock.now());
         let body = match transcript.partial.take() {
@@ -133,9 +133,9 @@ impl Conversation<'_> {
         match transcript.partial.take() {
             Some(finding) => {
                 let body = OutcomeBody::Finding(incomplete(finding, &error.to_string()));
-                ConversationOutcome::not_cached(body, self.time(&transcript))
+                ConversationOutcome::uncacheable(body, self.time(&transcript))
             }
-            None => self.not_cached(OutcomeBody::Error(error)),
+            None => self.uncacheable(OutcomeBody::Error(error)),
         }
     }
 
@@ -149,13 +149,13 @@ impl Conversation<'_> {
             }
             None => {
                 let error = SourceError::malformed(format!("no reading after {MAX_STEPS} questions"));
-                self.not_cached(OutcomeBody::Error(error))
+                self.uncacheable(OutcomeBody::Error(error))
             }
         }
     }
 
-    fn not_cached(&self, body: OutcomeBody) -> ConversationOutcome {
-        ConversationOutcome::not_cached(body, AnswerTime::now(self.clock))
+    fn uncacheable(&self, body: OutcomeBody) -> ConversationOutcome {
+        ConversationOutcome::uncacheable(body, AnswerTime::now(self.clock))
     }
 
     fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {

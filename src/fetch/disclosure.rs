@@ -24,9 +24,9 @@ impl DisclosureLog {
         first: &DisclosureEntry,
         host: &str,
     ) -> Result<(), AttemptError> {
-        while let Some(entry) = waiters.next_to_record(first, host) {
+        while let Some(entry) = waiters.take_unrecorded(first, host) {
             if let Err(error) = self.record(&entry, host).await {
-                waiters.not_recorded(&entry);
+                waiters.unmark_recorded(&entry);
                 return Err(AttemptError::ledger_unreachable(&self.source, &error));
             }
         }
@@ -52,7 +52,7 @@ impl DisclosureLog {
             caller: entry.caller.clone(),
             tlp: entry.tlp,
         };
-        self.ledger.disclose(disclosure).await
+        self.ledger.record_disclosure(disclosure).await
     }
 }
 

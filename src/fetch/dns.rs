@@ -187,7 +187,7 @@ fn read(reply: &Message) -> (Option<Duration>, DnsAnswer) {
             }
             (ttl, DnsAnswer::Addresses(addresses))
         }
-        ResponseCode::NXDomain => (None, DnsAnswer::NameError),
+        ResponseCode::NXDomain => (None, DnsAnswer::NxDomain),
         ResponseCode::ServFail => (None, DnsAnswer::Failure("SERVFAIL".into())),
         ResponseCode::Refused => (None, DnsAnswer::Failure("REFUSED".into())),
         other => (None, DnsAnswer::Failure(format!("{other:?}").to_uppercase())),

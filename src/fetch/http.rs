@@ -30,9 +30,9 @@ use crate::source::{
 };
 
 /// Largest answer of a source that is read.
-const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Redirects on one host that are followed.
-const MOST_REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
 /// The placeholder of a credential in a path, as the URL parser encodes it.
 const PLACEHOLDER: &str = "%7Bcredential%7D";
@@ -77,7 +77,7 @@ impl HttpTransport {
             ca_pem: settings.ca_pem.clone(),
             rules,
             clock,
-            largest: LARGEST_ANSWER,
+            largest: MAX_ANSWER,
         })
     }
 
@@ -316,7 +316,7 @@ fn same_host(attempt: redirect::Attempt) -> redirect::Action {
             && from.port_or_known_default() == to.port_or_known_default()
             && from.scheme() == to.scheme()
     });
-    if allowed && attempt.previous().len() <= MOST_REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if allowed && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
 /// The system's resolver, with every address judged before it is connected to.
@@ -430,7 +430,7 @@ mod tests {
             ca_pem: None,
             rules: EgressRules { from_api, ..EgressRules::default() },
             clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
-            largest: LARGEST_ANSWER,
+            largest: MAX_ANSWER,
         }
     }
 

@@ -18,11 +18,11 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::http::HttpTransport;
-use super::sync::lock;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
 use crate::source::{Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, Source, SourceSettings};
+use crate::sync::lock;
 
 const MAX_LIST_BYTES: usize = 256 * 1024 * 1024;
 /// A file is checked for changes at most this often.

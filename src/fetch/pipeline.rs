@@ -28,7 +28,7 @@ use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
-use crate::store::{AnswerStore, Ledger, WindowUse};
+use crate::store::{AnswerStore, Ledger, WindowUse, spent_window};
 
 /// Questions of one probe; a kind that has more is cut short, since each may cost a unit.
 const MAX_PROBE_QUESTIONS: usize = 6;
@@ -72,9 +72,8 @@ impl SourcePipeline {
     pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
             Self::Outside(pipeline) => {
-                let spent = usage.iter().filter(|window| window.used >= window.limit);
-                let spent = spent.max_by_key(|window| window.resets_at);
-                let spent = spent.map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
+                let spent =
+                    spent_window(usage).map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
                 spent.or_else(|| pipeline.account.refusal(&*pipeline.clock))
             }
             Self::List(_) => None,
@@ -149,7 +148,7 @@ impl OutsidePipeline {
                 clock: clock.clone(),
                 tracker: tracker.clone(),
                 disclosures: disclosures.clone(),
-                time_to_begin: settings.timeout.saturating_mul(2),
+                start_window: settings.timeout.saturating_mul(2),
             },
             raw_answers: RawAnswerWriter { source: name.clone(), store: parts.answers, tracker },
             retry_budget: RetryBudget::default(),
@@ -226,8 +225,8 @@ impl OutsidePipeline {
         );
         let outcome = outcome.await.unwrap_or_else(|| {
             let why = format!("no answer within {} ms over all attempts", limit.as_millis());
-            let (body, time) = waiters.partial(AnswerTime::now(&*self.clock), &why);
-            ConversationOutcome::not_cached(body, time)
+            let (body, time) = waiters.timeout_outcome(AnswerTime::now(&*self.clock), &why);
+            ConversationOutcome::uncacheable(body, time)
         });
         self.cache.insert(&request.lookup, &outcome, self.clock.monotonic());
         outcome
@@ -241,7 +240,7 @@ impl OutsidePipeline {
         waiters: &Waiters,
     ) -> Result<Answer, AttemptError> {
         let clock = &*self.clock;
-        waiters.check_open(clock.monotonic())?;
+        waiters.close_if_abandoned(clock.monotonic())?;
         // 6. Account. Above the quota: what the source would refuse costs nothing.
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // Nor does what may not be sent: nothing is disclosed, and no unit is spent.
@@ -250,7 +249,7 @@ impl OutsidePipeline {
         let acquired_at = self.quota.acquire(waiters).await?;
         // Writing takes time. From here on the call counts as made, so that a waiter timing out now gets a timeout, not
         // "not asked".
-        waiters.check_open(clock.monotonic())?;
+        waiters.close_if_abandoned(clock.monotonic())?;
         waiters.count_call();
         let recorded = async {
             if let Some(disclosure) = disclosure {
@@ -300,7 +299,7 @@ impl OutsidePipeline {
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             // The attempt's own time bounds it; it waits for itself because every attempt has a waiter.
-            let end = self.clock.monotonic() + self.in_flight.time_to_begin;
+            let end = self.clock.monotonic() + self.in_flight.start_window;
             let (waiters, _guard) = Waiters::begin(end, end, None);
             match self.attempt(&question, None, &waiters).await {
                 // Nothing left, so nothing was learned: not even whether the source can be reached.

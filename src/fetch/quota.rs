@@ -68,7 +68,7 @@ impl Quota {
             }
             tracing::warn!(source = self.source, ?late, "the ledger is slow, so a unit was taken in vain");
             if renewal < MAX_RENEWALS {
-                waiters.check_open(self.clock.monotonic())?;
+                waiters.close_if_abandoned(self.clock.monotonic())?;
                 acquired_at = self.acquire(waiters).await?;
             }
         }

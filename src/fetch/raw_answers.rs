@@ -69,7 +69,7 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
         AnswerBody::Dns(DnsAnswer::Addresses(addresses)) => {
             addresses.iter().map(|address| format!("A {address}\n")).collect::<String>().into_bytes()
         }
-        AnswerBody::Dns(DnsAnswer::NameError) => b"NXDOMAIN\n".to_vec(),
+        AnswerBody::Dns(DnsAnswer::NxDomain) => b"NXDOMAIN\n".to_vec(),
         AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n").into_bytes(),
         // A list is at hand anyway: its pipeline stores nothing.
         AnswerBody::List(_) => Vec::new(),

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
-use super::sync::lock;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::SourceError;
 use crate::source::Answer;
+use crate::sync::lock;
 
 /// Attempts after the first.
 const RETRIES: u32 = 2;

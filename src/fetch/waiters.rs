@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::attempt::AttemptError;
 use super::lookup::{AnswerTime, LookupRequest};
-use super::sync::lock;
 use crate::clock::Monotonic;
 use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
 use crate::store::WindowUse;
+use crate::sync::lock;
 
 /// What the disclosure ledger records of a conversation, for one waiter.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +90,7 @@ impl Waiters {
     }
 
     /// Whether a further step or attempt may start. A refusal is final: nobody can join afterwards.
-    pub(super) fn check_open(&self, now: Monotonic) -> Result<(), AttemptError> {
+    pub(super) fn close_if_abandoned(&self, now: Monotonic) -> Result<(), AttemptError> {
         let mut state = lock(&self.state);
         let awaited = state.waiting.values().any(|waiter| waiter.deadline > now);
         state.closed |= !awaited || now >= self.end;
@@ -145,7 +145,7 @@ impl Waiters {
 
     /// The next entry to record before a call leaves to `host`: `first`, then those of the present waiters. `None`:
     /// every entry is recorded, and later waiters record their own.
-    pub(super) fn next_to_record(&self, first: &DisclosureEntry, host: &str) -> Option<DisclosureEntry> {
+    pub(super) fn take_unrecorded(&self, first: &DisclosureEntry, host: &str) -> Option<DisclosureEntry> {
         let mut state = lock(&self.state);
         if state.disclosed_to.is_some() {
             return None;
@@ -160,7 +160,7 @@ impl Waiters {
     }
 
     /// Notes that an entry could not be recorded.
-    pub(super) fn not_recorded(&self, entry: &DisclosureEntry) {
+    pub(super) fn unmark_recorded(&self, entry: &DisclosureEntry) {
         lock(&self.state).recorded.retain(|recorded| recorded != entry);
     }
 
@@ -170,7 +170,7 @@ impl Waiters {
     }
 
     /// The outcome for waiters who cannot wait longer: the partial finding, else that there was no answer.
-    pub(super) fn partial(&self, now: AnswerTime, why: &str) -> (OutcomeBody, AnswerTime) {
+    pub(super) fn timeout_outcome(&self, now: AnswerTime, why: &str) -> (OutcomeBody, AnswerTime) {
         let state = lock(&self.state);
         match &state.partial {
             Some((finding, time)) => (OutcomeBody::Finding(incomplete(finding.clone(), why)), *time),

@@ -10,7 +10,7 @@ use super::{Disposition, Finding, Reliability};
 use crate::error::{ParseEnumError, parse_enum};
 
 /// No quota of a source is longer than a month, and no wait for it need be.
-const LONGEST_DELAY: Duration = Duration::from_secs(31 * 86_400);
+const MAX_DELAY: Duration = Duration::from_secs(31 * 86_400);
 
 /// The outcome of asking one source.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,7 +200,7 @@ impl SourceError {
     /// The same failure, with the time after which asking again can succeed, cut to 31 days.
     #[must_use]
     pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
-        self.retry_after = delay.map(|delay| delay.min(LONGEST_DELAY));
+        self.retry_after = delay.map(|delay| delay.min(MAX_DELAY));
         self
     }
 

@@ -128,7 +128,7 @@ impl EnrichmentRpc {
             ..Default::default()
         };
         if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.monotonic())) {
-            receipt.sources = self.cached_receipts(&cached);
+            receipt.sources = self.record_cache_hit(&cached);
             receipt.verdict_from_cache = true;
             return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt) });
         }
@@ -164,7 +164,7 @@ impl EnrichmentRpc {
     }
 
     /// The receipts of a verdict from cache, whose sources are counted as not asked.
-    fn cached_receipts(&self, cached: &CachedVerdict) -> Vec<pb::SourceReceipt> {
+    fn record_cache_hit(&self, cached: &CachedVerdict) -> Vec<pb::SourceReceipt> {
         let answered = cached.sources.iter().filter(|source| source.age.is_some());
         self.engine.count_saved(answered.map(|source| source.source.as_str()));
         let since = self.clock.monotonic().since(cached.made);

@@ -14,7 +14,7 @@ use crate::error::{Reason, Violation};
 use crate::store::Cursor;
 
 const DEFAULT_SIZE: usize = 100;
-const GREATEST_SIZE: i32 = 1000;
+const MAX_SIZE: i32 = 1000;
 const DIGEST: usize = 8;
 const TIME: usize = 16;
 
@@ -59,7 +59,7 @@ impl Page {
 fn read_size(size: i32) -> Result<usize, Violation> {
     match size {
         0 => Ok(DEFAULT_SIZE),
-        1.. => Ok(usize::try_from(size.min(GREATEST_SIZE)).unwrap_or(DEFAULT_SIZE)),
+        1.. => Ok(usize::try_from(size.min(MAX_SIZE)).unwrap_or(DEFAULT_SIZE)),
         _ => Err(Violation::invalid("page_size", "must not be negative; leave it out for 100")),
     }
 }

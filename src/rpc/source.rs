@@ -26,7 +26,7 @@ use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger};
 
 /// How long the repetition of a change is recognised by its request identifier.
 const REPEAT_WINDOW: Duration = Duration::from_secs(600);
-const MOST_REMEMBERED: u64 = 10_000;
+const MAX_REMEMBERED: u64 = 10_000;
 
 /// Answers `SourceService`. Clones share everything.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl SourceRpc {
         clock: Arc<dyn Clock>,
         tasks: BackgroundTasks,
     ) -> Self {
-        let changes = Cache::new(MOST_REMEMBERED);
+        let changes = Cache::new(MAX_REMEMBERED);
         Self { registry, ledger, engine, clock, tasks, changes, change_lock: Arc::default() }
     }
 

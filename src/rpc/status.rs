@@ -17,8 +17,8 @@ use crate::store::{StoreError, new_id};
 /// The domain of every `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "concord.v1";
 
-const LONGEST_MESSAGE: usize = 1024;
-const LONGEST_DETAILS: usize = 3072;
+const MAX_MESSAGE: usize = 1024;
+const MAX_DETAILS: usize = 3072;
 /// Bytes that protobuf adds to one violation.
 const PER_VIOLATION: usize = 16;
 
@@ -91,10 +91,10 @@ fn code(error: &Error) -> Code {
 
 fn message(error: &Error) -> String {
     let text = error.to_string();
-    if text.len() <= LONGEST_MESSAGE {
+    if text.len() <= MAX_MESSAGE {
         return text;
     }
-    let mut end = LONGEST_MESSAGE - '…'.len_utf8();
+    let mut end = MAX_MESSAGE - '…'.len_utf8();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -106,7 +106,7 @@ fn add_violations(details: &mut ErrorDetails, violations: &[Violation]) {
     let mut used = 0;
     for (place, violation) in violations.iter().enumerate() {
         used += violation.field.len() + violation.message.len() + PER_VIOLATION;
-        if used > LONGEST_DETAILS {
+        if used > MAX_DETAILS {
             details.add_bad_request_violation("", format!("and {} more", violations.len() - place));
             return;
         }
@@ -143,7 +143,7 @@ mod tests {
     fn a_thousand_mistakes_stay_within_the_size_of_a_header_and_are_counted() {
         let violations = (0..1000).map(|n| Violation::invalid(format!("sources[{n}]"), "no such source")).collect();
         let status = of(&Error::Invalid(violations));
-        assert!(status.message().len() <= LONGEST_MESSAGE, "{}", status.message().len());
+        assert!(status.message().len() <= MAX_MESSAGE, "{}", status.message().len());
         assert!(status.details().len() <= 4096, "{}", status.details().len());
         let details = status.get_error_details();
         let listed = details.bad_request().unwrap().field_violations.clone();

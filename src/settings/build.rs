@@ -15,9 +15,9 @@ use crate::source::{
     SourceView, Unconfigured,
 };
 
-const LONGEST_FAMILY: usize = 63;
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
-const LONGEST_TTL: Duration = Duration::from_secs(3650 * 86_400);
+const MAX_FAMILY: usize = 63;
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_TTL: Duration = Duration::from_secs(3650 * 86_400);
 
 /// A source under the settings in effect.
 pub(super) struct Built {
@@ -131,15 +131,15 @@ pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Kind>]) -> Vec<
 fn check(settings: &SourceSettings, violations: &mut Vec<Violation>) {
     let mut refuse = |field: &str, message: &str| violations.push(Violation::invalid(field, message));
     for (field, ttl) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)] {
-        if ttl > LONGEST_TTL {
+        if ttl > MAX_TTL {
             refuse(field, "must be at most 10 years");
         }
     }
-    if settings.timeout.is_zero() || settings.timeout > LONGEST_TIMEOUT {
+    if settings.timeout.is_zero() || settings.timeout > MAX_TIMEOUT {
         refuse("timeout", "must be above zero and at most 5 minutes");
     }
     let family = settings.family.as_deref().unwrap_or_default();
-    if family.chars().count() > LONGEST_FAMILY || family.chars().any(char::is_control) {
+    if family.chars().count() > MAX_FAMILY || family.chars().any(char::is_control) {
         refuse("family", "must be one line of at most 63 characters");
     }
     if settings.base_url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {

@@ -24,9 +24,9 @@ use crate::store::{Retention, Sealer};
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
-const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
-const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
-const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+const MIN_RETENTION: Duration = Duration::from_secs(3600);
+const MIN_DEADLINE: Duration = Duration::from_millis(100);
+const MAX_DEADLINE: Duration = Duration::from_secs(600);
 /// More requests or connections than any machine serves at once.
 const MOST: usize = 1_000_000;
 /// A batch of a thousand indicators fits into the least.
@@ -175,7 +175,7 @@ impl Loader<'_> {
 
     fn deadline(&mut self, text: Option<&str>) -> Duration {
         let deadline = self.duration(text, "default_deadline", Duration::from_secs(10));
-        if deadline < SHORTEST_DEADLINE || deadline > LONGEST_DEADLINE {
+        if deadline < MIN_DEADLINE || deadline > MAX_DEADLINE {
             self.mistake("default_deadline", "must be from 100ms to 10m");
         }
         deadline
@@ -311,7 +311,7 @@ impl Loader<'_> {
         };
         let Retention { answers_age, verdicts_age, disclosures_age, .. } = retention;
         let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];
-        for (what, _) in ages.into_iter().filter(|(_, age)| *age < SHORTEST_RETENTION) {
+        for (what, _) in ages.into_iter().filter(|(_, age)| *age < MIN_RETENTION) {
             let message = "must be at least 1h, or stored data could not be looked at";
             self.mistake(&format!("retention.{what}_age"), message);
         }

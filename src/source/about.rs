@@ -6,7 +6,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::OptionSpec;
 use crate::error::{ParseEnumError, parse_enum};
-use crate::finding::Reliability;
+use crate::finding::{OutcomeBody, Reliability};
 use crate::indicator::{Form, Tlp};
 
 /// What a kind is: data, not code. Feeds `ListSourceKinds`, the command line's help and `docs/sources.md`.
@@ -70,6 +70,17 @@ pub struct CacheTtl {
     pub finding: Duration,
     /// For "no record". Zero: not cached.
     pub no_record: Duration,
+}
+
+impl CacheTtl {
+    /// How long this outcome is cached; `None` for what is no answer.
+    pub fn for_body(&self, body: &OutcomeBody) -> Option<Duration> {
+        match body {
+            OutcomeBody::Finding(_) => Some(self.finding),
+            OutcomeBody::NoRecord => Some(self.no_record),
+            OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => None,
+        }
+    }
 }
 
 /// How a kind's questions travel. Only a list is *local*: everything else tells somebody outside.

@@ -17,7 +17,7 @@ use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::{Form, Host, Indicator};
 
 /// Maximum bytes of an entry's note.
-const LONGEST_NOTE: usize = 256;
+const MAX_NOTE: usize = 256;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,10 +251,10 @@ impl ListIndexBuilder {
     }
 }
 
-/// At most [`LONGEST_NOTE`] bytes of a note, cut between characters.
+/// At most [`MAX_NOTE`] bytes of a note, cut between characters.
 fn clipped(note: &str) -> &str {
     let note = note.trim();
-    note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or_default()
+    note.get(..note.floor_char_boundary(MAX_NOTE)).unwrap_or_default()
 }
 
 #[cfg(test)]

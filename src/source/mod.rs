@@ -242,7 +242,7 @@ pub enum Reading {
     /// One more question is needed; if it cannot be asked or fails, the partial finding is used.
     More {
         /// What is known without the next answer.
-        so_far: Option<Finding>,
+        partial_finding: Option<Finding>,
         /// The next question. Boxed, since most readings have none.
         next: Box<Question>,
     },

@@ -108,7 +108,7 @@ pub enum DnsAnswer {
     /// These addresses; empty if the name exists without any.
     Addresses(Vec<Ipv4Addr>),
     /// The name does not exist.
-    NameError,
+    NxDomain,
     /// The server failed or refuses: its code, `SERVFAIL` or `REFUSED`.
     Failure(String),
 }

@@ -23,7 +23,7 @@ const CREDENTIAL: &str = "{credential}";
 /// Length of a Spamhaus DQS key, to judge how long a name will be once the transport has filled it in.
 const KEY_LENGTH: usize = 26;
 /// Longest name in DNS, written without its trailing dot.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 /// Tag of addresses that are given out to households; such a listing is policy, not abuse.
 const DYNAMIC_RANGE: &str = "dynamic range";
 
@@ -189,8 +189,8 @@ impl Dnsbl {
     fn question(&self, label: &str) -> Result<Question, SourceError> {
         let name = format!("{label}.{}", self.zone.name);
         let key = if self.zone.has_credential() { KEY_LENGTH.saturating_sub(CREDENTIAL.len()) } else { 0 };
-        if name.len() + key > LONGEST_NAME {
-            return Err(bad_question(format!("the name to ask would be longer than {LONGEST_NAME} characters")));
+        if name.len() + key > MAX_NAME {
+            return Err(bad_question(format!("the name to ask would be longer than {MAX_NAME} characters")));
         }
         let zone = self.zone.without_credential().to_owned();
         Ok(Question::Dns(DnsQuestion { name, zone, resolver: self.resolver }))
@@ -437,7 +437,7 @@ fn split_word(text: &str) -> (&str, &str) {
 fn addresses(answer: &Answer) -> Result<Option<&[Ipv4Addr]>, SourceError> {
     match &answer.body {
         AnswerBody::Dns(DnsAnswer::Addresses(addresses)) => Ok(Some(addresses)),
-        AnswerBody::Dns(DnsAnswer::NameError) => Ok(None),
+        AnswerBody::Dns(DnsAnswer::NxDomain) => Ok(None),
         AnswerBody::Dns(DnsAnswer::Failure(code)) => Err(failure(code)),
         AnswerBody::Http { .. } | AnswerBody::List(_) => Err(SourceError::malformed("not a DNS answer")),
     }

@@ -1,9 +1,11 @@
 //! Identifiers that sort by time: ULIDs in lower case. They are no secrets, since within a millisecond they count upwards.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use ulid::Ulid;
+
+use crate::sync::lock;
 
 /// A clock that steps back by fewer milliseconds than this does not break the order of identifiers.
 const TOLERATED_STEP_BACK: u64 = 5_000;
@@ -14,7 +16,7 @@ static LAST: Mutex<Ulid> = Mutex::new(Ulid::nil());
 /// A new identifier for something made at this moment: 26 lower-case letters and digits that sort by time. Within a
 /// process they rise strictly as long as the time given does not fall back by 5 seconds or more.
 pub fn new_id(at: SystemTime) -> String {
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = lock(&LAST);
     *last = next(*last, Ulid::from_datetime(at));
     last.to_string().to_ascii_lowercase()
 }

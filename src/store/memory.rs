@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
-use super::quota::{Moment, WindowCount, calls_over, decide, nanos, window_uses};
+use super::quota::{Moment, WindowCount, calls_over, decide, window_uses};
+use super::time::nanos;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Maintenance, RawAnswer,
     SourceRow, SourceStore, StoreError, Swap, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
 };
 use crate::source::{QuotaPer, QuotaWindow};
+use crate::sync::lock;
 
 /// The order of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);
@@ -63,7 +65,7 @@ impl Memory {
         work: impl FnOnce(&mut State) -> Result<T, StoreError> + Send + 'a,
     ) -> BoxFuture<'a, T> {
         Box::pin(async move {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.state);
             if state.closed { Err(StoreError::unavailable("the store is closed")) } else { work(&mut state) }
         })
     }
@@ -215,11 +217,11 @@ impl State {
 impl Account {
     /// Moves what was recorded before the clock stepped back to where the clock is now.
     fn follow_clock(&mut self, at: &Moment) {
-        for call in self.calls.iter_mut().filter(|call| **call > at.clock_step()) {
+        for call in self.calls.iter_mut().filter(|call| **call > at.latest_plausible()) {
             *call = at.now;
         }
         for per in [QuotaPer::Day, QuotaPer::Month] {
-            let future = (per, at.clock_step().saturating_add(1))..=(per, i64::MAX);
+            let future = (per, at.latest_plausible().saturating_add(1))..=(per, i64::MAX);
             let moved: Vec<_> = self.counts.range(future).map(|(window, count)| (*window, *count)).collect();
             for (window, count) in moved {
                 self.counts.remove(&window);
@@ -243,7 +245,7 @@ impl Account {
         let start = at.window_start(window.per);
         match window.per {
             QuotaPer::Minute => {
-                let made = |call: &i64| if *call > at.clock_step() { at.now } else { *call };
+                let made = |call: &i64| if *call > at.latest_plausible() { at.now } else { *call };
                 let mut calls: Vec<_> = self.calls.iter().map(made).filter(|call| *call >= start).collect();
                 calls.sort_unstable();
                 let used = calls.len() as u64;
@@ -285,7 +287,7 @@ impl Ledger for Memory {
         })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
+    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         self.run(move |state| {
             if !state.disclosure_ids.insert(disclosure.id.clone()) {
                 return Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id)));
@@ -336,7 +338,7 @@ impl Maintenance for Memory {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+            lock(&self.state).closed = true;
             Ok(())
         })
     }

@@ -26,12 +26,13 @@ mod memory;
 mod quota;
 mod seal;
 mod sqlite;
+mod time;
 
 pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::new_id;
 pub use memory::Memory;
-pub use quota::UNIT_VALID_FOR;
+pub use quota::{UNIT_VALID_FOR, spent_window};
 pub use seal::Sealer;
 
 /// A store operation under way.
@@ -296,7 +297,7 @@ pub trait Ledger: Send + Sync {
         at: SystemTime,
     ) -> BoxFuture<'a, Vec<WindowUse>>;
     /// Records a disclosure, before the call leaves.
-    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
+    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
     /// At most `limit` disclosures that match the filter, newest first, after `after`.
     fn disclosures(
         &self,

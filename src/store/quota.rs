@@ -3,12 +3,13 @@
 //! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] a window; what the counts mean is decided
 //! here. When the clock steps back, calls recorded in what is now the future still count: they were made before now.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::time::{nanos, time};
 use super::{Acquired, StoreError, WindowUse};
 use crate::source::{QuotaPer, QuotaWindow};
 
@@ -30,20 +31,6 @@ const CALL_RETENTION: i64 = 3_600 * SECOND;
 
 /// How long the counters of calendar windows are stored.
 const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
-
-/// Nanoseconds since 1970; times before 1677 or after 2262 are moved to the nearest end.
-pub(super) fn nanos(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
-    }
-}
-
-/// The time of these nanoseconds since 1970.
-pub(super) fn time(nanos: i64) -> SystemTime {
-    let duration = Duration::from_nanos(nanos.unsigned_abs());
-    if nanos < 0 { UNIX_EPOCH - duration } else { UNIX_EPOCH + duration }
-}
 
 /// A moment and where it lies in its windows. Days and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +69,7 @@ impl Moment {
     }
 
     /// Records after this moment were made before the clock stepped back.
-    pub(super) fn clock_step(&self) -> i64 {
+    pub(super) fn latest_plausible(&self) -> i64 {
         self.now.saturating_add(CLOCK_STEP)
     }
 
@@ -131,12 +118,16 @@ pub(super) fn window_uses(windows: &[QuotaWindow], counts: &[WindowCount], at: &
     windows.iter().zip(counts).map(|(window, count)| at.window_use(window, *count)).collect()
 }
 
+/// The window that is used up; of several, the one that resets last.
+pub fn spent_window(uses: &[WindowUse]) -> Option<WindowUse> {
+    uses.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.resets_at).copied()
+}
+
 /// Whether one more call is granted, where these calls are recorded; if so, the caller records it.
 pub(super) fn decide(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Acquired {
     let uses = window_uses(windows, counts, at);
-    let full = uses.iter().filter(|window| window.used >= window.limit);
-    if let Some(spent) = full.max_by_key(|window| window.resets_at) {
-        return Acquired::Spent(*spent);
+    if let Some(spent) = spent_window(&uses) {
+        return Acquired::Spent(spent);
     }
     let granted = |count: &WindowCount| WindowCount {
         used: count.used.saturating_add(1),
@@ -171,13 +162,6 @@ mod tests {
         let moment = moment("2026-12-31T00:00:00Z");
         assert_eq!(moment.day, at("2026-12-31T00:00:00Z"));
         assert_eq!(moment.next_month, at("2027-01-01T00:00:00Z"));
-    }
-
-    #[test]
-    fn times_survive_the_way_through_nanoseconds() {
-        for moment in [UNIX_EPOCH, UNIX_EPOCH + Duration::new(5, 7), UNIX_EPOCH - Duration::new(5, 7)] {
-            assert_eq!(time(nanos(moment)), moment);
-        }
     }
 
     #[test]

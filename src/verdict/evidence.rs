@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::policy::{Ageing, LetterTable, TypeNumbers, WeightedRule};
+use super::policy::{Decay, LetterTable, TypeNumbers, WeightedRule};
 use crate::finding::{Disposition, Finding, Reliability, Strength};
 
 /// Log-odds are whole micro-nats (millionths of a nat), so that sums are exact in any order.
@@ -31,10 +31,10 @@ pub(super) fn probability(log_odds_micro: i64) -> f64 {
 }
 
 /// The share of a claim that still holds at `age`: 1 within the grace, halved each half-life beyond.
-pub(super) fn remaining(ageing: Option<&Ageing>, age: Duration) -> f64 {
-    let Some(ageing) = ageing else { return 1.0 };
-    let over = age.saturating_sub(ageing.grace);
-    if over.is_zero() { 1.0 } else { (-over.as_secs_f64() / ageing.half_life.as_secs_f64()).exp2() }
+pub(super) fn remaining(decay: Option<&Decay>, age: Duration) -> f64 {
+    let Some(decay) = decay else { return 1.0 };
+    let over = age.saturating_sub(decay.grace);
+    if over.is_zero() { 1.0 } else { (-over.as_secs_f64() / decay.half_life.as_secs_f64()).exp2() }
 }
 
 /// Evidence of one finding before family pooling, in micro-nats: positive towards malicious, 0 for a claim of unknown
@@ -52,7 +52,7 @@ pub(super) fn of_finding(
     }
     let full = Strength::FULL.get();
     let sure = finding.strength.map_or(1.0, |strength| (strength.get() / full).min(1.0));
-    let keep = sure * remaining(numbers.ageing.as_ref(), age);
+    let keep = sure * remaining(numbers.decay.as_ref(), age);
     micro(discounted(nats(lambda), 1.0 - keep, numbers.prior))
 }
 
@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn a_claim_counts_in_full_to_the_end_of_its_grace_and_half_after_one_half_life() {
         let rule = WeightedRule::built_in();
-        let ageing = rule.url.ageing.as_ref();
-        assert_eq!(remaining(ageing, 14 * DAY), 1.0);
-        assert_eq!(remaining(ageing, 28 * DAY), 0.5);
-        assert_eq!(remaining(rule.file.ageing.as_ref(), 4000 * DAY), 1.0);
+        let decay = rule.url.decay.as_ref();
+        assert_eq!(remaining(decay, 14 * DAY), 1.0);
+        assert_eq!(remaining(decay, 28 * DAY), 0.5);
+        assert_eq!(remaining(rule.file.decay.as_ref(), 4000 * DAY), 1.0);
     }
 
     #[test]

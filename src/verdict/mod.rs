@@ -24,7 +24,7 @@ mod xsoar;
 pub(crate) use explain::percent;
 pub use fuse::fuse;
 pub use policy::{
-    Ageing, Calibration, ClaimShares, ConflictNumbers, LetterRow, LetterTable, Policy, Rule, Thresholds, TypeNumbers,
+    Calibration, ClaimShares, ConflictNumbers, Decay, LetterRow, LetterTable, Policy, Rule, Thresholds, TypeNumbers,
     WeightedRule,
 };
 

@@ -40,13 +40,13 @@ pub enum Rule {
 pub struct WeightedRule {
     /// The shares of claims by letter.
     pub letters: LetterTable,
-    /// Prior and ageing of addresses.
+    /// Prior and decay of addresses.
     pub ip: TypeNumbers,
-    /// Prior and ageing of domain names.
+    /// Prior and decay of domain names.
     pub domain: TypeNumbers,
-    /// Prior and ageing of URLs.
+    /// Prior and decay of URLs.
     pub url: TypeNumbers,
-    /// Prior and ageing of files.
+    /// Prior and decay of files.
     pub file: TypeNumbers,
     /// Correlation inside a family that a user or a kind declares, 0 (independent) to 1 (one opinion).
     pub family_correlation: f64,
@@ -95,18 +95,18 @@ pub struct ClaimShares {
     pub malicious: f64,
 }
 
-/// Prior and ageing of one type of indicator.
+/// Prior and decay of one type of indicator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TypeNumbers {
     /// Probability that an indicator of this type is malicious before any source is asked, 0 to 1.
     pub prior: f64,
     /// How claims lose evidence with age; `None`: they do not.
-    pub ageing: Option<Ageing>,
+    pub decay: Option<Decay>,
 }
 
 /// How claims lose evidence with age (`docs/fusion.md`, "One claim").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ageing {
+pub struct Decay {
     /// Age up to which a claim counts in full.
     pub grace: Duration,
     /// Time beyond the grace in which the remaining share halves; above zero.
@@ -174,7 +174,7 @@ impl WeightedRule {
             ip: TypeNumbers::fading(0.19, 14, 30),
             domain: TypeNumbers::fading(0.20, 30, 60),
             url: TypeNumbers::fading(0.25, 14, 14),
-            file: TypeNumbers { prior: 0.25, ageing: None },
+            file: TypeNumbers { prior: 0.25, decay: None },
             family_correlation: 0.7,
             thresholds: Thresholds { malicious: 0.80, suspicious: 0.27, benign: 0.10 },
             conflict: ConflictNumbers { floor_micro: 1_000_000, ratio: 0.4 },
@@ -182,7 +182,7 @@ impl WeightedRule {
         }
     }
 
-    /// Prior and ageing of this type.
+    /// Prior and decay of this type.
     pub fn of_type(&self, indicator_type: IndicatorType) -> &TypeNumbers {
         match indicator_type {
             IndicatorType::Ip => &self.ip,
@@ -232,7 +232,7 @@ impl LetterRow {
 impl TypeNumbers {
     const fn fading(prior: f64, grace_days: u64, half_life_days: u64) -> Self {
         let grace = Duration::from_secs(grace_days * DAY);
-        Self { prior, ageing: Some(Ageing { grace, half_life: Duration::from_secs(half_life_days * DAY) }) }
+        Self { prior, decay: Some(Decay { grace, half_life: Duration::from_secs(half_life_days * DAY) }) }
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
+    ("sync", &[]),
     // floor 0
     ("error", &[]),
     ("indicator", &["error"]),
@@ -18,11 +19,11 @@ const ROOMS: [(&str, &[&str]); 19] = [
     // floor 1
     ("source", &["words"]),
     ("sources", &["words", "source"]),
-    ("clock", &[]),
-    ("store", &["words", "source", "clock"]),
+    ("clock", &["sync"]),
+    ("store", &["words", "source", "clock", "sync"]),
     // floor 2
     ("settings", &["words", "source", "sources", "store", "clock"]),
-    ("fetch", &["words", "source", "store", "clock"]),
+    ("fetch", &["words", "source", "store", "clock", "sync"]),
     ("engine", &["*"]),
     // floor 3
     ("pb", &[]),

@@ -66,7 +66,7 @@ fn answer(body: AnswerBody) -> Answer {
 
 fn dns(value: &Value) -> Answer {
     answer(AnswerBody::Dns(match value {
-        Value::String(code) if code == "NXDOMAIN" => DnsAnswer::NameError,
+        Value::String(code) if code == "NXDOMAIN" => DnsAnswer::NxDomain,
         Value::String(code) => DnsAnswer::Failure(code.clone()),
         other => DnsAnswer::Addresses(serde_json::from_value(other.clone()).unwrap()),
     }))

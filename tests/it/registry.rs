@@ -513,10 +513,10 @@ async fn a_source_of_the_api_whose_settings_cannot_be_read_is_still_listed_with_
 
 #[tokio::test]
 async fn an_unknown_name_is_answered_with_the_nearest_or_with_how_to_get_a_source() {
-    let told = fresh(FILE).await.get("vtt").unwrap_err().to_string();
-    assert!(told.contains("did you mean sources/vt?"), "{told}");
-    let told = fresh("").await.get("vt").unwrap_err().to_string();
-    assert!(told.contains("VIRUSTOTAL_API_KEY"), "{told}");
+    let message = fresh(FILE).await.get("vtt").unwrap_err().to_string();
+    assert!(message.contains("did you mean sources/vt?"), "{message}");
+    let message = fresh("").await.get("vt").unwrap_err().to_string();
+    assert!(message.contains("VIRUSTOTAL_API_KEY"), "{message}");
 }
 
 /// Builds lists, and counts how often.

@@ -10,7 +10,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use crate::harness::TestServer;
 use crate::surface::framed;
 
-struct Party {
+struct TestIdentity {
     certificate: String,
     key: String,
 }
@@ -21,12 +21,12 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn party(authority: &CertifiedIssuer<'static, KeyPair>, usage: ExtendedKeyUsagePurpose) -> Party {
+fn new_identity(authority: &CertifiedIssuer<'static, KeyPair>, usage: ExtendedKeyUsagePurpose) -> TestIdentity {
     let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
     params.extended_key_usages = vec![usage];
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
-    Party { certificate: certificate.pem(), key: key.serialize_pem() }
+    TestIdentity { certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
@@ -38,7 +38,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 async fn start(client_authority: Option<&str>) -> (TestServer, String, tempfile::TempDir) {
     let folder = tempfile::TempDir::new().unwrap();
     let authority = authority();
-    let server = party(&authority, ExtendedKeyUsagePurpose::ServerAuth);
+    let server = new_identity(&authority, ExtendedKeyUsagePurpose::ServerAuth);
     let certificate = write(folder.path(), "server.pem", &server.certificate);
     let key = write(folder.path(), "server.key", &server.key);
     let mut configuration = format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n");
@@ -48,29 +48,33 @@ async fn start(client_authority: Option<&str>) -> (TestServer, String, tempfile:
     (TestServer::start(&configuration).await, authority.pem(), folder)
 }
 
-fn web_client(authority: &str, identity: Option<&Party>) -> reqwest::Client {
+fn web_client(authority: &str, identity: Option<&TestIdentity>) -> reqwest::Client {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .http1_only()
         .tls_certs_only([reqwest::Certificate::from_pem(authority.as_bytes()).unwrap()]);
-    if let Some(party) = identity {
-        let pem = format!("{}{}", party.key, party.certificate);
+    if let Some(identity) = identity {
+        let pem = format!("{}{}", identity.key, identity.certificate);
         builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
     }
     builder.build().unwrap()
 }
 
-async fn by_web(server: &TestServer, authority: &str, identity: Option<&Party>) -> Result<String, reqwest::Error> {
+async fn by_web(
+    server: &TestServer,
+    authority: &str,
+    identity: Option<&TestIdentity>,
+) -> Result<String, reqwest::Error> {
     let url = format!("https://{}/concord.v1.SourceService/ListSourceKinds", server.address);
     let call = web_client(authority, identity).post(url).header("content-type", "application/grpc-web+proto");
     let body = call.body(framed(&pb::ListSourceKindsRequest {})).send().await?.bytes().await?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-async fn by_h2(server: &TestServer, authority: &str, identity: Option<&Party>) -> Result<usize, String> {
+async fn by_h2(server: &TestServer, authority: &str, identity: Option<&TestIdentity>) -> Result<usize, String> {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)).domain_name("localhost");
-    if let Some(party) = identity {
-        tls = tls.identity(Identity::from_pem(&party.certificate, &party.key));
+    if let Some(identity) = identity {
+        tls = tls.identity(Identity::from_pem(&identity.certificate, &identity.key));
     }
     let endpoint = Endpoint::from_shared(format!("https://{}", server.address)).unwrap().tls_config(tls).unwrap();
     let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
@@ -105,9 +109,9 @@ async fn both_are_refused_without_the_client_certificate_and_served_with_it() {
     let (server, authority, _folder) = start(Some(&clients.pem())).await;
     assert!(by_h2(&server, &authority, None).await.is_err());
     assert!(by_web(&server, &authority, None).await.is_err());
-    let stranger = party(&self::authority(), ExtendedKeyUsagePurpose::ClientAuth);
+    let stranger = new_identity(&self::authority(), ExtendedKeyUsagePurpose::ClientAuth);
     assert!(by_h2(&server, &authority, Some(&stranger)).await.is_err());
-    let known = party(&clients, ExtendedKeyUsagePurpose::ClientAuth);
+    let known = new_identity(&clients, ExtendedKeyUsagePurpose::ClientAuth);
     assert_eq!(by_h2(&server, &authority, Some(&known)).await, Ok(7));
     assert!(by_web(&server, &authority, Some(&known)).await.unwrap().contains("virustotal"));
     server.stop().await;

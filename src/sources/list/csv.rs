@@ -73,7 +73,7 @@ fn whole_row<'a>(
             return Ok(cells);
         }
         // A quote that nobody closes would swallow the rest of the file.
-        let next = rest.next().filter(|_| row.len() < LONGEST_ROW);
+        let next = rest.next().filter(|_| row.len() < MAX_ROW);
         let Some((next_number, next)) = next else {
             return Err(SourceError::malformed(format!("line {number}: a quote is opened and never closed: close it")));
         };
@@ -84,7 +84,7 @@ fn whole_row<'a>(
 }
 
 /// Bytes of a row that goes over several lines.
-const LONGEST_ROW: usize = 64 * 1024;
+const MAX_ROW: usize = 64 * 1024;
 
 /// The cells of a row; `None` while a quote is open. A quote counts only at the beginning of a cell.
 fn cells(row: &str, separator: char) -> Option<Vec<String>> {

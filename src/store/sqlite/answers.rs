@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Sqlite;
-use crate::store::quota::{nanos, time};
+use crate::store::time::{nanos, time};
 use crate::store::{AnswerStore, BoxFuture, RawAnswer, StoreError, encode};
 
 fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {

@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 
 use crate::indicator::Indicator;
 use crate::store::Cursor;
-use crate::store::quota::nanos;
+use crate::store::time::nanos;
 
 /// The conditions of a SELECT with their values.
 #[derive(Default)]

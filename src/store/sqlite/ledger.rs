@@ -12,6 +12,7 @@ use super::{Sqlite, parse_column};
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::store::quota::{self, Moment, WindowCount};
+use crate::store::time::{nanos, time};
 use crate::store::{Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, WindowUse};
 
 /// What is recorded of an account within each window.
@@ -44,19 +45,20 @@ fn minute_count(connection: &Connection, account: &str, limit: u64, at: &Moment)
         "SELECT CASE WHEN at > ?3 THEN ?4 ELSE at END AS made FROM quota_calls
          WHERE account = ?1 AND at >= ?2 ORDER BY made LIMIT 1 OFFSET ?5",
     )?;
-    let values = params![account, start, at.clock_step(), at.now, quota::calls_over(used, limit)];
+    let values = params![account, start, at.latest_plausible(), at.now, quota::calls_over(used, limit)];
     Ok(WindowCount { used, next_to_expire: statement.query_row(values, |row| row.get(0)).optional()? })
 }
 
 /// Moves what was recorded before the clock stepped back to where the clock is now.
 fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
-    statement.execute(params![account, at.now, at.clock_step()])?;
+    statement.execute(params![account, at.now, at.latest_plausible()])?;
     for per in [QuotaPer::Day, QuotaPer::Month] {
         let mut statement = connection.prepare_cached(
             "DELETE FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts > ?3 RETURNING used",
         )?;
-        let moved = statement.query_map(params![account, per.as_str(), at.clock_step()], |row| row.get::<_, i64>(0))?;
+        let moved =
+            statement.query_map(params![account, per.as_str(), at.latest_plausible()], |row| row.get::<_, i64>(0))?;
         let moved: i64 = moved.sum::<Result<_, _>>()?;
         if moved > 0 {
             add_to_count(connection, account, per, moved, at)?;
@@ -92,7 +94,7 @@ fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
     let form = parse_column(&row.get::<_, String>("form")?)?;
     Ok(Disclosure {
         id: row.get("id")?,
-        time: quota::time(row.get("time")?),
+        time: time(row.get("time")?),
         indicator: Indicator::from_stored(form, &row.get::<_, String>("value")?),
         source: row.get("source")?,
         to: row.get("recipient")?,
@@ -131,7 +133,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
+    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         self.write(move |connection| {
             let mut statement = connection.prepare_cached(
                 "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp)
@@ -139,7 +141,7 @@ impl Ledger for Sqlite {
             )?;
             let rows = statement.execute(params![
                 disclosure.id,
-                quota::nanos(disclosure.time),
+                nanos(disclosure.time),
                 disclosure.indicator.form().as_str(),
                 disclosure.indicator.value(),
                 disclosure.source,
@@ -172,7 +174,7 @@ impl Ledger for Sqlite {
     }
 
     fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64> {
-        Box::pin(self.delete("disclosures", "time < ?1", [quota::nanos(before)]))
+        Box::pin(self.delete("disclosures", "time < ?1", [nanos(before)]))
     }
 
     fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use super::seal::private_file;
 use super::{BoxFuture, Durability, Maintenance, StoreError, StoreErrorKind};
 use crate::error::ParseEnumError;
+use crate::sync::lock;
 
 mod answers;
 mod filter;
@@ -161,7 +162,7 @@ impl Maintenance for Sqlite {
 /// Queues a job for a thread, unless the store is closed.
 fn send<J>(jobs: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreError> {
     let closed = || StoreError::unavailable("the store is closed");
-    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    let jobs = lock(jobs);
     jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
 }
 

@@ -1,13 +1,14 @@
 //! A few threads that read, each over its own connection, and that also do slow work such as compressing.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{StoreError, connect, send};
+use crate::sync::lock;
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -50,13 +51,13 @@ impl Readers {
 
     /// Takes no more jobs; the threads end once they have done those they have.
     pub(super) fn close(&self) {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.jobs).take());
     }
 }
 
 fn read_all(connection: &Connection, queue: &Mutex<mpsc::Receiver<Job>>) {
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(queue).recv();
         let Ok(job) = next else { return };
         job(connection);
     }

@@ -7,7 +7,7 @@ use rusqlite::{Row, params, params_from_iter};
 
 use super::filter::Conditions;
 use super::{Sqlite, parse_column};
-use crate::store::quota::{nanos, time};
+use crate::store::time::{nanos, time};
 use crate::store::{BoxFuture, Cursor, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode};
 
 const SELECT: &str = "SELECT id, time, caller, tlp, body FROM verdicts";

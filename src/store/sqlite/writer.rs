@@ -2,13 +2,14 @@
 //!
 //! Each job has its own savepoint, so that one that fails leaves no trace and takes no other with it.
 
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{StoreError, send};
+use crate::sync::lock;
 
 /// The most jobs that share one transaction, so that the first does not wait too long for its commit.
 const BATCH: usize = 256;
@@ -62,8 +63,8 @@ impl Writer {
 
     /// Takes no more jobs and waits until the thread has done those it has.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lock(&self.jobs).take());
+        let ended = lock(&self.ended).take();
         match ended {
             Some(ended) => ended.await.map_err(|_| StoreError::unavailable("the writer ended badly")),
             None => Ok(()),

@@ -164,8 +164,8 @@ impl Source for Word {
         let next = || Box::new(question(lookup.indicator.value(), answers.len() + 1));
         match text.split_once(' ').unwrap_or((&text, "")) {
             ("found", number) => Ok(Reading::Found(rated(number)?)),
-            ("more", "") => Ok(Reading::More { so_far: None, next: next() }),
-            ("more", number) => Ok(Reading::More { so_far: Some(rated(number)?), next: next() }),
+            ("more", "") => Ok(Reading::More { partial_finding: None, next: next() }),
+            ("more", number) => Ok(Reading::More { partial_finding: Some(rated(number)?), next: next() }),
             ("none", _) if self.options.contains_key("strict") => Err(SourceError::malformed("none is no answer")),
             ("fault", _) => panic!("a fault in the kind"),
             ("none", _) => Ok(Reading::NoRecord),
@@ -281,7 +281,7 @@ impl Ledger for FakeLedger {
         Box::pin(async move { Ok(windows.iter().map(|window| self.window(*window, at)).collect()) })
     }
 
-    fn disclose(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
+    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.reachable()?;
             self.log.lock().unwrap().push("disclosed");

@@ -32,11 +32,11 @@ fn check_letter(cells: &[&str], row: &LetterRow) {
 
 fn check_type(cells: &[&str], numbers: &TypeNumbers) {
     assert_eq!(cells[1].parse(), Ok(numbers.prior), "{cells:?}");
-    match numbers.ageing {
+    match numbers.decay {
         None => assert_eq!(cells[2], "claims do not age"),
-        Some(ageing) => {
+        Some(decay) => {
             let days = |span: std::time::Duration| format!("{} days", span.as_secs() / DAY);
-            assert_eq!(cells[2..], [days(ageing.grace), days(ageing.half_life)], "{cells:?}");
+            assert_eq!(cells[2..], [days(decay.grace), days(decay.half_life)], "{cells:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use concord::finding::{Disposition, Family, Outcome};
 use concord::indicator::IndicatorType;
-use concord::verdict::{Ageing, Calibration, Policy, Term, TypeNumbers, Verdict, fuse};
+use concord::verdict::{Calibration, Decay, Policy, Term, TypeNumbers, Verdict, fuse};
 use serde_json::Value;
 
 use super::build::{DAY, aged, changed, claim, in_family, indicator, now, strong};
@@ -57,7 +57,7 @@ fn policy_of(vector: &Value) -> Policy {
     changed(|rule| {
         if text(vector, "type") == "other" {
             let (grace, half_life) = (Duration::from_secs(14 * DAY), Duration::from_secs(45 * DAY));
-            rule.domain = TypeNumbers { prior: 0.20, ageing: Some(Ageing { grace, half_life }) };
+            rule.domain = TypeNumbers { prior: 0.20, decay: Some(Decay { grace, half_life }) };
         }
         if let Some([shift, scale]) = vector["calibration"].as_array().map(Vec::as_slice) {
             let number = |value: &Value| value.as_f64().expect("a number");

@@ -71,8 +71,8 @@ async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
     store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("stored");
     store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0)).await.expect("stored");
     store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0)).await.expect("stored");
-    store.disclose(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("stored");
-    store.disclose(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("stored");
+    store.record_disclosure(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("stored");
+    store.record_disclosure(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("stored");
     let age = second(10);
     let retention = Retention { answers_age: age, verdicts_age: age, disclosures_age: age, ..everything_stays() };
     let pruned = store.prune(retention, at(20.0)).await.expect("pruned");
@@ -256,9 +256,9 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
     for (id, address, source, seconds) in
         [("a", "192.0.2.1", "x", 1.0), ("b", "192.0.2.2", "x", 1.0), ("c", "192.0.2.1", "y", 2.0)]
     {
-        store.disclose(disclosure(id, address, source, seconds)).await.expect("stored");
+        store.record_disclosure(disclosure(id, address, source, seconds)).await.expect("stored");
     }
-    assert!(store.disclose(disclosure("a", "192.0.2.1", "x", 1.0)).await.is_err(), "each stands once");
+    assert!(store.record_disclosure(disclosure("a", "192.0.2.1", "x", 1.0)).await.is_err(), "each stands once");
     let list = async |filter, limit, after| {
         let rows = store.disclosures(filter, limit, after).await.expect("list");
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()

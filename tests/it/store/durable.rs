@@ -39,7 +39,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
     store.append(stored.clone()).await.expect("stored");
     granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
-    store.disclose(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
+    store.record_disclosure(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
     assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
 
     let left = killed_now(folder.path());

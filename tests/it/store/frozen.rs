@@ -39,7 +39,7 @@ async fn write_fixtures(folder: &Path) {
     store.keep_answer(answer("f00d", b"body", 1.25)).await.expect("stored");
     assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
     granted(&*store, &WINDOWS, 0.0).await;
-    store.disclose(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
+    store.record_disclosure(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
     store.close().await.expect("closed");
     fs::write(folder.join(VERDICT), body(&database)).expect("written");
 }

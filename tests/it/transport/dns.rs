@@ -91,7 +91,7 @@ fn list_lookup(answer: Answer) -> DnsAnswer {
 #[tokio::test]
 async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_are_told_apart() {
     let cases = [
-        (ResponseCode::NXDomain, DnsAnswer::NameError),
+        (ResponseCode::NXDomain, DnsAnswer::NxDomain),
         (ResponseCode::ServFail, DnsAnswer::Failure("SERVFAIL".into())),
         (ResponseCode::Refused, DnsAnswer::Failure("REFUSED".into())),
         (ResponseCode::NoError, DnsAnswer::Addresses(Vec::new())),
