@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use super::Failure;
 use super::args::EnrichArgs;
 use crate::convert::indicator::write_type;
-use crate::indicator::{ExtractOptions, Indicator, IndicatorType, extract, hex};
+use crate::indicator::{ExtractOptions, Indicator, IndicatorType, decode_text, extract_with_skipped, hex};
 use crate::pb;
 
 /// One input to enrich.
@@ -47,7 +47,7 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
         if value == "-" {
             let mut text = Vec::new();
             std::io::stdin().read_to_end(&mut text).map_err(|error| Failure::io("standard input", &error))?;
-            add_text(&mut texts, &String::from_utf8_lossy(&text), options.extract);
+            add_text(&mut texts, &decode_text(&text), options.extract);
         } else if options.extract {
             add_text(&mut texts, value, true);
         } else {
@@ -55,9 +55,9 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
         }
     }
     if let Some(path) = &options.file {
-        // Pasted mail is not always UTF-8; bytes that are not are no indicator.
+        // Pasted mail is not always UTF-8 or UTF-16; bytes that are neither are no indicator.
         let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
-        add_text(&mut texts, &String::from_utf8_lossy(&text), options.extract);
+        add_text(&mut texts, &decode_text(&text), options.extract);
     }
     // A file's hash is one whatever is stated of the others.
     texts.iter_mut().filter(|input| !input.is_file()).for_each(|input| input.indicator_type = options.indicator_type);
@@ -93,7 +93,11 @@ fn begins_like_a_path(value: &str) -> bool {
 fn add_text(texts: &mut Vec<Input>, text: &str, pull_out: bool) {
     if pull_out {
         let options = ExtractOptions { url_hosts: false, email_domains: false };
-        texts.extend(extract(text, &options).into_iter().map(|found| found.indicator.value().to_owned().into()));
+        let (found, skipped) = extract_with_skipped(text, &options);
+        for hash in skipped {
+            eprintln!("concord: {} is left out: the text calls it a hash of the kind {}", hash.text, hash.kind);
+        }
+        texts.extend(found.into_iter().map(|found| found.indicator.value().to_owned().into()));
     } else {
         let lines = text.lines().map(str::trim);
         texts

@@ -8,6 +8,14 @@ const LONGEST_LABEL: usize = 63;
 /// `.app`, `.pl`) are not among them: a missed domain is worse than a needless look-up.
 const FILE_SUFFIXES: [&str; 10] = ["zip", "mov", "sh", "py", "rs", "md", "so", "ps", "pm", "cab"];
 
+/// What stands before the last extension of a file name: another extension, or a word for a version of the file.
+const FILE_WORDS: [&str; 52] = [
+    "pdf", "doc", "docx", "docm", "xls", "xlsx", "xlsm", "ppt", "pptx", "rtf", "txt", "csv", "xml", "json", "yaml",
+    "html", "htm", "js", "vbs", "ps1", "exe", "dll", "bin", "sys", "scr", "bat", "cmd", "jar", "apk", "iso", "img",
+    "tar", "gz", "zip", "rar", "log", "jpg", "jpeg", "png", "gif", "mp4", "mp3", "eml", "msg", "lnk", "bak", "old",
+    "final", "draft", "copy", "test", "min",
+];
+
 /// The normal form of a domain name, without regard to the public suffix list.
 pub(super) fn normalize(text: &str) -> Result<String, Refusal> {
     let name = normalize_host(text)?;
@@ -31,8 +39,12 @@ pub(super) fn normalize_host(text: &str) -> Result<String, Refusal> {
     if name.len() > 4 * LONGEST_NAME {
         return Err(Refusal::new(text, "is longer than 253 characters, the most that a domain may have"));
     }
-    let ascii =
-        idna::domain_to_ascii(name).map_err(|_| Refusal::new(text, "is no valid internationalised name (UTS 46)"))?;
+    let ascii = match idna::domain_to_ascii(name) {
+        Ok(ascii) => ascii,
+        // Name servers know labels that only look like punycode.
+        Err(_) if name.is_ascii() => name.to_ascii_lowercase(),
+        Err(_) => return Err(Refusal::new(text, "is no valid internationalised name (UTS 46)")),
+    };
     check_name(text, &ascii)?;
     Ok(ascii)
 }
@@ -63,14 +75,31 @@ fn check_name(text: &str, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a name in normal form lies below a suffix of the public suffix list.
+/// Whether a name in normal form is one that somebody can hold: below a suffix of the public suffix list, or itself a private
+/// or wildcard rule of it, as `duckdns.org`. Only a plain suffix of a registry, as `co.uk`, is nobody's.
 pub(super) fn has_public_suffix(name: &str) -> bool {
-    psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known()) && psl::domain(name.as_bytes()).is_some()
+    let Some(suffix) = psl::suffix(name.as_bytes()).filter(psl::Suffix::is_known) else { return false };
+    suffix.as_bytes() != name.as_bytes() || suffix.typ() == Some(psl::Type::Private) || is_wildcard(name)
+}
+
+/// Whether a name is a suffix by a wildcard rule, which makes any other label one too.
+fn is_wildcard(name: &str) -> bool {
+    let Some((_, rest)) = name.split_once('.') else { return false };
+    let other = format!("xn--other.{rest}");
+    psl::suffix(other.as_bytes()).is_some_and(|suffix| suffix.as_bytes() == other.as_bytes())
+}
+
+/// Whether a name holds a label that begins like punycode and is none.
+pub(super) fn has_odd_punycode(name: &str) -> bool {
+    name.contains("xn--") && idna::domain_to_ascii(name).is_err()
 }
 
 /// Whether a name in free text is more likely a file name.
 pub(super) fn looks_like_file_name(name: &str) -> bool {
-    name.split_once('.').is_some_and(|(_, suffix)| FILE_SUFFIXES.contains(&suffix))
+    let mut labels = name.rsplit('.');
+    let (last, before) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+    let number = !before.is_empty() && before.bytes().all(|byte| byte.is_ascii_digit());
+    FILE_SUFFIXES.contains(&last) && (labels.next().is_none() || number || FILE_WORDS.contains(&before))
 }
 
 /// The Unicode form, if it differs from the normal form.

@@ -5,10 +5,7 @@ use std::ops::Range;
 
 use super::scan::{self, Candidate, Kind};
 use super::span_map::SpanMap;
-use super::{Host, Indicator, IndicatorType, domain, hash, parse, refang};
-
-/// No IPv6 address is longer, and searching longer runs again from each colon would be slow.
-const LONGEST_IPV6: usize = 64;
+use super::{Host, Indicator, IndicatorType, address, domain, hash, label, refang, script};
 
 /// What else is extracted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,16 +29,32 @@ pub struct Extracted {
     pub notes: Vec<String>,
 }
 
+/// A hash in a text that is passed over, since its label says that it is none of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedHash {
+    /// The hash as written.
+    pub text: String,
+    /// The byte range of the hash in the given text.
+    pub span: Range<usize>,
+    /// What the label says, in lower case: `imphash`, `ja3`.
+    pub kind: String,
+}
+
 /// Every indicator in the text. Time grows linearly with its length.
 pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
-    let map = refang::refang_mapped(text);
-    let mut extractor =
-        Extractor { given: text, map: &map, options: *options, seen: HashSet::new(), found: Vec::new() };
+    extract_with_skipped(text, options).0
+}
+
+/// Every indicator in the text, and the hashes that were passed over.
+pub fn extract_with_skipped(text: &str, options: &ExtractOptions) -> (Vec<Extracted>, Vec<SkippedHash>) {
+    let map = refang::refang_mapped(text, false);
+    let (seen, found, skipped) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut extractor = Extractor { given: text, map: &map, options: *options, seen, found, skipped, skipped_to: 0 };
     let mut at = 0;
     while let Some(candidate) = scan::next_candidate(map.text(), at) {
         at = extractor.extract(&candidate).max(at + 1);
     }
-    extractor.found
+    (extractor.found, extractor.skipped)
 }
 
 struct Extractor<'a> {
@@ -50,6 +63,9 @@ struct Extractor<'a> {
     options: ExtractOptions,
     seen: HashSet<Indicator>,
     found: Vec<Extracted>,
+    skipped: Vec<SkippedHash>,
+    /// Where the last of them ends in the refanged text: its label counts for further hashes on the line.
+    skipped_to: usize,
 }
 
 impl<'a> Extractor<'a> {
@@ -59,9 +75,12 @@ impl<'a> Extractor<'a> {
         match candidate.kind {
             Kind::Url => self.extract_url(range),
             Kind::EncodedUrl => {
+                let range = range.start..scan::url_end(self.map.text(), range.start, Some(range.end));
                 self.add_parsed(&range, IndicatorType::Url);
                 range.end
             }
+            Kind::OtherScheme => self.extract_other_scheme(range),
+            Kind::Path => self.skip_path(range),
             Kind::Ipv6 => self.extract_ipv6(range),
             Kind::Email => self.extract_email(range),
             Kind::Name => self.extract_name(range),
@@ -72,14 +91,13 @@ impl<'a> Extractor<'a> {
         self.map.text().get(range).unwrap_or_default()
     }
 
-    fn extract_url(&mut self, range: Range<usize>) -> usize {
+    fn extract_url(&mut self, scheme: Range<usize>) -> usize {
         let text = self.map.text();
-        let length = scan::url_length(text, range.clone());
-        let range = range.start..range.start + length;
+        let range = scheme.start..scan::url_end(text, scheme.start, Some(scheme.end));
         if let Ok(read) = Indicator::parse_as(self.slice(range.clone()), IndicatorType::Url) {
-            // A host that is no address and that nobody can register is an example in prose.
+            // A single word for a host is an example in prose. Any other needs no public suffix beside a scheme.
             let known = match read.indicator.host() {
-                Some(Host::Name(name)) => domain::has_public_suffix(&name),
+                Some(Host::Name(name)) => name.contains('.'),
                 Some(Host::Ip(_)) => true,
                 None => false,
             };
@@ -88,6 +106,49 @@ impl<'a> Extractor<'a> {
             }
         }
         range.end
+    }
+
+    /// The host of a URL with another scheme; or a supported scheme glued to a word: `seehttp://…`.
+    fn extract_other_scheme(&mut self, range: Range<usize>) -> usize {
+        let text = self.map.text();
+        if let Some(scheme) = scan::glued_scheme(text, &(range.start..range.end - 3)) {
+            return scheme;
+        }
+        let end = scan::url_end(text, range.start, Some(range.end));
+        let url = self.slice(range.end..end);
+        if self.slice(range.start..range.end - 3).eq_ignore_ascii_case("file") {
+            return end;
+        }
+        let authority = url.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        let host = authority.rfind('@').map_or(0, |at| at + 1);
+        let (start, authority_end) = (range.end + host, range.end + authority.len());
+        let (host, port) = self.without_port(start..authority_end);
+        self.extract_word(host, port);
+        end
+    }
+
+    /// Skips the path of a file, in which names are no domains. Hashes are found there.
+    fn skip_path(&mut self, range: Range<usize>) -> usize {
+        let text = self.map.text();
+        let found = self.slice(range.clone());
+        let before = scan::chars_before(text, range.start).next();
+        let beside_word = before.is_some_and(|c| c.is_alphanumeric() || matches!(c, ')' | ']'));
+        // `//host/share` and `\\\\host\share` name a host; `a/b` is a list, or the path of a host that was read already.
+        let double = matches!(found, "/" | "\\") && self.slice(range.end..range.end + 1) == found;
+        if double || found.ends_with('/') && beside_word && found != "~/" {
+            return range.end + usize::from(double);
+        }
+        let end = scan::file_path_end(text, range.end);
+        let mut at = range.end;
+        for part in self.slice(range.end..end).split(['/', '\\']) {
+            let part_range = at..at + part.len();
+            at = part_range.end + 1;
+            let hash = hash::in_file_name(part).unwrap_or(part);
+            if hash::form_of(hash).is_some() {
+                self.add_hash(part_range.start..part_range.start + hash.len());
+            }
+        }
+        end
     }
 
     fn add_url(&mut self, url: Indicator, range: &Range<usize>, notes: Vec<String>) {
@@ -106,6 +167,7 @@ impl<'a> Extractor<'a> {
         }
     }
 
+    /// A run of hexadecimal digits and colons is an address as a whole or not at all.
     fn extract_ipv6(&mut self, range: Range<usize>) -> usize {
         let text = self.map.text();
         let found = self.slice(range.clone());
@@ -116,31 +178,63 @@ impl<'a> Extractor<'a> {
         let kept = if kept.ends_with("::") { kept } else { kept.trim_end_matches(':') };
         let inner = start..range.start + kept.len();
         let alone = (after_label || !scan::follows_word(text, inner.start)) && !scan::continues_word(text, range.end);
-        let digits = kept.bytes().any(|byte| byte.is_ascii_digit());
-        if alone && digits && self.add_parsed(&inner, IndicatorType::Ip) {
-            return inner.end;
+        let address = self.slice(inner.clone());
+        let digits = address.bytes().any(|byte| byte.is_ascii_digit());
+        // Eight pairs of digits are a serial number or a hardware address.
+        let pairs = address.split(':').all(|group| group.len() == 2);
+        if alone && digits && !pairs && address.parse::<std::net::Ipv6Addr>().is_ok() {
+            return self.add_with_prefix(inner);
         }
-        let first = found.find(':').unwrap_or_default();
-        if found.len() > LONGEST_IPV6 {
-            return range.end;
+        // `time:203.0.113.9`, `name:hash:size`
+        let mut at = range.start;
+        for part in found.split(':') {
+            let part_range = at..at + part.trim_end_matches('.').len();
+            at += part.len() + 1;
+            if address::is_ipv4(self.slice(part_range.clone()))
+                || hash::form_of(self.slice(part_range.clone())).is_some()
+            {
+                let cut = part_range.end == range.end && scan::continues_word(text, range.end)
+                    || part_range.start == range.start && scan::follows_word(text, range.start);
+                if !cut {
+                    self.extract_word(part_range, None);
+                }
+            }
         }
-        if first > 0 && !scan::follows_word(text, range.start) {
-            self.extract_word(range.start..range.start + first, None);
+        let word_begins = found.rfind(':').filter(|_| scan::continues_name(text, range.end));
+        word_begins.map_or(range.end, |colon| range.start + colon + 1)
+    }
+
+    /// Adds an address, unless a prefix length makes it a network. Returns the end of both.
+    fn add_with_prefix(&mut self, address: Range<usize>) -> usize {
+        let prefix = scan::prefix_length(self.map.text(), address.end).unwrap_or_default();
+        let whole = address.start..address.end + prefix;
+        if address::is_network(self.slice(whole.clone())) {
+            return whole.end;
         }
-        range.start + first + 1
+        let single = address::without_full_prefix(self.slice(whole.clone())).is_some();
+        let range = if single { whole } else { address };
+        self.add_parsed(&range, IndicatorType::Ip);
+        range.end
     }
 
     fn extract_email(&mut self, range: Range<usize>) -> usize {
         let at = self.slice(range.clone()).rfind('@').map_or(range.end, |at| range.start + at + 1);
+        self.extract_email_host(at..range.end)
+    }
+
+    fn extract_email_host(&mut self, range: Range<usize>) -> usize {
+        let end = script::change(self.slice(range.clone())).map_or(range.end, |change| range.start + change);
         if self.options.email_domains {
-            let host = at..range.end;
-            if parse::is_ipv4(self.slice(host.clone())) {
+            // `user@[192.0.2.1]`
+            let brackets = usize::from(self.slice(range.start..range.start + 1) == "[");
+            let host = range.start + brackets..end - brackets;
+            if address::is_ipv4(self.slice(host.clone())) {
                 self.add_parsed(&host, IndicatorType::Ip);
             } else if self.has_public_suffix(&host) {
                 self.add_parsed(&host, IndicatorType::Domain);
             }
         }
-        range.end
+        end
     }
 
     /// A name is a domain, an IPv4 address, a hash, the host of a URL without scheme, or prose.
@@ -149,16 +243,47 @@ impl<'a> Extractor<'a> {
         if let Some(scheme) = scan::glued_scheme(text, &range) {
             return scheme;
         }
+        // An e-mail address whose local part is none in ASCII.
+        let mut before = scan::chars_before(text, range.start);
+        if before.next() == Some('@') && before.next().is_some_and(char::is_alphanumeric) {
+            return self.extract_email_host(range);
+        }
         let range = scan::without_percent_code(text, range);
+        let whole_end = range.end;
+        let mut range = range;
+        while let Some(address) = script::ipv4_between_letters(self.slice(range.clone())) {
+            let address = range.start + address.start..range.start + address.end;
+            self.extract_pieces(range.start..address.start);
+            self.extract_word(address.clone(), None);
+            range.start = address.end;
+        }
+        let last = self.extract_pieces(range.clone());
+        let range = self.without_emphasis(last..range.end);
+        if let Some((first, last)) = self.ipv4_range(&range) {
+            self.extract_word(first, None);
+            self.extract_word(last, None);
+            return range.end;
+        }
         let (host, port) = self.without_port(range.clone());
         let path = port.unwrap_or(host.end);
-        let is_ipv4 = parse::is_ipv4(self.slice(host.clone()));
-        let is_host = is_ipv4 || self.slice(host.clone()).starts_with('[') || self.is_domain_like(&host);
-        if !is_host || scan::path_end(text, path) == path {
-            self.extract_word(host, port);
+        let name = self.slice(host.clone());
+        let is_ipv4 = address::is_ipv4(name);
+        let is_host = is_ipv4 || name.starts_with('[') || self.is_domain_like(&host);
+        if is_ipv4 && scan::follows_product(text, host.start) {
             return path;
         }
-        let path_end = scan::path_end(text, path);
+        if !is_host || !self.slice(path..path + 1).starts_with('/') {
+            self.extract_word(host, port);
+            return if range.end == whole_end { path } else { whole_end };
+        }
+        if let Some(protocol) = scan::protocol_length(text, path) {
+            self.extract_word(host, port);
+            return path + protocol;
+        }
+        if is_ipv4 && port.is_none() && scan::prefix_length(text, path).is_some() {
+            return self.add_with_prefix(host);
+        }
+        let path_end = scan::url_end(text, path, None);
         if scan::follows_scheme(text, host.start) {
             self.extract_word(host, port);
             return path_end;
@@ -166,20 +291,46 @@ impl<'a> Extractor<'a> {
         self.with_path(host, path..path_end, is_ipv4)
     }
 
-    /// `host/path`, a network, or a pair of addresses.
+    /// Adds the pieces of a name that scripts without spaces have glued together, and returns where the last begins.
+    fn extract_pieces(&mut self, range: Range<usize>) -> usize {
+        let mut at = range.start;
+        while let Some(change) = script::change(self.slice(at..range.end)) {
+            let piece = self.without_emphasis(at..at + change);
+            self.extract_word(piece, None);
+            at += change;
+        }
+        at
+    }
+
+    /// The name without the underscores of emphasis: `_name_`.
+    fn without_emphasis(&self, range: Range<usize>) -> Range<usize> {
+        let text = self.slice(range.clone());
+        let opened = text.len() - text.trim_start_matches('_').len();
+        let closed = text.len() - text.trim_end_matches('_').len();
+        let marks = opened.min(closed);
+        if 2 * marks < text.len() { range.start + marks..range.end - marks } else { range }
+    }
+
+    /// Both ends of a range of IPv4 addresses.
+    fn ipv4_range(&self, range: &Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
+        let text = self.slice(range.clone());
+        let (first, last) = text.split_once('-').or_else(|| text.split_once(".."))?;
+        let both = address::is_ipv4(first) && address::is_ipv4(last);
+        both.then(|| (range.start..range.start + first.len(), range.end - last.len()..range.end))
+    }
+
+    /// `host/path`, or a pair of addresses.
     fn with_path(&mut self, host: Range<usize>, path: Range<usize>, is_ipv4: bool) -> usize {
         let text = self.map.text();
-        let whole = host.start..host.start + scan::url_length(text, host.start..path.end);
-        if is_ipv4 && parse::is_network(self.slice(whole.clone())) {
-            return path.end;
-        }
-        let pair = is_ipv4 && parse::is_ipv4(self.slice(path.start + 1..whole.end));
+        let whole = host.start..path.end;
+        let pair = is_ipv4 && address::is_ipv4(self.slice(path.start + 1..whole.end));
         if !pair && whole.end > path.start && scan::stands_alone(text, &whole) {
             self.add_parsed(&whole, IndicatorType::Url);
             return whole.end;
         }
         self.extract_word(host, Some(path.start));
-        path.start + 1
+        // A pair of addresses, or a name within a path.
+        if pair { path.start + 1 } else { path.end.max(path.start + 1) }
     }
 
     /// The range without a port, and the end of the port: `name:80`, but not `label:203.0.113.1` or `md5:00…`.
@@ -200,13 +351,35 @@ impl<'a> Extractor<'a> {
     fn extract_word(&mut self, range: Range<usize>, port: Option<usize>) {
         let text = self.slice(range.clone());
         let with_port = range.start..port.unwrap_or(range.end);
-        if hash::form_of(text).is_some() {
-            self.add_parsed(&range, IndicatorType::File);
-        } else if parse::is_ipv4(text) || text.starts_with('[') {
+        let in_name = hash::in_file_name(text).filter(|_| !self.is_domain_like(&range));
+        if let Some(hash) = in_name.or_else(|| hash::form_of(text).map(|_| text)) {
+            self.add_hash(range.start..range.start + hash.len());
+        } else if address::is_ipv4(text) || text.starts_with('[') {
             self.add_parsed(&with_port, IndicatorType::Ip);
         } else if scan::stands_alone(self.map.text(), &range) && self.is_domain_like(&range) {
             self.add_parsed(&with_port, IndicatorType::Domain);
         }
+    }
+
+    /// Adds a hash, unless its label says that it is none of a file.
+    fn add_hash(&mut self, range: Range<usize>) {
+        let text = self.map.text();
+        let between = self.slice(self.skipped_to..range.start);
+        let listed = self.skipped_to > 0
+            && !between.is_empty()
+            && between.len() < 16
+            && between.chars().all(|c| matches!(c, ' ' | ',' | ';' | '"' | '\'' | '`'));
+        let (before, after) = (text.get(..range.start).unwrap_or_default(), text.get(range.end..).unwrap_or_default());
+        let kind =
+            if listed { self.skipped.last().map(|last| last.kind.clone()) } else { label::other_hash(before, after) };
+        let Some(kind) = kind else {
+            self.add_parsed(&range, IndicatorType::File);
+            return;
+        };
+        self.skipped_to = range.end;
+        let span = self.map.original(range);
+        let text = self.given.get(span.clone()).unwrap_or_default().to_owned();
+        self.skipped.push(SkippedHash { text, span, kind });
     }
 
     fn has_public_suffix(&self, range: &Range<usize>) -> bool {

@@ -58,3 +58,11 @@ fn is_ssdeep(text: &str) -> bool {
     };
     !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()) && part(one) && part(two)
 }
+
+/// The hash that a file is named by: `<hash>.exe`.
+pub(super) fn in_file_name(text: &str) -> Option<&str> {
+    let (hash, extension) = text.split_once('.')?;
+    let letters = !extension.is_empty()
+        && extension.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_');
+    (letters && form_of(hash).is_some()).then_some(hash)
+}

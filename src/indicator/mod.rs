@@ -13,20 +13,27 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::error::{ParseEnumError, parse_enum};
 
+mod address;
 mod domain;
+mod encoding;
 mod extract;
+mod gateway;
 mod hash;
+mod label;
 mod parse;
 mod refang;
 mod scan;
+mod script;
 mod span_map;
 mod special;
 #[cfg(test)]
 mod tests;
 mod tlp;
 mod url;
+mod wrapping;
 
-pub use extract::{ExtractOptions, Extracted, extract};
+pub use encoding::decode_text;
+pub use extract::{ExtractOptions, Extracted, SkippedHash, extract, extract_with_skipped};
 pub use hash::hex;
 pub use refang::refang;
 pub use special::{SpecialAddress, addresses, is_internal_name};

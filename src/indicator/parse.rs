@@ -3,12 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::refang::{contains_invisible, refang, refang_dot_words};
-use super::{Form, Host, Indicator, IndicatorType, Parsed, Refusal, SpecialAddress, domain, hash, url};
+use super::refang::{contains_invisible, contains_look_alikes, refang, refang_dot_words};
+use super::{
+    Form, Host, Indicator, IndicatorType, Parsed, Refusal, SpecialAddress, address, domain, gateway, hash, label, scan,
+    url, wrapping,
+};
 
 const LONGEST: usize = 8 * 1024;
 /// How often a URL is normalized again until nothing changes.
 const ROUNDS: usize = 8;
+/// How many things that stand beside a value are taken off, one after the other: `1. MD5: …)`.
+const BESIDE: usize = 4;
+/// How many links of mail gateways are opened, one within the other.
+const GATEWAYS: usize = 4;
 /// What surrounds an indicator in a text without being part of it.
 const SURROUNDING: [(char, char); 8] =
     [('"', '"'), ('\'', '\''), ('`', '`'), ('<', '>'), ('(', ')'), ('{', '}'), ('“', '”'), ('«', '»')];
@@ -30,20 +37,72 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
     if clean.is_empty() {
         return Err(Refusal::new(text, "holds nothing: give an IP address, a domain, a URL or a file hash"));
     }
-    let read = match wanted {
-        None => parse_guessing(&clean),
-        Some(IndicatorType::Ip) => parse_ip(&clean),
-        Some(IndicatorType::Domain) => parse_domain(&clean, false),
-        Some(IndicatorType::Url) => parse_url(&clean),
-        Some(IndicatorType::File) => parse_hash(&clean),
-    };
+    let read = parse_clean(&clean, wanted).or_else(|refusal| parse_beside(&clean, wanted).unwrap_or(Err(refusal)));
     let meant = |refusal| wanted.and_then(|wanted| other_type(&clean, wanted)).unwrap_or(refusal);
     let mut read = read.map_err(meant)?;
     if contains_invisible(text) {
         read.notes.push("characters that cannot be seen were taken out".into());
     }
+    if contains_look_alikes(text) && read.indicator.value.is_ascii() {
+        read.notes.push("look-alike hyphens, digits or letters were read as plain ones".into());
+    }
+    if !wrapping::edits(text, true).is_empty() {
+        read.notes.push("the escapes of the text around it were undone".into());
+    }
     read.notes.extend(special_address_note(&read.indicator));
     Ok(read)
+}
+
+fn parse_clean(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed, Refusal> {
+    if wanted != Some(IndicatorType::Url)
+        && let Some(bare) = without_protocol(text)
+    {
+        return parse_clean(bare, wanted);
+    }
+    match wanted {
+        None => parse_guessing(text),
+        Some(IndicatorType::Ip) => parse_ip(text),
+        Some(IndicatorType::Domain) => parse_domain(text, false),
+        Some(IndicatorType::Url) => parse_url(text),
+        Some(IndicatorType::File) => parse_hash(text),
+    }
+}
+
+/// Parses a value that something stands beside: a list mark, a label, a column. `None` if it cannot be read either.
+fn parse_beside(text: &str, wanted: Option<IndicatorType>) -> Option<Result<Parsed, Refusal>> {
+    let mut rest = text;
+    for _ in 0..BESIDE {
+        let shorter = label::strip(rest)?;
+        let before = text.strip_suffix(shorter).unwrap_or_default();
+        if hash::form_of(shorter).is_some()
+            && let Some(kind) = label::other_hash(before, "")
+        {
+            let why = format!("is a hash of the kind {kind}, not of a whole file, and is not looked up");
+            return Some(Err(Refusal::new(text, why)));
+        }
+        rest = shorter;
+        if let Ok(mut read) = parse_clean(&refang_and_strip(rest), wanted) {
+            let left_out = text.replacen(rest, " … ", 1);
+            read.notes.push(format!("left out what stands beside it: {:?}", shown(&left_out)));
+            return Some(Ok(read));
+        }
+    }
+    None
+}
+
+/// `host:443/tcp` without the protocol.
+fn without_protocol(text: &str) -> Option<&str> {
+    let slash = text.find('/')?;
+    let (host, _) = text.split_at_checked(slash)?;
+    let length = scan::protocol_length(text, slash)?;
+    let (_, port) = split_port(host);
+    (slash + length == text.len() && (port.is_some() || host.starts_with('[') || address::is_ipv4(host)))
+        .then_some(host)
+}
+
+/// A text as notes show it: its first 100 characters, passwords redacted.
+fn shown(text: &str) -> String {
+    url::redact_text(text.trim()).chars().take(100).collect()
 }
 
 /// A note on an address, or the host of a URL, with a special purpose.
@@ -120,10 +179,14 @@ fn parse_guessing(text: &str) -> Result<Parsed, Refusal> {
     if let Some(form) = hash::form_of(text) {
         return Ok(parsed(form, text.to_ascii_lowercase(), Vec::new()));
     }
+    let extension = |hash: &str| format!("name{}", text.get(hash.len()..).unwrap_or_default());
+    if let Some(hash) = hash::in_file_name(text).filter(|hash| !is_known_domain(&extension(hash))) {
+        return parse_named_file(hash);
+    }
     if let Some(other) = unsupported(text) {
         return Err(other);
     }
-    if looks_like_ip(text) {
+    if looks_like_ip(text) || address::without_full_prefix(text).is_some() {
         return parse_ip(text);
     }
     if let Some(at) = text.find(['/', '?']) {
@@ -154,8 +217,17 @@ fn unsupported(text: &str) -> Option<Refusal> {
     if lower.strip_prefix("as").is_some_and(|number| digits(number.strip_prefix('n').unwrap_or(number))) {
         return Some(Refusal::new(text, "is an AS number, which is not looked up yet"));
     }
-    if is_network(text) {
+    if address::is_network(text) {
         return Some(Refusal::new(text, NETWORK));
+    }
+    if text
+        .split_once('-')
+        .is_some_and(|(first, last)| address::is_ipv4(first.trim()) && last.trim().parse::<IpAddr>().is_ok())
+    {
+        return Some(Refusal::new(
+            text,
+            "is a range of addresses: look up single addresses, as its first and its last",
+        ));
     }
     if let Some(scheme) = OTHER_SCHEMES.into_iter().find(|scheme| lower.starts_with(scheme)) {
         let why = format!("has the scheme {}; looked up are http, https and ftp", scheme.trim_end_matches(':'));
@@ -177,21 +249,9 @@ fn unsupported_hash(text: &str) -> Option<Refusal> {
     (hexadecimal && hash::form_of(text).is_none()).then(|| Refusal::new(text, hash::length_message(text)))
 }
 
-/// Whether a text is four decimal numbers.
-pub(super) fn is_ipv4(text: &str) -> bool {
-    text.parse::<Ipv4Addr>().is_ok()
-}
-
-/// Whether a text is an address and a prefix length.
-pub(super) fn is_network(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(ip, length)| {
-        let longest = match ip.parse() {
-            Ok(IpAddr::V4(_)) => 32,
-            Ok(IpAddr::V6(_)) => 128,
-            Err(_) => return false,
-        };
-        length.bytes().all(|byte| byte.is_ascii_digit()) && length.parse::<u8>().is_ok_and(|length| length <= longest)
-    })
+/// Whether a name in normal form or not is a domain while guessing, and no more likely a file.
+fn is_known_domain(text: &str) -> bool {
+    domain::normalize(text).is_ok_and(|name| domain::has_public_suffix(&name) && !domain::looks_like_file_name(&name))
 }
 
 /// Whether a text is meant as an address, valid or not: digits and dots, or hexadecimal digits and colons.
@@ -206,11 +266,16 @@ fn looks_like_ip(text: &str) -> bool {
     digits
         || text.bytes().all(|byte| byte.is_ascii_digit())
         || (lower.starts_with("0x") && lower.split('.').all(number))
-        || (!text.contains('/') && text.split(':').next().is_some_and(is_ipv4))
+        || (!text.contains('/') && text.split(':').next().is_some_and(address::is_ipv4))
         || text.matches(':').count() >= 2
 }
 
 fn parse_ip(text: &str) -> Result<Parsed, Refusal> {
+    if let Some(ip) = address::without_full_prefix(text) {
+        let mut read = parse_ip(ip)?;
+        read.notes.push(format!("{} stands for this address alone", text.get(ip.len()..).unwrap_or_default()));
+        return Ok(read);
+    }
     let mut notes = Vec::new();
     let (bare, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((ip, "")) => (ip, None),
@@ -223,7 +288,7 @@ fn parse_ip(text: &str) -> Result<Parsed, Refusal> {
     if bare.contains('%') {
         return Err(Refusal::new(text, "has a zone, which means something on one machine only: leave it out"));
     }
-    if is_network(text) {
+    if address::is_network(text) {
         return Err(Refusal::new(text, NETWORK));
     }
     let ip: IpAddr = bare.strip_suffix('.').unwrap_or(bare).parse().map_err(|_| ip_refusal(text, bare))?;
@@ -280,6 +345,9 @@ fn parse_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
             format!("ends in .{last}, which is no public suffix: {what}if it is a domain all the same, state the type");
         return Err(Refusal::new(text, why));
     }
+    if domain::has_odd_punycode(&name) {
+        notes.push("holds a label that begins like punycode and is none: read as DNS has it".into());
+    }
     if let Some(unicode) = domain::unicode(&name) {
         notes.push(format!("shown to people as {unicode}"));
     }
@@ -290,7 +358,7 @@ fn parse_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
 fn parse_without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
     let host = text.get(..at).unwrap_or_default();
     let (name, _) = split_port(host);
-    let known = is_ipv4(name)
+    let known = address::is_ipv4(name)
         || name.starts_with('[')
         || domain::normalize(name).is_ok_and(|name| domain::has_public_suffix(&name));
     if !known {
@@ -304,6 +372,11 @@ fn parse_without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
 }
 
 fn parse_url(text: &str) -> Result<Parsed, Refusal> {
+    parse_wrapped_url(text, 0)
+}
+
+/// Parses a URL that was found within `depth` links of mail gateways.
+fn parse_wrapped_url(text: &str, depth: usize) -> Result<Parsed, Refusal> {
     if !has_scheme(text) {
         return match (unsupported(text), text.find(['/', '?'])) {
             (Some(other), _) => Err(other),
@@ -311,8 +384,23 @@ fn parse_url(text: &str) -> Result<Parsed, Refusal> {
             (None, None) => Err(Refusal::new(text, "has no scheme: a URL begins with http://, https:// or ftp://")),
         };
     }
+    let (text, left_out) = cut_at_blank(text);
     let value = stable_normal_form(text)?;
     let mut notes = Vec::new();
+    if !left_out.is_empty() {
+        notes.push(format!("left out what follows a blank: {:?}", shown(left_out)));
+    }
+    if let Some(wrapped) = gateway::unwrap(&value) {
+        let unreadable = || {
+            let why = "is the link of a mail gateway that does not show its target: look up the URL that it leads to";
+            Refusal::new(text, why)
+        };
+        let inner = wrapped.url.filter(|_| depth < GATEWAYS).ok_or_else(unreadable)?;
+        let mut read = parse_wrapped_url(&refang_and_strip(&inner), depth + 1).map_err(|_| unreadable())?;
+        notes.push(format!("taken out of the link of a mail gateway ({}), which is not looked up", wrapped.gateway));
+        notes.append(&mut read.notes);
+        return Ok(Parsed { notes, ..read });
+    }
     if text.contains('#') && !value.contains('#') {
         notes.push("the fragment, which never leaves a browser, was dropped".into());
     }
@@ -320,6 +408,23 @@ fn parse_url(text: &str) -> Result<Parsed, Refusal> {
         notes.push("carries a user or password: kept, shown masked, and not sent to outside sources".into());
     }
     Ok(parsed(Form::Url, value, notes))
+}
+
+/// The URL up to a blank, and what follows: a URL holds none. A blank within the host is left for the refusal, unless the name
+/// before it is complete.
+fn cut_at_blank(text: &str) -> (&str, &str) {
+    let Some((url, rest)) = text.split_once(char::is_whitespace) else { return (text, "") };
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let name = || {
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let (host, _) = split_port(host.trim_end_matches([',', ';', '.']));
+        address::is_ipv4(host) || is_known_domain(host)
+    };
+    if authority.contains(['/', '?', '#', '\\']) || name() {
+        (url.trim_end_matches(TRAILING), rest)
+    } else {
+        (text, "")
+    }
 }
 
 /// The normal form of a URL, which parsing does not change again: normalizing drops tabs and fragments, and what is
@@ -343,10 +448,20 @@ fn parse_hash(text: &str) -> Result<Parsed, Refusal> {
     if let Some(form) = hash::form_of(text) {
         return Ok(parsed(form, text.to_ascii_lowercase(), Vec::new()));
     }
+    if let Some(hash) = hash::in_file_name(text) {
+        return parse_named_file(hash);
+    }
     if let Some(refusal) = unsupported_hash(text) {
         return Err(refusal);
     }
     Err(Refusal::new(text, hash::length_message(text)))
+}
+
+/// Parses the hash that a file is named by.
+fn parse_named_file(hash: &str) -> Result<Parsed, Refusal> {
+    let mut read = parse_hash(hash)?;
+    read.notes.push("the hash that the file is named by".into());
+    Ok(read)
 }
 
 /// Splits `host:port`, where the port is a number.

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::span_map::{Edit, SpanMap};
+use super::{address, domain, scan, script, wrapping};
 
 /// Invisible characters that are copied along with an indicator: joiners, direction marks, soft hyphens.
 const INVISIBLE: [RangeInclusive<char>; 6] = [
@@ -26,10 +27,17 @@ fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|range| range.contains(&c))
 }
 
+/// Whether a text has look-alike hyphens, digits or letters, which refanging replaces.
+pub(super) fn contains_look_alikes(text: &str) -> bool {
+    text.chars().any(|c| folded(c).is_some())
+}
+
 /// Dots of other scripts that are label separators as well (UTS 46).
 const DOTS: [char; 4] = ['\u{ff0e}', '\u{3002}', '\u{ff61}', '\u{2024}'];
+/// Characters that look like a hyphen and, other than a dash, join words.
+const HYPHENS: [char; 5] = ['\u{2010}', '\u{2011}', '\u{2212}', '\u{fe63}', '\u{ff0d}'];
 /// Defanged and plain schemes in lower case, longer spellings first, with what they stand for.
-const SCHEMES: [(&str, &str); 19] = [
+const SCHEMES: [(&str, &str); 25] = [
     ("hxxps", "https://"),
     ("hxxp", "http://"),
     ("hxtps", "https://"),
@@ -44,98 +52,245 @@ const SCHEMES: [(&str, &str); 19] = [
     ("h__p", "http://"),
     ("meows", "https://"),
     ("meow", "http://"),
+    ("hxxxps", "https://"),
+    ("hxxxp", "http://"),
+    ("htttps", "https://"),
+    ("htttp", "http://"),
     ("https", "https://"),
     ("http", "http://"),
+    ("ttps", "https://"),
+    ("ttp", "http://"),
     ("fxps", "ftps://"),
     ("fxp", "ftp://"),
     ("ftp", "ftp://"),
 ];
-/// Spellings of what separates scheme and host.
-const SEPARATORS: [&str; 16] = [
-    "[://]",
-    "(://)",
-    "{://}",
-    "[:]//",
-    "(:)//",
-    "{:}//",
-    "[:]\\\\",
-    ":[//]",
-    "[:][//]",
-    "[:][/][/]",
-    ":[/][/]",
-    ":\\\\",
-    ":\\/\\/",
-    "://",
-    "[:/]/",
-    "[:]/",
-];
 /// What brackets hold in place of a dot, in lower case.
-const DOT_WORDS: [&str; 5] = ["dot", "punkt", "punto", "point", "."];
+const DOT_WORDS: [&str; 7] = ["dot", "punkt", "punto", "point", ".", "\u{ff0e}", "\u{3002}"];
 /// What else brackets hold, with what it stands for.
 const OTHER_MARKERS: [(&str, &str); 8] =
     [("://", "://"), ("//", "//"), (":", ":"), ("/", "/"), ("at", "@"), ("@", "@"), (",", "."), ("-", "-")];
+/// Markers that are undone in the path of a defanged URL too. Others are left there, since a path can be called `(dot)`.
+const PATH_MARKERS: [&str; 3] = ["[.]", "[:]", "[/]"];
 const OPENING: [char; 3] = ['[', '(', '{'];
 const CLOSING: [char; 3] = [']', ')', '}'];
 
-/// The text with every defang marker replaced by what it stands for.
+/// A text of a single value with every defang marker replaced by what it stands for.
 pub fn refang(text: &str) -> String {
-    refang_mapped(text).into_text()
+    refang_mapped(text, true).into_text()
 }
 
-/// The refanged text, with the place in `text` that each part of it came from.
-pub(super) fn refang_mapped(text: &str) -> SpanMap {
+/// The refanged text, with the place in `text` that each part of it came from. `value`: the text is a single value rather
+/// than prose.
+pub(super) fn refang_mapped(text: &str, value: bool) -> SpanMap {
     let mut map = SpanMap::new(text);
-    for find_edits in [character_edits, scheme_edits, marker_edits, escape_edits] {
-        let edits = find_edits(map.text());
-        map.apply(&edits);
-    }
+    map.apply(&invisible_edits(text));
+    let edits = wrapping::edits(map.text(), value);
+    map.apply(&edits);
+    let edits = marker_edits(map.text(), value);
+    map.apply(&edits);
     map
 }
 
-/// Removes invisible characters and replaces the dots of other scripts.
-fn character_edits(text: &str) -> Vec<Edit> {
+/// Removes invisible characters, except joiners where a name may have them.
+fn invisible_edits(text: &str) -> Vec<Edit> {
     if text.is_ascii() {
         return Vec::new();
     }
-    let edit = |(at, c): (usize, char)| match c {
-        c if is_invisible(c) => Some((at..at + c.len_utf8(), "")),
-        c if DOTS.contains(&c) => Some((at..at + c.len_utf8(), ".")),
-        _ => None,
-    };
-    text.char_indices().filter_map(edit).collect()
+    let invisible = text.char_indices().filter(|(at, c)| is_invisible(*c) && !joins(text, *at, *c));
+    invisible.map(|(at, c)| (at..at + c.len_utf8(), "")).collect()
 }
 
-/// Replaces defanged schemes and separators, wherever a scheme can begin.
-fn scheme_edits(text: &str) -> Vec<Edit> {
-    let mut edits = Vec::new();
+/// Whether a joiner stands where the context rule of internationalised names allows it (RFC 5892, appendix A).
+fn joins(text: &str, at: usize, joiner: char) -> bool {
+    if !matches!(joiner, '\u{200c}' | '\u{200d}') {
+        return false;
+    }
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    if !before.chars().next_back().is_some_and(script::is_unspaced) {
+        return false;
+    }
+    let in_label = |c: &char| script::is_unspaced(*c) || matches!(c, '\u{200c}' | '\u{200d}');
+    let mut label: Vec<char> = before.chars().rev().take(63).take_while(in_label).collect();
+    label.reverse();
+    label.extend(after.chars().take(63).take_while(in_label));
+    idna::domain_to_ascii(&label.into_iter().collect::<String>()).is_ok()
+}
+
+/// What a full-width or look-alike character stands for.
+fn folded(c: char) -> Option<&'static str> {
+    match c {
+        _ if HYPHENS.contains(&c) => Some("-"),
+        '\u{ff10}'..='\u{ff19}' | '\u{ff21}'..='\u{ff3a}' | '\u{ff41}'..='\u{ff5a}' => {
+            wrapping::printable(u32::from(c) - 0xfee0)
+        }
+        _ => None,
+    }
+}
+
+/// Where a reader of markers is within the current name or URL.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// A scheme or a dot came before: a slash begins a path.
+    is_host: bool,
+    /// In path or query, which are left as a browser reads them.
+    in_path: bool,
+    /// Scheme or host had markers, so whoever wrote it has put `[.]` for the dots of the path as well.
+    defanged: bool,
+}
+
+/// Replaces defanged schemes, markers in any mix of brackets, escaped dots, and look-alike characters.
+fn marker_edits(text: &str, value: bool) -> Vec<Edit> {
+    let mut edits: Vec<Edit> = Vec::new();
+    let mut place = Place::default();
     let mut before = None;
     let mut at = 0;
     while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
-        let begins = before.is_none_or(|c: char| !c.is_ascii_alphanumeric());
-        let scheme = if begins { text.get(at..).and_then(scheme_at) } else { None };
-        let length = scheme.map_or(first.len_utf8(), |(_, length)| length);
-        if let Some((scheme, length)) = scheme.filter(|(scheme, length)| text.get(at..at + length) != Some(scheme)) {
-            edits.push((at..at + length, scheme));
+        let rest = text.get(at..).unwrap_or_default();
+        let begins = before.is_none_or(|c: char| match place.in_path {
+            true => matches!(c, ',' | ';' | '\'' | '(' | ')' | ']'),
+            false => !c.is_ascii_alphanumeric(),
+        });
+        if let Some((scheme, length)) = if begins { scheme_at(rest) } else { None } {
+            let written = rest.get(..length).unwrap_or_default();
+            if written != scheme {
+                edits.push((at..at + length, scheme));
+            }
+            place = Place { is_host: true, in_path: false, defanged: !written.eq_ignore_ascii_case(scheme) };
+            before = Some('/');
+            at += length;
+            continue;
         }
-        before = Some(if scheme.is_some() { '/' } else { first });
-        at += length;
+        if place.in_path {
+            let marker =
+                if place.defanged { PATH_MARKERS.iter().find(|marker| rest.starts_with(**marker)) } else { None };
+            let meant = marker.and_then(|marker| marker.get(1..2));
+            edits.extend(meant.map(|meant| (at..at + 3, meant)));
+            if first.is_whitespace() || !value && scan::ends_url(first) {
+                place = Place::default();
+            }
+            before = Some(first);
+            at += if meant.is_some() { 3 } else { first.len_utf8() };
+            continue;
+        }
+        if let Some((meant, length)) = marker_at(rest, before) {
+            let done = edits.last().map_or(0, |(range, _)| range.end);
+            let spaces = text.get(done..at).map_or(0, |rest| rest.len() - rest.trim_end_matches(' ').len());
+            let start = if meant == "." { at - spaces } else { at };
+            if text.get(start..at + length) != Some(meant) {
+                edits.push((start..at + length, meant));
+                place.defanged = true;
+            }
+            place.in_path = place.is_host && meant == "/";
+            place.is_host |= meant == ".";
+            before = meant.chars().next_back();
+            at += length;
+            continue;
+        }
+        let next = rest.get(first.len_utf8()..).and_then(|rest| rest.chars().next());
+        let (meant, length) = match first {
+            '\\' | '^' => (Some("."), escaped_dot(rest, before)),
+            c if DOTS.contains(&c) => (Some(".").filter(|_| value || is_dot(c, before, next)), c.len_utf8()),
+            c => (folded(c), c.len_utf8()),
+        };
+        if let Some(meant) = meant.filter(|_| length > 0) {
+            edits.push((at..at + length, meant));
+            place.is_host |= meant == ".";
+            before = meant.chars().next_back();
+            at += length;
+            continue;
+        }
+        match first {
+            '/' | '?' | '#' | '\\' if place.is_host => place.in_path = true,
+            '.' => place.is_host |= before.is_some_and(is_word_char),
+            c if c.is_whitespace() || scan::ends_url(c) => place = Place::default(),
+            _ => {}
+        }
+        before = Some(first);
+        at += first.len_utf8();
     }
     edits
 }
 
+/// The length of a dot behind one or two backslashes or a caret within a name; 0 if there is none.
+fn escaped_dot(text: &str, before: Option<char>) -> usize {
+    let escape = if text.starts_with("\\\\.") { 2 } else { 1 };
+    let mut rest = text.chars().skip(escape);
+    let within = rest.next() == Some('.') && before.is_none_or(is_word_char) && rest.next().is_some_and(is_word_char);
+    if within { escape + 1 } else { 0 }
+}
+
+/// Whether a dot of another script is one in prose: between letters of such a script, or, full-width, within a Latin name.
+fn is_dot(dot: char, before: Option<char>, next: Option<char>) -> bool {
+    let (Some(before), Some(next)) = (before, next) else { return false };
+    let latin = |c: char| c.is_ascii_alphanumeric() || folded(c).is_some();
+    script::is_unspaced(before) && script::is_unspaced(next)
+        || matches!(dot, '\u{ff0e}' | '\u{2024}') && latin(before) && latin(next)
+}
+
 /// The scheme at the start of the text, and the length of scheme and separator.
 fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
-    if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+    if !text.starts_with(['h', 'H', 'm', 'M', 'f', 'F', 't', 'T']) {
         return None;
     }
     let (length, scheme) =
-        SCHEMES.iter().find_map(|(written, meant)| prefix_length(text, written).map(|length| (length, *meant)))?;
+        SCHEMES.iter().find_map(|(written, meant)| scheme_length(text, written).map(|length| (length, *meant)))?;
     let rest = text.get(length..)?;
     let rest_trimmed = rest.strip_prefix(' ').filter(|rest| rest.starts_with(['[', ':'])).unwrap_or(rest);
-    let skipped = rest.len() - rest_trimmed.len();
-    let separator = SEPARATORS.iter().find(|separator| rest_trimmed.starts_with(**separator))?;
-    let tail = rest_trimmed.get(separator.len()..)?;
-    Some((scheme, length + skipped + separator.len() + gap(tail)))
+    let (slashes, separator) = separator(rest_trimmed)?;
+    let tail = rest_trimmed.get(separator..)?;
+    if slashes < 2 && !begins_with_host(tail) {
+        return None;
+    }
+    Some((scheme, length + rest.len() - rest_trimmed.len() + separator + gap(tail)))
+}
+
+/// The length of a scheme, ignoring case and brackets within it: `hxxp[s]`.
+fn scheme_length(text: &str, scheme: &str) -> Option<usize> {
+    let mut at = 0;
+    for (number, wanted) in scheme.chars().enumerate() {
+        let rest = text.get(at..)?;
+        let brackets = if number == 0 { 0 } else { rest.len() - rest.trim_start_matches(is_bracket).len() };
+        let c = rest.get(brackets..)?.chars().next().filter(|c| c.eq_ignore_ascii_case(&wanted) && brackets <= 2)?;
+        at += brackets + c.len_utf8();
+    }
+    Some(at)
+}
+
+/// The number of slashes (two at most) of what separates scheme and host, in any mix of brackets, and its length.
+fn separator(text: &str) -> Option<(usize, usize)> {
+    let (mut colon, mut slashes, mut open, mut end) = (false, 0, 0, 0);
+    for (at, c) in text.char_indices().take(16) {
+        match c {
+            c if OPENING.contains(&c) && slashes < 2 => open += 1,
+            c if CLOSING.contains(&c) && (!colon || open > 0) => {
+                open -= i32::from(open > 0);
+                end = at + 1;
+            }
+            ':' | '\u{ff1a}' if !colon => {
+                colon = true;
+                end = at + c.len_utf8();
+            }
+            '/' | '\\' | '\u{ff0f}' if colon && slashes < 2 => {
+                slashes += 1;
+                end = at + c.len_utf8();
+            }
+            _ => break,
+        }
+    }
+    colon.then_some((slashes, end))
+}
+
+/// Whether a text begins with a name that somebody can hold, or four numbers: what follows a scheme without two slashes.
+fn begins_with_host(text: &str) -> bool {
+    let end = text.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | ':' | '"' | '<' | '>' | '\\'));
+    let host: String = text.get(..end.unwrap_or(text.len())).unwrap_or_default().chars().take(300).collect();
+    let host = host.replace(is_bracket, "").replace("dot", ".").replace("..", ".");
+    let host = host.trim_end_matches(['.', ',', ';', '\'']);
+    address::is_ipv4(host) || domain::normalize(host).is_ok_and(|name| domain::has_public_suffix(&name))
+}
+
+fn is_bracket(c: char) -> bool {
+    OPENING.contains(&c) || CLOSING.contains(&c)
 }
 
 /// The length of further slashes and one space before what can be a host: `http:/// example.com`.
@@ -151,40 +306,20 @@ fn prefix_length(text: &str, prefix: &str) -> Option<usize> {
     text.get(..prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix)).map(str::len)
 }
 
-/// Replaces markers in any mix of brackets.
-fn marker_edits(text: &str) -> Vec<Edit> {
-    let mut edits: Vec<Edit> = Vec::new();
-    let mut before = None;
-    let mut at = 0;
-    while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
-        let Some((meant, length)) = text.get(at..).and_then(|rest| marker_at(rest, before)) else {
-            before = Some(first);
-            at += first.len_utf8();
-            continue;
-        };
-        let done = edits.last().map_or(0, |(range, _)| range.end);
-        let spaces = text.get(done..at).map_or(0, |rest| rest.len() - rest.trim_end_matches(' ').len());
-        let start = if meant == "." { at - spaces } else { at };
-        if text.get(start..at + length) != Some(meant) {
-            edits.push((start..at + length, meant));
-        }
-        before = meant.chars().next_back();
-        at += length;
-    }
-    edits
-}
-
 /// The marker at the start of the text: what it stands for, and its length. `before` is the character before it.
 fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> {
     let first = text.chars().next()?;
     if first == '<' {
         return angle_at(text, before);
     }
-    if first != '.' && !OPENING.contains(&first) && !CLOSING.contains(&first) {
+    if first != '.' && !is_bracket(first) {
+        return None;
+    }
+    if first == '.' && !text.get(1..).is_some_and(|rest| rest.starts_with(is_bracket)) {
         return None;
     }
     // All brackets are one byte long. More than three in a row are no marker.
-    let open = text.chars().take(4).take_while(|c| OPENING.contains(c) || CLOSING.contains(c)).count();
+    let open = text.chars().take(4).take_while(|c| is_bracket(*c)).count();
     if open > 3 {
         return None;
     }
@@ -254,31 +389,16 @@ fn is_word_char(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '_'
 }
 
-/// Removes a backslash or caret before a dot.
-fn escape_edits(text: &str) -> Vec<Edit> {
-    let mut edits = Vec::new();
-    let mut at = 0;
-    while let Some(found) = text.get(at..).and_then(|rest| rest.find(['\\', '^'])) {
-        let start = at + found;
-        at = start + 1;
-        if text.get(at..).is_some_and(|rest| rest.starts_with('.')) {
-            at += 1;
-            edits.push((start..at, "."));
-        }
-    }
-    edits
-}
-
 /// Replaces words for dots in a single indicator that has no real dot (`example-dot-com`, `example dot com`), and takes
 /// away the spaces around dots.
 pub(super) fn refang_dot_words(text: &str) -> String {
-    if text.contains('.') {
-        return text.replace(" . ", ".");
-    }
     // Only in the host: in a path such words are the path's own.
     let begin = text.find("://").map_or(0, |at| at + 3);
     let end = text.get(begin..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(text.len(), |at| begin + at);
     let (host, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    if text.contains('.') {
+        return host.replace(" . ", ".") + rest;
+    }
     let mut out = host.to_owned();
     for word in ["-dot-", "_dot_", " dot ", "-DOT-", "_DOT_", " DOT ", " Dot "] {
         out = out.replace(word, ".");
@@ -294,6 +414,10 @@ pub(super) fn defang(value: &str) -> String {
     };
     let end = rest.find(['/', '?', '#']).filter(|_| scheme.is_some()).unwrap_or(rest.len());
     let (host, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let mut path = path.to_owned();
+    for marker in PATH_MARKERS {
+        path = path.replace(marker, &format!("[{marker}]"));
+    }
     let host = if scheme.is_none() && host.contains(':') { host.replace(':', "[:]") } else { host.replace('.', "[.]") };
     match scheme {
         Some(scheme) => format!("{}://{host}{path}", scheme.replacen("tt", "xx", 1).replacen("ftp", "fxp", 1)),

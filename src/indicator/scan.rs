@@ -5,13 +5,19 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::script;
+
 /// What a candidate looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A URL with a supported scheme.
+    /// A supported scheme and `://`: the range ends where the host begins.
     Url,
-    /// A URL whose scheme and slashes are percent-encoded.
+    /// The same, percent-encoded.
     EncodedUrl,
+    /// Another scheme and `://`.
+    OtherScheme,
+    /// A slash or backslash with what can begin a path before it: `/`, `~/`, `../`, `C:\`.
+    Path,
     /// Hexadecimal digits and at least two colons.
     Ipv6,
     /// An e-mail address.
@@ -27,19 +33,32 @@ pub(super) struct Candidate {
 }
 
 /// Characters that end a URL in free text, even where the URL standard allows them.
-const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»「」『』【】（）《》，；、"#;
+const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»‹›—・"#;
 
+/// Whether a character ends a URL in free text: white space, quotes, and the punctuation of East Asian scripts.
+pub(super) fn ends_url(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || NOT_IN_URL.contains(c)
+        || matches!(u32::from(c),
+            0x3000..=0x3004 | 0x3008..=0x3030 | 0xff01..=0xff0f | 0xff1a..=0xff20 | 0xff3b..=0xff40 | 0xff5b..=0xff65)
+}
+
+// What the search matches must be consumed, or be of limited length: otherwise a text could be searched again from each place.
 static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let url = format!(r"[^\s\x00-\x1f{NOT_IN_URL}]");
     let word = r"[\p{L}\p{M}\p{N}_]";
+    let within = r"[\p{L}\p{M}\p{N}_.\x{200c}\x{200d}\x{fe0f}\x{1f3fb}-\x{1f3ff}\p{Extended_Pictographic}-]";
+    let emoji = r"[\p{Extended_Pictographic}\x{200d}\x{fe0f}\x{1f3fb}-\x{1f3ff}]";
     let pattern = format!(
         r"(?x)
-        (?P<url>(?i:https?://|\bftp://){url}+)
-        |(?P<encoded>(?i:https?|ftp)%3[Aa]%2[Ff]%2[Ff]{url}+)
-        |(?P<bracketed>\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+\](?::[0-9]{{1,5}})?)
-        |(?P<ipv6>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)
-        |(?P<email>[\w.+-]+@[\w.-]+\.\w+)
-        |(?P<name>{word}(?:(?:{word}|[.-])*{word})?(?::[0-9]{{1,5}})?)
+        (?i:https?|ftp)://
+        |(?i:https?|ftp)%3[Aa]%2[Ff]%2[Ff]
+        |[A-Za-z][A-Za-z0-9+.-]{{1,20}}://
+        |(?:~[A-Za-z0-9_]{{0,32}}|\.{{1,2}}|[A-Za-z]:|%[A-Za-z_]{{1,32}}%)?[/\\]
+        |\[[0-9A-Fa-f:]{{0,40}}:[0-9A-Fa-f:.]{{1,40}}\](?::[0-9]{{1,5}})?
+        |[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*
+        |[A-Za-z0-9_.+-]{{1,64}}@(?:\[[0-9.]{{7,15}}\]|[\w.-]+\.\w+)
+        |(?:{emoji}+[.-])?{word}(?:{within}*{word})?(?::[0-9]{{1,5}})?
         "
     );
     Regex::new(&pattern).ok()
@@ -48,52 +67,128 @@ static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// The next candidate at or after a byte position.
 pub(super) fn next_candidate(text: &str, at: usize) -> Option<Candidate> {
     let at = (at..text.len()).find(|at| text.is_char_boundary(*at))?;
-    let captures = CANDIDATE.as_ref()?.captures_at(text, at)?;
-    let kinds = [
-        ("url", Kind::Url),
-        ("encoded", Kind::EncodedUrl),
-        ("bracketed", Kind::Name),
-        ("ipv6", Kind::Ipv6),
-        ("email", Kind::Email),
-        ("name", Kind::Name),
-    ];
-    let found =
-        |(group, kind): (&str, Kind)| captures.name(group).map(|found| Candidate { kind, range: found.range() });
-    kinds.into_iter().find_map(found)
+    let found = CANDIDATE.as_ref()?.find_at(text, at)?;
+    Some(Candidate { kind: kind_of(found.as_str()), range: found.range() })
 }
 
-/// The end of the path that begins at `at`; `at` itself if none does.
-pub(super) fn path_end(text: &str, at: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    if !rest.starts_with('/') {
-        return at;
+/// Which of the alternatives matched. Capture groups would say so as well, and take far longer.
+fn kind_of(found: &str) -> Kind {
+    match found {
+        _ if found.ends_with("://") => {
+            let supported =
+                ["http", "https", "ftp"].iter().any(|scheme| found[..found.len() - 3].eq_ignore_ascii_case(scheme));
+            if supported { Kind::Url } else { Kind::OtherScheme }
+        }
+        _ if found.ends_with(['/', '\\']) => Kind::Path,
+        _ if found.ends_with("%2F") || found.ends_with("%2f") => Kind::EncodedUrl,
+        _ if found.contains('@') => Kind::Email,
+        _ if found.starts_with('[') => Kind::Name,
+        _ if found.matches(':').nth(1).is_some() => Kind::Ipv6,
+        _ => Kind::Name,
     }
-    let end = |c: char| c.is_whitespace() || c.is_control() || NOT_IN_URL.contains(c);
-    at + rest.find(end).unwrap_or(rest.len())
 }
 
-fn chars_before(text: &str, at: usize) -> impl Iterator<Item = char> {
+/// The end of a URL in prose that begins at `start` and whose host begins at `host`; or, where `host` is `None`, whose path
+/// begins at `start`. Looks at each character once.
+pub(super) fn url_end(text: &str, start: usize, host: Option<usize>) -> usize {
+    let quoted = chars_before(text, start).next().filter(|c| matches!(c, '\'' | '*' | '_' | '~'));
+    let from = host.unwrap_or(start);
+    let rest = text.get(from..).unwrap_or_default();
+    let mut in_host = host.is_some();
+    let (mut round, mut square) = (0, 0);
+    let mut foreign = false;
+    let mut before = '/';
+    let mut end = rest.len();
+    for (at, c) in rest.char_indices() {
+        let after = || rest.get(at + c.len_utf8()..).unwrap_or_default();
+        match c {
+            '/' | '?' | '#' | '\\' => in_host = false,
+            '(' => round += 1,
+            ')' => round -= 1,
+            '[' => square += 1,
+            ']' => square -= 1,
+            _ => {}
+        }
+        let second = matches!(c, ',' | ';') && ["http://", "https://"].iter().any(|scheme| after().starts_with(scheme));
+        let tag = c == '[' && after().starts_with('/');
+        let stops = ends_url(c) || round < 0 || square < 0 || second || tag || c == '\'' && quoted == Some(c);
+        let stops = stops
+            || if in_host {
+                ends_host(c) && rest.get(..at).is_some_and(|host| host.contains('.')) && !holds_user(after())
+            } else {
+                matches!(u32::from(c), 0x2600..=0x27bf | 0x1_f000..=0x1_faff)
+            };
+        // A host in such a script, or a path that goes on behind a word in it, is no prose.
+        let glued = script::is_unspaced(c)
+            && !foreign
+            && (before.is_ascii_alphanumeric() || !in_host && !script::is_unspaced(before) && !continues(after()));
+        if stops || glued {
+            end = at;
+            break;
+        }
+        foreign |= in_host && script::is_unspaced(c);
+        before = c;
+    }
+    let url = rest.get(..end).unwrap_or_default();
+    // `*url*` and `_url_` are emphasis.
+    let emphasis = quoted.filter(|c| *c != '\'');
+    let mark = |c: char| ".,;:!?'\"…\\".contains(c) || emphasis == Some(c);
+    from + url.trim_end_matches(mark).len()
+}
+
+/// Whether a character is punctuation that no host contains.
+fn ends_host(c: char) -> bool {
+    matches!(c, ',' | ';' | '\'' | '(' | ')' | '*' | '!' | '=' | '&')
+}
+
+/// Whether a user and password go on in the rest of a URL.
+fn holds_user(rest: &str) -> bool {
+    rest.chars().take(256).take_while(|c| !ends_url(*c) && !matches!(c, '/' | '?' | '#' | '\\')).any(|c| c == '@')
+}
+
+/// Whether a path goes on behind the rest of a word in a script without spaces: `/路径/a.php`.
+fn continues(rest: &str) -> bool {
+    let mut rest = rest.chars().take(64).skip_while(|c| script::is_unspaced(*c));
+    rest.next().is_some_and(|c| "/?=.&-_%".contains(c)) && rest.next().is_some_and(|c| c.is_ascii_alphanumeric())
+}
+
+/// The end of the path of a file that goes on at `at`.
+pub(super) fn file_path_end(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    let ends = |c: char| ends_url(c) || ",;:'()[]=?".contains(c);
+    let length = rest.find(ends).unwrap_or(rest.len());
+    let (path, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+    let scheme = ["https", "http"].into_iter().find_map(|scheme| path.strip_suffix(scheme));
+    at + scheme.filter(|_| after.starts_with("://")).unwrap_or(path).len()
+}
+
+pub(super) fn chars_before(text: &str, at: usize) -> impl Iterator<Item = char> {
     text.get(..at).unwrap_or_default().chars().rev()
 }
 
-fn chars_after(text: &str, at: usize) -> impl Iterator<Item = char> {
+pub(super) fn chars_after(text: &str, at: usize) -> impl Iterator<Item = char> {
     text.get(at..).unwrap_or_default().chars()
 }
 
 /// Whether a word ends right before `at`.
 pub(super) fn follows_word(text: &str, at: usize) -> bool {
-    chars_before(text, at).next().is_some_and(char::is_alphanumeric)
+    chars_before(text, at).next().is_some_and(script::is_word)
 }
 
 /// Whether a word continues at `at`.
 pub(super) fn continues_word(text: &str, at: usize) -> bool {
-    chars_after(text, at).next().is_some_and(|c| c.is_alphanumeric() || c == ':' || c == '_')
+    chars_after(text, at).next().is_some_and(|c| script::is_word(c) || c == ':' || c == '_')
+}
+
+/// Whether a name goes on at `at`.
+pub(super) fn continues_name(text: &str, at: usize) -> bool {
+    chars_after(text, at).next().is_some_and(|c| script::is_word(c) || c == '-' || c == '_')
 }
 
 /// Whether a dot and a word follow at `at`.
 pub(super) fn continues_after_dot(text: &str, at: usize) -> bool {
     let mut rest = chars_after(text, at);
-    rest.next() == Some('.') && rest.next().is_some_and(char::is_alphanumeric)
+    rest.next() == Some('.') && rest.next().is_some_and(script::is_word)
 }
 
 /// Whether `://` ends right before `at`: the host of an unsupported scheme can be an indicator.
@@ -145,51 +240,36 @@ pub(super) fn without_percent_code(text: &str, range: Range<usize>) -> Range<usi
     if rest.starts_with(char::is_alphanumeric) { range.end - rest.len()..range.end } else { range }
 }
 
-/// The length of a URL in prose, without the punctuation that follows it and without a second URL.
-pub(super) fn url_length(text: &str, range: Range<usize>) -> usize {
-    let mut url = text.get(range.clone()).unwrap_or_default();
-    let first = chars_before(text, range.start).next();
-    if first == Some('\'') {
-        url = url.split('\'').next().unwrap_or_default();
-    }
-    for second in [",http://", ",https://", ";http://", ";https://"] {
-        url = url.split(second).next().unwrap_or_default();
-    }
-    // `*url*` and `_url_` are emphasis.
-    let emphasis = first.filter(|c| matches!(c, '*' | '_'));
-    trim_url(cut_host(url), emphasis).len()
+/// The length of `/tcp` or `/udp` behind a port.
+pub(super) fn protocol_length(text: &str, at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let named = |protocol: &&&str| rest.get(..protocol.len()).is_some_and(|head| head.eq_ignore_ascii_case(protocol));
+    let length = ["/tcp", "/udp", "/sctp"].iter().find(named)?.len();
+    let ends = |c: char| !script::is_word(c) && !matches!(c, '/' | '_' | '-' | '?' | '.');
+    chars_after(text, at + length).next().is_none_or(ends).then_some(length)
 }
 
-/// Cuts a URL at punctuation that no host contains, even if the text continues without a space.
-fn cut_host(url: &str) -> &str {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let rest = url.get(start..).unwrap_or_default();
-    let host_end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    let host = rest.get(..host_end).unwrap_or_default();
-    let user = host.rfind('@').map_or(0, |at| at + 1);
-    let punctuation = host.get(user..).and_then(|host| host.find([',', ';', '\'', '(', ')', '*', '!', '=', '&']));
-    // The rest must be a host with a dot: `http://192,0,2,1` is not the address 192 in short form.
-    let cut = punctuation
-        .and_then(|at| url.get(..start + user + at))
-        .filter(|cut| cut.get(start..).is_some_and(|host| host.contains('.')));
-    cut.unwrap_or(url)
+/// The length of `/` and a prefix length that nothing continues.
+pub(super) fn prefix_length(text: &str, at: usize) -> Option<usize> {
+    let mut rest = chars_after(text, at);
+    let slash = rest.next() == Some('/');
+    let digits = rest.take(4).take_while(char::is_ascii_digit).count();
+    let mut rest = chars_after(text, at + 1 + digits);
+    let ends = match rest.next() {
+        Some('.') => !rest.next().is_some_and(script::is_word),
+        Some(c) => !script::is_word(c) && !matches!(c, '/' | '_' | '-' | '?' | '#' | '=' | '&' | '%'),
+        None => true,
+    };
+    (slash && (1..=3).contains(&digits) && ends).then_some(1 + digits)
 }
 
-/// The URL without trailing punctuation; a closing bracket stays if it was opened.
-fn trim_url(mut url: &str, emphasis: Option<char>) -> &str {
-    // Prose closes few brackets at once; a limit keeps texts made to be slow from being so.
-    for _ in 0..8 {
-        let before = url;
-        url = url.trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '"', '…']);
-        url = emphasis.map_or(url, |mark| url.trim_end_matches(mark));
-        for (open, close) in [('(', ')'), ('[', ']')] {
-            if url.ends_with(close) && url.matches(open).count() < url.matches(close).count() {
-                url = url.strip_suffix(close).unwrap_or(url);
-            }
-        }
-        if url == before {
-            break;
-        }
+/// Whether a slash and the name of a product end right before `at`: what follows is its version, as in `Chrome/120.0.0.0`.
+pub(super) fn follows_product(text: &str, at: usize) -> bool {
+    let mut before = chars_before(text, at);
+    if before.next() != Some('/') {
+        return false;
     }
-    url
+    let word: String = before.take(64).take_while(|c| c.is_alphanumeric() || "_.+-".contains(*c)).collect();
+    let protocol = ["pct", "pdu", "pi", "pmci", "4vpi"].iter().any(|protocol| word.eq_ignore_ascii_case(protocol));
+    word.contains(char::is_alphabetic) && !protocol
 }
