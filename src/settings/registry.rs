@@ -8,11 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use secrecy::SecretString;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
-use super::api_override::{ApiOverride, etag_of, read_row};
+use super::api_override::{ApiOverride, Seal, etag_of, read_row};
 use super::resolver::{Resolver, kind_conflict};
 use super::{Change, Config, ResolvedSource};
 use crate::error::{Error, Reason};
