@@ -49,7 +49,7 @@ pub struct Progress {
     /// The outcome and how it came about.
     pub fetched: Fetched,
     /// The verdict so far.
-    pub so_far: Verdict,
+    pub interim_verdict: Verdict,
     /// How many sources have not answered yet.
     pub waiting: usize,
 }
@@ -119,8 +119,8 @@ impl Engine {
             fetched.push(next);
             if let (Some(progress), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
                 let outcomes = fetched.iter().map(|fetched| fetched.outcome.clone()).collect();
-                let so_far = self.judge(policy, &request.indicator, outcomes);
-                progress(Progress { fetched: last.clone(), so_far, waiting: pending.len() });
+                let interim_verdict = self.judge(policy, &request.indicator, outcomes);
+                progress(Progress { fetched: last.clone(), interim_verdict, waiting: pending.len() });
             }
         }
         let reusable_until = self.reusable_until(&chosen, &fetched);

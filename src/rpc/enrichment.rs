@@ -351,7 +351,7 @@ fn raw(receipt: &Receipt) -> Vec<String> {
 fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
     let outcome = &progress.fetched.outcome;
     let answers = if view == View::Raw { raw(&progress.fetched.receipt) } else { Vec::new() };
-    let mut verdict_so_far = write(&progress.so_far, View::Basic, &Default::default());
+    let mut verdict_so_far = write(&progress.interim_verdict, View::Basic, &Default::default());
     verdict_so_far.outcomes = Vec::new();
     pb::EnrichProgress {
         outcome: Some(write_outcome(outcome, view, answers)),

@@ -98,11 +98,11 @@ impl<'a> ListImport<'a> {
 
     /// Passes over an entry that cannot be read, as long as the settings allow.
     pub(super) fn refuse(&mut self, place: Place, why: &str) -> Result<(), SourceError> {
-        let (so_far, allowed) = (self.builder.skip() as u64, self.format.unreadable);
-        if so_far <= allowed {
+        let (skipped, allowed) = (self.builder.skip() as u64, self.format.unreadable);
+        if skipped <= allowed {
             return Ok(());
         }
-        let too_many = if allowed > 0 { format!(" (unreadable entry number {so_far})") } else { String::new() };
+        let too_many = if allowed > 0 { format!(" (unreadable entry number {skipped})") } else { String::new() };
         Err(SourceError::malformed(format!(
             "{place}: {why}{too_many}; correct it, set options format and type, or let option unreadable pass it over"
         )))
