@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::finding::{Disposition, Reliability};
+use super::source_flags::SourceFlags;
+use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
@@ -324,45 +325,14 @@ pub(super) struct SourceSet {
     /// Its kind, when it is new [default: its name]
     #[arg(long)]
     pub(super) kind: Option<String>,
-    /// How far you trust it: A+, A, B, C, D, E or F
-    #[arg(long, value_name = "LETTER")]
-    pub(super) reliability: Option<Reliability>,
-    /// Switch it on or off
-    #[arg(long, value_name = "true|false")]
-    pub(super) enabled: Option<bool>,
+    #[command(flatten)]
+    pub(super) fields: SourceFlags,
     /// Environment variable that holds the credential
     #[arg(long, value_name = "NAME", conflicts_with = "credential_file")]
     pub(super) credential_env: Option<String>,
     /// File that holds the credential; - reads it from standard input
     #[arg(long, value_name = "FILE")]
     pub(super) credential_file: Option<PathBuf>,
-    /// Where questions go
-    #[arg(long, value_name = "URL")]
-    pub(super) base_url: Option<String>,
-    /// Sources of one family share data and count as nearly one opinion
-    #[arg(long)]
-    pub(super) family: Option<String>,
-    /// Tier of service
-    #[arg(long)]
-    pub(super) tier: Option<String>,
-    /// Calls that each window allows, minute=4,day=500
-    #[arg(long, value_name = "WINDOW=CALLS", value_delimiter = ',')]
-    pub(super) quota: Vec<String>,
-    /// Time for one attempt
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(super) timeout: Option<Duration>,
-    /// How long a finding is kept
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(super) finding_ttl: Option<Duration>,
-    /// How long "no record" is kept
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(super) no_record_ttl: Option<Duration>,
-    /// Highest TLP that it may see
-    #[arg(long, value_name = "TLP")]
-    pub(super) max_tlp: Option<Tlp>,
-    /// Proxy for its requests
-    #[arg(long, value_name = "URL")]
-    pub(super) proxy: Option<String>,
     /// PEM of the authorities to trust for it
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,

@@ -22,6 +22,7 @@ mod plan;
 mod report;
 mod serve;
 mod source;
+mod source_flags;
 mod store;
 mod table;
 mod verdict_table;

@@ -139,9 +139,9 @@ fn quota_units(units: u32) -> String {
 
 fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
     let indicator = plan.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
-    let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "TELLS OUTSIDE", "WHY"]);
+    let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "DISCLOSES", "WHY"]);
     for source in &plan.sources {
-        let (would, tells, why) = match &source.action {
+        let (would, discloses, why) = match &source.action {
             Some(Action::Call(call)) => {
                 ("be asked", if call.discloses { "yes" } else { "no" }, table::left(&call.quota))
             }
@@ -153,7 +153,7 @@ fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
             None => ("", "", String::new()),
         };
         let name = format!("  {}", source.source.trim_start_matches("sources/"));
-        rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), tells, &why]));
+        rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), discloses, &why]));
     }
     let notes: String =
         plan.notes.iter().map(|note| table::hanging(&format!("note: {}", table::printable(note)))).collect();

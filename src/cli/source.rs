@@ -5,19 +5,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::Cell;
-use prost_types::value::Kind;
+use serde_json::Value;
 
 use super::args::{Client, ListOutput, Source, SourceSet};
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::json::print_messages;
 use super::{Failure, print, table};
-use crate::convert::indicator::{write_reliability, write_tlp};
-use crate::convert::source::{json_to_value, value_to_json, write_period};
-use crate::convert::write_duration;
+use crate::convert::Violations;
+use crate::convert::source::{read_patch, value_to_json, write_patch};
 use crate::pb;
-use crate::settings::nearest;
-use crate::source::QuotaPer;
+use crate::settings::{Clearable, SOURCE_FIELDS, SourcePatch, nearest};
 
 pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Failure> {
     match command {
@@ -160,30 +158,13 @@ async fn set(connection: &Connection, request: pb::ConfigureSourceRequest) -> Re
 
 fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
     let credential = credential(&set)?;
-    let ca_pem = match &set.ca_file {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?,
-        None => String::new(),
-    };
-    let options: Vec<_> = set.options.iter().map(|option| read_option(option)).collect::<Result<_, _>>()?;
-    Ok(pb::Source {
-        name: full_name(&set.name, "sources"),
-        kind: set.kind.unwrap_or_default(),
-        reliability: set.reliability.map_or(0, |letter| write_reliability(letter).into()),
-        enabled: set.enabled,
-        credential,
-        base_url: set.base_url.unwrap_or_default(),
-        family: set.family.unwrap_or_default(),
-        tier: set.tier.unwrap_or_default(),
-        quota: set.quota.iter().map(|text| read_quota(text)).collect::<Result<_, _>>()?,
-        timeout: set.timeout.map(write_duration),
-        finding_ttl: set.finding_ttl.map(write_duration),
-        no_record_ttl: set.no_record_ttl.map(write_duration),
-        max_tlp: set.max_tlp.map_or(0, |tlp| write_tlp(tlp).into()),
-        proxy: set.proxy.unwrap_or_default(),
-        ca_pem,
-        options: (!options.is_empty()).then(|| prost_types::Struct { fields: options.into_iter().collect() }),
-        ..Default::default()
-    })
+    let mut patch = SourcePatch { kind: set.kind, ..set.fields.0 };
+    if let Some(path) = &set.ca_file {
+        let pem = std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?;
+        patch.ca_pem = Some(if pem.trim().is_empty() { Clearable::Cleared } else { Clearable::Set(pem) });
+    }
+    patch.options = set.options.iter().map(|option| read_option(option)).collect::<Result<_, _>>()?;
+    Ok(pb::Source { name: full_name(&set.name, "sources"), credential, ..write_patch(patch) })
 }
 
 /// The credential, never from an argument, where other users could see it.
@@ -211,23 +192,11 @@ fn read_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn read_option(text: &str) -> Result<(String, prost_types::Value), Failure> {
+fn read_option(text: &str) -> Result<(String, Value), Failure> {
     let (name, value) =
         text.split_once('=').ok_or_else(|| Failure::new(format!("--option {text}: write NAME=VALUE")))?;
     // Numbers, flags, lists and tables as JSON; anything else is a text.
-    let value = match serde_json::from_str(value) {
-        Ok(document) => json_to_value(&document),
-        Err(_) => prost_types::Value { kind: Some(Kind::StringValue(value.to_owned())) },
-    };
-    Ok((name.to_owned(), value))
-}
-
-fn read_quota(text: &str) -> Result<pb::QuotaWindow, Failure> {
-    let wrong = |why: &str| Failure::new(format!("--quota {text}: {why}"));
-    let (per, limit) = text.split_once('=').ok_or_else(|| wrong("write minute=4, day=500 or month=15500"))?;
-    let per: QuotaPer = per.parse().map_err(|error: crate::error::ParseEnumError| wrong(&error.to_string()))?;
-    let limit = limit.parse().map_err(|_| wrong("the number of calls must be a whole number"))?;
-    Ok(pb::QuotaWindow { period: write_period(per).into(), limit })
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
 }
 
 async fn get(connection: &Connection, name: &str, output: ListOutput) -> Result<ExitCode, Failure> {
@@ -248,25 +217,38 @@ fn source_table(source: &pb::Source) -> String {
     row("kind", source.kind.clone());
     row("state", table::words(source.state().as_str_name(), "SOURCE_STATE_"));
     row("", source.state_detail.clone());
-    row("reliability", table::letter(source.reliability));
     row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
-    row("base_url", source.base_url.clone());
-    row("family", source.family.clone());
-    row("tier", source.tier.clone());
-    row("quota", quota(&source.quota));
-    row("timeout", source.timeout.as_ref().map(table::written).unwrap_or_default());
-    row("finding_ttl", source.finding_ttl.as_ref().map(table::written).unwrap_or_default());
-    row("no_record_ttl", source.no_record_ttl.as_ref().map(table::written).unwrap_or_default());
-    row("max_tlp", table::tlp(source.max_tlp()));
-    row("proxy", source.proxy.clone());
-    for (name, value) in source.options.iter().flat_map(|options| &options.fields) {
-        row(&format!("options.{name}"), value_to_json(value).to_string());
+    for (name, value) in settings(source) {
+        row(&name, value);
     }
     let declared = table::words(source.origin().as_str_name(), "SOURCE_ORIGIN_");
     row("declared", format!("{declared} {}", source.origin_place).trim().to_owned());
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
     table::fitted(rows, Some(1))
+}
+
+/// Every setting as it is written in the configuration file, but for certificates. What a newer server has and this
+/// version cannot read is left out.
+fn settings(source: &pb::Source) -> Vec<(String, String)> {
+    let patch = SourcePatch { ca_pem: None, ..read_patch(source, &mut Violations::default()) };
+    let document = serde_json::to_value(&patch).unwrap_or_default();
+    let mut rows = Vec::new();
+    for field in SOURCE_FIELDS {
+        rows.extend(document.get(field.name).map(|value| (field.name.to_owned(), one_line(value))));
+    }
+    rows.extend(patch.options.iter().map(|(name, value)| (format!("options.{name}"), value.to_string())));
+    rows
+}
+
+fn one_line(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    }
 }
 
 async fn test(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {

@@ -7,7 +7,6 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 use jiff::Timestamp;
 
 use crate::convert::indicator::{read_disposition, read_reliability};
-use crate::convert::read_duration;
 use crate::finding::Disposition;
 use crate::pb;
 
@@ -195,12 +194,6 @@ pub(super) fn short_age(duration: &prost_types::Duration) -> String {
         3600..86_400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
     }
-}
-
-/// A duration with its units: `1day 2h`.
-pub(super) fn written(duration: &prost_types::Duration) -> String {
-    let duration = read_duration(*duration, "").unwrap_or_default();
-    humantime::format_duration(duration).to_string()
 }
 
 /// Removes the padding of the last column.

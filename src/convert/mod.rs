@@ -1,4 +1,4 @@
-//! Protobuf to our types and back, one file per proto file. Reading a request is pure and collects every mistake with its
+//! Protobuf to our types and back, one file per proto file. Reading a request is pure and collects every violation with its
 //! field path; whether what a request names exists is for the service to find out. Writing an answer cannot fail.
 
 use std::time::{Duration, SystemTime};
@@ -37,14 +37,14 @@ pub(crate) mod verdict;
 /// A longer name is not repeated in an error, which must fit into a header.
 const MAX_NAME: usize = 128;
 
-/// Every mistake found in one request.
+/// Every violation found in one request.
 #[derive(Debug, Default)]
 pub(crate) struct Violations(Vec<NotedViolation>);
 
 #[derive(Debug)]
 struct NotedViolation {
     violation: Violation,
-    /// What the request fails with where this is its only mistake.
+    /// What the request fails with where this is its only violation.
     alone: Option<Error>,
 }
 
@@ -58,7 +58,7 @@ impl Violations {
         read.map_err(|violation| self.add(violation)).ok()
     }
 
-    /// The resource that the field names, or `None` with its absence noted: as the only mistake it stays
+    /// The resource that the field names, or `None` with its absence noted: as the only violation it stays
     /// [`Error::NotFound`], among others it is a violation of the field.
     pub(crate) fn resolve<T>(&mut self, field: &str, found: Result<T, Error>) -> Option<T> {
         let missing = |error: Error| {
@@ -68,7 +68,7 @@ impl Violations {
         found.map_err(missing).ok()
     }
 
-    /// The result of judging a request in spite of its violations, so that all mistakes are reported at once: those noted
+    /// The result of judging a request in spite of its violations, so that all violations are reported at once: those noted
     /// and those it failed with. `field` is the one that may name what does not exist.
     ///
     /// # Errors
@@ -94,10 +94,10 @@ impl Violations {
         self.0.is_empty()
     }
 
-    /// What was read, if there was no mistake.
+    /// What was read, if there was no violation.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every mistake, or the one failure that [`Self::resolve`] noted.
+    /// [`Error::Invalid`] with every violation, or the one failure that [`Self::resolve`] noted.
     pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Error> {
         match (self.0.as_slice(), read) {
             ([], Some(read)) => Ok(read),

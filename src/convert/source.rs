@@ -1,7 +1,6 @@
 //! `source.proto`: sources, kinds, options.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use prost_types::value::Kind;
@@ -13,8 +12,10 @@ use super::indicator::{self, read_reliability, read_tlp, write_reliability, writ
 use super::verdict::source_name;
 use super::{Violations, read_duration, read_name, write_duration, write_timestamp};
 use crate::error::{Reason, Violation};
+use crate::finding::Reliability;
+use crate::indicator::Tlp;
 use crate::pb;
-use crate::settings::{Change, Origin, ResolvedSource, SourcePatch, State};
+use crate::settings::{Change, Clearable, Origin, ResolvedSource, SourcePatch, State, with_source_fields};
 use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow, parse_address};
 use crate::store::Disclosure;
 
@@ -25,34 +26,172 @@ pub(crate) fn write(source: &ResolvedSource) -> pb::Source {
     let (origin, origin_place) = write_origin(source.origin.as_ref());
     pb::Source {
         name: source_name(&settings.name),
-        kind: settings.kind.clone(),
-        reliability: write_reliability(settings.reliability).into(),
-        enabled: Some(settings.enabled),
-        credential: String::new(),
         credential_set: settings.credential.is_some(),
-        base_url: settings.base_url.as_ref().map(ToString::to_string).unwrap_or_default(),
-        family: settings.family.clone().unwrap_or_default(),
-        tier: settings.tier.clone(),
-        quota: settings.quota.iter().map(write_window).collect(),
-        timeout: Some(write_duration(settings.timeout)),
-        finding_ttl: Some(write_duration(settings.cache_ttl.finding)),
-        no_record_ttl: Some(write_duration(settings.cache_ttl.no_record)),
-        max_tlp: write_tlp(settings.max_tlp).into(),
-        proxy: settings.proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ca_pem: settings.ca_pem.clone().unwrap_or_default(),
-        options: Some(prost_types::Struct {
-            fields: settings
-                .options
-                .iter()
-                .map(|(name, value)| (name.clone(), json_to_value(&value.to_json())))
-                .collect(),
-        }),
         state: state.into(),
         state_detail,
         origin: origin.into(),
         origin_place,
         patched_fields: source.patched.clone(),
         etag: source.etag.clone(),
+        ..write_patch(SourcePatch::of(settings))
+    }
+}
+
+/// How a field of a source is carried by the protocol.
+trait Wire: Sized {
+    type Message;
+
+    /// Reads it; `None` where the message sets nothing. What cannot be read is noted.
+    fn read(message: Self::Message, field: &str, violations: &mut Violations) -> Option<Self>;
+
+    fn write(value: Option<Self>) -> Self::Message;
+}
+
+macro_rules! convert_patch {
+    ($(#[doc = $help:literal] $field:ident: $type:ty => $($setting:ident).+;)*) => {
+        /// The fields of a source that a request sets.
+        pub(crate) fn read_patch(source: &pb::Source, violations: &mut Violations) -> SourcePatch {
+            let options = source.options.iter().flat_map(|options| &options.fields);
+            SourcePatch {
+                kind: Wire::read(source.kind.clone(), "source.kind", violations),
+                $($field: Wire::read(source.$field.clone(), concat!("source.", stringify!($field)), violations),)*
+                options: options.map(|(name, value)| (name.clone(), value_to_json(value))).collect(),
+            }
+        }
+
+        /// A source that sets these fields.
+        pub(crate) fn write_patch(patch: SourcePatch) -> pb::Source {
+            let options = patch.options.iter().map(|(name, value)| (name.clone(), json_to_value(value)));
+            pb::Source {
+                kind: Wire::write(patch.kind),
+                $($field: Wire::write(patch.$field),)*
+                options: Some(prost_types::Struct { fields: options.collect() }),
+                ..Default::default()
+            }
+        }
+    };
+}
+
+with_source_fields!(convert_patch);
+
+impl Wire for bool {
+    type Message = Option<bool>;
+
+    fn read(message: Option<bool>, _: &str, _: &mut Violations) -> Option<Self> {
+        message
+    }
+
+    fn write(value: Option<bool>) -> Option<bool> {
+        value
+    }
+}
+
+impl Wire for String {
+    type Message = String;
+
+    fn read(message: String, _: &str, _: &mut Violations) -> Option<Self> {
+        Some(message).filter(|text| !text.is_empty())
+    }
+
+    fn write(value: Option<String>) -> String {
+        value.unwrap_or_default()
+    }
+}
+
+impl Wire for Url {
+    type Message = String;
+
+    fn read(message: String, field: &str, violations: &mut Violations) -> Option<Self> {
+        let text = Some(message.trim()).filter(|text| !text.is_empty())?;
+        violations.check(parse_address(text).map_err(|message| Violation::invalid(field, message)))
+    }
+
+    fn write(value: Option<Url>) -> String {
+        value.map(String::from).unwrap_or_default()
+    }
+}
+
+/// White space clears the field.
+impl<T: Wire<Message = String>> Wire for Clearable<T> {
+    type Message = String;
+
+    fn read(message: String, field: &str, violations: &mut Violations) -> Option<Self> {
+        match message.as_str() {
+            "" => None,
+            blank if blank.trim().is_empty() => Some(Self::Cleared),
+            _ => T::read(message, field, violations).map(Self::Set),
+        }
+    }
+
+    fn write(value: Option<Self>) -> String {
+        match value {
+            None => String::new(),
+            Some(Self::Cleared) => " ".to_owned(),
+            Some(Self::Set(value)) => T::write(Some(value)),
+        }
+    }
+}
+
+impl Wire for Duration {
+    type Message = Option<prost_types::Duration>;
+
+    fn read(message: Self::Message, field: &str, violations: &mut Violations) -> Option<Self> {
+        violations.check(read_duration(message?, field))
+    }
+
+    fn write(value: Option<Self>) -> Self::Message {
+        value.map(write_duration)
+    }
+}
+
+impl Wire for Reliability {
+    type Message = i32;
+
+    fn read(message: i32, field: &str, violations: &mut Violations) -> Option<Self> {
+        violations.check(read_reliability(message, field)).flatten()
+    }
+
+    fn write(value: Option<Self>) -> i32 {
+        value.map_or(0, |letter| write_reliability(letter).into())
+    }
+}
+
+impl Wire for Tlp {
+    type Message = i32;
+
+    fn read(message: i32, field: &str, violations: &mut Violations) -> Option<Self> {
+        violations.check(read_tlp(message, field)).flatten()
+    }
+
+    fn write(value: Option<Self>) -> i32 {
+        value.map_or(0, |tlp| write_tlp(tlp).into())
+    }
+}
+
+impl Wire for Vec<QuotaWindow> {
+    type Message = Vec<pb::QuotaWindow>;
+
+    fn read(message: Self::Message, field: &str, violations: &mut Violations) -> Option<Self> {
+        if message.is_empty() {
+            return None;
+        }
+        let mut quota: BTreeMap<QuotaPer, u64> = BTreeMap::new();
+        for (place, window) in message.iter().enumerate() {
+            let field = format!("{field}[{place}].period");
+            let per = read_period(window.period, &field).and_then(|per| {
+                let message = "a window needs its period: MINUTE, DAY or MONTH";
+                per.ok_or_else(|| Violation::new(field.as_str(), Reason::FieldRequired, message))
+            });
+            let Some(per) = violations.check(per) else { continue };
+            if quota.insert(per, window.limit).is_some() {
+                violations.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
+            }
+        }
+        Some(quota.into_iter().map(|(per, limit)| QuotaWindow { per, limit }).collect())
+    }
+
+    fn write(value: Option<Self>) -> Self::Message {
+        value.iter().flatten().map(write_window).collect()
     }
 }
 
@@ -72,7 +211,7 @@ fn write_origin(origin: Option<&Origin>) -> (pb::SourceOrigin, String) {
     }
 }
 
-pub(crate) fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
+fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
     pb::QuotaWindow { period: write_period(window.per).into(), limit: window.limit }
 }
 
@@ -81,82 +220,21 @@ convert_enum!(
     "1 (MINUTE), 2 (DAY), 3 (MONTH)"
 );
 
-/// Reads a request to change a source, noting every mistake. Fields that are not set are left alone.
+/// Reads a request to change a source, noting every violation. Fields that are not set are left alone.
 pub(crate) fn read_change(
     source: pb::Source,
     update_mask: Option<prost_types::FieldMask>,
     violations: &mut Violations,
 ) -> Change {
-    let name = violations.check(read_name(&source.name, "sources", "source.name")).unwrap_or_default();
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    let credential = text(source.credential.clone()).map(SecretString::from);
-    let reliability = violations.check(read_reliability(source.reliability, "source.reliability")).flatten();
-    let max_tlp = violations.check(read_tlp(source.max_tlp, "source.max_tlp")).flatten();
-    let patch = SourcePatch {
-        kind: text(source.kind),
-        enabled: source.enabled,
-        reliability,
-        base_url: read_url(&source.base_url, "source.base_url", violations),
-        family: text(source.family).map(|family| Some(family).filter(|family| !family.trim().is_empty())),
-        tier: text(source.tier),
-        quota: read_quota(&source.quota, violations),
-        timeout: read_time(source.timeout, "source.timeout", violations),
-        finding_ttl: read_time(source.finding_ttl, "source.finding_ttl", violations),
-        no_record_ttl: read_time(source.no_record_ttl, "source.no_record_ttl", violations),
-        max_tlp,
-        // White space clears it, as it does the other fields that may be empty.
-        proxy: match source.proxy.as_str() {
-            "" => None,
-            blank if blank.trim().is_empty() => Some(None),
-            url => read_url(url, "source.proxy", violations).map(Some),
-        },
-        ca_pem: text(source.ca_pem).map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty())),
-        options: read_options(source.options.unwrap_or_default()),
-    };
     Change {
-        name,
-        patch,
-        credential,
+        name: violations.check(read_name(&source.name, "sources", "source.name")).unwrap_or_default(),
+        patch: read_patch(&source, violations),
+        credential: Some(source.credential).filter(|text| !text.is_empty()).map(SecretString::from),
         mask: update_mask.map(|mask| mask.paths),
         reset: Vec::new(),
         allow_missing: false,
         etag: source.etag,
     }
-}
-
-fn read_options(options: prost_types::Struct) -> BTreeMap<String, Value> {
-    options.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
-}
-
-fn read_time(duration: Option<prost_types::Duration>, field: &str, violations: &mut Violations) -> Option<Duration> {
-    violations.check(read_duration(duration?, field))
-}
-
-fn read_url(text: &str, field: &str, violations: &mut Violations) -> Option<Url> {
-    let text = Some(text.trim()).filter(|text| !text.is_empty())?;
-    violations.check(parse_address(text).map_err(|message| Violation::invalid(field, message)))
-}
-
-fn read_quota(windows: &[pb::QuotaWindow], violations: &mut Violations) -> Option<Vec<QuotaWindow>> {
-    if windows.is_empty() {
-        return None;
-    }
-    let mut quota: BTreeMap<QuotaPer, u64> = BTreeMap::new();
-    for (place, window) in windows.iter().enumerate() {
-        let field = format!("source.quota[{place}].period");
-        let per = read_period(window.period, &field).and_then(|per| {
-            let message = "a window needs its period: MINUTE, DAY or MONTH";
-            per.ok_or_else(|| Violation::new(field.as_str(), Reason::FieldRequired, message))
-        });
-        let Some(per) = violations.check(per) else { continue };
-        match quota.entry(per) {
-            Entry::Vacant(free) => drop(free.insert(window.limit)),
-            Entry::Occupied(_) => {
-                violations.add(Violation::invalid(field, format!("the {} is given twice", per.as_str())));
-            }
-        }
-    }
-    Some(quota.into_iter().map(|(per, limit)| QuotaWindow { per, limit }).collect())
 }
 
 pub(crate) fn write_kind(about: &About) -> pb::SourceKind {
@@ -282,7 +360,7 @@ mod tests {
             let patch = read_change(source, None, &mut violations).patch;
             violations.finish(Some((patch.proxy, patch.family))).unwrap()
         };
-        assert_eq!(read(" "), (Some(None), Some(None)));
+        assert_eq!(read(" "), (Some(Clearable::Cleared), Some(Clearable::Cleared)));
         assert_eq!(read(""), (None, None));
     }
 
@@ -290,7 +368,7 @@ mod tests {
     fn a_window_without_or_with_an_unknown_period_is_refused_and_a_double_one_too() {
         let window = |period| pb::QuotaWindow { period, limit: 4 };
         let mut violations = Violations::default();
-        read_quota(&[window(0), window(9), window(1), window(1)], &mut violations);
+        Vec::<QuotaWindow>::read(vec![window(0), window(9), window(1), window(1)], "source.quota", &mut violations);
         let refused = violations.finish(Some(())).unwrap_err().to_string();
         for part in [
             "quota[0].period: a window needs",

@@ -91,36 +91,36 @@ impl Unreadable {
 pub(super) fn etag_of(row: Option<&ApiOverride>) -> String {
     let Some(row) = row else { return "r0".into() };
     // Revisions restart at 1 after re-creation, so the etag includes a hash of the patch.
-    let said = serde_json::to_string(&row.patch).unwrap_or_default();
-    let hash = digest::digest(&digest::SHA256, said.as_bytes());
+    let patch = serde_json::to_string(&row.patch).unwrap_or_default();
+    let hash = digest::digest(&digest::SHA256, patch.as_bytes());
     format!("r{}-{:.8}", row.revision, hex(hash.as_ref()))
 }
 
 /// Reads a row. An unreadable row is remembered as such: a restriction in it must not be lifted silently, and its
 /// revision is needed to overwrite it.
 pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
-    let mut patched = ApiOverride { revision: row.revision, ..ApiOverride::default() };
+    let mut read = ApiOverride { revision: row.revision, ..ApiOverride::default() };
     match serde_json::from_str(&row.document) {
         Ok(Document { patch, credential_for }) => {
-            patched.patch = patch;
-            patched.credential_for = credential_for;
+            read.patch = patch;
+            read.credential_for = credential_for;
         }
         Err(error) => {
             // The kind alone keeps the source in the lists, where its state says what is wrong.
             let document = serde_json::from_str::<serde_json::Value>(&row.document).unwrap_or_default();
-            patched.patch.kind = document.get("kind").and_then(|kind| kind.as_str()).map(str::to_owned);
-            patched.unreadable = Some(Unreadable::Document(error.to_string()));
+            read.patch.kind = document.get("kind").and_then(|kind| kind.as_str()).map(str::to_owned);
+            read.unreadable = Some(Unreadable::Document(error.to_string()));
         }
     }
     match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
-        Some(Ok(credential)) => patched.credential = Some(credential),
-        Some(Err(_)) => patched.unreadable = patched.unreadable.or(Some(Unreadable::Credential)),
+        Some(Ok(credential)) => read.credential = Some(credential),
+        Some(Err(_)) => read.unreadable = read.unreadable.or(Some(Unreadable::Credential)),
         None => {}
     }
-    if let Some(unreadable) = &patched.unreadable {
+    if let Some(unreadable) = &read.unreadable {
         warn!(source = row.name, why = unreadable.message(), "the stored settings of a source cannot be used");
     }
-    patched
+    read
 }
 
 fn unwritten(error: &serde_json::Error) -> Error {

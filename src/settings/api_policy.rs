@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{SourcePatch, build, values};
+use super::{Clearable, SourcePatch, build, values};
 use crate::error::{Error, Reason, Violation};
 use crate::source::{About, EgressRules, OptionSpec, OptionValue, SourceSettings};
 
@@ -26,28 +26,28 @@ impl ApiPolicy {
         &self,
         credential: Option<&SecretString>,
         before: &SourcePatch,
-        said: &SourcePatch,
+        now: &SourcePatch,
         options: &[OptionSpec],
     ) -> Vec<Violation> {
-        let mut mistakes = Vec::new();
+        let mut violations = Vec::new();
         if let Some(Err(message)) = credential.map(check_credential) {
-            mistakes.push(Violation::invalid("source.credential", message));
+            violations.push(Violation::invalid("source.credential", message));
         }
         let mut forbid = |field: String, checked: Result<(), String>| {
-            mistakes.extend(checked.err().map(|why| Violation::new(field, Reason::EgressForbidden, why)));
+            violations.extend(checked.err().map(|why| Violation::new(field, Reason::EgressForbidden, why)));
         };
-        let proxies = (before.proxy.as_ref().and_then(Option::as_ref), said.proxy.as_ref().and_then(Option::as_ref));
+        let proxies = (before.proxy.as_ref().and_then(Clearable::value), now.proxy.as_ref().and_then(Clearable::value));
         let addresses =
-            [("base_url", before.base_url.as_ref(), said.base_url.as_ref()), ("proxy", proxies.0, proxies.1)];
-        for (field, _, said) in addresses.into_iter().filter(|(_, before, said)| before != said) {
-            forbid(format!("source.{field}"), said.map_or(Ok(()), |url| self.0.check_url(url)));
+            [("base_url", before.base_url.as_ref(), now.base_url.as_ref()), ("proxy", proxies.0, proxies.1)];
+        for (field, _, now) in addresses.into_iter().filter(|(_, before, now)| before != now) {
+            forbid(format!("source.{field}"), now.map_or(Ok(()), |url| self.0.check_url(url)));
         }
         for spec in options {
-            let value = said.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
+            let value = now.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));
             let Some(Ok(value)) = value.map(|value| spec.parse(value)) else { continue };
             forbid(format!("source.options.{}", spec.name), self.check_option(&value));
         }
-        mistakes
+        violations
     }
 
     fn check_option(&self, value: &OptionValue) -> Result<(), String> {
@@ -59,8 +59,8 @@ impl ApiPolicy {
 
     /// Why a file set over the API before may not be read now: the configuration may name other folders since. A
     /// missing file may reappear; the loader reports it.
-    pub(super) fn forbidden_file(&self, said: &SourcePatch, settings: &SourceSettings) -> Option<String> {
-        settings.options.iter().filter(|(name, _)| said.options.contains_key(*name)).find_map(|(name, value)| {
+    pub(super) fn forbidden_file(&self, now: &SourcePatch, settings: &SourceSettings) -> Option<String> {
+        settings.options.iter().filter(|(name, _)| now.options.contains_key(*name)).find_map(|(name, value)| {
             let OptionValue::Path(path) = value else { return None };
             // A missing file is checked by its written path.
             let refused = match path.canonicalize() {

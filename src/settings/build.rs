@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use secrecy::SecretString;
 
-use super::patch::NO_CALLS;
+use super::form::NO_CALLS;
 use super::{SourcePatch, options};
 use crate::error::{Reason, Violation};
 use crate::indicator::hex;
@@ -23,14 +23,14 @@ const MAX_TTL: Duration = Duration::from_secs(3650 * 86_400);
 pub(super) struct Built {
     pub(super) settings: SourceSettings,
     pub(super) source: Arc<dyn Source>,
-    /// What it lacks to be asked, if anything.
+    /// What is missing for it to be asked, if anything.
     pub(super) missing: Option<String>,
 }
 
 /// The source with its kind's defaults and `patch` over them. Looks where the files lead that its options name.
 ///
 /// # Errors
-/// Every mistake, with its path below the source.
+/// Every violation, with its path below the source.
 pub(super) fn build(
     kind: &Arc<dyn Kind>,
     name: &str,
@@ -209,6 +209,6 @@ pub(super) fn credential_scope(about: &About, settings: &SourceSettings) -> Stri
     };
     let options: Vec<_> = about.options.iter().filter(leads).filter_map(set).collect();
     let base_url = settings.base_url.as_ref().filter(|url| usual.base_url.as_ref() != Some(*url));
-    let said = format!("{:?} {base_url:?} {:?} {:?} {options:?}", about.kind, settings.proxy, settings.ca_pem);
-    hex(digest::digest(&digest::SHA256, said.as_bytes()).as_ref())
+    let scope = format!("{:?} {base_url:?} {:?} {:?} {options:?}", about.kind, settings.proxy, settings.ca_pem);
+    hex(digest::digest(&digest::SHA256, scope.as_bytes()).as_ref())
 }

@@ -18,21 +18,21 @@ use crate::error::Violation;
 /// When it is not TOML: line and column only.
 pub(super) fn read(text: &str) -> Result<(Raw, Vec<Violation>), Vec<Violation>> {
     let mut document = Value::Table(text.parse().map_err(|error| vec![syntax(&error)])?);
-    let mut mistakes = Vec::new();
+    let mut violations = Vec::new();
     loop {
         let (mut unknown, mut track) = (Vec::new(), Track::new());
         let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
         let known = serde_ignored::Deserializer::new(document.clone(), &mut note);
         match Raw::deserialize(serde_path_to_error::Deserializer::new(known, &mut track)) {
             Ok(raw) => {
-                mistakes.extend(unknown.iter().map(|path| no_such(path)));
-                return Ok((raw, mistakes));
+                violations.extend(unknown.iter().map(|path| no_such(path)));
+                return Ok((raw, violations));
             }
             Err(error) => {
                 let path = track.path();
-                mistakes.push(Violation::invalid(path.to_string(), without_value(error.message())));
+                violations.push(Violation::invalid(path.to_string(), without_value(error.message())));
                 if !leave_out(&mut document, &path) {
-                    return Err(mistakes);
+                    return Err(violations);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Reads file, environment and flags, in this order, into a [`Config`], and lists every mistake at once.
+//! Reads file, environment and flags, in this order, into a [`Config`], and lists every violation at once.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 use super::patch::SourceInFile;
 use super::raw::Raw;
 use super::{
-    Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch, TlsConfig,
-    Token, build, document, find_kind, values,
+    Clearable, Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch,
+    TlsConfig, Token, build, document, find_kind, values,
 };
 use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{Kind, parse_duration};
@@ -57,7 +57,7 @@ pub fn process_environment() -> Environment {
 /// Reads everything that was written into what is meant.
 ///
 /// # Errors
-/// A file that does not parse stops with line and column; past that, every mistake is listed with its path.
+/// A file that does not parse stops with line and column; past that, every violation is listed with its path.
 pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
     let file = input.file.clone().or_else(|| usual_file(&input.environment));
     let fail = |violations| ConfigErrors { file: file.clone(), violations };
@@ -67,11 +67,11 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
         }
         None => String::new(),
     };
-    let (raw, mut mistakes) = document::read(&text).map_err(fail)?;
-    let mut loader = Loader { input: &input, file: file.clone(), mistakes: Vec::new() };
+    let (raw, mut violations) = document::read(&text).map_err(fail)?;
+    let mut loader = Loader { input: &input, file: file.clone(), violations: Vec::new() };
     let config = loader.config(raw);
-    merge_new(&mut mistakes, loader.mistakes);
-    if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
+    merge_new(&mut violations, loader.violations);
+    if violations.is_empty() { Ok(config) } else { Err(fail(violations)) }
 }
 
 /// The data directory, read leniently: the rest of the configuration may be invalid and secrets missing, since callers
@@ -80,8 +80,8 @@ pub fn data_directory(input: &LoadInput<'_>) -> Option<PathBuf> {
     let file = input.file.clone().or_else(|| usual_file(&input.environment));
     let text = file.map_or(Some(String::new()), |path| std::fs::read_to_string(path).ok())?;
     // A mistyped or misspelt setting may have been meant as this one.
-    let (raw, mistakes) = document::read(&text).ok()?;
-    mistakes.is_empty().then(|| chosen_directory(input, raw.data_directory))
+    let (raw, violations) = document::read(&text).ok()?;
+    violations.is_empty().then(|| chosen_directory(input, raw.data_directory))
 }
 
 /// The data directory that is written last: file, environment, flag.
@@ -101,7 +101,7 @@ fn usual_file(environment: &Environment) -> Option<PathBuf> {
 struct Loader<'a> {
     input: &'a LoadInput<'a>,
     file: Option<PathBuf>,
-    mistakes: Vec<Violation>,
+    violations: Vec<Violation>,
 }
 
 impl Loader<'_> {
@@ -126,8 +126,8 @@ impl Loader<'_> {
             default_deadline: self.deadline(raw.default_deadline.as_deref()),
             default_policy: self.policy(raw.default_policy),
             limits: self.limits(&raw.limits),
-            never_send: NeverSend::parse(&raw.never_send).unwrap_or_else(|mistakes| {
-                self.mistakes.extend(mistakes);
+            never_send: NeverSend::parse(&raw.never_send).unwrap_or_else(|violations| {
+                self.violations.extend(violations);
                 NeverSend::default()
             }),
             internal_suffixes: self.suffixes(&raw.internal_suffixes),
@@ -140,24 +140,24 @@ impl Loader<'_> {
             file: self.file.clone(),
         };
         if config.data_directory.as_os_str().is_empty() {
-            self.mistake("data_directory", "is empty; name a folder by its path");
+            self.refuse("data_directory", "is empty; name a folder by its path");
         }
         if let Some(Err(error)) = config.key.as_ref().map(Sealer::from_base64) {
-            self.mistake("CONCORD_KEY", error.to_string());
+            self.refuse("CONCORD_KEY", error.to_string());
         }
         self.exposed(&config);
         config.sources = self.sources(raw.sources);
         config
     }
 
-    fn mistake(&mut self, field: &str, message: impl Into<String>) {
-        self.mistakes.push(Violation::invalid(field, message));
+    fn refuse(&mut self, field: &str, message: impl Into<String>) {
+        self.violations.push(Violation::invalid(field, message));
     }
 
     fn read<T: std::str::FromStr>(&mut self, text: &str, field: &str, what: &str) -> Option<T> {
         let read = text.trim().parse().ok();
         if read.is_none() {
-            self.mistake(field, format!("{text:?} is not {what}"));
+            self.refuse(field, format!("{text:?} is not {what}"));
         }
         read
     }
@@ -166,7 +166,7 @@ impl Loader<'_> {
         match text.map(parse_duration) {
             Some(Ok(duration)) => duration,
             Some(Err(message)) => {
-                self.mistake(field, message);
+                self.refuse(field, message);
                 default
             }
             None => default,
@@ -176,7 +176,7 @@ impl Loader<'_> {
     fn deadline(&mut self, text: Option<&str>) -> Duration {
         let deadline = self.duration(text, "default_deadline", Duration::from_secs(10));
         if deadline < MIN_DEADLINE || deadline > MAX_DEADLINE {
-            self.mistake("default_deadline", "must be from 100ms to 10m");
+            self.refuse("default_deadline", "must be from 100ms to 10m");
         }
         deadline
     }
@@ -190,12 +190,12 @@ impl Loader<'_> {
         let limited = [("max_in_flight", limits.max_in_flight), ("max_connections", limits.max_connections)];
         for (name, limit) in limited {
             if !(1..=MOST).contains(&limit) {
-                self.mistake(&format!("limits.{name}"), format!("must be from 1 to {MOST}"));
+                self.refuse(&format!("limits.{name}"), format!("must be from 1 to {MOST}"));
             }
         }
         if !MESSAGE_BYTES.contains(&limits.max_message_bytes) {
             let (least, most) = (MESSAGE_BYTES.start(), MESSAGE_BYTES.end());
-            self.mistake("limits.max_message_bytes", format!("must be from {least} to {most}"));
+            self.refuse("limits.max_message_bytes", format!("must be from {least} to {most}"));
         }
         limits
     }
@@ -205,13 +205,13 @@ impl Loader<'_> {
         for (name, path) in [("certificate", &tls.certificate), ("key", &tls.key)] {
             if path.is_none() {
                 let message = "TLS needs both certificate and key, each the path of a PEM file";
-                self.mistake(&format!("tls.{name}"), message);
+                self.refuse(&format!("tls.{name}"), message);
             }
         }
         let client_ca = tls.client_ca.map(PathBuf::from);
         let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
         if self.input.flags.listens {
-            merge_new(&mut self.mistakes, tls.unusable());
+            merge_new(&mut self.violations, tls.unusable());
         }
         Some(tls)
     }
@@ -222,18 +222,18 @@ impl Loader<'_> {
             if check_name(name).is_err() || RESERVED_CALLERS.contains(&name.as_str()) {
                 let message =
                     "a caller's name is 1 to 63 lower-case letters, digits, - or _, and neither local nor anonymous";
-                self.mistake(&format!("tokens.{name}"), message);
+                self.refuse(&format!("tokens.{name}"), message);
             }
             match read_sha256(text) {
                 Some(sha256) if Some(sha256) == read_sha256(HASH_OF_NOTHING) => {
                     let message = format!("{HASH_OF_NOTHING} is the SHA-256 of nothing: hash the token itself");
-                    self.mistake(&format!("tokens.{name}"), message);
+                    self.refuse(&format!("tokens.{name}"), message);
                 }
                 Some(sha256) if tokens.iter().any(|token: &Token| token.sha256 == sha256) => {
-                    self.mistake(&format!("tokens.{name}"), "is the token of another caller too: give each its own");
+                    self.refuse(&format!("tokens.{name}"), "is the token of another caller too: give each its own");
                 }
                 Some(sha256) => tokens.push(Token { name: name.clone(), sha256 }),
-                None => self.mistake(
+                None => self.refuse(
                     &format!("tokens.{name}"),
                     "must be the SHA-256 of the token in 64 hexadecimal digits: printf %s TOKEN | sha256sum",
                 ),
@@ -248,7 +248,7 @@ impl Loader<'_> {
         let format = self.choice(format.as_deref(), "log.format");
         let filter = environment.get("CONCORD_LOG").cloned().or(raw.filter).unwrap_or_else(|| "info".into());
         if let Err(error) = EnvFilter::try_new(&filter) {
-            self.mistake("log.filter", format!("{filter:?} is no filter ({error}); write info, or concord=debug,warn"));
+            self.refuse("log.filter", format!("{filter:?} is no filter ({error}); write info, or concord=debug,warn"));
         }
         LogSettings { format, filter }
     }
@@ -259,7 +259,7 @@ impl Loader<'_> {
         let known = crate::verdict::Policy::built_in();
         if !known.iter().any(|policy| policy.name == name) {
             let known: Vec<_> = known.iter().map(|policy| policy.name.as_str()).collect();
-            self.mistake("default_policy", format!("{name:?} is no policy; use one of {}", known.join(", ")));
+            self.refuse("default_policy", format!("{name:?} is no policy; use one of {}", known.join(", ")));
         }
         name
     }
@@ -269,7 +269,7 @@ impl Loader<'_> {
             let same = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
             if !same {
                 let message = format!("{origin:?} is no origin; write scheme and host, as https://soc.example.com");
-                self.mistake(&format!("cors_origins[{place}]"), message);
+                self.refuse(&format!("cors_origins[{place}]"), message);
             }
         }
         raw
@@ -281,7 +281,7 @@ impl Loader<'_> {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             if !plain(suffix).split('.').all(|label| !label.is_empty() && label.bytes().all(allowed)) {
                 let message = format!("{suffix:?} is no suffix of names, as example.corp");
-                self.mistake(&format!("internal_suffixes[{place}]"), message);
+                self.refuse(&format!("internal_suffixes[{place}]"), message);
             }
         }
         raw.iter().map(plain).collect()
@@ -289,7 +289,7 @@ impl Loader<'_> {
 
     fn folders(&mut self, raw: &[String]) -> Vec<PathBuf> {
         for (place, _) in raw.iter().enumerate().filter(|(_, folder)| folder.trim().is_empty()) {
-            self.mistake(&format!("list_folders[{place}]"), "is empty; name a folder by its path");
+            self.refuse(&format!("list_folders[{place}]"), "is empty; name a folder by its path");
         }
         raw.iter().map(|folder| whole_folder(folder)).collect()
     }
@@ -313,7 +313,7 @@ impl Loader<'_> {
         let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];
         for (what, _) in ages.into_iter().filter(|(_, age)| *age < MIN_RETENTION) {
             let message = "must be at least 1h, or stored data could not be looked at";
-            self.mistake(&format!("retention.{what}_age"), message);
+            self.refuse(&format!("retention.{what}_age"), message);
         }
         retention
     }
@@ -323,7 +323,7 @@ impl Loader<'_> {
         let Some(text) = text else { return T::default() };
         parse_enum(text, "choice").unwrap_or_else(|_| {
             let words: Vec<&str> = T::VARIANTS.iter().map(|variant| (*variant).into()).collect();
-            self.mistake(field, format!("{text:?} is not allowed; use {}", words.join(" or ")));
+            self.refuse(field, format!("{text:?} is not allowed; use {}", words.join(" or ")));
             T::default()
         })
     }
@@ -333,7 +333,7 @@ impl Loader<'_> {
     fn exposed(&mut self, config: &Config) {
         let guarded = config.tls.is_some() && !config.tokens.is_empty();
         if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
-            self.mistake(
+            self.refuse(
                 "listen",
                 format!(
                     "{} is reachable from other machines: set [tls] and [tokens], or start with --insecure-listen \
@@ -354,7 +354,7 @@ impl Loader<'_> {
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
             if let Err(message) = values::check_credential(value) {
-                self.mistake(variable, message);
+                self.refuse(variable, message);
             }
             let credential = SecretString::from(value.to_owned());
             let of_kind = |source: &Declared| source.patch.kind.as_deref() == Some(kind);
@@ -368,7 +368,7 @@ impl Loader<'_> {
                 Some(source) => {
                     let path = format!("sources.{}", source.name);
                     let message = format!("{variable} in the environment makes a source of this name: give it another");
-                    self.mistake(&path, message);
+                    self.refuse(&path, message);
                 }
                 None => declared.push(Declared {
                     name: kind.to_owned(),
@@ -386,28 +386,28 @@ impl Loader<'_> {
     fn source(&mut self, name: String, mut raw: SourceInFile) -> Declared {
         let path = format!("sources.{name}");
         if let Err(violation) = check_name(&name) {
-            self.mistakes.push(Violation::invalid(&path, violation));
+            self.violations.push(Violation::invalid(&path, violation));
         }
         let credential = self.credential(&path, raw.credential.as_deref());
         let ca_file = raw.ca_file.take();
         let ca_pem = ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
             Ok(pem) => Some(pem),
             Err(error) => {
-                self.mistake(&format!("{path}.ca_file"), format!("{file}: {error}"));
+                self.refuse(&format!("{path}.ca_file"), format!("{file}: {error}"));
                 None
             }
         });
         let mut patch = raw.into_patch();
         if patch.ca_pem.is_some() {
-            self.mistake(&format!("{path}.ca_pem"), "no such setting; name a file with ca_file");
+            self.refuse(&format!("{path}.ca_pem"), "no such setting; name a file with ca_file");
         }
-        patch.ca_pem = ca_pem.map(|pem| Some(pem).filter(|pem| !pem.trim().is_empty()));
+        patch.ca_pem = ca_pem.map(|pem| if pem.trim().is_empty() { Clearable::Cleared } else { Clearable::Set(pem) });
         let kind = find_kind(self.input.kinds, patch.kind.as_ref());
-        let mistakes = match kind {
+        let violations = match kind {
             Some(kind) => build::build(kind, &name, &patch, credential.clone()).err(),
             None => Some(build::without_kind(&patch, self.input.kinds)),
         };
-        self.mistakes.extend(mistakes.into_iter().flatten().map(|mistake| mistake.nested_in(&path)));
+        self.violations.extend(violations.into_iter().flatten().map(|violation| violation.nested_in(&path)));
         let origin = Origin::File(self.file.clone().unwrap_or_default());
         Declared { name, patch, ca_file, credential, origin }
     }
@@ -420,7 +420,7 @@ impl Loader<'_> {
             match self.input.environment.get(variable) {
                 Some(value) => value.clone(),
                 None => {
-                    self.mistake(&field, format!("the environment holds no {variable}"));
+                    self.refuse(&field, format!("the environment holds no {variable}"));
                     return None;
                 }
             }
@@ -428,7 +428,7 @@ impl Loader<'_> {
             match std::fs::read_to_string(file) {
                 Ok(value) => value,
                 Err(error) => {
-                    self.mistake(&field, format!("{file}: {error}"));
+                    self.refuse(&field, format!("{file}: {error}"));
                     return None;
                 }
             }
@@ -437,7 +437,7 @@ impl Loader<'_> {
         };
         let value = value.trim();
         if let Err(message) = values::check_credential(value) {
-            self.mistake(&field, message);
+            self.refuse(&field, message);
             return None;
         }
         Some(SecretString::from(value.to_owned()))

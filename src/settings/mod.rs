@@ -1,7 +1,7 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
 //! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates,
-//! `patch.rs` is one layer of a source's settings, `build.rs` makes a source of them, `registry.rs` holds the sources in
+//! `patch.rs` is one layer of a source's settings, `form.rs` how it is written, `build.rs` makes a source of them, `registry.rs` holds the sources in
 //! effect and what the API changed, `resolver.rs` lays the layers over each other, `api_policy.rs` says what the API may not.
 //! The only room that reads the environment and the configuration file.
 
@@ -24,6 +24,7 @@ mod api_override;
 mod api_policy;
 mod build;
 mod document;
+mod form;
 mod load;
 mod never_send;
 mod options;
@@ -37,10 +38,13 @@ mod tls;
 mod values;
 
 pub use api_override::Seal;
+pub use form::Clearable;
+pub(crate) use form::Syntax;
 pub use load::{LoadInput, data_directory, load, process_environment};
 pub use never_send::NeverSend;
 pub(crate) use options::nearest;
 pub use patch::SourcePatch;
+pub(crate) use patch::{SOURCE_FIELDS, SourceField, with_source_fields};
 pub use registry::Registry;
 pub use resolved::{Change, ResolvedSource, State};
 pub use tls::TlsConfig;
@@ -104,17 +108,17 @@ impl Config {
         }
     }
 
-    /// The declared sources that cannot be asked as they are, each with what it lacks. A missing file is such a lack,
+    /// The declared sources that cannot be asked as they are, each with what is missing. A file that does not exist counts,
     /// although a running server reads it once it appears.
     pub fn unready(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
-        let lack = |declared: &Declared| {
+        let missing = |declared: &Declared| {
             let kind = find_kind(kinds, declared.patch.kind.as_ref())?;
             let credential = declared.credential.clone();
             let built = build::build(kind, &declared.name, &declared.patch, credential).ok()?;
-            let lack = built.missing.or_else(|| build::unreadable(&built.settings));
-            Some((declared.name.clone(), lack?))
+            let missing = built.missing.or_else(|| build::unreadable(&built.settings));
+            Some((declared.name.clone(), missing?))
         };
-        self.sources.iter().filter_map(lack).collect()
+        self.sources.iter().filter_map(missing).collect()
     }
 }
 
@@ -225,12 +229,12 @@ pub struct Flags {
     pub listens: bool,
 }
 
-/// Every mistake in the configuration at once.
+/// Every violation in the configuration at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// The file, if one was read.
     pub file: Option<PathBuf>,
-    /// The mistakes, each with the path of its setting.
+    /// The violations, each with the path of its setting.
     pub violations: Vec<Violation>,
 }
 

@@ -28,13 +28,13 @@ impl NeverSend {
     /// Every rule that is none of these, with its place.
     pub fn parse(rules: &[String]) -> Result<Self, Vec<Violation>> {
         let mut list = Self::default();
-        let mut mistakes = Vec::new();
+        let mut violations = Vec::new();
         for (place, rule) in rules.iter().enumerate() {
             if let Err(message) = list.add(rule.trim()) {
-                mistakes.push(Violation::invalid(format!("never_send[{place}]"), message));
+                violations.push(Violation::invalid(format!("never_send[{place}]"), message));
             }
         }
-        if mistakes.is_empty() { Ok(list) } else { Err(mistakes) }
+        if violations.is_empty() { Ok(list) } else { Err(violations) }
     }
 
     fn add(&mut self, rule: &str) -> Result<(), String> {

@@ -8,17 +8,47 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::error::ParseEnumError;
+use super::form::{self, Clearable, Syntax, Written};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
-use crate::source::{QuotaWindow, SourceSettings, parse_address, parse_duration};
+use crate::source::{QuotaWindow, SourceSettings};
 
-/// Why a quota of zero is refused.
-pub(super) const NO_CALLS: &str = "must be at least 1; to stop asking, disable the source";
+/// Every field of a source that a layer may set, once: what it means (also the help of its flag), its name, its type, and
+/// the setting that it sets. File, store, protocol and command line are derived from these lines; `$declare` is given them.
+macro_rules! with_source_fields {
+    ($declare:ident) => {
+        $declare! {
+            /// Whether it is asked
+            enabled: bool => enabled;
+            /// How far you trust it: A+, A, B, C, D, E or F
+            reliability: Reliability => reliability;
+            /// Where questions go
+            base_url: Url => base_url;
+            /// Sources of one family share data and count as nearly one opinion; empty: its kind's family
+            family: Clearable<String> => family;
+            /// Tier of service
+            tier: String => tier;
+            /// Calls that each window allows
+            quota: Vec<QuotaWindow> => quota;
+            /// Time for one attempt
+            timeout: Duration => timeout;
+            /// How long a finding is cached
+            finding_ttl: Duration => cache_ttl.finding;
+            /// How long "no record" is cached
+            no_record_ttl: Duration => cache_ttl.no_record;
+            /// Highest TLP that it may see
+            max_tlp: Tlp => max_tlp;
+            /// Proxy for its requests; empty: none
+            proxy: Clearable<Url> => proxy;
+            /// PEM of the authorities to trust for it; empty: the system's
+            ca_pem: Clearable<String> => ca_pem;
+        }
+    };
+}
+pub(crate) use with_source_fields;
 
-/// Declares every field that a layer may set, once: name, type, how it is written, and the settings that it sets.
-macro_rules! source_fields {
-    ($($(#[$attribute:meta])* $field:ident: $type:ty => $($setting:ident).+;)*) => {
+macro_rules! declare_patch {
+    ($(#[doc = $help:literal] $field:ident: $type:ty => $($setting:ident).+;)*) => {
         /// What one layer sets on a source; unset fields are left to the layer below. Written as in the configuration
         /// file.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,7 +57,11 @@ macro_rules! source_fields {
             /// Its kind.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub kind: Option<String>,
-            $($(#[$attribute])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
+            $(
+                #[doc = $help]
+                #[serde(with = "form", skip_serializing_if = "Option::is_none")]
+                pub $field: Option<$type>,
+            )*
             /// Options by name.
             pub options: BTreeMap<String, Value>,
         }
@@ -40,7 +74,7 @@ macro_rules! source_fields {
             /// A value, `env:NAME` or `file:PATH`.
             pub(super) credential: Option<String>,
             pub(super) ca_file: Option<String>,
-            $($(#[$attribute])* $field: Option<$type>,)*
+            $(#[serde(with = "form")] $field: Option<$type>,)*
             options: BTreeMap<String, Value>,
         }
 
@@ -50,10 +84,21 @@ macro_rules! source_fields {
             }
         }
 
-        /// Paths of the fields, except `kind`, which never changes, and the options, which have one path each.
-        pub(super) const FIELDS: &[&str] = &[$(stringify!($field)),*];
+        /// The fields, except `kind`, which never changes, and the options, which have one path each.
+        pub(crate) const SOURCE_FIELDS: &[SourceField] =
+            &[$(SourceField { name: stringify!($field), help: $help, syntax: <$type as Written>::SYNTAX }),*];
 
         impl SourcePatch {
+            /// The patch that sets everything to these settings; what is unset there is unset here.
+            pub(crate) fn of(settings: &SourceSettings) -> Self {
+                let options = settings.options.iter().map(|(name, value)| (name.clone(), value.to_json()));
+                Self {
+                    kind: Some(settings.kind.clone()),
+                    $($field: Setting::<$type>::to_patch(&settings.$($setting).+),)*
+                    options: options.collect(),
+                }
+            }
+
             fn is_set(&self, path: &str) -> bool {
                 match path {
                     $(stringify!($field) => self.$field.is_some(),)*
@@ -81,55 +126,49 @@ macro_rules! source_fields {
     };
 }
 
-source_fields! {
-    /// Whether it is asked.
-    enabled: bool => enabled;
-    /// Letter.
-    #[serde(with = "text")]
-    reliability: Reliability => reliability;
-    /// Where questions go.
-    #[serde(with = "text")]
-    base_url: Url => base_url;
-    /// Family; none: its kind's.
-    #[serde(with = "text")]
-    family: Clearable<String> => family;
-    /// Tier.
-    tier: String => tier;
-    /// Its quota, shortest window first.
-    #[serde(with = "quota")]
-    quota: Vec<QuotaWindow> => quota;
-    /// Time for one attempt.
-    #[serde(with = "text")]
-    timeout: Duration => timeout;
-    /// How long a finding is cached.
-    #[serde(with = "text")]
-    finding_ttl: Duration => cache_ttl.finding;
-    /// How long "no record" is cached.
-    #[serde(with = "text")]
-    no_record_ttl: Duration => cache_ttl.no_record;
-    /// Highest TLP.
-    #[serde(with = "text")]
-    max_tlp: Tlp => max_tlp;
-    /// Proxy; none: directly.
-    #[serde(with = "text")]
-    proxy: Clearable<Url> => proxy;
-    /// PEM of authorities; none: the system's.
-    #[serde(with = "text")]
-    ca_pem: Clearable<String> => ca_pem;
+with_source_fields!(declare_patch);
+
+/// One field of a [`SourcePatch`], for those who list them.
+pub(crate) struct SourceField {
+    pub(crate) name: &'static str,
+    /// What it means, in a few words.
+    pub(crate) help: &'static str,
+    pub(crate) syntax: Syntax,
 }
 
-/// A field that a layer can also clear: `None` restores the value that holds without any layer.
-type Clearable<T> = Option<T>;
+/// A setting that a field of type `T` sets.
+trait Setting<T> {
+    /// The field that sets it as it is.
+    fn to_patch(&self) -> Option<T>;
+}
+
+impl<T: Clone> Setting<T> for T {
+    fn to_patch(&self) -> Option<T> {
+        Some(self.clone())
+    }
+}
+
+impl<T: Clone> Setting<T> for Option<T> {
+    fn to_patch(&self) -> Option<T> {
+        self.clone()
+    }
+}
+
+impl<T: Clone> Setting<Clearable<T>> for Option<T> {
+    fn to_patch(&self) -> Option<Clearable<T>> {
+        self.clone().map(Clearable::Set)
+    }
+}
 
 impl SourcePatch {
     /// The paths that a mask may name; an option's path is `options.NAME`.
     pub(super) fn is_path(path: &str) -> bool {
-        FIELDS.contains(&path) || path == "options" || path.starts_with("options.")
+        SOURCE_FIELDS.iter().any(|field| field.name == path) || path == "options" || path.starts_with("options.")
     }
 
     /// The paths of the fields that this layer sets, except `kind`.
     pub(super) fn paths(&self) -> Vec<String> {
-        let fields = FIELDS.iter().filter(|path| self.is_set(path)).map(|path| (*path).to_owned());
+        let fields = SOURCE_FIELDS.iter().map(|field| field.name).filter(|path| self.is_set(path)).map(str::to_owned);
         fields.chain(self.options.keys().map(|name| format!("options.{name}"))).collect()
     }
 
@@ -143,143 +182,13 @@ impl SourcePatch {
     }
 
     /// This layer with `above` laid over it.
-    pub(super) fn overlaid_with(&self, above: &Self) -> Self {
+    pub(crate) fn overlaid_with(&self, above: &Self) -> Self {
         let mut both = self.clone();
         for path in above.paths() {
             both.copy(&path, above);
         }
         both.kind = above.kind.clone().or(both.kind);
         both
-    }
-}
-
-/// A value that file and store hold as text.
-trait Text: Sized {
-    /// Reads it; `None` where the text sets nothing.
-    fn parse(text: &str) -> Result<Option<Self>, String>;
-
-    fn write(&self) -> String;
-}
-
-impl Text for Reliability {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        text.parse().map(Some).map_err(|error: ParseEnumError| error.to_string())
-    }
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Text for Tlp {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        text.parse().map(Some).map_err(|error: ParseEnumError| error.to_string())
-    }
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Text for Duration {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        parse_duration(text).map(Some)
-    }
-
-    fn write(&self) -> String {
-        humantime::format_duration(*self).to_string()
-    }
-}
-
-impl Text for Url {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        Some(text.trim()).filter(|text| !text.is_empty()).map(parse_address).transpose()
-    }
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Text for String {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        Ok(Some(text.to_owned()))
-    }
-
-    fn write(&self) -> String {
-        self.clone()
-    }
-}
-
-impl<T: Text> Text for Clearable<T> {
-    fn parse(text: &str) -> Result<Option<Self>, String> {
-        if text.trim().is_empty() { Ok(Some(None)) } else { Ok(Some(T::parse(text)?)) }
-    }
-
-    fn write(&self) -> String {
-        self.as_ref().map(T::write).unwrap_or_default()
-    }
-}
-
-/// Serde for [`Text`].
-mod text {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Text;
-
-    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.as_ref().map(T::write).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-        T::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
-/// Serde for quotas: calls by window, `minute`, `day`, `month`.
-mod quota {
-    use std::collections::BTreeMap;
-
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::NO_CALLS;
-    use crate::error::ParseEnumError;
-    use crate::source::{QuotaPer, QuotaWindow};
-
-    /// At least one call.
-    struct Limit(u64);
-
-    impl<'de> Deserialize<'de> for Limit {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            match u64::deserialize(deserializer)? {
-                0 => Err(D::Error::custom(NO_CALLS)),
-                limit => Ok(Self(limit)),
-            }
-        }
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        windows: &Option<Vec<QuotaWindow>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let windows = windows.iter().flatten().map(|window| (window.per.as_str(), window.limit));
-        windows.collect::<BTreeMap<_, _>>().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Vec<QuotaWindow>>, D::Error> {
-        // Names are checked after all limits, so that a wrong limit is reported under its own path.
-        let limits = BTreeMap::<String, Limit>::deserialize(deserializer)?;
-        let window = |(per, Limit(limit)): (String, Limit)| {
-            let per = per.parse().map_err(|error: ParseEnumError| D::Error::custom(error))?;
-            Ok(QuotaWindow { per, limit })
-        };
-        let mut windows = limits.into_iter().map(window).collect::<Result<Vec<_>, D::Error>>()?;
-        windows.sort_by_key(|window: &QuotaWindow| -> QuotaPer { window.per });
-        Ok(Some(windows))
     }
 }
 
@@ -291,7 +200,7 @@ mod tests {
     fn a_patch_is_written_as_it_is_read() {
         let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
         let patch: SourcePatch = serde_json::from_str(text).unwrap();
-        assert_eq!((patch.family.clone(), patch.proxy.clone()), (Some(None), Some(None)));
+        assert_eq!((patch.family.clone(), patch.proxy.clone()), (Some(Clearable::Cleared), Some(Clearable::Cleared)));
         assert_eq!(serde_json::to_string(&patch).unwrap(), text);
         let paths = ["enabled", "reliability", "base_url", "family", "tier", "quota", "timeout", "max_tlp", "proxy"];
         assert_eq!(patch.paths()[..9], paths);

@@ -16,7 +16,7 @@ pub enum State {
     Active,
     /// It is switched off.
     Disabled,
-    /// It lacks this.
+    /// This is missing.
     NotConfigured(String),
 }
 

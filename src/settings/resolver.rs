@@ -10,8 +10,7 @@ use tracing::warn;
 use super::api_override::{ApiOverride, Unreadable, etag_of};
 use super::api_policy::{self, ApiPolicy};
 use super::load::check_name;
-use super::patch::FIELDS;
-use super::{Change, Config, Declared, ResolvedSource, SourcePatch, State, build, find_kind, nearest};
+use super::{Change, Config, Declared, ResolvedSource, SOURCE_FIELDS, SourcePatch, State, build, find_kind, nearest};
 use crate::error::{Error, Reason, Violation, merge_new};
 use crate::source::{Kind, SourceSettings, Unconfigured};
 
@@ -321,10 +320,10 @@ pub(super) fn kind_conflict<'a>(
     kinds.filter(|(declared, made)| declared != made)
 }
 
-fn state(enabled: bool, lack: Option<String>) -> State {
-    match (enabled, lack) {
+fn state(enabled: bool, missing: Option<String>) -> State {
+    match (enabled, missing) {
         (false, _) => State::Disabled,
-        (true, Some(lack)) => State::NotConfigured(lack),
+        (true, Some(missing)) => State::NotConfigured(missing),
         (true, None) => State::Active,
     }
 }
@@ -335,7 +334,7 @@ fn trimmed(credential: &SecretString) -> SecretString {
 }
 
 fn unknown_path(mask: &str, path: &str) -> Violation {
-    let fields: Vec<&str> = FIELDS.iter().copied().chain(["credential", "options"]).collect();
+    let fields: Vec<&str> = SOURCE_FIELDS.iter().map(|field| field.name).chain(["credential", "options"]).collect();
     let hint = nearest(path, &fields).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     let message = format!("{path:?} is no field that can be written{hint}");
     Violation::new(mask, Reason::MaskInvalid, message)

@@ -9,7 +9,7 @@ use concord::error::{Error, Reason};
 use concord::finding::Reliability;
 use concord::indicator::Tlp;
 use concord::settings::{
-    Change, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
+    Change, Clearable, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
 };
 use concord::source::{About, BuildError, Kind, Source, SourceView};
 use concord::sources;
@@ -166,12 +166,17 @@ async fn a_kept_credential_of_the_api_goes_nowhere_else() {
     registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
     let elsewhere = at("vt", "https://elsewhere.example.com/");
     let proxied = Change {
-        patch: SourcePatch { proxy: Some("https://proxy.example.com/".parse().ok()), ..Default::default() },
+        patch: SourcePatch {
+            proxy: Some(Clearable::Set("https://proxy.example.com/".parse().unwrap())),
+            ..Default::default()
+        },
         ..virustotal("vt")
     };
     let pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
-    let trusted =
-        Change { patch: SourcePatch { ca_pem: Some(Some(pem.into())), ..Default::default() }, ..virustotal("vt") };
+    let trusted = Change {
+        patch: SourcePatch { ca_pem: Some(Clearable::Set(pem.into())), ..Default::default() },
+        ..virustotal("vt")
+    };
     for change in [elsewhere.clone(), proxied, trusted] {
         let patch = change.patch.clone();
         assert_eq!(registry.effective(&change).await.unwrap_err().reason(), Reason::CredentialRequired, "{patch:?}");
@@ -435,7 +440,7 @@ async fn a_link_out_of_a_listed_folder_leads_nowhere() {
 async fn every_wrong_field_is_named_by_its_path_in_the_request() {
     let registry = fresh("").await;
     let mut change = virustotal("vt");
-    change.patch.family = Some(Some("f".repeat(64)));
+    change.patch.family = Some(Clearable::Set("f".repeat(64)));
     change.patch.timeout = Some(Duration::ZERO);
     change.patch.options.insert("malicious_threshold_ip".into(), 0.into());
     let named: Vec<_> =
