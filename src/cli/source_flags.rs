@@ -39,7 +39,7 @@ fn document(field: &SourceField, texts: &[&String]) -> Result<Value, String> {
         Syntax::Quota => {
             let mut windows = Map::new();
             for text in texts {
-                let (window, calls) = text.split_once('=').ok_or("write minute=4,day=500 or month=15500")?;
+                let (window, calls) = text.split_once('=').ok_or("write minute=4,day=500,week=50 or month=15500")?;
                 let calls: u64 = calls.parse().map_err(|_| "the number of calls must be a whole number")?;
                 windows.insert(window.to_owned(), json!(calls));
             }
@@ -98,10 +98,11 @@ mod tests {
 
     #[test]
     fn each_field_has_a_flag_that_sets_it_alone() {
-        let patch =
-            parse("--reliability A+ --quota minute=4,day=500 --quota month=9 --no-record-ttl 2h --enabled false")
-                .unwrap();
-        let text = r#"{"enabled":false,"reliability":"A+","quota":{"day":500,"minute":4,"month":9},"no_record_ttl":"2h","options":{}}"#;
+        let patch = parse(
+            "--reliability A+ --quota minute=4,day=500 --quota month=9,week=50 --no-record-ttl 2h --enabled false",
+        )
+        .unwrap();
+        let text = r#"{"enabled":false,"reliability":"A+","quota":{"day":500,"minute":4,"month":9,"week":50},"no_record_ttl":"2h","options":{}}"#;
         assert_eq!(serde_json::to_string(&patch).unwrap(), text);
         assert_eq!(parse("--proxy=").unwrap().proxy, Some(Clearable::Cleared));
     }

@@ -216,8 +216,8 @@ fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
 }
 
 convert_enum!(
-    read_period, write_period: QuotaPeriod <=> QuotaPer { Minute, Day, Month },
-    "1 (MINUTE), 2 (DAY), 3 (MONTH)"
+    read_period, write_period: QuotaPeriod <=> QuotaPer { Minute, Day, Week, Month },
+    "1 (MINUTE), 2 (DAY), 3 (MONTH), 4 (WEEK)"
 );
 
 /// Reads a request to change a source, noting every violation. Fields that are not set are left alone.

@@ -146,6 +146,8 @@ pub enum QuotaPer {
     Minute,
     /// The calendar day of UTC.
     Day,
+    /// The ISO week of UTC: from Monday to Monday.
+    Week,
     /// The calendar month of UTC.
     Month,
 }

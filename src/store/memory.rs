@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use super::quota::{Moment, WindowCount, calls_over, decide, window_uses};
+use super::quota::{COUNTED, Moment, WindowCount, calls_over, counted_by, decide, window_uses};
 use super::time::nanos;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Maintenance, RawAnswer,
@@ -220,7 +220,7 @@ impl Account {
         for call in self.calls.iter_mut().filter(|call| **call > at.latest_plausible()) {
             *call = at.now;
         }
-        for per in [QuotaPer::Day, QuotaPer::Month] {
+        for per in COUNTED {
             let future = (per, at.latest_plausible().saturating_add(1))..=(per, i64::MAX);
             let moved: Vec<_> = self.counts.range(future).map(|(window, count)| (*window, *count)).collect();
             for (window, count) in moved {
@@ -232,7 +232,7 @@ impl Account {
 
     fn record(&mut self, at: &Moment) {
         self.calls.push(at.now);
-        for per in [QuotaPer::Day, QuotaPer::Month] {
+        for per in COUNTED {
             *self.counts.entry((per, at.window_start(per))).or_default() += 1;
         }
     }
@@ -251,8 +251,9 @@ impl Account {
                 let used = calls.len() as u64;
                 WindowCount { used, next_to_expire: calls.get(calls_over(used, window.limit) as usize).copied() }
             }
-            QuotaPer::Day | QuotaPer::Month => {
-                let counts = self.counts.range((window.per, start)..=(window.per, i64::MAX));
+            QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
+                let per = counted_by(window.per);
+                let counts = self.counts.range((per, start)..=(per, i64::MAX));
                 WindowCount { used: counts.map(|(_, count)| count).sum(), next_to_expire: None }
             }
         }

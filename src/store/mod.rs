@@ -232,7 +232,7 @@ pub struct WindowUse {
     /// How many are used.
     pub used: u64,
     /// When a unit becomes free: for a sliding minute when its oldest call is 61 s old (the call may take a second to
-    /// arrive), else when the day or month ends.
+    /// arrive), else when the day, week or month ends.
     pub resets_at: SystemTime,
 }
 

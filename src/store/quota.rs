@@ -5,9 +5,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 
 use super::time::{nanos, time};
 use super::{Acquired, StoreError, WindowUse};
@@ -32,12 +32,14 @@ const CALL_RETENTION: i64 = 3_600 * SECOND;
 /// How long the counters of calendar windows are stored.
 const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
 
-/// A moment and where it lies in its windows. Days and months are those of UTC.
+/// A moment and where it lies in its windows. Days, weeks and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) now: i64,
     day: i64,
     next_day: i64,
+    week: i64,
+    next_week: i64,
     month: i64,
     next_month: i64,
 }
@@ -50,10 +52,13 @@ impl Moment {
 
     fn on_calendar(now: i64) -> Result<Self, jiff::Error> {
         let date = Timestamp::from_nanosecond(i128::from(now))?.to_zoned(TimeZone::UTC).date();
+        let monday = date.checked_sub(i64::from(date.weekday().to_monday_zero_offset()).days())?;
         Ok(Self {
             now,
             day: start(date)?,
             next_day: start(date.tomorrow()?)?,
+            week: start(monday)?,
+            next_week: start(monday.checked_add(1.week())?)?,
             month: start(date.first_of_month())?,
             next_month: start(date.last_of_month().tomorrow()?)?,
         })
@@ -64,6 +69,7 @@ impl Moment {
         match per {
             QuotaPer::Minute => self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1),
             QuotaPer::Day => self.day,
+            QuotaPer::Week => self.week,
             QuotaPer::Month => self.month,
         }
     }
@@ -87,6 +93,7 @@ impl Moment {
         let resets_at = match window.per {
             QuotaPer::Minute => count.next_to_expire.map_or(self.now, |call| call.saturating_add(MINUTE_WINDOW)),
             QuotaPer::Day => self.next_day,
+            QuotaPer::Week => self.next_week,
             QuotaPer::Month => self.next_month,
         };
         WindowUse { per: window.per, limit: window.limit, used: count.used, resets_at: time(resets_at) }
@@ -96,6 +103,17 @@ impl Moment {
 fn start(date: Date) -> Result<i64, jiff::Error> {
     let nanos = date.to_zoned(TimeZone::UTC)?.timestamp().as_nanosecond();
     Ok(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+}
+
+/// The calendar windows that have counters. A week is made of whole days, so it is the sum of theirs.
+pub(super) const COUNTED: [QuotaPer; 2] = [QuotaPer::Day, QuotaPer::Month];
+
+/// The window whose counters tell how much of this calendar window is used.
+pub(super) fn counted_by(per: QuotaPer) -> QuotaPer {
+    match per {
+        QuotaPer::Week => QuotaPer::Day,
+        QuotaPer::Minute | QuotaPer::Day | QuotaPer::Month => per,
+    }
 }
 
 /// What is recorded of an account within one window.
@@ -155,6 +173,18 @@ mod tests {
         assert_eq!(moment.day, at("2028-02-29T00:00:00Z"));
         assert_eq!(moment.next_day, at("2028-03-01T00:00:00Z"));
         assert_eq!(moment.next_month, at("2028-03-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_week_begins_on_monday_also_where_year_and_month_turn() {
+        for (now, monday) in [
+            ("2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z"),
+            ("2026-11-29T23:59:59.999999999Z", "2026-11-23T00:00:00Z"),
+            ("2027-01-03T12:00:00Z", "2026-12-28T00:00:00Z"),
+        ] {
+            let moment = moment(now);
+            assert_eq!((moment.week, moment.next_week), (at(monday), at(monday) + 7 * 86_400 * SECOND), "{now}");
+        }
     }
 
     #[test]

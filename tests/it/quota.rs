@@ -103,3 +103,22 @@ async fn usage_says_what_was_spent_and_what_was_saved() {
     assert_eq!((day.used, day.left), (1, 499));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_week_is_set_in_the_file_or_over_the_api_and_turns_on_monday() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = { week = 1 }\n")).await;
+    server.enrich("198.51.100.1").await;
+    let second = server.enrich("198.51.100.2").await;
+    let pb::outcome::Result::NotAsked(not_asked) = second.outcome("virustotal") else { panic!() };
+    assert_eq!(not_asked.until.unwrap().seconds, 1_790_553_600, "2026-09-28T00:00:00Z");
+    let week = pb::QuotaWindow { period: pb::QuotaPeriod::Week.into(), limit: 2 };
+    let source = pb::Source { name: "sources/virustotal".into(), quota: vec![week], ..Default::default() };
+    let request = pb::ConfigureSourceRequest { source: Some(source), ..Default::default() };
+    server.sources().configure_source(request).await.unwrap();
+    server.enrich("198.51.100.2").await;
+    let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+    let uses: Vec<_> = usage[0].quota.iter().map(|window| (window.period(), window.used, window.left)).collect();
+    assert_eq!((uses, virustotal.calls()), (vec![(pb::QuotaPeriod::Week, 2, 0)], 2));
+    server.stop().await;
+}

@@ -24,11 +24,11 @@ fn window_counts(
 ) -> Result<Vec<WindowCount>, StoreError> {
     let count = |window: &QuotaWindow| match window.per {
         QuotaPer::Minute => minute_count(connection, account, window.limit, at),
-        QuotaPer::Day | QuotaPer::Month => {
+        QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
             let mut statement = connection.prepare_cached(
                 "SELECT coalesce(sum(used), 0) FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts >= ?3",
             )?;
-            let values = params![account, window.per.as_str(), at.window_start(window.per)];
+            let values = params![account, quota::counted_by(window.per).as_str(), at.window_start(window.per)];
             Ok(WindowCount { used: statement.query_row(values, |row| row.get(0))?, next_to_expire: None })
         }
     };
@@ -53,7 +53,7 @@ fn minute_count(connection: &Connection, account: &str, limit: u64, at: &Moment)
 fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
     statement.execute(params![account, at.now, at.latest_plausible()])?;
-    for per in [QuotaPer::Day, QuotaPer::Month] {
+    for per in quota::COUNTED {
         let mut statement = connection.prepare_cached(
             "DELETE FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts > ?3 RETURNING used",
         )?;
@@ -71,8 +71,7 @@ fn record(connection: &Connection, acquire: &Acquire, at: &Moment) -> Result<(),
     let mut statement =
         connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
     statement.execute(params![acquire.account, at.now, acquire.source])?;
-    add_to_count(connection, &acquire.account, QuotaPer::Day, 1, at)?;
-    add_to_count(connection, &acquire.account, QuotaPer::Month, 1, at)
+    quota::COUNTED.iter().try_for_each(|per| add_to_count(connection, &acquire.account, *per, 1, at))
 }
 
 fn add_to_count(

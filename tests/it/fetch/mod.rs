@@ -243,6 +243,7 @@ impl FakeLedger {
         let duration = match window.per {
             QuotaPer::Minute => 60 * SECOND,
             QuotaPer::Day => 86_400 * SECOND,
+            QuotaPer::Week => 7 * 86_400 * SECOND,
             QuotaPer::Month => 30 * 86_400 * SECOND,
         };
         let acquired_at = self.acquired_at.lock().unwrap();

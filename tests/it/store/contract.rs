@@ -205,6 +205,20 @@ async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
     );
 }
 
+async fn a_week_turns_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Week, 2)];
+    // Tuesday, and the day after, which is in another month.
+    assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
+    assert_eq!(granted(&*store, &windows, 60.0).await, [2]);
+    let monday = 60.0 + 5.0 * 86_400.0;
+    let full = spent(&*store, &windows, monday - 0.001).await;
+    assert_eq!((full.per, full.used, full.resets_at), (QuotaPer::Week, 2, at(monday)));
+    assert_eq!(full.describe(), "2 of 2 calls per week are used");
+    assert_eq!(granted(&*store, &windows, monday).await, [1]);
+    // The clock steps back over the Monday.
+    assert_eq!(spent(&*store, &windows, monday - 3_600.0).await.used, 3);
+}
+
 async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 1), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1, 1]);
@@ -242,7 +256,8 @@ async fn a_lowered_limit_waits_until_enough_calls_are_old(store: Arc<dyn Store>)
 async fn a_window_added_later_knows_the_calls_before(store: Arc<dyn Store>) {
     granted(&*store, &[], 0.0).await;
     granted(&*store, &[(QuotaPer::Minute, 9)], 1.0).await;
-    assert_eq!(granted(&*store, &[(QuotaPer::Month, 9), (QuotaPer::Minute, 9)], 2.0).await, [3, 3]);
+    let windows = [(QuotaPer::Month, 9), (QuotaPer::Week, 9), (QuotaPer::Minute, 9)];
+    assert_eq!(granted(&*store, &windows, 2.0).await, [3, 3, 3]);
 }
 
 async fn usage_of_an_unknown_account_is_nothing(store: Arc<dyn Store>) {
@@ -323,6 +338,7 @@ contract![
     a_clock_that_jumps_ahead_and_back_forgets_nothing,
     a_call_that_overtook_another_still_counts_its_full_minute,
     day_and_month_turn_with_the_calendar,
+    a_week_turns_on_monday_and_not_with_the_month,
     a_unit_is_taken_of_all_windows_or_of_none,
     many_takes_at_once_never_exceed_the_limit,
     accounts_do_not_share_quota,

@@ -60,6 +60,12 @@ async fn a_database_of_the_first_version_is_read() {
     assert_eq!(store.source_rows().await, Ok(vec![row(1, "{}")]));
     let uses = store.usage("account", &windows_of(&WINDOWS), at(1.0)).await.expect("usage");
     assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
+    let week = windows_of(&[(QuotaPer::Week, 9)]);
+    assert_eq!(
+        store.usage("account", &week, at(1.0)).await.expect("usage")[0].used,
+        1,
+        "its first version knew no weeks"
+    );
     let disclosures = store.disclosures(DisclosureFilter::default(), 9, None).await;
     assert_eq!(disclosures, Ok(vec![disclosure("d1", "192.0.2.1", "x", 1.0)]));
 }
