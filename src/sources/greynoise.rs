@@ -72,7 +72,7 @@ impl Source for GreyNoise {
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
         check_status(answer).map_err(|error| {
             let silent = error.kind == SourceErrorKind::QuotaExhausted && error.retry_after.is_none();
-            if silent { error.retry_after(until_next_day(answer)) } else { error }
+            if silent && has_long_limit(answer) { error.retry_after(until_next_day(answer)) } else { error }
         })
     }
 
@@ -92,18 +92,24 @@ impl GreyNoise {
     }
 }
 
-/// The time until the next day of UTC, where the refusal says that the limit is one of a day.
+/// Whether the refusal says, in its limit or its message, that the limit is one of a day or longer.
+fn has_long_limit(answer: &Answer) -> bool {
+    let value = answer.http().and_then(|(_, body)| json::parse(body)).unwrap_or_default();
+    let Ok(refusal) = Object::root(&value) else { return false };
+    let texts = ["rate-limit", "message"].map(|member| refusal.text(member).ok().flatten().unwrap_or_default());
+    let says = texts.join(" ").to_ascii_lowercase();
+    ["day", "daily", "week", "month"].iter().any(|period| says.contains(period))
+}
+
+/// The time until the next day of UTC. When a longer window turns the source does not say, so it is asked once a day.
 fn until_next_day(answer: &Answer) -> Option<Duration> {
-    let (_, body) = answer.http().ok()?;
-    let value = json::parse(body).ok()?;
-    let limit = Object::root(&value).ok()?.text("rate-limit").ok()??;
     let second = answer.received.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs() % 86_400;
-    limit.ends_with("/day").then(|| Duration::from_secs(86_400 - second))
+    Some(Duration::from_secs(86_400 - second))
 }
 
 fn read_community(answer: &Answer) -> Result<Option<Finding>, SourceError> {
     if http::status(answer)? == 404 {
-        return http::not_found(answer).map(|_| None);
+        return http::not_found(answer, "ip").map(|_| None);
     }
     let value = http::document(answer)?;
     let record = Object::root(&value)?;

@@ -58,7 +58,7 @@ impl Source for HashLookup {
     fn read(&self, _: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = http::only(answers)?;
         if http::status(answer)? == 404 {
-            return http::not_found(answer);
+            return http::not_found(answer, "query");
         }
         let value = http::document(answer)?;
         let record = Object::root(&value)?;

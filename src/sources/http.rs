@@ -112,10 +112,13 @@ pub(super) fn status(answer: &Answer) -> Result<u16, SourceError> {
     answer.http().map(|(status, _)| status)
 }
 
-/// Reads a 404: no record only in the source's own words, a JSON object with a message; a gateway's page is none.
-pub(super) fn not_found(answer: &Answer) -> Result<Reading, SourceError> {
+/// Reads a 404: no record only in the source's own words, a JSON object with a message that repeats in the member `subject`
+/// what was asked about. A gateway's page has no message, and a gateway's message no subject.
+pub(super) fn not_found(answer: &Answer, subject: &str) -> Result<Reading, SourceError> {
     let value = json::parse(answer.http()?.1)?;
-    Object::root(&value)?.need_text("message").map(|_| Reading::NoRecord)
+    let object = Object::root(&value)?;
+    object.need_text("message")?;
+    object.need_text(subject).map(|_| Reading::NoRecord)
 }
 
 /// The time until the moment, in seconds since 1970, that this header gives.

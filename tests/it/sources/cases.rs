@@ -175,6 +175,19 @@ fn every_fixture_reads_to_the_outcome_that_its_case_states() {
 }
 
 #[test]
+fn a_probe_takes_every_refusal_of_a_credential_for_one() {
+    for kind in http_kinds() {
+        let refusals = cases(&kind.about().kind).into_iter().filter(|case| case.expect == "error: unauthorized");
+        for case in refusals {
+            let body = std::fs::read(fixtures(&kind.about().kind).join(&case.file)).expect("the case's file");
+            let probe = case_source(&kind, &case).read_probe(&[Ok(answer(case.status, Vec::new(), body))]);
+            let place = format!("{}/{} ({})", kind.about().kind, case.file, case.status);
+            assert_eq!((probe.connectivity, probe.credential_accepted), (Ok(()), Some(false)), "{place}");
+        }
+    }
+}
+
+#[test]
 fn every_kind_has_a_hit_a_miss_a_refusal_a_limit_and_a_malformed_answer_among_its_cases() {
     for kind in http_kinds() {
         let about = kind.about();
