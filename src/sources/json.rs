@@ -24,6 +24,8 @@ pub(super) struct Object<'a> {
 
 /// Reads the bytes of an answer as JSON.
 pub(super) fn parse(body: &[u8]) -> Result<Value, SourceError> {
+    // Some services begin with a byte-order mark, which is no part of the JSON.
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     // serde's own message quotes nothing of the body but line, column and what was expected there.
     serde_json::from_slice(body).map_err(|error| SourceError::malformed(format!("the answer is no JSON: {error}")))
 }
@@ -134,13 +136,14 @@ impl<'a> Object<'a> {
         self.flag(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// A moment: seconds since 1970, or a date with or without time and offset (UTC where it names none).
+    /// A moment: seconds since 1970, also with a fraction or as text, or a date with or without time and offset (UTC where
+    /// it names none).
     pub(super) fn time(&self, name: &str) -> Result<Option<SystemTime>, SourceError> {
         let time = match self.present(name) {
             None => return Ok(None),
             Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
             Some(Value::String(text)) => time_of_text(text),
-            Some(value) => value.as_i64().and_then(time_of_seconds),
+            Some(value) => value.as_f64().and_then(time_of_number),
         };
         time.map(Some).ok_or_else(|| self.unreadable(name, "a date"))
     }
@@ -202,13 +205,21 @@ fn time_of_seconds(seconds: i64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
+/// The moment of so many seconds, cut to whole ones.
+fn time_of_number(seconds: f64) -> Option<SystemTime> {
+    // Whole seconds up to the latest moment are exact in floating point, and what is no number is none of them.
+    let is_real = (0.0..=LATEST_SECOND as f64).contains(&seconds);
+    is_real.then(|| time_of_seconds(seconds as i64)).flatten()
+}
+
 fn time_of_text(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     let text = text.strip_suffix("UTC").unwrap_or(text).trim_end();
     let timestamp = match text.parse::<jiff::Timestamp>() {
         Ok(timestamp) => timestamp,
         Err(_) => {
-            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            // Eight digits are a date; what is none may be a number.
+            let Ok(civil) = text.parse::<jiff::civil::DateTime>() else { return time_of_number(text.parse().ok()?) };
             civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()
         }
     };
@@ -229,7 +240,25 @@ mod tests {
         assert_eq!(seconds("2019-01-19 01:33:26"), Some(1_547_861_606));
         assert_eq!(seconds("2019-01-19T02:33:26+01:00"), Some(1_547_861_606));
         assert_eq!(seconds("2019-01-19"), Some(1_547_856_000));
-        assert_eq!(seconds("yesterday"), None);
+        for number in ["1547861606", " 1547861606 ", "1547861606.75", "1.547861606e9", "1547861606 UTC"] {
+            assert_eq!(seconds(number), Some(1_547_861_606), "{number}");
+        }
+        for nothing in ["yesterday", "inf", "NaN", "-1", "1e300"] {
+            assert_eq!(seconds(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_moment_may_be_a_number_with_a_fraction_and_a_byte_order_mark_may_come_before_all() {
+        let body =
+            "\u{feff}{\"whole\": 1547861606, \"float\": 1547861606.0, \"fraction\": 1547861606.9, \"none\": -1.5}";
+        let value = parse(body.as_bytes()).expect("JSON");
+        let root = Object::root(&value).expect("an object");
+        let moment = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_547_861_606));
+        assert_eq!(root.time("whole"), Ok(moment));
+        assert_eq!(root.time("float"), Ok(moment));
+        assert_eq!(root.time("fraction"), Ok(moment));
+        assert!(root.time("none").is_err());
     }
 
     #[test]
