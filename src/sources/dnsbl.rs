@@ -36,7 +36,7 @@ const LOOKUP: OptionDef<Listed> = OptionDef::choice(
 );
 const CODES: OptionDef<BTreeMap<String, String>> = OptionDef::table(
     "codes",
-    "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\", or by a bit of the last octet: \"bit 64\"",
+    "what a returned address means in zones other than ZEN and DBL: \"127.0.0.2\" = \"malicious 0.85 spam\", or by a bit of the last octet: \"bit 64\" (for SURBL and URIBL \"127.0.0.64\" is that bit too)",
 );
 const RESOLVER: OptionDef<Option<SocketAddr>> = OptionDef::resolver(
     "resolver",
@@ -94,7 +94,7 @@ pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError
     }
     let mut codes = Vec::new();
     for (code, meaning) in &view.get(&CODES)? {
-        match CodeRow::parse(code, meaning) {
+        match CodeRow::parse(code, meaning, zone.answers_in_bits()) {
             Ok(row) => codes.push(row),
             Err(message) => wrong.push(OptionViolation { option: CODES.name, message }),
         }
@@ -260,6 +260,11 @@ impl Zone {
         Self { name, codes, takes_addresses, takes_names }
     }
 
+    /// Whether each bit of the last octet is a list of its own, so that one address may stand for several.
+    fn answers_in_bits(&self) -> bool {
+        self.is_uribl() || is_below(&self.name, "surbl.org")
+    }
+
     fn is_uribl(&self) -> bool {
         is_below(&self.name, "uribl.com")
     }
@@ -390,10 +395,15 @@ enum Code {
 }
 
 impl Code {
-    fn parse(text: &str) -> Option<Self> {
-        match text.trim().strip_prefix("bit ") {
-            Some(bit) => bit.trim().parse().ok().filter(|bit: &u8| bit.is_power_of_two()).map(Self::Bit),
-            None => text.trim().parse().ok().filter(|code: &Ipv4Addr| code.octets()[0] == 127).map(Self::Address),
+    fn parse(text: &str, in_bits: bool) -> Option<Self> {
+        if let Some(bit) = text.trim().strip_prefix("bit ") {
+            return bit.trim().parse().ok().filter(|bit: &u8| bit.is_power_of_two()).map(Self::Bit);
+        }
+        let code: Ipv4Addr = text.trim().parse().ok()?;
+        match code.octets() {
+            [127, 0, 0, bit] if in_bits && bit.is_power_of_two() => Some(Self::Bit(bit)),
+            [127, ..] => Some(Self::Address(code)),
+            _ => None,
         }
     }
 
@@ -407,10 +417,10 @@ impl Code {
 
 impl CodeRow {
     /// Reads a row: address or bit, then claim, strength (.85 if left out) and label.
-    fn parse(code: &str, meaning: &str) -> Result<Self, String> {
+    fn parse(code: &str, meaning: &str, in_bits: bool) -> Result<Self, String> {
         let mistake = |what: String| format!("option codes, \"{code}\": {what}; write such as \"malicious 0.85 spam\"");
         let wrong = || mistake("is no address in 127.0.0.0/8, and no bit of the last octet (bit 64)".into());
-        let code = Code::parse(code).ok_or_else(wrong)?;
+        let code = Code::parse(code, in_bits).ok_or_else(wrong)?;
         let (word, rest) = split_word(meaning);
         let claim = word.parse::<Disposition>().map_err(|unknown| mistake(unknown.to_string()))?;
         let (number, after) = split_word(rest);
