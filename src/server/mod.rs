@@ -1,7 +1,7 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `listen.rs` accepts connections, `tls.rs` accepts TLS, `housekeeping.rs` does
-//! periodic work. Nothing is decided here about indicators or sources.
+//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `listen.rs` accepts connections,
+//! `tls.rs` accepts TLS, `housekeeping.rs` does periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,6 +30,7 @@ use crate::telemetry;
 
 mod housekeeping;
 mod listen;
+mod page;
 mod router;
 mod seal;
 mod tls;

@@ -1,8 +1,9 @@
 //! The services on one port, and what every request passes on its way to them.
 //!
-//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, gRPC-Web (translates, so that
-//! what lies inside sees gRPC alone), authentication, the limit on requests in flight, the time-out of the request's body,
-//! the service. Health needs no token, so that an orchestrator can ask; metrics do, and neither counts against the limit.
+//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all
+//! else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), authentication, the limit on requests
+//! in flight, the time-out of the request's body, the service. Health needs no token, so that an orchestrator can ask;
+//! metrics do, and neither counts against the limit.
 //! tower's ready-made limit and time-out end with the head of the answer, which is too early for a stream.
 
 use std::any::Any;
@@ -27,10 +28,11 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
+use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::StartError;
+use super::{StartError, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::pb;
@@ -85,10 +87,12 @@ pub(super) async fn build(
         .layer(from_fn_with_state(authenticator.clone(), authenticate));
     let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
     let grpc = guarded.merge(health).layer(GrpcWebLayer::new());
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(authenticator)
-        .merge(grpc)
+        .fallback(move |request: Request| async move { page::answer(&request, scheme) })
+        .layer(from_fn_with_state(grpc, pass_calls))
         .layer(from_fn(count))
         .layer(CatchPanicLayer::custom(after_panic));
     let router = match cors(&config.cors_origins)? {
@@ -110,6 +114,17 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // The details of errors, so that a client without stubs can show them.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Passes calls of gRPC and gRPC-Web, which alone have such a content type, to the services.
+async fn pass_calls(State(grpc): State<Router>, request: Request, next: Next) -> Response {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        return grpc.oneshot(request).await.into_response();
+    }
+    next.run(request).await
 }
 
 async fn metrics(State(authenticator): State<Authenticator>, request: Request) -> Response {
@@ -233,8 +248,6 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-
-    use tower::ServiceExt;
 
     use super::*;
 

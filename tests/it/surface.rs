@@ -1,7 +1,8 @@
-//! What one port serves: health, reflection, metrics, gRPC-Web, and who may call.
+//! What one port serves: health, reflection, metrics, gRPC-Web, a page for people, and who may call.
 
 use concord::clock::Clock;
 use concord::pb;
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -155,6 +156,78 @@ async fn both_versions_of_reflection_name_the_services() {
     for service in ["concord.v1.EnrichmentService", "concord.v1.SourceService", "concord.v1.VerdictService"] {
         assert!(text.contains(service) && alpha.contains(service), "{service}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_knows_the_details_of_errors() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let server = TestServer::start("").await;
+    let ask = async |request: MessageRequest| {
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+        let mut client = ServerReflectionClient::new(server.channel.clone());
+        let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+        match answers.message().await.unwrap().unwrap().message_response {
+            Some(MessageResponse::FileDescriptorResponse(file)) => file.file_descriptor_proto,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut pool = prost_reflect::DescriptorPool::new();
+    // As a client resolves a name: the file that holds it, and first the files that this one imports.
+    for name in ["google.rpc.BadRequest", "google.rpc.ErrorInfo", "google.rpc.Status"] {
+        let mut wanted = ask(MessageRequest::FileContainingSymbol(name.into())).await;
+        while let Some(file) = wanted.pop() {
+            let read = prost_types::FileDescriptorProto::decode(file.as_slice()).unwrap();
+            let missing = read.dependency.iter().find(|import| pool.get_file_by_name(import).is_none());
+            match missing {
+                Some(import) => {
+                    wanted.push(file);
+                    wanted.extend(ask(MessageRequest::FileByFilename(import.clone())).await);
+                }
+                None => pool.add_file_descriptor_proto(read).unwrap(),
+            }
+        }
+        assert!(pool.get_message_by_name(name).is_some(), "{name}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_or_curl_is_told_what_this_port_is_over_http_1_and_http_2() {
+    let server = guarded().await;
+    let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    for client in [http(), http2] {
+        let page = client.get(format!("http://{}/", server.address)).send().await.unwrap();
+        assert_eq!(page.status(), 200);
+        assert_eq!(page.headers()["content-type"], "text/plain; charset=utf-8");
+        let text = page.text().await.unwrap();
+        let call = format!("concord enrich 192.0.2.1 --server http://{}\n", server.address);
+        assert!(text.contains("gRPC") && text.contains("buf curl") && text.contains(&call), "{text}");
+
+        let elsewhere = client.get(format!("http://{}/login", server.address)).header("accept", "text/html,*/*");
+        let elsewhere = elsewhere.send().await.unwrap();
+        assert_eq!(elsewhere.status(), 404);
+        assert_eq!(elsewhere.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(elsewhere.text().await.unwrap().contains("<pre>\nConcord"));
+
+        let method = format!("http://{}/concord.v1.EnrichmentService/Enrich", server.address);
+        let json = client.post(method).header("content-type", "application/json").body("{}").send().await.unwrap();
+        assert_eq!(json.status(), 415, "a call that is not gRPC");
+        assert!(json.text().await.unwrap().contains("buf curl"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_could_be_markup_is_not_repeated() {
+    let server = TestServer::start("").await;
+    let page =
+        http().get(format!("http://{}/", server.address)).header("host", "a'onload='x").header("accept", "text/html");
+    let text = page.send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("http://HOST:PORT") && !text.contains("onload"), "{text}");
     server.stop().await;
 }
 
