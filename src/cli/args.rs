@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::source_flags::SourceFlags;
@@ -27,8 +29,10 @@ pub(super) struct Args {
 impl Args {
     /// The arguments of this process.
     pub(super) fn from_process() -> Self {
-        let matches = Self::documented().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut command = Self::documented();
+        let matches = command.get_matches_mut();
+        let used = refuse_unused(&mut command, &matches);
+        used.and_then(|()| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit())
     }
 
     /// The command, whose help shows how to connect only where that means something.
@@ -47,6 +51,19 @@ impl Args {
             });
         }
         command
+    }
+}
+
+/// Refuses what the help of a command does not show, since the command has no use for it. What the environment says is
+/// meant for other commands. `store` says itself what it cannot do from here.
+fn refuse_unused(command: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((name @ ("completions" | "demo" | "serve"), given)) = matches.subcommand() else { return Ok(()) };
+    let Some(sub) = command.find_subcommand_mut(name) else { return Ok(()) };
+    let is_given = |arg: &&clap::Arg| given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let unused = sub.get_arguments().filter(|arg| arg.is_hide_set()).find(is_given);
+    match unused.map(|arg| arg.get_long().unwrap_or_default()) {
+        Some(long) => Err(sub.error(ErrorKind::ArgumentConflict, format!("`concord {name}` does not use --{long}"))),
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::ColorChoice;
 
-use crate::demo::Renderers;
+use crate::demo::{DemoError, Renderers};
 use crate::server::StartError;
 
 mod args;
@@ -89,12 +89,6 @@ impl From<StartError> for Failure {
     }
 }
 
-impl From<crate::demo::DemoError> for Failure {
-    fn from(error: crate::demo::DemoError) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
 /// Writes to standard output. Where the reader is gone (`| head`), the program ends quietly.
 fn print(text: &str) -> Result<(), Failure> {
     try_print(text, true)
@@ -112,20 +106,6 @@ fn try_print(text: &str, ends_with_reader: bool) -> Result<(), Failure> {
             Ok(())
         }
         done => done.map_err(|error| Failure::io("standard output", &error)),
-    }
-}
-
-/// Standard output for what writes by itself. Where the reader is gone it goes on, so that it can clean up at its end.
-struct Printed;
-
-impl std::io::Write for Printed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let printed = try_print(&String::from_utf8_lossy(bytes), false);
-        printed.map(|()| bytes.len()).map_err(|failure| std::io::Error::other(failure.text))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -167,8 +147,11 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
             let verdict = |verdict: &_, receipt: Option<&_>| verdict_table::verdict(verdict, receipt, false);
-            crate::demo::run(keep, &Renderers { verdict, usage: plan::usage_table }, &mut Printed).await?;
-            Ok(ExitCode::SUCCESS)
+            let renderers = Renderers { verdict, usage: plan::usage_table };
+            match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {
+                Ok(()) | Err(DemoError::ReaderGone) => Ok(ExitCode::SUCCESS),
+                Err(error @ DemoError::Failed(_)) => Err(Failure::new(error.to_string())),
+            }
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

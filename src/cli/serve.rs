@@ -15,9 +15,6 @@ use crate::telemetry;
 
 /// Runs a server until it is terminated, or checks or prints its configuration.
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {
-    if client.remote().is_some() {
-        return Err(Failure::new("--server: `serve` is a server itself; --listen says where it listens"));
-    }
     let flags =
         Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, listens: true, ..Flags::default() };
     let config = config(client, flags)?;

@@ -3,15 +3,26 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest;
 use serde_json::{Value, json};
+
+use crate::indicator::hex;
 
 /// The list of the demonstration: one indicator a line.
 pub(super) const LIST: &str = "# indicators of our own cases\n198.51.100.7\nfiles.example.com\n";
 
 /// SHA-256 of the demonstration's malicious file.
 pub(super) const BAD_FILE: &str = "5f1c0de0000000000000000000000000000000000000000000000000000bad01";
+const BAD_FILE_MD5: &str = "0123456789abcdef0123456789abcdef";
+const BAD_URL: &str = "http://files.example.com/invoice.exe";
 /// MD5 of a file that a vendor ships.
 pub(super) const KNOWN_FILE: &str = "900150983cd24fb0d6963f7d28e17f72";
+const KNOWN_FILE_SHA256: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// What Spamhaus ZEN answers for an address with an open proxy, and for its test point.
+const PROXY: [Ipv4Addr; 1] = [Ipv4Addr::new(127, 0, 0, 4)];
+const TEST_POINT: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 4), Ipv4Addr::new(127, 0, 0, 10)];
 
 const DAY: u64 = 86_400;
 
@@ -37,26 +48,25 @@ impl Reply {
 
 /// The answer of the source whose name begins the path.
 pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
-    let mut parts = question.path.trim_start_matches('/').splitn(2, '/');
-    let source = parts.next().unwrap_or_default();
-    let rest = parts.next().unwrap_or_default();
-    let asked = rest.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
-    match source {
-        "virustotal" => virustotal(asked, now),
-        "abuseipdb" => abuseipdb(value_of(question.query, "ipAddress").as_deref().unwrap_or_default(), now),
-        "urlhaus" => urlhaus(question.form, now),
-        "greynoise" => greynoise(asked, now),
-        "hashlookup" => hashlookup(asked),
+    let parts: Vec<&str> = question.path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["virustotal", "users", ..] => virustotal_user(),
+        ["virustotal", collection, id] => virustotal(collection, id, now),
+        ["abuseipdb", "check"] => abuseipdb(&value_of(question.query, "ipAddress").unwrap_or_default(), now),
+        ["urlhaus", _] => urlhaus(question.form, now),
+        ["greynoise", "v3", "community", ip] => greynoise(ip, now),
+        ["hashlookup", "info"] => Reply::new(200, json!({ "hashlookup-version": "1.4", "nsrl-version": "2026.09.1" })),
+        ["hashlookup", "lookup", kind, hash] => hashlookup(kind, hash),
         _ => Reply::new(404, json!({ "error": "no such source in the replay" })),
     }
 }
 
-/// The address that the zone lists this name under, if it does.
-pub(super) fn listed(name: &str) -> Option<Ipv4Addr> {
+/// The addresses that the zone lists this name under.
+pub(super) fn listed(name: &str) -> &'static [Ipv4Addr] {
     match name.trim_end_matches('.') {
-        "7.100.51.198.zen.spamhaus.org" => Some(Ipv4Addr::new(127, 0, 0, 4)),
-        "2.0.0.127.zen.spamhaus.org" => Some(Ipv4Addr::new(127, 0, 0, 2)),
-        _ => None,
+        "7.100.51.198.zen.spamhaus.org" => &PROXY,
+        "2.0.0.127.zen.spamhaus.org" => &TEST_POINT,
+        _ => &[],
     }
 }
 
@@ -76,47 +86,95 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// `2026-01-31 12:00:00 UTC`, as URLhaus writes times.
+/// `2026-01-31 12:00:00`, as URLhaus writes the times of files; those of URLs and hosts end with ` UTC`.
 fn abuse_ch(time: SystemTime) -> String {
-    rfc3339(time).replace('T', " ").replace('Z', " UTC")
+    rfc3339(time).replace('T', " ").replace('Z', "")
 }
 
-fn virustotal(asked: &str, now: SystemTime) -> Reply {
-    let url = base64_of("http://files.example.com/invoice.exe");
-    let (kind, malicious, suspicious) = match asked {
-        "198.51.100.7" => ("ip_address", 60, 2),
-        "203.0.113.5" => ("ip_address", 12, 0),
-        "198.51.100.23" => ("ip_address", 3, 2),
-        "203.0.113.80" => ("ip_address", 0, 0),
-        "files.example.com" => ("domain", 14, 1),
-        BAD_FILE => ("file", 58, 0),
-        KNOWN_FILE => ("file", 0, 0),
-        other if other == url => ("url", 21, 3),
+fn date(time: SystemTime) -> String {
+    rfc3339(time).chars().take(10).collect()
+}
+
+/// The owner of the key, with what is left of its quota.
+fn virustotal_user() -> Reply {
+    let quotas = json!({
+        "api_requests_hourly": { "used": 0, "allowed": 240 },
+        "api_requests_daily": { "used": 0, "allowed": 500 },
+        "api_requests_monthly": { "used": 0, "allowed": 15_500 },
+    });
+    let attributes = json!({ "status": "active", "quotas": quotas });
+    Reply::new(200, json!({ "data": { "id": "demonstration", "type": "user", "attributes": attributes } }))
+}
+
+fn virustotal(collection: &str, id: &str, now: SystemTime) -> Reply {
+    let (malicious, suspicious) = match id {
+        "198.51.100.7" => (60, 2),
+        "203.0.113.5" => (12, 0),
+        "198.51.100.23" => (3, 2),
+        "files.example.com" => (14, 1),
+        BAD_FILE => (58, 0),
+        KNOWN_FILE => (0, 0),
+        other if other == base64_of(BAD_URL) => (21, 3),
+        // It has a report on every address, and on nothing else that it has not seen.
+        _ if collection == "ip_addresses" => (0, 0),
         _ => {
-            let error = json!({ "error": { "code": "NotFoundError", "message": "not found" } });
-            return Reply::new(404, error);
+            let what = match collection {
+                "domains" => "Domain",
+                "urls" => "URL",
+                _ => "File",
+            };
+            let message = format!("{what} \"{id}\" not found");
+            return Reply::new(404, json!({ "error": { "code": "NotFoundError", "message": message } }));
         }
     };
+    let is_file = collection == "files";
     let rest = 94 - malicious - suspicious;
-    let mut results = serde_json::Map::new();
-    for nth in 0..malicious {
-        results.insert(
-            format!("Engine {nth:02}"),
-            json!({ "engine_name": format!("Engine {nth:02}"), "category": "malicious", "result": "malware", "method": "blacklist" }),
-        );
-    }
-    let attributes = json!({
+    let harmless = if is_file { 0 } else { rest - rest / 6 };
+    let counts = [
+        ("malicious", malicious, json!("malware")),
+        ("suspicious", suspicious, json!("suspicious")),
+        ("harmless", harmless, json!("clean")),
+        ("undetected", rest - harmless, if is_file { Value::Null } else { json!("unrated") }),
+    ];
+    let engines = counts.iter().flat_map(|(category, count, result)| (0..*count).map(move |_| (category, result)));
+    let results: serde_json::Map<_, _> = engines
+        .enumerate()
+        .map(|(nth, (category, result))| {
+            let name = format!("Engine {nth:02}");
+            let row = json!({ "engine_name": name, "category": category, "result": result, "method": "blacklist" });
+            (name, row)
+        })
+        .collect();
+    let mut attributes = json!({
         "last_analysis_date": seconds(ago(now, 3600)),
+        "last_modification_date": seconds(ago(now, 3600)),
         "last_analysis_stats": {
-            "malicious": malicious, "suspicious": suspicious, "harmless": 0, "undetected": rest, "timeout": 0,
+            "malicious": malicious, "suspicious": suspicious, "harmless": harmless, "undetected": rest - harmless,
+            "timeout": 0,
         },
         "last_analysis_results": results,
-        "reputation": -(malicious as i64),
-        "country": "NL",
-        "as_owner": "Example Hosting",
-        "asn": 64_500,
+        "reputation": -i64::from(malicious),
+        "tags": [],
     });
-    Reply::new(200, json!({ "data": { "id": asked, "type": kind, "attributes": attributes } }))
+    let (kind, id, more) = match collection {
+        "ip_addresses" => {
+            ("ip_address", id.to_owned(), json!({ "country": "NL", "as_owner": "Example Hosting", "asn": 64_500 }))
+        }
+        "domains" => ("domain", id.to_owned(), json!({ "registrar": "Example Registrar" })),
+        "urls" => {
+            let sha256 = hex(digest::digest(&digest::SHA256, BAD_URL.as_bytes()).as_ref());
+            ("url", sha256, json!({ "url": BAD_URL, "last_final_url": BAD_URL }))
+        }
+        // It names a file by its SHA-256, whichever hash was asked.
+        _ => {
+            let sha256 = if id == KNOWN_FILE { KNOWN_FILE_SHA256 } else { id };
+            ("file", sha256.to_owned(), json!({ "sha256": sha256, "type_description": "Win32 EXE", "size": 73_802 }))
+        }
+    };
+    if let (Value::Object(attributes), Value::Object(more)) = (&mut attributes, more) {
+        attributes.extend(more);
+    }
+    Reply::new(200, json!({ "data": { "id": id, "type": kind, "attributes": attributes } }))
 }
 
 fn base64_of(text: &str) -> String {
@@ -125,6 +183,14 @@ fn base64_of(text: &str) -> String {
 }
 
 fn abuseipdb(ip: &str, now: SystemTime) -> Reply {
+    if ip == "127.0.0.1" {
+        let data = json!({
+            "ipAddress": ip, "isPublic": false, "ipVersion": 4, "isWhitelisted": true, "abuseConfidenceScore": 0,
+            "countryCode": null, "usageType": "Reserved", "isp": null, "domain": null, "hostnames": [], "isTor": false,
+            "totalReports": 0, "numDistinctUsers": 0, "lastReportedAt": null,
+        });
+        return Reply::new(200, json!({ "data": data }));
+    }
     let (score, reports, whitelisted) = match ip {
         "198.51.100.7" => (100, 412, false),
         "203.0.113.5" => (0, 9, true),
@@ -142,72 +208,84 @@ fn abuseipdb(ip: &str, now: SystemTime) -> Reply {
 }
 
 fn urlhaus(form: &str, now: SystemTime) -> Reply {
-    let online = json!({
-        "id": "1", "url": "http://files.example.com/invoice.exe", "url_status": "online",
-        "date_added": abuse_ch(ago(now, 2 * DAY)), "threat": "malware_download", "reporter": "demonstration",
-        "larted": "true", "takedown_time_seconds": null, "tags": ["exe"],
-    });
+    let utc = |time| format!("{} UTC", abuse_ch(time));
+    let reference = "https://urlhaus.abuse.ch/url/1/";
     let blacklists = json!({ "spamhaus_dbl": "not listed", "surbl": "not listed" });
     let host = |host: &str| {
+        let url = json!({
+            "id": "1", "urlhaus_reference": reference, "url": format!("http://{host}/invoice.exe"),
+            "url_status": "online", "date_added": utc(ago(now, 2 * DAY)), "threat": "malware_download",
+            "reporter": "demonstration", "larted": "true", "takedown_time_seconds": null, "tags": ["exe"],
+        });
         json!({
-            "query_status": "ok", "host": host, "firstseen": abuse_ch(ago(now, 9 * DAY)), "url_count": "1",
-            "blacklists": blacklists, "urls": [online.clone()],
+            "query_status": "ok", "urlhaus_reference": format!("https://urlhaus.abuse.ch/host/{host}/"), "host": host,
+            "firstseen": utc(ago(now, 9 * DAY)), "url_count": "1", "blacklists": blacklists, "urls": [url],
         })
     };
     let url = || {
+        let payload = json!({
+            "firstseen": date(ago(now, 2 * DAY)), "filename": "invoice.exe", "file_type": "exe", "response_size": "73802",
+            "response_md5": BAD_FILE_MD5, "response_sha256": BAD_FILE, "signature": "Demonstration", "virustotal": null,
+        });
         json!({
-            "query_status": "ok", "id": "1", "url": "http://files.example.com/invoice.exe", "url_status": "online",
-            "host": "files.example.com", "date_added": abuse_ch(ago(now, 2 * DAY)), "last_online": null,
+            "query_status": "ok", "id": "1", "urlhaus_reference": reference, "url": BAD_URL, "url_status": "online",
+            "host": "files.example.com", "date_added": utc(ago(now, 2 * DAY)), "last_online": null,
             "threat": "malware_download", "blacklists": blacklists, "reporter": "demonstration", "larted": "true",
-            "takedown_time_seconds": null, "tags": ["exe"], "payloads": [],
+            "takedown_time_seconds": null, "tags": ["exe"], "payloads": [payload],
         })
     };
     let payload = || {
+        let url = json!({
+            "url_id": "1", "url": BAD_URL, "url_status": "online", "urlhaus_reference": reference,
+            "filename": "invoice.exe", "firstseen": date(ago(now, 2 * DAY)), "lastseen": null,
+        });
         json!({
-            "query_status": "ok", "md5_hash": "0123456789abcdef0123456789abcdef", "sha256_hash": BAD_FILE,
-            "file_type": "exe", "file_size": "73802", "signature": "Demonstration", "firstseen": abuse_ch(ago(now, 5 * DAY)),
-            "lastseen": abuse_ch(ago(now, DAY)), "url_count": "1", "urls": [],
+            "query_status": "ok", "md5_hash": BAD_FILE_MD5, "sha256_hash": BAD_FILE, "file_type": "exe",
+            "file_size": "73802", "signature": "Demonstration", "firstseen": abuse_ch(ago(now, 5 * DAY)),
+            "lastseen": abuse_ch(ago(now, DAY)), "url_count": "1", "virustotal": null, "urls": [url],
         })
     };
     let asked = ["host", "url", "sha256_hash", "md5_hash"].into_iter().find_map(|name| value_of(form, name));
     let body = match asked.as_deref() {
         Some(name @ ("198.51.100.7" | "files.example.com")) => host(name),
-        Some("http://files.example.com/invoice.exe") => url(),
-        Some(BAD_FILE) => payload(),
+        Some(BAD_URL) => url(),
+        Some(BAD_FILE | BAD_FILE_MD5) => payload(),
         _ => json!({ "query_status": "no_results" }),
     };
     Reply::new(200, body)
 }
 
 fn greynoise(ip: &str, now: SystemTime) -> Reply {
-    let seen = rfc3339(ago(now, DAY)).chars().take(10).collect::<String>();
-    let known = |noise: bool, riot: bool, classification: &str, name: &str| {
+    let known = |noise: bool, classification: &str, name: &str| {
         json!({
-            "ip": ip, "noise": noise, "riot": riot, "classification": classification, "name": name,
-            "link": format!("https://viz.greynoise.io/ip/{ip}"), "last_seen": seen, "message": "Success",
+            "ip": ip, "noise": noise, "riot": !noise, "classification": classification, "name": name,
+            "link": format!("https://viz.greynoise.io/ip/{ip}"), "last_seen": date(ago(now, DAY)), "message": "Success",
         })
     };
     match ip {
-        "198.51.100.7" => Reply::new(200, known(true, false, "malicious", "unknown")),
-        "203.0.113.5" => Reply::new(200, known(false, true, "benign", "Example Public DNS")),
-        "203.0.113.80" => Reply::new(200, known(false, true, "benign", "Example Updates")),
-        "198.51.100.23" => Reply { slow: true, ..Reply::new(200, known(true, false, "malicious", "unknown")) },
-        _ => Reply::new(
-            404,
-            json!({ "ip": ip, "noise": false, "riot": false, "message": "IP not observed scanning the internet" }),
-        ),
+        "198.51.100.7" => Reply::new(200, known(true, "malicious", "unknown")),
+        "203.0.113.5" => Reply::new(200, known(false, "benign", "Example Public DNS")),
+        "203.0.113.80" => Reply::new(200, known(false, "benign", "Example Updates")),
+        "8.8.8.8" => Reply::new(200, known(false, "benign", "Google Public DNS")),
+        "198.51.100.23" => Reply { slow: true, ..Reply::new(200, known(true, "malicious", "unknown")) },
+        _ => {
+            let message = "IP not observed scanning the internet or contained in RIOT data set.";
+            Reply::new(404, json!({ "ip": ip, "noise": false, "riot": false, "message": message }))
+        }
     }
 }
 
-fn hashlookup(hash: &str) -> Reply {
+fn hashlookup(kind: &str, hash: &str) -> Reply {
     if hash.eq_ignore_ascii_case(KNOWN_FILE) {
         return Reply::new(
             200,
             json!({
-                "MD5": KNOWN_FILE.to_uppercase(), "FileName": "abc.dll", "FileSize": "24576", "source": "NSRL",
-                "db": "nsrl_modern_rds", "hashlookup:trust": 100, "hashlookup:parent-total": 3,
+                "MD5": KNOWN_FILE.to_uppercase(), "SHA-1": "A9993E364706816ABA3E25717850C26C9CD0D89D",
+                "FileName": "abc.dll", "FileSize": "3", "source": "NSRL", "db": "nsrl_modern_rds",
+                "hashlookup:trust": 100, "hashlookup:parent-total": 3,
             }),
         );
     }
-    Reply::new(404, json!({ "message": "Non existing SHA-256", "query": hash }))
+    let kind = kind.to_uppercase().replace("SHA", "SHA-");
+    Reply::new(404, json!({ "message": format!("Non existing {kind}"), "query": hash }))
 }

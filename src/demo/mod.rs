@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,22 +24,38 @@ mod replay;
 mod script;
 
 /// Address of a server that is left running, if it is free.
-const DEFAULT_ADDRESS: &str = "127.0.0.1:7700";
+const DEFAULT_ADDRESS: SocketAddr = loopback(7700);
 
-/// Why the demonstration could not run.
+const KEEP_HINT: &str = "To ask these sources yourself, run `concord demo --keep`.";
+
+/// Why the demonstration ended early.
 #[derive(Debug)]
-pub(crate) struct DemoError(String);
+pub(crate) enum DemoError {
+    /// Something could not be used, in words for the user.
+    Failed(String),
+    /// Nobody reads the output any more (`| head`).
+    ReaderGone,
+}
 
 impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the demonstration could not run: {}", self.0)
+        match self {
+            Self::Failed(why) => write!(f, "the demonstration could not run: {why}"),
+            Self::ReaderGone => f.write_str("nobody reads the demonstration any more"),
+        }
     }
 }
 
 impl std::error::Error for DemoError {}
 
+impl From<std::io::Error> for DemoError {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::ReaderGone } else { failed(error) }
+    }
+}
+
 fn failed(error: impl fmt::Display) -> DemoError {
-    DemoError(error.to_string())
+    DemoError::Failed(error.to_string())
 }
 
 /// How the demonstration shows answers. The command line has the tables, and imports this room.
@@ -48,43 +64,68 @@ pub(crate) struct Renderers {
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
 }
 
-/// Plays the script and writes its results to `out`. With `keep`, the server then runs until it is terminated.
+/// Plays the script and writes its results to `out`. With `keep`, a new server on the same sources then runs until it is
+/// terminated: what the script spent is not missing there.
 pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
-    let folder = Folder::new().map_err(failed)?;
-    let now = SystemClock.now();
-    std::fs::write(folder.path().join("list.txt"), answers::LIST).map_err(failed)?;
-    let replay = replay::Replay::start(now).await.map_err(failed)?;
-    let config = config(&folder, &replay, keep)?;
-    telemetry::init_logs(&config.log);
-    let running =
-        Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await.map_err(failed)?;
-    let address = running.address().ok_or_else(|| failed("the server has no address"))?;
-    let played = script::play(address, renderers, out).await;
-    if keep && played.is_ok() {
-        let terminated = termination().map_err(failed)?;
-        writeln!(out, "server: http://{address}").and_then(|()| out.flush()).map_err(failed)?;
+    let folder = Folder::new()?;
+    let replay = replay::Replay::start(SystemClock.now()).await?;
+    std::fs::write(folder.path().join("list.txt"), answers::LIST)?;
+    std::fs::write(folder.path().join("concord.toml"), configuration(folder.path(), replay.http(), replay.dns()))?;
+    let played = async {
+        let config = config(&folder, "scenes", loopback(0))?;
+        telemetry::init_logs(&config.log);
+        let (server, address) = start(&config).await?;
+        let played = script::play(address, renderers, out).await;
+        server.stop().await;
+        played?;
+        if keep { serve(&folder, out).await } else { Ok(writeln!(out, "\n{KEEP_HINT}")?) }
+    };
+    let result = played.await;
+    replay.stop();
+    result
+}
+
+/// Runs a server with full quota windows until it is terminated.
+async fn serve(folder: &Folder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let terminated = termination()?;
+    let free = std::net::TcpListener::bind(DEFAULT_ADDRESS).is_ok();
+    let address = if free { DEFAULT_ADDRESS } else { loopback(0) };
+    let (server, address) = start(&config(folder, "data", address)?).await?;
+    let told = write!(out, "\n{}", next_steps(address)).and_then(|()| out.flush());
+    if told.is_ok() {
         terminated.await;
     }
-    running.stop().await;
-    replay.stop();
-    played
+    server.stop().await;
+    Ok(told?)
+}
+
+/// What a reader types next, ready to be copied.
+fn next_steps(server: SocketAddr) -> String {
+    format!(
+        "The server goes on until Ctrl-C, with full quota. In another terminal:\n\n  \
+         export CONCORD_SERVER=http://{server}\n  concord enrich 203.0.113.5\n  concord source test virustotal\n"
+    )
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+async fn start(config: &Config) -> Result<(Running, SocketAddr), DemoError> {
+    let started = Running::start(config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await;
+    let server = started.map_err(failed)?;
+    let address = server.address().ok_or_else(|| failed("the server has no address"))?;
+    Ok((server, address))
+}
+
+/// The settings of a server in the demonstration's folder.
+fn config(folder: &Folder, data: &str, listen: SocketAddr) -> Result<Config, DemoError> {
+    let flags = Flags { listen: Some(listen), data_directory: Some(folder.path().join(data)), ..Flags::default() };
+    let file = Some(folder.path().join("concord.toml"));
+    load(LoadInput { file, environment: Environment::new(), flags, kinds: sources::all() }).map_err(failed)
 }
 
 /// The configuration as a user would write it, with the replay's addresses.
-fn config(folder: &Folder, replay: &replay::Replay, keep: bool) -> Result<Config, DemoError> {
-    let file = folder.path().join("concord.toml");
-    std::fs::write(&file, configuration(folder.path(), replay.http(), replay.dns())).map_err(failed)?;
-    let default: Option<SocketAddr> = DEFAULT_ADDRESS.parse().ok();
-    let free = default.filter(|address| keep && std::net::TcpListener::bind(address).is_ok());
-    let flags = Flags {
-        listen: free.or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], 0)))),
-        data_directory: Some(folder.path().join("data")),
-        ..Flags::default()
-    };
-    let input = LoadInput { file: Some(file), environment: Environment::new(), flags, kinds: sources::all() };
-    load(input).map_err(failed)
-}
-
 fn configuration(folder: &Path, http: SocketAddr, dns: SocketAddr) -> String {
     let list = toml::Value::String(folder.join("list.txt").display().to_string());
     format!(

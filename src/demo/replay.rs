@@ -101,11 +101,11 @@ fn reply_dns(question: &[u8]) -> Option<Vec<u8>> {
     let name = message.queries.first()?.name().clone();
     let listed = answers::listed(&name.to_ascii());
     message.metadata.message_type = MessageType::Response;
-    match listed {
-        Some(address) => {
-            message.add_answer(Record::from_rdata(name, TTL, RData::A(A(address))));
-        }
-        None => message.metadata.response_code = ResponseCode::NXDomain,
+    if listed.is_empty() {
+        message.metadata.response_code = ResponseCode::NXDomain;
+    }
+    for address in listed {
+        message.add_answer(Record::from_rdata(name.clone(), TTL, RData::A(A(*address))));
     }
     message.to_vec().ok()
 }

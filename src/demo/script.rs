@@ -31,7 +31,7 @@ const SCENES: [Scene; 13] = [
         policy: "policies/xsoar",
         ..scene("the same under the policy in which the most reliable source decides", "203.0.113.5")
     },
-    scene("not found: nobody knows it, and that is not benign", "192.0.2.44"),
+    scene("nothing known: nobody has anything against it, and that is not benign", "192.0.2.44"),
     scene("a source times out: the others give the verdict, which says that it is partial", "198.51.100.23"),
     scene("positive evidence of harmlessness", "203.0.113.80"),
     scene("a defanged URL", "hxxp://files[.]example[.]com/invoice.exe"),
@@ -55,16 +55,15 @@ pub(super) async fn play(
         let answer = look_up(&channel, scene).await?;
         let verdict = answer.decode_verdict().map_err(failed)?;
         let text = (renderers.verdict)(&verdict, answer.receipt.as_ref());
-        writeln!(out, "{}. {}\n{text}", place + 1, scene.shows).map_err(failed)?;
+        writeln!(out, "{}. {}\n{text}", place + 1, scene.shows)?;
     }
     let again = look_up(&channel, &SCENES[0]).await?;
     // Source by source where the list makes the whole verdict short-lived.
     let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
-    writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })
-        .map_err(failed)?;
+    writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })?;
     let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;
     let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
-    write!(out, "{}", (renderers.usage)(&usage)).map_err(failed)
+    Ok(write!(out, "{}", (renderers.usage)(&usage))?)
 }
 
 async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {
