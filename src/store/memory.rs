@@ -237,6 +237,18 @@ impl Account {
         }
     }
 
+    /// Removes the record of a unit; false if there is none.
+    fn unrecord(&mut self, at: &Moment) -> bool {
+        let Some(place) = self.calls.iter().position(|call| *call == at.now) else { return false };
+        self.calls.swap_remove(place);
+        for per in COUNTED {
+            if let Some(count) = self.counts.get_mut(&(per, at.window_start(per))) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        true
+    }
+
     fn counts(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowCount> {
         windows.iter().map(|window| self.count(window, at)).collect()
     }
@@ -271,6 +283,15 @@ impl Ledger for Memory {
                 account.record(&at);
             }
             Ok(acquired)
+        })
+    }
+
+    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
+        self.run(move |state| {
+            let at = Moment::at(unit.at)?;
+            let Some(account) = state.accounts.get_mut(&unit.account) else { return Ok(None) };
+            let uses = |account: &Account| window_uses(&unit.windows, &account.counts(&unit.windows, &at), &at);
+            Ok(account.unrecord(&at).then(|| uses(account)))
         })
     }
 

@@ -289,6 +289,10 @@ pub struct DisclosureFilter {
 pub trait Ledger: Send + Sync {
     /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
     fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired>;
+    /// Gives back a unit that was granted to exactly this request and whose call reached nobody, in the windows in which it
+    /// was counted; durable before it resolves. Says how much is used after it; `None`: nothing was changed, since the
+    /// unit was given back before, or is not where it was because the clock was set.
+    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>>;
     /// How much is used, in the order of `windows`.
     fn usage<'a>(
         &'a self,

@@ -89,6 +89,24 @@ fn add_to_count(
     Ok(())
 }
 
+/// Removes the record of a unit; false if there is none.
+fn unrecord(connection: &Connection, unit: &Acquire, at: &Moment) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM quota_calls WHERE rowid =
+             (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
+    )?;
+    if statement.execute(params![unit.account, at.now, unit.source])? == 0 {
+        return Ok(false);
+    }
+    for per in quota::COUNTED {
+        let mut statement = connection.prepare_cached(
+            "UPDATE quota_counts SET used = used - 1 WHERE account = ?1 AND per = ?2 AND starts = ?3 AND used > 0",
+        )?;
+        statement.execute(params![unit.account, per.as_str(), at.window_start(per)])?;
+    }
+    Ok(true)
+}
+
 fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
     let form = parse_column(&row.get::<_, String>("form")?)?;
     Ok(Disclosure {
@@ -113,6 +131,17 @@ impl Ledger for Sqlite {
                 record(connection, &acquire, &at)?;
             }
             Ok(acquired)
+        })
+    }
+
+    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
+        self.write(move |connection| {
+            let at = Moment::at(unit.at)?;
+            if !unrecord(connection, &unit, &at)? {
+                return Ok(None);
+            }
+            let counts = window_counts(connection, &unit.account, &unit.windows, &at)?;
+            Ok(Some(quota::window_uses(&unit.windows, &counts, &at)))
         })
     }
 

@@ -278,6 +278,18 @@ impl Ledger for FakeLedger {
         })
     }
 
+    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
+        Box::pin(async move {
+            self.reachable()?;
+            self.log.lock().unwrap().push("given back");
+            let mut acquired_at = self.acquired_at.lock().unwrap();
+            let Some(place) = acquired_at.iter().position(|time| *time == unit.at) else { return Ok(None) };
+            acquired_at.remove(place);
+            drop(acquired_at);
+            Ok(Some(unit.windows.iter().map(|window| self.window(*window, unit.at)).collect()))
+        })
+    }
+
     fn usage<'a>(&'a self, _: &'a str, windows: &'a [QuotaWindow], at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move { Ok(windows.iter().map(|window| self.window(*window, at)).collect()) })
     }

@@ -229,6 +229,38 @@ async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
     assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
 }
 
+async fn a_unit_is_given_back_once_in_every_window_that_it_was_taken_of(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 2), (QuotaPer::Week, 2), (QuotaPer::Month, 2)];
+    granted(&*store, &windows, 0.0).await;
+    granted(&*store, &windows, 1.0).await;
+    let unit = acquire("account", &windows, 1.0);
+    let left = store.give_back(unit.clone()).await.expect("given back").expect("it was there");
+    assert_eq!(left.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1, 1]);
+    assert_eq!(left[0].resets_at, at(61.0));
+    assert_eq!(store.give_back(unit).await, Ok(None), "once");
+    assert_eq!(store.give_back(acquire("other", &windows, 0.0)).await, Ok(None), "nobody else's");
+    assert_eq!(granted(&*store, &windows, 2.0).await, [2, 2, 2, 2]);
+}
+
+async fn a_unit_is_given_back_to_the_day_in_which_it_was_taken(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
+    granted(&*store, &windows, 59.0).await;
+    // Day and month turn before it is known that the call reached nobody.
+    assert_eq!(granted(&*store, &windows, 61.0).await, [2, 1, 1]);
+    let left = store.give_back(acquire("account", &windows, 59.0)).await.expect("given back").expect("it was there");
+    assert_eq!(left.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(granted(&*store, &windows, 62.0).await, [2, 2, 2], "the new day has only what was taken in it");
+}
+
+async fn a_unit_that_moved_with_the_clock_stays_taken(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9)];
+    granted(&*store, &windows, 3_600.0).await;
+    assert_eq!(granted(&*store, &windows, 0.0).await, [2, 2]);
+    assert_eq!(store.give_back(acquire("account", &windows, 3_600.0)).await, Ok(None));
+    let uses = store.usage("account", &windows_of(&windows), at(1.0)).await.expect("usage");
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [2, 2]);
+}
+
 async fn many_takes_at_once_never_exceed_the_limit(store: Arc<dyn Store>) {
     let takes = (0..100).map(|_| store.acquire(acquire("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
     let taken = futures_util::future::join_all(takes).await;
@@ -340,6 +372,9 @@ contract![
     day_and_month_turn_with_the_calendar,
     a_week_turns_on_monday_and_not_with_the_month,
     a_unit_is_taken_of_all_windows_or_of_none,
+    a_unit_is_given_back_once_in_every_window_that_it_was_taken_of,
+    a_unit_is_given_back_to_the_day_in_which_it_was_taken,
+    a_unit_that_moved_with_the_clock_stays_taken,
     many_takes_at_once_never_exceed_the_limit,
     accounts_do_not_share_quota,
     a_lowered_limit_waits_until_enough_calls_are_old,
