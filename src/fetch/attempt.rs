@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use super::transport::Transport;
+use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, Question, Source, SourceSettings};
@@ -13,8 +13,10 @@ use crate::store::StoreError;
 /// Why an attempt brought no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum AttemptError {
-    /// The source was asked and failed.
+    /// The source was asked and failed, or could not be reached for the moment.
     Source(SourceError),
+    /// The source cannot be reached, and a retry would not help: its certificate is not trusted, its name does not exist.
+    Unreachable(SourceError),
     /// Something of ours failed, so the source was not asked; a retry would not help.
     Local(SourceError),
     /// A limit of ours held the attempt back.
@@ -36,7 +38,7 @@ impl AttemptError {
     /// As the body of an outcome of which nothing else is known.
     pub(super) fn into_body(self) -> OutcomeBody {
         match self {
-            Self::Source(error) | Self::Local(error) => OutcomeBody::Error(error),
+            Self::Source(error) | Self::Unreachable(error) | Self::Local(error) => OutcomeBody::Error(error),
             Self::NotAttempted(not_asked) => OutcomeBody::NotAsked(not_asked),
         }
     }
@@ -44,7 +46,7 @@ impl AttemptError {
     /// As an error, for where the source was asked before: "not asked" would be untrue there.
     pub(super) fn into_error(self, now: SystemTime) -> SourceError {
         match self {
-            Self::Source(error) | Self::Local(error) => error,
+            Self::Source(error) | Self::Unreachable(error) | Self::Local(error) => error,
             Self::NotAttempted(not_asked) => {
                 let late = not_asked.reason == NotAskedReason::Deadline;
                 let kind = if late { SourceErrorKind::Timeout } else { SourceErrorKind::QuotaExhausted };
@@ -52,6 +54,12 @@ impl AttemptError {
                 SourceError::new(kind, not_asked.detail).retry_after(wait)
             }
         }
+    }
+}
+
+impl From<SendError> for AttemptError {
+    fn from(SendError { error, is_permanent, .. }: SendError) -> Self {
+        if is_permanent { Self::Unreachable(error) } else { Self::Source(error) }
     }
 }
 
@@ -68,8 +76,8 @@ pub(super) async fn check_may_send(
     question: &Question,
 ) -> Result<(), AttemptError> {
     let allowed = clock.timeout(settings.timeout, transport.may_send(question)).await;
-    let late = || Err(timed_out(settings, "the source's name was not resolved"));
-    allowed.unwrap_or_else(late).map_err(AttemptError::Source)
+    let late = || Err(SendError::not_sent(timed_out(settings, "the source's name was not resolved")));
+    Ok(allowed.unwrap_or_else(late)?)
 }
 
 /// Sends the question, and judges whether what came is an answer or a refusal, which the layers above must know.
@@ -79,10 +87,11 @@ pub(super) async fn send(
     settings: &SourceSettings,
     source: &dyn Source,
     question: &Question,
-) -> Result<Answer, AttemptError> {
+) -> Result<Answer, SendError> {
     let answer = clock.timeout(settings.timeout, transport.send(question)).await;
-    let answer = answer.unwrap_or_else(|| Err(timed_out(settings, "no answer"))).map_err(AttemptError::Source)?;
-    source.check(&answer).map_err(AttemptError::Source)?;
+    // How far the question came by then is not known: it counts as sent.
+    let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(settings, "no answer"))))?;
+    source.check(&answer).map_err(SendError::sent)?;
     Ok(answer)
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::transport::Transport;
+use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
@@ -42,18 +43,24 @@ impl DnsTransport {
         Self { credential: settings.credential.clone(), rules, clock }
     }
 
-    async fn ask(&self, question: &DnsQuestion) -> Result<Answer, SourceError> {
-        let name = self.name(question)?;
-        let server = self.server(question.resolver).await?;
-        let query = message(name.clone())?;
-        let bytes =
-            query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
+    async fn ask(&self, question: &DnsQuestion) -> Result<Answer, SendError> {
+        let (server, query, bytes) = self.query(question).await.map_err(SendError::not_sent)?;
         let mut reply = by_datagram(server, &bytes, &query).await?;
         if reply.metadata.truncation {
-            reply = by_stream(server, &bytes, &query).await?;
+            reply = by_stream(server, &bytes, &query).await.map_err(SendError::sent)?;
         }
         let (ttl, answer) = read(&reply);
         Ok(Answer { received: self.clock.now(), ttl, body: AnswerBody::Dns(answer) })
+    }
+
+    /// Whom to ask, and the query as a message and in bytes.
+    async fn query(&self, question: &DnsQuestion) -> Result<(SocketAddr, Message, Vec<u8>), SourceError> {
+        let name = self.name(question)?;
+        let server = self.server(question.resolver).await?;
+        let query = message(name)?;
+        let bytes =
+            query.to_vec().map_err(|_| SourceError::new(SourceErrorKind::BadQuestion, "the name cannot be asked"))?;
+        Ok((server, query, bytes))
     }
 
     fn name(&self, question: &DnsQuestion) -> Result<Name, SourceError> {
@@ -83,23 +90,23 @@ impl Transport for DnsTransport {
     fn may_send<'a>(
         &'a self,
         question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
         Box::pin(async move {
             let Question::Dns(question) = question else { return Ok(()) };
-            self.name(question)?;
-            self.server(question.resolver).await.map(|_| ())
+            self.name(question).map_err(SendError::not_sent)?;
+            self.server(question.resolver).await.map(|_| ()).map_err(SendError::not_sent)
         })
     }
 
     fn send<'a>(
         &'a self,
         question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
         Box::pin(async move {
             match question {
                 Question::Dns(question) => self.ask(question).await,
                 Question::Http(_) | Question::List(_) => {
-                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not a DNS question"))
+                    Err(SendError::not_sent(SourceError::new(SourceErrorKind::BadQuestion, "not a DNS question")))
                 }
             }
         })
@@ -130,15 +137,16 @@ fn message(name: Name) -> Result<Message, SourceError> {
     Ok(message)
 }
 
-async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SourceError> {
+async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SendError> {
     let any: SocketAddr =
         if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any).await.map_err(lost)?;
-    socket.connect(server).await.map_err(lost)?;
-    socket.send(query).await.map_err(lost)?;
+    let not_sent = |error| SendError::not_sent(lost(error));
+    let socket = UdpSocket::bind(any).await.map_err(not_sent)?;
+    socket.connect(server).await.map_err(not_sent)?;
+    socket.send(query).await.map_err(not_sent)?;
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        let length = socket.recv(&mut buffer).await.map_err(lost)?;
+        let length = socket.recv(&mut buffer).await.map_err(undelivered)?;
         let reply = buffer.get(..length).map(Message::from_vec);
         // Anything else was sent by somebody else: keep waiting.
         if let Some(Ok(reply)) = reply
@@ -168,7 +176,16 @@ fn answers(reply: &Message, asked: &Message) -> bool {
         && reply.queries.first().map(Query::name) == asked.queries.first().map(Query::name)
 }
 
-fn lost(error: std::io::Error) -> SourceError {
+/// The failure to receive: the machine or a router on the way may have said that nobody got the datagram.
+fn undelivered(error: io::Error) -> SendError {
+    let is_sent = !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+    );
+    SendError { is_sent, ..SendError::sent(lost(error)) }
+}
+
+fn lost(error: io::Error) -> SourceError {
     SourceError::unavailable(format!("no answer from the DNS server: {error}"))
 }
 

@@ -14,15 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
+use super::http_error::{failed, unavailable};
+use super::resolve::{Guarded, lookup};
 use super::tls;
-use super::transport::Transport;
+use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
@@ -50,6 +51,8 @@ pub(super) struct HttpTransport {
     credential: Option<SecretString>,
     proxy: Option<Url>,
     ca_pem: Option<String>,
+    /// For the connection alone. It ends before the attempt does, so that it is known that nothing was sent.
+    connect_timeout: Duration,
     rules: EgressRules,
     clock: Arc<dyn Clock>,
     largest: usize,
@@ -75,6 +78,7 @@ impl HttpTransport {
             credential: settings.credential.clone(),
             proxy: settings.proxy.clone(),
             ca_pem: settings.ca_pem.clone(),
+            connect_timeout: settings.timeout.mul_f64(0.9),
             rules,
             clock,
             largest: MAX_ANSWER,
@@ -109,6 +113,7 @@ impl HttpTransport {
             .redirect(redirect::Policy::custom(same_host))
             .dns_resolver(Arc::new(Guarded(self.rules_of_connection())))
             .tls_certs_only(roots)
+            .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(60));
         if let Some(proxy) = &self.proxy {
             let proxy =
@@ -123,8 +128,26 @@ impl HttpTransport {
         if self.proxy.is_some() { self.rules.for_proxy() } else { self.rules.clone() }
     }
 
-    async fn ask(&self, question: &HttpQuestion, extra: &[(&str, &str)]) -> Result<Answer, SourceError> {
-        let url = self.address(question)?;
+    async fn ask(&self, question: &HttpQuestion, extra: &[(&str, &str)]) -> Result<Answer, SendError> {
+        let url = self.address(question).map_err(SendError::not_sent)?;
+        let peer = self.peer(&url);
+        let request = self.request(question, url, extra).await.map_err(SendError::not_sent)?;
+        let response = request.send().await.map_err(|error| failed(error, &peer))?;
+        self.read(response, &peer).await
+    }
+
+    /// Whom the connection is to, for error messages: it may be the proxy that has the wrong certificate.
+    fn peer(&self, url: &Url) -> String {
+        let host = url.host_str().unwrap_or_default();
+        if self.proxy.as_ref().is_some_and(is_https) { format!("{host} or its proxy") } else { host.to_owned() }
+    }
+
+    async fn request(
+        &self,
+        question: &HttpQuestion,
+        url: Url,
+        extra: &[(&str, &str)],
+    ) -> Result<RequestBuilder, SourceError> {
         self.check_target(&url).await?;
         let client = self.client(&url).await?;
         let mut request = match &question.method {
@@ -139,23 +162,19 @@ impl HttpTransport {
         if let (Some(name), Some(credential)) = (header_of(&question.credential), &self.credential) {
             request = request.header(name, header_value(credential)?);
         }
-        let response = request.send().await.map_err(failed)?;
-        self.read(response).await
+        Ok(request)
     }
 
     /// Judges the name of a source set over the API by what it resolves to now, before anything is paid. What it resolves
     /// to at connect time is judged again.
-    async fn check_name(&self, url: &Url) -> Result<(), SourceError> {
+    async fn check_name(&self, url: &Url) -> Result<(), SendError> {
         let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.proxy.is_none()) else {
             return Ok(());
         };
-        let found: Vec<_> = tokio::net::lookup_host((name, 0))
-            .await
-            .map_err(|_| SourceError::unavailable(format!("the name {name} could not be resolved")))?
-            .collect();
+        let found = lookup(name).await?;
         let refused = |address: &SocketAddr| self.rules.check_ip(address.ip()).err();
         match found.iter().find_map(refused).filter(|_| found.iter().all(|address| refused(address).is_some())) {
-            Some(why) => Err(SourceError::new(SourceErrorKind::Refused, why)),
+            Some(why) => Err(SendError::not_sent(SourceError::new(SourceErrorKind::Refused, why))),
             None => Ok(()),
         }
     }
@@ -203,7 +222,7 @@ impl HttpTransport {
         Ok(url)
     }
 
-    async fn read(&self, response: Response) -> Result<Answer, SourceError> {
+    async fn read(&self, response: Response, peer: &str) -> Result<Answer, SendError> {
         let status = response.status().as_u16();
         let headers = response
             .headers()
@@ -211,19 +230,19 @@ impl HttpTransport {
             .filter(|(name, _)| is_kept(name.as_str()))
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
-        let body = self.body(response).await?;
+        let body = self.body(response, peer).await?;
         Ok(Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Http { status, headers, body } })
     }
 
     /// The decompressed body; reading stops at the limit.
-    async fn body(&self, response: Response) -> Result<Vec<u8>, SourceError> {
+    async fn body(&self, response: Response, peer: &str) -> Result<Vec<u8>, SendError> {
         let mut body = Vec::new();
         let mut pieces = response.bytes_stream();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(failed)?;
+            let piece = piece.map_err(|error| failed(error, peer))?;
             if body.len() + piece.len() > self.largest {
                 let detail = format!("the answer has more than {} bytes", self.largest);
-                return Err(SourceError::new(SourceErrorKind::TooLarge, detail));
+                return Err(SendError::sent(SourceError::new(SourceErrorKind::TooLarge, detail)));
             }
             body.extend_from_slice(&piece);
         }
@@ -239,7 +258,7 @@ impl HttpTransport {
             credential: if has_placeholder(url) { CredentialPlace::Path } else { CredentialPlace::None },
         };
         self.rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-        self.ask(&question, conditions).await
+        self.ask(&question, conditions).await.map_err(|failure| failure.error)
     }
 }
 
@@ -260,14 +279,14 @@ impl Transport for HttpTransport {
     fn may_send<'a>(
         &'a self,
         question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
         Box::pin(async move {
             let Question::Http(question) = question else { return Ok(()) };
-            let url = self.address(question)?;
+            let url = self.address(question).map_err(SendError::not_sent)?;
             if let (Some(_), Some(credential)) = (header_of(&question.credential), &self.credential) {
-                header_value(credential)?;
+                header_value(credential).map_err(SendError::not_sent)?;
             }
-            self.check_target(&url).await?;
+            self.check_target(&url).await.map_err(SendError::not_sent)?;
             self.check_name(&url).await
         })
     }
@@ -275,12 +294,12 @@ impl Transport for HttpTransport {
     fn send<'a>(
         &'a self,
         question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
         Box::pin(async move {
             match question {
                 Question::Http(question) => self.ask(question, &[]).await,
                 Question::Dns(_) | Question::List(_) => {
-                    Err(SourceError::new(SourceErrorKind::BadQuestion, "not an HTTP question"))
+                    Err(SendError::not_sent(SourceError::new(SourceErrorKind::BadQuestion, "not an HTTP question")))
                 }
             }
         })
@@ -319,103 +338,6 @@ fn same_host(attempt: redirect::Attempt) -> redirect::Action {
     if allowed && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
-/// The system's resolver, with every address judged before it is connected to.
-struct Guarded(EgressRules);
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let rules = self.0.clone();
-        Box::pin(async move {
-            rules.check_name(name.as_str()).map_err(Forbidden)?;
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let mut refused = None;
-            let mut allowed: Vec<SocketAddr> = Vec::new();
-            for address in found {
-                match rules.check_ip(address.ip()) {
-                    Ok(()) => allowed.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match (allowed.is_empty(), refused) {
-                (true, Some(why)) => Err(Forbidden(why).into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
-        })
-    }
-}
-
-/// Egress rules forbid the address. Unlike for a name that does not resolve, a retry cannot help.
-#[derive(Debug)]
-struct Forbidden(String);
-
-impl fmt::Display for Forbidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Forbidden {}
-
-fn forbidden(error: &reqwest::Error) -> Option<String> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(Forbidden(why)) = error.downcast_ref() {
-            return Some(why.clone());
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// Whether the body came whole and cannot be decompressed, so that a retry would bring the same. A body that broke off has
-/// a connection error among its causes.
-fn is_corrupt(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    let mut decompressing = false;
-    while let Some(error) = cause {
-        if error.is::<hyper::Error>() {
-            return false;
-        }
-        decompressing |= error.is::<std::io::Error>();
-        cause = error.source();
-    }
-    error.is_decode() && decompressing
-}
-
-/// The failure without the address, which may hold the indicator and a credential.
-fn failed(error: reqwest::Error) -> SourceError {
-    let error = error.without_url();
-    if let Some(why) = forbidden(&error) {
-        return SourceError::new(SourceErrorKind::Refused, why);
-    }
-    let what = if error.is_connect() {
-        "no connection"
-    } else if error.is_timeout() {
-        return SourceError::new(SourceErrorKind::Timeout, "no answer in time");
-    } else if is_corrupt(&error) {
-        return SourceError::malformed("the answer cannot be decompressed");
-    } else if error.is_decode() || error.is_body() {
-        "the answer broke off"
-    } else {
-        "the request failed"
-    };
-    unavailable(what, &error)
-}
-
-fn unavailable(what: &str, error: &reqwest::Error) -> SourceError {
-    let mut detail = what.to_owned();
-    let mut cause = std::error::Error::source(error);
-    let mut last = None;
-    while let Some(error) = cause {
-        last = Some(error.to_string());
-        cause = error.source();
-    }
-    if let Some(last) = last {
-        detail.push_str(&format!(": {last}"));
-    }
-    SourceError::unavailable(detail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,6 +350,7 @@ mod tests {
             credential: None,
             proxy: proxy.map(|text| Url::parse(text).unwrap()),
             ca_pem: None,
+            connect_timeout: Duration::from_secs(5),
             rules: EgressRules { from_api, ..EgressRules::default() },
             clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
             largest: MAX_ANSWER,
@@ -446,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_to_a_forbidden_address_is_refused_and_not_retried() {
         let transport = transport(true, None);
-        let error = transport.ask(&question("http://localhost:9/?secret=1"), &[]).await.unwrap_err();
+        let error = transport.ask(&question("http://localhost:9/?secret=1"), &[]).await.unwrap_err().error;
         assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
         assert!(!error.kind.is_transient() && !error.detail.contains("secret"), "{error}");
     }
@@ -454,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_not_be_sent_is_known_before_it_is_paid() {
         let may = async |transport: HttpTransport, url: &str| {
-            transport.may_send(&Question::Http(question(url))).await.map_err(|error| error.kind)
+            transport.may_send(&Question::Http(question(url))).await.map_err(|failure| failure.error.kind)
         };
         assert_eq!(may(transport(true, None), "https://localhost:9/").await, Err(SourceErrorKind::Refused));
         assert_eq!(may(transport(true, None), "https://10.0.0.1/").await, Err(SourceErrorKind::Refused));
@@ -464,7 +387,7 @@ mod tests {
         let with_key =
             HttpQuestion { credential: CredentialPlace::Header("key".into()), ..question("http://localhost:9/") };
         assert_eq!(
-            lines.may_send(&Question::Http(with_key)).await.map_err(|error| error.kind),
+            lines.may_send(&Question::Http(with_key)).await.map_err(|failure| failure.error.kind),
             Err(SourceErrorKind::Unauthorized)
         );
     }
@@ -474,7 +397,7 @@ mod tests {
         let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         proxy.set_nonblocking(true).unwrap();
         let transport = transport(true, Some(&format!("http://{}", proxy.local_addr().unwrap())));
-        let error = transport.ask(&question("http://localhost:9/"), &[]).await.unwrap_err();
+        let error = transport.ask(&question("http://localhost:9/"), &[]).await.unwrap_err().error;
         assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
         assert_eq!(proxy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }

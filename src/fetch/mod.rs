@@ -7,7 +7,7 @@
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, 7 quota | `account.rs`, `quota.rs`, `disclosure.rs` | paid and recorded before a call leaves |
-//! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once |
+//! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once; how far it came decides what it cost |
 //!
 //! A look-up in a list needs none of this: `list_pipeline.rs`.
 
@@ -19,6 +19,7 @@ mod conversation;
 mod disclosure;
 mod dns;
 mod http;
+mod http_error;
 mod list;
 mod list_pipeline;
 mod lookup;
@@ -26,6 +27,7 @@ mod observe;
 mod pipeline;
 mod quota;
 mod raw_answers;
+mod resolve;
 mod retry;
 mod tls;
 mod transport;
@@ -39,4 +41,4 @@ pub use lookup::{Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
 pub use pipeline::{OutsidePipeline, PipelineParts, SourcePipeline, transport_for};
 pub use raw_answers::RawAnswers;
-pub use transport::Transport;
+pub use transport::{SendError, Transport};

@@ -12,13 +12,13 @@ use crate::source::Answer;
 /// What one source was asked for since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterSnapshot {
-    /// Calls that left for the source, retries included.
+    /// Calls that were begun, with retries and with those that found no connection.
     pub calls: u64,
     /// Look-ups answered from cache.
     pub cache_hits: u64,
     /// Look-ups answered by a conversation that another had begun.
     pub shared: u64,
-    /// Quota units taken.
+    /// Quota units taken and not given back.
     pub units: u64,
 }
 
@@ -62,7 +62,7 @@ impl SourceCounters {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a call that leaves.
+    /// Counts a call that begins.
     pub(super) fn count_call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -71,7 +71,9 @@ impl SourceCounters {
     pub(super) fn count_result(&self, result: &Result<Answer, AttemptError>) {
         let outcome = match result {
             Ok(_) => "answer",
-            Err(AttemptError::Source(error) | AttemptError::Local(error)) => error.kind.as_str(),
+            Err(AttemptError::Source(error) | AttemptError::Unreachable(error) | AttemptError::Local(error)) => {
+                error.kind.as_str()
+            }
             Err(AttemptError::NotAttempted(not_asked)) => not_asked.reason.as_str(),
         };
         metrics::counter!("concord_source_calls_total", "source" => self.label.clone(), "outcome" => outcome)
@@ -82,6 +84,12 @@ impl SourceCounters {
     pub(super) fn count_unit(&self) {
         self.units.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("concord_source_quota_units_total", "source" => self.label.clone()).increment(1);
+    }
+
+    /// Counts a quota unit that was given back.
+    pub(super) fn count_returned_unit(&self) {
+        self.units.fetch_sub(1, Ordering::Relaxed);
+        metrics::counter!("concord_source_quota_units_returned_total", "source" => self.label.clone()).increment(1);
     }
 
     fn count_lookup(&self, fetched: &Fetched) {

@@ -257,13 +257,20 @@ impl OutsidePipeline {
             }
             self.quota.renew_if_late(waiters, acquired_at).await
         };
-        if let Err(error) = recorded.await {
-            waiters.uncount_call();
-            return Err(error);
-        }
+        let acquired_at = match recorded.await {
+            Ok(acquired_at) => acquired_at,
+            Err(error) => {
+                waiters.uncount_call();
+                return Err(error);
+            }
+        };
         self.counters.count_call();
         // 8., 9. Attempt time and transport.
         let answer = attempt::send(&*self.transport, clock, &self.settings, &*self.source, question).await;
+        if answer.as_ref().is_err_and(|error| !error.is_sent) {
+            self.quota.give_back(waiters, acquired_at).await;
+        }
+        let answer = answer.map_err(AttemptError::from);
         self.counters.count_result(&answer);
         self.account.note(&answer, clock.monotonic());
         answer

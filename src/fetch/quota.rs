@@ -30,14 +30,7 @@ impl Quota {
     /// Takes a unit of every window, and says when.
     pub(super) async fn acquire(&self, waiters: &Waiters) -> Result<AnswerTime, AttemptError> {
         let acquired_at = AnswerTime::now(&*self.clock);
-        // Without windows too: another source may share the account, or get windows later.
-        let acquire = Acquire {
-            account: self.account.clone(),
-            source: self.source.clone(),
-            windows: self.windows.clone(),
-            at: acquired_at.wall,
-        };
-        match self.ledger.acquire(acquire).await {
+        match self.ledger.acquire(self.unit(acquired_at)).await {
             Ok(Acquired::Granted(_)) if self.windows.is_empty() => {}
             Ok(Acquired::Granted(windows)) => {
                 waiters.count_unit(windows);
@@ -52,19 +45,41 @@ impl Quota {
         Ok(acquired_at)
     }
 
+    /// Gives a unit back whose call reached nobody. One that cannot be given back stays taken.
+    pub(super) async fn give_back(&self, waiters: &Waiters, acquired_at: AnswerTime) {
+        match self.ledger.give_back(self.unit(acquired_at)).await {
+            Ok(Some(windows)) if !self.windows.is_empty() => {
+                waiters.uncount_unit(windows);
+                self.counters.count_returned_unit();
+            }
+            Ok(Some(_) | None) => {}
+            Err(error) => tracing::warn!(source = self.source, %error, "a quota unit could not be given back"),
+        }
+    }
+
+    /// Without windows too: another source may share the account, or get windows later.
+    fn unit(&self, acquired_at: AnswerTime) -> Acquire {
+        Acquire {
+            account: self.account.clone(),
+            source: self.source.clone(),
+            windows: self.windows.clone(),
+            at: acquired_at.wall,
+        }
+    }
+
     /// Takes another unit where the ledger was so slow that the call would leave in another window than it was counted in.
-    /// One unit is lost, and no window is overshot.
+    /// One unit is lost, and no window is overshot. Says when the unit was taken that counts.
     pub(super) async fn renew_if_late(
         &self,
         waiters: &Waiters,
         mut acquired_at: AnswerTime,
-    ) -> Result<(), AttemptError> {
+    ) -> Result<AnswerTime, AttemptError> {
         for renewal in 0..=MAX_RENEWALS {
             // The windows follow the wall clock, which goes on while the machine sleeps; the monotonic clock does not.
             let by_wall = self.clock.now().duration_since(acquired_at.wall).unwrap_or_default();
             let late = self.clock.monotonic().since(acquired_at.monotonic).max(by_wall);
             if late <= UNIT_VALID_FOR {
-                return Ok(());
+                return Ok(acquired_at);
             }
             tracing::warn!(source = self.source, ?late, "the ledger is slow, so a unit was taken in vain");
             if renewal < MAX_RENEWALS {

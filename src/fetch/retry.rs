@@ -69,6 +69,7 @@ where
         let error = match (attempt().await, failure) {
             (Ok(answer), _) => return Ok(answer),
             (Err(AttemptError::Source(error)), _) => error,
+            (Err(unreachable @ AttemptError::Unreachable(_)), _) => return Err(unreachable),
             // A retry was held back: what the source did before is the truth about it.
             (Err(AttemptError::NotAttempted(_) | AttemptError::Local(_)), Some(before)) => {
                 return Err(AttemptError::Source(before));

@@ -115,6 +115,13 @@ impl Waiters {
         state.windows = windows;
     }
 
+    /// Uncounts a unit that was given back, and notes what is left after it.
+    pub(super) fn uncount_unit(&self, windows: Vec<WindowUse>) {
+        let mut state = lock(&self.state);
+        state.units = state.units.saturating_sub(1);
+        state.windows = windows;
+    }
+
     pub(super) fn note_window(&self, window: WindowUse) {
         lock(&self.state).windows = vec![window];
     }

@@ -5,7 +5,7 @@ use concord::clock::ManualClock;
 use concord::pb;
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
+use crate::harness::{Refusing, TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
 async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns() {
@@ -120,5 +120,20 @@ async fn a_week_is_set_in_the_file_or_over_the_api_and_turns_on_monday() {
     let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
     let uses: Vec<_> = usage[0].quota.iter().map(|window| (window.period(), window.used, window.left)).collect();
     assert_eq!((uses, virustotal.calls()), (vec![(pb::QuotaPeriod::Week, 2, 0)], 2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_reached_costs_nothing_and_says_why() {
+    let refusing = Refusing::new();
+    let server = TestServer::start(&(virustotal_at(refusing.address()) + "quota = { minute = 1 }\n")).await;
+    for last in 1..=2 {
+        let answer = server.enrich(&format!("198.51.100.{last}")).await;
+        let pb::outcome::Result::Error(error) = answer.outcome("virustotal") else { panic!("{last}") };
+        assert_eq!(error.kind(), pb::SourceErrorKind::Unavailable);
+        assert!(error.detail.contains("refused"), "{}", error.detail);
+    }
+    let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+    assert_eq!((usage[0].units, usage[0].quota[0].used), (0, 0));
     server.stop().await;
 }

@@ -218,13 +218,16 @@ fn what_is_counted_bears_source_and_outcome() {
             let harness = Harness::per_minute(4, &[ScriptedReply::status(503, None), ScriptedReply::says("none")]);
             harness.look_up().await;
             harness.look_up().await;
+            harness.transport.script(&[ScriptedReply::unreachable(true)]);
+            harness.pipeline.look_up(harness.request_for("192.0.2.2", 60 * SECOND)).await;
         });
     });
     let text = handle.render();
     for line in [
-        r#"concord_source_calls_total{source="word",outcome="unavailable"} 1"#,
+        r#"concord_source_calls_total{source="word",outcome="unavailable"} 2"#,
         r#"concord_source_calls_total{source="word",outcome="answer"} 1"#,
-        r#"concord_source_quota_units_total{source="word"} 2"#,
+        r#"concord_source_quota_units_total{source="word"} 3"#,
+        r#"concord_source_quota_units_returned_total{source="word"} 1"#,
         r#"concord_source_lookups_total{source="word",outcome="no_record",from="source"} 1"#,
         r#"concord_source_lookups_total{source="word",outcome="no_record",from="cache"} 1"#,
     ] {

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
-    Fetched, LookupRequest, OutsidePipeline, PipelineParts, SourceCache, SourceCounters, SourcePipeline, Transport,
+    Fetched, LookupRequest, OutsidePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
+    Transport,
 };
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator, Tlp};
@@ -36,7 +37,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 struct ScriptedReply {
     delay: Duration,
-    result: Result<(u16, String, Option<u64>, Option<Duration>), SourceError>,
+    result: Result<(u16, String, Option<u64>, Option<Duration>), SendError>,
 }
 
 impl ScriptedReply {
@@ -50,9 +51,15 @@ impl ScriptedReply {
         Self { delay: Duration::ZERO, result: Ok((status, String::new(), retry_after, None)) }
     }
 
-    /// A failure of the transport.
+    /// A failure of the transport once the question was sent.
     fn fails(error: SourceError) -> Self {
-        Self { delay: Duration::ZERO, result: Err(error) }
+        Self { delay: Duration::ZERO, result: Err(SendError::sent(error)) }
+    }
+
+    /// No connection.
+    fn unreachable(is_permanent: bool) -> Self {
+        let error = SendError::not_sent(SourceError::unavailable("no connection"));
+        Self { delay: Duration::ZERO, result: Err(SendError { is_permanent, ..error }) }
     }
 
     /// The same, after a while.
@@ -110,7 +117,7 @@ impl Transport for ScriptedTransport {
     fn send<'a>(
         &'a self,
         question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SourceError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
         Box::pin(async move {
             self.log.lock().unwrap().push("sent");
             self.asked.lock().unwrap().push((self.clock.now(), question.clone()));

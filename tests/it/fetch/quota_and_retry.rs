@@ -146,6 +146,59 @@ async fn every_attempt_pays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_reached_nobody_gives_its_unit_back_and_is_tried_again() {
+    let replies = [ScriptedReply::unreachable(false), ScriptedReply::says("found 9")];
+    let harness = Harness::per_minute(1, &replies);
+    let fetched = harness.look_up().await;
+    assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
+    assert_eq!(harness.log.lock().unwrap()[..], ["taken", "disclosed", "sent", "given back", "taken", "sent"]);
+    assert_eq!((fetched.receipt.units, fetched.receipt.quota[0].used), (1, 1));
+    let down = Harness::per_minute(1, &[ScriptedReply::unreachable(false)]);
+    let fetched = down.look_up().await;
+    assert_eq!(error(&fetched.outcome).detail, "no connection");
+    assert_eq!((down.transport.calls(), fetched.receipt.units, fetched.receipt.quota[0].used), (3, 0, 0));
+    let counted = down.parts.counters.snapshot();
+    assert_eq!((counted.calls, counted.units, down.pipeline.quota_usage().await[0].used), (3, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_cannot_be_reached_is_tried_once_and_costs_nothing() {
+    let harness = Harness::per_minute(1, &[ScriptedReply::unreachable(true)]);
+    for _ in 0..2 {
+        let fetched = harness.look_up().await;
+        assert_eq!(error(&fetched.outcome).detail, "no connection", "the cause, and no spent quota");
+        assert_eq!((fetched.receipt.units, harness.pipeline.quota_usage().await[0].used), (0, 0));
+    }
+    assert_eq!(harness.transport.calls(), 2);
+    let probe = harness.pipeline.probe("tester").await;
+    assert_eq!(probe.connectivity.map_err(|error| error.kind), Err(SourceErrorKind::Unavailable));
+    assert_eq!((harness.transport.calls(), harness.ledger.acquired_at.lock().unwrap().len()), (3, 0));
+    let later = Harness::per_minute(9, &[down(), ScriptedReply::unreachable(true)]);
+    assert_eq!(error(&later.look_up().await.outcome).detail, "no connection", "the last word");
+    assert_eq!((later.transport.calls(), later.pipeline.quota_usage().await[0].used), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_units_taken_anew_the_one_that_was_to_pay_is_given_back() {
+    let harness = Harness::per_minute(4, &[ScriptedReply::unreachable(true)]);
+    *harness.ledger.lags.lock().unwrap() = vec![2 * SECOND];
+    let first = harness.clock.now();
+    assert_eq!(harness.look_up().await.receipt.units, 1);
+    assert_eq!(harness.ledger.acquired_at.lock().unwrap()[..], [first], "the one that was taken in vain stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_the_ledger_cannot_take_back_stays_taken() {
+    let harness = Harness::per_minute(2, &[ScriptedReply::unreachable(true).after(SECOND)]);
+    let looking_up = harness.begin(harness.request_for("192.0.2.1", 60 * SECOND));
+    harness.clock.sleep(SECOND / 2).await;
+    *harness.ledger.unreachable.lock().unwrap() = true;
+    let fetched = looking_up.await.unwrap();
+    assert_eq!((error(&fetched.outcome).detail.as_str(), fetched.receipt.units), ("no connection", 1));
+    assert_eq!(harness.ledger.acquired_at.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9").after(5 * SECOND)]);
     let clock: Arc<dyn Clock> = Arc::new(harness.clock.clone());

@@ -78,7 +78,7 @@ fn question(server: SocketAddr, name: &str) -> Question {
 }
 
 async fn ask(server: SocketAddr) -> Result<Answer, SourceError> {
-    bench(settings("dnsbl", |_| {})).transport.send(&question(server, NAME)).await
+    bench(settings("dnsbl", |_| {})).ask(&question(server, NAME)).await
 }
 
 fn list_lookup(answer: Answer) -> DnsAnswer {
@@ -209,24 +209,25 @@ fn refusing() -> std::net::UdpSocket {
 #[tokio::test]
 async fn a_closed_port_is_no_answer_and_may_be_tried_again() {
     let closed = refusing();
-    let error = ask(closed.local_addr().unwrap()).await.unwrap_err();
-    assert!(error.kind == SourceErrorKind::Unavailable && error.kind.is_transient(), "{error}");
+    let failure = bench(settings("dnsbl", |_| {})).fail(&question(closed.local_addr().unwrap(), NAME)).await;
+    assert!(failure.error.kind == SourceErrorKind::Unavailable && failure.error.kind.is_transient(), "{failure:?}");
+    assert!(!failure.is_sent && !failure.is_permanent, "{failure:?}");
 }
 
 #[tokio::test]
 async fn the_credential_is_put_into_the_name_and_shows_nowhere_else() {
     let server = Server::start(|query| vec![bytes(&failing(query, ResponseCode::NXDomain))]).await;
     let source = bench(settings("dnsbl", with_credential));
-    source.transport.send(&question(server.address, "1.2.0.192.{credential}.zone.example.com")).await.unwrap();
+    source.ask(&question(server.address, "1.2.0.192.{credential}.zone.example.com")).await.unwrap();
     assert_eq!(server.seen(), [format!("1.2.0.192.{CREDENTIAL}.zone.example.com.")]);
 
     let refusing = refusing();
     let closed = refusing.local_addr().unwrap();
-    let error = source.transport.send(&question(closed, "{credential}.zone.example.com")).await.unwrap_err();
+    let error = source.ask(&question(closed, "{credential}.zone.example.com")).await.unwrap_err();
     let shown = format!("{error:?} {:?}", source.transport);
     assert!(!shown.contains(CREDENTIAL), "{shown}");
     let too_long = format!("{}.{{credential}}.example.com", "a".repeat(64));
-    let error = source.transport.send(&question(closed, &too_long)).await.unwrap_err();
+    let error = source.ask(&question(closed, &too_long)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::BadQuestion);
     assert!(!error.detail.contains(CREDENTIAL), "{error}");
 }
@@ -235,7 +236,7 @@ async fn the_credential_is_put_into_the_name_and_shows_nowhere_else() {
 async fn a_zone_that_needs_a_credential_is_not_asked_without_one() {
     let server = Server::start(|_| Vec::new()).await;
     let source = bench(settings("dnsbl", |_| {}));
-    let error = source.transport.send(&question(server.address, "{credential}.zone.example.com")).await.unwrap_err();
+    let error = source.ask(&question(server.address, "{credential}.zone.example.com")).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unauthorized, "{error}");
     assert_eq!(server.seen(), Vec::<String>::new());
 }
@@ -245,7 +246,7 @@ async fn a_forbidden_resolver_is_not_asked() {
     let server = Server::start(|_| Vec::new()).await;
     let rules = EgressRules { from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("dnsbl", |_| {}), rules).unwrap();
-    let error = source.transport.send(&question(server.address, NAME)).await.unwrap_err();
+    let error = source.ask(&question(server.address, NAME)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
     assert_eq!(server.seen(), Vec::<String>::new());
 }

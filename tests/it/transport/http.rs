@@ -24,7 +24,7 @@ fn question(url: &str, credential: CredentialPlace) -> Question {
 }
 
 async fn get(url: &str) -> Result<Answer, SourceError> {
-    http(|_| {}).transport.send(&question(url, CredentialPlace::None)).await
+    http(|_| {}).ask(&question(url, CredentialPlace::None)).await
 }
 
 async fn answered(reply: Reply) -> Result<Answer, SourceError> {
@@ -60,6 +60,43 @@ async fn an_answer_that_breaks_off_may_be_asked_for_again() {
     let error = answered(reply).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");
     assert!(error.kind.is_transient());
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_stays_sent_whatever_becomes_of_it() {
+    for reply in ["", "no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\":"] {
+        let site = Site::start(vec![Reply::raw(reply)]).await;
+        let failure = http(|_| {}).fail(&question(&site.url("/"), CredentialPlace::None)).await;
+        assert!(failure.is_sent && !failure.is_permanent, "{reply:?}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_asked_for_once() {
+    // A label of 64 characters is in no zone, so no resolver asks another one about it.
+    let url = format!("http://{}.example.com/looked-up", "a".repeat(64));
+    for from_api in [false, true] {
+        let rules = EgressRules { from_api, ..EgressRules::default() };
+        let source = try_bench(settings("hashlookup", |_| {}), rules).unwrap();
+        let asked = question(&url, CredentialPlace::None);
+        let failure = match source.transport.may_send(&asked).await {
+            Ok(()) => source.fail(&asked).await,
+            Err(failure) => failure,
+        };
+        assert!(!failure.is_sent && failure.is_permanent, "{failure:?}");
+        assert!(failure.error.detail.contains("does not exist"), "{failure:?}");
+        assert!(!failure.error.detail.contains("looked-up"), "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_made_in_time_has_sent_nothing() {
+    // It takes connections, and never says a word of TLS.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let asked = question(&format!("https://{}/", silent.local_addr().unwrap()), CredentialPlace::None);
+    let failure = http(|settings| settings.ca_pem = Some(super::tls::authority().pem())).fail(&asked).await;
+    assert_eq!(failure.error.kind, SourceErrorKind::Timeout, "{failure:?}");
+    assert!(!failure.is_sent && !failure.is_permanent, "{failure:?}");
 }
 
 #[tokio::test]
@@ -107,7 +144,7 @@ async fn a_redirect_to_another_host_is_not_followed_and_the_credential_stays() {
     for to in [format!("http://localhost:{}/", other.address.port()), other.url("/")] {
         let site = Site::start(vec![Reply::new("302 Found", &format!("location: {to}\r\n"), b"")]).await;
         let place = CredentialPlace::Header("x-key".into());
-        let answer = http(with_credential).transport.send(&question(&site.url("/"), place)).await.unwrap();
+        let answer = http(with_credential).ask(&question(&site.url("/"), place)).await.unwrap();
         assert_eq!(answer.http().unwrap().0, 302, "{to}");
         assert!(site.seen()[0].contains(CREDENTIAL));
     }
@@ -119,7 +156,7 @@ async fn a_redirect_on_the_same_host_is_followed_a_few_times() {
     let moved = || Reply::new("302 Found", "location: /next\r\n", b"");
     let site = Site::start(vec![moved(), Reply::new("200 OK", "", b"there")]).await;
     let place = CredentialPlace::Header("x-key".into());
-    let answer = http(with_credential).transport.send(&question(&site.url("/"), place)).await.unwrap();
+    let answer = http(with_credential).ask(&question(&site.url("/"), place)).await.unwrap();
     assert_eq!(body(&answer), b"there");
     let seen = site.seen();
     assert!(seen[1].starts_with("GET /next ") && seen[1].contains(CREDENTIAL), "{seen:?}");
@@ -133,7 +170,10 @@ async fn a_redirect_on_the_same_host_is_followed_a_few_times() {
 async fn a_refused_connection_is_no_answer_and_may_be_tried_again() {
     let refusing = Refusing::new();
     let closed = refusing.address();
-    let error = get(&format!("http://{closed}/looked-up?q=secret")).await.unwrap_err();
+    let asked = question(&format!("http://{closed}/looked-up?q=secret"), CredentialPlace::None);
+    let failure = http(|_| {}).fail(&asked).await;
+    assert!(!failure.is_sent && !failure.is_permanent, "{failure:?}");
+    let error = failure.error;
     assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");
     assert!(error.kind.is_transient());
     assert!(!error.detail.contains("looked-up") && !error.detail.contains("secret"), "{error}");
@@ -151,7 +191,7 @@ async fn the_credential_goes_where_the_adapter_says_and_nowhere_else() {
     for (place, in_header, in_path) in cases {
         let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
         let path = if in_path { "/v1/{credential}/ip" } else { "/v1/ip" };
-        http(with_credential).transport.send(&question(&site.url(path), place.clone())).await.unwrap();
+        http(with_credential).ask(&question(&site.url(path), place.clone())).await.unwrap();
         let seen = site.seen().remove(0);
         let line = seen.lines().next().unwrap();
         assert_eq!(line.contains(&format!("/v1/{CREDENTIAL}/ip")), in_path, "{place:?}: {seen}");
@@ -165,7 +205,7 @@ async fn the_credential_goes_where_the_adapter_says_and_nowhere_else() {
 async fn a_credential_in_the_path_cannot_change_the_address() {
     let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
     let source = http(|settings| settings.credential = Some("a/../b?c#d e%".into()));
-    source.transport.send(&question(&site.url("/v1/{credential}/ip"), CredentialPlace::Path)).await.unwrap();
+    source.ask(&question(&site.url("/v1/{credential}/ip"), CredentialPlace::Path)).await.unwrap();
     assert!(site.seen()[0].starts_with("GET /v1/a%2F..%2Fb%3Fc%23d%20e%25/ip HTTP/1.1"), "{:?}", site.seen());
 }
 
@@ -173,7 +213,7 @@ async fn a_credential_in_the_path_cannot_change_the_address() {
 async fn an_address_that_needs_a_credential_is_not_asked_without_one() {
     let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
     let question = question(&site.url("/v1/{credential}/ip"), CredentialPlace::Path);
-    let error = http(|_| {}).transport.send(&question).await.unwrap_err();
+    let error = http(|_| {}).ask(&question).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unauthorized, "{error}");
     assert_eq!(site.seen(), Vec::<String>::new());
 }
@@ -184,13 +224,13 @@ async fn neither_debug_nor_an_error_shows_the_credential() {
     let closed = refusing.address();
     let source = http(with_credential);
     let place = CredentialPlace::HeaderAndPath("x-key".into());
-    let error = source.transport.send(&question(&format!("http://{closed}/{{credential}}"), place)).await.unwrap_err();
+    let error = source.ask(&question(&format!("http://{closed}/{{credential}}"), place)).await.unwrap_err();
     let shown = format!("{error} {error:?} {:?}", source.transport);
     assert!(!shown.contains(CREDENTIAL), "{shown}");
 
     let source = http(|settings| settings.credential = Some("k3y\nsecond line".into()));
     let place = CredentialPlace::Header("x-key".into());
-    let error = source.transport.send(&question(&format!("http://{closed}/"), place)).await.unwrap_err();
+    let error = source.ask(&question(&format!("http://{closed}/"), place)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unauthorized);
     assert!(!format!("{error:?} {:?}", source.transport).contains("k3y"), "{error}");
 }
@@ -204,7 +244,7 @@ async fn a_form_is_posted_as_a_form() {
         headers: Vec::new(),
         credential: CredentialPlace::None,
     });
-    http(|_| {}).transport.send(&question).await.unwrap();
+    http(|_| {}).ask(&question).await.unwrap();
     let seen = site.seen().remove(0);
     assert!(seen.starts_with("POST /v1/url/ "), "{seen}");
     assert!(seen.contains("content-type: application/x-www-form-urlencoded\r\n"), "{seen}");
@@ -216,7 +256,7 @@ async fn a_forbidden_address_is_refused_before_anything_leaves() {
     let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
     let strict = || EgressRules { from_api: true, proxy_from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("hashlookup", |_| {}), strict()).unwrap();
-    let error = source.transport.send(&question(&site.url("/"), CredentialPlace::None)).await.unwrap_err();
+    let error = source.ask(&question(&site.url("/"), CredentialPlace::None)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
     assert_eq!(site.seen(), Vec::<String>::new());
 

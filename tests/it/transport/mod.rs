@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use concord::clock::ManualClock;
-use concord::fetch::{Transport, transport_for};
+use concord::fetch::{SendError, Transport, transport_for};
 use concord::finding::SourceError;
-use concord::source::{EgressRules, Kind, OptionValue, SourceSettings};
+use concord::source::{Answer, EgressRules, Kind, OptionValue, Question, SourceSettings};
 use concord::sources;
 use secrecy::SecretString;
 
@@ -26,6 +26,18 @@ const CREDENTIAL: &str = "k3y-that-must-not-show";
 #[derive(Debug)]
 struct Bench {
     transport: Arc<dyn Transport>,
+}
+
+impl Bench {
+    /// What comes of a question, however far it came.
+    async fn ask(&self, question: &Question) -> Result<Answer, SourceError> {
+        self.transport.send(question).await.map_err(|failure| failure.error)
+    }
+
+    /// Why a question brings no answer, and how far it came.
+    async fn fail(&self, question: &Question) -> SendError {
+        self.transport.send(question).await.unwrap_err()
+    }
 }
 
 fn now() -> SystemTime {

@@ -1,13 +1,18 @@
 //! TLS: whom a source is believed to be.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use concord::fetch::SendError;
 use concord::finding::SourceErrorKind;
 use concord::source::{CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::site::{Reply, Site};
@@ -15,7 +20,7 @@ use super::{Bench, CREDENTIAL, bench, settings, try_bench, with_credential};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -23,8 +28,12 @@ fn authority() -> Authority {
 
 /// A site whose certificate this authority signed for this name.
 async fn site(authority: &Authority, name: &str) -> Site {
+    serve(authority, CertificateParams::new(vec![name.to_owned()]).unwrap()).await
+}
+
+async fn serve(authority: &Authority, params: CertificateParams) -> Site {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -41,9 +50,13 @@ fn trusting(ca_pem: Option<String>) -> Bench {
 }
 
 fn question(site: &Site) -> Question {
+    at(site.address)
+}
+
+fn at(address: SocketAddr) -> Question {
     Question::Http(HttpQuestion {
         method: HttpMethod::Get,
-        url: Url::parse(&format!("https://{}/", site.address)).unwrap(),
+        url: Url::parse(&format!("https://{address}/")).unwrap(),
         headers: Vec::new(),
         credential: CredentialPlace::Header("x-key".into()),
     })
@@ -53,7 +66,7 @@ fn question(site: &Site) -> Question {
 async fn a_source_that_its_own_authority_vouches_for_is_asked() {
     let authority = authority();
     let site = site(&authority, "127.0.0.1").await;
-    let answer = trusting(Some(authority.pem())).transport.send(&question(&site)).await.unwrap();
+    let answer = trusting(Some(authority.pem())).ask(&question(&site)).await.unwrap();
     assert_eq!(answer.http().unwrap(), (200, &b"trusted"[..]));
     assert!(site.seen()[0].contains(CREDENTIAL));
 }
@@ -64,14 +77,59 @@ async fn a_source_that_nobody_trusted_vouches_for_sees_nothing() {
     let strangers = site(&authority(), "127.0.0.1").await;
     let misnamed = site(&ours, "other.example.com").await;
     let unknown = site(&ours, "127.0.0.1").await;
-    let cases =
-        [("stranger", &strangers, Some(ours.pem())), ("name", &misnamed, Some(ours.pem())), ("system", &unknown, None)];
-    for (what, site, ca_pem) in cases {
-        let error = trusting(ca_pem).transport.send(&question(site)).await.unwrap_err();
-        assert_eq!(error.kind, SourceErrorKind::Unavailable, "{what}: {error}");
-        assert!(error.detail.contains("certificate"), "{what}: {error}");
-        assert_eq!(site.seen(), Vec::<String>::new(), "{what}");
+    let mut old = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    (old.not_before, old.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+    let mut early = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    (early.not_before, early.not_after) = (rcgen::date_time_ymd(4000, 1, 1), rcgen::date_time_ymd(4001, 1, 1));
+    let (expired, early) = (serve(&ours, old).await, serve(&ours, early).await);
+    let own = || Some(ours.pem());
+    let cases = [
+        (&strangers, own(), "signed by an authority that is not trusted", "ca_file (over the API: ca_pem)"),
+        (&unknown, None, "signed by an authority that is not trusted", "ca_file (over the API: ca_pem)"),
+        (&misnamed, own(), "is for another name", "other.example.com"),
+        (&expired, own(), "expired at 2021-01-01T00:00:00Z", "clock"),
+        (&early, own(), "is not valid before 4000-01-01T00:00:00Z", "clock"),
+    ];
+    for (site, ca_pem, problem, way_out) in cases {
+        let failure = trusting(ca_pem).fail(&question(site)).await;
+        let error = &failure.error;
+        assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");
+        assert!(error.detail.starts_with("the certificate of 127.0.0.1 "), "{error}");
+        assert!(error.detail.contains(problem) && error.detail.contains(way_out), "{error}");
+        assert!(!failure.is_sent && failure.is_permanent, "{failure:?}");
+        assert_eq!(site.seen(), Vec::<String>::new(), "{error}");
     }
+}
+
+/// The failure of a handshake with a server that answers the first bytes with these.
+async fn handshake(answer: &'static [u8]) -> SendError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    TaskTracker::new().spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(answer).await;
+    });
+    trusting(Some(authority().pem())).fail(&at(address)).await
+}
+
+#[tokio::test]
+async fn a_refused_handshake_and_a_peer_without_tls_are_not_asked_again() {
+    for (answer, says) in [
+        (&b"\x15\x03\x03\x00\x02\x02\x28"[..], "refuses the TLS connection: alert HandshakeFailure"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no TLS: check scheme and port"),
+    ] {
+        let failure = handshake(answer).await;
+        assert!(failure.error.detail.contains(says), "{failure:?}");
+        assert!(!failure.is_sent && failure.is_permanent, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_may_be_tried_again_and_has_sent_nothing() {
+    let failure = handshake(b"").await;
+    assert_eq!(failure.error.kind, SourceErrorKind::Unavailable, "{failure:?}");
+    assert!(!failure.is_sent && !failure.is_permanent, "{failure:?}");
 }
 
 #[test]
