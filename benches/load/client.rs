@@ -1,0 +1,126 @@
+//! Callers with deadlines, and what became of their calls.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use concord::pb;
+use concord::pb::enrichment_service_client::EnrichmentServiceClient;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+/// Connections that the callers share.
+const CONNECTIONS: usize = 16;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    InTime,
+    Late,
+    /// Refused for lack of room.
+    Shed,
+    Failed(Code),
+}
+
+/// The outcomes of many calls, each with its time.
+pub struct Report(Vec<(Outcome, Duration)>);
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |wanted: fn(&Outcome) -> bool| {
+            let mut times: Vec<_> =
+                self.0.iter().filter(|(outcome, _)| wanted(outcome)).map(|(_, time)| *time).collect();
+            times.sort_unstable();
+            times
+        };
+        let percentile = |times: &[Duration], share: usize| {
+            times.get((times.len() * share / 100).min(times.len().saturating_sub(1))).map_or(0, Duration::as_millis)
+        };
+        let (answered, late) = (of(|outcome| *outcome == Outcome::InTime), of(|outcome| *outcome == Outcome::Late));
+        let (shed, failed) =
+            (of(|outcome| *outcome == Outcome::Shed), of(|outcome| matches!(outcome, Outcome::Failed(_))));
+        write!(
+            f,
+            "{} in time (p50 {} ms, p99 {} ms), {} late, {} shed (p99 {} ms), {} failed",
+            answered.len(),
+            percentile(&answered, 50),
+            percentile(&answered, 99),
+            late.len(),
+            shed.len(),
+            percentile(&shed, 99),
+            failed.len()
+        )
+    }
+}
+
+pub struct Client {
+    channels: Vec<Channel>,
+    next: AtomicU64,
+}
+
+impl Client {
+    pub async fn connect(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address");
+        let mut channels = Vec::new();
+        for _ in 0..CONNECTIONS {
+            channels.push(endpoint.connect().await.expect("a connection"));
+        }
+        Self { channels, next: AtomicU64::new(0) }
+    }
+
+    /// An address that nobody asked about before.
+    fn fresh_indicator(&self) -> pb::Indicator {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let address = Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(number));
+        pb::Indicator { r#type: 0, value: address.to_string() }
+    }
+
+    /// So many callers at the same moment, each about another indicator.
+    pub async fn at_once(&self, callers: usize, deadline: Duration) -> Report {
+        let mut calls = JoinSet::new();
+        let start = Instant::now();
+        for number in 0..callers {
+            let channel = self.channels[number % CONNECTIONS].clone();
+            let indicator = Some(self.fresh_indicator());
+            calls.spawn(async move {
+                let mut request = Request::new(pb::EnrichRequest { indicator, ..Default::default() });
+                // The deadline counts from when the call should have begun.
+                let left = deadline.saturating_sub(start.elapsed());
+                request.set_timeout(left);
+                let sent = Instant::now();
+                let outcome = match EnrichmentServiceClient::new(channel).enrich(request).await {
+                    Ok(_) if sent.elapsed() <= left => Outcome::InTime,
+                    Ok(_) => Outcome::Late,
+                    Err(status) => match status.code() {
+                        Code::ResourceExhausted => Outcome::Shed,
+                        Code::DeadlineExceeded | Code::Cancelled => Outcome::Late,
+                        code => Outcome::Failed(code),
+                    },
+                };
+                (outcome, sent.elapsed())
+            });
+        }
+        Report(calls.join_all().await)
+    }
+
+    /// One batch: how many places were answered before the deadline, and when the last of them.
+    pub async fn batch(&self, size: usize, deadline: Duration) -> (usize, Duration) {
+        let indicators = (0..size).map(|_| self.fresh_indicator()).collect();
+        let mut request = Request::new(pb::BatchEnrichRequest { indicators, ..Default::default() });
+        request.set_timeout(deadline);
+        let start = Instant::now();
+        let (mut answered, mut last) = (0, Duration::ZERO);
+        let mut client = EnrichmentServiceClient::new(self.channels[0].clone());
+        let Ok(stream) = client.batch_enrich(request).await else { return (0, start.elapsed()) };
+        let mut stream = stream.into_inner();
+        while let Ok(Some(_)) = stream.message().await {
+            if start.elapsed() <= deadline {
+                answered += 1;
+                last = start.elapsed();
+            }
+        }
+        (answered, last)
+    }
+}

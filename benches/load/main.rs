@@ -1,0 +1,119 @@
+//! A server process under load: bursts, deadlines, batches, takes of the ledger. Sources are one loopback upstream that can
+//! be slow, failing or silent. Calls start when the schedule says, whether or not earlier ones were answered, and their time
+//! counts from the schedule, so that a server that stalls is not spared the calls it kept from starting.
+//!
+//! `cargo bench --bench load` runs everything; `cargo bench --bench load -- bursts deadlines` runs these.
+
+#![expect(clippy::disallowed_methods, reason = "a load client lives in real time")]
+
+mod client;
+mod server;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+use client::Client;
+use concord::source::{QuotaPer, QuotaWindow};
+use concord::store::{Acquire, Acquired, Durability};
+use server::Server;
+use upstream::{Behaviour, Upstream};
+
+/// Large enough to hold nobody back, so that every distinct look-up should be paid and asked.
+const LARGE: u64 = 100_000;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    runtime.block_on(async {
+        if is_wanted("bursts") {
+            bursts().await;
+        }
+        if is_wanted("deadlines") {
+            deadlines().await;
+        }
+        if is_wanted("batches") {
+            batches().await;
+        }
+        if is_wanted("takes") {
+            takes().await;
+        }
+    });
+}
+
+/// Distinct look-ups, all at once: what was paid must be what left.
+async fn bursts() {
+    println!("bursts of distinct look-ups, 4 sources, 10 s deadline: units paid and calls that arrived");
+    for quota in [LARGE, 100] {
+        for callers in [300, 1_000, 3_000] {
+            let upstream = Upstream::start(Behaviour::Delay(Duration::from_millis(50))).await;
+            let server = Server::start(&upstream, quota).await;
+            let client = Client::connect(&server.address).await;
+            let report = client.at_once(callers, Duration::from_secs(10)).await;
+            // What was under way when its caller had left may still pay or arrive.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let (units, calls) = (server.units().await, upstream.calls());
+            let verdict = if units == calls { "equal" } else { "DIFFERENT" };
+            println!(
+                "  quota {quota:>6} a minute, {callers:>5} callers: {units:>6} units, {calls:>6} calls, {verdict}; {report}"
+            );
+        }
+    }
+}
+
+/// Sources that never answer: an answer is in time, or the call is shed at once.
+async fn deadlines() {
+    println!("callers against hanging sources: every answer before the deadline, the rest shed");
+    for deadline in [100, 500, 2_000].map(Duration::from_millis) {
+        for callers in [20, 200, 1_000, 5_000] {
+            let upstream = Upstream::start(Behaviour::Hang).await;
+            let server = Server::start(&upstream, LARGE).await;
+            let client = Client::connect(&server.address).await;
+            // Connections and caches are warm, as in a server that runs.
+            client.at_once(20, Duration::from_millis(300)).await;
+            let report = client.at_once(callers, deadline).await;
+            println!("  {callers:>5} callers, {:>4} ms: {report}", deadline.as_millis());
+        }
+    }
+}
+
+/// One batch of a thousand: every place answered in time.
+async fn batches() {
+    println!("one batch of 1,000 against hanging sources: places answered before the deadline");
+    for deadline in [300, 500, 1_000].map(Duration::from_millis) {
+        let upstream = Upstream::start(Behaviour::Hang).await;
+        let server = Server::start(&upstream, LARGE).await;
+        let client = Client::connect(&server.address).await;
+        let (answered, took) = client.batch(1_000, deadline).await;
+        println!("  {:>4} ms: {answered} of 1000, the last after {} ms", deadline.as_millis(), took.as_millis());
+    }
+}
+
+/// Durable takes of one account, a thousand waiting at any time.
+async fn takes() {
+    println!("durable takes a second, one account, minute and day windows, 1,000 waiting");
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = concord::store::open(&folder.path().join("store.db"), Durability::Normal).expect("a store");
+    let limit = 10_000_000;
+    let windows = vec![QuotaWindow { per: QuotaPer::Minute, limit }, QuotaWindow { per: QuotaPer::Day, limit }];
+    for round in 1..=5 {
+        let begun = Instant::now();
+        let (rounds, waiting) = (20, 1_000);
+        let workers = (0..waiting).map(|_| {
+            let (store, windows) = (store.clone(), windows.clone());
+            tokio::spawn(async move {
+                for _ in 0..rounds {
+                    let at = std::time::SystemTime::now();
+                    let acquire = Acquire { account: "a".into(), source: "s".into(), windows: windows.clone(), at };
+                    let acquired = store.acquire(acquire).await.expect("a store");
+                    assert!(matches!(acquired, Acquired::Granted(_)), "the windows are large");
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.expect("a worker");
+        }
+        let rate = f64::from(rounds * waiting) / begun.elapsed().as_secs_f64();
+        println!("  round {round}, {} in the minute before: {rate:.0} a second", (round - 1) * rounds * waiting);
+    }
+}

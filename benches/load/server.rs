@@ -1,0 +1,65 @@
+//! The server as a process of its own, with four sources at the upstream.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use concord::pb;
+use concord::pb::source_service_client::SourceServiceClient;
+use tempfile::TempDir;
+
+use super::upstream::Upstream;
+
+pub struct Server {
+    pub address: String,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts it with four sources that may make `quota` calls a minute each.
+    pub async fn start(upstream: &Upstream, quota: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sources = (0..4).map(|number| {
+            format!(
+                "[sources.vt-{number}]\nkind = \"virustotal\"\ncredential = \"key-{number}\"\n\
+                 base_url = \"http://{}/{number}\"\nquota = {{ minute = {quota} }}\n",
+                upstream.address
+            )
+        });
+        let text = format!("log.filter = \"info\"\n{}", sources.collect::<String>());
+        let file = folder.path().join("concord.toml");
+        std::fs::write(&file, text).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_concord"))
+            .arg("--config")
+            .arg(&file)
+            .arg("--data-directory")
+            .arg(folder.path().join("data"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let line = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"listening\"")).expect("it listens");
+        // Reads on, or the server would wait for its log to be read.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+        let address = format!("http://{}", line["address"].as_str().expect("an address"));
+        Self { address, child, _folder: folder }
+    }
+
+    /// The units that all sources paid.
+    pub async fn units(&self) -> u64 {
+        let mut client = SourceServiceClient::connect(self.address.clone()).await.expect("a channel");
+        let usage = client.get_usage(pb::GetUsageRequest::default()).await.expect("the usage").into_inner();
+        usage.usage.iter().map(|source| source.units).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
