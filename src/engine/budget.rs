@@ -1,4 +1,5 @@
-//! How long a request may take: the caller's deadline less a margin in which the verdict is fused, stored and sent.
+//! How long a request may take: the caller's deadline less a margin in which the verdict is fused and sent, and the others
+//! that are due at the same time.
 
 use std::time::Duration;
 
@@ -21,25 +22,24 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a request that arrives `now`: the margin is 5 % of the time left, at least 20 and at most 250 ms.
+    /// The budget of a request with this deadline: the margin is 5 % of the time left `now`, at least 20 and at most 250 ms,
+    /// and `reserve` before it, the time that those need who are due at the same time.
     ///
     /// # Errors
-    /// [`Error::Late`] when not even the least margin is left.
-    pub fn new(now: Monotonic, deadline: Option<Monotonic>, default: Duration) -> Result<Self, Error> {
+    /// [`Error::Late`] when not even the margin is left.
+    pub fn new(
+        now: Monotonic,
+        deadline: Option<Monotonic>,
+        default: Duration,
+        reserve: Duration,
+    ) -> Result<Self, Error> {
         let deadline = deadline.unwrap_or(now + default);
         let left = deadline.since(now);
-        if left <= MIN_MARGIN {
-            return Err(Error::Late { needed: MIN_MARGIN * 2 });
+        let margin = (left / 20).clamp(MIN_MARGIN, MAX_MARGIN) + reserve;
+        if left <= margin {
+            return Err(Error::Late { needed: margin + MIN_MARGIN });
         }
-        let margin = (left / 20).clamp(MIN_MARGIN, MAX_MARGIN);
         Ok(Self { fetch_until: deadline - margin, deadline })
-    }
-
-    /// The budget of a batch: its margin is twice as wide, since many verdicts are fused, stored and sent in it.
-    #[must_use]
-    pub fn for_batch(self) -> Self {
-        let margin = self.deadline.since(self.fetch_until);
-        Self { fetch_until: self.fetch_until - margin, ..self }
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
 
     fn margin_of(left: Duration) -> Duration {
         let now = Monotonic::default();
-        let budget = Budget::new(now, Some(now + left), DEFAULT_DEADLINE).unwrap();
+        let budget = Budget::new(now, Some(now + left), DEFAULT_DEADLINE, Duration::ZERO).unwrap();
         budget.deadline.since(budget.fetch_until)
     }
 
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_request_without_a_deadline_has_ten_seconds() {
         let now = Monotonic::default();
-        let budget = Budget::new(now, None, DEFAULT_DEADLINE).unwrap();
+        let budget = Budget::new(now, None, DEFAULT_DEADLINE, Duration::ZERO).unwrap();
         assert_eq!(budget.deadline, now + Duration::from_secs(10));
     }
 
@@ -71,9 +71,18 @@ mod tests {
     fn a_deadline_under_the_margin_is_late_and_says_how_much_is_needed() {
         let now = Monotonic::default() + Duration::from_secs(9);
         for left in [Duration::ZERO, Duration::from_millis(20)] {
-            let late = Budget::new(now, Some(now + left), DEFAULT_DEADLINE).unwrap_err();
+            let late = Budget::new(now, Some(now + left), DEFAULT_DEADLINE, Duration::ZERO).unwrap_err();
             assert_eq!(late.to_string(), "the deadline is too near: give at least 40 ms");
         }
-        assert!(Budget::new(now, Some(Monotonic::default()), DEFAULT_DEADLINE).is_err());
+        assert!(Budget::new(now, Some(Monotonic::default()), DEFAULT_DEADLINE, Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn what_is_reserved_for_others_comes_before_the_margin() {
+        let now = Monotonic::default();
+        let (left, reserve) = (Duration::from_millis(500), Duration::from_millis(100));
+        let budget = Budget::new(now, Some(now + left), DEFAULT_DEADLINE, reserve).unwrap();
+        assert_eq!(budget.fetch_until, now + Duration::from_millis(375));
+        assert!(Budget::new(now, Some(now + left), DEFAULT_DEADLINE, left).is_err());
     }
 }

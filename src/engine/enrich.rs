@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tracing::warn;
 
+use super::late_verdicts::note_not_stored;
 use super::pipelines::SourceEntry;
 use super::plan::Decision;
 use super::{Budget, Engine, EnrichRequest};
@@ -109,7 +109,7 @@ impl Engine {
         mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<Enriched, Error> {
         let policy = self.policy(request.policy.as_deref())?;
-        let budget = request.budget.map_or_else(|| self.budget(None), Ok)?;
+        let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
         let mut fetched = Vec::with_capacity(chosen.len());
@@ -189,7 +189,12 @@ impl Engine {
             verdict,
             answers,
         });
-        let stored = self.append(record.clone(), budget).await;
+        let stored = if self.clock.monotonic() < budget.fetch_until {
+            self.append(record.clone(), budget).await
+        } else {
+            // Its time is for the answer. That it is stored afterwards is known, unless the store fails.
+            self.late_verdicts.append(record.clone())
+        };
         Ok(Enriched { record, stored, receipts, reusable_until: reusable_until.filter(|_| stored) })
     }
 
@@ -197,7 +202,7 @@ impl Engine {
     /// the answer.
     async fn append(&self, record: Arc<VerdictRecord>, budget: Budget) -> bool {
         let store = self.store.clone();
-        let writing = self.tracker.spawn(async move { store.append((*record).clone()).await });
+        let writing = self.tracker.spawn(async move { store.append(record).await });
         let left = budget.deadline.since(self.clock.monotonic());
         let why = match self.clock.timeout(left / STORE_TIME_DIVISOR, writing).await {
             Some(Ok(Ok(()))) => return true,
@@ -205,8 +210,7 @@ impl Engine {
             Some(Err(error)) => format!("the task failed: {error}"),
             None => "not in time".to_owned(),
         };
-        warn!(why, "a verdict was not stored");
-        metrics::counter!("concord_verdicts_not_stored_total").increment(1);
+        note_not_stored(&why);
         false
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` stores. Read `enrich.rs` first;
 //! `plan.rs` decides who is asked, `withhold.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
-//! the pipeline of each source.
+//! the pipeline of each source, `late_verdicts.rs` stores what was answered at the last moment.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::verdict::{Policy, Verdict, fuse};
 
 mod budget;
 mod enrich;
+mod late_verdicts;
 mod pipelines;
 mod plan;
 mod probe;
@@ -99,6 +100,7 @@ pub struct Engine {
     rules: Rules,
     policies: Vec<Policy>,
     pipelines: pipelines::SourcePipelines,
+    late_verdicts: late_verdicts::LateVerdicts,
 }
 
 impl Engine {
@@ -112,7 +114,9 @@ impl Engine {
             tracker: parts.tracker.clone(),
             egress: parts.rules.egress.clone(),
         });
+        let late_verdicts = late_verdicts::LateVerdicts::start(parts.store.clone(), &parts.tracker);
         Self {
+            late_verdicts,
             registry: parts.registry,
             store: parts.store,
             clock: parts.clock,
@@ -148,16 +152,19 @@ impl Engine {
         format!("{}use one of {}", near.unwrap_or_default(), all.join(", "))
     }
 
-    /// The budget of a request with this deadline that arrives now.
+    /// The budget of a request with this deadline, as of now; `reserve` is the time that others need who are due at the same
+    /// time.
     ///
     /// # Errors
-    /// [`Error::Late`] when not even the least margin is left.
-    pub fn budget(&self, deadline: Option<Monotonic>) -> Result<Budget, Error> {
-        Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline)
+    /// [`Error::Late`] when not even the margin is left.
+    pub fn budget(&self, deadline: Option<Monotonic>, reserve: Duration) -> Result<Budget, Error> {
+        Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline, reserve)
     }
 
-    /// Drops the pipelines once nobody asks any more, so that a list that is loaded for nobody does not delay a shutdown.
+    /// Lets go once nobody asks any more: a list that is loaded for nobody does not delay a shutdown, and what was answered
+    /// is stored.
     pub fn release(&self) {
+        self.late_verdicts.close();
         self.pipelines.release();
     }
 

@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 /// The time left to the caller. A malformed header is ignored, as by other gRPC servers.
 pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    read_headers(metadata.as_ref())
+}
+
+/// The same, before the request has reached its service.
+pub(crate) fn read_headers(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

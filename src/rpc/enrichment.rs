@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::Context;
 use super::background::{BackgroundTasks, Streamed};
+use super::load::Admitted;
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
 use crate::convert::enrichment::{
@@ -50,6 +51,8 @@ struct EnrichCall {
     caller: String,
     /// `None`: each indicator has the default time, from when it begins.
     budget: Option<Budget>,
+    /// Its place among the enrichments under way, until it is answered.
+    _admitted: Option<Admitted>,
 }
 
 impl EnrichCall {
@@ -108,7 +111,9 @@ impl EnrichmentRpc {
 
     /// The call about one indicator, whose budget begins now.
     fn call(&self, options: EnrichOptions, context: Context) -> Result<EnrichCall, Error> {
-        Ok(EnrichCall { options, budget: Some(self.engine.budget(context.deadline)?), caller: context.caller })
+        let reserve = context.admitted.as_ref().map(Admitted::margin).unwrap_or_default();
+        let budget = Some(self.engine.budget(context.deadline, reserve)?);
+        Ok(EnrichCall { options, budget, caller: context.caller, _admitted: context.admitted })
     }
 
     /// Answers one indicator, from the cache or by asking.
@@ -146,6 +151,10 @@ impl EnrichmentRpc {
     /// How many indicators of a batch may be under way when this one begins: no more than the sources that it would ask have
     /// quota for, so that the first get what quota there is.
     async fn concurrency(&self, call: &EnrichCall, next: &SubmittedText) -> usize {
+        // Once nobody is asked any more, there is no quota to share.
+        if call.budget.is_some_and(|budget| budget.fetch_until <= self.clock.monotonic()) {
+            return BATCH_CONCURRENCY;
+        }
         let plan = self.engine.plan(&call.request(next.indicator.clone())).await.unwrap_or_default();
         let windows = plan.iter().flat_map(|source| match &source.planned {
             Planned::Call { quota, .. } => quota.as_slice(),
@@ -230,10 +239,11 @@ impl EnrichmentService for EnrichmentRpc {
         check_batch_size(request.indicators.len(), &mut violations);
         let options = self.read_options(request.options, &mut violations);
         let options = violations.finish(Some(options))?;
-        // With a deadline there is one budget for all.
-        let budget = context.deadline.map(|_| self.engine.budget(context.deadline)).transpose()?;
-        let call = EnrichCall { options, budget: budget.map(Budget::for_batch), caller: context.caller };
         let batch = Batch::read(&request.indicators);
+        let reserve = context.admitted.as_ref().map(|admitted| admitted.grow(batch.distinct.len())).unwrap_or_default();
+        // With a deadline there is one budget for all.
+        let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
+        let call = EnrichCall { options, budget, caller: context.caller, _admitted: context.admitted };
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(BATCH_CONCURRENCY, move |sender| async move {
             batch.run(&rpc, &call, &sender).await;
@@ -247,7 +257,7 @@ impl EnrichmentService for EnrichmentRpc {
         let context = self.context(&request);
         let request = request.into_inner();
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
-        let call = EnrichCall { options, caller: context.caller, budget: None };
+        let call = EnrichCall { options, caller: context.caller, budget: None, _admitted: context.admitted };
         let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
         Ok(Response::new(write_plan(submitted, &planned)))
     }

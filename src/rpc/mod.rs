@@ -2,7 +2,7 @@
 //!
 //! Each service gets the parts that it serves; `server` wires them. `status.rs` is the only place that makes a gRPC status,
 //! `background.rs` runs what outlives the future of a call, `verdict_cache.rs` caches whole verdicts, `deadline.rs` reads
-//! the caller's deadline, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that
+//! the caller's deadline, `load.rs` says whether there is time to answer, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that
 //! another room could decide.
 
 use tonic::Request;
@@ -11,8 +11,9 @@ use crate::clock::{Clock, Monotonic};
 
 pub(crate) mod auth;
 mod background;
-mod deadline;
+pub(crate) mod deadline;
 mod enrichment;
+pub(crate) mod load;
 mod pagination;
 mod source;
 pub(crate) mod status;
@@ -31,12 +32,17 @@ pub(crate) use verdict::VerdictRpc;
 struct Context {
     caller: String,
     deadline: Option<Monotonic>,
+    /// Its place among the enrichments under way, for as long as it is kept.
+    admitted: Option<load::Admitted>,
 }
 
 impl Context {
     fn from_request<T>(request: &Request<T>, clock: &dyn Clock) -> Self {
         let caller = request.extensions().get::<auth::Caller>().map_or("unknown", |caller| caller.0.as_ref());
-        let deadline = deadline::read(request.metadata()).map(|left| clock.monotonic() + left);
-        Self { caller: caller.to_owned(), deadline }
+        let admitted = request.extensions().get::<load::Admitted>().cloned();
+        // A request may have waited for a worker: its deadline counts from when it arrived.
+        let arrived = admitted.as_ref().map_or_else(|| clock.monotonic(), load::Admitted::arrived);
+        let deadline = deadline::read(request.metadata()).map(|left| arrived + left);
+        Self { caller: caller.to_owned(), deadline, admitted }
     }
 }

@@ -168,7 +168,7 @@ impl SourceRpc {
                 self.registry.get(&violations.finish(name)?)?
             }
         };
-        let budget = self.engine.budget(context.deadline)?;
+        let budget = self.engine.budget(context.deadline, Duration::ZERO)?;
         let probed = self.engine.probe(&source, &context.caller, budget).await;
         let probe = probed.probe;
         Ok(pb::TestSourceResponse {

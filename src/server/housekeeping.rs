@@ -99,7 +99,7 @@ mod tests {
         let append = async |id: &str, create_time| {
             let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
             let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
-            store.append(record).await.unwrap();
+            store.append(record.into()).await.unwrap();
         };
         append("old", at(100)).await;
         let guard = PruneGuard::from_store(&store, &clock).await;

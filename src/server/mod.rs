@@ -1,7 +1,8 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `listen.rs` accepts connections,
-//! `tls.rs` accepts TLS, `housekeeping.rs` does periodic work. Nothing is decided here about indicators or sources.
+//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `listen.rs` accepts connections on the
+//! threads of `network.rs`, `tls.rs` accepts TLS, `housekeeping.rs` does periodic work. Nothing is decided here about
+//! indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::DuplexStream;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
+use crate::rpc::load::Load;
 use crate::rpc::{BackgroundTasks, EnrichmentRpc, SourceRpc, VerdictRpc};
 use crate::settings::{Config, NO_SOURCE_HINT, Registry};
 use crate::source::Kind;
@@ -30,10 +33,13 @@ use crate::telemetry;
 
 mod housekeeping;
 mod listen;
+mod network;
 mod page;
 mod router;
 mod seal;
 mod tls;
+
+use network::Network;
 
 /// Longest time that a shutdown waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -80,6 +86,7 @@ pub struct Running {
     reporter: HealthReporter,
     serving: listen::Serving,
     tracker: TaskTracker,
+    _network: Option<Network>,
     // Held until the end: it is the lock on the data directory.
     _directory: DataDirectory,
 }
@@ -129,7 +136,9 @@ impl Running {
             verdicts: VerdictRpc::new(store.clone(), store.clone()),
         };
         let stop = CancellationToken::new();
-        let (router, reporter) = router::build(config, services, stop.clone()).await?;
+        let workers = Handle::current();
+        let load = Load::new(workers.clone(), clock.clone());
+        let (router, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
         let serving = listen::Serving {
             router,
             acceptor,
@@ -137,26 +146,38 @@ impl Running {
             stop: stop.clone(),
             connections: TaskTracker::new(),
         };
-        let (address, socket) = match listen {
-            Listen::InProcess => (None, None),
+        let (address, socket, network) = match listen {
+            Listen::InProcess => (None, None, None),
             Listen::Everywhere => {
                 let socket = directory.socket_path();
                 tracker.spawn(listen::serve_socket(bind_socket(&socket)?, serving.clone()));
-                let listener = TcpListener::bind(config.listen)
-                    .await
+                let network = Network::start().map_err(start_error)?;
+                let listener = network
+                    .listen(config.listen)
                     .map_err(|error| StartError(format!("cannot listen on {}: {error}", config.listen)))?;
                 let address = listener.local_addr().map_err(start_error)?;
-                tracker.spawn(listen::serve_network(listener, serving.clone()));
+                tracker.spawn_on(listen::serve_network(listener, serving.clone()), network.handle());
                 if let Some(warning) = exposure_warning(address, config) {
                     warn!(%address, "{warning}");
                 }
                 info!(%address, tls = config.tls.is_some(), tokens = config.tokens.len(), "listening");
-                (Some(address), Some(socket))
+                (Some(address), Some(socket), Some(network))
             }
         };
         tracker.spawn(housekeeping::prune(store.clone(), clock.clone(), guard, config.retention, stop.clone()));
         tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
-        Ok(Self { address, socket, engine, clock, store, reporter, serving, tracker, _directory: directory })
+        Ok(Self {
+            address,
+            socket,
+            engine,
+            clock,
+            store,
+            reporter,
+            serving,
+            tracker,
+            _network: network,
+            _directory: directory,
+        })
     }
 
     /// The address that it listens on, if any.

@@ -21,8 +21,10 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Frame;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -40,11 +42,14 @@ use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
-use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
+use crate::rpc::load::Load;
+use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, deadline, status};
 use crate::settings::Config;
 use crate::telemetry;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The requests that ask sources.
+const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Time for a watcher of the health to hear that the server stops, before its stream is cut off.
 const WATCH_GRACE: Duration = Duration::from_millis(100);
@@ -62,11 +67,17 @@ pub(super) struct Services {
 pub(super) async fn build(
     config: &Config,
     services: Services,
+    load: Arc<Load>,
+    workers: Handle,
     stop: CancellationToken,
 ) -> Result<(Router, HealthReporter), StartError> {
     let limit = config.limits.max_message_bytes;
     let authenticator = Authenticator::new(config.tokens.clone());
-    let places = Arc::new(Semaphore::new(config.limits.max_in_flight));
+    let door = Door {
+        places: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+        load,
+        default_deadline: config.default_deadline,
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, ServingStatus::Serving).await;
 
@@ -74,7 +85,8 @@ pub(super) async fn build(
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
-        .layer(from_fn(bound_request_body));
+        .layer(from_fn(bound_request_body))
+        .layer(from_fn_with_state(workers, work));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
     // A call of reflection asks again and again, so that its body has no end to wait for.
     let reflection = Routes::new(reflection().build_v1().map_err(failed)?)
@@ -83,7 +95,7 @@ pub(super) async fn build(
         .reset_fallback();
     let guarded = services
         .merge(reflection)
-        .layer(from_fn_with_state(places, admit))
+        .layer(from_fn_with_state(door, admit))
         .layer(from_fn_with_state(authenticator.clone(), authenticate));
     let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
     let grpc = guarded.merge(health).layer(GrpcWebLayer::new());
@@ -158,9 +170,24 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
     }
 }
 
-/// Refuses a request for which there is no place. An answer holds its place until its body ends.
-async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(place) = places.try_acquire_owned() else {
+/// What a request must pass to be worked on.
+#[derive(Clone)]
+struct Door {
+    places: Arc<Semaphore>,
+    load: Arc<Load>,
+    default_deadline: Duration,
+}
+
+/// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
+async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with(ENRICHMENTS) {
+        let left = deadline::read_headers(request.headers()).unwrap_or(door.default_deadline);
+        match door.load.admit(left) {
+            Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
+            Err(error) => return refuse(&error),
+        }
+    }
+    let Ok(place) = door.places.try_acquire_owned() else {
         return refuse(&Error::Exhausted {
             subject: "requests under way".into(),
             message: "the server has as many as its limit allows".into(),
@@ -172,6 +199,16 @@ async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
             let _held = &place;
             frame
         }))
+    })
+}
+
+/// Works on a request among the workers, so that those who accept and answer are not kept waiting by it. The work ends when
+/// its caller leaves.
+async fn work(State(workers): State<Handle>, request: Request, next: Next) -> Response {
+    let answer = AbortOnDropHandle::new(workers.spawn(next.run(request))).await;
+    answer.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(cause) => after_panic(cause),
+        Err(_) => refuse(&Error::Unavailable { message: "the server ends".into(), retry_after: None }),
     })
 }
 
@@ -256,7 +293,9 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn(bound_request_body));
-        let router = router.layer(from_fn_with_state(places.clone(), admit));
+        let load = Load::new(Handle::current(), Arc::new(SystemClock));
+        let door = Door { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
+        let router = router.layer(from_fn_with_state(door, admit));
         let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let answer = router.oneshot(Request::new(silent)).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::quota::{COUNTED, Moment, WindowCount, calls_over, counted_by, decide, window_uses};
@@ -103,14 +103,14 @@ fn removed(before: usize, after: usize) -> u64 {
 }
 
 impl VerdictStore for Memory {
-    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()> {
+    fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         self.run(move |state| {
             if state.verdict_times.contains_key(&record.id) {
                 return Err(StoreError::rejected(format!("verdict {} exists and never changes", record.id)));
             }
             let time = nanos(record.create_time);
             state.verdict_times.insert(record.id.clone(), time);
-            state.verdicts.insert((time, record.id.clone()), record);
+            state.verdicts.insert((time, record.id.clone()), Arc::unwrap_or_clone(record));
             Ok(())
         })
     }

@@ -108,7 +108,7 @@ pub struct Cursor {
 /// The history of verdicts. A stored verdict never changes.
 pub trait VerdictStore: Send + Sync {
     /// Stores a verdict; resolves when it is durable.
-    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()>;
+    fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()>;
     /// The verdict of this identifier.
     fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
     /// At most `limit` verdicts that match the filter, newest first, after `after`. One that cannot be read is left out.

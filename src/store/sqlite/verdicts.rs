@@ -1,5 +1,6 @@
 //! Verdicts in SQLite: columns to find them by, and a compressed body that holds the whole.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::types::Value;
@@ -25,7 +26,7 @@ fn read_record(row: &Row<'_>) -> Result<VerdictRecord, StoreError> {
 }
 
 impl VerdictStore for Sqlite {
-    fn append(&self, record: VerdictRecord) -> BoxFuture<'_, ()> {
+    fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let body = encode::encode(&record.verdict, &record.answers)?;
             let insert = self.write(move |connection| {

@@ -12,23 +12,23 @@ use super::samples::{
 
 async fn a_verdict_comes_back_exactly(store: Arc<dyn Store>) {
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789);
-    store.append(stored.clone()).await.expect("stored");
+    store.append(stored.clone().into()).await.expect("stored");
     assert_eq!(store.verdict("v1").await.expect("read"), Some(stored));
     assert_eq!(store.verdict("v2").await.expect("read"), None);
 }
 
 async fn a_stored_verdict_never_changes(store: Arc<dyn Store>) {
     let first = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(first.clone()).await.expect("stored");
+    store.append(first.clone().into()).await.expect("stored");
     let second = record("v1", "192.0.2.2", Disposition::Benign, 1.0);
-    assert!(store.append(second).await.is_err());
+    assert!(store.append(second.into()).await.is_err());
     assert_eq!(store.verdict("v1").await.expect("read"), Some(first));
     assert_eq!(store.verdicts(VerdictFilter::default(), 10, None).await.expect("list").len(), 1);
 }
 
 async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
     for (id, seconds) in [("b", 1.0), ("a", 1.0), ("d", 3.0), ("c", 2.0), ("e", 1.0)] {
-        store.append(record(id, "192.0.2.1", Disposition::Benign, seconds)).await.expect("stored");
+        store.append(record(id, "192.0.2.1", Disposition::Benign, seconds).into()).await.expect("stored");
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -42,9 +42,9 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
 }
 
 async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
-    store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("stored");
-    store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0)).await.expect("stored");
-    store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0)).await.expect("stored");
+    store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0).into()).await.expect("stored");
+    store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0).into()).await.expect("stored");
+    store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0).into()).await.expect("stored");
     let list = async |filter| store.verdicts(filter, 10, None).await.expect("list");
     let none = VerdictFilter::default();
     let indicator = Some(ip("192.0.2.1"));
@@ -69,8 +69,8 @@ async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
     store.keep_answer(answer("edge", b"2", 10.0)).await.expect("stored");
     store.keep_answer(answer("seen-again", b"3", 0.0)).await.expect("stored");
     store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("stored");
-    store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0)).await.expect("stored");
-    store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0)).await.expect("stored");
+    store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0).into()).await.expect("stored");
+    store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0).into()).await.expect("stored");
     store.record_disclosure(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("stored");
     store.record_disclosure(disclosure("new", "192.0.2.1", "a", 10.0)).await.expect("stored");
     let age = second(10);

@@ -37,7 +37,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(stored.clone()).await.expect("stored");
+    store.append(stored.clone().into()).await.expect("stored");
     granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
     granted(&*store, &[], 0.5).await;
     assert!(store.give_back(acquire("account", &[], 0.5)).await.expect("given back").is_some());
@@ -67,12 +67,12 @@ async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    store.append(stored.clone()).await.expect("stored");
+    store.append(stored.clone().into()).await.expect("stored");
     let target = tempfile::tempdir().expect("a folder");
     let copy = target.path().join("concord.db");
     let beside = store::open_read_only(&folder.path().join("concord.db")).expect("opens beside the holder");
     beside.backup(&copy).await.expect("copied");
-    store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect("goes on");
+    store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0).into()).await.expect("goes on");
     let refused = beside.backup(&copy).await;
     assert!(refused.is_err(), "a backup is not overwritten");
     let restored = open(target.path());
@@ -110,7 +110,7 @@ async fn a_credential_never_stands_in_clear_in_the_files() {
 async fn the_files_are_private() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0)).await.expect("stored");
+    store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0).into()).await.expect("stored");
     store.backup(&folder.path().join("copy.db")).await.expect("copied");
     for entry in fs::read_dir(folder.path()).expect("folder") {
         let entry = entry.expect("entry");
@@ -157,9 +157,9 @@ async fn a_store_opened_for_reading_refuses_to_write() {
     let folder = tempfile::tempdir().expect("a folder");
     let holder = open(folder.path());
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
-    holder.append(stored.clone()).await.expect("stored");
+    holder.append(stored.clone().into()).await.expect("stored");
     let store = store::open_read_only(&folder.path().join("concord.db")).expect("opens");
-    let refused = store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0)).await.expect_err("refused");
+    let refused = store.append(record("v2", "192.0.2.1", Disposition::Benign, 1.0).into()).await.expect_err("refused");
     assert_eq!(refused.kind, StoreErrorKind::Rejected);
     assert_eq!(store.verdict("v1").await, Ok(Some(stored)));
 }
@@ -169,7 +169,7 @@ async fn one_row_that_cannot_be_read_hides_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     for (id, seconds) in [("v0", 0.0), ("v1", 1.0), ("v2", 2.0)] {
-        store.append(record(id, "192.0.2.1", Disposition::Malicious, seconds)).await.expect("stored");
+        store.append(record(id, "192.0.2.1", Disposition::Malicious, seconds).into()).await.expect("stored");
     }
     let connection = Connection::open(folder.path().join("concord.db")).expect("connects");
     let damaged = connection.execute("UPDATE verdicts SET body = x'00' WHERE id = 'v1'", []).expect("written");

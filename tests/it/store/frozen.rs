@@ -35,7 +35,7 @@ async fn fixture(name: &str) -> PathBuf {
 async fn write_fixtures(folder: &Path) {
     let database = folder.join(DATABASE);
     let store = store::open(&database, Durability::Normal).expect("opens");
-    store.append(stored_verdict()).await.expect("stored");
+    store.append(stored_verdict().into()).await.expect("stored");
     store.keep_answer(answer("f00d", b"body", 1.25)).await.expect("stored");
     assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
     granted(&*store, &WINDOWS, 0.0).await;
@@ -76,7 +76,7 @@ async fn a_verdict_of_the_first_version_is_read() {
     let path = folder.path().join("concord.db");
     let store = store::open(&path, Durability::Normal).expect("opens");
     let other = record("v1", "192.0.2.1", Disposition::Unknown, 0.123_456_789);
-    store.append(other).await.expect("stored");
+    store.append(other.into()).await.expect("stored");
     let frozen = fs::read(fixture(VERDICT).await).expect("a fixture");
     Connection::open(&path).expect("connects").execute("UPDATE verdicts SET body = ?1", [frozen]).expect("written");
     assert_eq!(store.verdict("v1").await, Ok(Some(stored_verdict())));

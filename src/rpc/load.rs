@@ -1,0 +1,204 @@
+//! How busy the server is, and whether a request can still be answered before its deadline. What an enrichment costs is
+//! measured, so that the answer fits the machine and what is asked of it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::clock::{Clock, Monotonic};
+use crate::error::Error;
+use crate::sync::lock;
+
+/// How often the cost is measured.
+const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
+/// What an enrichment costs before the first measurement.
+const FIRST_COST: Duration = Duration::from_micros(500);
+/// The cost is never taken for less: a phase of cached answers must not open the door to more than can be asked.
+const LEAST_COST: Duration = Duration::from_micros(100);
+/// A request is refused where the work under way takes more than this part of its time.
+const REFUSE_FROM: u32 = 2;
+/// A cheaper sample lowers the cost by at most one part in this many, so that a burst is not met unprepared.
+const DECAY: u32 = 16;
+
+/// The enrichments under way and what one of them costs.
+#[derive(Debug)]
+pub(crate) struct Load {
+    clock: Arc<dyn Clock>,
+    workers: Handle,
+    under_way: AtomicUsize,
+    /// Enrichments that began or ended since the last sample: each is half of one.
+    steps: AtomicUsize,
+    /// Nanoseconds of a worker.
+    cost: AtomicU64,
+    sampled: Mutex<Sample>,
+}
+
+/// When the cost was measured, and for how long the workers had been busy by then.
+#[derive(Debug)]
+struct Sample {
+    at: Monotonic,
+    busy: Duration,
+}
+
+impl Load {
+    /// Of the runtime that works on requests.
+    pub(crate) fn new(workers: Handle, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let sample = Sample { at: clock.monotonic(), busy: busy(&workers) };
+        Arc::new(Self {
+            clock,
+            workers,
+            under_way: AtomicUsize::new(0),
+            steps: AtomicUsize::new(0),
+            cost: AtomicU64::new(nanos(FIRST_COST)),
+            sampled: Mutex::new(sample),
+        })
+    }
+
+    /// Lets a request in that arrives now and whose caller waits for so long.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] where the work under way would not leave time for it.
+    pub(crate) fn admit(self: &Arc<Self>, left: Duration) -> Result<Admitted, Error> {
+        self.sample();
+        let backlog = self.time_for(self.under_way.load(Ordering::Relaxed) + 1);
+        if backlog > left / REFUSE_FROM {
+            return Err(Error::Exhausted {
+                subject: "time before the deadline".into(),
+                message: format!("the requests under way take {} ms to answer", backlog.as_millis()),
+                retry_after: Some(backlog),
+            });
+        }
+        self.enter(1);
+        Ok(Admitted(Arc::new(Place {
+            arrived: self.clock.monotonic(),
+            margin: backlog,
+            size: AtomicUsize::new(1),
+            load: self.clone(),
+        })))
+    }
+
+    /// How long so many enrichments take, all workers together.
+    fn time_for(&self, enrichments: usize) -> Duration {
+        let cost = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
+        let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
+        cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / workers
+    }
+
+    fn enter(&self, enrichments: usize) {
+        self.under_way.fetch_add(enrichments, Ordering::Relaxed);
+        self.steps.fetch_add(enrichments, Ordering::Relaxed);
+    }
+
+    fn leave(&self, enrichments: usize) {
+        self.under_way.fetch_sub(enrichments, Ordering::Relaxed);
+        self.steps.fetch_add(enrichments, Ordering::Relaxed);
+    }
+
+    /// Measures the cost anew, if that is due.
+    fn sample(&self) {
+        let now = self.clock.monotonic();
+        let mut sampled = lock(&self.sampled);
+        if now.since(sampled.at) < SAMPLE_PERIOD {
+            return;
+        }
+        let total = busy(&self.workers);
+        let spent = total.saturating_sub(sampled.busy);
+        *sampled = Sample { at: now, busy: total };
+        let steps = u32::try_from(self.steps.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let Some(measured) = (spent * 2).checked_div(steps) else { return };
+        let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
+        let cost = measured.max(before - before / DECAY).max(LEAST_COST);
+        self.cost.store(nanos(cost), Ordering::Relaxed);
+    }
+}
+
+/// For how long the workers have been busy since they began, all together.
+fn busy(workers: &Handle) -> Duration {
+    let metrics = workers.metrics();
+    (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker)).sum()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A request that was let in. It counts as under way until the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    arrived: Monotonic,
+    margin: Duration,
+    size: AtomicUsize,
+    load: Arc<Load>,
+}
+
+impl Admitted {
+    /// When the request arrived.
+    pub(crate) fn arrived(&self) -> Monotonic {
+        self.0.arrived
+    }
+
+    /// The time before the deadline in which all that was under way when it arrived can be answered.
+    pub(crate) fn margin(&self) -> Duration {
+        self.0.margin
+    }
+
+    /// Counts as so many enrichments from now on; says how long they take.
+    pub(crate) fn grow(&self, enrichments: usize) -> Duration {
+        let before = self.0.size.swap(enrichments, Ordering::Relaxed);
+        self.0.load.enter(enrichments.saturating_sub(before));
+        self.0.load.time_for(enrichments)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.load.leave(*self.size.get_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn load(cost: Duration) -> Arc<Load> {
+        let load = Load::new(Handle::current(), Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH)));
+        load.cost.store(nanos(cost), Ordering::Relaxed);
+        load
+    }
+
+    #[tokio::test]
+    async fn a_request_is_refused_once_what_is_under_way_takes_half_its_time() {
+        let load = load(Duration::from_millis(10));
+        let admitted: Vec<_> = (0..5).map(|_| load.admit(Duration::from_millis(100)).unwrap()).collect();
+        let refused = load.admit(Duration::from_millis(100)).unwrap_err();
+        let Error::Exhausted { retry_after, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(retry_after, Some(Duration::from_millis(60)));
+        assert!(load.admit(Duration::from_millis(200)).is_ok(), "who has more time is let in");
+        drop(admitted);
+        assert!(load.admit(Duration::from_millis(100)).is_ok(), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn the_margin_grows_with_what_is_under_way() {
+        let load = load(Duration::from_millis(1));
+        let first = load.admit(Duration::from_secs(1)).unwrap();
+        let second = load.admit(Duration::from_secs(1)).unwrap();
+        assert_eq!((first.margin(), second.margin()), (Duration::from_millis(1), Duration::from_millis(2)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_counts_by_its_indicators_until_it_ends() {
+        let load = load(Duration::from_millis(1));
+        let batch = load.admit(Duration::from_secs(1)).unwrap();
+        assert_eq!(batch.grow(300), Duration::from_millis(300));
+        assert!(load.admit(Duration::from_millis(500)).is_err());
+        drop(batch);
+        assert!(load.admit(Duration::from_millis(500)).is_ok());
+    }
+}
