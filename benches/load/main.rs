@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use concord::source::{QuotaPer, QuotaWindow};
-use concord::store::{Acquire, Acquired, Durability};
+use concord::store::{Acquire, Acquired, Durability, Unit};
 use server::Server;
 use upstream::{Behaviour, Upstream};
 
@@ -103,10 +103,10 @@ async fn takes() {
             let (store, windows) = (store.clone(), windows.clone());
             tokio::spawn(async move {
                 for _ in 0..rounds {
-                    let at = std::time::SystemTime::now();
-                    let acquire = Acquire { account: "a".into(), source: "s".into(), windows: windows.clone(), at };
-                    let acquired = store.acquire(acquire).await.expect("a store");
-                    assert!(matches!(acquired, Acquired::Granted(_)), "the windows are large");
+                    let unit = Unit { account: "a".into(), source: "s".into(), at: std::time::SystemTime::now() };
+                    let call = Acquire { unit, windows: windows.clone(), disclosures: Vec::new() };
+                    let acquired = store.acquire(vec![call]).await.expect("a store");
+                    assert!(matches!(acquired[..], [Acquired::Granted(_)]), "the windows are large");
                 }
             })
         });

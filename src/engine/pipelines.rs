@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, OutsidePipeline, PipelineParts, Receipt, SourceCache,
-    SourceCounters, SourcePipeline, outcome, transport_for,
+    SourceCounters, SourcePipeline, Taker, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
@@ -70,6 +70,7 @@ pub(super) struct Generation {
 /// The pipelines of all sources.
 pub(super) struct SourcePipelines {
     parts: SharedParts,
+    taker: Arc<Taker>,
     current: ArcSwap<Generation>,
     /// What each source cost, by name. Held while a new generation is built.
     counters: Mutex<BTreeMap<String, Arc<SourceCounters>>>,
@@ -80,7 +81,9 @@ pub(super) struct SourcePipelines {
 impl SourcePipelines {
     pub(super) fn new(parts: SharedParts) -> Self {
         let empty = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
-        Self { parts, current: ArcSwap::from_pointee(empty), counters: Mutex::default(), accounts: Mutex::default() }
+        let taker = Taker::new(parts.store.clone(), parts.clock.clone(), parts.tracker.clone());
+        let current = ArcSwap::from_pointee(empty);
+        Self { parts, taker, current, counters: Mutex::default(), accounts: Mutex::default() }
     }
 
     /// The sources as the registry has them now.
@@ -171,14 +174,18 @@ impl SourcePipelines {
         match built.about().transport {
             transport @ (TransportKind::Http | TransportKind::Dns) => {
                 let account = account(&settings, built.as_ref());
+                let account_state = self.account_state(&account);
+                // Other settings may be another plan: whether the source still says "enough" is found out by asking.
+                account_state.lift();
                 Ok(SourcePipeline::Outside(Arc::new(OutsidePipeline::new(PipelineParts {
                     transport: transport_for(transport, &settings, rules, clock.clone())?,
                     source: built,
                     settings,
                     family,
-                    account_state: self.account_state(&account),
+                    account_state,
                     account,
                     ledger: parts.store.clone(),
+                    taker: self.taker.clone(),
                     answers: parts.store.clone(),
                     clock,
                     cache: parts.cache.clone(),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::attempt::{AttemptError, quota_spent};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, SourceErrorKind};
+use crate::source::QuotaWindow;
 use crate::sync::lock;
 
 /// Why a source that said "enough" is not asked.
@@ -14,6 +15,8 @@ const SUSPENDED: &str = "the source says that its quota is used up";
 
 /// How long an account is left alone whose source does not say until when.
 const DEFAULT_SUSPENSION: Duration = Duration::from_secs(60);
+/// A source may always ask to be left alone for so long, whatever its windows are.
+const ALWAYS_BELIEVED: Duration = Duration::from_secs(86_400);
 
 /// Until when an account is left alone. It outlives the pipelines on it, so that new settings do not forget what the
 /// source said.
@@ -34,12 +37,20 @@ impl AccountState {
         Some(quota_spent(SUSPENDED, self.suspended_until(clock)?))
     }
 
-    /// Takes note of a source that says "enough": it is believed at once, whatever our own count says.
-    pub(super) fn note<T>(&self, result: &Result<T, AttemptError>, now: Monotonic) {
+    /// Asks again at once, whatever the source said.
+    pub fn lift(&self) {
+        *lock(&self.suspended_until) = None;
+    }
+
+    /// Takes note of a source that says "enough": it is believed at once, whatever our own count says, but for no longer
+    /// than its longest window or a day.
+    pub(super) fn note<T>(&self, result: &Result<T, AttemptError>, windows: &[QuotaWindow], now: Monotonic) {
         let Err(AttemptError::Source(error)) = result else { return };
         if error.kind == SourceErrorKind::QuotaExhausted {
             // "Enough, and come back at once" does not say when.
             let wait = error.retry_after.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_SUSPENSION);
+            let longest = windows.iter().map(|window| window.per.longest()).max().unwrap_or_default();
+            let wait = wait.min(longest.max(ALWAYS_BELIEVED));
             let mut until = lock(&self.suspended_until);
             // Of two calls in flight, the shorter wait must not cut the longer one short.
             *until = (*until).max(Some(now + wait));

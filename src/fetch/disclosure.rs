@@ -17,7 +17,7 @@ pub(super) struct DisclosureLog {
 }
 
 impl DisclosureLog {
-    /// Records one entry for each caller of the conversation, all before its first call leaves to `host`.
+    /// Records one entry for each caller who joined since the unit was taken, before the first call leaves to `host`.
     pub(super) async fn record_waiting(
         &self,
         waiters: &Waiters,
@@ -41,9 +41,10 @@ impl DisclosureLog {
         }
     }
 
-    async fn record(&self, entry: &DisclosureEntry, host: &str) -> Result<(), StoreError> {
+    /// What is to be on record before the indicator leaves to `host`.
+    pub(super) fn disclosure(&self, entry: &DisclosureEntry, host: &str) -> Disclosure {
         let now = self.clock.now();
-        let disclosure = Disclosure {
+        Disclosure {
             id: new_id(now),
             time: now,
             indicator: entry.indicator.clone(),
@@ -51,8 +52,11 @@ impl DisclosureLog {
             to: host.to_owned(),
             caller: entry.caller.clone(),
             tlp: entry.tlp,
-        };
-        self.ledger.record_disclosure(disclosure).await
+        }
+    }
+
+    async fn record(&self, entry: &DisclosureEntry, host: &str) -> Result<(), StoreError> {
+        self.ledger.record_disclosure(self.disclosure(entry, host)).await
     }
 }
 

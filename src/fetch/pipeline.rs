@@ -23,6 +23,7 @@ use super::observe::{self, SourceCounters};
 use super::quota::Quota;
 use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
 use super::retry::{RetryBudget, with_retries};
+use super::taker::Taker;
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
@@ -106,6 +107,8 @@ pub struct PipelineParts {
     pub transport: Arc<dyn Transport>,
     /// Where quota and disclosures are recorded.
     pub ledger: Arc<dyn Ledger>,
+    /// Takes the units, for all pipelines.
+    pub taker: Arc<Taker>,
     /// Where raw answers go.
     pub answers: Arc<dyn AnswerStore>,
     /// What time it is.
@@ -157,6 +160,7 @@ impl OutsidePipeline {
                 source: name,
                 account: parts.account,
                 windows: settings.quota.clone(),
+                taker: parts.taker,
                 ledger,
                 clock: clock.clone(),
                 counters: counters.clone(),
@@ -197,7 +201,7 @@ impl OutsidePipeline {
         &self,
         request: &LookupRequest,
         cached: Option<Arc<[Step]>>,
-        waiters: &Waiters,
+        waiters: &Arc<Waiters>,
     ) -> ConversationOutcome {
         // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. It
         // looks again: another conversation may have ended since the first look.
@@ -237,7 +241,7 @@ impl OutsidePipeline {
         &self,
         question: &Question,
         disclosure: Option<&DisclosureEntry>,
-        waiters: &Waiters,
+        waiters: &Arc<Waiters>,
     ) -> Result<Answer, AttemptError> {
         let clock = &*self.clock;
         waiters.close_if_abandoned(clock.monotonic())?;
@@ -245,34 +249,38 @@ impl OutsidePipeline {
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // Nor does what may not be sent: nothing is disclosed, and no unit is spent.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
-        // 7. Quota and disclosure. On record before anything leaves.
-        let acquired_at = self.quota.acquire(waiters).await?;
+        // 7. Quota and disclosure. On record together, before anything leaves.
+        let host = host_of(question);
+        let entries = disclosure.map(|first| waiters.take_present(first)).unwrap_or_default();
+        let records = entries.iter().map(|entry| self.disclosures.disclosure(entry, host)).collect();
+        let unit = self.quota.acquire(waiters, records).await.inspect_err(|_| {
+            entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
+        })?;
         // Writing takes time. From here on the call counts as made, so that a waiter timing out now gets a timeout, not
         // "not asked".
-        waiters.close_if_abandoned(clock.monotonic())?;
+        if let Err(error) = waiters.close_if_abandoned(clock.monotonic()) {
+            self.quota.give_back(waiters, unit).await;
+            return Err(error);
+        }
         waiters.count_call();
-        let recorded = async {
-            if let Some(disclosure) = disclosure {
-                self.disclosures.record_waiting(waiters, disclosure, host_of(question)).await?;
-            }
-            self.quota.renew_if_late(waiters, acquired_at).await
-        };
-        let acquired_at = match recorded.await {
-            Ok(acquired_at) => acquired_at,
-            Err(error) => {
-                waiters.uncount_call();
-                return Err(error);
-            }
-        };
+        if let Some(disclosure) = disclosure
+            && let Err(error) = self.disclosures.record_waiting(waiters, disclosure, host).await
+        {
+            waiters.uncount_call();
+            self.quota.give_back(waiters, unit).await;
+            return Err(error);
+        }
         self.counters.count_call();
         // 8., 9. Attempt time and transport.
         let answer = attempt::send(&*self.transport, clock, &self.settings, &*self.source, question).await;
         if answer.as_ref().is_err_and(|error| !error.is_sent) {
-            self.quota.give_back(waiters, acquired_at).await;
+            self.quota.give_back(waiters, unit).await;
+        } else {
+            drop(unit);
         }
         let answer = answer.map_err(AttemptError::from);
         self.counters.count_result(&answer);
-        self.account.note(&answer, clock.monotonic());
+        self.account.note(&answer, &self.settings.quota, clock.monotonic());
         answer
     }
 
@@ -303,6 +311,7 @@ impl OutsidePipeline {
 
     async fn probe(&self, caller: &str) -> Probe {
         tracing::info!(source = self.settings.name, caller, "probing the source");
+        self.account.lift();
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             // The attempt's own time bounds it; it waits for itself because every attempt has a waiter.

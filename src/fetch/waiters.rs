@@ -150,6 +150,23 @@ impl Waiters {
         lock(&self.state).windows.clone()
     }
 
+    /// The entries to record with the unit of a call: `first`, and those of the present waiters, unless they are on record.
+    pub(super) fn take_present(&self, first: &DisclosureEntry) -> Vec<DisclosureEntry> {
+        let mut state = lock(&self.state);
+        if state.disclosed_to.is_some() {
+            return Vec::new();
+        }
+        let present: Vec<_> = state.waiting.values().filter_map(|waiter| waiter.disclosure.clone()).collect();
+        let mut entries = Vec::new();
+        for entry in std::iter::once(first.clone()).chain(present) {
+            if !state.recorded.contains(&entry) {
+                state.recorded.push(entry.clone());
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
     /// The next entry to record before a call leaves to `host`: `first`, then those of the present waiters. `None`:
     /// every entry is recorded, and later waiters record their own.
     pub(super) fn take_unrecorded(&self, first: &DisclosureEntry, host: &str) -> Option<DisclosureEntry> {

@@ -157,6 +157,16 @@ impl QuotaPer {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// The longest that the window can last.
+    pub fn longest(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Minute => 61,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 31 * 86_400,
+        })
+    }
 }
 
 impl std::str::FromStr for QuotaPer {

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::quota::{COUNTED, Moment, WindowCount, calls_over, counted_by, decide, window_uses};
+use super::quota::Moment;
 use super::time::nanos;
+use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Maintenance, RawAnswer,
-    SourceRow, SourceStore, StoreError, Swap, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
+    SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
 };
-use crate::source::{QuotaPer, QuotaWindow};
+use crate::source::QuotaWindow;
 use crate::sync::lock;
 
 /// The order of a list: time in nanoseconds, then identifier.
@@ -32,7 +33,7 @@ struct State {
     verdict_times: HashMap<String, i64>,
     answers: HashMap<String, StoredAnswer>,
     sources: BTreeMap<String, SourceRow>,
-    accounts: HashMap<String, Account>,
+    accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
 }
@@ -43,14 +44,6 @@ struct StoredAnswer {
     seen: i64,
     /// Compressed size, so that pruning measures as on disk.
     size: u64,
-}
-
-/// What an account has spent.
-#[derive(Default)]
-struct Account {
-    calls: Vec<i64>,
-    /// Counters by calendar window and its start.
-    counts: BTreeMap<(QuotaPer, i64), u64>,
 }
 
 impl Memory {
@@ -208,90 +201,52 @@ impl SourceStore for Memory {
 }
 
 impl State {
+    fn disclose(&mut self, disclosure: Disclosure) -> Result<(), StoreError> {
+        if !self.disclosure_ids.insert(disclosure.id.clone()) {
+            return Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id)));
+        }
+        self.disclosures.insert((nanos(disclosure.time), disclosure.id.clone()), disclosure);
+        Ok(())
+    }
+
     /// Revision of the stored row, 0 for none.
     fn revision(&self, name: &str) -> u64 {
         self.sources.get(name).map_or(0, |row| row.revision)
     }
 }
 
-impl Account {
-    /// Moves what was recorded before the clock stepped back to where the clock is now.
-    fn follow_clock(&mut self, at: &Moment) {
-        for call in self.calls.iter_mut().filter(|call| **call > at.latest_plausible()) {
-            *call = at.now;
-        }
-        for per in COUNTED {
-            let future = (per, at.latest_plausible().saturating_add(1))..=(per, i64::MAX);
-            let moved: Vec<_> = self.counts.range(future).map(|(window, count)| (*window, *count)).collect();
-            for (window, count) in moved {
-                self.counts.remove(&window);
-                *self.counts.entry((per, at.window_start(per))).or_default() += count;
-            }
-        }
-    }
-
-    fn record(&mut self, at: &Moment) {
-        self.calls.push(at.now);
-        for per in COUNTED {
-            *self.counts.entry((per, at.window_start(per))).or_default() += 1;
-        }
-    }
-
-    /// Removes the record of a unit; false if there is none.
-    fn unrecord(&mut self, at: &Moment) -> bool {
-        let Some(place) = self.calls.iter().position(|call| *call == at.now) else { return false };
-        self.calls.swap_remove(place);
-        for per in COUNTED {
-            if let Some(count) = self.counts.get_mut(&(per, at.window_start(per))) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        true
-    }
-
-    fn counts(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowCount> {
-        windows.iter().map(|window| self.count(window, at)).collect()
-    }
-
-    fn count(&self, window: &QuotaWindow, at: &Moment) -> WindowCount {
-        let start = at.window_start(window.per);
-        match window.per {
-            QuotaPer::Minute => {
-                let made = |call: &i64| if *call > at.latest_plausible() { at.now } else { *call };
-                let mut calls: Vec<_> = self.calls.iter().map(made).filter(|call| *call >= start).collect();
-                calls.sort_unstable();
-                let used = calls.len() as u64;
-                WindowCount { used, next_to_expire: calls.get(calls_over(used, window.limit) as usize).copied() }
-            }
-            QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
-                let per = counted_by(window.per);
-                let counts = self.counts.range((per, start)..=(per, i64::MAX));
-                WindowCount { used: counts.map(|(_, count)| count).sum(), next_to_expire: None }
-            }
-        }
-    }
-}
-
 impl Ledger for Memory {
-    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
+    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
         self.run(move |state| {
-            let at = Moment::at(acquire.at)?;
-            let account = state.accounts.entry(acquire.account).or_default();
-            account.follow_clock(&at);
-            let acquired = decide(&acquire.windows, &account.counts(&acquire.windows, &at), &at);
-            if matches!(acquired, Acquired::Granted(_)) {
-                account.record(&at);
-            }
-            Ok(acquired)
+            let take = |Acquire { unit, windows, disclosures }| {
+                let at = Moment::at(unit.at)?;
+                let account = state.accounts.entry(unit.account).or_default();
+                account.follow_clock(&at);
+                let acquired = account.acquire(&windows, &at);
+                if matches!(acquired, Acquired::Granted(_)) {
+                    disclosures.into_iter().try_for_each(|disclosure| state.disclose(disclosure))?;
+                }
+                Ok(acquired)
+            };
+            calls.into_iter().map(take).collect()
         })
     }
 
-    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
+    fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
+        self.run(move |state| {
+            let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
+            if let Some(account) = state.accounts.get_mut(&unit.account) {
+                account.settle(&at, &ended);
+            }
+            Ok(())
+        })
+    }
+
+    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         self.run(move |state| {
             let at = Moment::at(unit.at)?;
             let Some(account) = state.accounts.get_mut(&unit.account) else { return Ok(None) };
-            let uses = |account: &Account| window_uses(&unit.windows, &account.counts(&unit.windows, &at), &at);
-            Ok(account.unrecord(&at).then(|| uses(account)))
+            Ok(account.give_back(&at).then(|| account.uses(windows, &at)))
         })
     }
 
@@ -303,20 +258,13 @@ impl Ledger for Memory {
     ) -> BoxFuture<'a, Vec<WindowUse>> {
         self.run(move |state| {
             let at = Moment::at(at)?;
-            let none = Account::default();
-            let account = state.accounts.get(account).unwrap_or(&none);
-            Ok(window_uses(windows, &account.counts(windows, &at), &at))
+            let none = AccountWindows::default();
+            Ok(state.accounts.get(account).unwrap_or(&none).uses(windows, &at))
         })
     }
 
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
-        self.run(move |state| {
-            if !state.disclosure_ids.insert(disclosure.id.clone()) {
-                return Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id)));
-            }
-            state.disclosures.insert((nanos(disclosure.time), disclosure.id.clone()), disclosure);
-            Ok(())
-        })
+        self.run(move |state| state.disclose(disclosure))
     }
 
     fn disclosures(
@@ -343,11 +291,7 @@ impl Ledger for Memory {
     fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {
         self.run(move |state| {
             let at = Moment::at(now)?;
-            state.accounts.retain(|_, account| {
-                account.calls.retain(|call| *call > at.oldest_call());
-                account.counts.retain(|(_, start), _| *start > at.oldest_count());
-                !account.calls.is_empty() || !account.counts.is_empty()
-            });
+            state.accounts.values_mut().for_each(|account| account.prune(&at));
             Ok(())
         })
     }

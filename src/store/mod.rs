@@ -27,12 +27,13 @@ mod quota;
 mod seal;
 mod sqlite;
 mod time;
+mod windows;
 
 pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::new_id;
 pub use memory::Memory;
-pub use quota::{UNIT_VALID_FOR, spent_window};
+pub use quota::spent_window;
 pub use seal::Sealer;
 
 /// A store operation under way.
@@ -209,16 +210,25 @@ pub trait SourceStore: Send + Sync {
     fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
 }
 
-/// A request to spend one unit of quota.
+/// A request to spend one unit of quota on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acquire {
+    /// The unit.
+    pub unit: Unit,
+    /// The windows that apply; a unit is taken of all or of none.
+    pub windows: Vec<QuotaWindow>,
+    /// What the call discloses: on record with the unit, or not at all.
+    pub disclosures: Vec<Disclosure>,
+}
+
+/// A unit of quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
     /// Whose quota: one account per credential, in a form that does not show it.
     pub account: String,
     /// The source on whose behalf.
     pub source: String,
-    /// The windows that apply; a unit is taken of all or of none.
-    pub windows: Vec<QuotaWindow>,
-    /// Now.
+    /// When it is taken.
     pub at: SystemTime,
 }
 
@@ -287,12 +297,17 @@ pub struct DisclosureFilter {
 
 /// Who spent which quota unit, and what was disclosed to whom.
 pub trait Ledger: Send + Sync {
-    /// Takes one unit of every window or of none, in one atomic statement; durable before it resolves.
-    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired>;
-    /// Gives back a unit that was granted to exactly this request and whose call reached nobody, in the windows in which it
-    /// was counted; durable before it resolves. Says how much is used after it; `None`: nothing was changed, since the
-    /// unit was given back before, or is not where it was because the clock was set.
-    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>>;
+    /// Takes units for these calls, in this order, in one atomic statement; durable before it resolves. Each is taken of
+    /// every window, together with the record of its disclosures, or not at all. A unit counts as taken now until it is
+    /// settled or given back.
+    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>>;
+    /// The call of this unit ended at `ended`: it left some time before, so that the unit counts from then on if that is
+    /// later than the moment at which it was taken. Durable before it resolves.
+    fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()>;
+    /// Gives back a unit whose call reached nobody, in the windows in which it was counted; durable before it resolves. Says
+    /// how much is used after it; `None`: nothing was changed, since the unit was given back before, or is not where it
+    /// was because the clock was set.
+    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>>;
     /// How much is used, in the order of `windows`.
     fn usage<'a>(
         &'a self,

@@ -3,7 +3,7 @@
 //! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] a window; what the counts mean is decided
 //! here. When the clock steps back, calls recorded in what is now the future still count: they were made before now.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,13 +15,9 @@ use crate::source::{QuotaPer, QuotaWindow};
 
 const SECOND: i64 = 1_000_000_000;
 
-/// Length of the sliding minute: 61 seconds, because a call reaches the source later than it was recorded, and the
-/// first of several may be slower to connect than the last.
+/// Length of the sliding minute: 61 seconds, because a call may reach the source later than it was recorded.
 const MINUTE_WINDOW: i64 = 60 * SECOND + MINUTE_SLACK;
 const MINUTE_SLACK: i64 = SECOND;
-/// A unit counts for a call that leaves within this time of its record; the rest of the slack is for the call to arrive.
-pub const UNIT_VALID_FOR: Duration = Duration::from_nanos(MINUTE_SLACK.unsigned_abs() / 2);
-
 /// A record further ahead of the clock than this was made before the clock stepped back. One less far ahead belongs to
 /// a concurrent call.
 const CLOCK_STEP: i64 = 60 * SECOND;
@@ -72,6 +68,34 @@ impl Moment {
             QuotaPer::Week => self.week,
             QuotaPer::Month => self.month,
         }
+    }
+
+    /// The calendar windows in which a call that is made now counts: in the last second of one in the next as well, where the
+    /// call may arrive.
+    pub(super) fn calendar_windows(&self) -> impl Iterator<Item = (QuotaPer, i64)> {
+        let next = |per| match per {
+            QuotaPer::Day => Some(self.next_day),
+            QuotaPer::Week => Some(self.next_week),
+            QuotaPer::Month => Some(self.next_month),
+            QuotaPer::Minute => None,
+        };
+        let arrives = self.now.saturating_add(MINUTE_SLACK);
+        COUNTED.into_iter().flat_map(move |per| {
+            let next = next(per).filter(|starts| *starts <= arrives);
+            [Some(self.window_start(per)), next].into_iter().flatten().map(move |starts| (per, starts))
+        })
+    }
+
+    /// The calendar windows in which a call counts that was under way from `earlier` until now, beyond those of `earlier`.
+    pub(super) fn windows_beyond(&self, earlier: &Self) -> Vec<(QuotaPer, i64)> {
+        let before: Vec<_> = earlier.calendar_windows().collect();
+        self.calendar_windows().filter(|window| !before.contains(window)).collect()
+    }
+
+    /// Whether a call that was recorded at this moment and ended `later` counts from then on: it may have left any time in
+    /// between.
+    pub(super) fn is_outdated(&self, later: &Self) -> bool {
+        later.now.saturating_sub(self.now) > MINUTE_SLACK / 2
     }
 
     /// Records after this moment were made before the clock stepped back.

@@ -1,52 +1,78 @@
 //! The ledger in SQLite: each call with its time for the sliding minute, a counter for each calendar day and month.
 //!
-//! A unit is acquired within the writer's transaction, so that nothing comes between reading and writing.
+//! What an account has spent is held in memory beside it and changed by the writer alone, within its transaction. A change
+//! that fails, or is not committed, makes it read the account anew.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::filter::Conditions;
+use super::writer::Writer;
 use super::{Sqlite, parse_column};
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
-use crate::store::quota::{self, Moment, WindowCount};
+use crate::store::quota::{self, Moment};
 use crate::store::time::{nanos, time};
-use crate::store::{Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, WindowUse};
+use crate::store::windows::AccountWindows;
+use crate::store::{
+    Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, Unit, WindowUse,
+};
+use crate::sync::lock;
 
-/// What is recorded of an account within each window.
-fn window_counts(
-    connection: &Connection,
-    account: &str,
-    windows: &[QuotaWindow],
-    at: &Moment,
-) -> Result<Vec<WindowCount>, StoreError> {
-    let count = |window: &QuotaWindow| match window.per {
-        QuotaPer::Minute => minute_count(connection, account, window.limit, at),
-        QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
-            let mut statement = connection.prepare_cached(
-                "SELECT coalesce(sum(used), 0) FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts >= ?3",
-            )?;
-            let values = params![account, quota::counted_by(window.per).as_str(), at.window_start(window.per)];
-            Ok(WindowCount { used: statement.query_row(values, |row| row.get(0))?, next_to_expire: None })
-        }
-    };
-    windows.iter().map(count).collect()
+/// The accounts as they are in the database, read when they are first used. The writer alone changes both.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    loaded: HashMap<String, AccountWindows>,
+    /// Those whose last change may not have been committed.
+    outdated: HashSet<String>,
+    /// How many commits had failed when this was last looked at.
+    failed_commits: u64,
 }
 
-fn minute_count(connection: &Connection, account: &str, limit: u64, at: &Moment) -> Result<WindowCount, StoreError> {
-    let start = at.window_start(QuotaPer::Minute);
-    let mut statement =
-        connection.prepare_cached("SELECT count(*) FROM quota_calls WHERE account = ?1 AND at >= ?2")?;
-    let used = statement.query_row(params![account, start], |row| row.get(0))?;
-    // A call from before the clock stepped back counts as made now.
-    let mut statement = connection.prepare_cached(
-        "SELECT CASE WHEN at > ?3 THEN ?4 ELSE at END AS made FROM quota_calls
-         WHERE account = ?1 AND at >= ?2 ORDER BY made LIMIT 1 OFFSET ?5",
-    )?;
-    let values = params![account, start, at.latest_plausible(), at.now, quota::calls_over(used, limit)];
-    Ok(WindowCount { used, next_to_expire: statement.query_row(values, |row| row.get(0)).optional()? })
+impl Accounts {
+    /// The account, for a change within the writer's transaction.
+    fn get(&mut self, connection: &Connection, name: &str) -> Result<&mut AccountWindows, StoreError> {
+        if !self.loaded.contains_key(name) || self.outdated.contains(name) {
+            let stored = load(connection, name)?;
+            let known = self.loaded.remove(name).unwrap_or_default();
+            self.loaded.insert(name.to_owned(), known.reloaded(stored));
+            self.outdated.remove(name);
+        }
+        Ok(self.loaded.entry(name.to_owned()).or_default())
+    }
+
+    /// Everything is read anew: what was changed last is not in the database.
+    fn distrust(&mut self) {
+        self.outdated = self.loaded.keys().cloned().collect();
+    }
+
+    /// Takes note of how many commits have failed so far.
+    fn note_failed_commits(&mut self, failed_commits: u64) {
+        if failed_commits != self.failed_commits {
+            self.failed_commits = failed_commits;
+            self.distrust();
+        }
+    }
+
+    /// The account, if it is known without reading.
+    fn known(&self, name: &str) -> Option<&AccountWindows> {
+        self.loaded.get(name).filter(|_| !self.outdated.contains(name))
+    }
+}
+
+fn load(connection: &Connection, account: &str) -> Result<AccountWindows, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT at FROM quota_calls WHERE account = ?1")?;
+    let calls = statement.query_map([account], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    let mut statement = connection.prepare_cached("SELECT per, starts, used FROM quota_counts WHERE account = ?1")?;
+    let counts = statement.query_and_then([account], |row| -> Result<_, StoreError> {
+        let per: QuotaPer = parse_column(&row.get::<_, String>(0)?)?;
+        Ok(((per, row.get(1)?), row.get(2)?))
+    })?;
+    Ok(AccountWindows::from_stored(calls, counts.collect::<Result<_, _>>()?))
 }
 
 /// Moves what was recorded before the clock stepped back to where the clock is now.
@@ -61,50 +87,97 @@ fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(
             statement.query_map(params![account, per.as_str(), at.latest_plausible()], |row| row.get::<_, i64>(0))?;
         let moved: i64 = moved.sum::<Result<_, _>>()?;
         if moved > 0 {
-            add_to_count(connection, account, per, moved, at)?;
+            add_to_count(connection, account, (per, at.window_start(per)), moved)?;
         }
     }
     Ok(())
 }
 
-fn record(connection: &Connection, acquire: &Acquire, at: &Moment) -> Result<(), StoreError> {
-    let mut statement =
-        connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
-    statement.execute(params![acquire.account, at.now, acquire.source])?;
-    quota::COUNTED.iter().try_for_each(|per| add_to_count(connection, &acquire.account, *per, 1, at))
-}
-
 fn add_to_count(
     connection: &Connection,
     account: &str,
-    per: QuotaPer,
+    (per, starts): (QuotaPer, i64),
     calls: i64,
-    at: &Moment,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (account, per, starts) DO UPDATE SET used = used + excluded.used",
+         ON CONFLICT (account, per, starts) DO UPDATE SET used = max(used + excluded.used, 0)",
     )?;
-    statement.execute(params![account, per.as_str(), at.window_start(per), calls])?;
+    statement.execute(params![account, per.as_str(), starts, calls])?;
     Ok(())
 }
 
+fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>) -> Result<Vec<Acquired>, StoreError> {
+    let mut added: BTreeMap<(String, (QuotaPer, i64)), i64> = BTreeMap::new();
+    let mut acquired = Vec::with_capacity(calls.len());
+    for Acquire { unit, windows, disclosures } in calls {
+        let at = Moment::at(unit.at)?;
+        let account = accounts.get(connection, &unit.account)?;
+        if account.is_ahead(&at) {
+            follow_clock(connection, &unit.account, &at)?;
+            account.follow_clock(&at);
+        }
+        let taken = account.acquire(&windows, &at);
+        if matches!(taken, Acquired::Granted(_)) {
+            let mut statement =
+                connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
+            statement.execute(params![unit.account, at.now, unit.source])?;
+            disclosures.iter().try_for_each(|disclosure| disclose(connection, disclosure))?;
+            for window in at.calendar_windows() {
+                *added.entry((unit.account.clone(), window)).or_default() += 1;
+            }
+        }
+        acquired.push(taken);
+    }
+    for ((account, window), calls) in added {
+        add_to_count(connection, &account, window, calls)?;
+    }
+    Ok(acquired)
+}
+
+fn settle(connection: &Connection, accounts: &mut Accounts, unit: &Unit, ended: SystemTime) -> Result<(), StoreError> {
+    let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
+    let Some(redated) = accounts.get(connection, &unit.account)?.settle(&at, &ended) else { return Ok(()) };
+    let mut statement = connection.prepare_cached(
+        "UPDATE quota_calls SET at = ?4 WHERE rowid =
+             (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
+    )?;
+    statement.execute(params![unit.account, redated.from.now, unit.source, redated.to.now])?;
+    let beyond = redated.to.windows_beyond(&redated.from);
+    beyond.into_iter().try_for_each(|window| add_to_count(connection, &unit.account, window, 1))
+}
+
 /// Removes the record of a unit; false if there is none.
-fn unrecord(connection: &Connection, unit: &Acquire, at: &Moment) -> Result<bool, StoreError> {
+fn give_back(connection: &Connection, accounts: &mut Accounts, unit: &Unit) -> Result<bool, StoreError> {
+    let at = Moment::at(unit.at)?;
+    if !accounts.get(connection, &unit.account)?.give_back(&at) {
+        return Ok(false);
+    }
     let mut statement = connection.prepare_cached(
         "DELETE FROM quota_calls WHERE rowid =
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
     )?;
-    if statement.execute(params![unit.account, at.now, unit.source])? == 0 {
-        return Ok(false);
-    }
-    for per in quota::COUNTED {
-        let mut statement = connection.prepare_cached(
-            "UPDATE quota_counts SET used = used - 1 WHERE account = ?1 AND per = ?2 AND starts = ?3 AND used > 0",
-        )?;
-        statement.execute(params![unit.account, per.as_str(), at.window_start(per)])?;
-    }
+    statement.execute(params![unit.account, at.now, unit.source])?;
+    at.calendar_windows().try_for_each(|window| add_to_count(connection, &unit.account, window, -1))?;
     Ok(true)
+}
+
+fn disclose(connection: &Connection, disclosure: &Disclosure) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+    )?;
+    let rows = statement.execute(params![
+        disclosure.id,
+        nanos(disclosure.time),
+        disclosure.indicator.form().as_str(),
+        disclosure.indicator.value(),
+        disclosure.source,
+        disclosure.to,
+        disclosure.caller,
+        disclosure.tlp.as_str(),
+    ])?;
+    if rows == 0 { Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id))) } else { Ok(()) }
 }
 
 fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
@@ -120,28 +193,54 @@ fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
     })
 }
 
+impl Sqlite {
+    /// Has the writer change accounts inside its next transaction. Where that fails, they are read anew.
+    fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &mut Accounts) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, T> {
+        let accounts = self.accounts.clone();
+        Box::pin(async move {
+            let failed_commits = self.writer.as_ref().map(Writer::failed_commits).unwrap_or_default();
+            let change = move |connection: &Connection| {
+                let mut accounts = lock(&accounts);
+                accounts.note_failed_commits(failed_commits.load(Ordering::Acquire));
+                let changed = work(connection, &mut accounts);
+                if changed.is_err() {
+                    accounts.distrust();
+                }
+                changed
+            };
+            self.write(change).await
+        })
+    }
+}
+
 impl Ledger for Sqlite {
-    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
-        self.write(move |connection| {
-            let at = Moment::at(acquire.at)?;
-            follow_clock(connection, &acquire.account, &at)?;
-            let counts = window_counts(connection, &acquire.account, &acquire.windows, &at)?;
-            let acquired = quota::decide(&acquire.windows, &counts, &at);
-            if matches!(acquired, Acquired::Granted(_)) {
-                record(connection, &acquire, &at)?;
+    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
+        self.change(move |connection, accounts| acquire(connection, accounts, calls))
+    }
+
+    fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (from, to) = (Moment::at(unit.at)?, Moment::at(ended)?);
+            if !from.is_outdated(&to) {
+                // What is under way is in memory alone.
+                if let Some(account) = lock(&self.accounts).loaded.get_mut(&unit.account) {
+                    account.settle(&from, &to);
+                }
+                return Ok(());
             }
-            Ok(acquired)
+            self.change(move |connection, accounts| settle(connection, accounts, &unit, ended)).await
         })
     }
 
-    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
-        self.write(move |connection| {
+    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
+        let windows = windows.to_vec();
+        self.change(move |connection, accounts| {
             let at = Moment::at(unit.at)?;
-            if !unrecord(connection, &unit, &at)? {
-                return Ok(None);
-            }
-            let counts = window_counts(connection, &unit.account, &unit.windows, &at)?;
-            Ok(Some(quota::window_uses(&unit.windows, &counts, &at)))
+            let given_back = give_back(connection, accounts, &unit)?;
+            Ok(given_back.then(|| accounts.known(&unit.account).map(|account| account.uses(&windows, &at))).flatten())
         })
     }
 
@@ -151,34 +250,22 @@ impl Ledger for Sqlite {
         windows: &'a [QuotaWindow],
         at: SystemTime,
     ) -> BoxFuture<'a, Vec<WindowUse>> {
-        let account = account.to_owned();
-        let windows = windows.to_vec();
-        self.read(move |connection| {
+        Box::pin(async move {
             let at = Moment::at(at)?;
-            // One snapshot, or a unit acquired in between would show in one window and not in another.
-            let snapshot = connection.unchecked_transaction()?;
-            Ok(quota::window_uses(&windows, &window_counts(&snapshot, &account, &windows, &at)?, &at))
+            if let Some(known) = lock(&self.accounts).known(account) {
+                return Ok(known.uses(windows, &at));
+            }
+            let name = account.to_owned();
+            let stored = self.read(move |connection| {
+                // One snapshot, or a unit acquired in between would show in one window and not in another.
+                load(&*connection.unchecked_transaction()?, &name)
+            });
+            Ok(stored.await?.uses(windows, &at))
         })
     }
 
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
-        self.write(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
-            )?;
-            let rows = statement.execute(params![
-                disclosure.id,
-                nanos(disclosure.time),
-                disclosure.indicator.form().as_str(),
-                disclosure.indicator.value(),
-                disclosure.source,
-                disclosure.to,
-                disclosure.caller,
-                disclosure.tlp.as_str(),
-            ])?;
-            if rows == 0 { Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id))) } else { Ok(()) }
-        })
+        self.write(move |connection| disclose(connection, &disclosure))
     }
 
     fn disclosures(
@@ -210,6 +297,7 @@ impl Ledger for Sqlite {
             let at = Moment::at(now)?;
             self.delete("quota_calls", "at <= ?1", [at.oldest_call()]).await?;
             self.delete("quota_counts", "starts <= ?1", [at.oldest_count()]).await?;
+            lock(&self.accounts).loaded.values_mut().for_each(|account| account.prune(&at));
             Ok(())
         })
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -27,6 +27,7 @@ mod sources;
 mod verdicts;
 mod writer;
 
+use ledger::Accounts;
 use readers::Readers;
 use writer::Writer;
 
@@ -44,6 +45,7 @@ pub(super) struct Sqlite {
     /// `None` where the store is only read.
     writer: Option<Writer>,
     readers: Readers,
+    accounts: Arc<Mutex<Accounts>>,
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -80,13 +82,13 @@ impl Sqlite {
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
         let readers = Readers::start(path, READERS)?;
-        Ok(Self { writer: Some(Writer::start(connection)?), readers })
+        Ok(Self { writer: Some(Writer::start(connection)?), readers, accounts: Arc::default() })
     }
 
     /// See [`super::open_read_only`].
     pub(super) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         schema::check_version(&connect(path)?)?;
-        Ok(Self { writer: None, readers: Readers::start(path, 1)? })
+        Ok(Self { writer: None, readers: Readers::start(path, 1)?, accounts: Arc::default() })
     }
 
     /// Has the writer do this inside its next transaction; resolves after the commit.

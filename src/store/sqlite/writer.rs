@@ -2,7 +2,8 @@
 //!
 //! Each job has its own savepoint, so that one that fails leaves no trace and takes no other with it.
 
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
@@ -24,6 +25,7 @@ type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
+    failed_commits: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -31,8 +33,10 @@ impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel();
         let (end, ended) = oneshot::channel();
+        let failed_commits = Arc::new(AtomicU64::new(0));
+        let failed = failed_commits.clone();
         let work = move || {
-            write_all(&connection, &receiver);
+            write_all(&connection, &receiver, &failed);
             // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
@@ -41,7 +45,12 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(work);
         thread.map_err(|error| StoreError::unavailable(format!("the writer cannot start: {error}")))?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)) })
+        Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)), failed_commits })
+    }
+
+    /// How many commits failed so far, for whoever remembers what was written.
+    pub(super) fn failed_commits(&self) -> Arc<AtomicU64> {
+        self.failed_commits.clone()
     }
 
     /// Queues the work and waits for its commit.
@@ -73,23 +82,26 @@ impl Writer {
 }
 
 /// Works until every sender is gone and the queue is empty.
-fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
+fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>, failed_commits: &AtomicU64) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
             let Ok(job) = jobs.try_recv() else { break };
             batch.push(job);
         }
-        write_batch(connection, batch);
+        write_batch(connection, batch, failed_commits);
     }
 }
 
 /// All jobs in one transaction, and the replies after it.
-fn write_batch(connection: &Connection, batch: Vec<Job>) {
+fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &AtomicU64) {
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
     // Where none could be begun, each job refuses by itself to work outside a transaction.
     let replies: Vec<Reply> = batch.into_iter().map(|job| job(connection)).collect();
     let committed = begun.map_err(StoreError::from).and_then(|()| commit(connection));
+    if committed.is_err() {
+        failed_commits.fetch_add(1, Ordering::Release);
+    }
     for reply in replies {
         reply(committed.clone());
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
     Fetched, LookupRequest, OutsidePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
-    Transport,
+    Taker, Transport,
 };
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator, Tlp};
@@ -21,7 +21,7 @@ use concord::source::{
 };
 use concord::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
-    WindowUse,
+    Unit, WindowUse,
 };
 use tokio_util::task::TaskTracker;
 
@@ -240,8 +240,8 @@ struct FakeLedger {
     hangs: Mutex<bool>,
     /// How long each take acquired_at, in order; afterwards no time.
     lags: Mutex<Vec<Duration>>,
-    /// How long the machine sleeps while the first unit is acquired: the wall clock alone goes on.
-    suspended: Mutex<Duration>,
+    /// When calls ended whose unit was taken.
+    settled_at: Mutex<Vec<SystemTime>>,
     log: Log,
 }
 
@@ -259,33 +259,52 @@ impl FakeLedger {
         WindowUse { per: window.per, limit: window.limit, used: inside.len() as u64, resets_at }
     }
 
+    /// How many statements took units.
+    fn statements(&self) -> usize {
+        let mut moments = self.acquired_at.lock().unwrap().clone();
+        moments.dedup();
+        moments.len()
+    }
+
     fn reachable(&self) -> Result<(), StoreError> {
         if *self.unreachable.lock().unwrap() { Err(StoreError::unavailable("unreachable")) } else { Ok(()) }
     }
 }
 
 impl Ledger for FakeLedger {
-    fn acquire(&self, acquire: Acquire) -> BoxFuture<'_, Acquired> {
+    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
         Box::pin(async move {
             if *self.hangs.lock().unwrap() {
                 std::future::pending::<()>().await;
             }
             let lag = self.lags.lock().unwrap().pop();
             self.clock.sleep(lag.unwrap_or_default()).await;
-            let suspended = std::mem::take(&mut *self.suspended.lock().unwrap());
-            self.clock.set_wall(self.clock.now() + suspended);
             self.reachable()?;
-            self.log.lock().unwrap().push("taken");
-            let uses: Vec<_> = acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect();
-            if let Some(spent) = uses.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.resets_at) {
-                return Ok(Acquired::Spent(*spent));
-            }
-            self.acquired_at.lock().unwrap().push(acquire.at);
-            Ok(Acquired::Granted(acquire.windows.iter().map(|window| self.window(*window, acquire.at)).collect()))
+            let take = |Acquire { unit, windows, disclosures }| {
+                let uses = |ledger: &Self| windows.iter().map(|window| ledger.window(*window, unit.at)).collect();
+                let before: Vec<WindowUse> = uses(self);
+                let spent = before.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.resets_at);
+                if let Some(spent) = spent {
+                    return Acquired::Spent(*spent);
+                }
+                self.log.lock().unwrap().push("taken");
+                self.log.lock().unwrap().extend(disclosures.iter().map(|_| "disclosed"));
+                self.disclosures.lock().unwrap().extend(disclosures);
+                self.acquired_at.lock().unwrap().push(unit.at);
+                Acquired::Granted(uses(self))
+            };
+            Ok(calls.into_iter().map(take).collect())
         })
     }
 
-    fn give_back(&self, unit: Acquire) -> BoxFuture<'_, Option<Vec<WindowUse>>> {
+    fn settle(&self, _: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.settled_at.lock().unwrap().push(ended);
+            Ok(())
+        })
+    }
+
+    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         Box::pin(async move {
             self.reachable()?;
             self.log.lock().unwrap().push("given back");
@@ -293,7 +312,7 @@ impl Ledger for FakeLedger {
             let Some(place) = acquired_at.iter().position(|time| *time == unit.at) else { return Ok(None) };
             acquired_at.remove(place);
             drop(acquired_at);
-            Ok(Some(unit.windows.iter().map(|window| self.window(*window, unit.at)).collect()))
+            Ok(Some(windows.iter().map(|window| self.window(*window, unit.at)).collect()))
         })
     }
 
@@ -381,20 +400,22 @@ impl Harness {
             unreachable: Mutex::default(),
             hangs: Mutex::default(),
             lags: Mutex::default(),
-            suspended: Mutex::default(),
+            settled_at: Mutex::default(),
             log: log.clone(),
         });
+        let (shared_clock, tracker): (Arc<dyn Clock>, _) = (Arc::new(clock.clone()), TaskTracker::new());
         let parts = PipelineParts {
             source: Arc::new(Word { about, options: settings.options.clone() }),
             family: Family::same_kind("word"),
             account: "account".into(),
             account_state: Arc::default(),
             transport: transport.clone(),
+            taker: Taker::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
             ledger: ledger.clone(),
             answers: ledger.clone(),
-            clock: Arc::new(clock.clone()),
+            clock: shared_clock,
             cache: SourceCache::new(1 << 20),
-            tracker: TaskTracker::new(),
+            tracker,
             counters: Arc::new(SourceCounters::new(&settings.name)),
             settings: Arc::new(settings),
         };

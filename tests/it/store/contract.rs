@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
-use concord::store::{Acquired, Cursor, DisclosureFilter, Memory, Retention, SourceRow, Store, Swap, VerdictFilter};
+use concord::store::{
+    Acquire, Acquired, Cursor, DisclosureFilter, Memory, Retention, SourceRow, Store, Swap, VerdictFilter,
+};
 
 use super::samples::{
-    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, windows_of,
+    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
+    windows_of,
 };
 
 async fn a_verdict_comes_back_exactly(store: Arc<dyn Store>) {
@@ -150,7 +153,7 @@ async fn no_sixty_seconds_hold_more_than_the_limit(store: Arc<dyn Store>) {
     for step in 0..400_u32 {
         now += f64::from((step * 7_919) % 13);
         if let Acquired::Granted(_) =
-            store.acquire(acquire("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take")
+            take(&*store, acquire("account", &[(QuotaPer::Minute, 4)], now)).await.expect("a take")
         {
             calls.push(now);
         }
@@ -233,36 +236,83 @@ async fn a_unit_is_given_back_once_in_every_window_that_it_was_taken_of(store: A
     let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 2), (QuotaPer::Week, 2), (QuotaPer::Month, 2)];
     granted(&*store, &windows, 0.0).await;
     granted(&*store, &windows, 1.0).await;
-    let unit = acquire("account", &windows, 1.0);
-    let left = store.give_back(unit.clone()).await.expect("given back").expect("it was there");
+    let (taken, list) = (unit("account", 1.0), windows_of(&windows));
+    let left = store.give_back(taken.clone(), &list).await.expect("given back").expect("it was there");
     assert_eq!(left.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1, 1]);
     assert_eq!(left[0].resets_at, at(61.0));
-    assert_eq!(store.give_back(unit).await, Ok(None), "once");
-    assert_eq!(store.give_back(acquire("other", &windows, 0.0)).await, Ok(None), "nobody else's");
+    assert_eq!(store.give_back(taken, &list).await, Ok(None), "once");
+    assert_eq!(store.give_back(unit("other", 0.0), &list).await, Ok(None), "nobody else's");
     assert_eq!(granted(&*store, &windows, 2.0).await, [2, 2, 2, 2]);
 }
 
 async fn a_unit_is_given_back_to_the_day_in_which_it_was_taken(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
-    granted(&*store, &windows, 59.0).await;
+    granted(&*store, &windows, 58.0).await;
     // Day and month turn before it is known that the call reached nobody.
     assert_eq!(granted(&*store, &windows, 61.0).await, [2, 1, 1]);
-    let left = store.give_back(acquire("account", &windows, 59.0)).await.expect("given back").expect("it was there");
+    let left =
+        store.give_back(unit("account", 58.0), &windows_of(&windows)).await.expect("given back").expect("it was there");
     assert_eq!(left.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
     assert_eq!(granted(&*store, &windows, 62.0).await, [2, 2, 2], "the new day has only what was taken in it");
+}
+
+async fn a_unit_counts_as_taken_now_until_its_call_has_ended(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 2)];
+    let slow = store.acquire(vec![acquire("account", &windows, 0.0)]).await.expect("a take");
+    assert!(matches!(slow[..], [Acquired::Granted(_)]));
+    // Minute and day have turned; the call may leave only now.
+    assert_eq!(granted(&*store, &windows, 62.0).await, [2, 2]);
+    store.settle(unit("account", 0.0), at(70.0)).await.expect("settled");
+    let full = spent(&*store, &windows, 124.0).await;
+    assert_eq!((full.per, full.used), (QuotaPer::Day, 2), "in the day in which it ended as well");
+    let uses = store.usage("account", &windows_of(&windows), at(124.0)).await.expect("usage");
+    assert_eq!((uses[0].used, uses[0].resets_at), (1, at(131.0)), "and in the minute from when it ended");
+}
+
+async fn a_call_in_the_last_second_of_a_day_counts_in_the_next_as_well(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Day, 1), (QuotaPer::Month, 9)];
+    granted(&*store, &windows, 59.5).await;
+    assert_eq!(spent(&*store, &windows, 60.5).await.per, QuotaPer::Day);
+    let list = windows_of(&windows);
+    assert!(store.give_back(unit("account", 59.5), &list).await.expect("given back").is_some());
+    assert_eq!(granted(&*store, &windows, 60.5).await, [1, 1], "and is given back to both");
+}
+
+async fn a_clock_that_steps_back_and_returns_forgets_nothing(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 4), (QuotaPer::Day, 4)];
+    for second in [86_500.0, 86_510.0] {
+        granted(&*store, &windows, second).await;
+    }
+    // A day back, and forward again.
+    assert_eq!(granted(&*store, &windows, 0.0).await, [3, 3]);
+    assert_eq!(granted(&*store, &windows, 86_520.0).await[1], 3);
+    assert_eq!(granted(&*store, &windows, 86_530.0).await[1], 4);
+    assert_eq!(spent(&*store, &windows, 86_600.0).await.per, QuotaPer::Day);
+}
+
+async fn a_call_and_what_it_discloses_are_on_record_together_or_not_at_all(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Day, 1)];
+    let disclosing = |id: &str| Acquire {
+        disclosures: vec![disclosure(id, "192.0.2.1", "x", 0.0)],
+        ..acquire("account", &windows, 0.0)
+    };
+    let acquired = store.acquire(vec![disclosing("d1"), disclosing("d2")]).await.expect("a take");
+    assert!(matches!(acquired[..], [Acquired::Granted(_), Acquired::Spent(_)]), "{acquired:?}");
+    let recorded = store.disclosures(DisclosureFilter::default(), 9, None).await.expect("read");
+    assert_eq!(recorded.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["d1"]);
 }
 
 async fn a_unit_that_moved_with_the_clock_stays_taken(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9)];
     granted(&*store, &windows, 3_600.0).await;
     assert_eq!(granted(&*store, &windows, 0.0).await, [2, 2]);
-    assert_eq!(store.give_back(acquire("account", &windows, 3_600.0)).await, Ok(None));
+    assert_eq!(store.give_back(unit("account", 3_600.0), &windows_of(&windows)).await, Ok(None));
     let uses = store.usage("account", &windows_of(&windows), at(1.0)).await.expect("usage");
     assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [2, 2]);
 }
 
 async fn many_takes_at_once_never_exceed_the_limit(store: Arc<dyn Store>) {
-    let takes = (0..100).map(|_| store.acquire(acquire("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
+    let takes = (0..100).map(|_| take(&*store, acquire("account", &[(QuotaPer::Minute, 7), (QuotaPer::Day, 50)], 0.0)));
     let taken = futures_util::future::join_all(takes).await;
     let granted = taken.iter().filter(|taken| matches!(taken, Ok(Acquired::Granted(_)))).count();
     assert_eq!(granted, 7);
@@ -271,7 +321,7 @@ async fn many_takes_at_once_never_exceed_the_limit(store: Arc<dyn Store>) {
 async fn accounts_do_not_share_quota(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Day, 1)];
     granted(&*store, &windows, 0.0).await;
-    let other = store.acquire(acquire("other", &windows, 0.0)).await.expect("a take");
+    let other = take(&*store, acquire("other", &windows, 0.0)).await.expect("a take");
     assert!(matches!(other, Acquired::Granted(_)), "{other:?}");
     spent(&*store, &windows, 0.0).await;
 }
@@ -324,10 +374,10 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
 }
 
 async fn a_closed_store_refuses_work_and_may_be_closed_again(store: Arc<dyn Store>) {
-    let (taken, closed) = tokio::join!(store.acquire(acquire("account", &[], 0.0)), store.close());
+    let (taken, closed) = tokio::join!(take(&*store, acquire("account", &[], 0.0)), store.close());
     assert!(taken.is_ok(), "what was asked before is done");
     closed.expect("closed");
-    let refused = store.acquire(acquire("account", &[], 0.0)).await.expect_err("closed");
+    let refused = take(&*store, acquire("account", &[], 0.0)).await.expect_err("closed");
     assert!(refused.is_transient(), "{refused}");
     assert!(store.verdict("v1").await.is_err());
     store.close().await.expect("closing twice is nothing");
@@ -374,6 +424,10 @@ contract![
     a_unit_is_taken_of_all_windows_or_of_none,
     a_unit_is_given_back_once_in_every_window_that_it_was_taken_of,
     a_unit_is_given_back_to_the_day_in_which_it_was_taken,
+    a_unit_counts_as_taken_now_until_its_call_has_ended,
+    a_call_in_the_last_second_of_a_day_counts_in_the_next_as_well,
+    a_clock_that_steps_back_and_returns_forgets_nothing,
+    a_call_and_what_it_discloses_are_on_record_together_or_not_at_all,
     a_unit_that_moved_with_the_clock_stays_taken,
     many_takes_at_once_never_exceed_the_limit,
     accounts_do_not_share_quota,

@@ -13,7 +13,7 @@ use concord::store::{
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::samples::{acquire, answer, at, disclosure, granted, ids, record, row};
+use super::samples::{answer, at, disclosure, granted, ids, record, row, unit};
 
 pub fn open(folder: &Path) -> Arc<dyn Store> {
     store::open(&folder.join("concord.db"), Durability::Normal).expect("opens")
@@ -40,7 +40,7 @@ async fn what_was_acknowledged_survives_a_killed_process() {
     store.append(stored.clone().into()).await.expect("stored");
     granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
     granted(&*store, &[], 0.5).await;
-    assert!(store.give_back(acquire("account", &[], 0.5)).await.expect("given back").is_some());
+    assert!(store.give_back(unit("account", 0.5), &[]).await.expect("given back").is_some());
     store.record_disclosure(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
     assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
 

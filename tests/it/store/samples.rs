@@ -8,7 +8,9 @@ use concord::finding::{
 };
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{QuotaPer, QuotaWindow};
-use concord::store::{Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, VerdictRecord, WindowUse};
+use concord::store::{
+    Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
+};
 use concord::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
 
 /// 2026-03-31T23:59:00Z: the last minute of a month.
@@ -149,7 +151,20 @@ pub fn ids(records: &[VerdictRecord]) -> Vec<&str> {
 }
 
 pub fn acquire(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Acquire {
-    Acquire { account: account.into(), source: "test".into(), windows: windows_of(windows), at: at(seconds) }
+    Acquire { unit: unit(account, seconds), windows: windows_of(windows), disclosures: Vec::new() }
+}
+
+pub fn unit(account: &str, seconds: f64) -> Unit {
+    Unit { account: account.into(), source: "test".into(), at: at(seconds) }
+}
+
+/// One take, whose call ends at once.
+pub async fn take(store: &dyn Store, acquire: Acquire) -> Result<Acquired, StoreError> {
+    let unit = acquire.unit.clone();
+    let acquired = store.acquire(vec![acquire]).await?.remove(0);
+    let ended = unit.at;
+    store.settle(unit, ended).await?;
+    Ok(acquired)
 }
 
 pub fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
@@ -157,14 +172,14 @@ pub fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
 }
 
 pub async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
-    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
+    match take(store, acquire("account", windows, seconds)).await.expect("a take") {
         Acquired::Granted(uses) => uses.iter().map(|window| window.used).collect(),
         Acquired::Spent(window) => panic!("spent: {window:?}"),
     }
 }
 
 pub async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> WindowUse {
-    match store.acquire(acquire("account", windows, seconds)).await.expect("a take") {
+    match take(store, acquire("account", windows, seconds)).await.expect("a take") {
         Acquired::Granted(uses) => panic!("granted: {uses:?}"),
         Acquired::Spent(window) => window,
     }

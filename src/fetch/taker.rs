@@ -1,0 +1,182 @@
+//! Takes the units of all calls that wait, in one statement of the ledger. Whoever is late for its answer has not paid: a call
+//! that nobody waits for any more is left out, and a unit that nobody takes delivery of is given back.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::AttemptError;
+use super::waiters::Waiters;
+use crate::clock::Clock;
+use crate::source::QuotaWindow;
+use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit};
+use crate::sync::lock;
+
+/// The most units that are taken in one statement.
+const BATCH: usize = 1024;
+
+/// Takes units for every pipeline.
+pub struct Taker {
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether a task takes them.
+    is_running: bool,
+    /// How long the last statement took.
+    took: Duration,
+}
+
+/// A call that waits for its unit.
+struct Waiting {
+    call: Call,
+    waiters: Arc<Waiters>,
+    reply: oneshot::Sender<Result<Taken, TakeError>>,
+}
+
+/// What a call spends and discloses.
+pub(super) struct Call {
+    pub(super) account: String,
+    pub(super) source: String,
+    pub(super) windows: Vec<QuotaWindow>,
+    pub(super) disclosures: Vec<Disclosure>,
+}
+
+/// A unit, or the window that is used up.
+pub(super) struct Taken {
+    pub(super) acquired: Acquired,
+    pub(super) unit: TakenUnit,
+}
+
+/// Why nothing was taken.
+pub(super) enum TakeError {
+    /// Nobody waits any more, or the time is up.
+    Abandoned(AttemptError),
+    /// The ledger cannot be reached.
+    Ledger(StoreError),
+}
+
+/// A unit whose call is under way. Dropping it ends the call: the unit counts from then on.
+pub(super) struct TakenUnit {
+    unit: Option<Unit>,
+    windows: Vec<QuotaWindow>,
+    taker: Arc<Taker>,
+}
+
+impl Taker {
+    /// Takes units from this ledger.
+    pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { ledger, clock, tracker, queue: Mutex::default() })
+    }
+
+    /// Takes a unit for this call, together with those of all others who wait.
+    pub(super) async fn take(self: &Arc<Self>, call: Call, waiters: &Arc<Waiters>) -> Result<Taken, TakeError> {
+        let (reply, taken) = oneshot::channel();
+        let begin = {
+            let mut queue = lock(&self.queue);
+            queue.waiting.push(Waiting { call, waiters: waiters.clone(), reply });
+            !std::mem::replace(&mut queue.is_running, true)
+        };
+        if begin {
+            self.tracker.spawn(self.clone().take_all());
+        }
+        let ended = || Err(TakeError::Ledger(StoreError::unavailable("the server ends")));
+        taken.await.unwrap_or_else(|_| ended())
+    }
+
+    async fn take_all(self: Arc<Self>) {
+        loop {
+            let (batch, took) = {
+                let mut queue = lock(&self.queue);
+                let count = queue.waiting.len().min(BATCH);
+                let batch: Vec<_> = queue.waiting.drain(..count).collect();
+                queue.is_running = !batch.is_empty();
+                (batch, queue.took)
+            };
+            if batch.is_empty() {
+                return;
+            }
+            self.take_batch(batch, took).await;
+        }
+    }
+
+    async fn take_batch(self: &Arc<Self>, batch: Vec<Waiting>, took: Duration) {
+        let (now, begun) = (self.clock.now(), self.clock.monotonic());
+        let mut calls = Vec::with_capacity(batch.len());
+        let mut waiting = Vec::with_capacity(batch.len());
+        for Waiting { call, waiters, reply } in batch {
+            // Who has no time for the statement itself could not use the unit.
+            let in_time = waiters
+                .close_if_abandoned(begun)
+                .and_then(|()| if waiters.time_left(begun) > took { Ok(()) } else { Err(AttemptError::no_time()) });
+            if let Err(error) = in_time {
+                // Nobody may listen any more.
+                let _ = reply.send(Err(TakeError::Abandoned(error)));
+                continue;
+            }
+            let unit = Unit { account: call.account, source: call.source, at: now };
+            waiting.push((unit.clone(), call.windows.clone(), reply));
+            calls.push(Acquire { unit, windows: call.windows, disclosures: call.disclosures });
+        }
+        let acquired = self.ledger.acquire(calls).await;
+        lock(&self.queue).took = self.clock.monotonic().since(begun);
+        match acquired {
+            Ok(acquired) => {
+                for ((unit, windows, reply), acquired) in waiting.into_iter().zip(acquired) {
+                    let unit = match &acquired {
+                        Acquired::Granted(_) => TakenUnit { unit: Some(unit), windows, taker: self.clone() },
+                        Acquired::Spent(_) => TakenUnit { unit: None, windows, taker: self.clone() },
+                    };
+                    if let Err(Ok(undelivered)) = reply.send(Ok(Taken { acquired, unit })) {
+                        self.tracker.spawn(async move { undelivered.unit.give_back().await });
+                    }
+                }
+            }
+            Err(error) => {
+                for (_, _, reply) in waiting {
+                    // Nobody may listen any more.
+                    let _ = reply.send(Err(TakeError::Ledger(error.clone())));
+                }
+            }
+        }
+    }
+}
+
+impl TakenUnit {
+    /// Gives the unit back: its call reached nobody. Says how much is used after it; `None` where it stays taken.
+    pub(super) async fn give_back(mut self) -> Option<Vec<crate::store::WindowUse>> {
+        let unit = self.unit.take()?;
+        let source = unit.source.clone();
+        self.taker.ledger.give_back(unit, &self.windows).await.unwrap_or_else(|error| {
+            tracing::warn!(source, %error, "a quota unit could not be given back");
+            None
+        })
+    }
+}
+
+impl Drop for TakenUnit {
+    fn drop(&mut self) {
+        let Some(unit) = self.unit.take() else { return };
+        let (ledger, ended) = (self.taker.ledger.clone(), self.taker.clock.now());
+        self.taker.tracker.spawn(async move {
+            let source = unit.source.clone();
+            if let Err(error) = ledger.settle(unit, ended).await {
+                tracing::warn!(source, %error, "the end of a call could not be recorded");
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Taker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taker").field("waiting", &lock(&self.queue).waiting.len()).finish_non_exhaustive()
+    }
+}
