@@ -30,6 +30,7 @@ mod special;
 mod tests;
 mod tlp;
 mod url;
+mod wildcard;
 mod wrapping;
 
 pub use encoding::decode_text;

@@ -2,11 +2,71 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Host;
+use super::{Host, wildcard};
 
-/// Suffixes that are not delegated in the public DNS (RFC 6761, RFC 6762, RFC 8375, names reserved by ICANN).
-const INTERNAL_SUFFIXES: [&str; 10] =
-    ["local", "localhost", "internal", "intranet", "lan", "home", "corp", "home.arpa", "test", "invalid"];
+/// Suffixes of internal names that are not delegated in the public DNS: RFC 6761 (`localhost`, `test`, `invalid`), RFC 6762
+/// (`local`, and its appendix G: `intranet`, `internal`, `private`, `corp`, `home`, `lan`), RFC 8375 (`home.arpa`), and what
+/// ICANN holds back since it collides with internal names (`mail`, `domain`, `localdomain`).
+const INTERNAL_SUFFIXES: [&str; 14] = [
+    "corp",
+    "domain",
+    "home",
+    "home.arpa",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "mail",
+    "private",
+    "test",
+];
+
+/// How an IPv6 address embeds an IPv4 address.
+struct Embedding {
+    /// The bits that tell such an address.
+    pattern: u128,
+    /// Which bits these are.
+    mask: u128,
+    /// The IPv4 address, in the lowest 32 bits.
+    ipv4: fn(u128) -> u128,
+}
+
+impl Embedding {
+    /// One that is told by its first bits.
+    const fn prefix(pattern: u128, length: u32, ipv4: fn(u128) -> u128) -> Self {
+        Self { pattern, mask: u128::MAX << (128 - length), ipv4 }
+    }
+}
+
+/// The prefix for translation in one network (RFC 8215). RFC 6052 lets it use more bits than these 48 as its prefix: the
+/// address follows these, without the octet from bit 64 on, which is zero.
+const LOCAL_NAT64: u128 = 0x0064_ff9b_0001 << 80;
+
+const EMBEDDINGS: [Embedding; 12] = [
+    // IPv4-compatible (RFC 4291).
+    Embedding::prefix(0, 96, |bits| bits),
+    // IPv4-mapped (RFC 4291).
+    Embedding::prefix(0xffff << 32, 96, |bits| bits),
+    // IPv4-translated (SIIT, RFC 2765).
+    Embedding::prefix(0xffff << 48, 96, |bits| bits),
+    // NAT64 with the well-known prefix (RFC 6052).
+    Embedding::prefix(0x0064_ff9b << 96, 96, |bits| bits),
+    // NAT64 with a local prefix of 48, 56, 64 or 96 bits.
+    Embedding::prefix(LOCAL_NAT64, 48, |bits| (bits >> 64 & 0xffff) << 16 | bits >> 40 & 0xffff),
+    Embedding::prefix(LOCAL_NAT64, 48, |bits| (bits >> 64 & 0xff) << 24 | bits >> 32 & 0x00ff_ffff),
+    Embedding::prefix(LOCAL_NAT64, 48, |bits| bits >> 24),
+    Embedding::prefix(LOCAL_NAT64, 48, |bits| bits),
+    // 6to4 (RFC 3056).
+    Embedding::prefix(0x2002 << 112, 16, |bits| bits >> 80),
+    // Teredo (RFC 4380): the server, and the client with every bit inverted.
+    Embedding::prefix(0x2001 << 112, 32, |bits| bits >> 64),
+    Embedding::prefix(0x2001 << 112, 32, |bits| !bits),
+    // ISATAP (RFC 5214) within any network, for a private or a global address: the bits differ in one.
+    Embedding { pattern: 0x5efe << 32, mask: 0xfdff_ffff << 32, ipv4: |bits| bits },
+];
 
 /// The special purpose of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +156,7 @@ impl SpecialAddress {
         own.or_else(|| match ip {
             IpAddr::V4(_) => None,
             IpAddr::V6(ip) if is_local_nat64(ip) => Some(Self::Nat64),
-            IpAddr::V6(ip) => embedded(ip).and_then(from_ipv4).filter(|special| special.is_internal()),
+            IpAddr::V6(ip) => embedded(ip).filter_map(from_ipv4).find(|special| special.is_internal()),
         })
     }
 }
@@ -148,32 +208,31 @@ fn is_local_nat64(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0x0064, 0xff9b, 1, ..])
 }
 
-/// The IPv4 address that an IPv6 address embeds.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let ipv4 = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
-    match ip.segments() {
-        [0x2002, high, low, ..] => Some(ipv4(high, low)),
-        [0x0064, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(ipv4(high, low)),
-        // Teredo inverts every bit of the client's address (RFC 4380).
-        [0x2001, 0, _, _, _, _, high, low] => Some(ipv4(!high, !low)),
-        _ => None,
-    }
+/// Every IPv4 address that an IPv6 address may embed.
+fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let bits = ip.to_bits();
+    let embeddings = EMBEDDINGS.iter().filter(move |embedding| bits & embedding.mask == embedding.pattern);
+    embeddings.filter_map(move |embedding| {
+        let ipv4 = (embedding.ipv4)(bits) & u128::from(u32::MAX);
+        u32::try_from(ipv4).ok().map(Ipv4Addr::from_bits)
+    })
 }
 
-/// Every address that a host reveals: itself or the address that a reverse name spells (`1.2.0.192.in-addr.arpa`), and
-/// the IPv4 address that it embeds.
+/// Every address that a host reveals: itself, the address that a reverse name spells (`1.2.0.192.in-addr.arpa`) or that a
+/// name of a wildcard DNS service leads to (`192.0.2.1.nip.io`), and each IPv4 address that one of these embeds.
 pub fn addresses(host: &Host) -> Vec<IpAddr> {
     let own = match host {
-        Host::Ip(ip) => Some(*ip),
-        Host::Name(name) => reversed(name),
+        Host::Ip(ip) => vec![*ip],
+        Host::Name(name) => reversed(name).into_iter().chain(wildcard::addresses(name)).collect(),
     };
-    let embedded_ipv4 = own.and_then(|ip| match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
-    });
-    own.into_iter().chain(embedded_ipv4).map(|ip| ip.to_canonical()).collect()
+    let mut found = Vec::new();
+    for ip in own {
+        found.push(ip.to_canonical());
+        if let IpAddr::V6(ip) = ip {
+            found.extend(embedded(ip).map(IpAddr::V4));
+        }
+    }
+    found
 }
 
 /// The address that a reverse name spells (RFC 1035, RFC 3596), ignoring labels before it (`_udp.1.2.0.192.in-addr.arpa`)
@@ -259,10 +318,16 @@ mod tests {
             "2001:0:1:2:3:4:f5ff:fffe",
             "::10.0.0.1",
             "64:ff9b:1::808:808",
+            "::ffff:0:10.0.0.1",
+            "2001:0:a00:1::",
+            "2606:4700::5efe:10.0.0.1",
+            "2606:4700::200:5efe:10.0.0.1",
         ] {
             assert!(SpecialAddress::internal(text.parse().unwrap()).is_some(), "{text}");
         }
-        assert_eq!(SpecialAddress::internal("64:ff9b::8.8.8.8".parse().unwrap()), None);
+        for text in ["64:ff9b::8.8.8.8", "2606:4700::5efe:8.8.8.8", "2606:4700::100:5efe:a00:1"] {
+            assert_eq!(SpecialAddress::internal(text.parse().unwrap()), None, "{text}");
+        }
         assert_eq!(SpecialAddress::internal("192.0.2.1".parse().unwrap()), None);
     }
 
@@ -284,9 +349,44 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_a_wildcard_dns_service_tells_of_its_address() {
+        for (name, ip) in [
+            ("192.168.1.1.nip.io", "192.168.1.1"),
+            ("app.10.0.0.1.nip.io", "10.0.0.1"),
+            ("192-168-1-1.sslip.io", "192.168.1.1"),
+            ("www-192-168-1-1.xip.io", "192.168.1.1"),
+            ("c0a80101.nip.io", "192.168.1.1"),
+            ("app-0x0a000001.xip.name", "10.0.0.1"),
+            ("c6336401.a9fea9fe.rbndr.us", "169.254.169.254"),
+            ("--1.sslip.io", "::1"),
+            ("www-fd00--1.sslip.io", "fd00::1"),
+            ("10-0-0-1.my.local-ip.co", "10.0.0.1"),
+            ("a.traefik.me", "127.0.0.1"),
+            ("localtest.me", "127.0.0.1"),
+            ("1.2.3.4.lvh.me", "127.0.0.1"),
+        ] {
+            assert!(addresses(&Host::Name(name.into())).contains(&ip.parse().unwrap()), "{name}");
+        }
+        let of = |name: &str| addresses(&Host::Name(name.into()));
+        assert_eq!(of("8-8-8-8.traefik.me"), ["8.8.8.8".parse::<IpAddr>().unwrap()]);
+        for other in ["nip.io", "www.nip.io", "10.0.0.1.notnip.io", "10-0-0-1.example.com", "256.0.0.1.nip.io"] {
+            assert!(of(other).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
     fn single_labels_and_internal_suffixes_are_internal_names() {
         let extra = ["example.internal-corp".to_owned()];
-        for name in ["intranet", "wiki.corp", "a.home.arpa", "printer.local", "x.example.internal-corp"] {
+        for name in [
+            "intranet",
+            "wiki.corp",
+            "a.home.arpa",
+            "printer.local",
+            "localhost.localdomain",
+            "pop.mail",
+            "db.private",
+            "x.example.internal-corp",
+        ] {
             assert!(is_internal_name(name, &extra), "{name}");
         }
         for name in ["example.com", "corp.example.com", "notlocal.net", "mylocal.org"] {
