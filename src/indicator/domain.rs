@@ -69,7 +69,12 @@ fn check_name(text: &str, name: &str) -> Result<(), Refusal> {
             return refuse("holds characters that no domain may have");
         }
     }
-    if name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+    // Browsers and resolvers take these for an IPv4 address: `10.0.0.0x1`.
+    let hexadecimal = |label: &str| {
+        label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit()) || hexadecimal(label);
+    if name.rsplit('.').next().is_some_and(number) {
         return refuse("ends in a label of digits alone: neither a domain nor an IPv4 address of four numbers");
     }
     Ok(())

@@ -19,8 +19,8 @@ pub(super) struct Wrapped {
 
 /// Reads a URL as the link of a mail gateway, if it is one.
 pub(super) fn unwrap(url: &str) -> Option<Wrapped> {
-    let parsed = Url::parse(url).ok()?;
-    let (host, path) = (parsed.host_str()?, parsed.path());
+    let (parsed, odd_host) = super::url::parse(url).ok()?;
+    let (host, path) = (odd_host.as_deref().or(parsed.host_str())?, parsed.path());
     let below = |suffix: &str| host == suffix || host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
     let parameter = |name: &str| {
         let decoded = parsed.query_pairs().find(|(key, _)| key.eq_ignore_ascii_case(name));

@@ -39,7 +39,7 @@ pub use hash::hex;
 pub use refang::refang;
 pub use special::{SpecialAddress, addresses, is_internal_name};
 pub use tlp::Tlp;
-pub use url::redact_text;
+pub use url::{UrlParts, redact_text};
 
 /// The four types of indicators.
 #[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,6 +192,11 @@ impl Indicator {
             Form::Url => url::host(&self.value),
             Form::Md5 | Form::Sha1 | Form::Sha256 => None,
         }
+    }
+
+    /// The parts of a URL that tell where it leads.
+    pub fn url_parts(&self) -> Option<UrlParts> {
+        if self.form == Form::Url { url::parts(&self.value) } else { None }
     }
 
     /// Whether it is a URL that carries a user or password.

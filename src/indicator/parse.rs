@@ -24,6 +24,7 @@ const OTHER_SCHEMES: [&str; 6] = ["mailto:", "javascript:", "data:", "file:", "t
 /// Fewer hexadecimal digits can be a word or a number; as many are meant as a hash.
 const SHORTEST_HASH: usize = 16;
 const NETWORK: &str = "is a network: look up single addresses; networks go into lists and never-send rules";
+const ODD_PUNYCODE: &str = "holds a label that begins like punycode and is none: read as DNS has it";
 const TRAILING: [char; 6] = [',', ';', '!', '?', '|', '…'];
 
 /// Parses one indicator of the type `wanted`, or guesses its type.
@@ -346,7 +347,7 @@ fn parse_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
         return Err(Refusal::new(text, why));
     }
     if domain::has_odd_punycode(&name) {
-        notes.push("holds a label that begins like punycode and is none: read as DNS has it".into());
+        notes.push(ODD_PUNYCODE.into());
     }
     if let Some(unicode) = domain::unicode(&name) {
         notes.push(format!("shown to people as {unicode}"));
@@ -400,6 +401,11 @@ fn parse_wrapped_url(text: &str, depth: usize) -> Result<Parsed, Refusal> {
         notes.push(format!("taken out of the link of a mail gateway ({}), which is not looked up", wrapped.gateway));
         notes.append(&mut read.notes);
         return Ok(Parsed { notes, ..read });
+    }
+    if let Some(Host::Name(name)) = url::host(&value)
+        && domain::has_odd_punycode(&name)
+    {
+        notes.push(ODD_PUNYCODE.into());
     }
     if text.contains('#') && !value.contains('#') {
         notes.push("the fragment, which never leaves a browser, was dropped".into());

@@ -1,17 +1,36 @@
 //! URLs: parsed as browsers do (WHATWG), without fragment.
 
-use url::{Host as UrlHost, Url};
+use url::{Host as UrlHost, ParseError, Position, Url};
 
 use super::{Host, Refusal, domain};
 
+/// Stands in a URL for a host that browsers refuse.
+const STAND_IN: &str = "stand-in.invalid";
+
+/// The parts of a URL that tell where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlParts {
+    /// The host.
+    pub host: Host,
+    /// The port, if it is not the usual one of the scheme.
+    pub port: Option<u16>,
+    /// The path as the URL has it, percent-encoded.
+    pub path: String,
+    /// The query as the URL has it, percent-encoded, without its question mark.
+    pub query: Option<String>,
+}
+
 /// The normal form of a URL.
 pub(super) fn normalize(text: &str) -> Result<String, Refusal> {
-    let mut url = Url::parse(text).map_err(|error| Refusal::new(text, format!("is no valid URL: {error}")))?;
+    let (mut url, odd_host) = parse(text).map_err(|error| Refusal::new(text, format!("is no valid URL: {error}")))?;
     match url.scheme() {
         "http" | "https" | "ftp" => {}
         other => return Err(Refusal::new(text, format!("has the scheme {other}; looked up are http, https and ftp"))),
     }
     url.set_fragment(None);
+    if odd_host.is_some() {
+        return Ok(serialize(&url, odd_host));
+    }
     match url.host() {
         None => return Err(Refusal::new(text, "has no host")),
         Some(UrlHost::Domain(name)) => {
@@ -43,18 +62,51 @@ pub(super) fn normalize(text: &str) -> Result<String, Refusal> {
     Ok(url.into())
 }
 
+/// Parses a URL as browsers do. They refuse a host with a label that only looks like punycode, which name servers know: in
+/// such a URL a name stands in for the host, which is returned beside it.
+pub(super) fn parse(text: &str) -> Result<(Url, Option<String>), ParseError> {
+    let refused = match Url::parse(text) {
+        Err(ParseError::IdnaError) => ParseError::IdnaError,
+        other => return other.map(|url| (url, None)),
+    };
+    let (before, rest) = text.split_once("://").ok_or(refused)?;
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    let (name, port) = host.split_at(host.rfind(':').unwrap_or(host.len()));
+    let name = domain::normalize_host(name).map_err(|_| refused)?;
+    let at = if user.len() + host.len() < authority.len() { "@" } else { "" };
+    let url = Url::parse(&[before, "://", user, at, STAND_IN, port, after].concat())?;
+    Ok((url, Some(name)))
+}
+
+/// What was parsed, as text.
+fn serialize(url: &Url, odd_host: Option<String>) -> String {
+    match odd_host {
+        Some(host) => [&url[..Position::BeforeHost], &host, &url[Position::AfterHost..]].concat(),
+        None => url.to_string(),
+    }
+}
+
+/// The parts of a URL.
+pub(super) fn parts(value: &str) -> Option<UrlParts> {
+    let (url, odd_host) = parse(value).ok()?;
+    let host = match (odd_host, url.host()?) {
+        (Some(name), _) => Host::Name(name),
+        (None, UrlHost::Domain(name)) => Host::Name(name.to_owned()),
+        (None, UrlHost::Ipv4(ip)) => Host::Ip(ip.into()),
+        (None, UrlHost::Ipv6(ip)) => Host::Ip(ip.into()),
+    };
+    Some(UrlParts { host, port: url.port(), path: url.path().to_owned(), query: url.query().map(str::to_owned) })
+}
+
 /// The host of a URL in normal form.
 pub(super) fn host(value: &str) -> Option<Host> {
-    Some(match Url::parse(value).ok()?.host()? {
-        UrlHost::Domain(name) => Host::Name(name.to_owned()),
-        UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
-        UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
-    })
+    parts(value).map(|parts| parts.host)
 }
 
 /// Whether a URL in normal form carries a user or password.
 pub(super) fn has_credentials(value: &str) -> bool {
-    Url::parse(value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+    parse(value).is_ok_and(|(url, _)| !url.username().is_empty() || url.password().is_some())
 }
 
 /// A text that may hold a URL, with every possible user and password redacted: what stands before an `@` and follows a
