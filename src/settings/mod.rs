@@ -35,6 +35,7 @@ mod render;
 mod resolved;
 mod resolver;
 mod tls;
+mod url_rule;
 mod values;
 
 pub use api_override::Seal;

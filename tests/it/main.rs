@@ -18,6 +18,7 @@ mod history;
 mod indicator_cases;
 mod indicators;
 mod lists;
+mod never_send;
 mod process;
 mod protocol;
 mod quota;
