@@ -2,6 +2,8 @@
 //!
 //! Pure. A list look-up discloses nothing, so only its `max_tlp` applies.
 
+use std::iter;
+
 use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, SpecialAddress, Tlp, addresses, is_internal_name};
@@ -40,15 +42,21 @@ pub(super) fn withhold_reason(
     })
 }
 
+/// A URL discloses the URLs within it as well.
 fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
-    if indicator.has_url_credentials() {
+    let within = indicator.urls_within();
+    iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, disclosed))
+}
+
+fn private_reason(rules: &Rules, disclosed: &Indicator) -> Option<NotAsked> {
+    if disclosed.has_url_credentials() {
         let detail = "the URL carries a user or password; send it without to have it looked up";
         return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));
     }
-    let host = indicator.host();
+    let host = disclosed.host();
     let internal = host.as_ref().and_then(|host| internal(rules, host));
     internal.or_else(|| {
-        let rule = rules.never_send.names(indicator)?;
+        let rule = rules.never_send.names(disclosed)?;
         Some(NotAsked::new(NotAskedReason::NeverSend, format!("never-send rule {rule}")))
     })
 }

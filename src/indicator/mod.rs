@@ -201,6 +201,13 @@ impl Indicator {
         if self.form == Form::Url { url::parts(&self.value) } else { None }
     }
 
+    /// The URLs that stand within the path or query of a URL, percent-encoded or not: where it redirects to, or what it
+    /// shows a copy of. They are as written, not in normal form.
+    pub fn urls_within(&self) -> Vec<Self> {
+        let urls = self.url_parts().map(|parts| parts.urls_within()).unwrap_or_default();
+        urls.iter().map(|url| Self::from_stored(Form::Url, url)).collect()
+    }
+
     /// Whether it is a URL that carries a user or password.
     pub fn has_url_credentials(&self) -> bool {
         self.form == Form::Url && self.value.contains('@') && url::has_credentials(&self.value)

@@ -1,11 +1,19 @@
 //! URLs: parsed as browsers do (WHATWG), without fragment.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use url::{Host as UrlHost, ParseError, Position, Url};
 
+use super::percent::decode_percent;
 use super::{Host, Refusal, domain};
 
+/// How often a URL within another is taken to be percent-encoded.
+const DECODINGS: usize = 8;
 /// Stands in a URL for a host that browsers refuse.
 const STAND_IN: &str = "stand-in.invalid";
+
+static URL_WITHIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)(?:https?|ftp):[/\\]").ok());
 
 /// The parts of a URL that tell where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +26,25 @@ pub struct UrlParts {
     pub path: String,
     /// The query as the URL has it, percent-encoded, without its question mark.
     pub query: Option<String>,
+}
+
+impl UrlParts {
+    /// The URLs within path and query.
+    pub(super) fn urls_within(&self) -> Vec<String> {
+        let Some(pattern) = URL_WITHIN.as_ref() else { return Vec::new() };
+        let mut text = format!("{}?{}", self.path, self.query.as_deref().unwrap_or_default());
+        let mut found = Vec::new();
+        for _ in 0..DECODINGS {
+            let urls = pattern.find_iter(&text).filter_map(|at| parse(text.get(at.start()..)?).ok());
+            found.extend(urls.map(|(url, odd_host)| serialize(&url, odd_host)));
+            let decoded = decode_percent(&text);
+            if decoded == text {
+                break;
+            }
+            text = decoded;
+        }
+        found
+    }
 }
 
 /// The normal form of a URL.

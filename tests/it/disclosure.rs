@@ -27,6 +27,20 @@ async fn what_must_not_leave_does_not_leave_and_says_why() {
         ("https://customer.example.org/a", Reason::NeverSend),
         ("203.0.113.77", Reason::NeverSend),
         ("https://example.com/private/plan", Reason::NeverSend),
+        ("https://example.com/%2570RIVATE;x/plan", Reason::NeverSend),
+        ("http://app.10.0.0.1.nip.io/", Reason::PrivateAddress),
+        ("c0a80101.nip.io", Reason::PrivateAddress),
+        ("http://lvh.me/", Reason::PrivateAddress),
+        ("http://[2001:db8::5efe:10.0.0.1]/", Reason::PrivateAddress),
+        ("http://localhost.localdomain/", Reason::InternalName),
+        // What stands in the link of a mail gateway, or within a URL, is disclosed as well.
+        (
+            "https://nam02.safelinks.protection.outlook.com/?url=http%3A%2F%2F192-168-1-1.sslip.io%2F&data=x",
+            Reason::PrivateAddress,
+        ),
+        ("https://example.net/login?next=https%253A%252F%252Fexample.com%252Fprivate%252F", Reason::NeverSend),
+        ("https://example.net/copy/http:/wiki.corp/start", Reason::InternalName),
+        ("https://example.net/?u=http%3A%2F%2Fuser:hunter2@example.com%2F", Reason::UrlCredentials),
     ];
     for (value, reason) in withheld {
         let enriched = server.enrich(value).await;
@@ -39,11 +53,18 @@ async fn what_must_not_leave_does_not_leave_and_says_why() {
 }
 
 #[tokio::test]
-async fn documentation_addresses_are_named_and_not_withheld() {
+async fn what_no_rule_names_is_asked_about() {
     let (virustotal, server) = with_never_send().await;
-    server.enrich("192.0.2.1").await;
-    server.enrich("2001:db8::1").await;
-    assert_eq!(virustotal.calls(), 2);
+    let asked = [
+        "192.0.2.1",
+        "198.51.100.1.nip.io",
+        "http://example.net/?u=https://www.example.org/private/",
+        "https://example.com/privates",
+    ];
+    for value in asked {
+        server.enrich(value).await;
+    }
+    assert_eq!(virustotal.calls(), asked.len());
     server.stop().await;
 }
 
