@@ -55,7 +55,9 @@ def enrich(stub, values):
         indicators=[words.Indicator(value=value) for value in values],
         options=enrichment.EnrichOptions(tlp=words.TLP_GREEN),
     )
-    for answer in stub.BatchEnrich(request, timeout=DEADLINE_SECONDS, metadata=metadata()):
+    # Answers come as they are ready; here they are wanted in the order of the alert.
+    answers = stub.BatchEnrich(request, timeout=DEADLINE_SECONDS, metadata=metadata())
+    for answer in sorted(answers, key=lambda answer: answer.index):
         value = values[answer.index]
         if answer.WhichOneof("result") == "error":
             print(f"{value}: cannot be read: {answer.error.message}")

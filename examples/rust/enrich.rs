@@ -1,4 +1,5 @@
-//! Asks Concord about one indicator, with a deadline, and reads the details of an error.
+//! Asks Concord about one indicator, with a deadline, and reads the details of an error. A server with tokens takes the one
+//! in `CONCORD_TOKEN`.
 //!
 //! ```sh
 //! cargo run --example enrich -- http://127.0.0.1:7700 203.0.113.9
@@ -12,13 +13,15 @@ use concord::pb::{EnrichOptions, EnrichRequest, Indicator, Tlp};
 use tonic::Request;
 use tonic_types::StatusExt;
 
+mod token;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(server), Some(value)) = (arguments.next(), arguments.next()) else {
         return Err("usage: enrich http://SERVER:PORT INDICATOR".into());
     };
-    let mut client = EnrichmentServiceClient::connect(server).await?;
+    let mut client = EnrichmentServiceClient::new(token::connect(server).await?);
 
     let verdict = client.enrich(request(&value)).await?.into_inner().decode_verdict()?;
     println!("{value}: {}", verdict.summary);

@@ -1,33 +1,22 @@
 // Asks Concord about one indicator and follows the sources as they answer.
 //
-//   npm run build && npm start -- http://127.0.0.1:7700 203.0.113.9
+//   npm run build && npm run enrich -- http://127.0.0.1:7700 203.0.113.9
 
-import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 
 import { EnrichmentService } from "./gen/concord/v1/enrichment_service_pb.js";
 import { Disposition, type Tlp } from "./gen/concord/v1/indicator_pb.js";
 import { BadRequestSchema } from "./gen/google/rpc/error_details_pb.js";
 import type { Outcome } from "./gen/concord/v1/verdict_pb.js";
+import { transport } from "./transport.js";
 
 const [server, value] = process.argv.slice(2);
 if (server === undefined || value === undefined) {
-  console.error("usage: npm start -- http://SERVER:PORT INDICATOR");
+  console.error("usage: npm run enrich -- http://SERVER:PORT INDICATOR");
   process.exit(2);
 }
 
-const withToken: Interceptor = (next) => (request) => {
-  const token = process.env["CONCORD_TOKEN"];
-  if (token !== undefined) {
-    request.header.set("authorization", `Bearer ${token}`);
-  }
-  return next(request);
-};
-
-const client = createClient(
-  EnrichmentService,
-  createGrpcTransport({ baseUrl: server, interceptors: [withToken] }),
-);
+const client = createClient(EnrichmentService, transport(server));
 
 // The four outcomes are four different things.
 function says(outcome: Outcome | undefined): string {
