@@ -142,3 +142,50 @@ fn without_value(message: &str) -> String {
         None => message.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use toml::Table;
+
+    use super::*;
+    use crate::sources;
+
+    fn names<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let _ = T::deserialize(FieldNames(&mut names));
+        names
+    }
+
+    #[test]
+    fn the_example_configuration_shows_every_setting() {
+        let text = include_str!("../../deploy/concord.toml");
+        // Settings that are switched off stand as `#name = value`; a comment has a space.
+        let is_setting = |rest: &&str| !rest.starts_with(' ') && !rest.is_empty();
+        let lines = text.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
+        let file: Table = lines.collect::<Vec<_>>().join("\n").parse().unwrap();
+        let mut absent = Vec::new();
+        let mut check = |path: &str, table: &Table, names: Vec<&str>| {
+            absent.extend(names.iter().filter(|name| !table.contains_key(**name)).map(|name| format!("{path}{name}")));
+        };
+        check("", &file, names::<Raw>());
+        check("tls.", file["tls"].as_table().unwrap(), names::<RawTls>());
+        check("log.", file["log"].as_table().unwrap(), names::<RawLog>());
+        check("limits.", file["limits"].as_table().unwrap(), names::<RawLimits>());
+        check("retention.", file["retention"].as_table().unwrap(), names::<RawRetention>());
+        let sources: Vec<&Table> = file["sources"].as_table().unwrap().values().filter_map(Value::as_table).collect();
+        let all: Table = sources.iter().flat_map(|source| (*source).clone()).collect();
+        // A file names a certificate by its path.
+        check("sources.*.", &all, names::<SourceInFile>().into_iter().filter(|name| *name != "ca_pem").collect());
+        for kind in sources::all().iter().map(|kind| kind.about()) {
+            let of_kind = sources.iter().filter(|source| source["kind"].as_str() == Some(&kind.kind));
+            let options = of_kind.filter_map(|source| source.get("options")?.as_table());
+            let options: Table = options.flat_map(|options| options.clone()).collect();
+            check(
+                &format!("{}: options.", kind.kind),
+                &options,
+                kind.options.iter().map(|option| option.name.as_str()).collect(),
+            );
+        }
+        assert!(absent.is_empty(), "deploy/concord.toml lacks {}", absent.join(", "));
+    }
+}
