@@ -11,6 +11,10 @@ check:
 test:
     cargo test
 
+# Writes the samples in README.md and docs/ anew, and checks nothing. docs/clients.md needs the stubs of the examples.
+samples:
+    UPDATE_GOLDEN=1 CONCORD_EXAMPLES=1 cargo test --test it -- samples::
+
 proto:
     npx --yes @bufbuild/buf@1.75.0 lint
     npx --yes @bufbuild/buf@1.75.0 breaking --against proto/concord/store/v1/frozen.binpb

@@ -91,12 +91,12 @@ async fn serve(folder: &Folder, out: &mut (dyn Write + Send)) -> Result<(), Demo
     let free = std::net::TcpListener::bind(DEFAULT_ADDRESS).is_ok();
     let address = if free { DEFAULT_ADDRESS } else { loopback(0) };
     let (server, address) = start(&config(folder, "data", address)?).await?;
-    let told = write!(out, "\n{}", next_steps(address)).and_then(|()| out.flush());
-    if told.is_ok() {
+    let written = write!(out, "\n{}", next_steps(address)).and_then(|()| out.flush());
+    if written.is_ok() {
         terminated.await;
     }
     server.stop().await;
-    Ok(told?)
+    Ok(written?)
 }
 
 /// What a reader types next, ready to be copied.

@@ -113,8 +113,8 @@ fn the_demonstration_refuses_what_it_does_not_use() {
     {
         let output = concord(line).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{line}");
-        let told = text(&output.stderr);
-        assert!(told.contains(&format!("`concord demo` does not use {unused}")), "{told}");
+        let refusal = text(&output.stderr);
+        assert!(refusal.contains(&format!("`concord demo` does not use {unused}")), "{refusal}");
     }
     let serve = concord("serve --check-config --token t").output().unwrap();
     assert!(text(&serve.stderr).contains("`concord serve` does not use --token"), "{}", text(&serve.stderr));

@@ -24,6 +24,7 @@ mod protocol;
 mod quota;
 mod recordings;
 mod registry;
+mod samples;
 mod secrets;
 mod settings;
 mod source_service;
