@@ -16,7 +16,7 @@ use crate::finding::Reliability;
 use crate::indicator::Tlp;
 use crate::pb;
 use crate::settings::{Change, Clearable, Origin, ResolvedSource, SourcePatch, State, with_source_fields};
-use crate::source::{About, OptionSpec, OptionType, QuotaPer, QuotaWindow, parse_address};
+use crate::source::{About, OptionSpec, OptionType, Proxy, QuotaPer, QuotaWindow, parse_address};
 use crate::store::Disclosure;
 
 /// A source without its credential.
@@ -111,6 +111,29 @@ impl Wire for Url {
     }
 }
 
+impl Wire for Proxy {
+    type Message = String;
+
+    fn read(message: String, field: &str, violations: &mut Violations) -> Option<Self> {
+        let proxy = message.parse().and_then(|proxy: Self| {
+            match proxy.server() {
+            Some(server) if server.has_login() => Err(
+                "must not hold a user or password over the API, where they would be stored in clear: set this proxy in \
+                 the configuration file, or set environment and name it in HTTPS_PROXY"
+                    .into(),
+            ),
+            Some(_) | None => Ok(proxy),
+        }
+        });
+        violations.check(proxy.map_err(|message| Violation::invalid(field, message)))
+    }
+
+    /// Without user and password.
+    fn write(value: Option<Self>) -> String {
+        value.map(|proxy| proxy.to_string()).unwrap_or_default()
+    }
+}
+
 /// White space clears the field.
 impl<T: Wire<Message = String>> Wire for Clearable<T> {
     type Message = String;
@@ -179,7 +202,7 @@ impl Wire for Vec<QuotaWindow> {
         for (place, window) in message.iter().enumerate() {
             let field = format!("{field}[{place}].period");
             let per = read_period(window.period, &field).and_then(|per| {
-                let message = "a window needs its period: MINUTE, DAY or MONTH";
+                let message = "a window needs its period: MINUTE, DAY, WEEK or MONTH";
                 per.ok_or_else(|| Violation::new(field.as_str(), Reason::FieldRequired, message))
             });
             let Some(per) = violations.check(per) else { continue };

@@ -15,19 +15,20 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
-use super::http_error::{failed, unavailable};
+use super::http_error::{failed, login_refused, unavailable};
 use super::resolve::{Guarded, lookup};
+use super::route::Route;
 use super::tls;
 use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
-    Answer, AnswerBody, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question, SourceSettings,
+    Answer, AnswerBody, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, ProxyServer, Question, SourceSettings,
 };
 
 /// Largest answer of a source that is read.
@@ -49,7 +50,7 @@ pub(super) struct HttpTransport {
     /// For https, to the source or to its proxy.
     secure: OnceCell<Client>,
     credential: Option<SecretString>,
-    proxy: Option<Url>,
+    route: Arc<Route>,
     ca_pem: Option<String>,
     /// For the connection alone. It ends before the attempt does, so that it is known that nothing was sent.
     connect_timeout: Duration,
@@ -70,13 +71,13 @@ impl HttpTransport {
     ) -> Result<Self, SourceError> {
         let refused = |why| SourceError::new(SourceErrorKind::Refused, why);
         settings.base_url.as_ref().map_or(Ok(()), |url| rules.check_url(url)).map_err(refused)?;
-        settings.proxy.as_ref().map_or(Ok(()), |url| rules.for_proxy().check_url(url)).map_err(refused)?;
+        settings.proxy.as_ref().map_or(Ok(()), |proxy| rules.check_proxy(proxy)).map_err(refused)?;
         tls::check(settings.ca_pem.as_deref())?;
         Ok(Self {
             plain: OnceCell::new(),
             secure: OnceCell::new(),
             credential: settings.credential.clone(),
-            proxy: settings.proxy.clone(),
+            route: Arc::new(Route::new(settings.proxy.as_ref(), &rules)),
             ca_pem: settings.ca_pem.clone(),
             connect_timeout: settings.timeout.mul_f64(0.9),
             rules,
@@ -92,7 +93,7 @@ impl HttpTransport {
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, SourceError> {
-        if is_https(url) || self.proxy.as_ref().is_some_and(is_https) {
+        if is_https(url) || self.route.proxy(url).is_some_and(|proxy| is_https(&proxy.address())) {
             self.secure.get_or_try_init(|| async { self.build(self.roots().await?) }).await
         } else {
             self.plain.get_or_try_init(|| async { self.build(Vec::new()) }).await
@@ -107,39 +108,35 @@ impl HttpTransport {
     }
 
     fn build(&self, roots: Vec<Certificate>) -> Result<Client, SourceError> {
-        let mut builder = Client::builder()
+        let route = self.route.clone();
+        let builder = Client::builder()
             .user_agent(USER_AGENT)
             .no_proxy()
+            .proxy(reqwest::Proxy::custom(move |url| route.proxy(url).map(ProxyServer::expose)))
             .redirect(redirect::Policy::custom(same_host))
-            .dns_resolver(Arc::new(Guarded(self.rules_of_connection())))
+            .dns_resolver(Arc::new(Guarded { rules: self.rules.clone(), route: self.route.clone() }))
             .tls_certs_only(roots)
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(60));
-        if let Some(proxy) = &self.proxy {
-            let proxy =
-                reqwest::Proxy::all(proxy.clone()).map_err(|error| unavailable("the proxy cannot be used", &error))?;
-            builder = builder.proxy(proxy);
-        }
         builder.build().map_err(|error| unavailable("no client could be made", &error))
-    }
-
-    /// The rules for the peer of the connection: the proxy where there is one.
-    fn rules_of_connection(&self) -> EgressRules {
-        if self.proxy.is_some() { self.rules.for_proxy() } else { self.rules.clone() }
     }
 
     async fn ask(&self, question: &HttpQuestion, extra: &[(&str, &str)]) -> Result<Answer, SendError> {
         let url = self.address(question).map_err(SendError::not_sent)?;
-        let peer = self.peer(&url);
+        let (peer, proxied) = (self.peer(&url), self.route.proxy(&url).is_some());
         let request = self.request(question, url, extra).await.map_err(SendError::not_sent)?;
-        let response = request.send().await.map_err(|error| failed(error, &peer))?;
+        let response = request.send().await.map_err(|error| self.route.hint(failed(error, &peer)))?;
+        if proxied && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(login_refused());
+        }
         self.read(response, &peer).await
     }
 
     /// Whom the connection is to, for error messages: it may be the proxy that has the wrong certificate.
     fn peer(&self, url: &Url) -> String {
         let host = url.host_str().unwrap_or_default();
-        if self.proxy.as_ref().is_some_and(is_https) { format!("{host} or its proxy") } else { host.to_owned() }
+        let by_tls = self.route.proxy(url).is_some_and(|proxy| is_https(&proxy.address()));
+        if by_tls { format!("{host} or its proxy") } else { host.to_owned() }
     }
 
     async fn request(
@@ -168,7 +165,8 @@ impl HttpTransport {
     /// Judges the name of a source set over the API by what it resolves to now, before anything is paid. What it resolves
     /// to at connect time is judged again.
     async fn check_name(&self, url: &Url) -> Result<(), SendError> {
-        let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.proxy.is_none()) else {
+        let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.route.proxy(url).is_none())
+        else {
             return Ok(());
         };
         let found = lookup(name).await?;
@@ -185,7 +183,7 @@ impl HttpTransport {
         match url.host() {
             Some(Host::Ipv4(ip)) => self.rules.check_ip(IpAddr::V4(ip)).map_err(refused),
             Some(Host::Ipv6(ip)) => self.rules.check_ip(IpAddr::V6(ip)).map_err(refused),
-            Some(Host::Domain(name)) if self.proxy.is_some() && self.rules.from_api => {
+            Some(Host::Domain(name)) if self.rules.from_api && self.route.proxy(url).is_some() => {
                 let found = tokio::net::lookup_host((name, 0)).await;
                 let mut found = found.map_err(|_| {
                     refused(format!(
@@ -342,16 +340,19 @@ fn same_host(attempt: redirect::Attempt) -> redirect::Action {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::source::Proxy;
 
     fn transport(from_api: bool, proxy: Option<&str>) -> HttpTransport {
+        let rules = EgressRules { from_api, ..EgressRules::default() };
+        let proxy = proxy.map(|text| text.parse::<Proxy>().unwrap());
         HttpTransport {
             plain: OnceCell::new(),
             secure: OnceCell::new(),
             credential: None,
-            proxy: proxy.map(|text| Url::parse(text).unwrap()),
+            route: Arc::new(Route::new(proxy.as_ref(), &rules)),
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
-            rules: EgressRules { from_api, ..EgressRules::default() },
+            rules,
             clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
             largest: MAX_ANSWER,
         }

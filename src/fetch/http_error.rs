@@ -15,6 +15,10 @@ use crate::finding::{SourceError, SourceErrorKind};
 /// The setting that helps where an authority is not trusted.
 const TRUST_IT: &str = "an authority that is to be trusted for the source is named in ca_file (over the API: ca_pem)";
 
+/// How proxies say that they want a user and a password, or others; the types of these errors are not public.
+const LOGIN_REFUSED: [&str; 3] =
+    ["proxy authorization required", "credentials not accepted", "does not support user/pass authentication"];
+
 /// Names of a certificate that an error lists.
 const MAX_NAMES: usize = 3;
 
@@ -35,6 +39,9 @@ fn judge(error: &reqwest::Error, peer: &str) -> (SourceError, bool) {
     if let Some(unresolved) = cause::<Unresolved>(error) {
         return (SourceError::unavailable(unresolved.to_string()), unresolved.is_permanent);
     }
+    if causes(error).any(|cause| LOGIN_REFUSED.iter().any(|words| cause.to_string().ends_with(words))) {
+        return (login_refused().error, true);
+    }
     if let Some(problem) = cause::<rustls::Error>(error) {
         return (SourceError::unavailable(tls_problem(problem, peer)), true);
     }
@@ -49,6 +56,13 @@ fn judge(error: &reqwest::Error, peer: &str) -> (SourceError, bool) {
         (false, false) => "the request failed",
     };
     (unavailable(what, error), false)
+}
+
+/// The proxy refuses to serve us, so nothing reached the source.
+pub(super) fn login_refused() -> SendError {
+    let why = "the proxy wants a user and a password, or others than it was given: they are set in its address, in the \
+               configuration file";
+    SendError { is_permanent: true, ..SendError::not_sent(SourceError::unavailable(why)) }
 }
 
 /// An error with its innermost cause.

@@ -29,6 +29,7 @@ mod quota;
 mod raw_answers;
 mod resolve;
 mod retry;
+mod route;
 mod taker;
 mod tls;
 mod transport;

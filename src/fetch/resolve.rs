@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::route::Route;
 use super::transport::SendError;
 use crate::finding::SourceError;
 use crate::source::EgressRules;
@@ -60,12 +62,15 @@ impl From<Unresolved> for SendError {
     }
 }
 
-/// The system's resolver under the rules of the connection.
-pub(super) struct Guarded(pub(super) EgressRules);
+/// The system's resolver under the rules for what is connected to: the source, or the proxy to it.
+pub(super) struct Guarded {
+    pub(super) rules: EgressRules,
+    pub(super) route: Arc<Route>,
+}
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let rules = self.0.clone();
+        let rules = self.route.rules(name.as_str()).unwrap_or(&self.rules).clone();
         Box::pin(async move {
             rules.check_name(name.as_str()).map_err(Forbidden)?;
             let mut refused = None;

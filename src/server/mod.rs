@@ -27,7 +27,7 @@ use crate::fetch::SourceCache;
 use crate::rpc::load::Load;
 use crate::rpc::{BackgroundTasks, EnrichmentRpc, SourceRpc, VerdictRpc};
 use crate::settings::{Config, NO_SOURCE_HINT, Registry};
-use crate::source::Kind;
+use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
@@ -118,6 +118,9 @@ impl Running {
         let registry = Arc::new(registry);
         if registry.snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
+        }
+        if let Some(warning) = ignored_proxies(config, &registry) {
+            warn!("{warning}");
         }
         let tracker = TaskTracker::new();
         let engine = Arc::new(Engine::new(Parts {
@@ -237,6 +240,15 @@ pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+    })
+}
+
+/// That the environment names a proxy which no source uses, if so: other programs would use it.
+fn ignored_proxies(config: &Config, registry: &Registry) -> Option<String> {
+    let used = registry.snapshot().iter().any(|source| source.settings.proxy == Some(Proxy::Environment));
+    let variables = config.proxies.variables.join(", ");
+    (!used && !variables.is_empty()).then(|| {
+        format!("{variables} of the environment is ignored: a source uses it where it sets proxy = \"environment\"")
     })
 }
 

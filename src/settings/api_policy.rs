@@ -36,11 +36,11 @@ impl ApiPolicy {
         let mut forbid = |field: String, checked: Result<(), String>| {
             violations.extend(checked.err().map(|why| Violation::new(field, Reason::EgressForbidden, why)));
         };
-        let proxies = (before.proxy.as_ref().and_then(Clearable::value), now.proxy.as_ref().and_then(Clearable::value));
-        let addresses =
-            [("base_url", before.base_url.as_ref(), now.base_url.as_ref()), ("proxy", proxies.0, proxies.1)];
-        for (field, _, now) in addresses.into_iter().filter(|(_, before, now)| before != now) {
-            forbid(format!("source.{field}"), now.map_or(Ok(()), |url| self.0.check_url(url)));
+        if let Some(url) = now.base_url.as_ref().filter(|_| now.base_url != before.base_url) {
+            forbid("source.base_url".into(), self.0.check_url(url));
+        }
+        if let Some(Clearable::Set(proxy)) = now.proxy.as_ref().filter(|_| now.proxy != before.proxy) {
+            forbid("source.proxy".into(), self.0.check_proxy(proxy));
         }
         for spec in options {
             let value = now.options.get(&spec.name).filter(|value| before.options.get(&spec.name) != Some(*value));

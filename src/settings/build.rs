@@ -151,8 +151,10 @@ fn check(settings: &SourceSettings, violations: &mut Vec<Violation>) {
     for window in settings.quota.iter().filter(|window| window.limit == 0) {
         refuse(&format!("quota.{}", window.per.as_str()), NO_CALLS);
     }
-    for (field, url) in [("base_url", &settings.base_url), ("proxy", &settings.proxy)] {
-        let checked = url.as_ref().map(|url| EgressRules::default().check_url(url));
+    let rules = EgressRules::default();
+    let base_url = settings.base_url.as_ref().map(|url| rules.check_url(url));
+    let proxy = settings.proxy.as_ref().map(|proxy| rules.check_proxy(proxy));
+    for (field, checked) in [("base_url", base_url), ("proxy", proxy)] {
         violations.extend(checked.and_then(Result::err).map(|why| Violation::new(field, Reason::EgressForbidden, why)));
     }
 }

@@ -11,7 +11,7 @@ use url::Url;
 use crate::error::ParseEnumError;
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
-use crate::source::{QuotaWindow, parse_address, parse_duration};
+use crate::source::{Proxy, QuotaWindow, parse_address, parse_duration};
 
 /// Why a quota of zero is refused.
 pub(super) const NO_CALLS: &str = "must be at least 1; to stop asking, disable the source";
@@ -111,6 +111,9 @@ written_as_text! {
         text => parse_duration(&text).map(Some), value => humantime::format_duration(*value).to_string();
     Url, "URL",
         text => Some(text.trim()).filter(|text| !text.is_empty()).map(parse_address).transpose(),
+        value => value.to_string();
+    Proxy, "URL",
+        text => Some(text.trim()).filter(|text| !text.is_empty()).map(str::parse).transpose(),
         value => value.to_string();
 }
 

@@ -18,7 +18,7 @@ use super::{
     TlsConfig, Token, build, document, find_kind, values,
 };
 use crate::error::{Violation, merge_new, parse_enum};
-use crate::source::{Kind, parse_duration};
+use crate::source::{EnvironmentProxies, Kind, Proxy, parse_duration};
 use crate::store::{Retention, Sealer};
 
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
@@ -133,6 +133,7 @@ impl Loader<'_> {
             internal_suffixes: self.suffixes(&raw.internal_suffixes),
             list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
+            proxies: Arc::new(EnvironmentProxies::new(|name| environment.get(name).map(String::as_str))),
             retention: self.retention(&raw.retention),
             durability: self.choice(raw.durability.as_deref(), "durability"),
             key: environment.get("CONCORD_KEY").cloned().map(SecretString::from),
@@ -147,6 +148,7 @@ impl Loader<'_> {
         }
         self.exposed(&config);
         config.sources = self.sources(raw.sources);
+        self.environment_proxies(&config);
         config
     }
 
@@ -381,6 +383,15 @@ impl Loader<'_> {
         }
         declared.sort_by(|a, b| a.name.cmp(&b.name));
         declared
+    }
+
+    fn environment_proxies(&mut self, config: &Config) {
+        let from_environment = |source: &&Declared| source.patch.proxy == Some(Clearable::Set(Proxy::Environment));
+        for source in config.sources.iter().filter(from_environment) {
+            if let Err(why) = config.egress(false).check_proxy(&Proxy::Environment) {
+                self.refuse(&format!("sources.{}.proxy", source.name), why);
+            }
+        }
     }
 
     fn source(&mut self, name: String, mut raw: SourceInFile) -> Declared {

@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::error::Violation;
-use crate::source::{EgressRules, Kind};
+use crate::source::{EgressRules, EnvironmentProxies, Kind};
 use crate::store::{Durability, Retention};
 
 mod api_override;
@@ -86,6 +86,8 @@ pub struct Config {
     pub list_folders: Vec<PathBuf>,
     /// Networks that sources may stand in although they are not public.
     pub allowed_networks: Vec<IpNet>,
+    /// The proxies that the environment names, for sources that are to use them.
+    pub proxies: Arc<EnvironmentProxies>,
     /// What pruning keeps.
     pub retention: Retention,
     /// What the store survives.
@@ -106,6 +108,7 @@ impl Config {
             proxy_from_api: from_api,
             allowed_networks: self.allowed_networks.clone(),
             list_folders: self.list_folders.clone(),
+            proxies: self.proxies.clone(),
         }
     }
 

@@ -11,7 +11,7 @@ use url::Url;
 use super::form::{self, Clearable, Syntax, Written};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
-use crate::source::{QuotaWindow, SourceSettings};
+use crate::source::{Proxy, QuotaWindow, SourceSettings};
 
 /// Every field of a source that a layer may set, once: what it means (also the help of its flag), its name, its type, and
 /// the setting that it sets. File, store, protocol and command line are derived from these lines; `$declare` is given them.
@@ -38,8 +38,8 @@ macro_rules! with_source_fields {
             no_record_ttl: Duration => cache_ttl.no_record;
             /// Highest TLP that it may see
             max_tlp: Tlp => max_tlp;
-            /// Proxy for its requests; empty: none
-            proxy: Clearable<Url> => proxy;
+            /// Proxy for its requests (http, https, socks5), or environment (HTTPS_PROXY, NO_PROXY); empty: none
+            proxy: Clearable<Proxy> => proxy;
             /// PEM of the authorities to trust for it; empty: the system's
             ca_pem: Clearable<String> => ca_pem;
         }

@@ -4,10 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use super::{EnvironmentProxies, Proxy, ProxyServer};
 use crate::indicator::SpecialAddress;
 
 /// Names under which clouds serve their metadata.
@@ -27,6 +29,8 @@ pub struct EgressRules {
     pub allowed_networks: Vec<IpNet>,
     /// Folders under which a file may be read that was named over the API, as they are written.
     pub list_folders: Vec<PathBuf>,
+    /// The proxies of the environment, for sources that are to use them.
+    pub proxies: Arc<EnvironmentProxies>,
 }
 
 impl EgressRules {
@@ -41,14 +45,15 @@ impl EgressRules {
     /// # Errors
     /// The reason and the way out.
     pub fn check_url(&self, url: &Url) -> Result<(), String> {
-        let ip = match url.host() {
-            Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-            Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-            Some(Host::Domain(name)) => {
-                self.check_name(name)?;
+        // The parser does not read the host of an address of SOCKS.
+        let ip = match url.host_str().map(Host::parse) {
+            Some(Ok(Host::Ipv4(ip))) => Some(IpAddr::V4(ip)),
+            Some(Ok(Host::Ipv6(ip))) => Some(IpAddr::V6(ip)),
+            Some(Ok(Host::Domain(name))) => {
+                self.check_name(&name)?;
                 None
             }
-            None => return Err("has no host".into()),
+            Some(Err(_)) | None => return Err("has no host".into()),
         };
         if let Some(ip) = ip {
             self.check_ip(ip)?;
@@ -60,6 +65,23 @@ impl EgressRules {
             );
         }
         Ok(())
+    }
+
+    /// Whether a proxy may be used, as far as its text tells. One that the environment names is the operator's, whoever
+    /// chose the environment.
+    ///
+    /// # Errors
+    /// The reason and the way out.
+    pub fn check_proxy(&self, proxy: &Proxy) -> Result<(), String> {
+        match proxy {
+            Proxy::Server(server) => self.for_proxy().check_url(&server.address()),
+            Proxy::Environment => {
+                let rules = Self { from_api: false, ..self.clone() };
+                let refused = |server: &ProxyServer| rules.check_url(&server.address()).err();
+                let mistake = self.proxies.mistake.clone();
+                mistake.or_else(|| self.proxies.servers().find_map(refused)).map_or(Ok(()), Err)
+            }
+        }
     }
 
     /// Whether a name may be asked at all.

@@ -20,6 +20,7 @@ mod about;
 mod egress;
 mod index;
 mod options;
+mod proxy;
 mod question;
 mod settings;
 mod unconfigured;
@@ -30,6 +31,7 @@ pub use index::{ListEntry, ListIndex, ListIndexBuilder};
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
 };
+pub use proxy::{EnvironmentProxies, Proxy, ProxyServer};
 pub use question::{
     Answer, AnswerBody, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod, HttpQuestion, ListAnswer, ListQuestion,
     Question, check_status,

@@ -464,9 +464,7 @@ pub fn parse_address(text: &str) -> Result<Url, String> {
         return Err("must be an http or https address".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "must not hold a user or password: a source's credential has its own field, a proxy takes none".into()
-        );
+        return Err("must not hold a user or password: a source's credential has its own field".into());
     }
     Ok(url)
 }

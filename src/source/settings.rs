@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{About, CacheTtl, OptionValue, QuotaWindow};
+use super::{About, CacheTtl, OptionValue, Proxy, QuotaWindow};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
 
@@ -41,8 +41,8 @@ pub struct SourceSettings {
     pub cache_ttl: CacheTtl,
     /// Highest TLP that it may see.
     pub max_tlp: Tlp,
-    /// Proxy for its HTTP requests.
-    pub proxy: Option<Url>,
+    /// Proxy for its HTTP requests; `None`: they leave directly.
+    pub proxy: Option<Proxy>,
     /// PEM of the certificate authorities to trust for it in place of the system's.
     pub ca_pem: Option<String>,
     /// Every option of its kind, filled with the kind's default where the user said nothing. An option without a

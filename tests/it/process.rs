@@ -40,10 +40,16 @@ impl Drop for Process {
 impl Process {
     /// Starts a server on a port that it chooses, and connects to it once it says which.
     async fn start(folder: &Path, configuration: &str) -> (Self, Channel) {
+        Self::start_with(folder, configuration, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    async fn start_with(folder: &Path, configuration: &str, environment: &[(&str, &str)]) -> (Self, Channel) {
         let file = folder.join("concord.toml");
         std::fs::write(&file, configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
         command.env_clear().env("HOME", folder).env("CONCORD_LOG", "trace").arg("--config").arg(file);
+        command.envs(environment.iter().copied());
         command.arg("--data-directory").arg(folder.join("data")).args(["serve", "--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (written, logs) = watch::channel(String::new());
@@ -128,6 +134,22 @@ async fn a_call_under_way_ends_well_when_the_server_is_told_to_end() {
     assert_ne!(call.await.unwrap().disposition(), pb::Disposition::Unknown);
     let (code, _) = server.end().await;
     assert_eq!(code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_of_the_environment_that_no_source_uses_are_said_to_be_ignored_and_their_login_is_not_logged() {
+    let variable = [("https_proxy", "http://us3r:s3cret@proxy.example.com:3128")];
+    for (proxy, is_ignored) in [("", true), ("proxy = \"environment\"\n", false)] {
+        let folder = TempDir::new().unwrap();
+        let configuration = format!("[sources.hashes]\nkind = \"hashlookup\"\n{proxy}");
+        let (server, channel) = Process::start_with(folder.path(), &configuration, &variable).await;
+        drop(channel);
+        server.signal("-TERM");
+        let (_, logs) = server.end().await;
+        let ignored = logs.lines().filter(|line| line.contains("HTTPS_PROXY of the environment is ignored")).count();
+        assert_eq!(ignored, usize::from(is_ignored), "{logs}");
+        assert!(!logs.contains("us3r") && !logs.contains("s3cret"), "{logs}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use concord::pb;
 
-use crate::harness::{TestServer, malicious_virustotal};
+use crate::harness::{Refusing, TestServer, malicious_virustotal};
 
 const TOKEN: &str = "t0ken-that-nobody-may-see";
 const CREDENTIAL: &str = "cr3dential-that-nobody-may-see";
@@ -61,6 +61,40 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
             assert!(!bytes.windows(secret.len()).any(|part| part == secret), "a secret stands in {}", file.display());
         }
     }
+}
+
+#[tokio::test]
+async fn the_login_of_a_proxy_is_shown_nowhere_and_not_taken_over_the_api() {
+    const LOGIN: [&str; 2] = ["pr0xy-user-that-nobody-may-see", "pr0xy-password-that-nobody-may-see"];
+    let refusing = Refusing::new();
+    let address = format!("http://{}:{}@{}", LOGIN[0], LOGIN[1], refusing.address());
+    let configuration = format!("[sources.behind]\nkind = \"hashlookup\"\nproxy = \"{address}\"\n");
+    let server = TestServer::start(&configuration).await;
+    let mut sources = server.sources();
+    let name = "sources/behind".to_owned();
+    let shown = sources.get_source(pb::GetSourceRequest { name: name.clone() }).await.unwrap().into_inner();
+    let proxy = shown.source.as_ref().unwrap().proxy.clone();
+    assert_eq!(proxy, format!("http://***@{}/", refusing.address()));
+    let mut seen = format!("{shown:?}");
+    let test = pb::TestSourceRequest { name: name.clone(), ..Default::default() };
+    seen.push_str(&format!("{:?}", sources.test_source(test).await.unwrap().into_inner()));
+    for proxy in [address.clone(), proxy] {
+        let source = pb::Source { name: name.clone(), proxy, ..Default::default() };
+        let request = pb::ConfigureSourceRequest { source: Some(source), ..Default::default() };
+        let refused = sources.configure_source(request).await.unwrap_err();
+        assert!(refused.message().contains("in the configuration file"), "{}", refused.message());
+        seen.push_str(&format!("{refused:?}"));
+    }
+    let config = crate::harness::config(&server.folder, &configuration);
+    seen.push_str(&format!("{config:?} {}", config.render_masked()));
+    seen.push_str(&format!("{:?} {:?}", server.engine(), server.engine().registry().snapshot()));
+    assert!(LOGIN.iter().all(|secret| !seen.contains(secret)), "{seen}");
+    assert!(seen.contains("no connection"), "it was asked: {seen}");
+    let environment = pb::Source { name: name.clone(), proxy: "environment".into(), ..Default::default() };
+    let request = pb::ConfigureSourceRequest { source: Some(environment), ..Default::default() };
+    let set = sources.configure_source(request).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(set.proxy, "environment");
+    server.stop().await;
 }
 
 fn with_token<T>(message: T) -> tonic::Request<T> {

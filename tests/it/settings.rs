@@ -212,3 +212,16 @@ fn options_with_which_no_question_can_be_written_are_refused_with_their_path() {
     let told = read_text(text, &[]).unwrap_err();
     assert!(told.contains("sources.zone.options.zone: ") && told.contains("sources.both.options.path: "), "{told}");
 }
+
+#[test]
+fn a_source_that_uses_the_environments_proxies_needs_them_to_be_readable() {
+    let source = "[sources.hashes]\nkind = \"hashlookup\"\nproxy = \"environment\"\n";
+    let good = read_text(source, &[("HTTPS_PROXY", "proxy.example.com:3128")]).unwrap();
+    assert_eq!(good.proxies.server("https").unwrap().to_string(), "http://proxy.example.com:3128/");
+    assert!(good.render_masked().contains("proxy = \"environment\""), "{}", good.render_masked());
+    let wrong = [("HTTPS_PROXY", "ftp://us3r:s3cret@proxy.example.com")];
+    let refused = read_text(source, &wrong).unwrap_err();
+    assert!(refused.contains("sources.hashes.proxy: HTTPS_PROXY must be"), "{refused}");
+    assert!(!refused.contains("us3r") && !refused.contains("s3cret"), "{refused}");
+    assert!(read_text(&source.replace("environment", ""), &wrong).is_ok(), "nobody uses it");
+}

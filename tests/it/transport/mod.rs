@@ -6,6 +6,7 @@ mod dns;
 mod gzip;
 mod http;
 mod list;
+mod proxy;
 mod site;
 mod tls;
 

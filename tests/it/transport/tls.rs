@@ -32,13 +32,18 @@ async fn site(authority: &Authority, name: &str) -> Site {
 }
 
 async fn serve(authority: &Authority, params: CertificateParams) -> Site {
+    Site::serve(vec![Reply::new("200 OK", "", b"trusted")], Some(acceptor(authority, params))).await
+}
+
+/// What accepts TLS with such a certificate of this authority.
+pub(super) fn acceptor(authority: &Authority, params: CertificateParams) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    Site::serve(vec![Reply::new("200 OK", "", b"trusted")], Some(TlsAcceptor::from(Arc::new(config)))).await
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn trusting(ca_pem: Option<String>) -> Bench {

@@ -1,0 +1,60 @@
+//! Which proxy a request goes through, and the rules that hold for it.
+
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
+
+use super::transport::SendError;
+use crate::source::{EgressRules, Proxy, ProxyServer};
+
+/// The ways of the requests of one source.
+pub(super) struct Route {
+    proxy: Option<Proxy>,
+    /// What the environment lets out through a proxy; the rest are its exceptions.
+    matcher: Matcher,
+    /// The rules for proxies.
+    rules: EgressRules,
+}
+
+impl Route {
+    pub(super) fn new(proxy: Option<&Proxy>, rules: &EgressRules) -> Self {
+        let matcher = Matcher::builder().all("http://proxy.invalid").no(rules.proxies.exceptions.clone()).build();
+        let rules = match proxy {
+            // It is the operator's, whoever chose the environment.
+            Some(Proxy::Environment) => EgressRules { from_api: false, ..rules.clone() },
+            Some(Proxy::Server(_)) | None => rules.for_proxy(),
+        };
+        Self { proxy: proxy.cloned(), matcher, rules }
+    }
+
+    /// The proxy to this address, if it is not reached directly.
+    pub(super) fn proxy(&self, url: &Url) -> Option<&ProxyServer> {
+        match self.proxy.as_ref()? {
+            Proxy::Server(server) => Some(server),
+            Proxy::Environment => {
+                self.matcher.intercept(&url.as_str().parse::<Uri>().ok()?)?;
+                self.rules.proxies.server(url.scheme())
+            }
+        }
+    }
+
+    /// The rules for a proxy of this name; `None` where no proxy has it.
+    pub(super) fn rules(&self, name: &str) -> Option<&EgressRules> {
+        let has_name = |server: &ProxyServer| server.address().host_str() == Some(name);
+        let is_proxy = match self.proxy.as_ref()? {
+            Proxy::Server(server) => has_name(server),
+            Proxy::Environment => self.rules.proxies.servers().any(has_name),
+        };
+        is_proxy.then_some(&self.rules)
+    }
+
+    /// Says of a connection that was not made directly that a proxy is at hand.
+    pub(super) fn hint(&self, mut failure: SendError) -> SendError {
+        let variables = self.rules.proxies.variables.join(", ");
+        if self.proxy.is_none() && !failure.is_sent && !variables.is_empty() {
+            failure.error.detail +=
+                &format!(" ({variables} of the environment is used with proxy = \"environment\" alone)");
+        }
+        failure
+    }
+}
