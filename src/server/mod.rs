@@ -1,6 +1,6 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `listen.rs` accepts connections on the
+//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out, `listen.rs` accepts connections on the
 //! threads of `network.rs`, `tls.rs` accepts TLS, `housekeeping.rs` does periodic work. Nothing is decided here about
 //! indicators or sources.
 
@@ -31,6 +31,7 @@ use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
+mod hosts;
 mod housekeeping;
 mod listen;
 mod network;

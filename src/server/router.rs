@@ -78,6 +78,7 @@ pub(super) async fn build(
         load,
         default_deadline: config.default_deadline,
     };
+    let hosts = Hosts::new(!config.tokens.is_empty(), &config.host_names, &config.cors_origins);
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, ServingStatus::Serving).await;
 
@@ -105,6 +106,7 @@ pub(super) async fn build(
         .with_state(authenticator)
         .fallback(move |request: Request| async move { page::answer(&request, scheme) })
         .layer(from_fn_with_state(grpc, pass_calls))
+        .layer(from_fn_with_state(hosts, hosts::check))
         .layer(from_fn(count))
         .layer(CatchPanicLayer::custom(after_panic));
     let router = match cors(&config.cors_origins)? {
@@ -253,7 +255,7 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
 
-fn refuse(error: &Error) -> Response {
+pub(super) fn refuse(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 

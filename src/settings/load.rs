@@ -121,6 +121,7 @@ impl Loader<'_> {
             tls,
             tokens,
             cors_origins: self.origins(raw.cors_origins),
+            host_names: self.names(&raw.host_names, "host_names", "a host name, as concord.example.com"),
             data_directory: chosen_directory(self.input, raw.data_directory),
             log: self.log(raw.log),
             default_deadline: self.deadline(raw.default_deadline.as_deref()),
@@ -130,7 +131,7 @@ impl Loader<'_> {
                 self.violations.extend(violations);
                 NeverSend::default()
             }),
-            internal_suffixes: self.suffixes(&raw.internal_suffixes),
+            internal_suffixes: self.names(&raw.internal_suffixes, "internal_suffixes", "a suffix of names, as example.corp"),
             list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
             proxies: Arc::new(EnvironmentProxies::new(|name| environment.get(name).map(String::as_str))),
@@ -277,13 +278,13 @@ impl Loader<'_> {
         raw
     }
 
-    fn suffixes(&mut self, raw: &[String]) -> Vec<String> {
-        let plain = |suffix: &String| suffix.trim().trim_matches('.').to_lowercase();
-        for (place, suffix) in raw.iter().enumerate() {
+    /// Names in lower case, without dots around them.
+    fn names(&mut self, raw: &[String], field: &str, what: &str) -> Vec<String> {
+        let plain = |name: &String| name.trim().trim_matches('.').to_lowercase();
+        for (place, name) in raw.iter().enumerate() {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            if !plain(suffix).split('.').all(|label| !label.is_empty() && label.bytes().all(allowed)) {
-                let message = format!("{suffix:?} is no suffix of names, as example.corp");
-                self.refuse(&format!("internal_suffixes[{place}]"), message);
+            if !plain(name).split('.').all(|label| !label.is_empty() && label.bytes().all(allowed)) {
+                self.refuse(&format!("{field}[{place}]"), format!("{name:?} is not {what}"));
             }
         }
         raw.iter().map(plain).collect()

@@ -68,6 +68,9 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Origins of browsers that may call.
     pub cors_origins: Vec<String>,
+    /// Names by which it may be called where it has no tokens, beside addresses, localhost and the machine's own name; lower
+    /// case.
+    pub host_names: Vec<String>,
     /// Directory for everything that is stored.
     pub data_directory: PathBuf,
     /// Logs.

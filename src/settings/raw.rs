@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) default_policy: Option<String>,
     pub(super) durability: Option<String>,
     pub(super) cors_origins: Vec<String>,
+    pub(super) host_names: Vec<String>,
     pub(super) never_send: Vec<String>,
     pub(super) internal_suffixes: Vec<String>,
     pub(super) list_folders: Vec<String>,

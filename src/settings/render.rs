@@ -18,6 +18,7 @@ impl Config {
         line(out, "default_policy", quoted(&self.default_policy));
         line(out, "durability", quoted(<&str>::from(self.durability)));
         line(out, "cors_origins", list(&self.cors_origins));
+        line(out, "host_names", list(&self.host_names));
         line(out, "never_send", list(&self.never_send.rules()));
         line(out, "internal_suffixes", list(&self.internal_suffixes));
         line(out, "list_folders", list(&self.list_folders.iter().map(|folder| folder.display()).collect::<Vec<_>>()));

@@ -1,0 +1,124 @@
+//! Keeps web pages out that a browser at this machine, or in this network, has loaded from elsewhere. A page can have its own
+//! name lead to the server's address, and then calls it as its own origin; the name that it calls gives it away.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::router::refuse;
+use crate::error::{Error, Reason};
+use crate::rpc::auth::Peer;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// By which names the server may be called.
+#[derive(Clone)]
+pub(super) struct Hosts {
+    /// Lower case; empty where every caller shows a token, which a page does not have.
+    names: Option<Arc<[String]>>,
+    /// Origins of browsers that may call.
+    origins: Arc<[String]>,
+}
+
+impl Hosts {
+    /// With tokens any name will do.
+    pub(super) fn new(has_tokens: bool, names: &[String], origins: &[String]) -> Self {
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let own = Some(own.trim().to_lowercase()).filter(|name| !name.is_empty());
+        let names = names.iter().cloned().chain(own).chain(["localhost".to_owned()]).collect();
+        Self { names: (!has_tokens).then_some(names), origins: origins.into() }
+    }
+
+    /// Why a request is refused, if it is.
+    fn refusal(&self, request: &Request) -> Option<Error> {
+        let headers = request.headers();
+        let origin = text(headers, &header::ORIGIN);
+        let is_listed = origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin));
+        if text(headers, &SEC_FETCH_SITE) == Some("cross-site") && !is_listed {
+            return Some(forbidden("a web page of another site may call only if cors_origins lists its origin".into()));
+        }
+        let names = self.names.as_ref()?;
+        let authority = request.uri().authority().map(|authority| authority.host());
+        let host = authority.or_else(|| text(headers, &header::HOST).map(without_port)).unwrap_or_default();
+        let host = host.trim_end_matches('.').to_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let is_known = address.parse::<IpAddr>().is_ok()
+            || names.contains(&host)
+            || host.strip_suffix(".localhost").is_some_and(|name| !name.is_empty());
+        (!is_known).then(|| {
+            let message = format!("the server is not known as {:?}; host_names in its settings may list it", shown(&host));
+            forbidden(message)
+        })
+    }
+}
+
+/// Refuses a request that a web page of another site may have sent. The socket and the process itself are not reached by
+/// pages.
+pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+    let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
+    match hosts.refusal(&request).filter(|_| !is_local) {
+        Some(error) => refuse(&error),
+        None => next.run(request).await,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).map(HeaderValue::to_str)?.ok()
+}
+
+/// `[2001:db8::1]:50051` is `[2001:db8::1]`.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
+}
+
+fn shown(host: &str) -> String {
+    host.chars().take(100).collect()
+}
+
+fn forbidden(message: String) -> Error {
+    Error::Forbidden { reason: Reason::Forbidden, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn refused(has_tokens: bool, headers: &[(&'static str, &str)]) -> bool {
+        let hosts = Hosts::new(has_tokens, &["concord.example.com".into()], &["https://soc.example.com".into()]);
+        let mut request = Request::new(Body::empty());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        hosts.refusal(&request).is_some()
+    }
+
+    #[test]
+    fn without_tokens_only_addresses_and_known_names_are_answered() {
+        for known in ["127.0.0.1:50051", "[::1]:50051", "192.0.2.7", "LOCALHOST:1", "a.localhost", "concord.example.com."] {
+            assert!(!refused(false, &[("host", known)]), "{known}");
+        }
+        for unknown in ["rebound.example.net:50051", "localhost.example.net", "127.0.0.1.example.net", ".localhost", ""] {
+            assert!(refused(false, &[("host", unknown)]), "{unknown}");
+            assert!(!refused(true, &[("host", unknown)]), "{unknown}: a page has no token");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_needs_a_listed_origin() {
+        let cross = ("sec-fetch-site", "cross-site");
+        let host = ("host", "127.0.0.1");
+        assert!(refused(false, &[host, cross]));
+        assert!(refused(true, &[host, cross, ("origin", "https://evil.example.net")]));
+        assert!(!refused(false, &[host, cross, ("origin", "https://soc.example.com")]));
+        assert!(!refused(false, &[host, ("sec-fetch-site", "same-origin")]));
+    }
+}
