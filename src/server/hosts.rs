@@ -50,14 +50,15 @@ impl Hosts {
             || names.contains(&host)
             || host.strip_suffix(".localhost").is_some_and(|name| !name.is_empty());
         (!is_known).then(|| {
-            let message = format!("the server is not known as {:?}; host_names in its settings may list it", shown(&host));
+            let message =
+                format!("the server is not known as {:?}; host_names in its settings may list it", shown(&host));
             forbidden(message)
         })
     }
 }
 
 /// Refuses a request that a web page of another site may have sent. The socket and the process itself are not reached by
-/// pages.
+/// pages. Health is not guarded: orchestrators ask by names of their own.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
     match hosts.refusal(&request).filter(|_| !is_local) {
@@ -103,10 +104,13 @@ mod tests {
 
     #[test]
     fn without_tokens_only_addresses_and_known_names_are_answered() {
-        for known in ["127.0.0.1:50051", "[::1]:50051", "192.0.2.7", "LOCALHOST:1", "a.localhost", "concord.example.com."] {
+        for known in
+            ["127.0.0.1:50051", "[::1]:50051", "192.0.2.7", "LOCALHOST:1", "a.localhost", "concord.example.com."]
+        {
             assert!(!refused(false, &[("host", known)]), "{known}");
         }
-        for unknown in ["rebound.example.net:50051", "localhost.example.net", "127.0.0.1.example.net", ".localhost", ""] {
+        for unknown in ["rebound.example.net:50051", "localhost.example.net", "127.0.0.1.example.net", ".localhost", ""]
+        {
             assert!(refused(false, &[("host", unknown)]), "{unknown}");
             assert!(!refused(true, &[("host", unknown)]), "{unknown}: a page has no token");
         }

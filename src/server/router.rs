@@ -1,7 +1,7 @@
 //! The services on one port, and what every request passes on its way to them.
 //!
-//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all
-//! else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), authentication, the limit on requests
+//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), the name by which
+//! the server is called (`hosts.rs`), authentication, the limit on requests
 //! in flight, the time-out of the request's body, the service. Health needs no token, so that an orchestrator can ask;
 //! metrics do, and neither counts against the limit.
 //! tower's ready-made limit and time-out end with the head of the answer, which is too early for a stream.
@@ -34,6 +34,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::hosts::{self, Hosts};
 use super::{StartError, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
@@ -97,16 +98,17 @@ pub(super) async fn build(
     let guarded = services
         .merge(reflection)
         .layer(from_fn_with_state(door, admit))
-        .layer(from_fn_with_state(authenticator.clone(), authenticate));
+        .layer(from_fn_with_state(authenticator.clone(), authenticate))
+        .layer(from_fn_with_state(hosts.clone(), hosts::check));
     let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
     let grpc = guarded.merge(health).layer(GrpcWebLayer::new());
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(authenticator)
+        .layer(from_fn_with_state(hosts, hosts::check))
         .fallback(move |request: Request| async move { page::answer(&request, scheme) })
         .layer(from_fn_with_state(grpc, pass_calls))
-        .layer(from_fn_with_state(hosts, hosts::check))
         .layer(from_fn(count))
         .layer(CatchPanicLayer::custom(after_panic));
     let router = match cors(&config.cors_origins)? {

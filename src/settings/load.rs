@@ -131,7 +131,11 @@ impl Loader<'_> {
                 self.violations.extend(violations);
                 NeverSend::default()
             }),
-            internal_suffixes: self.names(&raw.internal_suffixes, "internal_suffixes", "a suffix of names, as example.corp"),
+            internal_suffixes: self.names(
+                &raw.internal_suffixes,
+                "internal_suffixes",
+                "a suffix of names, as example.corp",
+            ),
             list_folders: self.folders(&raw.list_folders),
             allowed_networks: self.networks(&raw.allowed_networks),
             proxies: Arc::new(EnvironmentProxies::new(|name| environment.get(name).map(String::as_str))),

@@ -40,6 +40,27 @@ async fn health_is_open_and_all_else_wants_the_token() {
 }
 
 #[tokio::test]
+async fn without_tokens_a_page_whose_name_leads_here_is_refused_and_a_listed_name_is_not() {
+    let server = TestServer::start("host_names = [\"concord.example.com\"]\n").await;
+    let called = async |name: &str| {
+        let origin = format!("http://{name}").parse().unwrap();
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+        let channel = endpoint.origin(origin).connect_lazy();
+        let mut sources = pb::source_service_client::SourceServiceClient::new(channel.clone());
+        let health = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+        assert!(health.is_ok(), "{health:?}");
+        sources.list_sources(pb::ListSourcesRequest::default()).await
+    };
+    let refused = called("rebound.example.net").await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("host_names"), "{refused}");
+    called("concord.example.com").await.unwrap();
+    let page = http().get(format!("http://{}/metrics", server.address)).header("host", "rebound.example.net");
+    assert!(!page.send().await.unwrap().text().await.unwrap().contains("concord_"));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_path_that_is_no_method_makes_no_label() {
     let server = TestServer::start("").await;
     let text =
