@@ -117,6 +117,8 @@ impl HttpTransport {
             .dns_resolver(Arc::new(Guarded { rules: self.rules.clone(), route: self.route.clone() }))
             .tls_certs_only(roots)
             .connect_timeout(self.connect_timeout)
+            // A call that the library sends again by itself would not be paid.
+            .retry(reqwest::retry::never())
             .pool_idle_timeout(Duration::from_secs(60));
         builder.build().map_err(|error| unavailable("no client could be made", &error))
     }

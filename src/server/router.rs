@@ -1,9 +1,9 @@
 //! The services on one port, and what every request passes on its way to them.
 //!
-//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), the name by which
-//! the server is called (`hosts.rs`), authentication, the limit on requests
-//! in flight, the time-out of the request's body, the service. Health needs no token, so that an orchestrator can ask;
-//! metrics do, and neither counts against the limit.
+//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all
+//! else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), the name by which the server is called
+//! (`hosts.rs`), authentication, the limit on requests in flight, the time-out of the request's body, the service. Health
+//! needs no token, so that an orchestrator can ask; metrics do, and neither counts against the limit.
 //! tower's ready-made limit and time-out end with the head of the answer, which is too early for a stream.
 
 use std::any::Any;
