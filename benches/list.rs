@@ -1,9 +1,11 @@
-//! How long a look-up in a list of a million entries takes: hit, miss, name with subdomains, network.
+//! How long a look-up in a list of a million entries takes: hit, miss, name with subdomains, network; and how long it takes to
+//! load one of plain lines.
 
 use std::hint::black_box;
 
 use concord::indicator::{Form, Indicator};
-use concord::source::{ListIndex, ListIndexBuilder};
+use concord::source::{ListIndex, ListIndexBuilder, OptionValue, SourceSettings, SourceView};
+use concord::sources;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const EACH: u32 = 250_000;
@@ -48,5 +50,17 @@ fn look_ups(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, look_ups);
+fn loading(criterion: &mut Criterion) {
+    let kind = sources::find("list").expect("the kind");
+    let mut settings = SourceSettings::from_defaults(kind.about(), "bench");
+    settings.options.insert("path".into(), OptionValue::Path("list.txt".into()));
+    let list = kind.build(&SourceView::new(&settings)).ok().expect("a list");
+    let lines: String = (0..EACH).map(|number| format!("host{number}.example.com\n{number:032x}\n")).collect();
+    let index = || list.index(black_box(lines.as_bytes())).map(|index| index.len());
+    assert_eq!(index(), Ok(2 * EACH as usize));
+    let mut group = criterion.benchmark_group("loading");
+    group.sample_size(10).bench_function("half a million lines", |bencher| bencher.iter(index));
+}
+
+criterion_group!(benches, look_ups, loading);
 criterion_main!(benches);

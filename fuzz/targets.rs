@@ -7,8 +7,8 @@ use concord::fuzzing::{read_token, write_token};
 use concord::indicator::{ExtractOptions, Indicator, extract};
 use concord::settings::{Environment, Flags, LoadInput, load};
 use concord::source::{
-    Answer, AnswerBody, CredentialNeed, DnsAnswer, ListAnswer, ListEntry, Lookup, Source, SourceSettings, SourceView,
-    TransportKind,
+    Answer, AnswerBody, CredentialNeed, DnsAnswer, ListAnswer, ListEntry, ListStatus, Lookup, Source, SourceSettings,
+    SourceView, TransportKind,
 };
 use concord::sources;
 use concord::store::Cursor;
@@ -130,7 +130,14 @@ fn read(source: &dyn Source, indicator: Indicator, transport: TransportKind, dat
         }
         TransportKind::List => {
             let entry = ListEntry { value: text.clone(), note: text.clone() };
-            let listed = ListAnswer::Listed { entry, loaded: received, stale: Some(text.clone()) };
+            let status = ListStatus {
+                loaded: received,
+                stale: Some(text.clone()),
+                entries: 1,
+                skipped: 1,
+                skipped_note: text.clone(),
+            };
+            let listed = ListAnswer::Listed { entry, status };
             [listed, ListAnswer::NeverLoaded(text)].map(AnswerBody::List).to_vec()
         }
     };

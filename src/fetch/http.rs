@@ -1,4 +1,5 @@
-//! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host.
+//! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host (for
+//! a feed, none at all: `list.rs` judges each step).
 //!
 //! A client is built at the first question that needs it, so that a source that is never asked by https loads no
 //! certificates. Error texts hold neither the credential nor the path and query of the address.
@@ -41,7 +42,7 @@ const PLACEHOLDER: &str = "%7Bcredential%7D";
 /// The same in a query, where it is not encoded.
 const PLACEHOLDER_IN_QUERY: &str = "{credential}";
 /// Headers that adapters may read, beside all that begin with `x-ratelimit` or `x-rate-limit`.
-const KEPT_HEADERS: [&str; 4] = ["retry-after", "content-type", "etag", "last-modified"];
+const KEPT_HEADERS: [&str; 5] = ["retry-after", "content-type", "etag", "last-modified", "location"];
 
 /// Sends HTTP questions of one source.
 pub(super) struct HttpTransport {
@@ -57,6 +58,7 @@ pub(super) struct HttpTransport {
     rules: EgressRules,
     clock: Arc<dyn Clock>,
     largest: usize,
+    follows_redirects: bool,
 }
 
 impl HttpTransport {
@@ -83,13 +85,13 @@ impl HttpTransport {
             rules,
             clock,
             largest: MAX_ANSWER,
+            follows_redirects: true,
         })
     }
 
-    /// A transport for answers of at most this many bytes.
-    pub(super) fn with_limit(mut self, largest: usize) -> Self {
-        self.largest = largest;
-        self
+    /// A transport for feeds: answers have at most this many bytes, and a redirect is an answer like any other.
+    pub(super) fn for_feed(self, largest: usize) -> Self {
+        Self { largest, follows_redirects: false, ..self }
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, SourceError> {
@@ -113,7 +115,10 @@ impl HttpTransport {
             .user_agent(USER_AGENT)
             .no_proxy()
             .proxy(reqwest::Proxy::custom(move |url| route.proxy(url).map(ProxyServer::expose)))
-            .redirect(redirect::Policy::custom(same_host))
+            .redirect(match self.follows_redirects {
+                true => redirect::Policy::custom(same_host),
+                false => redirect::Policy::none(),
+            })
             .dns_resolver(Arc::new(Guarded { rules: self.rules.clone(), route: self.route.clone() }))
             .tls_certs_only(roots)
             .connect_timeout(self.connect_timeout)
@@ -262,7 +267,8 @@ impl HttpTransport {
     }
 }
 
-fn has_placeholder(url: &Url) -> bool {
+/// Whether the address has a place for the credential.
+pub(super) fn has_placeholder(url: &Url) -> bool {
     url.path().contains(PLACEHOLDER) || url.query().is_some_and(|query| query.contains(PLACEHOLDER_IN_QUERY))
 }
 
@@ -357,6 +363,7 @@ mod tests {
             rules,
             clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
             largest: MAX_ANSWER,
+            follows_redirects: true,
         }
     }
 

@@ -15,16 +15,17 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use url::Url;
 
-use super::http::HttpTransport;
+use super::feed::Feed;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
-use crate::source::{Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, Source, SourceSettings};
+use crate::source::{
+    Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListLocation, ListStatus, MAX_LIST_BYTES, Source,
+    SourceSettings,
+};
 use crate::sync::lock;
 
-const MAX_LIST_BYTES: usize = 256 * 1024 * 1024;
 /// A file is checked for changes at most this often.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a look-up waits for a check that is overdue.
@@ -59,7 +60,7 @@ struct Loader {
 
 enum Location {
     File { path: PathBuf, rules: EgressRules },
-    Feed { url: Url, refresh: Duration, http: Box<HttpTransport> },
+    Feed { feed: Box<Feed>, refresh: Duration },
 }
 
 /// The copy in use, and what is known of its origin.
@@ -101,9 +102,7 @@ impl ListReader {
         let location = match source.list_location() {
             Some(ListLocation::File(path)) => Location::File { path, rules },
             Some(ListLocation::Feed { url, refresh }) => {
-                rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
-                let http = Box::new(HttpTransport::new(&settings, rules, clock.clone())?.with_limit(MAX_LIST_BYTES));
-                Location::Feed { url, refresh, http }
+                Location::Feed { feed: Box::new(Feed::new(url, &settings, rules, &clock)?), refresh }
             }
             None => return Err(SourceError::new(SourceErrorKind::BadQuestion, "the source has no list")),
         };
@@ -128,10 +127,19 @@ impl ListReader {
     pub async fn find(&self, indicator: &Indicator) -> Answer {
         let copy = self.loader.current().await;
         let answer = match (&copy.index, copy.loaded) {
-            (Some(index), Some(loaded)) => match index.find(indicator) {
-                Some(entry) => ListAnswer::Listed { entry, loaded, stale: copy.rejected.clone() },
-                None => ListAnswer::NotListed { loaded, stale: copy.rejected.clone() },
-            },
+            (Some(index), Some(loaded)) => {
+                let status = ListStatus {
+                    loaded,
+                    stale: copy.rejected.clone(),
+                    entries: index.len(),
+                    skipped: index.skipped(),
+                    skipped_note: index.skipped_note().to_owned(),
+                };
+                match index.find(indicator) {
+                    Some(entry) => ListAnswer::Listed { entry, status },
+                    None => ListAnswer::NotListed(status),
+                }
+            }
             _ => ListAnswer::NeverLoaded(copy.rejected.clone().unwrap_or_else(|| "it was not read yet".into())),
         };
         Answer { received: self.loader.clock.now(), ttl: None, body: AnswerBody::List(answer) }
@@ -271,7 +279,11 @@ impl Loader {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
                 load_file(path, rules, before).await.map_err(|why| format!("{name}: {why}"))
             }
-            Location::Feed { url, http, .. } => load_feed(http, url, before).await,
+            Location::Feed { feed, .. } => {
+                // Without a copy in use, a feed that did not change has to come whole.
+                let version = before.index.as_ref().map_or("", |_| before.version.as_str());
+                feed.load(version).await
+            }
         }
     }
 
@@ -334,21 +346,6 @@ async fn load_file(
         return Err(format!("more than {MAX_LIST_BYTES} bytes").into());
     }
     Ok(Some((version, bytes)))
-}
-
-async fn load_feed(http: &HttpTransport, url: &Url, before: &ListCopy) -> Result<Option<(String, Vec<u8>)>, String> {
-    let conditions: &[(&str, &str)] = match before.index.is_some() && !before.version.is_empty() {
-        true => &[("if-none-match", before.version.as_str())],
-        false => &[],
-    };
-    let answer = http.get(url, conditions).await.map_err(|error| error.to_string())?;
-    let version = answer.header("etag").unwrap_or_default().to_owned();
-    match answer.body {
-        AnswerBody::Http { status: 304, .. } => Ok(None),
-        AnswerBody::Http { status: 200, body, .. } => Ok(Some((version, body))),
-        AnswerBody::Http { status, .. } => Err(format!("the feed answers with HTTP status {status}")),
-        AnswerBody::Dns(_) | AnswerBody::List(_) => Err("the feed did not answer by HTTP".into()),
-    }
 }
 
 impl fmt::Debug for ListReader {

@@ -9,7 +9,9 @@ use super::lookup::{Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
 use crate::clock::Clock;
 use crate::finding::{Family, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, AnswerBody, ListAnswer, Lookup, Probe, Question, Reading, Source, SourceSettings};
+use crate::source::{
+    Answer, AnswerBody, ListAnswer, ListStatus, Lookup, Probe, Question, Reading, Source, SourceSettings,
+};
 
 /// The way to a list.
 pub struct ListPipeline {
@@ -48,7 +50,7 @@ impl ListPipeline {
         .await
     }
 
-    /// The body of the outcome, and that the list is stale if so.
+    /// The body of the outcome, and what is wrong with the list if something is.
     async fn answer(&self, request: &LookupRequest) -> (OutcomeBody, Option<String>) {
         let left = request.deadline.since(self.clock.monotonic());
         if left.is_zero() {
@@ -63,7 +65,10 @@ impl ListPipeline {
 
     async fn read(&self, lookup: &Lookup) -> Result<(OutcomeBody, Option<String>), SourceError> {
         let answer = self.find(&self.source.ask(lookup)?).await?;
-        let note = stale_note(&answer);
+        let note = status(&answer).and_then(|status| {
+            self.counters.note_list(status);
+            note(status)
+        });
         let body = match self.source.read(lookup, &[answer])? {
             Reading::Found(finding) => OutcomeBody::Finding(finding),
             Reading::NoRecord => OutcomeBody::NoRecord,
@@ -99,13 +104,21 @@ impl fmt::Debug for ListPipeline {
     }
 }
 
-/// That the list is stale, and why. A list that does not name the indicator says so too: silence of an old copy is worth
-/// less.
-fn stale_note(answer: &Answer) -> Option<String> {
+/// The copy of the list that answered.
+fn status(answer: &Answer) -> Option<&ListStatus> {
     match &answer.body {
-        AnswerBody::List(ListAnswer::Listed { stale, .. } | ListAnswer::NotListed { stale, .. }) => {
-            stale.as_ref().map(|why| format!("the copy in use is not fresh: {why}"))
-        }
+        AnswerBody::List(ListAnswer::Listed { status, .. } | ListAnswer::NotListed(status)) => Some(status),
         AnswerBody::List(ListAnswer::NeverLoaded(_)) | AnswerBody::Http { .. } | AnswerBody::Dns(_) => None,
+    }
+}
+
+/// That the list is stale or lacks entries, and why. A list that does not name the indicator says so too: the silence of
+/// such a list is worth less.
+fn note(status: &ListStatus) -> Option<String> {
+    let stale = status.stale.as_ref().map(|why| format!("the copy in use is not fresh: {why}"));
+    let skipped = Some(status.skipped_note.clone()).filter(|note| !note.is_empty());
+    match (stale, skipped) {
+        (Some(stale), Some(skipped)) => Some(format!("{stale}; {skipped}")),
+        (stale, skipped) => stale.or(skipped),
     }
 }

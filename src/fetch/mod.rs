@@ -18,6 +18,7 @@ mod coalesce;
 mod conversation;
 mod disclosure;
 mod dns;
+mod feed;
 mod http;
 mod http_error;
 mod list;

@@ -7,7 +7,7 @@ use super::attempt::AttemptError;
 use super::lookup::Fetched;
 use crate::clock::Clock;
 use crate::finding::OutcomeBody;
-use crate::source::Answer;
+use crate::source::{Answer, ListStatus};
 
 /// What one source was asked for since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,12 @@ impl SourceCounters {
     pub(super) fn count_returned_unit(&self) {
         self.units.fetch_sub(1, Ordering::Relaxed);
         metrics::counter!("concord_source_quota_units_returned_total", "source" => self.label.clone()).increment(1);
+    }
+
+    /// Notes how many entries of a list are in use, and how many were skipped.
+    pub(super) fn note_list(&self, status: &ListStatus) {
+        metrics::gauge!("concord_list_entries", "source" => self.label.clone()).set(status.entries as f64);
+        metrics::gauge!("concord_list_entries_skipped", "source" => self.label.clone()).set(status.skipped as f64);
     }
 
     fn count_lookup(&self, fetched: &Fetched) {

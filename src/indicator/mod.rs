@@ -98,6 +98,8 @@ pub struct Parsed {
 pub struct Refusal {
     /// The reason in one or two sentences. Shows at most the first 100 characters of the text, passwords redacted.
     pub message: String,
+    /// Whether the text is well written but of a sort that is not looked up, as a CVE number or an SSDEEP hash.
+    pub unsupported: bool,
 }
 
 /// The host that an indicator names.
@@ -218,7 +220,12 @@ impl Refusal {
     /// `why` continues a sentence that begins with the text.
     fn new(text: &str, why: impl fmt::Display) -> Self {
         let shown: String = url::redact_text(text.trim()).chars().take(100).collect();
-        Self { message: format!("{shown:?} {why}") }
+        Self { message: format!("{shown:?} {why}"), unsupported: false }
+    }
+
+    /// The same of a text that is well written but of a sort that is not looked up.
+    fn unsupported(text: &str, why: impl fmt::Display) -> Self {
+        Self { unsupported: true, ..Self::new(text, why) }
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
     if text.len() > LONGEST {
         // The text is not shown, since a password can be anywhere in it.
         let message = format!("a text of {} bytes is longer than 8 KiB, more than any indicator", text.len());
-        return Err(Refusal { message });
+        return Err(Refusal { message, unsupported: false });
     }
     let clean = refang_and_strip(text);
     if clean.is_empty() {
@@ -79,7 +79,7 @@ fn parse_beside(text: &str, wanted: Option<IndicatorType>) -> Option<Result<Pars
             && let Some(kind) = label::other_hash(before, "")
         {
             let why = format!("is a hash of the kind {kind}, not of a whole file, and is not looked up");
-            return Some(Err(Refusal::new(text, why)));
+            return Some(Err(Refusal::unsupported(text, why)));
         }
         rest = shorter;
         if let Ok(mut read) = parse_clean(&refang_and_strip(rest), wanted) {
@@ -213,29 +213,32 @@ fn unsupported(text: &str) -> Option<Refusal> {
     let cve = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     if lower.strip_prefix("cve-").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()) && cve(number))
     {
-        return Some(Refusal::new(text, "is a CVE number, which is not looked up yet"));
+        return Some(Refusal::unsupported(text, "is a CVE number, which is not looked up yet"));
     }
     if lower.strip_prefix("as").is_some_and(|number| digits(number.strip_prefix('n').unwrap_or(number))) {
-        return Some(Refusal::new(text, "is an AS number, which is not looked up yet"));
+        return Some(Refusal::unsupported(text, "is an AS number, which is not looked up yet"));
     }
     if address::is_network(text) {
-        return Some(Refusal::new(text, NETWORK));
+        return Some(Refusal::unsupported(text, NETWORK));
     }
     if text
         .split_once('-')
         .is_some_and(|(first, last)| address::is_ipv4(first.trim()) && last.trim().parse::<IpAddr>().is_ok())
     {
-        return Some(Refusal::new(
+        return Some(Refusal::unsupported(
             text,
             "is a range of addresses: look up single addresses, as its first and its last",
         ));
     }
     if let Some(scheme) = OTHER_SCHEMES.into_iter().find(|scheme| lower.starts_with(scheme)) {
         let why = format!("has the scheme {}; looked up are http, https and ftp", scheme.trim_end_matches(':'));
-        return Some(Refusal::new(text, why));
+        return Some(Refusal::unsupported(text, why));
     }
     if text.contains('@') && !text.contains('/') {
-        return Some(Refusal::new(text, "is an e-mail address, which is not looked up yet: look up its domain"));
+        return Some(Refusal::unsupported(
+            text,
+            "is an e-mail address, which is not looked up yet: look up its domain",
+        ));
     }
     None
 }
@@ -244,7 +247,7 @@ fn unsupported(text: &str) -> Option<Refusal> {
 fn unsupported_hash(text: &str) -> Option<Refusal> {
     if let Some(kind) = hash::unsupported(text) {
         let why = format!("is a hash of the kind {kind}, which is not supported yet: give MD5, SHA-1 or SHA-256");
-        return Some(Refusal::new(text, why));
+        return Some(Refusal::unsupported(text, why));
     }
     let hexadecimal = text.len() >= SHORTEST_HASH && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     (hexadecimal && hash::form_of(text).is_none()).then(|| Refusal::new(text, hash::length_message(text)))

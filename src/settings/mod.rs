@@ -108,6 +108,7 @@ impl Config {
     pub fn egress(&self, from_api: bool) -> EgressRules {
         EgressRules {
             from_api,
+            redirected: false,
             proxy_from_api: from_api,
             allowed_networks: self.allowed_networks.clone(),
             list_folders: self.list_folders.clone(),

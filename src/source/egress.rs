@@ -25,6 +25,8 @@ pub struct EgressRules {
     pub from_api: bool,
     /// Whether the proxy was set over the API: the strict rules hold for it. The one may be declared and the other not.
     pub proxy_from_api: bool,
+    /// Whether the address is one that a feed redirects to: nobody chose it, so it must be public or in an allowed network.
+    pub redirected: bool,
     /// Networks that may be reached although they are not public.
     pub allowed_networks: Vec<IpNet>,
     /// Folders under which a file may be read that was named over the API, as they are written.
@@ -37,7 +39,7 @@ impl EgressRules {
     /// The rules for the proxy alone.
     #[must_use]
     pub fn for_proxy(&self) -> Self {
-        Self { from_api: self.proxy_from_api, ..self.clone() }
+        Self { from_api: self.proxy_from_api, redirected: false, ..self.clone() }
     }
 
     /// Whether an address may be reached, as far as its text tells: what its name resolves to is judged later.
@@ -92,11 +94,8 @@ impl EgressRules {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         // Resolvers answer these names with a loopback address (RFC 6761); rejected here, before a quota unit is spent.
         let loopback = name == "localhost" || name.ends_with(".localhost");
-        if loopback && !self.allows(IpAddr::V4(Ipv4Addr::LOCALHOST)) && self.from_api {
-            return Err(format!(
-                "{name} is this machine: over the API only public addresses may be set, unless the configuration allows \
-                 the network (allowed_networks)"
-            ));
+        if loopback && !self.allows(IpAddr::V4(Ipv4Addr::LOCALHOST)) && self.is_strict() {
+            return Err(self.not_public(&name, "this machine"));
         }
         if METADATA_NAMES.contains(&name.as_str()) {
             return Err(format!("{name} is a cloud's metadata service: never reached"));
@@ -121,11 +120,9 @@ impl EgressRules {
         let special = SpecialAddress::from_ip(ip)
             .or_else(|| carried.iter().find_map(|ip| SpecialAddress::from_ip(IpAddr::V4(*ip))));
         match special {
-            Some(special) if self.from_api && !self.allows(ip) => Err(format!(
-                "{ip} is {}: over the API only public addresses may be set, unless the configuration allows the network \
-                 (allowed_networks)",
-                special.as_str()
-            )),
+            Some(special) if self.is_strict() && !self.allows(ip) => {
+                Err(self.not_public(&ip.to_string(), special.as_str()))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -143,6 +140,20 @@ impl EgressRules {
         }
         Err("over the API only a file may be named, by its whole path, that exists under a folder of list_folders"
             .into())
+    }
+
+    /// Whether only what is public, or in an allowed network, may be reached.
+    fn is_strict(&self) -> bool {
+        self.from_api || self.redirected
+    }
+
+    fn not_public(&self, place: &str, what: &str) -> String {
+        let who = if self.redirected {
+            "a redirect may lead only to public addresses"
+        } else {
+            "over the API only public addresses may be set"
+        };
+        format!("{place} is {what}: {who}, unless the configuration allows the network (allowed_networks)")
     }
 
     fn allows(&self, ip: IpAddr) -> bool {
@@ -265,6 +276,18 @@ mod tests {
         assert!(strict.check_url(&url("https://127.0.0.1/")).is_err());
         assert_eq!(strict.check_url(&url("https://vt.example.com/")), Ok(()));
         assert_eq!(rules(true, &["10.0.0.0/8"]).check_url(&url("http://10.0.0.1/")), Ok(()));
+    }
+
+    #[test]
+    fn what_a_feed_redirects_to_must_be_public_by_any_scheme_unless_its_network_is_allowed() {
+        let redirected = |allowed: &[&str]| EgressRules { redirected: true, ..rules(false, allowed) };
+        assert_eq!(redirected(&[]).check_url(&url("http://feed.example.com/")), Ok(()));
+        for text in ["http://10.0.0.1/", "https://[::1]/", "https://localhost/"] {
+            let why = redirected(&[]).check_url(&url(text)).unwrap_err();
+            assert!(why.contains("a redirect may lead only to public addresses"), "{text}: {why}");
+            assert_eq!(redirected(&["10.0.0.0/8", "127.0.0.0/8", "::1/128"]).check_url(&url(text)), Ok(()), "{text}");
+        }
+        assert_eq!(redirected(&[]).for_proxy(), rules(false, &[]));
     }
 
     #[test]

@@ -8,16 +8,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::time::SystemTime;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::IpNet;
 
 use crate::finding::{SourceError, SourceErrorKind};
-use crate::indicator::{Form, Host, Indicator};
+use crate::indicator::{Form, Host, Indicator, IndicatorType};
 
+/// Maximum bytes of a list, unpacked.
+pub const MAX_LIST_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum bytes of an entry's note.
 const MAX_NOTE: usize = 256;
+/// Maximum bytes of all entries that are looked for within a value: the automaton takes many times as much.
+const MAX_SUBSTRINGS: usize = 4 * 1024 * 1024;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +32,21 @@ pub struct ListEntry {
     pub value: String,
     /// What the list says beside it (a comment, the other columns), cut to 256 bytes; the list's title if nothing.
     pub note: String,
+}
+
+/// The copy of a list that an answer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListStatus {
+    /// When it was last loaded with success.
+    pub loaded: SystemTime,
+    /// Why the last reload was not taken, if it was not.
+    pub stale: Option<String>,
+    /// How many different entries it has.
+    pub entries: usize,
+    /// How many entries of the list were skipped.
+    pub skipped: usize,
+    /// Which entries were skipped and why, in one sentence; empty if none was.
+    pub skipped_note: String,
 }
 
 /// An immutable index over the entries of one list.
@@ -37,9 +58,14 @@ pub struct ListIndex {
     /// Lengths of the networks that the list names, so that a look-up tries no other.
     ipv4_lengths: BTreeSet<u8>,
     ipv6_lengths: BTreeSet<u8>,
+    /// Finds the entries that are looked for within a value, and the number of the first of them.
+    substrings: Option<(AhoCorasick, u32)>,
+    /// The types of indicators that the list is for; `None`: all.
+    only: Option<Vec<IndicatorType>>,
     title: String,
     urls_by_host: bool,
     skipped: usize,
+    skipped_note: String,
 }
 
 /// All entries by number, their values and notes in one text.
@@ -93,14 +119,23 @@ impl Entries {
 }
 
 impl ListIndex {
-    /// The most specific entry that names the indicator: itself, its name with subdomains, its network.
+    /// The most specific entry that names the indicator: itself, its name with subdomains, its network, a part of it.
     pub fn find(&self, indicator: &Indicator) -> Option<ListEntry> {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&indicator.indicator_type())) {
+            return None;
+        }
+        let by_substring = || {
+            let (substrings, first) = self.substrings.as_ref()?;
+            let found = substrings.find(indicator.value())?;
+            Some(first + found.pattern().as_u32())
+        };
         let number = match indicator.form() {
             Form::Ipv4 | Form::Ipv6 => self.find_ip(indicator.value(), indicator.ip()),
             Form::Domain => self.find_name(indicator.value()),
             Form::Url => self.find_url(indicator),
             Form::Md5 | Form::Sha1 | Form::Sha256 => self.find_value(indicator.value()),
-        }?;
+        };
+        let number = number.or_else(by_substring)?;
         let (value, note) = (self.entries.value(number), self.entries.note(number));
         let is_url = value.contains("://");
         let value = if is_url { Indicator::from_stored(Form::Url, value).redacted() } else { value.to_owned() };
@@ -118,9 +153,14 @@ impl ListIndex {
         self.entries.spans.is_empty()
     }
 
-    /// How many entries of the list could not be read and were passed over, as the source's settings allow.
+    /// How many entries of the list were skipped, since they cannot be read or are of no sort that is looked up.
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Which entries were skipped and why, in one sentence; empty if none was.
+    pub fn skipped_note(&self) -> &str {
+        &self.skipped_note
     }
 
     fn find_value(&self, value: &str) -> Option<u32> {
@@ -192,10 +232,31 @@ impl ListIndexBuilder {
         self.index.urls_by_host = yes;
     }
 
-    /// Counts an entry that could not be read. Returns how many there are by now.
-    pub fn skip(&mut self) -> usize {
-        self.index.skipped += 1;
-        self.index.skipped
+    /// Sets the types of indicators that the list is for: others are not found in it.
+    pub fn only(&mut self, types: Vec<IndicatorType>) {
+        self.index.only = Some(types);
+    }
+
+    /// Sets the entries that are looked for within a value, in whatever letter case; none of them is empty.
+    ///
+    /// # Errors
+    /// `TooLarge` when the index is full, or they have more than 4 MiB together.
+    pub fn substrings(&mut self, entries: &[&str]) -> Result<(), SourceError> {
+        let full =
+            || SourceError::new(SourceErrorKind::TooLarge, "the list has more substrings than an index can hold");
+        let first = u32::try_from(self.index.entries.spans.len()).map_err(|_| full())?;
+        if entries.iter().map(|entry| entry.len()).sum::<usize>() > MAX_SUBSTRINGS {
+            return Err(full());
+        }
+        let mut automaton = AhoCorasick::builder();
+        automaton.ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest);
+        self.index.substrings = Some((automaton.build(entries).map_err(|_| full())?, first));
+        entries.iter().try_for_each(|entry| self.index.entries.push(entry, "", false).map(|_| ()))
+    }
+
+    /// Sets how many entries of the list were skipped, and which and why.
+    pub fn skipped(&mut self, count: usize, note: String) {
+        (self.index.skipped, self.index.skipped_note) = (count, note);
     }
 
     /// Adds an indicator that is named itself, and nothing beside it.

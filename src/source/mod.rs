@@ -27,7 +27,7 @@ mod unconfigured;
 
 pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Tier, TransportKind};
 pub use egress::EgressRules;
-pub use index::{ListEntry, ListIndex, ListIndexBuilder};
+pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
 };

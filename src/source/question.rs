@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use super::ListEntry;
+use super::{ListEntry, ListStatus};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
 
@@ -120,18 +120,11 @@ pub enum ListAnswer {
     Listed {
         /// What the entry says.
         entry: ListEntry,
-        /// When the copy in use was last loaded with success.
-        loaded: SystemTime,
-        /// Why the last reload was not taken, if it was not.
-        stale: Option<String>,
+        /// The copy in use.
+        status: ListStatus,
     },
     /// The list does not name it.
-    NotListed {
-        /// When the copy in use was last loaded with success.
-        loaded: SystemTime,
-        /// Why the last reload was not taken, if it was not.
-        stale: Option<String>,
-    },
+    NotListed(ListStatus),
     /// The list was never loaded: why.
     NeverLoaded(String),
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
@@ -15,12 +15,19 @@ use crate::finding::{Disposition, Fact, Finding, SourceError, Strength};
 use crate::indicator::{Form, Indicator, IndicatorType, Tlp, hex};
 use crate::source::{
     About, Answer, AnswerBody, BuildError, Choice, CredentialNeed, ListAnswer, ListEntry, ListIndex, ListLocation,
-    ListQuestion, Lookup, OptionDef, OptionViolation, Probe, Question, Reading, Source, SourceView, TransportKind,
+    ListQuestion, ListStatus, Lookup, OptionDef, OptionViolation, Probe, Question, Reading, Source, SourceView,
+    TransportKind,
 };
 
+mod archive;
 mod csv;
 mod entry;
 mod formats;
+mod import;
+mod json;
+mod lines;
+mod names;
+mod warninglist;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -32,19 +39,26 @@ const URL: OptionDef<Option<Url>> = OptionDef::address(
 const FORMAT: OptionDef<Format> = OptionDef::choice(
     "format",
     Format::Auto,
-    "format; auto: csv if column is set, jsonl if member is, MISP warninglist by its content, else plain lines",
+    "format (gzip and zip are unpacked); auto: csv if column is set, else told by the content",
 );
 const TYPE: OptionDef<EntryType> = OptionDef::choice(
     "type",
     EntryType::Auto,
     "what the entries are; auto: guessed entry by entry (names of internal networks need: domain)",
 );
-const COLUMN: OptionDef<Option<String>> =
-    OptionDef::text("column", "csv: the entry's column, by number from 1 or by its header's name");
-const SEPARATOR: OptionDef<Separator> =
-    OptionDef::choice("separator", Separator::Comma, "csv: what separates the columns");
-const MEMBER: OptionDef<Option<String>> =
-    OptionDef::text("member", "jsonl: the member that holds the entry; dots go into objects");
+const COLUMN: OptionDef<Option<String>> = OptionDef::text(
+    "column",
+    "csv: the entry's column, by number from 1 or by its header's name; unset: told by header or cells",
+);
+const SEPARATOR: OptionDef<Separator> = OptionDef::choice(
+    "separator",
+    Separator::Auto,
+    "csv: what separates the columns; auto: told by the rows, else comma",
+);
+const MEMBER: OptionDef<Option<String>> = OptionDef::text(
+    "member",
+    "json, jsonl: the member that holds the entry, dots go into objects; unset: told by its name",
+);
 const CLAIM: OptionDef<Disposition> =
     OptionDef::choice("claim", Disposition::Suspicious, "what it means to be on the list");
 const STRENGTH: OptionDef<f64> = OptionDef::number(
@@ -60,14 +74,17 @@ const SUBDOMAINS: OptionDef<bool> = OptionDef::flag(
     true,
     "whether a name on the list stands for its subdomains too (a warninglist says so itself)",
 );
-const URLS_BY_HOST: OptionDef<bool> =
-    OptionDef::flag("urls_by_host", false, "whether a name or address on the list stands for the URLs on it too");
+const URLS_BY_HOST: OptionDef<bool> = OptionDef::flag(
+    "urls_by_host",
+    false,
+    "whether a name or address on the list stands for the URLs on it too (a warninglist may say so)",
+);
 const UNREADABLE: OptionDef<u64> = OptionDef::integer(
     "unreadable",
     0,
     1_000_000,
     0,
-    "entries that may be unreadable before the whole list is refused",
+    "entries that may be unreadable where most are, before the whole list is refused; fewer than half are always skipped",
 );
 /// Feeds that are made anew every few minutes ask not to be loaded more often.
 const REFRESH: OptionDef<Duration> = OptionDef::duration(
@@ -98,7 +115,7 @@ macro_rules! choice {
 
 choice!(
     /// The format of a list.
-    Format { Auto, Plain, Csv, Warninglist, Jsonl }
+    Format { Auto, Plain, Csv, Warninglist, Jsonl, Json, Hosts, Adblock, Dnsmasq, Checksums, Dshield }
 );
 choice!(
     /// What the entries of a list are.
@@ -106,7 +123,7 @@ choice!(
 );
 choice!(
     /// What separates the columns of CSV.
-    Separator { Comma, Semicolon, Tab }
+    Separator { Auto, Comma, Semicolon, Tab, Pipe }
 );
 
 impl Choice for Disposition {
@@ -277,9 +294,9 @@ impl Source for List {
 
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
         let answer = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
-        let ListLookup { entry, loaded, stale } = list_lookup(answer)?;
+        let (status, entry) = list_lookup(answer)?;
         let Some(entry) = entry else { return Ok(Reading::NoRecord) };
-        Ok(Reading::Found(self.finding(&lookup.indicator, entry, loaded, stale)))
+        Ok(Reading::Found(self.finding(&lookup.indicator, entry, status)))
     }
 
     fn probe(&self) -> Vec<Question> {
@@ -293,12 +310,7 @@ impl Source for List {
             answers.first().cloned().unwrap_or_else(|| Err(SourceError::unavailable("the list was not asked")));
         match answer.as_ref().map_err(Clone::clone).and_then(list_lookup) {
             Err(error) => Probe::failed(error),
-            Ok(ListLookup { loaded, stale, .. }) => {
-                let loaded = jiff::Timestamp::try_from(loaded);
-                let when = loaded.map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
-                let stale = stale.map_or(String::new(), |why| format!("; the last reload was not taken: {why}"));
-                Probe::new(Ok(()), None, format!("{} was loaded {when}{stale}", self.display_name()))
-            }
+            Ok((status, _)) => Probe::new(Ok(()), None, format!("{} {}", self.display_name(), loading(status))),
         }
     }
 
@@ -316,18 +328,18 @@ impl Source for List {
 }
 
 impl List {
-    fn finding(&self, indicator: &Indicator, entry: &ListEntry, loaded: SystemTime, stale: Option<&str>) -> Finding {
+    fn finding(&self, indicator: &Indicator, entry: &ListEntry, status: &ListStatus) -> Finding {
         let strength = (self.claim != Disposition::Unknown).then_some(self.strength);
         let mut finding = Finding::new(self.claim, strength, reason(indicator, entry));
-        finding.observed_time = Some(loaded);
+        finding.observed_time = Some(status.loaded);
         finding.tags.clone_from(&self.tags);
-        finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", loaded)];
+        finding.facts = vec![Fact::new("list_entry", entry.value.as_str()), Fact::new("list_loaded", status.loaded)];
         if !entry.note.is_empty() {
             finding.facts.push(Fact::new("list_note", entry.note.as_str()));
         }
-        if let Some(why) = stale {
+        if let Some(why) = &status.stale {
             finding.reasons.push(format!("the last reload of the list was not taken: {why}"));
-            finding.facts.push(Fact::new("list_stale", why));
+            finding.facts.push(Fact::new("list_stale", why.as_str()));
         }
         finding
     }
@@ -348,26 +360,30 @@ impl List {
     }
 }
 
-/// What a list that was loaded says.
-struct ListLookup<'a> {
-    entry: Option<&'a ListEntry>,
-    loaded: SystemTime,
-    stale: Option<&'a str>,
-}
-
-fn list_lookup(answer: &Answer) -> Result<ListLookup<'_>, SourceError> {
+/// The copy of the list that answered, and its entry for the indicator.
+fn list_lookup(answer: &Answer) -> Result<(&ListStatus, Option<&ListEntry>), SourceError> {
     match &answer.body {
-        AnswerBody::List(ListAnswer::Listed { entry, loaded, stale }) => {
-            Ok(ListLookup { entry: Some(entry), loaded: *loaded, stale: stale.as_deref() })
-        }
-        AnswerBody::List(ListAnswer::NotListed { loaded, stale }) => {
-            Ok(ListLookup { entry: None, loaded: *loaded, stale: stale.as_deref() })
-        }
+        AnswerBody::List(ListAnswer::Listed { entry, status }) => Ok((status, Some(entry))),
+        AnswerBody::List(ListAnswer::NotListed(status)) => Ok((status, None)),
         AnswerBody::List(ListAnswer::NeverLoaded(why)) => {
             Err(SourceError::unavailable(format!("the list was never loaded: {why}")))
         }
         AnswerBody::Http { .. } | AnswerBody::Dns(_) => Err(SourceError::malformed("not an answer of a list")),
     }
+}
+
+/// When the copy in use was loaded, and what is wrong with it.
+fn loading(status: &ListStatus) -> String {
+    let loaded = jiff::Timestamp::try_from(status.loaded);
+    let when = loaded.map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
+    let mut text = format!("was loaded {when} with {} entries", status.entries);
+    if !status.skipped_note.is_empty() {
+        text.push_str(&format!("; {}", status.skipped_note));
+    }
+    if let Some(why) = &status.stale {
+        text.push_str(&format!("; the last reload was not taken: {why}"));
+    }
+    text
 }
 
 fn reason(indicator: &Indicator, entry: &ListEntry) -> String {

@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 use concord::finding::{Disposition, FactValue, Family, Finding, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator};
 use concord::source::{
-    Answer, AnswerBody, BuildError, DnsAnswer, ListAnswer, ListEntry, Lookup, OptionValue, Question, Reading, Source,
-    SourceSettings, SourceView,
+    Answer, AnswerBody, BuildError, DnsAnswer, ListAnswer, ListEntry, ListStatus, Lookup, OptionValue, Question,
+    Reading, Source, SourceSettings, SourceView,
 };
-use concord::sources;
+use concord::{pb, sources};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
+use crate::harness::TestServer;
 use crate::recordings;
 
 /// The source of this kind with these options, and a credential if one is given.
@@ -254,8 +255,9 @@ fn a_name_too_long_for_dns_is_refused_before_it_is_asked() {
 #[test]
 fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
     for case in cases("list") {
-        let name = format!("{} {}", case["file"], case["options"]);
-        let bytes = std::fs::read(fixtures("list").join(case["file"].as_str().unwrap())).unwrap();
+        let name = format!("{}{} {}", case["file"], case["text"], case["options"]);
+        let file = |file| std::fs::read(fixtures("list").join(file)).unwrap();
+        let bytes = case["text"].as_str().map_or_else(|| file(case["file"].as_str().unwrap()), |text| text.into());
         let given = case["options"].as_object().into_iter().flatten();
         let options: Vec<_> = given.map(|(name, value)| (name.as_str(), value.clone())).collect();
         let index = list(&options).index(&bytes);
@@ -269,7 +271,11 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
         }
         let index = index.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(index.len() as u64, case["size"], "{name}");
-        assert_eq!(index.skipped() as u64, case["skipped"].as_u64().unwrap_or(0), "{name}");
+        let (skipped, note) = (case["skipped"].as_u64().unwrap_or(0), index.skipped_note());
+        assert_eq!((index.skipped() as u64, note.is_empty()), (skipped, skipped == 0), "{name}: {note}");
+        for part in case["told"].as_array().into_iter().flatten() {
+            assert!(note.contains(part.as_str().unwrap()), "{name}: {note} lacks {part}");
+        }
         for (text, expected) in case["finds"].as_object().unwrap() {
             let entry = index.find(&lookup(text).indicator).map(|entry| entry.value);
             assert_eq!(entry.as_deref(), expected.as_str(), "{name}: {text}");
@@ -297,13 +303,18 @@ fn recorded_lists_name_what_the_table_of_look_ups_says() {
     let rfc5735 = "local-lists/misp-warninglist-rfc5735.json";
     assert_eq!(find(rfc5735, &[], "192.0.2.9").as_deref(), Some("192.0.2.0/24"));
     let country = "local-lists/urlhaus-country-feed-head.csv";
-    let host = [("column", json!("host")), ("unreadable", json!(5))];
+    let host = [("column", json!("host"))];
     assert_eq!(find(country, &host, "124.255.20.23").as_deref(), Some("124.255.20.23"));
 }
 
 fn listed(entry: &str, note: &str, stale: Option<&str>) -> Answer {
     let entry = ListEntry { value: entry.into(), note: note.into() };
-    answer(AnswerBody::List(ListAnswer::Listed { entry, loaded: received(), stale: stale.map(str::to_owned) }))
+    answer(AnswerBody::List(ListAnswer::Listed { entry, status: status(stale) }))
+}
+
+fn status(stale: Option<&str>) -> ListStatus {
+    let stale = stale.map(str::to_owned);
+    ListStatus { loaded: received(), stale, entries: 7, skipped: 0, skipped_note: String::new() }
 }
 
 #[test]
@@ -337,11 +348,12 @@ fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
     assert_eq!(error.kind, SourceErrorKind::Unavailable);
     assert!(error.detail.contains("no such file"));
     assert!(list.read_probe(&[Ok(never)]).connectivity.is_err());
-    let unlisted = answer(AnswerBody::List(ListAnswer::NotListed { loaded: received(), stale: None }));
+    let unlisted = answer(AnswerBody::List(ListAnswer::NotListed(status(None))));
     assert_eq!(list.read(&lookup("192.0.2.7"), std::slice::from_ref(&unlisted)), Ok(Reading::NoRecord));
     let probe = list.read_probe(&[Ok(unlisted)]);
     assert_eq!(probe.connectivity, Ok(()));
     assert!(probe.detail.starts_with("example.txt was loaded at 2026-"), "{}", probe.detail);
+    assert!(probe.detail.ends_with(" with 7 entries"), "{}", probe.detail);
 }
 
 #[test]
@@ -375,18 +387,21 @@ fn a_file_is_known_by_its_name_and_told_from_another_of_that_name() {
     assert_eq!(ours, family("/srv/ours/list.txt"));
 }
 
+const FORMATS: [&str; 11] =
+    ["auto", "plain", "csv", "warninglist", "jsonl", "json", "hosts", "adblock", "dnsmasq", "checksums", "dshield"];
+
 proptest! {
     #[test]
     fn no_bytes_make_a_list_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
-        format in prop::sample::select(vec!["auto", "plain", "csv", "warninglist", "jsonl"]),
+        format in prop::sample::select(FORMATS.to_vec()),
     ) {
         let _ = list(&[("format", json!(format)), ("member", json!("a.b"))]).index(&bytes);
     }
 
     #[test]
     fn no_text_near_the_formats_makes_a_list_panic(text in "[\"\\[\\]{}:,;#*./0-9a-f é\n]{0,120}") {
-        for format in ["auto", "plain", "csv", "warninglist", "jsonl"] {
+        for format in FORMATS {
             let _ = list(&[("format", json!(format))]).index(text.as_bytes());
         }
     }
@@ -408,4 +423,26 @@ proptest! {
         addresses.reverse();
         prop_assert_eq!(one, read(addresses));
     }
+}
+
+#[tokio::test]
+async fn what_a_list_skipped_is_told_in_the_receipt_by_a_test_of_the_source_and_in_the_metrics() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, "192.0.2.1\n192.0.2.2\n192.0.2.999\n").unwrap();
+    let server = TestServer::start(&format!("[sources.mine]\nkind = \"list\"\noptions.path = {path:?}\n")).await;
+    let told = "1 of 3 entries of the list skipped: line 3: \"192.0.2.999\" has a number above 255";
+    for address in ["192.0.2.1", "192.0.2.7"] {
+        let receipt = server.enrich(address).await.receipt;
+        assert!(receipt.sources[0].note.starts_with(told), "{receipt:?}");
+    }
+    let request = pb::TestSourceRequest { name: "sources/mine".into(), ..Default::default() };
+    let tested = server.sources().test_source(request).await.unwrap().into_inner();
+    assert!(tested.detail.contains(&format!(" with 2 entries; {told}")), "{}", tested.detail);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = http.get(format!("http://{}/metrics", server.address)).send().await.unwrap().text().await.unwrap();
+    for line in ["concord_list_entries{source=\"mine\"} 2", "concord_list_entries_skipped{source=\"mine\"} 1"] {
+        assert!(metrics.contains(line), "{line} is not among {metrics}");
+    }
+    server.stop().await;
 }

@@ -1,12 +1,45 @@
-//! CSV lists: quoted cells as RFC 4180 has them, comments, a header as first row or as comment.
-//! Which cell is the entry is the source's option `column`; the other cells become the entry's note.
+//! Lists in columns: quoted cells as RFC 4180 has them, comments, a header as first row or as comment. Which cell is the
+//! entry is the source's option `column`, else what the header or the cells tell; the other cells become the entry's note.
+//!
+//! The reader is our own, since that of the `csv` crate takes no quote behind a blank, and abuse.ch writes `"a", "b"`; it also
+//! goes on behind a quote that nobody closes.
 
-use std::borrow::Cow;
-
-use super::formats::{ListImport, Place, is_comment, lines, text};
-use super::{Column, Separator};
+use super::entry::{Entry, Rules, Skipped};
+use super::import::{ListImport, Place, is_comment, lines, sample, text};
+use super::{Column, Separator, names};
 use crate::finding::SourceError;
 use crate::indicator::Indicator;
+
+/// Lines that one row may go over.
+const MAX_LINES: usize = 16;
+/// Bytes of a row that goes over several lines.
+const MAX_ROW: usize = 64 * 1024;
+/// Anything that can be an entry.
+const ANY: Rules = Rules { types: Vec::new(), subdomains: true, any_name: false };
+
+impl Separator {
+    /// The character; `Auto`: the one that parts most of these rows alike, into the most cells.
+    fn of(self, sample: &[&str]) -> Option<char> {
+        match self {
+            Self::Comma => Some(','),
+            Self::Semicolon => Some(';'),
+            Self::Tab => Some('\t'),
+            Self::Pipe => Some('|'),
+            Self::Auto => {
+                let width = |separator: &char| {
+                    let widths: Vec<_> =
+                        sample.iter().map(|row| cells(row, *separator, false).map_or(0, |row| row.len())).collect();
+                    let first = widths.first().copied().unwrap_or_default();
+                    let alike = widths.iter().filter(|width| **width == first).count();
+                    if first > 1 && alike * 2 > widths.len() { first } else { 0 }
+                };
+                // Of equals the last is taken.
+                let separator = ['|', ';', ',', '\t'].into_iter().max_by_key(width);
+                separator.filter(|separator| width(separator) > 0)
+            }
+        }
+    }
+}
 
 impl Column {
     /// Where this row, read as a header, has the column.
@@ -18,34 +51,76 @@ impl Column {
     }
 }
 
-/// Reads the rows of a CSV file into the list.
+/// Whether lines that are in no other format are rows of columns: by their header, or since most hold an entry that they are
+/// not themselves.
+pub(super) fn is_csv(sample: &[&str]) -> bool {
+    let Some(separator) = Separator::Auto.of(sample) else { return false };
+    let is_entry = |row: &&&str| Entry::read(row, &ANY).is_ok() || !Entry::read_pair(row, &ANY).is_empty();
+    let rows: Vec<_> = sample.iter().filter_map(|row| cells(row, separator, false)).collect();
+    let has_header = rows.first().is_some_and(|row| obvious_column(row).is_some());
+    has_header || (best_column(&rows).is_some() && sample.iter().filter(is_entry).count() * 2 <= sample.len())
+}
+
+/// The column in which most of these rows have an entry.
+fn best_column(rows: &[Vec<String>]) -> Option<usize> {
+    let is_entry = |cell: &String| Entry::read(cell, &ANY).is_ok();
+    let entries = |at: &usize| rows.iter().filter(|row| row.get(*at).is_some_and(is_entry)).count();
+    let widest = rows.iter().map(Vec::len).max().unwrap_or_default();
+    // Of equals the first is taken.
+    let best = (0..widest).rev().max_by_key(entries)?;
+    Some(best).filter(|best| entries(best) * 2 >= rows.len())
+}
+
+/// The column that this header names by what an entry is.
+fn obvious_column(header: &[String]) -> Option<usize> {
+    let name = names::obvious(header.iter().map(String::as_str))?;
+    header.iter().position(|cell| cell == name)
+}
+
+/// Reads the rows of a file into the list.
 pub(super) fn fill(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
-    let separator = match list.format.separator {
-        Separator::Comma => ',',
-        Separator::Semicolon => ';',
-        Separator::Tab => '\t',
+    let sample: Vec<&str> = sample(file).collect();
+    let separator = list.format.separator.of(&sample).unwrap_or(',');
+    let set = list.format.column.as_ref();
+    let mut at = match set {
+        Some(Column::Number(number)) => Some(*number),
+        Some(Column::Name(_)) | None => None,
     };
-    let column = list.format.column.as_ref().unwrap_or(&Column::Number(0));
-    let mut at = match column {
-        Column::Number(number) => Some(*number),
-        Column::Name(_) => None,
-    };
-    let mut first = true;
+    let (mut header, mut is_first) = (Vec::new(), true);
     let mut rest = lines(file);
     while let Some((number, line)) = rest.next() {
         if is_comment(line) {
-            at = at.or_else(|| column.in_header(&header_in_comment(line, separator)));
+            // Some feeds write their header as the last comment.
+            let cells = header_in_comment(line, separator);
+            at = at.or_else(|| set?.in_header(&cells));
+            header = if cells.len() > 1 { cells } else { header };
             continue;
         }
-        let row = whole_row((number, line), &mut rest, separator)?;
-        if std::mem::replace(&mut first, false)
-            && let Some(found) = column.in_header(&row)
-        {
-            at = Some(found);
-            continue;
+        let place = Place::Line(number);
+        let row = match whole_row(line, &mut rest, separator) {
+            Ok(row) => row,
+            Err(skipped) => {
+                list.skip(place, skipped)?;
+                continue;
+            }
+        };
+        if std::mem::replace(&mut is_first, false) {
+            let guessed = if set.is_none() { obvious_column(&row) } else { None };
+            if let Some(found) = guessed.or_else(|| set?.in_header(&row)) {
+                at = Some(found);
+                continue;
+            }
+            if set.is_none() {
+                let rows: Vec<_> = sample.iter().filter_map(|row| cells(row, separator, false)).collect();
+                let by_comment = obvious_column(&header).filter(|_| header.len() == row.len());
+                at = by_comment.or_else(|| best_column(&rows)).or(Some(0));
+                if at.and_then(|at| row.get(at)).is_some_and(|cell| is_title(cell)) {
+                    continue;
+                }
+            }
         }
-        let at = at.ok_or_else(|| no_column(column, number, &row))?;
-        add_row(list, number, &row, at)?;
+        let Some(at) = at else { return Err(no_column(set, number, &row)) };
+        add_row(list, place, &row, at)?;
     }
     Ok(())
 }
@@ -55,44 +130,51 @@ fn is_title(cell: &str) -> bool {
     !cell.contains(['.', ':', '/']) && cell.len() < 32 && Indicator::parse(cell).is_err()
 }
 
-/// Some feeds write their header as the last comment. A comment that is no text is no header.
+/// The cells of a comment. One that is no text has none.
 fn header_in_comment(line: &[u8], separator: char) -> Vec<String> {
     let comment = std::str::from_utf8(line).unwrap_or_default();
-    cells(comment.trim_start_matches(['#', ';', ' ']), separator).unwrap_or_default()
+    cells(comment.trim_start_matches(['#', ';', ' ']), separator, false).unwrap_or_default()
 }
 
 /// One row, which goes on over the next lines as long as a quote is open.
 fn whole_row<'a>(
-    (number, line): (usize, &'a [u8]),
-    rest: &mut impl Iterator<Item = (usize, &'a [u8])>,
+    line: &'a [u8],
+    rest: &mut (impl Iterator<Item = (usize, &'a [u8])> + Clone),
     separator: char,
-) -> Result<Vec<String>, SourceError> {
-    let mut row = Cow::Borrowed(text(number, line)?);
-    loop {
-        if let Some(cells) = cells(&row, separator) {
+) -> Result<Vec<String>, Skipped> {
+    let line = text(line)?;
+    if let Some(cells) = cells(line, separator, false) {
+        return Ok(cells);
+    }
+    // The lines behind a quote that nobody closes are rows of their own, so they are not used up before it is closed.
+    let (mut row, mut ahead) = (line.to_owned(), rest.clone());
+    for _ in 1..MAX_LINES {
+        let Some((_, next)) = ahead.next().filter(|_| row.len() < MAX_ROW) else { break };
+        row.push('\n');
+        row.push_str(text(next)?);
+        if let Some(cells) = cells(&row, separator, true) {
+            *rest = ahead;
             return Ok(cells);
         }
-        // A quote that nobody closes would swallow the rest of the file.
-        let next = rest.next().filter(|_| row.len() < MAX_ROW);
-        let Some((next_number, next)) = next else {
-            return Err(SourceError::malformed(format!("line {number}: a quote is opened and never closed: close it")));
-        };
-        let row = row.to_mut();
-        row.push('\n');
-        row.push_str(text(next_number, next)?);
     }
+    Err(Skipped::unreadable("a quote is opened and never closed: close it"))
 }
 
-/// Bytes of a row that goes over several lines.
-const MAX_ROW: usize = 64 * 1024;
-
-/// The cells of a row; `None` while a quote is open. A quote counts only at the beginning of a cell.
-fn cells(row: &str, separator: char) -> Option<Vec<String>> {
+/// The cells of a row; `None` while a quote is open, and, if strict, where something follows a quote that closes. A quote
+/// counts only at the beginning of a cell.
+fn cells(row: &str, separator: char, strict: bool) -> Option<Vec<String>> {
     let mut cells = Vec::new();
     let mut rest = row;
     loop {
         let (cell, after) = match rest.trim_start_matches(' ').strip_prefix('"') {
-            Some(quoted) => quoted_cell(quoted, separator)?,
+            Some(quoted) => {
+                let (cell, after) = quoted_cell(quoted)?;
+                let (behind, after) = after.split_once(separator).map_or((after, None), |(a, b)| (a, Some(b)));
+                if strict && !behind.trim().is_empty() {
+                    return None;
+                }
+                (cell, after)
+            }
             None => match rest.split_once(separator) {
                 Some((cell, after)) => (cell.trim().to_owned(), Some(after)),
                 None => (rest.trim().to_owned(), None),
@@ -106,8 +188,8 @@ fn cells(row: &str, separator: char) -> Option<Vec<String>> {
     }
 }
 
-/// A cell after its opening quote, and the rest after its separator.
-fn quoted_cell(quoted: &str, separator: char) -> Option<(String, Option<&str>)> {
+/// A cell after its opening quote, and what follows its closing one.
+fn quoted_cell(quoted: &str) -> Option<(String, &str)> {
     let mut cell = String::new();
     let mut rest = quoted;
     loop {
@@ -118,30 +200,30 @@ fn quoted_cell(quoted: &str, separator: char) -> Option<(String, Option<&str>)> 
                 cell.push('"');
                 rest = after;
             }
-            None => return Some((cell, after.split_once(separator).map(|(_, after)| after))),
+            None => return Some((cell, after)),
         }
     }
 }
 
-fn add_row(list: &mut ListImport<'_>, number: usize, row: &[String], at: usize) -> Result<(), SourceError> {
+fn add_row(list: &mut ListImport<'_>, place: Place, row: &[String], at: usize) -> Result<(), SourceError> {
     match row.get(at) {
         None => {
             let why = format!("there is no column {}, only {}", at + 1, row.len());
-            list.refuse(Place::Line(number), &why)
+            list.skip(place, Skipped::unreadable(why))
         }
         Some(cell) if cell.trim().is_empty() => Ok(()),
         Some(cell) => {
             let others = row.iter().enumerate().filter(|(column, other)| *column != at && !other.is_empty());
             let note: Vec<&str> = others.map(|(_, other)| other.as_str()).collect();
-            list.add(Place::Line(number), cell, &note.join(", "))
+            list.add(place, cell, &note.join(", "))
         }
     }
 }
 
-fn no_column(column: &Column, number: usize, row: &[String]) -> SourceError {
+fn no_column(column: Option<&Column>, number: usize, row: &[String]) -> SourceError {
     let column = match column {
-        Column::Number(number) => (number + 1).to_string(),
-        Column::Name(name) => name.clone(),
+        Some(Column::Name(name)) => name.as_str(),
+        Some(Column::Number(_)) | None => "",
     };
     let cells = row.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
     SourceError::malformed(format!(
@@ -155,11 +237,11 @@ mod tests {
 
     #[test]
     fn quotes_count_only_at_the_beginning_of_a_cell() {
-        let read = |row| cells(row, ',').unwrap();
+        let read = |row| cells(row, ',', false).unwrap();
         assert_eq!(read("a, \"b,c\" ,d"), ["a", "b,c", "d"]);
         assert_eq!(read("\"say \"\"x\"\"\",y"), ["say \"x\"", "y"]);
         assert_eq!(read("5\" disk,z"), ["5\" disk", "z"]);
         assert_eq!(read("a,,"), ["a", "", ""]);
-        assert_eq!(cells("\"open,b", ','), None);
+        assert_eq!(cells("\"open,b", ',', false), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use concord::finding::SourceError;
 use concord::indicator::Form;
-use concord::source::{Answer, AnswerBody, Kind, ListAnswer, Lookup, Reading, TransportKind};
+use concord::source::{Answer, AnswerBody, Kind, ListAnswer, ListStatus, Lookup, Reading, TransportKind};
 use concord::sources;
 
 use super::{agrees, answer, build, lookup, outcome, reasons, received, set_option, settings, word};
@@ -74,9 +74,16 @@ fn play_list(kind: &Arc<dyn Kind>, row: &Row<'_>, file: &[u8]) -> Result<Reading
     let source = build(kind, &settings);
     let lookup = recorded(row.indicator);
     let index = source.index(file)?;
+    let status = ListStatus {
+        loaded: received(),
+        stale: None,
+        entries: index.len(),
+        skipped: index.skipped(),
+        skipped_note: index.skipped_note().to_owned(),
+    };
     let said = match index.find(&lookup.indicator) {
-        Some(entry) => ListAnswer::Listed { entry, loaded: received(), stale: None },
-        None => ListAnswer::NotListed { loaded: received(), stale: None },
+        Some(entry) => ListAnswer::Listed { entry, status },
+        None => ListAnswer::NotListed(status),
     };
     source.read(&lookup, &[Answer { received: received(), ttl: None, body: AnswerBody::List(said) }])
 }

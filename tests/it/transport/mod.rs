@@ -3,6 +3,7 @@
 //! Nothing here waits for time to pass: servers answer at once or when told, and the clock moves by hand.
 
 mod dns;
+mod feed;
 mod gzip;
 mod http;
 mod list;

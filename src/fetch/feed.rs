@@ -1,0 +1,158 @@
+//! Downloads a feed, and follows its redirects: each step is judged by the egress rules anew, and the key stays with the
+//! host that it was given for.
+
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+use super::http::{HttpTransport, has_placeholder};
+use crate::clock::Clock;
+use crate::finding::{SourceError, SourceErrorKind};
+use crate::indicator::SpecialAddress;
+use crate::source::{AnswerBody, EgressRules, MAX_LIST_BYTES, SourceSettings};
+
+/// Redirects in a row that are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// The way to a feed.
+pub(super) struct Feed {
+    url: Url,
+    http: HttpTransport,
+    /// For what a feed on a public address redirects to, which must not lead into the own network.
+    redirected: HttpTransport,
+}
+
+impl Feed {
+    /// The way to the feed at this address.
+    ///
+    /// # Errors
+    /// When the address may not be reached, or the settings hold no usable proxy or authorities.
+    pub(super) fn new(
+        url: Url,
+        settings: &SourceSettings,
+        rules: EgressRules,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, SourceError> {
+        rules.check_url(&url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
+        let transport = |rules| HttpTransport::new(settings, rules, clock.clone());
+        let redirected = transport(EgressRules { redirected: true, ..rules.clone() })?.for_feed(MAX_LIST_BYTES);
+        Ok(Self { url, http: transport(rules)?.for_feed(MAX_LIST_BYTES), redirected })
+    }
+
+    /// The feed's version (its etag) and bytes; `None` if it is still of this version. Empty: of whatever version.
+    pub(super) async fn load(&self, version: &str) -> Result<Option<(String, Vec<u8>)>, String> {
+        let conditions = [("if-none-match", version)];
+        let conditions = if version.is_empty() { &[][..] } else { &conditions[..] };
+        let (mut url, mut http) = (self.url.clone(), &self.http);
+        for step in 0..=MAX_REDIRECTS {
+            let answer = http.get(&url, conditions).await.map_err(|error| match step {
+                0 => error.to_string(),
+                _ => format!("the feed redirects to {}: {error}", site(&url)),
+            })?;
+            let header = |name| answer.header(name).map(str::to_owned);
+            let (version, location) = (header("etag").unwrap_or_default(), header("location"));
+            let AnswerBody::Http { status, body, .. } = answer.body else {
+                return Err("the feed did not answer by HTTP".into());
+            };
+            match status {
+                200 => return Ok(Some((version, body))),
+                304 => return Ok(None),
+                301 | 302 | 303 | 307 | 308 => {
+                    let next = self.next(&url, location.as_deref(), status)?;
+                    if next.host() != url.host() && !is_internal(&self.url).await {
+                        http = &self.redirected;
+                    }
+                    url = next;
+                }
+                _ => return Err(format!("the feed answers with HTTP status {status}")),
+            }
+        }
+        Err(format!("the feed redirects more than {MAX_REDIRECTS} times"))
+    }
+
+    /// Where a redirect leads, if it may be followed.
+    fn next(&self, from: &Url, location: Option<&str>, status: u16) -> Result<Url, String> {
+        let next = location.and_then(|location| from.join(location).ok());
+        let next = next.ok_or_else(|| format!("the feed answers with HTTP status {status} and names no address"))?;
+        let refused = |why: &str| Err(format!("the feed redirects to {}, {why}", site(&next)));
+        if !matches!(next.scheme(), "http" | "https") {
+            return refused("and only http and https are followed");
+        }
+        if from.scheme() == "https" && next.scheme() == "http" {
+            return refused("which would leave https");
+        }
+        // Whoever answers must not say where the key is sent: it is put where the configured address says.
+        if has_placeholder(&next) || (has_placeholder(&self.url) && !is_same_site(from, &next)) {
+            return refused("where its key must not go: set option url to the address that is meant");
+        }
+        Ok(next)
+    }
+}
+
+/// Whether two addresses belong to one server: the same host and port, or the same host moved from http to https.
+fn is_same_site(from: &Url, to: &Url) -> bool {
+    let moved = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
+    from.host() == to.host() && (from.port_or_known_default() == to.port_or_known_default() || moved)
+}
+
+/// An address without path and query, which may hold a key.
+fn site(url: &Url) -> String {
+    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// Whether a feed is in the own network, so that it may redirect to others there.
+async fn is_internal(url: &Url) -> bool {
+    let special = |ip| SpecialAddress::from_ip(ip).is_some();
+    match url.host() {
+        Some(Host::Ipv4(ip)) => special(ip.into()),
+        Some(Host::Ipv6(ip)) => special(ip.into()),
+        Some(Host::Domain(name)) => {
+            tokio::net::lookup_host((name, 0)).await.is_ok_and(|mut found| found.any(|address| special(address.ip())))
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::sources;
+
+    fn feed(url: &str) -> Feed {
+        let settings = SourceSettings::from_defaults(sources::find("list").unwrap().about(), "example");
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(std::time::UNIX_EPOCH));
+        Feed::new(Url::parse(url).unwrap(), &settings, EgressRules::default(), &clock).unwrap()
+    }
+
+    fn next(from: &str, location: &str) -> Result<String, String> {
+        let feed = feed(from);
+        feed.next(&feed.url, Some(location), 302).map(Url::into)
+    }
+
+    #[test]
+    fn a_redirect_may_move_to_https_and_never_back() {
+        assert_eq!(next("http://a.example/x", "https://a.example/x"), Ok("https://a.example/x".into()));
+        let why = next("https://a.example/x", "http://a.example/secret").unwrap_err();
+        assert_eq!(why, "the feed redirects to http://a.example, which would leave https");
+    }
+
+    #[test]
+    fn a_key_may_move_to_https_on_its_host_and_to_no_other_port_or_name() {
+        let from = "http://a.example/?key={credential}";
+        assert!(next(from, "https://a.example/").is_ok() && next(from, "/b").is_ok());
+        for other in ["https://b.example/", "https://a.example:8443/", "http://a.example:81/", "http://b.a.example/"] {
+            assert!(next(from, other).is_err_and(|why| why.contains("its key must not go")), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_public_feed_redirects_to_must_be_public() {
+        assert!(!is_internal(&Url::parse("https://1.1.1.1/list").unwrap()).await);
+        assert!(is_internal(&Url::parse("http://[::1]/list").unwrap()).await);
+        let target = Url::parse("http://10.0.0.1:9/list").unwrap();
+        let error = feed("https://1.1.1.1/list").redirected.get(&target, &[]).await.unwrap_err();
+        assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
+    }
+}
