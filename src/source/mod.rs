@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::finding::{Family, Finding, SourceError, SourceErrorKind};
+use crate::finding::{Family, Finding, SourceError};
 use crate::indicator::{Form, Indicator};
 
 mod about;
@@ -48,7 +48,7 @@ pub trait Kind: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BuildError::Missing`] where something is not set yet, [`BuildError::Invalid`] where something is wrong.
-    fn build(&self, view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError>;
+    fn build(&self, view: &SourceView<'_>) -> BuildResult;
 }
 
 /// One configured source: writes questions and reads answers under the settings it was built with. Pure.
@@ -136,6 +136,9 @@ pub enum ListLocation {
         refresh: Duration,
     },
 }
+
+/// A source, or why it cannot be built.
+pub type BuildResult = Result<Arc<dyn Source>, BuildError>;
 
 /// Why a source cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,9 +279,4 @@ impl Probe {
         let detail = error.detail.clone();
         Self::new(Err(error), None, detail)
     }
-}
-
-/// The error for an indicator of a form that a source does not look up.
-pub fn unsupported(form: Form) -> SourceError {
-    SourceError::new(SourceErrorKind::BadQuestion, format!("this kind does not look up {}", form.as_str()))
 }

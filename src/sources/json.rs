@@ -1,13 +1,17 @@
 //! Typed members of a JSON answer. A malformed member that a rule reads makes the answer malformed, and the error names
 //! it; optional facts are skipped when malformed.
 //!
-//! Errors name members, never values: a value may be anything, even something secret.
+//! A member is named by its path: `data.score` is the member `score` of the member object `data`. Errors name members,
+//! never values: a value may be anything, even something secret.
 
+use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::finding::{Fact, FactValue, SourceError};
+use crate::finding::{Fact, FactValue, Relation, SourceError};
+use crate::indicator::{Indicator, IndicatorType};
 
 /// Most entries of a list that one fact holds.
 pub(super) const LIST_LIMIT: usize = 100;
@@ -39,164 +43,235 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Whether the member is there and holds null.
-    pub(super) fn is_null(&self, name: &str) -> bool {
-        matches!(self.members.get(name), Some(Value::Null))
+    /// An object without members.
+    pub(super) fn empty() -> Self {
+        static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        Self { members: &EMPTY, place: String::new() }
     }
 
     /// A member object; `None` where it is missing or null.
-    pub(super) fn object(&self, name: &str) -> Result<Option<Object<'a>>, SourceError> {
-        match self.present(name) {
+    pub(super) fn object(&self, path: &str) -> Result<Option<Object<'a>>, SourceError> {
+        match self.present(path)? {
             None => Ok(None),
-            Some(Value::Object(members)) => Ok(Some(Object { members, place: self.at(name) })),
-            Some(_) => Err(self.unreadable(name, "an object")),
+            Some(Value::Object(members)) => Ok(Some(Object { members, place: self.at(path) })),
+            Some(_) => Err(self.unreadable(path, "an object")),
         }
     }
 
     /// A member object that the form requires.
-    pub(super) fn need_object(&self, name: &str) -> Result<Object<'a>, SourceError> {
-        self.object(name)?.ok_or_else(|| self.missing(name))
+    pub(super) fn need_object(&self, path: &str) -> Result<Object<'a>, SourceError> {
+        self.object(path)?.ok_or_else(|| self.missing(path))
     }
 
     /// A list of objects; `None` where it is missing or null.
-    pub(super) fn objects(&self, name: &str) -> Result<Option<Vec<Object<'a>>>, SourceError> {
-        let Some(value) = self.present(name) else { return Ok(None) };
-        let Value::Array(items) = value else { return Err(self.unreadable(name, "a list")) };
+    pub(super) fn objects(&self, path: &str) -> Result<Option<Vec<Object<'a>>>, SourceError> {
+        let Some(value) = self.present(path)? else { return Ok(None) };
+        let Value::Array(items) = value else { return Err(self.unreadable(path, "a list")) };
         let objects = items.iter().enumerate().map(|(index, item)| match item {
-            Value::Object(members) => Ok(Object { members, place: format!("{}[{index}]", self.at(name)) }),
-            _ => Err(self.unreadable(name, "a list of objects")),
+            Value::Object(members) => Ok(Object { members, place: format!("{}[{index}]", self.at(path)) }),
+            _ => Err(self.unreadable(path, "a list of objects")),
         });
         objects.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
-    /// The names of all members.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.members.keys().map(String::as_str)
-    }
-
-    /// The member objects, each under its name; members that are none are left out.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Object<'a>)> + use<'a, '_> {
-        self.members.iter().filter_map(|(name, value)| match value {
-            Value::Object(members) => Some((name.as_str(), Object { members, place: self.at(name) })),
-            _ => None,
+    /// Every member under its name, as an object.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Result<Object<'a>, SourceError>)> + use<'a, '_> {
+        self.members.iter().map(|(name, value)| match value {
+            Value::Object(members) => (name.as_str(), Ok(Object { members, place: self.at(name) })),
+            _ => (name.as_str(), Err(self.unreadable(name, "an object"))),
         })
     }
 
     /// A text; `None` where it is missing, null or empty.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, SourceError> {
-        match self.present(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
-            Some(_) => Err(self.unreadable(name, "a text")),
-        }
+    pub(super) fn text(&self, path: &str) -> Result<Option<&'a str>, SourceError> {
+        self.read(path, "a text", |value| value.as_str().map(str::trim))
     }
 
     /// A text that the form requires.
-    pub(super) fn need_text(&self, name: &str) -> Result<&'a str, SourceError> {
-        self.text(name)?.ok_or_else(|| self.missing(name))
+    pub(super) fn need_text(&self, path: &str) -> Result<&'a str, SourceError> {
+        self.text(path)?.ok_or_else(|| self.missing(path))
+    }
+
+    /// One of these words, which the form requires; letter case aside.
+    pub(super) fn need_word(&self, path: &str, words: &[&'static str]) -> Result<&'static str, SourceError> {
+        let text = self.need_text(path)?;
+        let word = words.iter().find(|word| word.eq_ignore_ascii_case(text)).copied();
+        word.ok_or_else(|| self.unreadable(path, &format!("one of {}", words.join(", "))))
+    }
+
+    /// A word that stands for a value of ours; `None` where it is missing, null or empty.
+    pub(super) fn parsed<T: FromStr>(&self, path: &str, wanted: &str) -> Result<Option<T>, SourceError> {
+        self.read(path, wanted, |value| value.as_str()?.parse().ok())
     }
 
     /// A count, as a number or as digits in a text; `None` where it is missing, null or empty.
-    pub(super) fn count(&self, name: &str) -> Result<Option<u64>, SourceError> {
-        let number = match self.present(name) {
-            None => return Ok(None),
-            Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_u64(),
-        };
-        number.map(Some).ok_or_else(|| self.unreadable(name, "a whole number of 0 or more"))
+    pub(super) fn count(&self, path: &str) -> Result<Option<u64>, SourceError> {
+        self.read(path, "a whole number of 0 or more", |value| match value {
+            Value::String(text) => text.trim().parse().ok(),
+            _ => value.as_u64(),
+        })
+    }
+
+    /// A count that the form requires.
+    pub(super) fn need_count(&self, path: &str) -> Result<u64, SourceError> {
+        self.count(path)?.ok_or_else(|| self.missing(path))
     }
 
     /// A number, also as text; `None` where it is missing, null or empty.
-    pub(super) fn number(&self, name: &str) -> Result<Option<f64>, SourceError> {
-        let number = match self.present(name) {
-            None => return Ok(None),
-            Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_f64(),
-        };
-        let finite = number.filter(|number: &f64| number.is_finite());
-        finite.map(Some).ok_or_else(|| self.unreadable(name, "a number"))
+    pub(super) fn number(&self, path: &str) -> Result<Option<f64>, SourceError> {
+        self.read(path, "a number", |value| {
+            let number = match value {
+                Value::String(text) => text.trim().parse().ok(),
+                _ => value.as_f64(),
+            };
+            number.filter(|number| number.is_finite())
+        })
     }
 
     /// Yes or no, also as the texts `true` and `false`; `None` where it is missing, null or empty.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, SourceError> {
-        match self.present(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
-            Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("true") => Ok(Some(true)),
-            Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("false") => Ok(Some(false)),
-            Some(_) => Err(self.unreadable(name, "true or false")),
-        }
+    pub(super) fn flag(&self, path: &str) -> Result<Option<bool>, SourceError> {
+        self.read(path, "true or false", |value| match value {
+            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
+            _ => value.as_bool(),
+        })
     }
 
     /// Yes or no that the form requires.
-    pub(super) fn need_flag(&self, name: &str) -> Result<bool, SourceError> {
-        self.flag(name)?.ok_or_else(|| self.missing(name))
+    pub(super) fn need_flag(&self, path: &str) -> Result<bool, SourceError> {
+        self.flag(path)?.ok_or_else(|| self.missing(path))
+    }
+
+    /// Yes or no that the form requires; `None` where the source withholds it: a null in its place or its object's.
+    pub(super) fn need_flag_or_null(&self, path: &str) -> Result<Option<bool>, SourceError> {
+        if self.find(path)?.is_some_and(Value::is_null) { Ok(None) } else { self.need_flag(path).map(Some) }
     }
 
     /// A moment: seconds since 1970, also with a fraction or as text, or a date with or without time and offset (UTC where
     /// it names none).
-    pub(super) fn time(&self, name: &str) -> Result<Option<SystemTime>, SourceError> {
-        let time = match self.present(name) {
-            None => return Ok(None),
-            Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-            Some(Value::String(text)) => time_of_text(text),
-            Some(value) => value.as_f64().and_then(time_of_number),
-        };
-        time.map(Some).ok_or_else(|| self.unreadable(name, "a date"))
+    pub(super) fn time(&self, path: &str) -> Result<Option<SystemTime>, SourceError> {
+        self.read(path, "a date", |value| match value {
+            Value::String(text) => time_of_text(text),
+            _ => value.as_f64().and_then(time_of_number),
+        })
     }
 
-    /// A list of texts; what is no text in it is left out, and so is all of it if it is no list.
-    pub(super) fn texts(&self, name: &str) -> Vec<String> {
-        let Some(Value::Array(items)) = self.members.get(name) else { return Vec::new() };
-        let texts = items.iter().filter_map(Value::as_str).filter(|text| !text.trim().is_empty());
-        texts.take(LIST_LIMIT).map(str::to_owned).collect()
+    /// The moment in the first of these members that is there.
+    pub(super) fn first_time(&self, paths: &[&str]) -> Result<Option<SystemTime>, SourceError> {
+        let times = paths.iter().map(|path| self.time(path));
+        times.filter_map(Result::transpose).next().transpose()
+    }
+
+    /// The texts of these members, each once; a path leads through every entry of a list. What is no text is left out.
+    pub(super) fn texts(&self, paths: &[&str]) -> Vec<String> {
+        let mut texts = Vec::new();
+        for text in paths.iter().flat_map(|path| self.all(path)).filter_map(Value::as_str) {
+            if texts.len() < LIST_LIMIT && !text.trim().is_empty() && !texts.iter().any(|known| known == text) {
+                texts.push(text.to_owned());
+            }
+        }
+        texts
+    }
+
+    /// The indicators that this member holds, found as [`Object::texts`] finds texts; what is none is left out.
+    pub(super) fn relations(&self, path: &str, wanted: IndicatorType, relation: &str) -> Vec<Relation> {
+        let parsed = self.all(path).into_iter().filter_map(|value| Indicator::parse_as(value.as_str()?, wanted).ok());
+        let relations = parsed.map(|parsed| Relation { relation: relation.to_owned(), indicator: parsed.indicator });
+        relations.take(LIST_LIMIT).collect()
+    }
+
+    /// The address that this member holds, if it begins so.
+    pub(super) fn link(&self, path: &str, home: &str) -> Option<String> {
+        self.text(path).ok()?.filter(|address| address.starts_with(home)).map(str::to_owned)
     }
 
     /// The member as facts have it, whatever its type; `None` where it says nothing.
-    pub(super) fn fact(&self, member: &str, name: &str) -> Option<Fact> {
-        let value = match self.members.get(member)? {
+    pub(super) fn fact(&self, path: &str, name: &str) -> Option<Fact> {
+        let value = match self.present(path).ok()?? {
             Value::Bool(flag) => FactValue::Flag(*flag),
             Value::String(text) if !text.trim().is_empty() => FactValue::Text(text.trim().to_owned()),
             Value::Number(number) => match number.as_i64() {
                 Some(integer) => FactValue::Integer(integer),
                 None => FactValue::Number(number.as_f64()?),
             },
-            Value::Array(_) => FactValue::List(Some(self.texts(member)).filter(|texts| !texts.is_empty())?),
+            Value::Array(_) => FactValue::List(Some(self.texts(&[path])).filter(|texts| !texts.is_empty())?),
             Value::Null | Value::String(_) | Value::Object(_) => return None,
         };
         Some(Fact::new(name, value))
     }
 
-    /// The facts of these members, each under our name, those that say nothing left out.
-    pub(super) fn facts(&self, members: &[(&str, &str)]) -> Vec<Fact> {
-        members.iter().filter_map(|(member, name)| self.fact(member, name)).collect()
-    }
-
-    /// The moments of these members as facts, those that cannot be read left out.
-    pub(super) fn time_facts(&self, members: &[(&str, &str)]) -> Vec<Fact> {
-        let times = members.iter().filter_map(|(member, name)| Some(Fact::new(*name, self.time(member).ok()??)));
-        times.collect()
+    /// The facts of members that we name as the source does, of those that it names otherwise (each with our name), and of
+    /// those that hold a moment. What says nothing is left out.
+    pub(super) fn facts(&self, same: &[&str], renamed: &[(&str, &str)], times: &[(&str, &str)]) -> Vec<Fact> {
+        let same = same.iter().filter_map(|name| self.fact(name, name));
+        let renamed = renamed.iter().filter_map(|(path, name)| self.fact(path, name));
+        let times = times.iter().filter_map(|(path, name)| Some(Fact::new(*name, self.time(path).ok()??)));
+        same.chain(renamed).chain(times).collect()
     }
 
     /// The error for a member that the form requires and that is not there.
-    pub(super) fn missing(&self, name: &str) -> SourceError {
-        SourceError::malformed(format!("member {} is missing", self.at(name)))
+    pub(super) fn missing(&self, path: &str) -> SourceError {
+        SourceError::malformed(format!("member {} is missing", self.at(path)))
     }
 
     /// The error for a member that is not what a rule reads there.
-    pub(super) fn unreadable(&self, name: &str, wanted: &str) -> SourceError {
-        SourceError::malformed(format!("member {} is not {wanted}", self.at(name)))
+    pub(super) fn unreadable(&self, path: &str, wanted: &str) -> SourceError {
+        SourceError::malformed(format!("member {} is not {wanted}", self.at(path)))
     }
 
-    fn present(&self, name: &str) -> Option<&'a Value> {
-        self.members.get(name).filter(|value| !value.is_null())
+    /// Reads a member by its rule; `None` where it is missing, null or an empty text.
+    fn read<T>(
+        &self,
+        path: &str,
+        wanted: &str,
+        rule: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, SourceError> {
+        let value = self.present(path)?.filter(|value| value.as_str().is_none_or(|text| !text.trim().is_empty()));
+        value.map(|value| rule(value).ok_or_else(|| self.unreadable(path, wanted))).transpose()
     }
 
-    fn at(&self, name: &str) -> String {
-        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+    /// The member at this path; `None` where it or an object on the way is missing or null.
+    fn present(&self, path: &str) -> Result<Option<&'a Value>, SourceError> {
+        Ok(self.find(path)?.filter(|value| !value.is_null()))
+    }
+
+    /// The member at this path, or a null on the way to it.
+    fn find(&self, path: &str) -> Result<Option<&'a Value>, SourceError> {
+        let (mut members, mut rest) = (self.members, path);
+        while let Some((name, below)) = rest.split_once('.') {
+            match members.get(name) {
+                Some(Value::Object(object)) => (members, rest) = (object, below),
+                found @ (None | Some(Value::Null)) => return Ok(found),
+                Some(_) => return Err(self.unreadable(&path[..path.len() - below.len() - 1], "an object")),
+            }
+        }
+        Ok(members.get(rest))
+    }
+
+    /// The values at this path, in every entry of the lists on the way and at its end.
+    fn all(&self, path: &str) -> Vec<&'a Value> {
+        let mut found = Vec::new();
+        collect(self.members, path, &mut found);
+        found
+    }
+
+    fn at(&self, path: &str) -> String {
+        if self.place.is_empty() { path.to_owned() } else { format!("{}.{path}", self.place) }
+    }
+}
+
+fn collect<'a>(members: &'a Map<String, Value>, path: &str, found: &mut Vec<&'a Value>) {
+    let (name, below) = path.split_once('.').unwrap_or((path, ""));
+    let entries = match members.get(name) {
+        None => return,
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(value) => std::slice::from_ref(value),
+    };
+    for entry in entries {
+        match entry {
+            Value::Object(members) if !below.is_empty() => collect(members, below, found),
+            _ if below.is_empty() => found.push(entry),
+            _ => {}
+        }
     }
 }
 
@@ -263,11 +338,22 @@ mod tests {
 
     #[test]
     fn an_unreadable_member_is_named_by_its_place_and_its_value_is_not_shown() {
-        let value = serde_json::json!({"data": {"score": "s3cret"}});
-        let data = Object::root(&value).and_then(|root| root.need_object("data")).expect("an object");
-        let error = data.count("score").expect_err("a text is no count");
-        assert!(error.detail.contains("data.score"), "{error}");
-        assert!(!error.detail.contains("s3cret"), "{error}");
+        let value = serde_json::json!({"data": {"score": "s3cret", "list": []}});
+        let root = Object::root(&value).expect("an object");
+        let data = root.need_object("data").expect("an object");
+        let through_a_list = root.count("data.list.score").expect_err("a list has no members");
+        assert!(through_a_list.detail.contains("data.list is not an object"), "{through_a_list}");
+        for error in [data.count("score"), root.count("data.score")].map(|read| read.expect_err("a text is no count")) {
+            assert!(error.detail.contains("data.score"), "{error}");
+            assert!(!error.detail.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn texts_are_found_in_every_entry_of_a_list_and_each_once() {
+        let value = serde_json::json!({"tags": ["a", 1, " "], "urls": [{"tags": ["b", "a"]}, {"tags": "c"}, 7, {}]});
+        let root = Object::root(&value).expect("an object");
+        assert_eq!(root.texts(&["tags", "urls.tags", "none.at.all"]), ["a", "b", "c"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The kinds: one file each, and the list of all of them. No I/O, no clock, no log: a kind writes the question and
 //! reads the answer. The contract is in `source`, the pipeline of a question in `fetch`.
 //!
-//! A new kind is its file, its `mod` line, its line in [`all`] and its fixtures.
+//! A new kind is its file, its `mod` line, its line in [`all`] and its fixtures. Most ask one question over HTTP and read one
+//! JSON object: `abuseipdb` shows how, over the helpers in `http` and `json`.
 
 use std::sync::{Arc, LazyLock};
 
-use crate::source::{About, BuildError, Kind, Source, SourceView};
+use crate::source::{About, BuildResult, Kind, SourceView};
 
 mod abuseipdb;
 mod dnsbl;
@@ -20,7 +21,7 @@ mod virustotal;
 /// A kind that is compiled in.
 struct BuiltIn {
     about: &'static LazyLock<About>,
-    build: fn(&SourceView<'_>) -> Result<Arc<dyn Source>, BuildError>,
+    build: fn(&SourceView<'_>) -> BuildResult,
 }
 
 impl Kind for BuiltIn {
@@ -28,7 +29,7 @@ impl Kind for BuiltIn {
         self.about
     }
 
-    fn build(&self, view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
+    fn build(&self, view: &SourceView<'_>) -> BuildResult {
         (self.build)(view)
     }
 }

@@ -1,20 +1,20 @@
 //! VirusTotal: what some ninety engines say of an indicator. Rates the basic report by counts and by preferred vendors; few
 //! or no detections are no evidence of innocence.
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use strum::VariantArray;
 
-use super::http::{self, Api};
+use super::http::{self, Api, JsonSource, ReadResult, ThresholdOptions, Thresholds};
 use super::json::{self, Object};
-use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, SourceErrorKind, Strength, counted};
-use crate::indicator::{Form, IndicatorType};
+use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, Strength, counted};
+use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
-    About, Answer, BuildError, CredentialPlace, HttpMethod, HttpQuestion, Lookup, OptionDef, Probe, Question, QuotaPer,
-    Reading, Source, SourceView, check_status,
+    About, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, OptionDef, Probe, Question, QuotaPer,
+    SourceView, check_status,
 };
 
 /// The header that carries the key.
@@ -24,11 +24,6 @@ const KEY_HEADER: &str = "x-apikey";
 const FREE_PER_DAY: u64 = 500;
 
 /// The options of one type of indicator: how many engines must say malicious, and how many malicious or suspicious.
-struct ThresholdOptions {
-    malicious: OptionDef<u64>,
-    suspicious: OptionDef<u64>,
-}
-
 macro_rules! threshold_options {
     ($type:literal) => {
         ThresholdOptions {
@@ -63,7 +58,7 @@ const PREFERRED_THRESHOLD: OptionDef<u64> =
 
 pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     let thresholds = [IP, DOMAIN, URL, FILE];
-    let thresholds = thresholds.iter().flat_map(|options| [options.malicious.spec(), options.suspicious.spec()]);
+    let thresholds = thresholds.iter().flat_map(ThresholdOptions::specs);
     About {
         kind: "virustotal".into(),
         title: "VirusTotal".into(),
@@ -88,24 +83,20 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     }
 });
 
-pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError> {
-    let thresholds = |options: ThresholdOptions| {
-        Ok(Thresholds { malicious: view.get(&options.malicious)?, suspicious: view.get(&options.suspicious)? })
-    };
+pub(super) fn build(view: &SourceView<'_>) -> BuildResult {
     let vendors = view.get(&PREFERRED_VENDORS)?;
-    Ok(Arc::new(VirusTotal {
-        api: Api::new(view, CredentialPlace::Header(KEY_HEADER.into()))?,
-        ip: thresholds(IP)?,
-        domain: thresholds(DOMAIN)?,
-        url: thresholds(URL)?,
-        file: thresholds(FILE)?,
+    let source = VirusTotal {
+        ip: IP.get(view)?,
+        domain: DOMAIN.get(view)?,
+        url: URL.get(view)?,
+        file: FILE.get(view)?,
         preferred_vendors: vendors.iter().map(|name| plain(name)).collect(),
         preferred_threshold: view.get(&PREFERRED_THRESHOLD)?,
-    }))
+    };
+    http::source(&ABOUT, view, CredentialPlace::Header(KEY_HEADER.into()), source)
 }
 
 struct VirusTotal {
-    api: Api,
     ip: Thresholds,
     domain: Thresholds,
     url: Thresholds,
@@ -115,75 +106,65 @@ struct VirusTotal {
     preferred_threshold: u64,
 }
 
-struct Thresholds {
-    malicious: u64,
-    suspicious: u64,
-}
-
-impl Source for VirusTotal {
-    fn about(&self) -> &About {
-        &ABOUT
-    }
-
-    fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
-        let value = lookup.indicator.value();
-        Ok(match lookup.indicator.indicator_type() {
-            IndicatorType::Ip => self.api.get(&["ip_addresses", value]),
-            IndicatorType::Domain => self.api.get(&["domains", value]),
-            IndicatorType::Url => self.api.get(&["urls", &url_id(value)]),
-            IndicatorType::File => self.api.get(&["files", value]),
-        })
-    }
-
-    fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
-        let answer = http::only(answers)?;
-        if http::status(answer)? == 404 {
-            return not_found(answer);
+impl JsonSource for VirusTotal {
+    fn question(&self, api: &Api, form: Form, value: &str) -> Question {
+        match form {
+            Form::Ipv4 | Form::Ipv6 => api.get(&["ip_addresses", value]),
+            Form::Domain => api.get(&["domains", value]),
+            Form::Url => api.get(&["urls", &url_id(value)]),
+            Form::Md5 | Form::Sha1 | Form::Sha256 => api.get(&["files", value]),
         }
-        let value = http::document(answer)?;
-        let data = Object::root(&value)?.need_object("data")?;
-        let attributes = data.need_object("attributes")?;
+    }
+
+    fn read(&self, indicator: &Indicator, record: &Object<'_>, received: SystemTime) -> ReadResult {
+        let attributes = record.need_object("data.attributes")?;
         let counts = Counts::read(&attributes.need_object("last_analysis_stats")?)?;
         let engines = malicious_engines(&attributes);
         let preferred = self.preferred_saying_malicious(&attributes, &engines)?;
-        let mut finding = self.rate(lookup.indicator.indicator_type(), &counts, preferred.as_deref());
-        let analysed = attributes.time("last_analysis_date")?;
-        let modified = if analysed.is_none() { attributes.time("last_modification_date")? } else { None };
-        finding.observed_time = analysed.or(modified).or(Some(answer.received));
+        let mut finding = self.rate(indicator.indicator_type(), &counts, preferred.as_deref());
+        let analysed = attributes.first_time(&["last_analysis_date", "last_modification_date"])?;
+        finding.observed_time = analysed.or(Some(received));
         finding.facts = facts(&attributes, &counts, &engines, preferred.unwrap_or_default());
-        finding.tags = attributes.texts("tags");
-        finding.permalink = Some(permalink(lookup, &data));
-        Ok(Reading::Found(finding))
+        finding.tags = attributes.texts(&["tags"]);
+        finding.permalink = Some(permalink(indicator, record));
+        Ok(Some(finding))
     }
 
+    fn read_not_found(&self, _: &Indicator, body: &Object<'_>, _: SystemTime) -> ReadResult {
+        body.need_word("error.code", &[NOT_FOUND]).map(|_| None)
+    }
+
+    /// The refusal with the service's own code.
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
-        check_status(answer).map_err(|error| {
-            let code = answer.http().ok().and_then(|(_, body)| known_code(body));
-            explained(error, code)
+        check_status(answer).map_err(|error| match known_code(answer) {
+            Some(code) => {
+                SourceError::new(error.kind, format!("{}: {code}", error.detail)).retry_after(error.retry_after)
+            }
+            None => error,
         })
     }
 
-    fn probe(&self) -> Vec<Question> {
-        vec![Question::Http(HttpQuestion {
-            method: HttpMethod::Get,
-            url: self.api.address(&["users", "{credential}"]),
-            headers: vec![("accept".to_owned(), "application/json".to_owned())],
-            credential: CredentialPlace::HeaderAndPath(KEY_HEADER.into()),
-        })]
+    /// The shortest limit is one of a minute.
+    fn quota_renewal(&self, _: &Answer) -> Option<Duration> {
+        Some(Duration::from_secs(60))
     }
 
-    fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe {
-        let mut probe = http::read_probe(answers, |answer| self.check(answer), true);
-        let Some(Ok(answer)) = answers.first() else { return probe };
-        if let (true, Ok(body)) = (probe.connectivity.is_ok(), http::success(answer)) {
-            return with_user(probe, body);
+    fn probe(&self, api: &Api) -> Option<Question> {
+        Some(Question::Http(HttpQuestion {
+            method: HttpMethod::Get,
+            url: api.address(&["users", "{credential}"]),
+            headers: vec![("accept".to_owned(), "application/json".to_owned())],
+            credential: CredentialPlace::HeaderAndPath(KEY_HEADER.into()),
+        }))
+    }
+
+    fn extend_probe(&self, probe: &mut Probe, answer: &Answer) {
+        let status = answer.http().map(|(status, _)| status);
+        if status == Ok(404) && known_code(answer) == Some(NOT_FOUND) {
+            *probe = Probe::new(Ok(()), Some(false), "the source knows no user of this key".to_owned());
+        } else if let (Ok(()), Ok((_, body))) = (&probe.connectivity, answer.http()) {
+            add_quotas(probe, body);
         }
-        if http::status(answer) == Ok(404) && not_found(answer).is_ok() {
-            probe.connectivity = Ok(());
-            probe.credential_accepted = Some(false);
-            "the source knows no user of this key".clone_into(&mut probe.detail);
-        }
-        probe
     }
 }
 
@@ -235,8 +216,8 @@ impl VirusTotal {
         let is_preferred = |name: &str| self.preferred_vendors.contains(&plain(name));
         // A report without single results is known; one whose results cannot be read is not.
         if let Some(results) = attributes.object("last_analysis_results")? {
-            for name in results.names().filter(|name| is_preferred(name)) {
-                results.need_object(name)?.need_text("category")?;
+            for (_, result) in results.entries().filter(|(name, _)| is_preferred(name)) {
+                result?.need_text("category")?;
             }
         }
         Ok(Some(engines.iter().filter(|engine| is_preferred(engine)).cloned().collect()))
@@ -253,17 +234,11 @@ fn url_id(url: &str) -> String {
     URL_SAFE_NO_PAD.encode(url)
 }
 
-/// A 404 is an answer only in the service's own words; a wrong base address gives one too.
-fn not_found(answer: &Answer) -> Result<Reading, SourceError> {
-    let (_, body) = answer.http()?;
-    match known_code(body) {
-        Some("NotFoundError") => Ok(Reading::NoRecord),
-        Some(_) | None => Err(SourceError::malformed("HTTP status 404 without the code NotFoundError")),
-    }
-}
+/// The code of a 404 by which the service says that it has nothing.
+const NOT_FOUND: &str = "NotFoundError";
 
 /// The code of an error body. Only documented codes are passed on.
-fn known_code(body: &[u8]) -> Option<&'static str> {
+fn known_code(answer: &Answer) -> Option<&'static str> {
     const CODES: [&str; 18] = [
         "AlreadyExistsError",
         "AuthenticationRequiredError",
@@ -273,7 +248,7 @@ fn known_code(body: &[u8]) -> Option<&'static str> {
         "ForbiddenError",
         "InvalidArgumentError",
         "NotAvailableYet",
-        "NotFoundError",
+        NOT_FOUND,
         "QuotaExceededError",
         "TooManyRequestsError",
         "TransientError",
@@ -284,20 +259,8 @@ fn known_code(body: &[u8]) -> Option<&'static str> {
         "WrongCredentialsError",
         "InternalError",
     ];
-    let value = json::parse(body).ok()?;
-    let error = Object::root(&value).ok()?.object("error").ok()??;
-    let code = error.text("code").ok()??;
-    CODES.into_iter().find(|known| known.eq_ignore_ascii_case(code))
-}
-
-/// The refusal with the service's own code, and with the end of the minute where it names no time.
-fn explained(error: SourceError, code: Option<&'static str>) -> SourceError {
-    let silent = error.kind == SourceErrorKind::QuotaExhausted && error.retry_after.is_none();
-    let delay = if silent { Some(Duration::from_secs(60)) } else { error.retry_after };
-    match code {
-        Some(code) => SourceError::new(error.kind, format!("{}: {code}", error.detail)).retry_after(delay),
-        None => error.retry_after(delay),
-    }
+    let code = http::text_of(answer, "error.code")?;
+    CODES.into_iter().find(|known| known.eq_ignore_ascii_case(&code))
 }
 
 /// How many engines say what.
@@ -329,8 +292,8 @@ impl Counts {
 /// The engines that say malicious, by name.
 fn malicious_engines(attributes: &Object<'_>) -> Vec<String> {
     let Ok(Some(results)) = attributes.object("last_analysis_results") else { return Vec::new() };
-    let says = |result: &Object<'_>| matches!(result.text("category"), Ok(Some(category)) if category.eq_ignore_ascii_case("malicious"));
-    results.entries().filter(|(_, result)| says(result)).map(|(name, _)| name.to_owned()).collect()
+    let says = |result: Object<'_>| result.need_word("category", &["malicious"]).is_ok();
+    results.entries().filter_map(|(name, result)| says(result.ok()?).then(|| name.to_owned())).collect()
 }
 
 fn facts(attributes: &Object<'_>, counts: &Counts, engines: &[String], preferred: Vec<String>) -> Vec<Fact> {
@@ -347,7 +310,7 @@ fn facts(attributes: &Object<'_>, counts: &Counts, engines: &[String], preferred
     if !preferred.is_empty() {
         facts.push(Fact::new("preferred_malicious", preferred));
     }
-    facts.extend(attributes.facts(&[
+    let renamed = &[
         ("reputation", "reputation"),
         ("country", "country"),
         ("asn", "as_number"),
@@ -367,40 +330,38 @@ fn facts(attributes: &Object<'_>, counts: &Counts, engines: &[String], preferred
         ("last_http_response_code", "http_status"),
         ("threat_names", "threat_names"),
         ("times_submitted", "times_submitted"),
-    ]));
-    facts.extend(attributes.time_facts(&[
+        ("popular_threat_classification.suggested_threat_label", "malware_family"),
+    ];
+    let times = &[
         ("last_analysis_date", "last_analysis"),
         ("last_modification_date", "last_modification"),
         ("first_submission_date", "first_seen"),
         ("creation_date", "created"),
-    ]));
+    ];
+    facts.extend(attributes.facts(&[], renamed, times));
     facts.extend(ranks(attributes));
-    facts.extend(threat_label(attributes));
     facts
 }
 
 /// The popularity ranks as `provider: rank`.
 fn ranks(attributes: &Object<'_>) -> Option<Fact> {
     let ranks = attributes.object("popularity_ranks").ok()??;
-    let rank = |(name, entry): (&str, Object<'_>)| Some(format!("{name}: {}", entry.count("rank").ok()??));
+    let rank = |(name, entry): (&str, Result<Object<'_>, SourceError>)| {
+        Some(format!("{name}: {}", entry.ok()?.count("rank").ok()??))
+    };
     let list: Vec<String> = ranks.entries().filter_map(rank).take(json::LIST_LIMIT).collect();
     (!list.is_empty()).then(|| Fact::new("popularity_ranks", list))
 }
 
-fn threat_label(attributes: &Object<'_>) -> Option<Fact> {
-    let classification = attributes.object("popular_threat_classification").ok()??;
-    classification.fact("suggested_threat_label", "malware_family")
-}
-
 /// The page for people. The service's own identifier where it is a hash, since an identifier may be anything.
-fn permalink(lookup: &Lookup, data: &Object<'_>) -> String {
-    let value = lookup.indicator.value();
-    match lookup.indicator.indicator_type() {
+fn permalink(indicator: &Indicator, record: &Object<'_>) -> String {
+    let value = indicator.value();
+    match indicator.indicator_type() {
         IndicatorType::Ip => format!("https://www.virustotal.com/gui/ip-address/{value}"),
         IndicatorType::Domain => format!("https://www.virustotal.com/gui/domain/{value}"),
         IndicatorType::File => format!("https://www.virustotal.com/gui/file/{value}"),
         IndicatorType::Url => {
-            let given = data.text("id").ok().flatten();
+            let given = record.text("data.id").ok().flatten();
             let hash = given.filter(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
             let id = hash.map_or_else(|| url_id(value), str::to_owned);
             format!("https://www.virustotal.com/gui/url/{id}")
@@ -408,8 +369,8 @@ fn permalink(lookup: &Lookup, data: &Object<'_>) -> String {
     }
 }
 
-/// The probe with what the user's record says of quotas and tier.
-fn with_user(mut probe: Probe, body: &[u8]) -> Probe {
+/// Adds what the user's record says of quotas and tier.
+fn add_quotas(probe: &mut Probe, body: &[u8]) {
     let quotas = read_quotas(body).unwrap_or_default();
     let daily = quotas.iter().find(|quota| quota.window == "day");
     probe.tier = daily.map(|quota| if quota.allowed > FREE_PER_DAY { "premium" } else { "free" }.to_owned());
@@ -418,7 +379,6 @@ fn with_user(mut probe: Probe, body: &[u8]) -> Probe {
         probe.detail.push_str(&format!("; {} of {} left this {}", left, quota.allowed, quota.window));
         probe.quota_left.push((quota.window.to_owned(), left));
     }
-    probe
 }
 
 struct Quota {
@@ -431,8 +391,7 @@ fn read_quotas(body: &[u8]) -> Option<Vec<Quota>> {
     const WINDOWS: [(&str, &str); 3] =
         [("api_requests_hourly", "hour"), ("api_requests_daily", "day"), ("api_requests_monthly", "month")];
     let value = json::parse(body).ok()?;
-    let attributes = Object::root(&value).ok()?.object("data").ok()??.object("attributes").ok()??;
-    let quotas = attributes.object("quotas").ok()??;
+    let quotas = Object::root(&value).ok()?.object("data.attributes.quotas").ok()??;
     let read = |(member, window): (&str, &'static str)| {
         let quota = quotas.object(member).ok()??;
         Some(Quota { window, used: quota.count("used").ok()??, allowed: quota.count("allowed").ok()?? })
@@ -443,6 +402,7 @@ fn read_quotas(body: &[u8]) -> Option<Vec<Quota>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::AnswerBody;
 
     #[test]
     fn a_user_record_tells_the_tier_and_what_is_left_of_the_quota() {
@@ -453,17 +413,26 @@ mod tests {
             });
             serde_json::to_vec(&serde_json::json!({"data": {"attributes": {"quotas": quotas}}})).expect("JSON")
         };
-        let blank = || http::read_probe(&[], |_| Ok(()), true);
-        let free = with_user(blank(), &user(500));
+        let probed = |body: &[u8]| {
+            let mut probe = Probe::new(Ok(()), Some(true), String::new());
+            add_quotas(&mut probe, body);
+            probe
+        };
+        let free = probed(&user(500));
         assert_eq!(free.tier.as_deref(), Some("free"));
         assert_eq!(free.quota_left, [("day".to_owned(), 412), ("month".to_owned(), 15_412)]);
-        assert_eq!(with_user(blank(), &user(20_000)).tier.as_deref(), Some("premium"));
-        assert_eq!(with_user(blank(), b"{}").tier, None);
+        assert_eq!(probed(&user(20_000)).tier.as_deref(), Some("premium"));
+        assert_eq!(probed(b"{}").tier, None);
     }
 
     #[test]
     fn an_error_code_that_the_service_does_not_document_is_not_passed_on() {
-        assert_eq!(known_code(br#"{"error": {"code": "s3cret"}}"#), None);
-        assert_eq!(known_code(br#"{"error": {"code": "NotFoundError"}}"#), Some("NotFoundError"));
+        let code = |code: &str| {
+            let body = serde_json::json!({"error": {"code": code}}).to_string().into_bytes();
+            let body = AnswerBody::Http { status: 403, headers: Vec::new(), body };
+            known_code(&Answer { received: SystemTime::UNIX_EPOCH, ttl: None, body })
+        };
+        assert_eq!(code("s3cret"), None);
+        assert_eq!(code("forbiddenerror"), Some("ForbiddenError"));
     }
 }
