@@ -54,7 +54,7 @@ fn loading(criterion: &mut Criterion) {
     let kind = sources::find("list").expect("the kind");
     let mut settings = SourceSettings::from_defaults(kind.about(), "bench");
     settings.options.insert("path".into(), OptionValue::Path("list.txt".into()));
-    let list = kind.build(&SourceView::new(&settings)).ok().expect("a list");
+    let list = kind.build(&SourceView::new(&settings)).expect("a list");
     let lines: String = (0..EACH).map(|number| format!("host{number}.example.com\n{number:032x}\n")).collect();
     let index = || list.index(black_box(lines.as_bytes())).map(|index| index.len());
     assert_eq!(index(), Ok(2 * EACH as usize));

@@ -13,7 +13,9 @@ use crate::store::{self, DataDirectory};
 /// Prunes or copies the store.
 pub(super) async fn run(client: &Client, command: Store) -> Result<ExitCode, Failure> {
     if client.remote().is_some() {
-        return Err(Failure::new("--server: the store of another machine is looked after there; --local means this one's"));
+        return Err(Failure::new(
+            "--server: the store of another machine is looked after there; --local means this one's",
+        ));
     }
     let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     match command {

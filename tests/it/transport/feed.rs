@@ -107,7 +107,9 @@ async fn every_step_of_a_feed_is_judged_by_the_rules_and_a_refused_one_is_named(
     }
     // What the API may set is judged as strictly where a redirect leads there.
     let loopback = || vec!["127.0.0.0/8".parse().unwrap()];
-    for (location, reason) in [("https://10.0.0.1/", "a private address"), ("http://feed.example.com/", "must be https")] {
+    for (location, reason) in
+        [("https://10.0.0.1/", "a private address"), ("http://feed.example.com/", "must be https")]
+    {
         let site = Site::start(vec![moved("302 Found", location)]).await;
         let rules = EgressRules { from_api: true, allowed_networks: loopback(), ..EgressRules::default() };
         let why = refusal(&feed_under(&site.url("/feed"), false, rules)).await;
