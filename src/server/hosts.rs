@@ -4,14 +4,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::router::refuse;
 use crate::error::{Error, Reason};
 use crate::rpc::auth::Peer;
+use crate::rpc::status;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -62,7 +63,7 @@ impl Hosts {
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
     match hosts.refusal(&request).filter(|_| !is_local) {
-        Some(error) => refuse(&error),
+        Some(error) => status::of(&error).into_http::<Body>(),
         None => next.run(request).await,
     }
 }
@@ -89,8 +90,6 @@ fn forbidden(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     fn refused(has_tokens: bool, headers: &[(&'static str, &str)]) -> bool {

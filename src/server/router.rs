@@ -257,7 +257,7 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
 
-pub(super) fn refuse(error: &Error) -> Response {
+fn refuse(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 

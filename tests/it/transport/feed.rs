@@ -2,10 +2,9 @@
 
 use concord::source::{EgressRules, ListAnswer};
 
-use super::gzip;
 use super::list::{HOUR, TestList, try_list};
 use super::site::{Reply, Site};
-use super::{CREDENTIAL, option, settings, with_credential};
+use super::{CREDENTIAL, gzip, option, settings, with_credential};
 
 const LISTED: &str = "192.0.2.1";
 
