@@ -413,3 +413,22 @@ impl<'a> Extractor<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_made_to_be_slow_takes_work_that_grows_with_its_length() {
+        // Each would take long if every piece were looked at again from each of its places.
+        let pieces = "a:|a/|(|[.|1.[1|)|a.|http://|http://a.com/)|%2F|@|a@| dot |./a.com/|\\a.com/|a.a+|あa|a@b.cあ|и1.1.1.1|\
+                      1.1.1.1/24,|http://a.b!|1:|__|h[|[/|a\\.|م\u{200c}|http:|http：|http://a,|a👻|~/a|&amp;|x/1.1.1.1|12:30:a.|\
+                      imphash: 44d88612fea8a8f36de82e1278abb02f,";
+        for piece in pieces.split('|') {
+            let text = piece.repeat(40_000 / piece.len());
+            scan::LOOKED_AT.set(0);
+            assert!(extract(&text, &ExtractOptions::default()).len() <= 1, "{piece}");
+            assert!(scan::LOOKED_AT.get() < 10 * text.len(), "{piece}: {} characters", scan::LOOKED_AT.get());
+        }
+    }
+}

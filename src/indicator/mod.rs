@@ -27,8 +27,6 @@ mod scan;
 mod script;
 mod span_map;
 mod special;
-#[cfg(test)]
-mod tests;
 mod tlp;
 mod url;
 mod wildcard;

@@ -282,8 +282,8 @@ fn separator(text: &str) -> Option<(usize, usize)> {
 
 /// Whether a text begins with a name that somebody can hold, or four numbers: what follows a scheme without two slashes.
 fn begins_with_host(text: &str) -> bool {
-    let end = text.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | ':' | '"' | '<' | '>' | '\\'));
-    let host: String = text.get(..end.unwrap_or(text.len())).unwrap_or_default().chars().take(300).collect();
+    let ends = |c: &char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | ':' | '\u{ff1a}' | '"' | '<' | '>' | '\\');
+    let host: String = scan::chars_after(text, 0).take(300).take_while(|c| !ends(c)).collect();
     let host = host.replace(is_bracket, "").replace("dot", ".").replace("..", ".");
     let host = host.trim_end_matches(['.', ',', ';', '\'']);
     address::is_ipv4(host) || domain::normalize(host).is_ok_and(|name| domain::has_public_suffix(&name))

@@ -64,10 +64,23 @@ static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&pattern).ok()
 });
 
+#[cfg(test)]
+thread_local! {
+    /// How many characters were looked at, so that a test can tell how the work grows with the length of a text.
+    pub(super) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts in tests; otherwise nothing.
+fn look_at(_characters: usize) {
+    #[cfg(test)]
+    LOOKED_AT.set(LOOKED_AT.get() + _characters);
+}
+
 /// The next candidate at or after a byte position.
 pub(super) fn next_candidate(text: &str, at: usize) -> Option<Candidate> {
     let at = (at..text.len()).find(|at| text.is_char_boundary(*at))?;
     let found = CANDIDATE.as_ref()?.find_at(text, at)?;
+    look_at(found.end() - at);
     Some(Candidate { kind: kind_of(found.as_str()), range: found.range() })
 }
 
@@ -94,12 +107,13 @@ pub(super) fn url_end(text: &str, start: usize, host: Option<usize>) -> usize {
     let quoted = chars_before(text, start).next().filter(|c| matches!(c, '\'' | '*' | '_' | '~'));
     let from = host.unwrap_or(start);
     let rest = text.get(from..).unwrap_or_default();
-    let mut in_host = host.is_some();
+    let (mut in_host, mut has_dot) = (host.is_some(), false);
     let (mut round, mut square) = (0, 0);
     let mut foreign = false;
     let mut before = '/';
     let mut end = rest.len();
     for (at, c) in rest.char_indices() {
+        look_at(1);
         let after = || rest.get(at + c.len_utf8()..).unwrap_or_default();
         match c {
             '/' | '?' | '#' | '\\' => in_host = false,
@@ -114,7 +128,7 @@ pub(super) fn url_end(text: &str, start: usize, host: Option<usize>) -> usize {
         let stops = ends_url(c) || round < 0 || square < 0 || second || tag || c == '\'' && quoted == Some(c);
         let stops = stops
             || if in_host {
-                ends_host(c) && rest.get(..at).is_some_and(|host| host.contains('.')) && !holds_user(after())
+                ends_host(c) && has_dot && !holds_user(after())
             } else {
                 matches!(u32::from(c), 0x2600..=0x27bf | 0x1_f000..=0x1_faff)
             };
@@ -126,6 +140,7 @@ pub(super) fn url_end(text: &str, start: usize, host: Option<usize>) -> usize {
             end = at;
             break;
         }
+        has_dot |= c == '.';
         foreign |= in_host && script::is_unspaced(c);
         before = c;
     }
@@ -143,12 +158,15 @@ fn ends_host(c: char) -> bool {
 
 /// Whether a user and password go on in the rest of a URL.
 fn holds_user(rest: &str) -> bool {
-    rest.chars().take(256).take_while(|c| !ends_url(*c) && !matches!(c, '/' | '?' | '#' | '\\')).any(|c| c == '@')
+    chars_after(rest, 0)
+        .take(256)
+        .take_while(|c| !ends_url(*c) && !matches!(c, '/' | '?' | '#' | '\\'))
+        .any(|c| c == '@')
 }
 
 /// Whether a path goes on behind the rest of a word in a script without spaces: `/路径/a.php`.
 fn continues(rest: &str) -> bool {
-    let mut rest = rest.chars().take(64).skip_while(|c| script::is_unspaced(*c));
+    let mut rest = chars_after(rest, 0).take(64).skip_while(|c| script::is_unspaced(*c));
     rest.next().is_some_and(|c| "/?=.&-_%".contains(c)) && rest.next().is_some_and(|c| c.is_ascii_alphanumeric())
 }
 
@@ -157,17 +175,18 @@ pub(super) fn file_path_end(text: &str, at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let ends = |c: char| ends_url(c) || ",;:'()[]=?".contains(c);
     let length = rest.find(ends).unwrap_or(rest.len());
+    look_at(length);
     let (path, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
     let scheme = ["https", "http"].into_iter().find_map(|scheme| path.strip_suffix(scheme));
     at + scheme.filter(|_| after.starts_with("://")).unwrap_or(path).len()
 }
 
 pub(super) fn chars_before(text: &str, at: usize) -> impl Iterator<Item = char> {
-    text.get(..at).unwrap_or_default().chars().rev()
+    text.get(..at).unwrap_or_default().chars().rev().inspect(|_| look_at(1))
 }
 
 pub(super) fn chars_after(text: &str, at: usize) -> impl Iterator<Item = char> {
-    text.get(at..).unwrap_or_default().chars()
+    text.get(at..).unwrap_or_default().chars().inspect(|_| look_at(1))
 }
 
 /// Whether a word ends right before `at`.

@@ -15,6 +15,7 @@ mod fusion;
 mod fuzz;
 mod harness;
 mod history;
+mod indicator;
 mod indicator_cases;
 mod indicators;
 mod lists;
