@@ -233,6 +233,43 @@ async fn indicators_are_pulled_out_of_pasted_text_and_written_as_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_utf_16_is_read_as_windows_programs_save_it() {
+    let folder = TempDir::new().unwrap();
+    let pasted = "Gesehen: hxxp://b\u{e4}d[.]example[.]com/a\r\nvon 198.51.100[.]9\r\n";
+    let units = || pasted.encode_utf16();
+    let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+    let marked = |mark: &[u8], bytes: &[u8]| [mark, bytes].concat();
+    let forms = [
+        ("little", little.clone()),
+        ("big", big.clone()),
+        ("little-marked", marked(b"\xff\xfe", &little)),
+        ("big-marked", marked(b"\xfe\xff", &big)),
+        ("cut", little[..little.len() - 1].to_vec()),
+    ];
+    for (name, bytes) in forms {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        let mut command = concord(folder.path());
+        command.args(["enrich", "--extract", "-o", "csv", "--file"]).arg(&file);
+        let output = run(command).await;
+        let rows = text(&output.stdout);
+        assert_eq!(rows.lines().count(), 3, "{name}: {rows}{}", text(&output.stderr));
+        assert!(rows.contains("http://xn--bd-via.example.com/a") && rows.contains("198.51.100.9"), "{name}: {rows}");
+    }
+    // One value a line, and from standard input.
+    let mut command = concord(folder.path());
+    let lines: Vec<u8> = "evil.example.com\r\n198.51.100.9\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let file = folder.path().join("lines");
+    std::fs::write(&file, marked(b"\xff\xfe", &lines)).unwrap();
+    command.args(["enrich", "-o", "csv", "-"]).stdin(std::fs::File::open(&file).unwrap());
+    let output = run(command).await;
+    let rows = text(&output.stdout);
+    assert!(rows.contains("evil.example.com") && rows.contains("198.51.100.9"), "{rows}{}", text(&output.stderr));
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_indicator_is_named_and_fails_the_command_after_the_others() {
     let folder = TempDir::new().unwrap();
     let mut command = concord(folder.path());
