@@ -21,7 +21,7 @@ pub fn indicator(data: &[u8]) {
     let again = Indicator::parse_as(indicator.value(), indicator.indicator_type()).expect("a normal form is read");
     assert_eq!(again.indicator, indicator);
     assert_eq!(indicator.has_url_credentials(), indicator.redacted() != indicator.value());
-    let _ = (indicator.defanged(), indicator.unicode(), indicator.host(), indicator.ip());
+    let _ = (indicator.defanged(), indicator.unicode(), indicator.host(), indicator.ip(), indicator.urls_within());
 }
 
 /// Free text: what is found stands where it says.
