@@ -158,8 +158,9 @@ fn parameters(query: &str) -> impl Iterator<Item = String> {
 fn plain(path: &str) -> (String, &str) {
     let path = path.split('#').next().unwrap_or_default();
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let segments = path.split('/').map(bare).filter(|segment| !matches!(*segment, "" | "."));
-    (segments.map(|segment| format!("/{}", folded(segment))).collect(), query)
+    let segments = path.split('/').map(|segment| folded(bare(segment)));
+    let named = segments.filter(|segment| !matches!(segment.as_str(), "" | "."));
+    (named.map(|segment| format!("/{segment}")).collect(), query)
 }
 
 /// Letter case does not count, nor whether a space is written as a plus, nor control characters.

@@ -182,6 +182,7 @@ fn what_servers_leave_out_or_undo_hides_no_path() {
         "private%20/x",
         "private./x",
         "private%00.html",
+        "%0a/private%09/x",
         "private::$INDEX_ALLOCATION/x",
         "private:$i30:$INDEX_ALLOCATION/x",
         "x\\..\\private\\y",
