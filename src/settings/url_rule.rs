@@ -2,7 +2,7 @@
 //!
 //! Servers, and the proxies before them, differ in how they read a URL, so a rule holds if any way to read it leads to what
 //! the rule names. Where both cannot be had, it names too much rather than too little: that costs a look-up, the other
-//! discloses what is protected. `docs/decisions/0012` lists what counts as the same.
+//! discloses what is protected. `docs/decisions/0014` lists what counts as the same.
 
 use std::collections::BTreeSet;
 
