@@ -376,7 +376,8 @@ fn list_lookup(answer: &Answer) -> Result<(&ListStatus, Option<&ListEntry>), Sou
 fn loading(status: &ListStatus) -> String {
     let loaded = jiff::Timestamp::try_from(status.loaded);
     let when = loaded.map_or_else(|_| "before".into(), |time| format!("at {time:.0}"));
-    let mut text = format!("was loaded {when} with {} entries", status.entries);
+    let entries = if status.entries == 1 { "entry" } else { "entries" };
+    let mut text = format!("was loaded {when} with {} {entries}", status.entries);
     if !status.skipped_note.is_empty() {
         text.push_str(&format!("; {}", status.skipped_note));
     }

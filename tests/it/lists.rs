@@ -354,6 +354,9 @@ fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
     assert_eq!(probe.connectivity, Ok(()));
     assert!(probe.detail.starts_with("example.txt was loaded at 2026-"), "{}", probe.detail);
     assert!(probe.detail.ends_with(" with 7 entries"), "{}", probe.detail);
+    let single = answer(AnswerBody::List(ListAnswer::NotListed(ListStatus { entries: 1, ..status(None) })));
+    let probe = list.read_probe(&[Ok(single)]);
+    assert!(probe.detail.ends_with(" with 1 entry"), "{}", probe.detail);
 }
 
 #[test]
