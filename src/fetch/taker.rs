@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -12,7 +13,7 @@ use super::attempt::AttemptError;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::source::QuotaWindow;
-use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit};
+use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
 /// The most units that are taken in one statement.
@@ -152,7 +153,7 @@ impl Taker {
 
 impl TakenUnit {
     /// Gives the unit back: its call reached nobody. Says how much is used after it; `None` where it stays taken.
-    pub(super) async fn give_back(mut self) -> Option<Vec<crate::store::WindowUse>> {
+    pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
         self.taker.ledger.give_back(unit, &self.windows).await.unwrap_or_else(|error| {
@@ -165,18 +166,47 @@ impl TakenUnit {
 impl Drop for TakenUnit {
     fn drop(&mut self) {
         let Some(unit) = self.unit.take() else { return };
+        // Without a runtime the process ends, and with it what is under way.
+        let Ok(runtime) = Handle::try_current() else { return };
         let (ledger, ended) = (self.taker.ledger.clone(), self.taker.clock.now());
-        self.taker.tracker.spawn(async move {
+        let settle = async move {
             let source = unit.source.clone();
             if let Err(error) = ledger.settle(unit, ended).await {
                 tracing::warn!(source, %error, "the end of a call could not be recorded");
             }
-        });
+        };
+        self.taker.tracker.spawn_on(settle, &runtime);
     }
 }
 
 impl fmt::Debug for Taker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Taker").field("waiting", &lock(&self.queue).waiting.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::clock::{ManualClock, Monotonic};
+    use crate::store::Memory;
+
+    #[test]
+    fn a_unit_that_outlives_the_runtime_is_dropped_without_a_panic() {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
+        let taker = Taker::new(Arc::new(Memory::new()), clock, TaskTracker::new());
+        let end = Monotonic::default() + Duration::from_secs(9);
+        let (waiters, _guard) = Waiters::begin(end, end, None);
+        let (account, source) = ("account".to_owned(), "source".to_owned());
+        let call = Call { account, source, windows: Vec::new(), disclosures: Vec::new() };
+        let Ok(taken) = runtime.block_on(taker.take(call, &waiters)) else { panic!("nothing is used up") };
+        assert!(matches!(taken.acquired, Acquired::Granted(_)));
+        drop(runtime);
+        drop(taken);
     }
 }
