@@ -55,7 +55,9 @@ impl AccountWindows {
     /// Whether anything is recorded so far ahead that the clock must have stepped back.
     pub(super) fn is_ahead(&self, at: &Moment) -> bool {
         let latest = at.latest_plausible();
-        self.calls.last().is_some_and(|call| *call > latest) || self.counts.keys().any(|(_, starts)| *starts > latest)
+        let begins_later =
+            |per: &QuotaPer| self.counts.range((*per, latest.saturating_add(1))..=(*per, i64::MAX)).next().is_some();
+        self.calls.last().is_some_and(|call| *call > latest) || COUNTED.iter().any(begins_later)
     }
 
     /// Moves what was recorded before the clock stepped back to where the clock is now.
