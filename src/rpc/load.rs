@@ -15,7 +15,7 @@ use crate::sync::lock;
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
 /// What an enrichment costs before the first measurement.
 const FIRST_COST: Duration = Duration::from_micros(500);
-/// The cost is never taken for less: a phase of cached answers must not open the door to more than can be asked.
+/// The cost is never taken for less: a phase of cached answers must not let in more than can be asked.
 const LEAST_COST: Duration = Duration::from_micros(100);
 /// A request is refused where the work under way takes more than this part of its time.
 const REFUSE_FROM: u32 = 2;

@@ -74,7 +74,7 @@ pub(super) async fn build(
 ) -> Result<(Router, HealthReporter), StartError> {
     let limit = config.limits.max_message_bytes;
     let authenticator = Authenticator::new(config.tokens.clone());
-    let door = Door {
+    let admission = Admission {
         places: Arc::new(Semaphore::new(config.limits.max_in_flight)),
         load,
         default_deadline: config.default_deadline,
@@ -97,7 +97,7 @@ pub(super) async fn build(
         .reset_fallback();
     let guarded = services
         .merge(reflection)
-        .layer(from_fn_with_state(door, admit))
+        .layer(from_fn_with_state(admission, admit))
         .layer(from_fn_with_state(authenticator.clone(), authenticate))
         .layer(from_fn_with_state(hosts.clone(), hosts::check));
     let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
@@ -176,22 +176,22 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
 
 /// What a request must pass to be worked on.
 #[derive(Clone)]
-struct Door {
+struct Admission {
     places: Arc<Semaphore>,
     load: Arc<Load>,
     default_deadline: Duration,
 }
 
 /// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
-async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(ENRICHMENTS) {
-        let left = deadline::read_headers(request.headers()).unwrap_or(door.default_deadline);
-        match door.load.admit(left) {
+        let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
+        match admission.load.admit(left) {
             Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
             Err(error) => return refuse(&error),
         }
     }
-    let Ok(place) = door.places.try_acquire_owned() else {
+    let Ok(place) = admission.places.try_acquire_owned() else {
         return refuse(&Error::Exhausted {
             subject: "requests under way".into(),
             message: "the server has as many as its limit allows".into(),
@@ -298,8 +298,8 @@ mod tests {
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn(bound_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
-        let door = Door { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
-        let router = router.layer(from_fn_with_state(door, admit));
+        let admission = Admission { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
+        let router = router.layer(from_fn_with_state(admission, admit));
         let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let answer = router.oneshot(Request::new(silent)).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();

@@ -46,7 +46,7 @@ impl Accounts {
     }
 
     /// Everything is read anew: what was changed last is not in the database.
-    fn distrust(&mut self) {
+    fn invalidate(&mut self) {
         self.outdated = self.loaded.keys().cloned().collect();
     }
 
@@ -54,7 +54,7 @@ impl Accounts {
     fn note_failed_commits(&mut self, failed_commits: u64) {
         if failed_commits != self.failed_commits {
             self.failed_commits = failed_commits;
-            self.distrust();
+            self.invalidate();
         }
     }
 
@@ -207,7 +207,7 @@ impl Sqlite {
                 accounts.note_failed_commits(failed_commits.load(Ordering::Acquire));
                 let changed = work(connection, &mut accounts);
                 if changed.is_err() {
-                    accounts.distrust();
+                    accounts.invalidate();
                 }
                 changed
             };
