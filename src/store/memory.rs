@@ -91,6 +91,10 @@ impl DisclosureFilter {
     }
 }
 
+fn exists(disclosure: &Disclosure) -> StoreError {
+    StoreError::rejected(format!("disclosure {} exists", disclosure.id))
+}
+
 fn removed(before: usize, after: usize) -> u64 {
     before.saturating_sub(after) as u64
 }
@@ -203,7 +207,7 @@ impl SourceStore for Memory {
 impl State {
     fn disclose(&mut self, disclosure: Disclosure) -> Result<(), StoreError> {
         if !self.disclosure_ids.insert(disclosure.id.clone()) {
-            return Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id)));
+            return Err(exists(&disclosure));
         }
         self.disclosures.insert((nanos(disclosure.time), disclosure.id.clone()), disclosure);
         Ok(())
@@ -218,12 +222,19 @@ impl State {
 impl Ledger for Memory {
     fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
         self.run(move |state| {
+            let mut ids = HashSet::new();
+            for disclosure in calls.iter().flat_map(|call| &call.disclosures) {
+                if state.disclosure_ids.contains(&disclosure.id) || !ids.insert(&disclosure.id) {
+                    return Err(exists(disclosure));
+                }
+            }
             let take = |Acquire { unit, windows, disclosures }| {
                 let at = Moment::at(unit.at)?;
                 let account = state.accounts.entry(unit.account).or_default();
                 account.follow_clock(&at);
                 let acquired = account.acquire(&windows, &at);
                 if matches!(acquired, Acquired::Granted(_)) {
+                    account.begin(&at);
                     disclosures.into_iter().try_for_each(|disclosure| state.disclose(disclosure))?;
                 }
                 Ok(acquired)
@@ -236,7 +247,8 @@ impl Ledger for Memory {
         self.run(move |state| {
             let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
             if let Some(account) = state.accounts.get_mut(&unit.account) {
-                account.settle(&at, &ended);
+                account.redate(&at, &ended);
+                account.end(&at);
             }
             Ok(())
         })
@@ -246,6 +258,7 @@ impl Ledger for Memory {
         self.run(move |state| {
             let at = Moment::at(unit.at)?;
             let Some(account) = state.accounts.get_mut(&unit.account) else { return Ok(None) };
+            account.end(&at);
             Ok(account.give_back(&at).then(|| account.uses(windows, &at)))
         })
     }

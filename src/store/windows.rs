@@ -79,19 +79,34 @@ impl AccountWindows {
         self.moved.forget(at);
     }
 
-    /// Whether one more call is granted now; if so, it is recorded and under way.
+    /// Whether one more call is granted now; if so, it is recorded. It is under way from [`Self::begin`] on, once the record
+    /// is durable.
     pub(super) fn acquire(&mut self, windows: &[QuotaWindow], at: &Moment) -> Acquired {
         let acquired = decide(windows, &self.counts(windows, at), at);
         if matches!(acquired, Acquired::Granted(_)) {
             self.record(at);
-            *self.under_way.entry(at.now).or_default() += 1;
         }
         acquired
     }
 
-    /// Ends the call of the unit that was taken at `from`. Says how the record changes, if it does.
-    pub(super) fn settle(&mut self, from: &Moment, to: &Moment) -> Option<Redated> {
-        if !self.end(from) || !from.is_outdated(to) {
+    /// The call of a unit that was taken at this moment is under way.
+    pub(super) fn begin(&mut self, at: &Moment) {
+        *self.under_way.entry(at.now).or_default() += 1;
+    }
+
+    /// The call of a unit that was taken at this moment has ended.
+    pub(super) fn end(&mut self, at: &Moment) {
+        if let Some(count) = self.under_way.get_mut(&at.now) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(&at.now);
+            }
+        }
+    }
+
+    /// Dates the unit that was taken at `from` by when its call ended. Says how the record changes, if it does.
+    pub(super) fn redate(&mut self, from: &Moment, to: &Moment) -> Option<Redated> {
+        if !from.is_outdated(to) {
             return None;
         }
         let place = self.calls.binary_search(&from.now).ok()?;
@@ -112,7 +127,6 @@ impl AccountWindows {
                 *count = count.saturating_sub(1);
             }
         }
-        self.end(at);
         true
     }
 
@@ -139,16 +153,6 @@ impl AccountWindows {
     fn insert(&mut self, call: i64) {
         let place = self.calls.partition_point(|other| *other <= call);
         self.calls.insert(place, call);
-    }
-
-    /// Takes one unit of this moment as ended; false where none is under way.
-    fn end(&mut self, at: &Moment) -> bool {
-        let Some(count) = self.under_way.get_mut(&at.now) else { return false };
-        *count -= 1;
-        if *count == 0 {
-            self.under_way.remove(&at.now);
-        }
-        true
     }
 
     fn counts(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowCount> {

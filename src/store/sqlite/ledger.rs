@@ -58,6 +58,11 @@ impl Accounts {
         }
     }
 
+    /// What is under way of an account. It is in memory alone, so that a transaction that fails does not touch it.
+    fn mark(&mut self, account: &str, mark: impl FnOnce(&mut AccountWindows)) {
+        mark(self.loaded.entry(account.to_owned()).or_default());
+    }
+
     /// The account, if it is known without reading.
     fn known(&self, name: &str) -> Option<&AccountWindows> {
         self.loaded.get(name).filter(|_| !self.outdated.contains(name))
@@ -100,8 +105,8 @@ fn add_to_count(
     calls: i64,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (account, per, starts) DO UPDATE SET used = max(used + excluded.used, 0)",
+        "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, max(?4, 0))
+         ON CONFLICT (account, per, starts) DO UPDATE SET used = max(used + ?4, 0)",
     )?;
     statement.execute(params![account, per.as_str(), starts, calls])?;
     Ok(())
@@ -135,9 +140,9 @@ fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>
     Ok(acquired)
 }
 
-fn settle(connection: &Connection, accounts: &mut Accounts, unit: &Unit, ended: SystemTime) -> Result<(), StoreError> {
+fn redate(connection: &Connection, accounts: &mut Accounts, unit: &Unit, ended: SystemTime) -> Result<(), StoreError> {
     let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
-    let Some(redated) = accounts.get(connection, &unit.account)?.settle(&at, &ended) else { return Ok(()) };
+    let Some(redated) = accounts.get(connection, &unit.account)?.redate(&at, &ended) else { return Ok(()) };
     let mut statement = connection.prepare_cached(
         "UPDATE quota_calls SET at = ?4 WHERE rowid =
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
@@ -218,29 +223,39 @@ impl Sqlite {
 
 impl Ledger for Sqlite {
     fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
-        self.change(move |connection, accounts| acquire(connection, accounts, calls))
+        Box::pin(async move {
+            let units: Vec<_> = calls.iter().map(|call| call.unit.clone()).collect();
+            let acquired = self.change(move |connection, accounts| acquire(connection, accounts, calls)).await?;
+            let mut accounts = lock(&self.accounts);
+            for (unit, acquired) in units.iter().zip(&acquired) {
+                if matches!(acquired, Acquired::Granted(_)) {
+                    let at = Moment::at(unit.at)?;
+                    accounts.mark(&unit.account, |account| account.begin(&at));
+                }
+            }
+            Ok(acquired)
+        })
     }
 
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (from, to) = (Moment::at(unit.at)?, Moment::at(ended)?);
-            if !from.is_outdated(&to) {
-                // What is under way is in memory alone.
-                if let Some(account) = lock(&self.accounts).loaded.get_mut(&unit.account) {
-                    account.settle(&from, &to);
-                }
-                return Ok(());
+            let account = unit.account.clone();
+            if from.is_outdated(&to) {
+                self.change(move |connection, accounts| redate(connection, accounts, &unit, ended)).await?;
             }
-            self.change(move |connection, accounts| settle(connection, accounts, &unit, ended)).await
+            lock(&self.accounts).mark(&account, |account| account.end(&from));
+            Ok(())
         })
     }
 
     fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
-        let windows = windows.to_vec();
-        self.change(move |connection, accounts| {
-            let at = Moment::at(unit.at)?;
-            let given_back = give_back(connection, accounts, &unit)?;
-            Ok(given_back.then(|| accounts.known(&unit.account).map(|account| account.uses(&windows, &at))).flatten())
+        Box::pin(async move {
+            let (at, account) = (Moment::at(unit.at)?, unit.account.clone());
+            let given_back = self.change(move |connection, accounts| give_back(connection, accounts, &unit)).await?;
+            let mut accounts = lock(&self.accounts);
+            accounts.mark(&account, |account| account.end(&at));
+            Ok(accounts.known(&account).filter(|_| given_back).map(|account| account.uses(windows, &at)))
         })
     }
 

@@ -302,6 +302,19 @@ async fn a_call_and_what_it_discloses_are_on_record_together_or_not_at_all(store
     assert_eq!(recorded.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["d1"]);
 }
 
+async fn a_take_that_fails_takes_nothing_and_leaves_nothing_under_way(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2), (QuotaPer::Day, 9)];
+    let disclosing =
+        || Acquire { disclosures: vec![disclosure("d1", "192.0.2.1", "x", 0.0)], ..acquire("account", &windows, 0.0) };
+    for _ in 0..3 {
+        assert!(store.acquire(vec![disclosing(), disclosing()]).await.is_err(), "the same disclosure twice");
+    }
+    assert_eq!(store.disclosures(DisclosureFilter::default(), 9, None).await, Ok(Vec::new()));
+    let uses = store.usage("account", &windows_of(&windows), at(0.0)).await.expect("usage");
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(granted(&*store, &windows, 200.0).await, [1, 1], "nor after minute and day have turned");
+}
+
 async fn a_unit_that_moved_with_the_clock_stays_taken(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9)];
     granted(&*store, &windows, 3_600.0).await;
@@ -428,6 +441,7 @@ contract![
     a_call_in_the_last_second_of_a_day_counts_in_the_next_as_well,
     a_clock_that_steps_back_and_returns_forgets_nothing,
     a_call_and_what_it_discloses_are_on_record_together_or_not_at_all,
+    a_take_that_fails_takes_nothing_and_leaves_nothing_under_way,
     a_unit_that_moved_with_the_clock_stays_taken,
     many_takes_at_once_never_exceed_the_limit,
     accounts_do_not_share_quota,
