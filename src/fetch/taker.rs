@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -13,11 +13,15 @@ use super::attempt::AttemptError;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::source::QuotaWindow;
-use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
+use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, StoreErrorKind, Unit, WindowUse};
 use crate::sync::lock;
 
 /// The most units that are taken in one statement.
 const BATCH: usize = 1024;
+/// The most calls that may wait for a ledger that does not answer.
+const MAX_WAITING: usize = 8192;
+/// Time until the end of a call is recorded again after that failed.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes units for every pipeline.
 pub struct Taker {
@@ -83,6 +87,12 @@ impl Taker {
         let (reply, taken) = oneshot::channel();
         let begin = {
             let mut queue = lock(&self.queue);
+            if queue.waiting.len() >= MAX_WAITING {
+                queue.waiting.retain(|waiting| !waiting.reply.is_closed());
+                if queue.waiting.len() >= MAX_WAITING {
+                    return Err(TakeError::Ledger(StoreError::unavailable("too many calls wait for the ledger")));
+                }
+            }
             queue.waiting.push(Waiting { call, waiters: waiters.clone(), reply });
             !std::mem::replace(&mut queue.is_running, true)
         };
@@ -91,6 +101,20 @@ impl Taker {
         }
         let ended = || Err(TakeError::Ledger(StoreError::unavailable("the server ends")));
         taken.await.unwrap_or_else(|_| ended())
+    }
+
+    /// Records the end of a call. While that fails the unit counts as taken now, so it is tried again until the ledger is
+    /// back.
+    async fn settle(&self, unit: Unit, ended: SystemTime) {
+        while let Err(error) = self.ledger.settle(unit.clone(), ended).await {
+            tracing::warn!(source = unit.source, %error, "the end of a call could not be recorded");
+            match error.kind {
+                StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full => {
+                    self.clock.sleep(SETTLE_AGAIN).await;
+                }
+                StoreErrorKind::Corrupt | StoreErrorKind::Rejected => return,
+            }
+        }
     }
 
     async fn take_all(self: Arc<Self>) {
@@ -156,8 +180,10 @@ impl TakenUnit {
     pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
-        self.taker.ledger.give_back(unit, &self.windows).await.unwrap_or_else(|error| {
+        self.taker.ledger.give_back(unit.clone(), &self.windows).await.unwrap_or_else(|error| {
             tracing::warn!(source, %error, "a quota unit could not be given back");
+            // It stays taken, and its call has ended all the same.
+            self.unit = Some(unit);
             None
         })
     }
@@ -168,14 +194,8 @@ impl Drop for TakenUnit {
         let Some(unit) = self.unit.take() else { return };
         // Without a runtime the process ends, and with it what is under way.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (ledger, ended) = (self.taker.ledger.clone(), self.taker.clock.now());
-        let settle = async move {
-            let source = unit.source.clone();
-            if let Err(error) = ledger.settle(unit, ended).await {
-                tracing::warn!(source, %error, "the end of a call could not be recorded");
-            }
-        };
-        self.taker.tracker.spawn_on(settle, &runtime);
+        let (taker, ended) = (self.taker.clone(), self.taker.clock.now());
+        self.taker.tracker.spawn_on(async move { taker.settle(unit, ended).await }, &runtime);
     }
 }
 
@@ -187,8 +207,6 @@ impl fmt::Debug for Taker {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use tokio::runtime::Builder;
 
     use super::*;

@@ -299,6 +299,7 @@ impl Ledger for FakeLedger {
 
     fn settle(&self, _: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.reachable()?;
             self.settled_at.lock().unwrap().push(ended);
             Ok(())
         })

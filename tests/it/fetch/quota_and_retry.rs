@@ -192,6 +192,21 @@ async fn a_unit_that_the_ledger_cannot_take_back_stays_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_is_recorded_once_the_ledger_is_back() {
+    let harness = Harness::per_minute(2, &[ScriptedReply::says("found 9").after(SECOND)]);
+    let looking_up = harness.begin(harness.request_for("192.0.2.1", 60 * SECOND));
+    harness.clock.sleep(SECOND / 2).await;
+    *harness.ledger.unreachable.lock().unwrap() = true;
+    looking_up.await.unwrap();
+    let ended = harness.clock.now();
+    harness.clock.sleep(7 * SECOND).await;
+    assert!(harness.ledger.settled_at.lock().unwrap().is_empty());
+    *harness.ledger.unreachable.lock().unwrap() = false;
+    harness.clock.sleep(5 * SECOND).await;
+    assert_eq!(harness.ledger.settled_at.lock().unwrap()[..], [ended]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9").after(5 * SECOND)]);
     let clock: Arc<dyn Clock> = Arc::new(harness.clock.clone());
