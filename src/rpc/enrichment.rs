@@ -52,7 +52,7 @@ struct EnrichCall {
     /// `None`: each indicator has the default time, from when it begins.
     budget: Option<Budget>,
     /// Its place among the enrichments under way, until it is answered.
-    _admitted: Option<Admitted>,
+    admitted: Option<Admitted>,
 }
 
 impl EnrichCall {
@@ -113,7 +113,7 @@ impl EnrichmentRpc {
     fn call(&self, options: EnrichOptions, context: Context) -> Result<EnrichCall, Error> {
         let reserve = context.admitted.as_ref().map(Admitted::margin).unwrap_or_default();
         let budget = Some(self.engine.budget(context.deadline, reserve)?);
-        Ok(EnrichCall { options, budget, caller: context.caller, _admitted: context.admitted })
+        Ok(EnrichCall { options, budget, caller: context.caller, admitted: context.admitted })
     }
 
     /// Answers one indicator, from the cache or by asking.
@@ -243,7 +243,7 @@ impl EnrichmentService for EnrichmentRpc {
         let reserve = context.admitted.as_ref().map(|admitted| admitted.grow(batch.distinct.len())).unwrap_or_default();
         // With a deadline there is one budget for all.
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
-        let call = EnrichCall { options, budget, caller: context.caller, _admitted: context.admitted };
+        let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(BATCH_CONCURRENCY, move |sender| async move {
             batch.run(&rpc, &call, &sender).await;
@@ -257,7 +257,7 @@ impl EnrichmentService for EnrichmentRpc {
         let context = self.context(&request);
         let request = request.into_inner();
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
-        let call = EnrichCall { options, caller: context.caller, budget: None, _admitted: context.admitted };
+        let call = EnrichCall { options, caller: context.caller, budget: None, admitted: context.admitted };
         let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
         Ok(Response::new(write_plan(submitted, &planned)))
     }
@@ -308,6 +308,9 @@ impl Batch {
         let answer = async |same: &[(u32, SubmittedText)]| {
             let Some((_, first)) = same.first() else { return };
             let answer = rpc.answer(first, call, None).await;
+            if let Some(admitted) = &call.admitted {
+                admitted.finish_one();
+            }
             for (nth, (index, submitted)) in same.iter().enumerate() {
                 match &answer {
                     Ok(answer) => send(*index, Wire::Answer(answer_at(answer, submitted, nth > 0))).await,

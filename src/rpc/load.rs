@@ -21,6 +21,8 @@ const LEAST_COST: Duration = Duration::from_micros(100);
 const REFUSE_FROM: u32 = 2;
 /// A cheaper sample lowers the cost by at most one part in this many, so that a burst is not met unprepared.
 const DECAY: u32 = 16;
+/// How many times dearer one sample can make an enrichment.
+const MAX_RISE: u32 = 4;
 
 /// The enrichments under way and what one of them costs.
 #[derive(Debug)]
@@ -62,8 +64,10 @@ impl Load {
     /// [`Error::Exhausted`] where the work under way would not leave time for it.
     pub(crate) fn admit(self: &Arc<Self>, left: Duration) -> Result<Admitted, Error> {
         self.sample();
-        let backlog = self.time_for(self.under_way.load(Ordering::Relaxed) + 1);
-        if backlog > left / REFUSE_FROM {
+        let under_way = self.under_way.load(Ordering::Relaxed);
+        let backlog = self.time_for(under_way + 1);
+        // Where nothing is under way nothing can be learned by refusing: the cost may be a thing of the past.
+        if under_way > 0 && backlog > left / REFUSE_FROM {
             return Err(Error::Exhausted {
                 subject: "time before the deadline".into(),
                 message: format!("the requests under way take {} ms to answer", backlog.as_millis()),
@@ -107,8 +111,9 @@ impl Load {
         let spent = total.saturating_sub(sampled.busy);
         *sampled = Sample { at: now, busy: total };
         let steps = u32::try_from(self.steps.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let Some(measured) = (spent * 2).checked_div(steps) else { return };
         let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
+        // The workers do other things too: one sample does not count for more than a burst could explain.
+        let measured = (spent * 2).checked_div(steps).unwrap_or_default().min(before * MAX_RISE);
         let cost = measured.max(before - before / DECAY).max(LEAST_COST);
         self.cost.store(nanos(cost), Ordering::Relaxed);
     }
@@ -149,9 +154,20 @@ impl Admitted {
 
     /// Counts as so many enrichments from now on; says how long they take.
     pub(crate) fn grow(&self, enrichments: usize) -> Duration {
+        // It holds the place that it was let in with.
+        let enrichments = enrichments.max(1);
         let before = self.0.size.swap(enrichments, Ordering::Relaxed);
         self.0.load.enter(enrichments.saturating_sub(before));
         self.0.load.time_for(enrichments)
+    }
+}
+
+impl Admitted {
+    /// One of its enrichments is answered; what is left of it goes on.
+    pub(crate) fn finish_one(&self) {
+        if self.0.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |size| size.checked_sub(1)).is_ok() {
+            self.0.load.leave(1);
+        }
     }
 }
 
@@ -182,6 +198,38 @@ mod tests {
         assert!(load.admit(Duration::from_millis(200)).is_ok(), "who has more time is let in");
         drop(admitted);
         assert!(load.admit(Duration::from_millis(100)).is_ok(), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn a_cost_that_is_out_of_date_keeps_nobody_out() {
+        let clock = Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH));
+        let load = Load::new(Handle::current(), clock.clone());
+        load.cost.store(nanos(Duration::from_secs(60)), Ordering::Relaxed);
+        let first = load.admit(Duration::from_millis(100)).unwrap();
+        assert!(load.admit(Duration::from_millis(100)).is_err(), "while something is under way");
+        drop(first);
+        assert!(load.admit(Duration::from_millis(100)).is_ok(), "alone");
+        for _ in 0..200 {
+            clock.advance(SAMPLE_PERIOD);
+            load.sample();
+        }
+        let other = load.admit(Duration::from_millis(100)).unwrap();
+        assert!(load.admit(Duration::from_millis(100)).is_ok(), "it sinks while nothing is measured");
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_under_way_of_a_batch_however_many_of_it_could_be_read() {
+        let load = load(Duration::from_millis(1));
+        for indicators in [0, 1, 5] {
+            let batch = load.admit(Duration::from_secs(1)).unwrap();
+            batch.grow(indicators);
+            assert_eq!(load.under_way.load(Ordering::Relaxed), indicators.max(1));
+            (0..indicators).for_each(|_| batch.finish_one());
+            assert_eq!(load.under_way.load(Ordering::Relaxed), usize::from(indicators == 0));
+            drop(batch);
+            assert_eq!(load.under_way.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[tokio::test]
