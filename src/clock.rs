@@ -8,10 +8,10 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Add, Sub};
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use crate::sync::lock;
+use tokio::sync::watch;
 
 /// A moment on a clock that nobody sets. It means nothing outside this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,45 +89,79 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests that moves only by hand, or by a sleep that ends. Clones are the same clock.
-///
-/// Sleeping waits for tokio's time, which tests pause. Sleeps that overlap move the clock to the end of the latest.
+/// A clock for tests. Clones are the same clock.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<(SystemTime, Monotonic)>>);
+pub struct ManualClock {
+    time: watch::Sender<ManualTime>,
+    follows_tokio: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ManualTime {
+    wall: SystemTime,
+    monotonic: Monotonic,
+    /// Sleeps of at most this end at once.
+    skipped: Duration,
+}
 
 impl ManualClock {
-    /// A clock whose wall time is `now`.
+    /// A clock that moves by hand alone: a sleep ends when the clock is moved to its end.
     pub fn new(now: SystemTime) -> Self {
-        Self(Arc::new(Mutex::new((now, Monotonic::default()))))
+        let time = ManualTime { wall: now, monotonic: Monotonic::default(), skipped: Duration::ZERO };
+        Self { time: watch::Sender::new(time), follows_tokio: false }
+    }
+
+    /// A clock that also moves by its sleeps, which wait for tokio's time: for tests that pause that time. Sleeps that
+    /// overlap move the clock to the end of the latest.
+    pub fn following_tokio(now: SystemTime) -> Self {
+        Self { follows_tokio: true, ..Self::new(now) }
+    }
+
+    /// Lets sleeps of at most this duration, such as the wait before a retry, end at once and move the clock.
+    pub fn skip_sleeps(&self, longest: Duration) {
+        self.time.send_modify(|time| time.skipped = longest);
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, duration: Duration) {
-        let mut time = lock(&self.0);
-        *time = (time.0 + duration, time.1 + duration);
+        self.time.send_modify(|time| {
+            time.wall += duration;
+            time.monotonic = time.monotonic + duration;
+        });
     }
 
     /// Sets the wall clock alone, forward or back.
     pub fn set_wall(&self, now: SystemTime) {
-        lock(&self.0).0 = now;
+        self.time.send_modify(|time| time.wall = now);
+    }
+
+    fn advance_to(&self, end: Monotonic) {
+        self.advance(end.since(self.monotonic()));
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        lock(&self.0).0
+        self.time.borrow().wall
     }
 
     fn monotonic(&self) -> Monotonic {
-        lock(&self.0).1
+        self.time.borrow().monotonic
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the clock of tests waits for tokio's time")]
+    #[expect(clippy::disallowed_methods, reason = "the clock of tests may follow tokio's time")]
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (clock, end) = (self.clone(), self.monotonic() + duration);
         Box::pin(async move {
-            tokio::time::sleep(duration).await;
-            clock.advance(end.since(clock.monotonic()));
+            if clock.follows_tokio {
+                tokio::time::sleep(duration).await;
+                clock.advance_to(end);
+            } else if duration <= clock.time.borrow().skipped {
+                clock.advance_to(end);
+            } else {
+                // This cannot fail: the future holds a sender itself.
+                let _ = clock.time.subscribe().wait_for(|time| time.monotonic >= end).await;
+            }
         })
     }
 }
@@ -138,10 +172,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sleeps_that_overlap_move_a_manual_clock_once() {
-        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let clock = ManualClock::following_tokio(SystemTime::UNIX_EPOCH);
         tokio::join!(clock.sleep(Duration::from_secs(5)), clock.sleep(Duration::from_secs(3)));
         assert_eq!(clock.monotonic(), Monotonic::default() + Duration::from_secs(5));
         assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_sleep_on_a_clock_moved_by_hand_ends_when_the_clock_reaches_its_end() {
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let sleep = clock.sleep(Duration::from_secs(5));
+        tokio::pin!(sleep);
+        for _ in 0..5 {
+            assert!(futures_util::poll!(sleep.as_mut()).is_pending());
+            clock.advance(Duration::from_secs(1));
+        }
+        sleep.await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_data_directory_that_stays_in_use_is_told_with_what_to_do() {
+    async fn a_data_directory_that_stays_in_use_is_reported_with_what_to_do() {
         let folder = TempDir::new().unwrap();
         let _other = DataDirectory::open(&folder.path().join("data")).unwrap();
         let failure = Connection::with(&client(&folder), list).await.unwrap_err().to_string();

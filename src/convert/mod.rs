@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_not_found_by_itself_and_told_with_its_field_beside_other_mistakes() {
+    fn a_missing_resource_is_not_found_alone_and_a_violation_beside_other_violations() {
         let missing = || Error::NotFound { reason: Reason::SourceNotFound, name: "sources/a".into(), hint: "-".into() };
         let mut violations = Violations::default();
         assert_eq!(violations.resolve::<()>("sources[0]", Err(missing())), None);

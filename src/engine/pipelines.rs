@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_told_by_its_credential_and_does_not_show_it() {
+    fn an_account_is_identified_by_its_credential_and_does_not_show_it() {
         let with = |key: &str| account_of("virustotal", |settings| settings.credential = Some(key.to_owned().into()));
         assert_eq!(with("k1"), with("k1"));
         assert_ne!(with("k1"), with("k2"));

@@ -122,7 +122,7 @@ mod tests {
 
     fn feed(url: &str) -> Feed {
         let settings = SourceSettings::from_defaults(sources::find("list").unwrap().about(), "example");
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(std::time::UNIX_EPOCH));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::following_tokio(std::time::UNIX_EPOCH));
         Feed::new(Url::parse(url).unwrap(), &settings, EgressRules::default(), &clock).unwrap()
     }
 

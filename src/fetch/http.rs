@@ -361,7 +361,7 @@ mod tests {
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
             rules,
-            clock: Arc::new(ManualClock::new(std::time::UNIX_EPOCH)),
+            clock: Arc::new(ManualClock::following_tokio(std::time::UNIX_EPOCH)),
             largest: MAX_ANSWER,
             follows_redirects: true,
         }

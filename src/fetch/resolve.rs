@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_does_not_exist_is_told_from_a_resolver_that_fails() {
+    fn a_name_that_does_not_exist_differs_from_a_resolver_that_fails() {
         let unresolved = |why: &str| Unresolved::new("intel.example.com", &io::Error::other(format!("failed: {why}")));
         for why in NO_SUCH_NAME {
             let error = SendError::from(unresolved(why));

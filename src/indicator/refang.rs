@@ -330,7 +330,7 @@ fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> 
     let space_after = if open > 0 { after.len() - after.trim_start_matches(' ').len() } else { 0 };
     let tail = after.get(space_after..)?;
     let closing = tail.len() - tail.trim_start_matches(CLOSING).len();
-    let close = closing.max(if space_after == 0 { misplaced_brackets(text, tail, before) } else { 0 });
+    let close = closing.max(if space_after == 0 { reversed_brackets(text, tail, before) } else { 0 });
     let length = open + space + word + if close > 0 { space_after + close } else { 0 };
     let next = text.get(length..).and_then(|rest| rest.chars().next());
     let between_words = before.is_some_and(is_word_char) && next.is_some_and(is_word_char);
@@ -349,7 +349,7 @@ fn marker_at(text: &str, before: Option<char>) -> Option<(&'static str, usize)> 
 
 /// The number of opening brackets after a dot that stand where closing ones should: `www.[example`, `example}.{com`.
 /// `end.[1]` is a footnote.
-fn misplaced_brackets(text: &str, tail: &str, before: Option<char>) -> usize {
+fn reversed_brackets(text: &str, tail: &str, before: Option<char>) -> usize {
     let rest = tail.trim_start_matches(['[', '{']);
     let first = rest.chars().next();
     let possible = text.starts_with(['.', '}', ']'])
@@ -430,7 +430,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_defang_marker_is_undone() {
+    fn every_defang_marker_is_removed() {
         let table = [
             ("hxxp://evil[.]example[.]com/a", "http://evil.example.com/a"),
             ("hXXps[:]//evil(.)example{.}com", "https://evil.example.com"),

@@ -35,7 +35,7 @@ struct Embedding {
 }
 
 impl Embedding {
-    /// One that is told by its first bits.
+    /// One that its first bits mark.
     const fn prefix(pattern: u128, length: u32, ipv4: fn(u128) -> u128) -> Self {
         Self { pattern, mask: u128::MAX << (128 - length), ipv4 }
     }

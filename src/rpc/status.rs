@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_mistakes_stay_within_the_size_of_a_header_and_are_counted() {
+    fn a_thousand_violations_stay_within_the_size_of_a_header_and_are_counted() {
         let violations = (0..1000).map(|n| Violation::invalid(format!("sources[{n}]"), "no such source")).collect();
         let status = of(&Error::Invalid(violations));
         assert!(status.message().len() <= MAX_MESSAGE, "{}", status.message().len());

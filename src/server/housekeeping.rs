@@ -36,8 +36,8 @@ impl PruneGuard {
     }
 
     fn present(&self, clock: &dyn Clock) -> SystemTime {
-        let first_day = clock.monotonic().since(self.started) < DAY;
-        self.latest.filter(|_| first_day).map_or(clock.now(), |latest| clock.now().min(latest))
+        let is_first_day = clock.monotonic().since(self.started) < DAY;
+        self.latest.filter(|_| is_first_day).map_or(clock.now(), |latest| clock.now().min(latest))
     }
 }
 

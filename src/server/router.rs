@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_does_not_come_to_its_end_gives_its_place_back() {
+    async fn an_aborted_request_frees_its_place() {
         let places = Arc::new(Semaphore::new(1));
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn(bound_request_body));

@@ -39,7 +39,7 @@ const URL: OptionDef<Option<Url>> = OptionDef::address(
 const FORMAT: OptionDef<Format> = OptionDef::choice(
     "format",
     Format::Auto,
-    "format (gzip and zip are unpacked); auto: csv if column is set, else told by the content",
+    "format (gzip and zip are unpacked); auto: csv if column is set, else recognised by the content",
 );
 const TYPE: OptionDef<EntryType> = OptionDef::choice(
     "type",
@@ -48,16 +48,16 @@ const TYPE: OptionDef<EntryType> = OptionDef::choice(
 );
 const COLUMN: OptionDef<Option<String>> = OptionDef::text(
     "column",
-    "csv: the entry's column, by number from 1 or by its header's name; unset: told by header or cells",
+    "csv: the entry's column, by number from 1 or by its header's name; unset: found by header or cells",
 );
 const SEPARATOR: OptionDef<Separator> = OptionDef::choice(
     "separator",
     Separator::Auto,
-    "csv: what separates the columns; auto: told by the rows, else comma",
+    "csv: what separates the columns; auto: found by the rows, else comma",
 );
 const MEMBER: OptionDef<Option<String>> = OptionDef::text(
     "member",
-    "json, jsonl: the member that holds the entry, dots go into objects; unset: told by its name",
+    "json, jsonl: the member that holds the entry, dots go into objects; unset: found by its name",
 );
 const CLAIM: OptionDef<Disposition> =
     OptionDef::choice("claim", Disposition::Suspicious, "what it means to be on the list");

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_in_whole_days() {
+    fn ages_are_shown_in_whole_days() {
         assert_eq!(ago(Duration::from_secs(3600)), "within the last day");
         assert_eq!(ago(DAY), "1 day ago");
         assert_eq!(ago(60 * DAY), "60 days ago");

@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     // floor 1
     ("source", &["words"]),
     ("sources", &["words", "source"]),
-    ("clock", &["sync"]),
+    ("clock", &[]),
     ("store", &["words", "source", "clock", "sync"]),
     // floor 2
     ("settings", &["words", "source", "sources", "store", "clock"]),
@@ -367,12 +367,17 @@ fn sources() -> Vec<(String, PathBuf, String)> {
 }
 
 pub fn files(folder: &Path) -> Vec<PathBuf> {
+    files_ending(folder, &["rs"])
+}
+
+/// The files below a folder whose names end in one of these, sorted. What was installed below it is left out.
+pub fn files_ending(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        if path.is_dir() && !path.ends_with("node_modules") {
+            found.extend(files_ending(&path, extensions));
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
             found.push(path);
         }
     }

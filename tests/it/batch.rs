@@ -1,10 +1,10 @@
-use std::time::Duration;
-
 use concord::pb;
 use concord::pb::batch_enrich_response::Result as Wire;
 use tokio_stream::StreamExt;
 
-use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
+use crate::harness::{
+    DEADLINE, Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at, with_deadline,
+};
 
 async fn batch(server: &TestServer, values: &[&str]) -> Vec<pb::BatchEnrichResponse> {
     let request = pb::BatchEnrichRequest {
@@ -68,10 +68,10 @@ async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
     let hung = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&(virustotal_at(hung.address) + "quota = { minute = 1000 }\n")).await;
     let values: Vec<_> = (0..60).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
-    let mut request = tonic::Request::new(pb::BatchEnrichRequest { indicators: values, ..Default::default() });
-    request.set_timeout(Duration::from_secs(5));
-    let stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
-    let answers: Vec<_> = stream.collect().await;
+    let request = pb::BatchEnrichRequest { indicators: values, ..Default::default() };
+    let stream = server.enrichment().batch_enrich(with_deadline(request)).await.unwrap().into_inner();
+    let answers = stream.collect::<Vec<_>>();
+    let (answers, ()) = tokio::join!(answers, server.pass_when_called(&hung, 1, DEADLINE));
     assert_eq!(answers.len(), 60);
     for answer in answers {
         let Some(Wire::Answer(answer)) = answer.unwrap().result else { panic!("an indicator has no verdict") };
@@ -79,6 +79,7 @@ async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
         assert!(verdict.partial);
         assert_eq!(verdict.disposition(), pb::Disposition::Unknown);
     }
+    hung.release();
     server.stop().await;
 }
 
@@ -130,5 +131,6 @@ async fn a_stream_counts_as_under_way_until_it_ends() {
     let refused = server.enrichment().batch_enrich(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     drop(first);
+    slow.release();
     server.stop().await;
 }

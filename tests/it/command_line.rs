@@ -38,9 +38,9 @@ async fn without_a_server_enrich_starts_one_and_asks_nobody_who_is_not_declared(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_talks_to_the_first_through_its_socket() {
+async fn a_second_process_connects_to_the_first_through_its_socket() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let mut command = concord(server.folder.path());
     command.args(["enrich", "198.51.100[.]7", "--exit-code"]);
     let output = run(command).await;
@@ -55,22 +55,22 @@ async fn a_second_process_talks_to_the_first_through_its_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_be_reached_is_told_by_its_cause() {
-    let server = TestServer::start("").await;
-    let told = async |url: String| {
+async fn a_server_that_cannot_be_reached_is_reported_with_its_cause() {
+    let server = TestServer::listen("").await;
+    let stderr_of = async |url: String| {
         let mut command = concord(server.folder.path());
         command.args(["source", "list", "--server", &url]);
         let output = run(command).await;
         assert_eq!(output.status.code(), Some(1));
         text(&output.stderr)
     };
-    let plain = told(format!("https://{}", server.address)).await;
+    let plain = stderr_of(format!("https://{}", server.address())).await;
     assert!(plain.contains("does not speak TLS: try http://"), "{plain}");
-    let unschemed = told(server.address.to_string()).await;
+    let unschemed = stderr_of(server.address().to_string()).await;
     assert!(unschemed.contains("give http://HOST:PORT"), "{unschemed}");
     let refusing = Refusing::new();
     let url = format!("http://{}", refusing.address());
-    let refused = told(url.clone()).await;
+    let refused = stderr_of(url.clone()).await;
     assert!(refused.contains(&format!("cannot reach {url}: Connection refused")), "{refused}");
     server.stop().await;
 }
@@ -89,7 +89,7 @@ async fn a_password_in_a_url_that_is_refused_is_not_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_needs_no_secret_of_the_server_that_runs_already() {
-    let server = TestServer::start("").await;
+    let server = TestServer::listen("").await;
     let file = server.folder.path().join("secret.toml");
     let data = server.folder.path().join("data").display().to_string();
     let source = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"env:NOT_IN_THIS_SHELL\"\n";
@@ -110,7 +110,7 @@ async fn a_command_needs_no_secret_of_the_server_that_runs_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_that_is_misspelt_leads_to_no_other_server() {
-    let server = TestServer::start("").await;
+    let server = TestServer::listen("").await;
     let file = server.folder.path().join("misspelt.toml");
     std::fs::write(&file, "data_directry = \"/srv/other\"\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
@@ -128,7 +128,7 @@ async fn a_data_directory_that_is_misspelt_leads_to_no_other_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_copied_without_the_secrets_and_certificates_of_its_server() {
-    let server = TestServer::start("").await;
+    let server = TestServer::listen("").await;
     let file = server.folder.path().join("tls.toml");
     let source = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"env:NOT_IN_THIS_SHELL\"\n";
     std::fs::write(&file, format!("[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\n{source}")).unwrap();
@@ -158,7 +158,7 @@ async fn the_list_of_sources_keeps_what_is_copied_whole_and_says_why_one_is_not_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stated_type_is_not_guessed() {
-    let server = TestServer::start("").await;
+    let server = TestServer::listen("").await;
     let enrich = async |arguments: &[&str]| {
         let mut command = concord(server.folder.path());
         command.arg("enrich").args(arguments);
@@ -201,7 +201,7 @@ async fn the_filter_of_a_servers_logs_is_not_that_of_a_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let file = server.folder.path().join("sample.bin");
     std::fs::write(&file, b"abc").unwrap();
     let mut command = concord(server.folder.path());
@@ -216,7 +216,7 @@ async fn a_file_is_hashed_here_and_only_its_hash_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn indicators_are_pulled_out_of_pasted_text_and_written_as_rows() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let mut command = concord(server.folder.path());
     command.args([
         "enrich",
@@ -338,15 +338,15 @@ async fn the_configuration_can_be_checked_and_printed_with_its_secrets_masked() 
     command.arg("--config").arg(&file).args(["serve", "--check-config"]);
     let output = run(command).await;
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
+    let stderr = text(&output.stderr);
     assert!(
-        told.contains("listn") && told.contains("did you mean listen") && told.contains("sources.vt.kind"),
-        "{told}"
+        stderr.contains("listn") && stderr.contains("did you mean listen") && stderr.contains("sources.vt.kind"),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_file_of_tls_that_is_missing_is_told_by_its_setting_when_the_configuration_is_checked() {
+async fn every_file_of_tls_that_is_missing_is_reported_with_its_setting_when_the_configuration_is_checked() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tls.toml");
     std::fs::write(&file, "[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\nclient_ca = \"/nowhere/c\"\n")
@@ -354,14 +354,14 @@ async fn every_file_of_tls_that_is_missing_is_told_by_its_setting_when_the_confi
     let mut command = concord(folder.path());
     command.arg("--config").arg(&file).args(["serve", "--check-config"]);
     let output = run(command).await;
-    let told = text(&output.stderr);
+    let stderr = text(&output.stderr);
     for part in ["tls.certificate: /nowhere/a", "tls.key: /nowhere/b", "tls.client_ca: /nowhere/c"] {
-        assert!(told.contains(part), "{told}");
+        assert!(stderr.contains(part), "{stderr}");
     }
     let mut command = concord(folder.path());
     command.env("CONCORD_KEY", "short").args(["serve", "--check-config"]);
-    let told = text(&run(command).await.stderr);
-    assert!(told.contains("CONCORD_KEY: "), "{told}");
+    let stderr = text(&run(command).await.stderr);
+    assert!(stderr.contains("CONCORD_KEY: "), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,7 +380,7 @@ async fn whoever_reads_no_further_ends_the_command_quietly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_benign_ends_with_zero_and_many_end_with_their_totals() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let enrich = async |arguments: &str| {
         let mut command = concord(server.folder.path());
         command.args(["enrich", "--exit-code"]).args(arguments.split(' '));
@@ -402,7 +402,7 @@ async fn nothing_but_benign_ends_with_zero_and_many_end_with_their_totals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_quota_gets_every_answer() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let mut command = concord(server.folder.path());
     command.args(["enrich", "--exit-code", "--wait", "1h", "--output", "jsonl"]);
     command.args((1..=6).map(|last| format!("198.51.100.{last}")));
@@ -442,7 +442,7 @@ async fn ten_indicators_have_a_line_each_and_the_whole_tables_where_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_for_many_uses_quota_up_and_every_list_has_a_form_for_machines() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let run_line = async |line: &str| {
         let mut command = concord(server.folder.path());
         command.args(line.split(' '));
@@ -468,14 +468,14 @@ async fn a_plan_for_many_uses_quota_up_and_every_list_has_a_form_for_machines() 
     assert_eq!(json("source kinds list -o json").await[0]["kind"], "list");
     assert_eq!(json("verdict list -o json").await[0]["disposition"], "DISPOSITION_MALICIOUS");
     assert_eq!(json("disclosures -o jsonl").await["source"], "sources/virustotal");
-    assert_eq!(json("disclosures --since 1s -o json").await, serde_json::json!([]), "it was told in the past");
+    assert_eq!(json("disclosures --since 1s -o json").await, serde_json::json!([]), "it was disclosed in the past");
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_pipe_hides_no_verdict() {
     let virustotal = malicious_virustotal().await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     let closed = async |line: &str| {
         let mut command = concord(server.folder.path());
         if !line.starts_with("enrich") {
@@ -496,8 +496,8 @@ async fn a_closed_pipe_hides_no_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn help_shows_how_to_connect_where_that_means_something_and_mistakes_name_commands() {
-    let server = TestServer::start("[sources.virustotal]\nkind = \"virustotal\"\n").await;
+async fn help_shows_connection_flags_only_where_they_matter_and_errors_name_commands() {
+    let server = TestServer::listen("[sources.virustotal]\nkind = \"virustotal\"\n").await;
     let concord = async |line: &str| {
         let mut command = concord(server.folder.path());
         command.args(line.split(' '));
@@ -540,7 +540,7 @@ async fn colour_is_forced_or_left_out_as_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_in_use_is_copied_but_not_pruned() {
-    let server = TestServer::start("").await;
+    let server = TestServer::listen("").await;
     let copy = server.folder.path().join("copy.db");
     let mut command = concord(server.folder.path());
     command.args(["store", "backup"]).arg(&copy);

@@ -90,8 +90,9 @@ async fn a_source_sees_nothing_above_its_own_tlp_limit() {
 }
 
 #[tokio::test]
-async fn the_ledger_says_what_was_told_to_whom_and_for_whom() {
-    let (virustotal, server) = with_never_send().await;
+async fn the_ledger_says_what_was_disclosed_to_whom_and_for_whom() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
     server.enrich("198.51.100.1").await;
     server.enrich("198.51.100.2").await;
     server.enrich("10.0.0.1").await;
@@ -100,9 +101,9 @@ async fn the_ledger_says_what_was_told_to_whom_and_for_whom() {
     };
     let all = list(pb::ListDisclosuresRequest::default()).await.disclosures;
     assert_eq!(all.len(), 2, "{all:?}");
-    let told =
+    let listed =
         list(pb::ListDisclosuresRequest { indicator: Some(indicator("198.51.100.1")), ..Default::default() }).await;
-    let one = &told.disclosures[0];
+    let one = &listed.disclosures[0];
     assert_eq!(one.source, "sources/virustotal");
     assert_eq!(one.caller, "anonymous");
     assert_eq!(one.to, virustotal.address.ip().to_string());

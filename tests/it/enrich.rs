@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use concord::pb;
+use concord::pb::stream_enrich_response::Event;
 use serde_json::json;
 use tokio_stream::StreamExt;
 
-use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
+use crate::harness::{
+    DEADLINE, Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at, with_deadline,
+};
 
 #[tokio::test]
 async fn a_lone_virustotal_with_sixty_engines_is_malicious_for_each_of_the_four_types() {
@@ -58,6 +61,7 @@ async fn every_fault_of_a_source_is_an_outcome_and_the_others_verdict_stands() {
         let good = malicious_virustotal().await;
         let second = virustotal_at(good.address).replace("[sources.virustotal]", "[sources.second]");
         let server = TestServer::start(&(virustotal_at(broken.address) + &second)).await;
+        server.clock.skip_sleeps(Duration::from_secs(1));
         let enriched = server.enrich("198.51.100.7").await;
         let pb::outcome::Result::Error(error) = enriched.outcome("virustotal") else { panic!("{body}: no error") };
         assert_eq!(error.kind(), kind, "{body}");
@@ -73,16 +77,27 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
     let quick = malicious_virustotal().await;
     let second = virustotal_at(quick.address).replace("[sources.virustotal]", "[sources.quick]");
     let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
-    let mut request =
-        tonic::Request::new(pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() });
-    request.set_timeout(Duration::from_secs(5));
-    let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
-    let verdict = answer.decode_verdict().unwrap();
-    assert!(verdict.partial);
-    assert_eq!(verdict.disposition(), pb::Disposition::Malicious);
-    let late = verdict.outcomes.iter().find(|one| one.source == "sources/virustotal").unwrap();
-    let Some(pb::outcome::Result::Error(error)) = &late.result else { panic!("{late:?}") };
-    assert_eq!(error.kind(), pb::SourceErrorKind::Timeout);
+    let request = pb::StreamEnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let mut stream = server.enrichment().stream_enrich(with_deadline(request)).await.unwrap().into_inner();
+    let Some(Event::Progress(first)) = stream.message().await.unwrap().unwrap().event else { panic!("no progress") };
+    assert_eq!(first.outcome.unwrap().source, "sources/quick");
+    server.clock.advance(DEADLINE);
+    let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
+    let Some(Event::Final(streamed)) = events.last().cloned() else { panic!("{events:?}") };
+
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let mut client = server.enrichment();
+    let alone = client.enrich(with_deadline(request));
+    let (alone, ()) = tokio::join!(alone, server.pass_when_called(&slow, 2, DEADLINE));
+    for answer in [streamed, alone.unwrap().into_inner()] {
+        let verdict = answer.decode_verdict().unwrap();
+        assert!(verdict.partial);
+        assert_eq!(verdict.disposition(), pb::Disposition::Malicious);
+        let late = verdict.outcomes.iter().find(|one| one.source == "sources/virustotal").unwrap();
+        let Some(pb::outcome::Result::Error(error)) = &late.result else { panic!("{late:?}") };
+        assert_eq!(error.kind(), pb::SourceErrorKind::Timeout);
+    }
+    slow.release();
     server.stop().await;
 }
 
@@ -109,7 +124,7 @@ async fn a_hundred_callers_at_once_are_one_question_and_the_next_is_none() {
 }
 
 #[tokio::test]
-async fn a_kept_verdict_is_the_same_bytes_and_the_same_name() {
+async fn a_cached_verdict_is_the_same_bytes_and_the_same_name() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
@@ -138,7 +153,7 @@ async fn max_age_zero_asks_anew() {
 }
 
 #[tokio::test]
-async fn kept_answers_are_forgotten_when_their_time_is_over() {
+async fn cached_answers_expire() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     server.enrich("198.51.100.7").await;
@@ -161,10 +176,10 @@ async fn the_stream_tells_each_outcome_and_ends_with_the_answer() {
     let stream = server.enrichment().stream_enrich(request).await.unwrap().into_inner();
     let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
     assert_eq!(events.len(), 3);
-    let pb::stream_enrich_response::Event::Progress(first) = &events[0] else { panic!("{:?}", events[0]) };
+    let Event::Progress(first) = &events[0] else { panic!("{:?}", events[0]) };
     assert_eq!(first.waiting, 1);
     assert_eq!(first.verdict_so_far.as_ref().unwrap().disposition(), pb::Disposition::Malicious);
-    let pb::stream_enrich_response::Event::Final(last) = &events[2] else { panic!("{:?}", events[2]) };
+    let Event::Final(last) = &events[2] else { panic!("{:?}", events[2]) };
     assert_eq!(last.decode_verdict().unwrap().outcomes.len(), 2);
     server.stop().await;
 }

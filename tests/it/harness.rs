@@ -8,13 +8,14 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use concord::clock::ManualClock;
+use concord::clock::{Clock, ManualClock, SystemClock};
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use concord::pb::verdict_service_client::VerdictServiceClient;
 use concord::server::{Listen, Running};
 use concord::settings::{Config, Environment, Flags, LoadInput, load};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
@@ -22,6 +23,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
+
+/// The deadline of calls that are to meet it. The server's clock moves by hand, so that nobody waits for so long.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same request with a deadline.
+pub fn with_deadline<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
+/// How long a server or a process may take for anything before its test fails, on a machine however busy.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The moment at which every test begins.
 pub fn start_time() -> SystemTime {
@@ -49,7 +63,7 @@ impl Replay {
         replay
     }
 
-    /// Takes calls and answers none before it is told to.
+    /// Takes calls and answers none before it is released.
     pub async fn held(answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -141,30 +155,44 @@ pub fn virustotal_at(address: SocketAddr) -> String {
     )
 }
 
-/// A server that runs.
+/// A server that runs. Its clock moves by hand.
 pub struct TestServer {
-    running: Option<Running>,
+    running: Running,
     pub clock: Arc<ManualClock>,
     pub channel: Channel,
     pub folder: Arc<TempDir>,
-    pub address: SocketAddr,
 }
 
 impl TestServer {
-    /// Starts with this configuration on a new data directory.
+    /// Starts with this configuration on a new data directory, reached from within the process alone.
     pub async fn start(configuration: &str) -> Self {
         Self::start_on(Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())), configuration).await
     }
 
     /// Starts on a data directory that may have been used before.
     pub async fn start_on(folder: Arc<TempDir>, clock: Arc<ManualClock>, configuration: &str) -> Self {
-        let config = config(&folder, configuration);
-        let kinds = concord::sources::all();
-        let running = Running::start(&config, kinds, clock.clone(), Listen::Everywhere).await.unwrap();
-        let address = running.address().unwrap();
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect_lazy();
-        Self { running: Some(running), clock, channel, folder, address }
+        let running = run(&folder, &clock, configuration, Listen::InProcess).await;
+        let mut stream = Some(TokioIo::new(running.connect()));
+        let connector = tower::service_fn(move |_| {
+            let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+            async move { Ok::<_, std::io::Error>(stream?) }
+        });
+        let channel = Endpoint::from_static("http://local").connect_with_connector(connector).await.unwrap();
+        Self { running, clock, channel, folder }
+    }
+
+    /// Starts a server that also listens, over TCP and on the socket in its data directory: for tests of what only a
+    /// socket shows. Its channel goes over TCP.
+    pub async fn listen(configuration: &str) -> Self {
+        let (folder, clock) = (Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())));
+        let running = run(&folder, &clock, configuration, Listen::Everywhere).await;
+        let endpoint = Endpoint::from_shared(format!("http://{}", running.address().unwrap())).unwrap();
+        Self { running, clock, channel: endpoint.connect_lazy(), folder }
+    }
+
+    /// The address of one that listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address().expect("it was started by `listen`")
     }
 
     pub fn enrichment(&self) -> EnrichmentServiceClient<Channel> {
@@ -181,7 +209,13 @@ impl TestServer {
 
     /// The engine behind it.
     pub fn engine(&self) -> &Arc<concord::engine::Engine> {
-        self.running.as_ref().unwrap().engine()
+        self.running.engine()
+    }
+
+    /// Moves the clock once a source was called this often.
+    pub async fn pass_when_called(&self, source: &Replay, times: usize, time: Duration) {
+        source.called(times).await;
+        self.clock.advance(time);
     }
 
     /// Enriches one indicator with the usual options.
@@ -195,12 +229,16 @@ impl TestServer {
         Enriched { verdict: answer.decode_verdict().unwrap(), receipt: answer.receipt.unwrap() }
     }
 
-    /// Ends the server as a shutdown does.
-    pub async fn stop(mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop().await;
-        }
+    /// Ends the server as a shutdown does. What is under way must be able to end, since the clock does not move.
+    pub async fn stop(self) {
+        let clock: &dyn Clock = &SystemClock;
+        clock.timeout(PATIENCE, self.running.stop()).await.expect("the server ends");
     }
+}
+
+async fn run(folder: &TempDir, clock: &Arc<ManualClock>, configuration: &str, listen: Listen) -> Running {
+    let config = config(folder, configuration);
+    Running::start(&config, concord::sources::all(), clock.clone(), listen).await.unwrap()
 }
 
 /// An answer, decoded.

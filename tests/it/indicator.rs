@@ -30,7 +30,7 @@ fn note(text: &str) -> String {
 }
 
 #[test]
-fn every_way_to_defang_is_undone() {
+fn every_way_to_defang_is_reversed() {
     for text in [
         "hxxp://evil.example.com/a",
         "hXXp://evil[.]example[.]com/a",
@@ -244,7 +244,7 @@ fn no_refusal_tells_a_password_or_more_than_a_hundred_characters() {
 }
 
 #[test]
-fn a_hash_is_told_by_its_length() {
+fn the_type_of_a_hash_follows_from_its_length() {
     for (digits, form) in [(32, Form::Md5), (40, Form::Sha1), (64, Form::Sha256)] {
         let read = Indicator::parse(&"Ab".repeat(digits / 2)).unwrap().indicator;
         assert_eq!((read.form(), read.value()), (form, &*"ab".repeat(digits / 2)));

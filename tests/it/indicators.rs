@@ -82,7 +82,7 @@ fn kind_word(kind: &str) -> &'static str {
 fn single_difference(line: &Value) -> Option<String> {
     let (text, stated) = (text_of(line, "in"), text_of(line, "type"));
     let read = Indicator::parse(text);
-    let told = match &read {
+    let parsed = match &read {
         Ok(read) => format!("{text:?}: {:?}, stated {stated} {}", read.indicator, line["norm"]),
         Err(refusal) => format!("{text:?}: {refusal}, stated {stated} {}", line["norm"]),
     };
@@ -98,7 +98,7 @@ fn single_difference(line: &Value) -> Option<String> {
         }
         (None, Err(refusal)) => stated == "invalid" || refusal.message.contains(kind_word(stated)),
     };
-    (!agrees).then_some(told)
+    (!agrees).then_some(parsed)
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn every_list_is_read_as_its_case_says_and_every_refusal_names_its_line() {
         assert_eq!(index.len() as u64, case["size"], "{name}");
         let (skipped, note) = (case["skipped"].as_u64().unwrap_or(0), index.skipped_note());
         assert_eq!((index.skipped() as u64, note.is_empty()), (skipped, skipped == 0), "{name}: {note}");
-        for part in case["told"].as_array().into_iter().flatten() {
+        for part in case["reported"].as_array().into_iter().flatten() {
             assert!(note.contains(part.as_str().unwrap()), "{name}: {note} lacks {part}");
         }
         for (text, expected) in case["finds"].as_object().unwrap() {
@@ -382,7 +382,7 @@ fn a_feed_is_known_by_its_address_without_what_may_be_a_key() {
 }
 
 #[test]
-fn a_file_is_known_by_its_name_and_told_from_another_of_that_name() {
+fn a_file_is_recognised_by_its_name_and_content() {
     let family = |path: &str| build("list", &[("path", json!(path))]).family(None).name;
     let (ours, theirs) = (family("/srv/ours/list.txt"), family("/srv/theirs/list.txt"));
     assert!(ours.starts_with("list:list.txt#") && theirs.starts_with("list:list.txt#"), "{ours} {theirs}");
@@ -429,21 +429,21 @@ proptest! {
 }
 
 #[tokio::test]
-async fn what_a_list_skipped_is_told_in_the_receipt_by_a_test_of_the_source_and_in_the_metrics() {
+async fn skipped_entries_of_a_list_stand_in_the_receipt_in_a_test_of_the_source_and_in_the_metrics() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("list.txt");
     std::fs::write(&path, "192.0.2.1\n192.0.2.2\n192.0.2.999\n").unwrap();
-    let server = TestServer::start(&format!("[sources.mine]\nkind = \"list\"\noptions.path = {path:?}\n")).await;
-    let told = "1 of 3 entries of the list skipped: line 3: \"192.0.2.999\" has a number above 255";
+    let server = TestServer::listen(&format!("[sources.mine]\nkind = \"list\"\noptions.path = {path:?}\n")).await;
+    let note = "1 of 3 entries of the list skipped: line 3: \"192.0.2.999\" has a number above 255";
     for address in ["192.0.2.1", "192.0.2.7"] {
         let receipt = server.enrich(address).await.receipt;
-        assert!(receipt.sources[0].note.starts_with(told), "{receipt:?}");
+        assert!(receipt.sources[0].note.starts_with(note), "{receipt:?}");
     }
     let request = pb::TestSourceRequest { name: "sources/mine".into(), ..Default::default() };
     let tested = server.sources().test_source(request).await.unwrap().into_inner();
-    assert!(tested.detail.contains(&format!(" with 2 entries; {told}")), "{}", tested.detail);
+    assert!(tested.detail.contains(&format!(" with 2 entries; {note}")), "{}", tested.detail);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let metrics = http.get(format!("http://{}/metrics", server.address)).send().await.unwrap().text().await.unwrap();
+    let metrics = http.get(format!("http://{}/metrics", server.address())).send().await.unwrap().text().await.unwrap();
     for line in ["concord_list_entries{source=\"mine\"} 2", "concord_list_entries_skipped{source=\"mine\"} 1"] {
         assert!(metrics.contains(line), "{line} is not among {metrics}");
     }

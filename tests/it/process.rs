@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use concord::clock::{Clock, SystemClock};
 use concord::pb;
@@ -13,10 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{Replay, indicator, malicious_virustotal, report, virustotal_at};
-
-/// How long a process may take for anything, on a machine however busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::harness::{PATIENCE, Replay, indicator, malicious_virustotal, report, virustotal_at};
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     let clock: &dyn Clock = &SystemClock;
@@ -118,7 +114,7 @@ async fn four_units_are_never_five_also_with_a_kill_in_between() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_under_way_ends_well_when_the_server_is_told_to_end() {
+async fn a_shutdown_waits_for_a_call_under_way() {
     let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let folder = TempDir::new().unwrap();
     let (server, channel) = Process::start(folder.path(), &virustotal_at(slow.address)).await;

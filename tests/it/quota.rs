@@ -127,6 +127,7 @@ async fn a_week_is_set_in_the_file_or_over_the_api_and_turns_on_monday() {
 async fn a_source_that_cannot_be_reached_costs_nothing_and_says_why() {
     let refusing = Refusing::new();
     let server = TestServer::start(&(virustotal_at(refusing.address()) + "quota = { minute = 1 }\n")).await;
+    server.clock.skip_sleeps(Duration::from_secs(1));
     for last in 1..=2 {
         let answer = server.enrich(&format!("198.51.100.{last}")).await;
         let pb::outcome::Result::Error(error) = answer.outcome("virustotal") else { panic!("{last}") };

@@ -332,10 +332,10 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
     };
     let outside =
         [folder.path().join("secret"), lists.join("../secret"), folder.path().join("missing"), lists.join("missing")];
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for path in outside {
         let refused = registry.configure(list(&path)).await.unwrap_err();
-        told.push(refused.to_string());
+        messages.push(refused.to_string());
         assert_eq!(
             fields(refused),
             [("source.options.path".to_owned(), Reason::EgressForbidden)],
@@ -343,8 +343,8 @@ async fn a_file_is_named_over_the_api_only_below_the_folders_of_the_configuratio
             path.display()
         );
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "the answers tell files apart: {told:?}");
+    messages.dedup();
+    assert_eq!(messages.len(), 1, "the answers differ between files: {messages:?}");
     registry.configure(list(&lists.join("ours.txt"))).await.unwrap();
     // A relative path means another file wherever the server starts.
     let here = std::env::current_dir().unwrap();
@@ -364,7 +364,7 @@ async fn a_zone_whose_key_stands_in_its_name_is_asked_with_the_declared_key() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_by_form_and_by_where_it_leads_is_told_at_once() {
+async fn errors_of_form_and_forbidden_addresses_are_reported_together() {
     let registry = fresh("").await;
     let mut change = at("vt", "http://127.0.0.1/");
     change.patch.timeout = Some(Duration::from_secs(999 * 3_600));

@@ -14,7 +14,7 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
     let virustotal = malicious_virustotal().await;
     let hash = sha256_hex(TOKEN);
     let configuration = format!("allowed_networks = [\"127.0.0.0/8\"]\n[tokens]\nsoar = \"{hash}\"\n");
-    let server = TestServer::start(&configuration).await;
+    let server = TestServer::listen(&configuration).await;
     let mut seen = String::new();
 
     let mut sources = server.sources();
@@ -105,7 +105,7 @@ fn with_token<T>(message: T) -> tonic::Request<T> {
 
 async fn metrics(server: &TestServer) -> String {
     let request =
-        reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{}/metrics", server.address));
+        reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{}/metrics", server.address()));
     let text = request.bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
     assert!(text.contains("concord_"), "the metrics are empty: {text}");
     text

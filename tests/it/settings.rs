@@ -39,15 +39,15 @@ fn every_file_with_a_mistake_is_answered_with_its_text() {
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
         seen += 1;
-        let told = read(file, Environment::new()).err().unwrap_or_else(|| panic!("{} was accepted", file.display()));
-        let told = told.replace(&format!("{}/", folder.display()), "") + "\n";
-        assert!(!told.contains("hunter2") && !told.contains("31337"), "{told}");
+        let error = read(file, Environment::new()).err().unwrap_or_else(|| panic!("{} was accepted", file.display()));
+        let error = error.replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!error.contains("hunter2") && !error.contains("31337"), "{error}");
         let expected = file.with_extension("txt");
         if update {
-            std::fs::write(&expected, &told).unwrap();
+            std::fs::write(&expected, &error).unwrap();
         }
-        if std::fs::read_to_string(&expected).unwrap_or_default() != told {
-            wrong.push(format!("{}:\n{told}", file.display()));
+        if std::fs::read_to_string(&expected).unwrap_or_default() != error {
+            wrong.push(format!("{}:\n{error}", file.display()));
         }
     }
     assert!(seen >= 39, "only {seen} files");
@@ -71,7 +71,7 @@ fn the_example_configuration_is_valid_and_every_setting_in_it_too() {
     let pems = [("server.pem", cert.pem()), ("server.key", signing_key.serialize_pem()), ("clients.pem", cert.pem())];
     pems.into_iter().for_each(|(name, pem)| std::fs::write(folder.path().join(name), pem).unwrap());
     let all = all.replace("/etc/concord", &folder.path().display().to_string());
-    let config = read_text(&all, &[]).unwrap_or_else(|told| panic!("{told}\n{all}"));
+    let config = read_text(&all, &[]).unwrap_or_else(|error| panic!("{error}\n{all}"));
     assert!(config.sources.len() >= 7 && config.tls.is_some(), "{config:?}");
 }
 
@@ -140,7 +140,7 @@ fn what_is_printed_can_be_read_again_but_for_the_secrets() {
     let printed = read_text(text, &[]).unwrap().render_masked();
     let without_tokens: String =
         printed.lines().filter(|line| !line.starts_with("soar")).map(|line| format!("{line}\n")).collect();
-    let again = read_text(&without_tokens, &[]).unwrap_or_else(|told| panic!("{told}\n{printed}"));
+    let again = read_text(&without_tokens, &[]).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     assert_eq!(again.sources[0].patch, read_text(text, &[]).unwrap().sources[0].patch);
 }
 
@@ -157,7 +157,7 @@ fn what_is_printed_of_a_source_is_whole() {
     );
     let config = read_text(&text, &[]).unwrap();
     let printed = config.render_masked();
-    let again = read_text(&printed, &[]).unwrap_or_else(|told| panic!("{told}\n{printed}"));
+    let again = read_text(&printed, &[]).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     let patches = |config: Config| config.sources.into_iter().map(|one| one.patch).collect::<Vec<_>>();
     assert!(config.sources[0].patch.ca_pem.is_some());
     assert_eq!(patches(again), patches(config), "{printed}");
@@ -165,8 +165,8 @@ fn what_is_printed_of_a_source_is_whole() {
 
 #[test]
 fn a_key_of_the_environment_is_one_line_of_text() {
-    let told = read_text("", &[("ABUSEIPDB_API_KEY", "hunter2\nand more")]).unwrap_err();
-    assert!(told.contains("ABUSEIPDB_API_KEY: must be one line of text") && !told.contains("hunter2"), "{told}");
+    let error = read_text("", &[("ABUSEIPDB_API_KEY", "hunter2\nand more")]).unwrap_err();
+    assert!(error.contains("ABUSEIPDB_API_KEY: must be one line of text") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_key_of_the_environment_that_the_file_gives_to_a_source_makes_no_second_one(
 }
 
 #[test]
-fn a_list_whose_file_is_not_there_is_told_when_the_configuration_is_checked() {
+fn checking_the_configuration_reports_a_missing_list_file() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("ours.txt");
     let list = |path: &std::path::Path| {
@@ -209,8 +209,8 @@ fn a_list_whose_file_is_not_there_is_told_when_the_configuration_is_checked() {
 fn options_with_which_no_question_can_be_written_are_refused_with_their_path() {
     let text = "[sources.zone]\nkind = \"dnsbl\"\noptions.zone = \"..bad zone..\"\n\
         [sources.both]\nkind = \"list\"\noptions.path = \"a\"\noptions.url = \"https://example.com/list\"\n";
-    let told = read_text(text, &[]).unwrap_err();
-    assert!(told.contains("sources.zone.options.zone: ") && told.contains("sources.both.options.path: "), "{told}");
+    let error = read_text(text, &[]).unwrap_err();
+    assert!(error.contains("sources.zone.options.zone: ") && error.contains("sources.both.options.path: "), "{error}");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use prost_types::FieldMask;
 use prost_types::value::Kind;
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, malicious_virustotal, report, start_time, virustotal_at};
+use crate::harness::{
+    DEADLINE, Refusing, TestServer, malicious_virustotal, report, start_time, virustotal_at, with_deadline,
+};
 
 const ALLOWED: &str = "allowed_networks = [\"127.0.0.0/8\"]\n";
 
@@ -93,7 +95,7 @@ async fn a_patch_wins_field_by_field_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn a_changed_threshold_judges_the_kept_answer_anew_without_paying() {
+async fn a_changed_threshold_judges_the_cached_answer_anew_without_paying() {
     let virustotal = crate::harness::Replay::start(Box::new(|_| (200, report(12, 0)))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
@@ -163,7 +165,8 @@ async fn the_test_button_tells_reachability_and_whether_the_credential_is_accept
     assert_eq!(tested.credential_accepted, Some(false));
     server.stop().await;
 
-    let server = TestServer::start(&virustotal_at("127.0.0.1:9".parse().unwrap())).await;
+    let refusing = Refusing::new();
+    let server = TestServer::start(&virustotal_at(refusing.address())).await;
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
     let tested = server.sources().test_source(request).await.unwrap().into_inner();
     assert!(!tested.reachable);
@@ -208,10 +211,12 @@ async fn a_test_answers_before_its_deadline() {
     let hung = crate::harness::Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&virustotal_at(hung.address)).await;
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
-    let mut request = tonic::Request::new(request);
-    request.set_timeout(Duration::from_secs(3));
-    let tested = server.sources().test_source(request).await.unwrap().into_inner();
+    let mut client = server.sources();
+    let test = client.test_source(with_deadline(request));
+    let (tested, ()) = tokio::join!(test, server.pass_when_called(&hung, 1, DEADLINE));
+    let tested = tested.unwrap().into_inner();
     assert_eq!(tested.error.unwrap().kind(), pb::SourceErrorKind::Timeout);
+    hung.release();
     server.stop().await;
 }
 

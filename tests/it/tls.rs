@@ -45,7 +45,7 @@ async fn start(client_authority: Option<&str>) -> (TestServer, String, tempfile:
     if let Some(pem) = client_authority {
         configuration += &format!("client_ca = \"{}\"\n", write(folder.path(), "clients.pem", pem));
     }
-    (TestServer::start(&configuration).await, authority.pem(), folder)
+    (TestServer::listen(&configuration).await, authority.pem(), folder)
 }
 
 fn web_client(authority: &str, identity: Option<&TestIdentity>) -> reqwest::Client {
@@ -65,7 +65,7 @@ async fn by_web(
     authority: &str,
     identity: Option<&TestIdentity>,
 ) -> Result<String, reqwest::Error> {
-    let url = format!("https://{}/concord.v1.SourceService/ListSourceKinds", server.address);
+    let url = format!("https://{}/concord.v1.SourceService/ListSourceKinds", server.address());
     let call = web_client(authority, identity).post(url).header("content-type", "application/grpc-web+proto");
     let body = call.body(framed(&pb::ListSourceKindsRequest {})).send().await?.bytes().await?;
     Ok(String::from_utf8_lossy(&body).into_owned())
@@ -76,7 +76,7 @@ async fn by_h2(server: &TestServer, authority: &str, identity: Option<&TestIdent
     if let Some(identity) = identity {
         tls = tls.identity(Identity::from_pem(&identity.certificate, &identity.key));
     }
-    let endpoint = Endpoint::from_shared(format!("https://{}", server.address)).unwrap().tls_config(tls).unwrap();
+    let endpoint = Endpoint::from_shared(format!("https://{}", server.address())).unwrap().tls_config(tls).unwrap();
     let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
     let kinds = SourceServiceClient::new(channel).list_source_kinds(pb::ListSourceKindsRequest {}).await;
     kinds.map(|kinds| kinds.into_inner().kinds.len()).map_err(|status| status.to_string())
@@ -96,10 +96,10 @@ async fn the_command_line_says_why_a_certificate_is_refused() {
     let (server, _authority, folder) = start(None).await;
     let other = write(folder.path(), "other.pem", &authority().pem());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_concord"));
-    command.env_clear().args(["--server", &format!("https://{}", server.address), "--ca", &other, "source", "list"]);
+    command.env_clear().args(["--server", &format!("https://{}", server.address()), "--ca", &other, "source", "list"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("certificate"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("certificate"), "{stderr}");
     server.stop().await;
 }
 

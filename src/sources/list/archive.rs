@@ -1,4 +1,4 @@
-//! Compressed lists: gzip and zip, told by how they begin. What is unpacked is bounded like a list that comes plain.
+//! Compressed lists: gzip and zip, recognised by their first bytes. What is unpacked is bounded like a list that comes plain.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};

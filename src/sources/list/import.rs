@@ -160,7 +160,7 @@ pub(super) fn text(line: &[u8]) -> Result<&str, Skipped> {
     std::str::from_utf8(line).map_err(|_| Skipped::unreadable("this is not UTF-8: save the list as UTF-8"))
 }
 
-/// The first lines that are no comments, by which a format is told.
+/// The first lines that are no comments, by which a format is recognised.
 pub(super) fn sample(file: &[u8]) -> impl Iterator<Item = &str> {
     let entries = lines(file).filter(|(_, line)| !is_comment(line));
     entries.take(SAMPLE).filter_map(|(_, line)| std::str::from_utf8(line).ok())

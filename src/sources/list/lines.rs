@@ -1,4 +1,4 @@
-//! Formats of one entry, or a few, a line. Each says which lines are its own, by which it is told from the others, and what
+//! Formats of one entry, or a few, a line. Each says which lines are its own, by which it is recognised, and what
 //! a line holds.
 
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ enum Subdomains {
 pub(super) const PLAIN: LineFormat =
     LineFormat { format: Format::Plain, is_own: |_| false, read: |line| Line::Entry(line, ""), names: None };
 
-/// The formats that are told from plain lines by how they are written.
+/// The formats that differ from plain lines in how they are written.
 pub(super) const LINE_FORMATS: [LineFormat; 5] = [
     LineFormat { format: Format::Hosts, is_own: is_sinkhole, read: hosts, names: Some(Subdomains::AsSet) },
     LineFormat { format: Format::Adblock, is_own: is_rule, read: adblock, names: Some(Subdomains::Always) },

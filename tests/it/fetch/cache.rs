@@ -78,7 +78,7 @@ async fn a_request_that_wants_younger_answers_gets_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_threshold_reads_the_kept_answer_again_without_paying() {
+async fn another_threshold_reads_the_cached_answer_again_without_paying() {
     let mut harness = Harness::per_minute(4, &[ScriptedReply::says("found 7")]);
     let before = harness.look_up().await;
     assert_eq!(finding(&before.outcome).0, Disposition::Malicious);
@@ -112,7 +112,7 @@ async fn another_fetch_revision_address_or_tier_forgets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_answer_carries_the_letter_of_now() {
+async fn a_cached_answer_carries_the_letter_of_now() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     let mut trusted = settings(&about());
@@ -135,7 +135,7 @@ async fn a_new_rating_revision_rereads_and_then_rests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_answers_that_cannot_be_read_any_more_are_asked_anew() {
+async fn cached_answers_that_cannot_be_read_any_more_are_asked_anew() {
     let mut harness = Harness::per_minute(4, &[ScriptedReply::says("none")]);
     harness.look_up().await;
     let mut strict = settings(&about());
@@ -187,7 +187,7 @@ async fn a_source_that_keeps_nothing_is_asked_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn planning_sees_how_old_the_kept_answer_is() {
+async fn planning_sees_how_old_the_cached_answer_is() {
     let harness = Harness::new(&[ScriptedReply::says("found 9")]);
     let lookup = harness.request().lookup;
     let age = |max_age| harness.pipeline.cached(&lookup, max_age).map(|cached| cached.receipt.age);

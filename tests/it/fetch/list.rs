@@ -1,4 +1,4 @@
-//! The short way to a list: no cache, and nobody is told.
+//! The short way to a list: no cache, and nothing is disclosed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ struct Bed {
 }
 
 fn list(text: &str) -> Bed {
-    let (file, clock) = (NamedTempFile::new().unwrap(), ManualClock::new(SystemTime::UNIX_EPOCH));
+    let (file, clock) = (NamedTempFile::new().unwrap(), ManualClock::following_tokio(SystemTime::UNIX_EPOCH));
     std::fs::write(file.path(), text).unwrap();
     let about = About { transport: TransportKind::List, ..about() };
     let settings = Arc::new(settings(&about));

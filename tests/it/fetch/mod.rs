@@ -385,7 +385,7 @@ impl Harness {
 
     /// A source of this kind and with these settings.
     fn with(about: About, settings: SourceSettings, replies: &[ScriptedReply]) -> Self {
-        let clock = ManualClock::new(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let clock = ManualClock::following_tokio(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let log = Log::default();
         let transport = Arc::new(ScriptedTransport {
             clock: clock.clone(),

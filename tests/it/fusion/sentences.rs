@@ -63,7 +63,7 @@ fn when_nobody_was_asked_the_summary_says_so() {
 }
 
 #[test]
-fn every_term_is_told_in_a_sentence() {
+fn every_term_is_explained_in_a_sentence() {
     let mirror = |key: &str| Family::declared("mirror", key);
     let verdict = judge(
         IndicatorType::Url,

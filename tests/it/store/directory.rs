@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use concord::store::DataDirectory;
 
 #[test]
-fn a_second_holder_is_refused_and_told_of_the_socket() {
+fn a_second_holder_is_refused_with_the_path_of_the_socket() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("deep").join("data");
     let first = DataDirectory::open(&path).expect("opens");

@@ -30,12 +30,12 @@ impl Server {
 
     fn on(socket: UdpSocket, reply: impl Fn(&Message) -> Vec<Vec<u8>> + Send + 'static) -> Self {
         let (address, seen) = (socket.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let told = seen.clone();
+        let queries = seen.clone();
         TaskTracker::new().spawn(async move {
             let mut buffer = [0; 512];
             let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
             let query = Message::from_vec(&buffer[..length]).unwrap();
-            told.lock().unwrap().push(query.queries[0].name().to_ascii());
+            queries.lock().unwrap().push(query.queries[0].name().to_ascii());
             for datagram in reply(&query) {
                 socket.send_to(&datagram, from).await.unwrap();
             }
@@ -89,7 +89,7 @@ fn list_lookup(answer: Answer) -> DnsAnswer {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_are_told_apart() {
+async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_differ() {
     let cases = [
         (ResponseCode::NXDomain, DnsAnswer::NxDomain),
         (ResponseCode::ServFail, DnsAnswer::Failure("SERVFAIL".into())),

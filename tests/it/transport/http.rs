@@ -107,7 +107,7 @@ async fn a_compressed_answer_is_read_as_what_it_holds() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_decompressed_is_malformed_and_not_asked_for_again() {
-    let whole = gzip::stored(b"a text that is told apart");
+    let whole = gzip::stored(b"a text that can be recognised");
     let mut changed = whole.clone();
     changed[20] ^= 1;
     for (what, bytes) in [("changed", &changed[..]), ("short", &whole[..whole.len() - 12]), ("no gzip", b"plain")] {
@@ -119,7 +119,7 @@ async fn an_answer_that_cannot_be_decompressed_is_malformed_and_not_asked_for_ag
 
 #[tokio::test]
 async fn a_compressed_answer_whose_connection_breaks_off_is_not_called_corrupt() {
-    let whole = gzip::stored(b"a text that is told apart");
+    let whole = gzip::stored(b"a text that can be recognised");
     let head = format!("HTTP/1.1 200 OK\r\n{GZIP}content-length: {}\r\n\r\n", whole.len());
     let error = answered(Reply::raw([head.as_bytes(), &whole[..20]].concat())).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");

@@ -34,7 +34,7 @@ pub fn try_list(settings: SourceSettings, rules: EgressRules) -> Result<TestList
     with_credential(&mut complete);
     let source = kind("list").build(&SourceView::new(&complete));
     let source = source.map_err(|error| SourceError::malformed(format!("{error:?}")))?;
-    let (clock, tracker) = (ManualClock::new(super::now()), TaskTracker::new());
+    let (clock, tracker) = (ManualClock::following_tokio(super::now()), TaskTracker::new());
     let shared = Arc::new(clock.clone());
     let reader = ListReader::new(source, Arc::new(settings), rules, shared, tracker.clone())?;
     Ok(TestList { reader, clock, tracker })
@@ -144,8 +144,8 @@ async fn a_look_up_after_a_long_silence_waits_for_the_look_that_is_overdue() {
 
 #[tokio::test]
 async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
-    let told = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&told)]).await;
+    let released = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
     let feed = feed(&site);
     feed.after(Duration::ZERO).await;
     feed.clock.advance(HOUR + HOUR + Duration::from_secs(1));
@@ -158,7 +158,7 @@ async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
         assert_eq!(feed.clock.now().duration_since(before).unwrap(), waits, "once for all");
     }
     tokio::time::resume();
-    told.notify_one();
+    released.notify_one();
     feed.loads().await;
     assert_eq!(list_lookup(feed.look_up("192.0.2.4").await), (true, None));
 }
@@ -346,8 +346,8 @@ async fn an_empty_feed_never_takes_the_place_of_a_list() {
 
 #[tokio::test]
 async fn a_look_up_does_not_wait_for_a_reload() {
-    let told = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&told)]).await;
+    let released = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
     let list = feed(&site);
     list.after(Duration::ZERO).await;
     list.clock.advance(HOUR);
@@ -355,7 +355,7 @@ async fn a_look_up_does_not_wait_for_a_reload() {
     for _ in 0..3 {
         assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (false, None));
     }
-    told.notify_one();
+    released.notify_one();
     list.loads().await;
     assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (true, None));
     assert_eq!(site.seen().len(), 2);
@@ -363,15 +363,15 @@ async fn a_look_up_does_not_wait_for_a_reload() {
 
 #[tokio::test]
 async fn the_first_load_goes_on_when_who_waited_for_it_gave_up() {
-    let told = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(FOUR).when(&told)]).await;
+    let released = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(FOUR).when(&released)]).await;
     let list = feed(&site);
     tokio::select! {
         biased;
         answer = list.look_up("192.0.2.1") => panic!("answered without a copy: {answer:?}"),
         () = ready(()) => {}
     }
-    told.notify_one();
+    released.notify_one();
     list.loads().await;
     assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None));
     assert_eq!(site.seen().len(), 1);
@@ -395,11 +395,11 @@ async fn a_load_ends_when_nobody_can_ask_any_more() {
 
 #[tokio::test]
 async fn who_comes_while_the_first_copy_is_loaded_waits_for_it() {
-    let told = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(FOUR).when(&told)]).await;
+    let released = Arc::new(Notify::new());
+    let site = Site::start(vec![listing(FOUR).when(&released)]).await;
     let list = feed(&site);
-    let tell = async { told.notify_one() };
-    let (one, other, ()) = tokio::join!(list.look_up("192.0.2.1"), list.look_up("192.0.2.4"), tell);
+    let release = async { released.notify_one() };
+    let (one, other, ()) = tokio::join!(list.look_up("192.0.2.1"), list.look_up("192.0.2.4"), release);
     assert_eq!((list_lookup(one), list_lookup(other)), ((true, None), (true, None)));
     assert_eq!(site.seen().len(), 1);
 }
@@ -412,7 +412,7 @@ async fn a_feed_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_feed_that_may_not_be_reached_is_told_before_anything_is_asked() {
+async fn a_feed_that_may_not_be_reached_is_refused_before_anything_is_asked() {
     for (from_api, text) in
         [(false, "http://169.254.169.254/list"), (true, "http://feed.example.com/"), (true, "https://10.0.0.1/")]
     {

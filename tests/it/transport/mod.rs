@@ -1,6 +1,6 @@
 //! The ways out, against servers on the loopback that say exactly what a test wants: HTTP and its bounds, TLS, DNS, lists.
 //!
-//! Nothing here waits for time to pass: servers answer at once or when told, and the clock moves by hand.
+//! Nothing here waits for time to pass: servers answer at once or when a test releases the answer, and the clock moves by hand.
 
 mod dns;
 mod feed;
@@ -70,7 +70,7 @@ fn with_credential(settings: &mut SourceSettings) {
 }
 
 fn try_bench(settings: SourceSettings, rules: EgressRules) -> Result<Bench, SourceError> {
-    let clock = Arc::new(ManualClock::new(now()));
+    let clock = Arc::new(ManualClock::following_tokio(now()));
     let transport = transport_for(kind(&settings.kind).about().transport, &settings, rules, clock)?;
     Ok(Bench { transport })
 }

@@ -67,7 +67,7 @@ async fn a_request_without_tls_goes_to_the_proxy_with_user_and_password() {
 async fn tunnel(tls: TlsAcceptor) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (send, heads) = tokio::sync::oneshot::channel();
     TaskTracker::new().spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let outer = head(&mut stream).await;
@@ -75,9 +75,9 @@ async fn tunnel(tls: TlsAcceptor) -> (std::net::SocketAddr, tokio::sync::oneshot
         let mut inside = tls.accept(stream).await.unwrap();
         let inner = head(&mut inside).await;
         inside.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nthere").await.unwrap();
-        let _ = tell.send((outer, inner));
+        let _ = send.send((outer, inner));
     });
-    (address, told)
+    (address, heads)
 }
 
 async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
@@ -92,11 +92,11 @@ async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
 async fn a_proxy_sees_the_name_of_a_source_behind_tls_and_neither_question_nor_credential() {
     let authority = authority();
     let params = CertificateParams::new(vec!["target.example.com".to_owned()]).unwrap();
-    let (address, told) = tunnel(acceptor(&authority, params)).await;
+    let (address, heads) = tunnel(acceptor(&authority, params)).await;
     let source = through(&format!("http://{LOGIN}@{address}"), Some(authority.pem()), EgressRules::default());
     let answer = source.ask(&question("https://target.example.com/looked-up")).await.unwrap();
     assert_eq!(answer.http().unwrap(), (200, &b"there"[..]));
-    let (outer, inner) = told.await.unwrap();
+    let (outer, inner) = heads.await.unwrap();
     assert!(outer.starts_with("CONNECT target.example.com:443 HTTP/1.1\r\n"), "{outer}");
     assert!(outer.to_lowercase().contains(&BASIC.to_lowercase()), "{outer}");
     assert!(!outer.contains("looked-up") && !outer.contains(CREDENTIAL), "{outer}");
@@ -162,7 +162,7 @@ async fn socks(stream: &mut TcpStream, accepts: bool) -> String {
 }
 
 #[tokio::test]
-async fn a_socks_proxy_resolves_the_name_and_is_told_user_and_password() {
+async fn a_socks_proxy_resolves_the_name_and_gets_user_and_password() {
     for accepts in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let source = by(&format!("socks5://{LOGIN}@{}", listener.local_addr().unwrap()));

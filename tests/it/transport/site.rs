@@ -28,9 +28,9 @@ impl Reply {
         Self::raw([head.as_bytes(), body].concat())
     }
 
-    /// The same, but only when told.
-    pub fn when(mut self, told: &Arc<Notify>) -> Self {
-        self.held = Some(told.clone());
+    /// The same, but only once it is released.
+    pub fn when(mut self, released: &Arc<Notify>) -> Self {
+        self.held = Some(released.clone());
         self
     }
 }
@@ -50,14 +50,14 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let told = seen.clone();
+        let requests = seen.clone();
         TaskTracker::new().spawn(async move {
             for reply in replies {
                 let (stream, _) = listener.accept().await.unwrap();
                 match &tls {
-                    None => talk(stream, reply, &told).await,
+                    None => answer(stream, reply, &requests).await,
                     Some(tls) => match tls.accept(stream).await {
-                        Ok(stream) => talk(stream, reply, &told).await,
+                        Ok(stream) => answer(stream, reply, &requests).await,
                         Err(_) => continue,
                     },
                 }
@@ -76,11 +76,11 @@ impl Site {
     }
 }
 
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, reply: Reply, seen: &Mutex<Vec<String>>) {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, reply: Reply, seen: &Mutex<Vec<String>>) {
     let request = read(&mut stream).await;
     seen.lock().unwrap().push(request);
-    if let Some(told) = reply.held {
-        told.notified().await;
+    if let Some(released) = reply.held {
+        released.notified().await;
     }
     // Who has read enough hangs up: that is the other side's right.
     let _ = stream.write_all(&reply.bytes).await;

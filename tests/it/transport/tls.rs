@@ -138,7 +138,7 @@ async fn a_handshake_that_breaks_off_may_be_tried_again_and_has_sent_nothing() {
 }
 
 #[test]
-fn authorities_that_are_no_certificates_are_told_before_anything_is_asked() {
+fn authorities_that_are_no_certificates_are_refused_before_anything_is_asked() {
     for pem in ["", "no PEM"] {
         let settings = settings("hashlookup", |settings| settings.ca_pem = Some(pem.into()));
         let error = try_bench(settings, EgressRules::default()).err().unwrap();
