@@ -13,7 +13,7 @@ use super::attempt::AttemptError;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::source::QuotaWindow;
-use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, StoreErrorKind, Unit, WindowUse};
+use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
 /// The most units that are taken in one statement.
@@ -108,12 +108,10 @@ impl Taker {
     async fn settle(&self, unit: Unit, ended: SystemTime) {
         while let Err(error) = self.ledger.settle(unit.clone(), ended).await {
             tracing::warn!(source = unit.source, %error, "the end of a call could not be recorded");
-            match error.kind {
-                StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full => {
-                    self.clock.sleep(SETTLE_AGAIN).await;
-                }
-                StoreErrorKind::Corrupt | StoreErrorKind::Rejected => return,
+            if !error.is_transient() {
+                return;
             }
+            self.clock.sleep(SETTLE_AGAIN).await;
         }
     }
 

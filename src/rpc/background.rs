@@ -3,7 +3,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc::{self, Sender};
@@ -12,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::status;
-use crate::clock::Clock;
 use crate::error::Error;
 
 /// The answer of a streaming call.
@@ -22,12 +20,11 @@ pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 #[derive(Clone, Debug)]
 pub(crate) struct BackgroundTasks {
     tracker: TaskTracker,
-    clock: Arc<dyn Clock>,
 }
 
 impl BackgroundTasks {
-    pub(crate) fn new(tracker: TaskTracker, clock: Arc<dyn Clock>) -> Self {
-        Self { tracker, clock }
+    pub(crate) fn new(tracker: TaskTracker) -> Self {
+        Self { tracker }
     }
 
     /// Completes the work also when the caller leaves: a change that is durable must be in effect as well.
@@ -38,9 +35,9 @@ impl BackgroundTasks {
         let result = self.tracker.spawn(AssertUnwindSafe(work).catch_unwind()).await;
         match result {
             Ok(Ok(result)) => result,
-            Ok(Err(cause)) => Err(status::panicked(cause.as_ref(), self.clock.now())),
+            Ok(Err(cause)) => Err(status::panicked(cause.as_ref())),
             // The task is never aborted: the runtime shuts down.
-            Err(error) => Err(status::panicked(&error.to_string(), self.clock.now())),
+            Err(error) => Err(status::panicked(&error.to_string())),
         }
     }
 
@@ -54,13 +51,12 @@ impl BackgroundTasks {
         let (sender, receiver) = mpsc::channel(capacity);
         let caller = sender.clone();
         let work = AssertUnwindSafe(work(sender)).catch_unwind();
-        let clock = self.clock.clone();
         self.tracker.spawn(async move {
             tokio::select! {
                 () = caller.closed() => {}
                 result = work => if let Err(cause) = result {
                     // The caller must not take a stream that broke off for one that ended. It may have left by now.
-                    let _ = caller.send(Err(status::panicked(cause.as_ref(), clock.now()).into())).await;
+                    let _ = caller.send(Err(status::panicked(cause.as_ref()).into())).await;
                 }
             }
         });
@@ -71,6 +67,7 @@ impl BackgroundTasks {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use futures_util::{StreamExt, poll};
@@ -78,10 +75,9 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::clock::SystemClock;
 
     fn tasks() -> BackgroundTasks {
-        BackgroundTasks::new(TaskTracker::new(), Arc::new(SystemClock))
+        BackgroundTasks::new(TaskTracker::new())
     }
 
     async fn ended(tasks: BackgroundTasks) {

@@ -9,9 +9,9 @@ use prost::Message;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
+use super::Context;
 use super::background::BackgroundTasks;
 use super::pagination::Page;
-use super::{Context, status};
 use crate::clock::{Clock, Monotonic};
 use crate::convert::enrichment::{read_request_id, write_window_use};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
@@ -198,7 +198,7 @@ impl SourceRpc {
         let page = violations.finish(page)?;
         let disclosures = self.ledger.disclosures(filter, page.limit(), page.after()).await;
         let cursor = |last: &Disclosure| Cursor { time: last.time, id: last.id.clone() };
-        let (disclosures, next_page_token) = page.cut(disclosures.map_err(status::store_failed)?, cursor);
+        let (disclosures, next_page_token) = page.cut(disclosures?, cursor);
         let disclosures = disclosures.iter().map(write_disclosure).collect();
         Ok(pb::ListDisclosuresResponse { disclosures, next_page_token })
     }

@@ -5,14 +5,13 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::time::SystemTime;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
 use crate::error::{Error, Violation};
-use crate::store::{StoreError, new_id};
+use crate::store::new_incident;
 
 /// The domain of every `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "concord.v1";
@@ -59,16 +58,10 @@ pub(crate) fn of(error: &Error) -> Status {
     Status::with_error_details(code(error), message(error), details)
 }
 
-/// The failure of a call whose store failed: the cause goes to the log.
-pub(crate) fn store_failed(error: StoreError) -> Error {
-    error!(%error, "the store failed");
-    Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
-}
-
 /// The failure of a call that panicked: the cause is in the log under the incident number.
-pub(crate) fn panicked(cause: &(dyn Any + Send), now: SystemTime) -> Error {
+pub(crate) fn panicked(cause: &(dyn Any + Send)) -> Error {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-    let incident = new_id(now);
+    let incident = new_incident();
     error!(incident, panic = text.unwrap_or("unknown"), "a call panicked");
     Error::Internal { incident }
 }
@@ -123,9 +116,10 @@ fn collection(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::error::Reason;
+    use crate::store::{StoreError, StoreErrorKind};
 
     #[test]
-    fn every_mistake_travels_with_its_field() {
+    fn every_violation_carries_its_field() {
         let error = Error::Invalid(vec![
             Violation::new("indicator.value", Reason::FieldRequired, "an indicator is needed"),
             Violation::invalid("tlp", "no TLP label"),
@@ -152,7 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_says_when_to_come_back() {
+    fn a_store_that_may_come_back_is_unavailable_and_a_damaged_one_internal() {
+        for (kind, code) in [
+            (StoreErrorKind::Busy, Code::Unavailable),
+            (StoreErrorKind::Full, Code::Unavailable),
+            (StoreErrorKind::Corrupt, Code::Internal),
+            (StoreErrorKind::Rejected, Code::Internal),
+        ] {
+            let status = of(&StoreError::new(kind, "page 7 of /srv/concord.db").into());
+            assert_eq!(status.code(), code, "{kind:?}");
+            assert!(!status.message().contains("page 7"), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_reached_limit_says_when_to_retry() {
         let wait = std::time::Duration::from_secs(3);
         let error =
             Error::Exhausted { subject: "requests".into(), message: "too many".into(), retry_after: Some(wait) };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::pagination::Page;
-use super::status::store_failed;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, indicator, read_name, read_period};
 use crate::error::{Error, Reason, Violation};
@@ -29,7 +28,7 @@ impl VerdictRpc {
         let id = violations.check(read_name(&request.name, "verdicts", "name"));
         let view = violations.check(read_view(request.view, "view"));
         let (id, view) = violations.finish(id.zip(view))?;
-        let record = self.verdicts.verdict(&id).await.map_err(store_failed)?;
+        let record = self.verdicts.verdict(&id).await?;
         let record = record.ok_or_else(|| Error::NotFound {
             reason: Reason::VerdictNotFound,
             name: request.name,
@@ -67,7 +66,7 @@ impl VerdictRpc {
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let (page, view) = violations.finish(page.zip(view))?;
-        let records = self.verdicts.verdicts(filter, page.limit(), page.after()).await.map_err(store_failed)?;
+        let records = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
         let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
         let (records, next_page_token) = page.cut(records, cursor);
         let verdicts = records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect();

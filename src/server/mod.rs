@@ -1,8 +1,8 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out, `listen.rs` accepts connections on the
-//! threads of `network.rs`, `tls.rs` accepts TLS, `housekeeping.rs` does periodic work. Nothing is decided here about
-//! indicators or sources.
+//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages
+//! out, `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS, `housekeeping.rs` does
+//! periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ impl Running {
             rules: rules(config),
         }));
         let guard = housekeeping::PruneGuard::from_store(store.as_ref(), clock.as_ref()).await;
-        let tasks = BackgroundTasks::new(tracker.clone(), clock.clone());
+        let tasks = BackgroundTasks::new(tracker.clone());
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
             sources: SourceRpc::new(registry, store.clone(), engine.clone(), clock.clone(), tasks),

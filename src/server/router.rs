@@ -263,7 +263,7 @@ fn refuse(error: &Error) -> Response {
 
 /// No panic is reachable from outside as far as we know; if one is, its call alone fails.
 fn after_panic(cause: Box<dyn Any + Send>) -> Response {
-    refuse(&status::panicked(cause.as_ref(), SystemClock.now()))
+    refuse(&status::panicked(cause.as_ref()))
 }
 
 /// Browsers of these origins may call; none where the list is empty.

@@ -3,13 +3,12 @@
 use secrecy::SecretString;
 
 use crate::error::Error;
-use crate::rpc::status::store_failed;
 use crate::settings::Seal;
 use crate::store::Sealer;
 
 impl Seal for Sealer {
     fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error> {
-        Self::seal(self, name, credential).map_err(store_failed)
+        Ok(Self::seal(self, name, credential)?)
     }
 
     fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error> {

@@ -106,7 +106,7 @@ impl Registry {
             }
             let expected = changed.revision - 1;
             let row = changed.to_row(&name, self.seal.as_ref())?;
-            match self.store.put_source_row(row, expected).await.map_err(|error| unavailable(&error))? {
+            match self.store.put_source_row(row, expected).await? {
                 Swap::Done => {}
                 Swap::Conflict => return Err(self.reload_after_conflict(rows, &name).await),
             }
@@ -148,7 +148,7 @@ impl Registry {
         if validate_only {
             return Ok(());
         }
-        match self.store.delete_source_row(name, row.revision).await.map_err(|error| unavailable(&error))? {
+        match self.store.delete_source_row(name, row.revision).await? {
             Swap::Done => {}
             Swap::Conflict => return Err(self.reload_after_conflict(rows, name).await),
         }
@@ -167,7 +167,7 @@ impl Registry {
     ) -> Error {
         let stored = match self.store.source_rows().await {
             Ok(stored) => stored,
-            Err(error) => return unavailable(&error),
+            Err(error) => return error.into(),
         };
         let row = stored.iter().find(|row| row.name == name).map(|row| read_row(row, self.seal.as_ref()));
         let resolved = self.resolve(name, row.clone()).await;
@@ -214,11 +214,6 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("sources", &self.snapshot()).finish_non_exhaustive()
     }
-}
-
-fn unavailable(error: &StoreError) -> Error {
-    warn!(%error, "the settings of a source could not be stored");
-    Error::Unavailable { message: "the store cannot be reached".into(), retry_after: None }
 }
 
 fn interrupted(error: &tokio::task::JoinError) -> Error {

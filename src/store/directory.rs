@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::permissions::mode_with;
 use super::{StoreError, StoreErrorKind};
 
 /// How often, and how far apart, the lock is tried: a process that only looks at the status holds it for a moment.
@@ -38,7 +39,15 @@ impl DataDirectory {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |error| unavailable(path, &error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        check_mode(path)?;
+        // Who can write in the directory could place a key or a database of their own there. A group may: mounted volumes
+        // are given to a group.
+        if let Some(mode) = mode_with(path, 0o002).map_err(failed)? {
+            let shown = path.display();
+            return Err(StoreError::rejected(format!(
+                "data directory {shown} has mode {mode:04o}, so everybody may write in it: chmod 700 {shown}, or name a \
+                 directory in it that does not exist yet"
+            )));
+        }
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(path.join("lock")).map_err(failed)?;
@@ -115,22 +124,6 @@ fn socket_path(directory: &Path) -> PathBuf {
 
 fn database_path(directory: &Path) -> PathBuf {
     directory.join("concord.db")
-}
-
-/// Who can write in the directory could place a key or a database of their own there. A group may: mounted volumes are
-/// given to a group.
-fn check_mode(path: &Path) -> Result<(), StoreError> {
-    let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o002 != 0 {
-        let hint = format!(
-            "data directory {shown} has mode {mode:04o}, so everybody may write in it: chmod 700 {shown}, or name a \
-             directory in it that does not exist yet"
-        );
-        return Err(StoreError::rejected(hint));
-    }
-    Ok(())
 }
 
 fn try_lock(file: &fs::File) -> io::Result<bool> {

@@ -1,6 +1,9 @@
-//! Why the store could not do something. For the log and the operator, not for callers.
+//! Why the store could not do something.
 
 use std::fmt;
+
+use super::id::new_incident;
+use crate::error::Error;
 
 /// A failure of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +50,25 @@ impl StoreError {
         Self::new(StoreErrorKind::Rejected, detail)
     }
 
-    /// Whether the same call may succeed later although nobody repairs anything.
+    /// Whether the same call may succeed later although nobody changes the store: pruning makes space, too.
     pub fn is_transient(&self) -> bool {
         match self.kind {
-            StoreErrorKind::Busy | StoreErrorKind::Unavailable => true,
-            StoreErrorKind::Full | StoreErrorKind::Corrupt | StoreErrorKind::Rejected => false,
+            StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full => true,
+            StoreErrorKind::Corrupt | StoreErrorKind::Rejected => false,
         }
+    }
+}
+
+/// The cause goes to the log: it is for the operator, not for callers.
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            tracing::error!(%error, "the store failed");
+            return Self::Unavailable { message: "the store cannot be reached".into(), retry_after: None };
+        }
+        let incident = new_incident();
+        tracing::error!(incident, %error, "the store failed");
+        Self::Internal { incident }
     }
 }
 

@@ -21,6 +21,11 @@ pub fn new_id(at: SystemTime) -> String {
     last.to_string().to_ascii_lowercase()
 }
 
+/// A new incident number, under which the log tells the cause of a failure whose caller must not see it.
+pub fn new_incident() -> String {
+    format!("{:020x}", Ulid::from_datetime(SystemTime::UNIX_EPOCH).random())
+}
+
 /// `fresh`, unless `last` would not sort before it.
 fn next(last: Ulid, fresh: Ulid) -> Ulid {
     let (last_time, time) = (last.timestamp_ms(), fresh.timestamp_ms());

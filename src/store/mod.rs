@@ -7,11 +7,11 @@
 #![warn(missing_docs)]
 
 use std::fmt;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use futures_util::future;
 
 use crate::finding::{Disposition, counted};
 use crate::indicator::{Indicator, Tlp};
@@ -23,6 +23,7 @@ mod encode;
 mod error;
 mod id;
 mod memory;
+mod permissions;
 mod quota;
 mod seal;
 mod sqlite;
@@ -31,13 +32,13 @@ mod windows;
 
 pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
-pub use id::new_id;
+pub use id::{new_id, new_incident};
 pub use memory::Memory;
 pub use quota::spent_window;
 pub use seal::Sealer;
 
 /// A store operation under way.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type BoxFuture<'a, T> = future::BoxFuture<'a, Result<T, StoreError>>;
 
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::aead::{self, Aad, Nonce, RandomizedNonceKey};
@@ -17,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::StoreError;
+use super::permissions::{mode_with, private_file};
 
 /// Length of the key in bytes.
 const KEY_LENGTH: usize = 32;
@@ -41,11 +41,15 @@ impl Sealer {
     /// # Errors
     /// The file cannot be read or made, is open to others than its owner, or does not hold exactly 32 bytes.
     pub fn from_key_file(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error| unavailable(path, &error);
+        let failed = |error: io::Error| StoreError::unavailable(format!("key file {}: {error}", path.display()));
         if !path.try_exists().map_err(failed)? {
             make_key_file(path).map_err(failed)?;
         }
-        check_mode(path)?;
+        if let Some(mode) = mode_with(path, 0o077).map_err(failed)? {
+            let shown = path.display();
+            let hint = format!("key file {shown} has mode {mode:04o}, open to others: chmod 600 {shown}");
+            return Err(StoreError::rejected(hint));
+        }
         let bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
         Self::from_bytes(&bytes)
             .map_err(|error| StoreError::rejected(format!("key file {}: {}", path.display(), error.detail)))
@@ -120,10 +124,6 @@ fn bound_to(name: &str) -> Aad<Vec<u8>> {
     Aad::from([b"concord credential of ", name.as_bytes()].concat())
 }
 
-fn unavailable(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::unavailable(format!("key file {}: {error}", path.display()))
-}
-
 /// Makes the key under another name first: a crash must not leave a short key behind, and two processes that start at
 /// once must end up with one key.
 fn make_key_file(path: &Path) -> io::Result<()> {
@@ -145,20 +145,4 @@ fn make_key_file(path: &Path) -> io::Result<()> {
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
-}
-
-/// A new, empty file that only its owner may read and write.
-pub(super) fn private_file(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-}
-
-fn check_mode(path: &Path) -> Result<(), StoreError> {
-    let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let hint = format!("key file {shown} has mode {mode:04o}, open to others: chmod 600 {shown}");
-        return Err(StoreError::rejected(hint));
-    }
-    Ok(())
 }

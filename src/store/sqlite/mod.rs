@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 
-use super::seal::private_file;
+use super::permissions::private_file;
 use super::{BoxFuture, Durability, Maintenance, StoreError, StoreErrorKind};
 use crate::error::ParseEnumError;
 use crate::sync::lock;
@@ -312,7 +312,7 @@ mod tests {
             (rusqlite::ffi::SQLITE_BUSY, StoreErrorKind::Busy, true),
             (rusqlite::ffi::SQLITE_LOCKED, StoreErrorKind::Busy, true),
             (rusqlite::ffi::SQLITE_IOERR, StoreErrorKind::Unavailable, true),
-            (rusqlite::ffi::SQLITE_FULL, StoreErrorKind::Full, false),
+            (rusqlite::ffi::SQLITE_FULL, StoreErrorKind::Full, true),
             (rusqlite::ffi::SQLITE_CORRUPT, StoreErrorKind::Corrupt, false),
             (rusqlite::ffi::SQLITE_CONSTRAINT, StoreErrorKind::Rejected, false),
         ];
