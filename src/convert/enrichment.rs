@@ -1,14 +1,12 @@
-//! `enrichment_service.proto`: options, receipts, plans.
+//! `enrichment_service.proto`: options and the use of quota.
 
 use std::time::Duration;
 
 use super::indicator::{self, read_tlp};
 use super::source::write_period;
-use super::verdict::{View, read_view, source_name, write_not_asked};
-use super::{NamedField, Violations, read_duration, read_name, read_sources, write_duration, write_timestamp};
-use crate::engine::{Planned, PlannedSource};
+use super::verdict::{View, read_view};
+use super::{NamedField, Violations, read_duration, read_name, read_sources, write_timestamp};
 use crate::error::{Reason, Violation};
-use crate::fetch::Receipt;
 use crate::indicator::{Indicator, Tlp};
 use crate::pb;
 use crate::store::WindowUse;
@@ -92,20 +90,6 @@ pub(crate) fn check_batch_size(indicators: usize, violations: &mut Violations) {
     violations.add(Violation::new("indicators", reason, message));
 }
 
-pub(crate) fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceipt {
-    pb::SourceReceipt {
-        source: source_name(source),
-        called: receipt.called,
-        from_cache: receipt.from_cache,
-        shared: receipt.shared,
-        age: Some(write_duration(receipt.age)),
-        latency: Some(write_duration(receipt.latency)),
-        units: receipt.units,
-        quota: receipt.quota.iter().map(write_window_use).collect(),
-        note: receipt.note.clone().unwrap_or_default(),
-    }
-}
-
 pub(crate) fn write_window_use(window: &WindowUse) -> pb::QuotaUse {
     pb::QuotaUse {
         period: write_period(window.per).into(),
@@ -114,31 +98,4 @@ pub(crate) fn write_window_use(window: &WindowUse) -> pb::QuotaUse {
         left: window.limit.saturating_sub(window.used),
         reset_time: Some(write_timestamp(window.resets_at)),
     }
-}
-
-pub(crate) fn write_plan(submitted: SubmittedText, planned: &[PlannedSource]) -> pb::PlanEnrichmentResponse {
-    let units = planned.iter().map(|source| match &source.planned {
-        Planned::Call { units, .. } => *units,
-        Planned::Cached(_) | Planned::NotAsked(_) => 0,
-    });
-    pb::PlanEnrichmentResponse {
-        indicator: Some(indicator::write(&submitted.indicator)),
-        notes: submitted.notes,
-        units: units.sum(),
-        sources: planned.iter().map(write_source_plan).collect(),
-    }
-}
-
-fn write_source_plan(planned: &PlannedSource) -> pb::SourcePlan {
-    use pb::source_plan::Action;
-    let action = match &planned.planned {
-        Planned::Call { units, quota, discloses } => Action::Call(pb::PlannedCall {
-            units: *units,
-            quota: quota.iter().map(write_window_use).collect(),
-            discloses: *discloses,
-        }),
-        Planned::Cached(age) => Action::Cached(pb::CachedAnswer { age: Some(write_duration(*age)) }),
-        Planned::NotAsked(not_asked) => Action::NotAsked(write_not_asked(not_asked)),
-    };
-    pb::SourcePlan { source: source_name(&planned.source), kind: planned.kind.clone(), action: Some(action) }
 }

@@ -15,11 +15,10 @@ use tracing::info;
 use super::Context;
 use super::background::{BackgroundTasks, Streamed};
 use super::load::Admitted;
+use super::plan::{write_plan, write_receipt};
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
-use crate::convert::enrichment::{
-    EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted, write_plan, write_receipt,
-};
+use crate::convert::enrichment::{EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted};
 use crate::convert::verdict::{View, source_name, write, write_outcome, write_record};
 use crate::convert::{Violations, write_duration};
 use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress};

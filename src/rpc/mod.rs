@@ -1,9 +1,10 @@
 //! The services as the protocol defines them, one file per service: convert, call, convert back.
 //!
 //! Each service gets the parts that it serves; `server` wires them. `status.rs` is the only place that makes a gRPC status,
-//! `background.rs` runs what outlives the future of a call, `verdict_cache.rs` caches whole verdicts, `deadline.rs` reads
-//! the caller's deadline, `load.rs` says whether there is time to answer, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that
-//! another room could decide.
+//! `plan.rs` writes what the engine plans and did, `background.rs` runs what outlives the future of a call,
+//! `verdict_cache.rs` caches whole verdicts, `deadline.rs` reads the caller's deadline, `load.rs` says whether there is
+//! time to answer, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that another
+//! room could decide.
 
 use tonic::Request;
 
@@ -15,6 +16,7 @@ pub(crate) mod deadline;
 mod enrichment;
 pub(crate) mod load;
 mod pagination;
+mod plan;
 mod source;
 pub(crate) mod status;
 mod verdict;

@@ -27,7 +27,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("engine", &["*"]),
     // floor 3
     ("pb", &[]),
-    ("convert", &["*"]),
+    ("convert", &["words", "source", "settings", "store", "pb"]),
     ("rpc", &["*"]),
     ("telemetry", &["*"]),
     ("server", &["*"]),
