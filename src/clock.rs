@@ -5,12 +5,11 @@
 //! [`ManualClock`] for tests.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::{Add, Sub};
-use std::pin::Pin;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 /// A moment on a clock that nobody sets. It means nothing outside this process.
@@ -49,7 +48,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     fn monotonic(&self) -> Monotonic;
 
     /// Resolves after `duration`.
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
 impl dyn Clock {
@@ -84,7 +83,7 @@ impl Clock for SystemClock {
         Monotonic(tokio::time::Instant::now().saturating_duration_since(start))
     }
 
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
 }
@@ -150,7 +149,7 @@ impl Clock for ManualClock {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the clock of tests may follow tokio's time")]
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let (clock, end) = (self.clone(), self.monotonic() + duration);
         Box::pin(async move {
             if clock.follows_tokio {

@@ -270,7 +270,7 @@ pub(crate) fn write_kind(about: &About) -> pb::SourceKind {
         forms: about.forms.iter().map(|form| form.as_str().to_owned()).collect(),
         transport: about.transport.as_str().to_owned(),
         credential: about.credential.as_str().to_owned(),
-        base_url: about.base_url.clone().unwrap_or_default(),
+        base_url: about.base_url.as_ref().map(Url::to_string).unwrap_or_default(),
         tiers: about
             .tiers
             .iter()

@@ -127,11 +127,6 @@ impl Engine {
         }
     }
 
-    /// The sources as they are set.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
-    }
-
     /// The policy of this name (without `policies/`), or the default.
     ///
     /// # Errors
@@ -175,6 +170,6 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Engine").field("rules", &self.rules).field("registry", &self.registry).finish_non_exhaustive()
     }
 }

@@ -4,14 +4,13 @@
 //! hickory's codec writes and reads the messages.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use futures_util::future::BoxFuture;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use secrecy::{ExposeSecret, SecretString};
@@ -87,10 +86,7 @@ impl DnsTransport {
 }
 
 impl Transport for DnsTransport {
-    fn may_send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
+    fn may_send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<(), SendError>> {
         Box::pin(async move {
             let Question::Dns(question) = question else { return Ok(()) };
             self.name(question).map_err(SendError::not_sent)?;
@@ -98,10 +94,7 @@ impl Transport for DnsTransport {
         })
     }
 
-    fn send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
+    fn send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Answer, SendError>> {
         Box::pin(async move {
             match question {
                 Question::Dns(question) => self.ask(question).await,

@@ -8,13 +8,12 @@
 //! refused if what is found is forbidden or nothing is found.
 
 use std::fmt;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -282,10 +281,7 @@ fn header_value(credential: &SecretString) -> Result<HeaderValue, SourceError> {
 }
 
 impl Transport for HttpTransport {
-    fn may_send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
+    fn may_send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<(), SendError>> {
         Box::pin(async move {
             let Question::Http(question) = question else { return Ok(()) };
             let url = self.address(question).map_err(SendError::not_sent)?;
@@ -297,10 +293,7 @@ impl Transport for HttpTransport {
         })
     }
 
-    fn send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
+    fn send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Answer, SendError>> {
         Box::pin(async move {
             match question {
                 Question::Http(question) => self.ask(question, &[]).await,

@@ -1,8 +1,8 @@
 //! How a question leaves and its answer comes back.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+
+use futures_util::future::BoxFuture;
 
 use crate::finding::SourceError;
 use crate::source::{Answer, Question};
@@ -35,17 +35,11 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// Whether the question may be sent at all, as far as known before anything is paid or recorded.
     ///
     /// The error says why not.
-    fn may_send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
+    fn may_send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<(), SendError>> {
         let _ = question;
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Sends one question once and waits for its answer; the caller bounds the time and drops the future to give up.
-    fn send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>>;
+    fn send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Answer, SendError>>;
 }

@@ -2,14 +2,28 @@
 
 use std::str::FromStr;
 
-use strum::{Display, IntoStaticStr, VariantArray};
+use strum::{Display, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::error::{ParseEnumError, parse_enum};
 
 /// What is said of an indicator, by one source (a *claim*) or by all together (a verdict's disposition).
 ///
 /// Ordered by how bad it is: unknown, benign, suspicious, malicious.
-#[derive(Clone, Copy, Debug, Default, Display, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+    VariantNames,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Disposition {
     /// Nothing is known either way.

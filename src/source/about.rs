@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
+use url::Url;
 
 use super::OptionSpec;
 use crate::error::{ParseEnumError, parse_enum};
@@ -31,7 +32,7 @@ pub struct About {
     /// The environment variable whose value is a credential for it, and by itself declares a source named like the kind.
     pub credential_env: Option<String>,
     /// Where questions go unless the user says otherwise; `None` for kinds without one address.
-    pub base_url: Option<String>,
+    pub base_url: Option<Url>,
     /// Tiers of service, the default first; at least one.
     pub tiers: Vec<Tier>,
     /// Letter unless the user says otherwise.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::Value;
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantNames};
 use url::Url;
 
 /// The port of a DNS resolver whose user names none.
@@ -80,7 +80,7 @@ impl OptionDef<Duration> {
 impl<T: Choice> OptionDef<T> {
     /// One word of several.
     pub const fn choice(name: &'static str, default: T, help: &'static str) -> Self {
-        Self::new(name, OptionType::Choice(T::WORDS), Some(default), help)
+        Self::new(name, OptionType::Choice(T::VARIANTS), Some(default), help)
     }
 }
 
@@ -134,13 +134,7 @@ impl OptionDef<BTreeMap<String, String>> {
 }
 
 /// An enum whose words are the choices of an option.
-pub trait Choice: Copy + FromStr + 'static {
-    /// Every word, in the order in which people read them.
-    const WORDS: &'static [&'static str];
-
-    /// The word of this value.
-    fn word(self) -> &'static str;
-}
+pub trait Choice: Copy + FromStr + Into<&'static str> + VariantNames + 'static {}
 
 /// What the value of an option is in code.
 pub trait OptionData: Clone + 'static {
@@ -165,7 +159,7 @@ impl<T: Choice> OptionData for T {
     }
 
     fn to_value(&self) -> Option<OptionValue> {
-        Some(OptionValue::Choice(self.word()))
+        Some(OptionValue::Choice((*self).into()))
     }
 }
 

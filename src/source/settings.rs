@@ -70,7 +70,7 @@ impl fmt::Debug for SourceSettings {
 
 impl SourceSettings {
     /// The settings of a source of this kind whose user says nothing but its name: every default of the kind, its
-    /// first tier, no credential, enabled. A default address that does not parse is left out.
+    /// first tier, no credential, enabled.
     pub fn from_defaults(about: &About, name: &str) -> Self {
         let tier = about.tiers.first();
         Self {
@@ -81,7 +81,7 @@ impl SourceSettings {
             family: None,
             tier: tier.map(|tier| tier.name.clone()).unwrap_or_default(),
             credential: None,
-            base_url: about.base_url.as_deref().and_then(|text| Url::parse(text).ok()),
+            base_url: about.base_url.clone(),
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
             timeout: about.timeout,
             cache_ttl: about.cache_ttl,

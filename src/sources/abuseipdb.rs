@@ -26,7 +26,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     terms: "Free plan for modest use, limits on passing results on; see https://www.abuseipdb.com/legal.".into(),
     forms: vec![Form::Ipv4, Form::Ipv6],
     credential_env: Some("ABUSEIPDB_API_KEY".into()),
-    base_url: Some("https://api.abuseipdb.com/api/v2/".into()),
+    base_url: http::base_url("https://api.abuseipdb.com/api/v2/"),
     tiers: [
         ("standard", "free plan", 1_000),
         ("webmaster", "free plan of verified webmasters", 3_000),

@@ -53,13 +53,7 @@ enum Listed {
     Both,
 }
 
-impl Choice for Listed {
-    const WORDS: &'static [&'static str] = Self::VARIANTS;
-
-    fn word(self) -> &'static str {
-        self.into()
-    }
-}
+impl Choice for Listed {}
 
 pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     kind: "dnsbl".into(),

@@ -21,7 +21,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     forms: vec![Form::Ipv4],
     credential: CredentialNeed::Optional,
     credential_env: Some("GREYNOISE_API_KEY".into()),
-    base_url: Some("https://api.greynoise.io/".into()),
+    base_url: http::base_url("https://api.greynoise.io/"),
     tiers: vec![
         http::tier("community", "free, with or without key", &[(QuotaPer::Day, 100)]),
         http::tier("v3", "paid; the key's plan sets the quota", &[]),
@@ -129,17 +129,15 @@ fn rate(
     let service = if class < Some(Disposition::Suspicious) { service? } else { None };
     let by_service = service.filter(|(claim, _)| Some(*claim) >= class);
     let claim = by_service.map(|(claim, _)| claim).or(class).ok_or_else(|| scanner.missing("classification"))?;
-    let spoofable = scanner.flag("spoofable")?.unwrap_or(false);
-    let (strength, reason) = match (by_service, claim) {
-        (Some((_, reason)), _) => (0.85, reason.to_owned()),
-        (None, Disposition::Unknown) => (0.0, "scans the internet, intent not known".to_owned()),
-        (None, Disposition::Suspicious | Disposition::Malicious) if spoofable => {
-            // An address that can be forged is half the evidence of harm.
+    let is_forgeable = scanner.flag("spoofable")?.unwrap_or(false) && claim >= Disposition::Suspicious;
+    let (strength, reason) = match by_service {
+        Some((_, reason)) => (0.85, reason.to_owned()),
+        None if claim == Disposition::Unknown => (0.0, "scans the internet, intent not known".to_owned()),
+        // An address that can be forged is half the evidence of harm.
+        None if is_forgeable => {
             (0.5, format!("classified as {claim} scanner, but the address may be forged (spoofable)"))
         }
-        (None, Disposition::Benign | Disposition::Suspicious | Disposition::Malicious) => {
-            (0.85, format!("classified as {claim} scanner"))
-        }
+        None => (0.85, format!("classified as {claim} scanner")),
     };
     let mut finding = found(claim, strength, reason);
     finding.observed_time = if by_service.is_some() { Some(received) } else { seen };

@@ -23,7 +23,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
         .into(),
     forms: vec![Form::Md5, Form::Sha1, Form::Sha256],
     credential: CredentialNeed::None,
-    base_url: Some("https://hashlookup.circl.lu/".into()),
+    base_url: http::base_url("https://hashlookup.circl.lu/"),
     tiers: vec![http::tier("open", "without key; the quota is courtesy", &[(QuotaPer::Minute, 60)])],
     reliability: Reliability::B,
     cache_ttl: http::hours(7 * 24, 24),

@@ -41,6 +41,11 @@ pub(super) fn about() -> About {
     }
 }
 
+/// The base address of a kind. That every kind of HTTP has one is tested, so that a misspelt one is found.
+pub(super) fn base_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok()
+}
+
 /// Times to live in hours.
 pub(super) fn hours(finding: u64, no_record: u64) -> CacheTtl {
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);

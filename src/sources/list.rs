@@ -103,13 +103,7 @@ macro_rules! choice {
         #[strum(serialize_all = "lowercase")]
         enum $name { $($variant),* }
 
-        impl Choice for $name {
-            const WORDS: &'static [&'static str] = Self::VARIANTS;
-
-            fn word(self) -> &'static str {
-                self.into()
-            }
-        }
+        impl Choice for $name {}
     };
 }
 
@@ -126,13 +120,7 @@ choice!(
     Separator { Auto, Comma, Semicolon, Tab, Pipe }
 );
 
-impl Choice for Disposition {
-    const WORDS: &'static [&'static str] = &["malicious", "suspicious", "benign", "unknown"];
-
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
+impl Choice for Disposition {}
 
 pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     kind: "list".into(),

@@ -22,7 +22,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     terms: "Free key, fair use; commercial use by agreement. See https://urlhaus.abuse.ch/api/.".into(),
     forms: vec![Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha256],
     credential_env: Some("URLHAUS_AUTH_KEY".into()),
-    base_url: Some("https://urlhaus-api.abuse.ch/v1/".into()),
+    base_url: http::base_url("https://urlhaus-api.abuse.ch/v1/"),
     tiers: vec![http::tier("free", "with a free key; the quota is courtesy", &[(QuotaPer::Minute, 60)])],
     reliability: Reliability::A,
     cache_ttl: http::hours(1, 1),

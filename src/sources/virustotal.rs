@@ -67,7 +67,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
         terms: "A free key must not be used in commercial products or business workflows. See https://docs.virustotal.com/reference/public-vs-premium-api.".into(),
         forms: Form::VARIANTS.to_vec(),
         credential_env: Some("VIRUSTOTAL_API_KEY".into()),
-        base_url: Some("https://www.virustotal.com/api/v3/".into()),
+        base_url: http::base_url("https://www.virustotal.com/api/v3/"),
         tiers: vec![
             http::tier(
                 "free",

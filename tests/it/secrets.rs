@@ -41,7 +41,7 @@ async fn no_secret_stands_in_answers_errors_metrics_debug_or_the_store() {
     seen.push_str(&metrics(&server).await);
     let config = crate::harness::config(&server.folder, &configuration);
     seen.push_str(&format!("{config:?} {}", config.render_masked()));
-    seen.push_str(&format!("{:?} {:?}", server.engine(), server.engine().registry().snapshot()));
+    seen.push_str(&format!("{:?}", server.engine()));
 
     let folder = server.folder.clone();
     let key = std::fs::read(folder.path().join("data/key")).unwrap();
@@ -87,7 +87,7 @@ async fn the_login_of_a_proxy_is_shown_nowhere_and_not_taken_over_the_api() {
     }
     let config = crate::harness::config(&server.folder, &configuration);
     seen.push_str(&format!("{config:?} {}", config.render_masked()));
-    seen.push_str(&format!("{:?} {:?}", server.engine(), server.engine().registry().snapshot()));
+    seen.push_str(&format!("{:?}", server.engine()));
     assert!(LOGIN.iter().all(|secret| !seen.contains(secret)), "{seen}");
     assert!(seen.contains("no connection"), "it was asked: {seen}");
     let environment = pb::Source { name: name.clone(), proxy: "environment".into(), ..Default::default() };

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +21,7 @@ use concord::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
     Unit, WindowUse,
 };
+use futures_util::future;
 use tokio_util::task::TaskTracker;
 
 mod cache;
@@ -114,10 +113,7 @@ impl ScriptedTransport {
 }
 
 impl Transport for ScriptedTransport {
-    fn send<'a>(
-        &'a self,
-        question: &'a Question,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send + 'a>> {
+    fn send<'a>(&'a self, question: &'a Question) -> future::BoxFuture<'a, Result<Answer, SendError>> {
         Box::pin(async move {
             self.log.lock().unwrap().push("sent");
             self.asked.lock().unwrap().push((self.clock.now(), question.clone()));
@@ -211,7 +207,7 @@ fn about() -> About {
         transport: TransportKind::Http,
         credential: CredentialNeed::None,
         credential_env: None,
-        base_url: Some("https://source.example.com".into()),
+        base_url: "https://source.example.com".parse().ok(),
         tiers: vec![Tier { name: "free".into(), help: String::new(), quota: Vec::new() }],
         reliability: Reliability::B,
         max_tlp: Tlp::Amber,

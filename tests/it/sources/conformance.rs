@@ -29,7 +29,7 @@ fn asserts_home(question: &Question, settings: &SourceSettings) {
 fn every_kind_asks_only_under_its_base_address_and_refuses_forms_it_does_not_look_up() {
     for kind in http_kinds() {
         let mut settings = settings(&kind);
-        for base in [kind.about().base_url.as_deref().expect("a base address"), "http://127.0.0.1:9/mirror"] {
+        for base in [kind.about().base_url.as_ref().expect("a base address").as_str(), "http://127.0.0.1:9/mirror"] {
             settings.base_url = Some(base.parse().expect("an address"));
             for tier in &kind.about().tiers {
                 settings.tier.clone_from(&tier.name);

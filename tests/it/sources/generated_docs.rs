@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use concord::source::{About, OptionSpec, OptionType, OptionValue, Tier};
 use concord::sources;
+use url::Url;
 
 const HEAD: &str = "# Sources
 
@@ -28,7 +29,7 @@ fn section(about: &About) -> String {
     let rows = [
         ("looks up", forms.join(", ")),
         ("asks over", about.transport.as_str().to_owned()),
-        ("base address", about.base_url.clone().unwrap_or_else(|| "-".to_owned())),
+        ("base address", about.base_url.as_ref().map_or("-", Url::as_str).to_owned()),
         ("credential", about.credential.as_str().to_owned()),
         ("reliability", about.reliability.to_string()),
         ("highest TLP", format!("{:?}", about.max_tlp).to_uppercase()),
