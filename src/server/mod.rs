@@ -37,7 +37,6 @@ mod listen;
 mod network;
 mod page;
 mod router;
-mod seal;
 mod tls;
 
 use network::Network;

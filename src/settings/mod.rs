@@ -38,7 +38,6 @@ mod tls;
 mod url_rule;
 mod values;
 
-pub use api_override::Seal;
 pub use form::Clearable;
 pub(crate) use form::Syntax;
 pub use load::{LoadInput, data_directory, load, process_environment};
