@@ -50,7 +50,7 @@ pub(super) fn row(verdict: &pb::Verdict, text: &str) -> String {
     let indicator = verdict.indicator.clone().unwrap_or_default();
     let cells: [String; COLUMNS.len()] = [
         table::words(indicator.r#type().as_str_name(), "INDICATOR_TYPE_"),
-        defused(&indicator.value),
+        escape_formula(&indicator.value),
         table::disposition(verdict.disposition).to_owned(),
         verdict.dbot_score.to_string(),
         optional(verdict.probability),
@@ -59,17 +59,17 @@ pub(super) fn row(verdict: &pb::Verdict, text: &str) -> String {
         optional(verdict.conflict.map(|conflict| conflict.mass)),
         optional(verdict.conflict.map(|conflict| conflict.flagged)),
         verdict.partial.to_string(),
-        defused(verdict.deciding_source.trim_start_matches("sources/")),
+        escape_formula(verdict.deciding_source.trim_start_matches("sources/")),
         asked.to_string(),
         answered.to_string(),
-        defused(&sources(&verdict.outcomes)),
-        defused(verdict.policy.trim_start_matches("policies/")),
+        escape_formula(&sources(&verdict.outcomes)),
+        escape_formula(verdict.policy.trim_start_matches("policies/")),
         verdict.policy_revision.to_string(),
         verdict.judged_time.as_ref().map(table::exact_moment).unwrap_or_default(),
-        defused(&verdict.summary),
-        defused(&verdict.name),
+        escape_formula(&verdict.summary),
+        escape_formula(&verdict.name),
         String::new(),
-        defused(text),
+        escape_formula(text),
     ];
     record(cells)
 }
@@ -78,7 +78,7 @@ pub(super) fn row(verdict: &pb::Verdict, text: &str) -> String {
 pub(super) fn refused(text: &str, why: &str) -> String {
     let mut cells: [String; COLUMNS.len()] = std::array::from_fn(|_| String::new());
     let [.., error, submitted] = &mut cells;
-    (*error, *submitted) = (defused(why), defused(text));
+    (*error, *submitted) = (escape_formula(why), escape_formula(text));
     record(cells)
 }
 
@@ -109,7 +109,7 @@ fn sources(outcomes: &[pb::Outcome]) -> String {
 }
 
 /// A text that no spreadsheet runs as a formula and that sends no control sequence to a terminal.
-fn defused(text: &str) -> String {
+fn escape_formula(text: &str) -> String {
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
     let text = text.replace(control, "\u{fffd}");
     if text.starts_with(starts_formula) { format!("'{text}") } else { text }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn text(raw: &str) -> String {
-        record([defused(raw)]).trim_end_matches("\r\n").to_owned()
+        record([escape_formula(raw)]).trim_end_matches("\r\n").to_owned()
     }
 
     fn outcome(source: &str, result: pb::outcome::Result) -> pb::Outcome {

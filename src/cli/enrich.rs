@@ -29,7 +29,7 @@ const RETRIED_INDICATORS: usize = 16;
 /// Shortest wait for quota, where the server's clock is behind this one.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// From this number of indicators on, a bar shows the progress on a terminal, and the time-out is the server's.
-const MANY: usize = 5;
+const PROGRESS_FROM: usize = 5;
 /// From this number of indicators on, a table has one line for each.
 const SHORT: usize = 10;
 
@@ -153,7 +153,7 @@ fn chunk<'a>(inputs: &[Input], pending: &'a [usize], most: usize) -> Option<&'a 
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
-    let many = indicators.len() > MANY;
+    let many = indicators.len() > PROGRESS_FROM;
     let view = match enrich.output {
         Output::Table if !enrich.facts => pb::View::Basic,
         Output::Table | Output::Json | Output::Jsonl | Output::Csv => pb::View::Full,
@@ -188,7 +188,7 @@ pub(super) fn full_name(name: &str, collection: &str) -> String {
 }
 
 fn bar(length: usize) -> ProgressBar {
-    if length < MANY || !std::io::stderr().is_terminal() {
+    if length < PROGRESS_FROM || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style =

@@ -42,7 +42,7 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
     let verdicts = verdicts.await?;
     match list.output {
         Output::Table => print_list(&verdicts)?,
-        Output::Json | Output::Jsonl | Output::Csv => print(&machine(&verdicts, list.output)?)?,
+        Output::Json | Output::Jsonl | Output::Csv => print(&document_text(&verdicts, list.output)?)?,
     }
     Ok(())
 }
@@ -92,11 +92,11 @@ async fn show(connection: &Connection, name: &str, facts: bool, output: Output) 
     let verdict = connection.verdicts().get_verdict(request).await?.into_inner().verdict.unwrap_or_default();
     match output {
         Output::Table => print(&verdict_table::verdict(&verdict, None, facts)),
-        Output::Json | Output::Jsonl | Output::Csv => print(&machine(&[verdict], output)?),
+        Output::Json | Output::Jsonl | Output::Csv => print(&document_text(&[verdict], output)?),
     }
 }
 
-fn machine(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> {
+fn document_text(verdicts: &[pb::Verdict], output: Output) -> Result<String, Failure> {
     if output == Output::Csv {
         let rows = verdicts.iter().map(|verdict| csv::row(verdict, ""));
         return Ok(std::iter::once(csv::header()).chain(rows).collect());

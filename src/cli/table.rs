@@ -60,13 +60,13 @@ pub(super) fn fitted(mut table: Table, wrapped: Option<usize>) -> String {
         constrain(&mut table, place, ColumnConstraint::ContentWidth);
     }
     match wrapped {
-        Some(wrapped) if taken + LEAST_WRAPPED > width => below(table, wrapped, width),
+        Some(wrapped) if taken + LEAST_WRAPPED > width => text_below_rows(table, wrapped, width),
         Some(_) | None => trim_lines(&table.to_string()),
     }
 }
 
 /// The table with the texts of one column below its rows.
-fn below(mut table: Table, column: usize, width: usize) -> String {
+fn text_below_rows(mut table: Table, column: usize, width: usize) -> String {
     let text = |row: &Row| row.cell_iter().nth(column).map(Cell::content).unwrap_or_default();
     let texts: Vec<String> = table.row_iter().map(text).collect();
     constrain(&mut table, column, ColumnConstraint::Hidden);
@@ -107,8 +107,8 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 pub(super) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 120;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CELL: usize = 120;
+    match text.char_indices().nth(MAX_CELL) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }

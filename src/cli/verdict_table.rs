@@ -120,9 +120,9 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
         receipt.and_then(|receipt| receipt.sources.iter().find(|source| source.source == outcome.source));
     let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
     vec![
-        cell(format!("{decides}{}", bare(&outcome.source))),
+        cell(format!("{decides}{}", source_id(&outcome.source))),
         Cell::new(letter(outcome.reliability)),
-        says(outcome),
+        claim_cell(outcome),
         contribution.map_or_else(|| Cell::new(""), |term| weight(term.micro_nats)),
         Cell::new(match contribution.and_then(|term| term.agrees) {
             Some(true) => "yes",
@@ -134,11 +134,11 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
     ]
 }
 
-fn bare(source: &str) -> &str {
+fn source_id(source: &str) -> &str {
     source.trim_start_matches("sources/")
 }
 
-fn says(outcome: &pb::Outcome) -> Cell {
+fn claim_cell(outcome: &pb::Outcome) -> Cell {
     match &outcome.result {
         Some(Wire::Finding(finding)) => Cell::new(disposition(finding.claim)),
         Some(Wire::NoRecord(_)) => Cell::new("no record"),
@@ -170,8 +170,12 @@ fn why(outcome: &pb::Outcome, contribution: Option<&pb::Contribution>) -> String
 /// The sentence of the term, without the source, its claim and the weight, which have columns.
 fn weighing(outcome: &pb::Outcome, contribution: &pb::Contribution) -> Option<String> {
     let sentence = contribution.sentence.trim_end_matches('.');
-    let who =
-        format!("{} ({}) says {}", bare(&outcome.source), letter(outcome.reliability), disposition(contribution.claim));
+    let who = format!(
+        "{} ({}) says {}",
+        source_id(&outcome.source),
+        letter(outcome.reliability),
+        disposition(contribution.claim)
+    );
     let Some(rest) = sentence.strip_prefix(&who) else {
         return Some(sentence.to_owned()).filter(|sentence| !sentence.ends_with("takes no side"));
     };
@@ -207,7 +211,7 @@ fn not_asked(outcomes: &[pb::Outcome]) -> String {
     let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for outcome in outcomes {
         if let Some(Wire::NotAsked(not_asked)) = &outcome.result {
-            reasons.entry(not_asked_reason(not_asked)).or_default().push(bare(&outcome.source));
+            reasons.entry(not_asked_reason(not_asked)).or_default().push(source_id(&outcome.source));
         }
     }
     let reasons: Vec<String> =
@@ -241,11 +245,11 @@ fn facts_of(outcome: &pb::Outcome) -> String {
     parts.extend(written(others));
     let mut text = String::new();
     if !parts.is_empty() {
-        text.push_str(&hanging(&printable(&format!("{}: {}", bare(&outcome.source), parts.join("; ")))));
+        text.push_str(&hanging(&printable(&format!("{}: {}", source_id(&outcome.source), parts.join("; ")))));
     }
     if !finding.permalink.is_empty() {
         // Whole, so that it can be copied.
-        text.push_str(&format!("  {}: {}\n", printable(bare(&outcome.source)), printable(&finding.permalink)));
+        text.push_str(&format!("  {}: {}\n", printable(source_id(&outcome.source)), printable(&finding.permalink)));
     }
     text
 }

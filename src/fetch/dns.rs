@@ -133,7 +133,7 @@ fn message(name: Name) -> Result<Message, SourceError> {
 async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SendError> {
     let any: SocketAddr =
         if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
-    let not_sent = |error| SendError::not_sent(lost(error));
+    let not_sent = |error| SendError::not_sent(receive_error(error));
     let socket = UdpSocket::bind(any).await.map_err(not_sent)?;
     socket.connect(server).await.map_err(not_sent)?;
     socket.send(query).await.map_err(not_sent)?;
@@ -175,10 +175,10 @@ fn undelivered(error: io::Error) -> SendError {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
     );
-    SendError { is_sent, ..SendError::sent(lost(error)) }
+    SendError { is_sent, ..SendError::sent(receive_error(error)) }
 }
 
-fn lost(error: io::Error) -> SourceError {
+fn receive_error(error: io::Error) -> SourceError {
     SourceError::unavailable(format!("no answer from the DNS server: {error}"))
 }
 
