@@ -59,7 +59,7 @@ pub(super) fn row(verdict: &pb::Verdict, text: &str) -> String {
         optional(verdict.conflict.map(|conflict| conflict.mass)),
         optional(verdict.conflict.map(|conflict| conflict.flagged)),
         verdict.partial.to_string(),
-        escape_formula(verdict.deciding_source.trim_start_matches("sources/")),
+        escape_formula(table::source_id(&verdict.deciding_source)),
         asked.to_string(),
         answered.to_string(),
         escape_formula(&sources(&verdict.outcomes)),
@@ -103,7 +103,7 @@ fn sources(outcomes: &[pb::Outcome]) -> String {
             Some(Wire::NotAsked(_)) => "not_asked",
             None => "",
         };
-        format!("{}={result}", outcome.source.trim_start_matches("sources/"))
+        format!("{}={result}", table::source_id(&outcome.source))
     };
     outcomes.iter().map(result).collect::<Vec<_>>().join(" ")
 }

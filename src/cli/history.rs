@@ -131,7 +131,7 @@ fn disclosure_table(disclosures: &[pb::Disclosure]) -> String {
         rows.add_row(table::row([
             disclosure.time.as_ref().map(table::moment).unwrap_or_default(),
             disclosure.indicator.as_ref().map(|indicator| indicator.value.clone()).unwrap_or_default(),
-            disclosure.source.trim_start_matches("sources/").to_owned(),
+            table::source_id(&disclosure.source).to_owned(),
             disclosure.to.clone(),
             disclosure.caller.clone(),
             table::tlp(disclosure.tlp()),

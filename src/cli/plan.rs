@@ -97,7 +97,7 @@ impl Planned {
     fn line(&self) -> String {
         let units: u32 = self.plans.iter().map(|plan| plan.units).sum();
         let of_source = |(source, units): (&String, &u64)| {
-            (*units > 0).then(|| format!("{} {units}", table::printable(source.trim_start_matches("sources/"))))
+            (*units > 0).then(|| format!("{} {units}", table::printable(table::source_id(source))))
         };
         let sources: Vec<String> = self.taken.iter().filter_map(of_source).collect();
         let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
@@ -152,7 +152,7 @@ fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
             Some(Action::NotAsked(not_asked)) => ("not be asked", "no", not_asked_reason(not_asked)),
             None => ("", "", String::new()),
         };
-        let name = format!("  {}", source.source.trim_start_matches("sources/"));
+        let name = format!("  {}", table::source_id(&source.source));
         rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), discloses, &why]));
     }
     let notes: String =
@@ -176,7 +176,7 @@ pub(super) fn usage_table(usage: &[pb::SourceUsage]) -> String {
     let mut rows = table::plain(&["SOURCE", "CALLS", "UNITS", "SAVED BY CACHE", "SAVED BY SHARING", "QUOTA"]);
     for source in usage {
         let counters = [source.calls, source.units, source.saved_by_cache, source.saved_by_sharing];
-        let mut row = vec![source.source.trim_start_matches("sources/").to_owned()];
+        let mut row = vec![table::source_id(&source.source).to_owned()];
         row.extend(counters.map(|counter| counter.to_string()));
         row.push(table::left(&source.quota));
         rows.add_row(table::row(row));

@@ -88,7 +88,7 @@ impl Totals {
     }
 
     pub(super) fn hold_back(&mut self, source: &str, not_asked: &pb::NotAsked) {
-        let (held, until) = self.held_back.entry(source.trim_start_matches("sources/").to_owned()).or_default();
+        let (held, until) = self.held_back.entry(table::source_id(source).to_owned()).or_default();
         *held += 1;
         let later = |time: &prost_types::Timestamp| until.is_none_or(|until| until.seconds < time.seconds);
         if let Some(time) = not_asked.until.filter(later) {

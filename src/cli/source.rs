@@ -48,7 +48,7 @@ fn sources_table(sources: &[pb::Source]) -> String {
     let mut rows = table::plain(&["NAME", "KIND", "LETTER", "STATE", "TIER", "QUOTA", "MAX TLP", "DECLARED", "DETAIL"]);
     for source in sources {
         rows.add_row(table::row([
-            source.name.trim_start_matches("sources/").to_owned(),
+            table::source_id(&source.name).to_owned(),
             source.kind.clone(),
             table::letter(source.reliability),
             table::words(source.state().as_str_name(), "SOURCE_STATE_"),

@@ -106,6 +106,11 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// `vt` of `sources/vt`.
+pub(super) fn source_id(name: &str) -> &str {
+    name.strip_prefix("sources/").unwrap_or(name)
+}
+
 pub(super) fn shortened(text: &str) -> String {
     const MAX_CELL: usize = 120;
     match text.char_indices().nth(MAX_CELL) {

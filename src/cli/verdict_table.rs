@@ -6,7 +6,7 @@ use comfy_table::{Cell, CellAlignment, Color, Table};
 
 use super::table::{
     cell, colour, disposition, fitted, hanging, letter, moment, painted, paragraph, plain, printable, shortened,
-    trim_lines, width, words,
+    source_id, trim_lines, width, words,
 };
 use crate::pb;
 use crate::pb::contribution::Term;
@@ -132,10 +132,6 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
         Cell::new(obtained(source_receipt, outcome)),
         cell(with_note(why(outcome, contribution), source_receipt)),
     ]
-}
-
-fn source_id(source: &str) -> &str {
-    source.trim_start_matches("sources/")
 }
 
 fn claim_cell(outcome: &pb::Outcome) -> Cell {
