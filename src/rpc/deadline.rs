@@ -3,14 +3,8 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use tonic::metadata::MetadataMap;
 
 /// The time left to the caller. A malformed header is ignored, as by other gRPC servers.
-pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
-    read_headers(metadata.as_ref())
-}
-
-/// The same, before the request has reached its service.
 pub(crate) fn read_headers(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -34,9 +28,9 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().unwrap());
-        read(&metadata)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        read_headers(&headers)
     }
 
     #[test]
@@ -54,6 +48,6 @@ mod tests {
         for odd in ["", "S", "5", "5s", "-5S", "123456789S", "5 S", "+5S"] {
             assert_eq!(read_text(odd), None, "{odd:?}");
         }
-        assert_eq!(read(&MetadataMap::new()), None);
+        assert_eq!(read_headers(&HeaderMap::new()), None);
     }
 }

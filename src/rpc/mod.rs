@@ -44,7 +44,7 @@ impl Context {
         let admitted = request.extensions().get::<load::Admitted>().cloned();
         // A request may have waited for a worker: its deadline counts from when it arrived.
         let arrived = admitted.as_ref().map_or_else(|| clock.monotonic(), load::Admitted::arrived);
-        let deadline = deadline::read(request.metadata()).map(|left| arrived + left);
+        let deadline = deadline::read_headers(request.metadata().as_ref()).map(|left| arrived + left);
         Self { caller: caller.to_owned(), deadline, admitted }
     }
 }
