@@ -47,7 +47,7 @@ impl Feed {
         for step in 0..=MAX_REDIRECTS {
             let answer = http.get(&url, conditions).await.map_err(|error| match step {
                 0 => error.to_string(),
-                _ => format!("the feed redirects to {}: {error}", site(&url)),
+                _ => format!("the feed redirects to {}: {error}", url.origin().ascii_serialization()),
             })?;
             let header = |name| answer.header(name).map(str::to_owned);
             let (version, location) = (header("etag").unwrap_or_default(), header("location"));
@@ -74,10 +74,10 @@ impl Feed {
     fn next(&self, from: &Url, location: Option<&str>, status: u16) -> Result<Url, String> {
         let next = location.and_then(|location| from.join(location).ok());
         let next = next.ok_or_else(|| format!("the feed answers with HTTP status {status} and names no address"))?;
-        let refused = |why: &str| Err(format!("the feed redirects to {}, {why}", site(&next)));
         if !matches!(next.scheme(), "http" | "https") {
-            return refused("and only http and https are followed");
+            return Err(format!("the feed redirects to {}, and only http and https are followed", next.scheme()));
         }
+        let refused = |why: &str| Err(format!("the feed redirects to {}, {why}", next.origin().ascii_serialization()));
         if from.scheme() == "https" && next.scheme() == "http" {
             return refused("which would leave https");
         }
@@ -93,12 +93,6 @@ impl Feed {
 fn is_same_site(from: &Url, to: &Url) -> bool {
     let moved = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
     from.host() == to.host() && (from.port_or_known_default() == to.port_or_known_default() || moved)
-}
-
-/// An address without path and query, which may hold a key.
-fn site(url: &Url) -> String {
-    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 /// Whether a feed is in the own network, so that it may redirect to others there.

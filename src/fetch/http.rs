@@ -328,12 +328,7 @@ fn is_https(url: &Url) -> bool {
 
 /// Only on the same host and port, and never back from https: the credential must not be carried elsewhere.
 fn same_host(attempt: redirect::Attempt) -> redirect::Action {
-    let allowed = attempt.previous().last().is_some_and(|from| {
-        let to = attempt.url();
-        from.host() == to.host()
-            && from.port_or_known_default() == to.port_or_known_default()
-            && from.scheme() == to.scheme()
-    });
+    let allowed = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
     if allowed && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
