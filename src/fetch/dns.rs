@@ -151,12 +151,12 @@ async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Resul
 }
 
 async fn by_stream(server: SocketAddr, query: &[u8], asked: &Message) -> Result<Message, SourceError> {
-    let mut stream = TcpStream::connect(server).await.map_err(lost)?;
+    let mut stream = TcpStream::connect(server).await.map_err(receive_error)?;
     let length = u16::try_from(query.len()).map_err(|_| SourceError::malformed("the query is too long"))?;
-    stream.write_all(&length.to_be_bytes()).await.map_err(lost)?;
-    stream.write_all(query).await.map_err(lost)?;
-    let mut bytes = vec![0; usize::from(stream.read_u16().await.map_err(lost)?)];
-    stream.read_exact(&mut bytes).await.map_err(lost)?;
+    stream.write_all(&length.to_be_bytes()).await.map_err(receive_error)?;
+    stream.write_all(query).await.map_err(receive_error)?;
+    let mut bytes = vec![0; usize::from(stream.read_u16().await.map_err(receive_error)?)];
+    stream.read_exact(&mut bytes).await.map_err(receive_error)?;
     match Message::from_vec(&bytes) {
         Ok(reply) if answers(&reply, asked) => Ok(reply),
         Ok(_) | Err(_) => Err(SourceError::malformed("the DNS answer cannot be read")),
