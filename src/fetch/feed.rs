@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use url::{Host, Url};
+use url::{Host, Origin, Url};
 
 use super::http::{HttpTransport, has_placeholder};
 use crate::clock::Clock;
@@ -74,10 +74,12 @@ impl Feed {
     fn next(&self, from: &Url, location: Option<&str>, status: u16) -> Result<Url, String> {
         let next = location.and_then(|location| from.join(location).ok());
         let next = next.ok_or_else(|| format!("the feed answers with HTTP status {status} and names no address"))?;
+        let origin = Some(next.origin()).filter(Origin::is_tuple).map(|origin| origin.ascii_serialization());
+        let shown = origin.unwrap_or_else(|| next.scheme().to_owned());
+        let refused = |why: &str| Err(format!("the feed redirects to {shown}, {why}"));
         if !matches!(next.scheme(), "http" | "https") {
-            return Err(format!("the feed redirects to {}, and only http and https are followed", next.scheme()));
+            return refused("and only http and https are followed");
         }
-        let refused = |why: &str| Err(format!("the feed redirects to {}, {why}", next.origin().ascii_serialization()));
         if from.scheme() == "https" && next.scheme() == "http" {
             return refused("which would leave https");
         }
