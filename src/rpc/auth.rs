@@ -3,6 +3,7 @@
 //! Only the SHA-256 of a token is configured and compared; what was sent is never repeated in an error.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
@@ -15,6 +16,27 @@ use crate::settings::Token;
 /// The name of the caller, as an extension of every request that reaches a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller(pub(crate) Arc<str>);
+
+/// The caller over the network where there are no tokens.
+const ANONYMOUS: &str = "anonymous";
+
+impl Caller {
+    /// Whether the name tells it apart from other callers.
+    pub(crate) fn is_named(&self) -> bool {
+        *self.0 != *ANONYMOUS
+    }
+}
+
+/// In whose fair share something counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Holder {
+    /// A caller by name.
+    Caller(Arc<str>),
+    /// Callers without a name, by where they call from.
+    Address(IpAddr),
+    /// Callers on the same machine, by their connection.
+    Connection(u64),
+}
 
 /// How a connection was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +71,14 @@ impl Authenticator {
         if self.tokens.is_empty() {
             return Ok(Caller(match certificate {
                 Some(fingerprint) => format!("certificate:{fingerprint}").into(),
-                None => "anonymous".into(),
+                None => ANONYMOUS.into(),
             }));
         }
         let header = headers.get(AUTHORIZATION).ok_or_else(|| refused("a token is needed"))?;
         let token = header.to_str().ok().and_then(bearer);
         let token = token.ok_or_else(|| refused("the authorization header holds no bearer token"))?;
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        // Every token is compared, so that the time this takes does not show how much of one was right.
+        // Every token is compared, so that the time it takes does not reveal which one is near.
         let mut known = None;
         for token in self.tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {

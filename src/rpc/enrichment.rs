@@ -212,13 +212,13 @@ impl EnrichmentService for EnrichmentRpc {
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
         let call = self.call(options, context)?;
         let rpc = self.clone();
-        // The channel has room for one message of each source, so that a slow reader delays nothing.
+        // A slow reader is not waited for: there is one message a source, so that all have room.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let message = |event| pb::StreamEnrichResponse { event: Some(event) };
             let progress_sender = sender.clone();
             let mut report = |progress: Progress| {
                 let event = Event::Progress(write_progress(progress, call.options.view));
-                // This fails where the caller has left, and then the task ends by itself.
+                // Fails where the caller has left, and then the task ends by itself.
                 let _ = progress_sender.try_send(Ok(message(event)));
             };
             let answer = rpc.answer(&submitted, &call, Some(&mut report)).await;
@@ -232,7 +232,7 @@ impl EnrichmentService for EnrichmentRpc {
         &self,
         request: Request<pb::BatchEnrichRequest>,
     ) -> Result<Response<Self::BatchEnrichStream>, Status> {
-        let context = self.context(&request);
+        let mut context = self.context(&request);
         let request = request.into_inner();
         let mut violations = Violations::default();
         check_batch_size(request.indicators.len(), &mut violations);
@@ -244,8 +244,11 @@ impl EnrichmentService for EnrichmentRpc {
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
         let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };
         let rpc = self.clone();
-        Ok(Response::new(self.tasks.stream(BATCH_CONCURRENCY, move |sender| async move {
-            batch.run(&rpc, &call, &sender).await;
+        // What is done at once and what waits for a slow reader is bounded over all batches by the places that they hold.
+        let more = BATCH_CONCURRENCY.min(batch.distinct.len()).saturating_sub(1);
+        let places = context.places.take().map_or(1 + more, |places| 1 + places.grow(more));
+        Ok(Response::new(self.tasks.stream(places, move |sender| async move {
+            batch.run(&rpc, &call, places, &sender).await;
         })))
     }
 
@@ -294,10 +297,11 @@ impl Batch {
         self,
         rpc: &EnrichmentRpc,
         call: &EnrichCall,
+        places: usize,
         sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
-        // A slow reader delays the batch, and one who left ends it.
+        // A slow reader holds the batch up; one who left ends it.
         let send = async |index, result| {
             let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) })).await;
         };
@@ -321,7 +325,7 @@ impl Batch {
         for same in &self.distinct {
             let Some((_, first)) = same.first() else { continue };
             // Whether there is room changes with every answer.
-            while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await {
+            while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await.min(places) {
                 running.next().await;
             }
             running.push(answer(same));

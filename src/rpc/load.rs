@@ -1,12 +1,15 @@
 //! How busy the server is, and whether a request can still be answered before its deadline. What an enrichment costs is
 //! measured, so that the answer fits the machine and what is asked of it.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::auth::Holder;
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
 use crate::sync::lock;
@@ -24,17 +27,52 @@ const DECAY: u32 = 16;
 /// How many times dearer one sample can make an enrichment.
 const MAX_RISE: u32 = 4;
 
+/// The places that a request holds. One that does several things at once takes more.
+pub(crate) trait Places: Send + Sync + fmt::Debug {
+    /// Takes up to so many more places, and says how many.
+    fn grow(&self, wanted: usize) -> usize;
+}
+
 /// The enrichments under way and what one of them costs.
 #[derive(Debug)]
 pub(crate) struct Load {
     clock: Arc<dyn Clock>,
     workers: Handle,
-    under_way: AtomicUsize,
+    under_way: Mutex<UnderWay>,
     /// Enrichments that began or ended since the last sample: each is half of one.
     steps: AtomicUsize,
     /// Nanoseconds of a worker.
     cost: AtomicU64,
     sampled: Mutex<Sample>,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    total: usize,
+    holders: HashMap<Holder, usize>,
+}
+
+impl UnderWay {
+    fn add(&mut self, holder: &Holder, enrichments: usize) {
+        self.total += enrichments;
+        *self.holders.entry(holder.clone()).or_default() += enrichments;
+    }
+
+    fn remove(&mut self, holder: &Holder, enrichments: usize) {
+        self.total = self.total.saturating_sub(enrichments);
+        if let Some(count) = self.holders.get_mut(holder) {
+            *count = count.saturating_sub(enrichments);
+            if *count == 0 {
+                self.holders.remove(holder);
+            }
+        }
+    }
+
+    /// How many come before one more of this holder where all take turns: of each other no more than it has itself.
+    fn ahead_of(&self, holder: &Holder) -> usize {
+        let own = self.holders.get(holder).copied().unwrap_or_default();
+        self.holders.iter().map(|(other, count)| if other == holder { own } else { (*count).min(own + 1) }).sum()
+    }
 }
 
 /// When the cost was measured, and for how long the workers had been busy by then.
@@ -51,33 +89,39 @@ impl Load {
         Arc::new(Self {
             clock,
             workers,
-            under_way: AtomicUsize::new(0),
+            under_way: Mutex::default(),
             steps: AtomicUsize::new(0),
             cost: AtomicU64::new(nanos(FIRST_COST)),
             sampled: Mutex::new(sample),
         })
     }
 
-    /// Lets a request in that arrives now and whose caller waits for so long.
+    /// Lets a request in that arrives now and whose caller waits for so long. Of the work under way only as much of others'
+    /// counts as its holder has itself, so that one caller with much keeps no other out.
     ///
     /// # Errors
     /// [`Error::Exhausted`] where the work under way would not leave time for it.
-    pub(crate) fn admit(self: &Arc<Self>, left: Duration) -> Result<Admitted, Error> {
+    pub(crate) fn admit(self: &Arc<Self>, holder: &Holder, left: Duration) -> Result<Admitted, Error> {
         self.sample();
-        let under_way = self.under_way.load(Ordering::Relaxed);
-        let backlog = self.time_for(under_way + 1);
+        let mut under_way = lock(&self.under_way);
+        let (total, ahead) = (under_way.total, under_way.ahead_of(holder));
+        let backlog = self.time_for(ahead + 1);
         // Where nothing is under way nothing can be learned by refusing: the cost may be a thing of the past.
-        if under_way > 0 && backlog > left / REFUSE_FROM {
+        if total > 0 && backlog > left / REFUSE_FROM {
             return Err(Error::Exhausted {
                 subject: "time before the deadline".into(),
                 message: format!("the requests under way take {} ms to answer", backlog.as_millis()),
                 retry_after: Some(backlog),
             });
         }
-        self.enter(1);
+        under_way.add(holder, 1);
+        drop(under_way);
+        self.steps.fetch_add(1, Ordering::Relaxed);
         Ok(Admitted(Arc::new(Place {
             arrived: self.clock.monotonic(),
-            margin: backlog,
+            // All of it is in the way, whoever's it is; what is more than half of the time cannot be waited for.
+            margin: self.time_for(total + 1).min(left / REFUSE_FROM),
+            holder: holder.clone(),
             size: AtomicUsize::new(1),
             load: self.clone(),
         })))
@@ -90,13 +134,13 @@ impl Load {
         cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / workers
     }
 
-    fn enter(&self, enrichments: usize) {
-        self.under_way.fetch_add(enrichments, Ordering::Relaxed);
+    fn enter(&self, holder: &Holder, enrichments: usize) {
+        lock(&self.under_way).add(holder, enrichments);
         self.steps.fetch_add(enrichments, Ordering::Relaxed);
     }
 
-    fn leave(&self, enrichments: usize) {
-        self.under_way.fetch_sub(enrichments, Ordering::Relaxed);
+    fn leave(&self, holder: &Holder, enrichments: usize) {
+        lock(&self.under_way).remove(holder, enrichments);
         self.steps.fetch_add(enrichments, Ordering::Relaxed);
     }
 
@@ -137,6 +181,7 @@ pub(crate) struct Admitted(Arc<Place>);
 struct Place {
     arrived: Monotonic,
     margin: Duration,
+    holder: Holder,
     size: AtomicUsize,
     load: Arc<Load>,
 }
@@ -157,7 +202,7 @@ impl Admitted {
         // It holds the place that it was let in with.
         let enrichments = enrichments.max(1);
         let before = self.0.size.swap(enrichments, Ordering::Relaxed);
-        self.0.load.enter(enrichments.saturating_sub(before));
+        self.0.load.enter(&self.0.holder, enrichments.saturating_sub(before));
         self.0.load.time_for(enrichments)
     }
 }
@@ -166,14 +211,15 @@ impl Admitted {
     /// One of its enrichments is answered; what is left of it goes on.
     pub(crate) fn finish_one(&self) {
         if self.0.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |size| size.checked_sub(1)).is_ok() {
-            self.0.load.leave(1);
+            self.0.load.leave(&self.0.holder, 1);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.load.leave(*self.size.get_mut());
+        let size = *self.size.get_mut();
+        self.load.leave(&self.holder, size);
     }
 }
 
@@ -181,6 +227,10 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+
+    fn caller() -> Holder {
+        Holder::Caller("soar".into())
+    }
 
     fn load(cost: Duration) -> Arc<Load> {
         let load = Load::new(Handle::current(), Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH)));
@@ -191,13 +241,13 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_refused_once_what_is_under_way_takes_half_its_time() {
         let load = load(Duration::from_millis(10));
-        let admitted: Vec<_> = (0..5).map(|_| load.admit(Duration::from_millis(100)).unwrap()).collect();
-        let refused = load.admit(Duration::from_millis(100)).unwrap_err();
+        let admitted: Vec<_> = (0..5).map(|_| load.admit(&caller(), Duration::from_millis(100)).unwrap()).collect();
+        let refused = load.admit(&caller(), Duration::from_millis(100)).unwrap_err();
         let Error::Exhausted { retry_after, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(retry_after, Some(Duration::from_millis(60)));
-        assert!(load.admit(Duration::from_millis(200)).is_ok(), "who has more time is let in");
+        assert!(load.admit(&caller(), Duration::from_millis(200)).is_ok(), "who has more time is let in");
         drop(admitted);
-        assert!(load.admit(Duration::from_millis(100)).is_ok(), "there is room again");
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "there is room again");
     }
 
     #[tokio::test]
@@ -205,16 +255,16 @@ mod tests {
         let clock = Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH));
         let load = Load::new(Handle::current(), clock.clone());
         load.cost.store(nanos(Duration::from_secs(60)), Ordering::Relaxed);
-        let first = load.admit(Duration::from_millis(100)).unwrap();
-        assert!(load.admit(Duration::from_millis(100)).is_err(), "while something is under way");
+        let first = load.admit(&caller(), Duration::from_millis(100)).unwrap();
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_err(), "while something is under way");
         drop(first);
-        assert!(load.admit(Duration::from_millis(100)).is_ok(), "alone");
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "alone");
         for _ in 0..200 {
             clock.advance(SAMPLE_PERIOD);
             load.sample();
         }
-        let other = load.admit(Duration::from_millis(100)).unwrap();
-        assert!(load.admit(Duration::from_millis(100)).is_ok(), "it sinks while nothing is measured");
+        let other = load.admit(&caller(), Duration::from_millis(100)).unwrap();
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "it sinks while nothing is measured");
         drop(other);
     }
 
@@ -222,31 +272,47 @@ mod tests {
     async fn nothing_stays_under_way_of_a_batch_however_many_of_it_could_be_read() {
         let load = load(Duration::from_millis(1));
         for indicators in [0, 1, 5] {
-            let batch = load.admit(Duration::from_secs(1)).unwrap();
+            let batch = load.admit(&caller(), Duration::from_secs(1)).unwrap();
             batch.grow(indicators);
-            assert_eq!(load.under_way.load(Ordering::Relaxed), indicators.max(1));
+            assert_eq!(lock(&load.under_way).total, indicators.max(1));
             (0..indicators).for_each(|_| batch.finish_one());
-            assert_eq!(load.under_way.load(Ordering::Relaxed), usize::from(indicators == 0));
+            assert_eq!(lock(&load.under_way).total, usize::from(indicators == 0));
             drop(batch);
-            assert_eq!(load.under_way.load(Ordering::Relaxed), 0);
+            assert_eq!(lock(&load.under_way).total, 0);
         }
     }
 
     #[tokio::test]
     async fn the_margin_grows_with_what_is_under_way() {
         let load = load(Duration::from_millis(1));
-        let first = load.admit(Duration::from_secs(1)).unwrap();
-        let second = load.admit(Duration::from_secs(1)).unwrap();
+        let first = load.admit(&caller(), Duration::from_secs(1)).unwrap();
+        let second = load.admit(&caller(), Duration::from_secs(1)).unwrap();
         assert_eq!((first.margin(), second.margin()), (Duration::from_millis(1), Duration::from_millis(2)));
     }
 
     #[tokio::test]
     async fn a_batch_counts_by_its_indicators_until_it_ends() {
         let load = load(Duration::from_millis(1));
-        let batch = load.admit(Duration::from_secs(1)).unwrap();
+        let batch = load.admit(&caller(), Duration::from_secs(1)).unwrap();
         assert_eq!(batch.grow(300), Duration::from_millis(300));
-        assert!(load.admit(Duration::from_millis(500)).is_err());
+        assert!(load.admit(&caller(), Duration::from_millis(500)).is_err());
         drop(batch);
-        assert!(load.admit(Duration::from_millis(500)).is_ok());
+        assert!(load.admit(&caller(), Duration::from_millis(500)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_caller_with_much_under_way_keeps_no_other_out() {
+        let load = load(Duration::from_millis(10));
+        let (heavy, light) = (caller(), Holder::Caller("light".into()));
+        let of_heavy: Vec<_> = (0..50).map(|_| load.admit(&heavy, Duration::from_secs(1)).unwrap()).collect();
+        assert!(load.admit(&heavy, Duration::from_secs(1)).is_err());
+        let of_light: Vec<_> = (0..2).map(|_| load.admit(&light, Duration::from_millis(100)).unwrap()).collect();
+        assert_eq!(of_light[0].margin(), Duration::from_millis(50), "it waits for the others no longer than it can");
+        assert!(
+            load.admit(&light, Duration::from_millis(100)).is_err(),
+            "three of it and three of the other take 60 ms"
+        );
+        drop((of_heavy, of_light));
+        assert!(lock(&load.under_way).holders.is_empty());
     }
 }

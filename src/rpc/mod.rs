@@ -6,6 +6,8 @@
 //! time to answer, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that another
 //! room could decide.
 
+use std::sync::Arc;
+
 use tonic::Request;
 
 use crate::clock::{Clock, Monotonic};
@@ -36,6 +38,8 @@ struct Context {
     deadline: Option<Monotonic>,
     /// Its place among the enrichments under way, for as long as it is kept.
     admitted: Option<load::Admitted>,
+    /// The places that it holds among the requests under way.
+    places: Option<Arc<dyn load::Places>>,
 }
 
 impl Context {
@@ -45,6 +49,7 @@ impl Context {
         // A request may have waited for a worker: its deadline counts from when it arrived.
         let arrived = admitted.as_ref().map_or_else(|| clock.monotonic(), load::Admitted::arrived);
         let deadline = deadline::read_headers(request.metadata().as_ref()).map(|left| arrived + left);
-        Self { caller: caller.to_owned(), deadline, admitted }
+        let places = request.extensions().get::<Arc<dyn load::Places>>().cloned();
+        Self { caller: caller.to_owned(), deadline, admitted, places }
     }
 }

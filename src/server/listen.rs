@@ -6,36 +6,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::connections::{Connection, Connections};
 use super::tls;
 use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
+use crate::settings::Limits;
 
 /// Time for a TLS handshake, for the first bytes, and for the headers of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of every HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is prepared to be sent for one call and not yet on its way.
+const SEND_BUFFER: usize = 64 * 1024;
 /// Pause after a failed accept (too many open files).
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What every connection is served with.
 #[derive(Clone)]
 pub(super) struct Serving {
-    pub(super) router: Router,
-    pub(super) acceptor: Option<TlsAcceptor>,
-    /// Places for connections over the network.
-    pub(super) places: Arc<Semaphore>,
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+    connected: Arc<Connections>,
+    /// Calls under way on one connection.
+    max_calls: u32,
+    /// Time in which a client takes some of what is written to it.
+    send_timeout: Duration,
     pub(super) stop: CancellationToken,
     pub(super) connections: TaskTracker,
 }
@@ -43,28 +51,27 @@ pub(super) struct Serving {
 /// Serves the network until the server stops.
 pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
     loop {
-        // Beyond the limit, connections wait in the backlog of the operating system.
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
-            accepted = accept(&listener, &serving.places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                let connection = serving.clone();
-                serving.connections.spawn(async move {
-                    connection.serve_tcp(stream).await;
-                    drop(place);
+            Ok((stream, address)) => {
+                let Some(connection) = serving.connected.accept(address.ip()) else {
+                    debug!("a connection is refused: all places for those without a credential are in use");
+                    continue;
+                };
+                let serving = serving.clone();
+                serving.connections.clone().spawn(async move {
+                    tokio::select! {
+                        () = serving.serve_tcp(stream, connection.clone()) => {}
+                        () = connection.supervise() => {}
+                    }
                 });
             }
             Err(error) => accept_failed(error).await,
         }
     }
-}
-
-/// The next connection, and the place that it takes.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    Ok((listener.accept().await?.0, place))
 }
 
 /// Serves the socket until the server stops.
@@ -99,24 +106,41 @@ async fn sniff_protocol(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u
 }
 
 impl Serving {
-    /// Serves a connection of the same user in the background.
-    pub(super) fn serve_local(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let connection = self.clone();
-        self.connections.spawn(async move { connection.serve(stream, Peer::Local).await });
+    pub(super) fn new(router: Router, acceptor: Option<TlsAcceptor>, limits: &Limits, stop: CancellationToken) -> Self {
+        Self {
+            router,
+            acceptor,
+            connected: Connections::new(limits),
+            max_calls: limits.max_calls_per_connection,
+            send_timeout: limits.send_timeout,
+            stop,
+            connections: TaskTracker::new(),
+        }
     }
 
-    async fn serve_tcp(self, stream: TcpStream) {
+    /// Serves a connection of the same user in the background.
+    pub(super) fn serve_local(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (serving, connection) = (self.clone(), self.connected.accept_local());
+        self.connections.spawn(async move {
+            tokio::select! {
+                () = serving.serve(stream, Peer::Local, connection.clone()) => {}
+                () = connection.supervise() => {}
+            }
+        });
+    }
+
+    async fn serve_tcp(self, stream: TcpStream, connection: Arc<Connection>) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "no TCP_NODELAY");
         }
         let Some(acceptor) = self.acceptor.clone() else {
-            return self.sniff_and_serve(stream, Peer::Network(None)).await;
+            return self.sniff_and_serve(stream, Peer::Network(None), connection).await;
         };
         match self.within_timeout(acceptor.accept(stream)).await {
             Some(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 let peer = Peer::Network(certificate.map(tls::fingerprint));
-                self.sniff_and_serve(stream, peer).await;
+                self.sniff_and_serve(stream, peer, connection).await;
             }
             Some(Err(error)) => debug!(%error, "a TLS handshake failed"),
             None => debug!("a TLS handshake took too long"),
@@ -133,34 +157,60 @@ impl Serving {
     }
 
     /// Serves a connection once its first bytes tell which version of HTTP is spoken: nothing else bounds the wait for them.
-    async fn sniff_and_serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+    async fn sniff_and_serve(
+        self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        connection: Arc<Connection>,
+    ) {
         let mut first = Vec::new();
         match self.within_timeout(sniff_protocol(&mut stream, &mut first)).await {
             Some(Ok(())) => {
                 let (read, write) = tokio::io::split(stream);
-                self.serve(tokio::io::join(Cursor::new(first).chain(read), write), peer).await;
+                self.serve(tokio::io::join(Cursor::new(first).chain(read), write), peer, connection).await;
             }
             Some(Err(error)) => debug!(%error, "a connection broke off"),
             None => debug!("a connection did not say what it speaks"),
         }
     }
 
-    /// Serves one connection. Once the server stops, the calls in flight end and no other begins.
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-        let peer = Arc::new(peer);
+    /// Serves one connection. Once the server stops or the connection is to be closed, the calls in flight end and no other
+    /// begins.
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        record: Arc<Connection>,
+    ) {
+        let (peer, called) = (Arc::new(peer), record.clone());
         let router = self.router;
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            let call = called.begin_call();
             request.extensions_mut().insert(peer.clone());
-            router.clone().oneshot(request.map(axum::body::Body::new))
+            request.extensions_mut().insert(called.clone());
+            request.extensions_mut().insert(call.clone());
+            let answer = router.clone().oneshot(request.map(Body::new));
+            async move { answer.await.map(|answer| answer.map(|body| call.hand_over(body))) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .max_concurrent_streams(self.max_calls)
+            .max_send_buf_size(SEND_BUFFER);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.send_timeout));
+        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = record.closing() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -173,14 +223,22 @@ impl Serving {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::poll;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
 
     fn serving() -> Serving {
-        let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        Serving { router: Router::new(), acceptor: None, places: Arc::new(Semaphore::new(1)), stop, connections }
+        let limits = Limits {
+            max_in_flight: 1,
+            max_connections: 1,
+            max_connections_without_credential: 1,
+            credential_timeout: HANDSHAKE_TIMEOUT,
+            max_calls_per_connection: 1,
+            max_health_watches: 1,
+            send_timeout: HANDSHAKE_TIMEOUT,
+            max_message_bytes: 65_536,
+        };
+        Serving::new(Router::new(), None, &limits, CancellationToken::new())
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +246,9 @@ mod tests {
         for first_bytes in ["", "PRI * HTTP/2.0\r\n\r\nSM", "P"] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(first_bytes.as_bytes()).await.unwrap();
-            serving().sniff_and_serve(server, Peer::Network(None)).await;
+            let serving = serving();
+            let connection = serving.connected.accept([127, 0, 0, 1].into()).unwrap();
+            serving.sniff_and_serve(server, Peer::Network(None), connection).await;
             assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{first_bytes:?}");
         }
     }
@@ -203,21 +263,5 @@ mod tests {
         sniff_protocol(&mut pieces, &mut first).await.unwrap();
         assert_eq!(first, PREFACE);
         assert!(sniff_protocol(&mut &b"PRI"[..], &mut Vec::new()).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn connections_beyond_the_limit_wait_for_a_place() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let places = Arc::new(Semaphore::new(1));
-        let address = listener.local_addr().unwrap();
-        let (_one, _other) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
-        let (_, place) = accept(&listener, &places).await.unwrap();
-        {
-            let next = accept(&listener, &places);
-            tokio::pin!(next);
-            assert!(poll!(next.as_mut()).is_pending());
-        }
-        drop(place);
-        assert!(accept(&listener, &places).await.is_ok());
     }
 }

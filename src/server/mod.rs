@@ -1,7 +1,8 @@
 //! The one place that wires everything: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages
-//! out, `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS, `housekeeping.rs` does
+//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out,
+//! `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS. `connections.rs` says who may be
+//! connected, `admission.rs` who is worked for, both by `shares.rs`; `sending.rs` hands answers over. `housekeeping.rs` does
 //! periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
@@ -14,7 +15,6 @@ use tokio::io::DuplexStream;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -31,12 +31,17 @@ use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
+mod admission;
+mod connections;
 mod hosts;
 mod housekeeping;
 mod listen;
 mod network;
 mod page;
 mod router;
+mod seal;
+mod sending;
+mod shares;
 mod tls;
 
 use network::Network;
@@ -58,7 +63,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Checks of a configuration what can be checked without starting a server: key and certificate must belong together.
+/// Whether a server could start with this configuration, as far as can be found out without starting one: key and certificate
+/// must belong together.
 ///
 /// # Errors
 /// What cannot be used, and why.
@@ -141,13 +147,7 @@ impl Running {
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
         let (router, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
-        let serving = listen::Serving {
-            router,
-            acceptor,
-            places: Arc::new(Semaphore::new(config.limits.max_connections)),
-            stop: stop.clone(),
-            connections: TaskTracker::new(),
-        };
+        let serving = listen::Serving::new(router, acceptor, &config.limits, stop.clone());
         let (address, socket, network) = match listen {
             Listen::InProcess => (None, None, None),
             Listen::Everywhere => {
@@ -242,7 +242,7 @@ pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// The warning that the environment names a proxy and no source uses it: other programs would.
+/// That the environment names a proxy which no source uses, if so: other programs would use it.
 fn ignored_proxies(config: &Config, registry: &Registry) -> Option<String> {
     let used = registry.snapshot().iter().any(|source| source.settings.proxy == Some(Proxy::Environment));
     let variables = config.proxies.variables.join(", ");
@@ -265,7 +265,7 @@ fn start_error(error: impl fmt::Display) -> StartError {
     StartError(error.to_string())
 }
 
-/// The warning of what others can do at this address without TLS or tokens.
+/// What others could do at this address for want of TLS or tokens.
 fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str> {
     match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
         (true, _, _) | (false, false, false) => None,
@@ -276,8 +276,8 @@ fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str
     }
 }
 
-/// Opens the socket that only processes of this user can reach. One that a killed server left is replaced: the lock on the
-/// directory guarantees that nobody listens on it.
+/// The socket that only this user's processes reach. One that a killed server left is replaced: the lock on the directory
+/// guarantees that nobody listens on it.
 fn bind_socket(path: &Path) -> Result<UnixListener, StartError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| StartError(format!("cannot open the socket {}: {error}", path.display()));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn listening_beyond_loopback_without_tls_or_tokens_gives_a_warning() {
+    fn an_address_open_to_others_without_tls_or_tokens_is_warned_of() {
         let (outside, loopback) = ("192.0.2.1:50051".parse().unwrap(), "127.0.0.1:50051".parse().unwrap());
         let token = format!("[tokens]\nsoar = \"{}\"\n", "0f".repeat(32));
         assert_eq!(exposure_warning(loopback, &config("")), None);

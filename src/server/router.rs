@@ -18,11 +18,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt, BodyStream, StreamBody};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyStream, StreamBody};
 use hyper::body::Frame;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
@@ -34,7 +33,10 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::admission::{self, Admission, GRPC_STATUS, IdleStreams, WATCH, trailers};
+use super::connections::Connection;
 use super::hosts::{self, Hosts};
+use super::shares::Shares;
 use super::{StartError, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
@@ -44,14 +46,10 @@ use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
 use crate::rpc::load::Load;
-use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, deadline, status};
+use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// The requests that ask sources.
-const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
-const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Time for a watcher of the health to hear that the server stops, before its stream is cut off.
 const WATCH_GRACE: Duration = Duration::from_millis(100);
 /// A request whose body takes longer to arrive is given up.
@@ -75,7 +73,7 @@ pub(super) async fn build(
     let limit = config.limits.max_message_bytes;
     let authenticator = Authenticator::new(config.tokens.clone());
     let admission = Admission {
-        places: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+        places: Shares::new(config.limits.max_in_flight, config.limits.max_in_flight),
         load,
         default_deadline: config.default_deadline,
     };
@@ -88,19 +86,26 @@ pub(super) async fn build(
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
         .layer(from_fn(bound_request_body))
-        .layer(from_fn_with_state(workers, work));
+        .layer(from_fn_with_state(workers, work))
+        .layer(from_fn_with_state(admission, admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
-    // A call of reflection asks again and again, so that its body has no end to wait for.
+    // A call of reflection asks again and again, so that its body has no end to wait for: each question is waited for.
     let reflection = Routes::new(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .into_axum_router()
-        .reset_fallback();
+        .reset_fallback()
+        .layer(from_fn_with_state(stop.clone(), bound_questions))
+        .layer(from_fn_with_state(IdleStreams::reflections(), admission::admit_reflection));
     let guarded = services
         .merge(reflection)
-        .layer(from_fn_with_state(admission, admit))
         .layer(from_fn_with_state(authenticator.clone(), authenticate))
         .layer(from_fn_with_state(hosts.clone(), hosts::check));
-    let health = Routes::new(health).into_axum_router().reset_fallback().layer(from_fn_with_state(stop, end_watch));
+    let watches = IdleStreams::watches(config.limits.max_health_watches);
+    let health = Routes::new(health)
+        .into_axum_router()
+        .reset_fallback()
+        .layer(from_fn_with_state(stop, end_watch))
+        .layer(from_fn_with_state(watches, admission::admit_watch));
     let grpc = guarded.merge(health).layer(GrpcWebLayer::new());
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let router = Router::new()
@@ -145,7 +150,10 @@ async fn pass_calls(State(grpc): State<Router>, request: Request, next: Next) ->
 
 async fn metrics(State(authenticator): State<Authenticator>, request: Request) -> Response {
     match caller(&authenticator, &request) {
-        Ok(_) => telemetry::render_metrics().into_response(),
+        Ok(caller) => {
+            note_credential(&request, &caller);
+            telemetry::render_metrics().into_response()
+        }
         Err(error) => (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
     }
 }
@@ -164,46 +172,22 @@ fn caller(authenticator: &Authenticator, request: &Request) -> Result<Caller, Er
     authenticator.caller(request.headers(), peer)
 }
 
+/// From now on its connection counts with those of its caller.
+fn note_credential(request: &Request, caller: &Caller) {
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        connection.prove(caller);
+    }
+}
+
 async fn authenticate(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
     match caller(&authenticator, &request) {
         Ok(caller) => {
+            note_credential(&request, &caller);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => refuse(&error),
     }
-}
-
-/// What a request must pass to be worked on.
-#[derive(Clone)]
-struct Admission {
-    places: Arc<Semaphore>,
-    load: Arc<Load>,
-    default_deadline: Duration,
-}
-
-/// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
-async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with(ENRICHMENTS) {
-        let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
-        match admission.load.admit(left) {
-            Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
-            Err(error) => return refuse(&error),
-        }
-    }
-    let Ok(place) = admission.places.try_acquire_owned() else {
-        return refuse(&Error::Exhausted {
-            subject: "requests under way".into(),
-            message: "the server has as many as its limit allows".into(),
-            retry_after: Some(Duration::from_secs(1)),
-        });
-    };
-    next.run(request).await.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &place;
-            frame
-        }))
-    })
 }
 
 /// Works on a request among the workers, so that those who accept and answer are not kept waiting by it. The work ends when
@@ -218,16 +202,34 @@ async fn work(State(workers): State<Handle>, request: Request, next: Next) -> Re
 
 /// Gives a request up whose body does not arrive in time: it would hold its place for ever.
 async fn bound_request_body(request: Request, next: Next) -> Response {
-    next.run(request.map(with_timeout)).await
+    next.run(request.map(|body| with_timeout(body, None))).await
 }
 
-fn with_timeout(body: Body) -> Body {
-    let (body, timeout) = (BodyStream::new(body), SystemClock.sleep(REQUEST_BODY_TIMEOUT));
-    let frames = stream::unfold(Some((body, timeout)), |state| async move {
-        let (mut body, mut timeout) = state?;
+/// Gives a stream up whose next question does not arrive in time, and asks no more once the server stops.
+async fn bound_questions(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| with_timeout(body, Some(stop)))).await
+}
+
+/// The body, until its time is over. Of a stream of questions, each has so much time, and there are none once the server stops.
+fn with_timeout(body: Body, questions_until: Option<CancellationToken>) -> Body {
+    let wait = || SystemClock.sleep(REQUEST_BODY_TIMEOUT);
+    let state = (BodyStream::new(body), wait(), questions_until);
+    let frames = stream::unfold(Some(state), move |state| async move {
+        let (mut body, mut timeout, questions_until) = state?;
+        let stopped = async {
+            match &questions_until {
+                Some(stop) => stop.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            frame = body.next() => Some((frame?.map_err(BoxError::from), Some((body, timeout)))),
+            frame = body.next() => {
+                let frame = frame?.map_err(BoxError::from);
+                let timeout = if questions_until.is_some() { wait() } else { timeout };
+                Some((frame, Some((body, timeout, questions_until))))
+            }
+            () = stopped => None,
             () = &mut timeout => {
                 let message = format!("the request body was not complete within {} s", REQUEST_BODY_TIMEOUT.as_secs());
                 let status = status::of(&Error::Unavailable { message, retry_after: None });
@@ -249,10 +251,7 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
         stop.cancelled().await;
         SystemClock.sleep(WATCH_GRACE).await;
     };
-    let mut trailers = HeaderMap::new();
-    trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
-    trailers.insert("grpc-message", HeaderValue::from_static("the server ends"));
-    let last = stream::iter([Ok(Frame::trailers(trailers))]);
+    let last = stream::iter([Ok(Frame::trailers(trailers(Code::Unavailable, "the server ends")))]);
     let cut_off = |body| BodyStream::new(body).take_until(Box::pin(stopped)).chain(last);
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
@@ -290,20 +289,22 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
 mod tests {
     use std::convert::Infallible;
 
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn an_aborted_request_frees_its_place() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = Shares::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn(bound_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
         let admission = Admission { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
-        let router = router.layer(from_fn_with_state(admission, admit));
+        let router = router.layer(from_fn_with_state(admission, admission::admit));
         let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let answer = router.oneshot(Request::new(silent)).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&text).contains("within 30 s"), "{text:?}");
-        assert_eq!(places.available_permits(), 1);
+        assert_eq!(places.taken(), 0);
     }
 }

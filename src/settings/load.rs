@@ -26,6 +26,7 @@ const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
 const MIN_RETENTION: Duration = Duration::from_secs(3600);
 const MIN_DEADLINE: Duration = Duration::from_millis(100);
+const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
 /// More requests or connections than any machine serves at once.
 const MOST: usize = 1_000_000;
@@ -188,13 +189,33 @@ impl Loader<'_> {
         deadline
     }
 
+    /// How long a client is waited for.
+    fn patience(&mut self, text: Option<&str>, field: &str) -> Duration {
+        let patience = self.duration(text, field, Duration::from_secs(10));
+        if !PATIENCE.contains(&patience) {
+            self.refuse(field, "must be from 100ms to 10m");
+        }
+        patience
+    }
+
     fn limits(&mut self, raw: &super::raw::RawLimits) -> Limits {
         let limits = Limits {
             max_in_flight: raw.max_in_flight.unwrap_or(1024),
             max_connections: raw.max_connections.unwrap_or(1024),
+            max_connections_without_credential: raw.max_connections_without_credential.unwrap_or(128),
+            credential_timeout: self.patience(raw.credential_timeout.as_deref(), "limits.credential_timeout"),
+            max_calls_per_connection: raw.max_calls_per_connection.unwrap_or(512),
+            max_health_watches: raw.max_health_watches.unwrap_or(256),
+            send_timeout: self.patience(raw.send_timeout.as_deref(), "limits.send_timeout"),
             max_message_bytes: raw.max_message_bytes.unwrap_or(4 * 1024 * 1024),
         };
-        let limited = [("max_in_flight", limits.max_in_flight), ("max_connections", limits.max_connections)];
+        let limited = [
+            ("max_in_flight", limits.max_in_flight),
+            ("max_connections", limits.max_connections),
+            ("max_connections_without_credential", limits.max_connections_without_credential),
+            ("max_calls_per_connection", usize::try_from(limits.max_calls_per_connection).unwrap_or(usize::MAX)),
+            ("max_health_watches", limits.max_health_watches),
+        ];
         for (name, limit) in limited {
             if !(1..=MOST).contains(&limit) {
                 self.refuse(&format!("limits.{name}"), format!("must be from 1 to {MOST}"));

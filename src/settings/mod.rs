@@ -38,6 +38,7 @@ mod tls;
 mod url_rule;
 mod values;
 
+pub use api_override::Seal;
 pub use form::Clearable;
 pub(crate) use form::Syntax;
 pub use load::{LoadInput, data_directory, load, process_environment};
@@ -197,8 +198,19 @@ impl fmt::Debug for Token {
 pub struct Limits {
     /// Requests under way at once; more are refused.
     pub max_in_flight: usize,
-    /// Connections over the network at the same time; further ones wait to be accepted.
+    /// Connections over the network at the same time whose callers have shown a credential; for a further one, that of the
+    /// caller with most is closed which is idle for longest.
     pub max_connections: usize,
+    /// Connections at the same time whose callers have shown none; half of them from one address.
+    pub max_connections_without_credential: usize,
+    /// After how long without a call such a connection is closed.
+    pub credential_timeout: Duration,
+    /// Calls under way on one connection; a client waits with further ones.
+    pub max_calls_per_connection: u32,
+    /// Health watches at the same time; more are refused.
+    pub max_health_watches: usize,
+    /// After how long a part of an answer that its client does not read ends the answer and its connection.
+    pub send_timeout: Duration,
     /// Largest request message in bytes.
     pub max_message_bytes: usize,
 }

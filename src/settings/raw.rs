@@ -50,6 +50,11 @@ pub(super) struct RawLog {
 pub(super) struct RawLimits {
     pub(super) max_in_flight: Option<usize>,
     pub(super) max_connections: Option<usize>,
+    pub(super) max_connections_without_credential: Option<usize>,
+    pub(super) credential_timeout: Option<String>,
+    pub(super) max_calls_per_connection: Option<u32>,
+    pub(super) max_health_watches: Option<usize>,
+    pub(super) send_timeout: Option<String>,
     pub(super) max_message_bytes: Option<usize>,
 }
 

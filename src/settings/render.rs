@@ -41,6 +41,11 @@ impl Config {
         out.push_str("\n[limits]\n");
         line(out, "max_in_flight", self.limits.max_in_flight);
         line(out, "max_connections", self.limits.max_connections);
+        line(out, "max_connections_without_credential", self.limits.max_connections_without_credential);
+        line(out, "credential_timeout", quoted(duration(self.limits.credential_timeout)));
+        line(out, "max_calls_per_connection", self.limits.max_calls_per_connection);
+        line(out, "max_health_watches", self.limits.max_health_watches);
+        line(out, "send_timeout", quoted(duration(self.limits.send_timeout)));
         line(out, "max_message_bytes", self.limits.max_message_bytes);
         out.push_str("\n[retention]\n");
         line(out, "answers_age", quoted(duration(self.retention.answers_age)));

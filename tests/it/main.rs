@@ -6,6 +6,7 @@
 mod architecture;
 mod batch;
 mod command_line;
+mod connections;
 mod demo;
 mod disclosure;
 mod enrich;

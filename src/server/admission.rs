@@ -1,0 +1,186 @@
+//! What a request must pass to be worked on, and the place that it holds until its answer is on its way.
+//!
+//! Where there is no place, whoever has most under way gives one up to a caller who has less. Streams that may be idle for ever
+//! (health watches, reflection) hold no place; there is a bound of their own for each.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::{Bytes, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Code;
+
+use super::connections::Connection;
+use super::sending::Sending;
+use super::shares::{Share, Shares};
+use crate::error::Error;
+use crate::rpc::auth::{Caller, Holder};
+use crate::rpc::load::{Load, Places};
+use crate::rpc::{deadline, status};
+
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The requests that ask sources.
+const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
+pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
+/// Streams of reflection at the same time.
+const MAX_REFLECTIONS: usize = 64;
+/// One holder has at most one in this many of the streams that may be idle.
+const PER_HOLDER: usize = 4;
+/// When to come back after a refusal for want of a place.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a request must pass to be worked on.
+#[derive(Clone)]
+pub(super) struct Admission {
+    pub(super) places: Arc<Shares<Sending>>,
+    pub(super) load: Arc<Load>,
+    pub(super) default_deadline: Duration,
+}
+
+/// Streams of one sort that may be idle for ever.
+#[derive(Clone)]
+pub(super) struct IdleStreams {
+    places: Arc<Shares<Sending>>,
+    what: &'static str,
+}
+
+impl IdleStreams {
+    pub(super) fn watches(max: usize) -> Self {
+        Self { places: Shares::new(max, (max / PER_HOLDER).max(1)), what: "health watches" }
+    }
+
+    pub(super) fn reflections() -> Self {
+        Self { places: Shares::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_HOLDER), what: "streams of reflection" }
+    }
+}
+
+/// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
+pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
+    let holder = holder(&request);
+    if request.uri().path().starts_with(ENRICHMENTS) {
+        let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
+        match admission.load.admit(&holder, left) {
+            Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
+            Err(error) => return refuse(&error),
+        }
+    }
+    hold(&admission.places, holder, "requests under way", request, next).await
+}
+
+/// Refuses a health watch beyond the bound.
+pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
+    if request.uri().path() != WATCH {
+        return next.run(request).await;
+    }
+    // Nobody needs a credential for it, so that only the address tells callers apart.
+    let holder = request.extensions().get::<Arc<Connection>>().map(|connection| connection.address_holder());
+    hold(&streams.places, holder.unwrap_or_else(unknown), streams.what, request, next).await
+}
+
+/// Refuses a stream of reflection beyond the bound.
+pub(super) async fn admit_reflection(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
+    hold(&streams.places, holder(&request), streams.what, request, next).await
+}
+
+/// In whose share a request counts that has passed authentication.
+fn holder(request: &Request) -> Holder {
+    let extensions = request.extensions();
+    match (extensions.get::<Arc<Connection>>(), extensions.get::<Caller>()) {
+        (Some(connection), Some(caller)) => connection.holder(caller),
+        _ => unknown(),
+    }
+}
+
+fn unknown() -> Holder {
+    Holder::Caller("unknown".into())
+}
+
+/// Works on a request that holds a place, for as long as it may.
+async fn hold(
+    places: &Arc<Shares<Sending>>,
+    holder: Holder,
+    what: &'static str,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let sending = request.extensions().get::<Arc<Sending>>().cloned().unwrap_or_default();
+    let Some(place) = places.take(holder, &sending) else { return refuse(&no_place(what)) };
+    let place = Arc::new(place);
+    let grows: Arc<dyn Places> = place.clone();
+    request.extensions_mut().insert(grows);
+    let answer = tokio::select! {
+        biased;
+        answer = next.run(request) => answer,
+        () = sending.evicted() => return refuse(&no_place(what)),
+    };
+    answer.map(|body| {
+        Body::new(Held { body, evicted: Box::pin(sending.evicted()), what, is_ended: false, _place: place })
+    })
+}
+
+fn no_place(what: &str) -> Error {
+    Error::Exhausted {
+        subject: what.into(),
+        message: "the server has as many as its limit allows, and nobody has more of them than this caller".into(),
+        retry_after: Some(RETRY_AFTER),
+    }
+}
+
+fn refuse(error: &Error) -> Response {
+    status::of(error).into_http::<Body>()
+}
+
+/// An answer that holds a place. Once that is given to another, the answer ends with a status.
+struct Held {
+    body: Body,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    what: &'static str,
+    is_ended: bool,
+    _place: Arc<Share<Sending>>,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() && self.evicted.as_mut().poll(context).is_ready() {
+            self.is_ended = true;
+            let message = format!("{}: the place was given to a caller who has fewer", self.what);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(Code::ResourceExhausted, &message)))));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The end of a stream that is cut off. The message is plain ASCII.
+pub(super) fn trailers(code: Code, message: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from(code as i32));
+    if let Ok(message) = HeaderValue::from_str(message) {
+        trailers.insert("grpc-message", message);
+    }
+    trailers
+}

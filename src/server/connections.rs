@@ -1,0 +1,224 @@
+//! Who is connected. A connection that has shown no valid credential yet is one of few, must show one soon, and makes way for
+//! the next; one that has is counted with those of its caller. An answer that its client does not read ends its connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tracing::debug;
+
+use super::sending::Sending;
+use super::shares::{Evict, Share, Shares};
+use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::rpc::auth::{Caller, Holder};
+use crate::settings::Limits;
+use crate::sync::lock;
+
+/// How often a connection is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time for the other calls of a connection that is to be closed.
+const CLOSING_GRACE: Duration = Duration::from_secs(30);
+/// Of the connections without a credential, one address has at most one in this many.
+const PER_ADDRESS: usize = 2;
+
+/// All connections.
+pub(super) struct Connections {
+    /// Those over the network that have shown no credential.
+    unproven: Arc<Shares<Connection>>,
+    /// Those over the network that have.
+    proven: Arc<Shares<Connection>>,
+    send_timeout: Duration,
+    credential_timeout: Duration,
+    next_number: AtomicU64,
+}
+
+/// One connection.
+pub(super) struct Connection {
+    number: u64,
+    /// `None`: of the same machine and user.
+    address: Option<IpAddr>,
+    connections: Arc<Connections>,
+    calls: Mutex<HashMap<u64, Weak<Sending>>>,
+    next_call: AtomicU64,
+    last_active: Mutex<Monotonic>,
+    is_proven: AtomicBool,
+    share: Mutex<Option<Share<Connection>>>,
+    closing: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        let max_unproven = limits.max_connections_without_credential;
+        Arc::new(Self {
+            unproven: Shares::new(max_unproven, (max_unproven / PER_ADDRESS).max(1)),
+            proven: Shares::new(limits.max_connections, limits.max_connections),
+            send_timeout: limits.send_timeout,
+            credential_timeout: limits.credential_timeout,
+            next_number: AtomicU64::new(0),
+        })
+    }
+
+    /// A connection from this address. `None` where there is no room for it.
+    pub(super) fn accept(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
+        let connection = self.connection(Some(address));
+        let share = self.unproven.take(Holder::Address(network(address)), &connection)?;
+        *lock(&connection.share) = Some(share);
+        Some(connection)
+    }
+
+    /// A connection of the same machine and user.
+    pub(super) fn accept_local(self: &Arc<Self>) -> Arc<Connection> {
+        let connection = self.connection(None);
+        connection.is_proven.store(true, Ordering::Release);
+        connection
+    }
+
+    fn connection(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<Connection> {
+        Arc::new(Connection {
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+            address,
+            connections: self.clone(),
+            calls: Mutex::default(),
+            next_call: AtomicU64::new(0),
+            last_active: Mutex::new(SystemClock.monotonic()),
+            is_proven: AtomicBool::new(false),
+            share: Mutex::default(),
+            closing: CancellationToken::new(),
+        })
+    }
+}
+
+impl Connection {
+    /// A call begins.
+    pub(super) fn begin_call(self: &Arc<Self>) -> Arc<Sending> {
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        // Among all connections the time of arrival orders calls well enough.
+        let now = SystemClock.monotonic();
+        let sending = Sending::new(now.nanos());
+        *lock(&self.last_active) = now;
+        lock(&self.calls).insert(number, Arc::downgrade(&sending));
+        sending
+    }
+
+    /// In whose share a call of this caller counts: its own, or that of its address where callers have no names. On the same
+    /// machine it is the connection that tells callers apart.
+    pub(super) fn holder(&self, caller: &Caller) -> Holder {
+        match self.address.map(network) {
+            None => Holder::Connection(self.number),
+            Some(_) if caller.is_named() => Holder::Caller(caller.0.clone()),
+            Some(address) if address.is_loopback() => Holder::Connection(self.number),
+            Some(address) => Holder::Address(address),
+        }
+    }
+
+    /// The address, or the connection where there is none.
+    pub(super) fn address_holder(&self) -> Holder {
+        self.address.map_or(Holder::Connection(self.number), |address| Holder::Address(network(address)))
+    }
+
+    /// Takes note of a valid credential.
+    pub(super) fn prove(self: &Arc<Self>, caller: &Caller) {
+        if self.is_proven.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let holder = if caller.is_named() { Holder::Caller(caller.0.clone()) } else { self.address_holder() };
+        let share = self.connections.proven.take(holder, self);
+        if share.is_none() {
+            debug!("a connection is closed: there are as many as the limit allows, and all are in use");
+            self.closing.cancel();
+        }
+        // The place among those without a credential is given back here.
+        let before = std::mem::replace(&mut *lock(&self.share), share);
+        drop(before);
+    }
+
+    /// Resolves when no further calls are to be taken.
+    pub(super) fn closing(&self) -> WaitForCancellationFuture<'_> {
+        self.closing.cancelled()
+    }
+
+    /// Resolves when the connection is to be dropped.
+    pub(super) async fn supervise(&self) {
+        let tick = LOOK_EVERY.min(self.connections.send_timeout / 4).min(self.connections.credential_timeout / 4);
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => break,
+                () = SystemClock.sleep(tick) => {}
+            }
+            if self.end_unread_answers() {
+                debug!("a connection is closed: its client does not read an answer");
+                metrics::counter!("concord_connections_closed_total", "reason" => "unread").increment(1);
+                break;
+            }
+            let idle = SystemClock.monotonic().since(*lock(&self.last_active));
+            if !self.is_proven.load(Ordering::Acquire) && self.is_idle() && idle >= self.connections.credential_timeout
+            {
+                debug!("a connection is closed: it showed no credential in time");
+                metrics::counter!("concord_connections_closed_total", "reason" => "no_credential").increment(1);
+                return;
+            }
+        }
+        self.closing.cancel();
+        let begun = SystemClock.monotonic();
+        // One that was evicted without a credential waits for nobody.
+        while self.is_proven.load(Ordering::Acquire) || !self.is_idle() {
+            SystemClock.sleep(tick).await;
+            self.end_unread_answers();
+            if self.is_idle() || SystemClock.monotonic().since(begun) >= CLOSING_GRACE {
+                return;
+            }
+        }
+    }
+
+    /// Ends the answers that their client has not read in time; says whether there was one.
+    fn end_unread_answers(&self) -> bool {
+        let now = SystemClock.monotonic();
+        let calls: Vec<_> = {
+            let mut calls = lock(&self.calls);
+            calls.retain(|_, call| call.strong_count() > 0);
+            calls.values().filter_map(Weak::upgrade).collect()
+        };
+        let is_late =
+            |call: &Arc<Sending>| call.unread_for(now).is_some_and(|time| time >= self.connections.send_timeout);
+        let late = calls.iter().filter(|call| is_late(call));
+        // Not `any`: every one of them holds something.
+        late.map(|call| call.end()).fold(false, |ended, this| ended | this)
+    }
+
+    /// Whether no call is under way, but for those that were given up.
+    fn is_idle(&self) -> bool {
+        let calls: Vec<_> = lock(&self.calls).values().filter_map(Weak::upgrade).collect();
+        calls.iter().all(|call| call.is_ended())
+    }
+}
+
+impl Evict for Connection {
+    /// Idle ones first, of these the one that has been so for longest. A caller's own are not interrupted for another of its
+    /// own, unless they have shown no credential.
+    fn expendability(&self, newcomer_is_same_holder: bool) -> Option<u64> {
+        let is_idle = self.is_idle();
+        if newcomer_is_same_holder && !is_idle && self.is_proven.load(Ordering::Acquire) {
+            return None;
+        }
+        let age = u64::MAX / 2 - lock(&self.last_active).nanos().min(u64::MAX / 2);
+        Some(if is_idle { u64::MAX / 2 + age } else { age })
+    }
+
+    fn evict(&self) {
+        metrics::counter!("concord_connections_closed_total", "reason" => "limit").increment(1);
+        self.closing.cancel();
+    }
+}
+
+/// What counts as one address: of IPv6, the network that one customer has.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::from(u64::MAX) << 64)))
+        }
+        address => address,
+    }
+}
