@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::AttemptError;
 use super::waiters::Waiters;
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::source::QuotaWindow;
 use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
@@ -20,6 +20,8 @@ use crate::sync::lock;
 const BATCH: usize = 1024;
 /// The most calls that may wait for a ledger that does not answer.
 const MAX_WAITING: usize = 8192;
+/// The wall clock may gain so much on the monotonic one before it counts as set forward.
+const CLOCK_DRIFT: Duration = Duration::from_secs(1);
 /// Time until the end of a call is recorded again after that failed.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -38,6 +40,8 @@ struct Queue {
     is_running: bool,
     /// How long the last statement took.
     took: Duration,
+    /// Both clocks when units were last taken.
+    clocks: Option<(SystemTime, Monotonic)>,
 }
 
 /// A call that waits for its unit.
@@ -131,8 +135,16 @@ impl Taker {
         }
     }
 
+    /// What the wall clock would show if it had not been set forward since the last take, if it was.
+    fn set_forward(&self, now: SystemTime, monotonic: Monotonic) -> Option<SystemTime> {
+        let (wall, before) = lock(&self.queue).clocks?;
+        let expected = wall.checked_add(monotonic.since(before))?;
+        now.duration_since(expected).is_ok_and(|gain| gain > CLOCK_DRIFT).then_some(expected)
+    }
+
     async fn take_batch(self: &Arc<Self>, batch: Vec<Waiting>, took: Duration) {
         let (now, begun) = (self.clock.now(), self.clock.monotonic());
+        let set_forward = self.set_forward(now, begun);
         let mut calls = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         for Waiting { call, waiters, reply } in batch {
@@ -149,7 +161,16 @@ impl Taker {
             waiting.push((unit.clone(), call.windows.clone(), reply));
             calls.push(Acquire { unit, windows: call.windows, disclosures: call.disclosures });
         }
-        let acquired = self.ledger.acquire(calls).await;
+        let acquired = match set_forward {
+            Some(from) => match self.ledger.follow_clock_forward(from, now).await {
+                Ok(()) => self.ledger.acquire(calls).await,
+                Err(error) => Err(error),
+            },
+            None => self.ledger.acquire(calls).await,
+        };
+        if acquired.is_ok() {
+            lock(&self.queue).clocks = Some((now, begun));
+        }
         lock(&self.queue).took = self.clock.monotonic().since(begun);
         match acquired {
             Ok(acquired) => {
@@ -208,7 +229,7 @@ mod tests {
     use tokio::runtime::Builder;
 
     use super::*;
-    use crate::clock::{ManualClock, Monotonic};
+    use crate::clock::ManualClock;
     use crate::store::Memory;
 
     #[test]

@@ -243,6 +243,14 @@ impl Ledger for Memory {
         })
     }
 
+    fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()> {
+        self.run(move |state| {
+            let (from, to) = (Moment::at(from)?, Moment::at(to)?);
+            state.accounts.values_mut().for_each(|account| account.follow_clock_forward(&from, &to));
+            Ok(())
+        })
+    }
+
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         self.run(move |state| {
             let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);

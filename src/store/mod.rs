@@ -302,6 +302,9 @@ pub trait Ledger: Send + Sync {
     /// every window, together with the record of its disclosures, or not at all. A unit counts as taken now until it is
     /// settled or given back.
     fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>>;
+    /// The wall clock was set forward from `from` to `to`: what was spent in the minute before counts as spent so much later,
+    /// or the minute's window would be empty. Holds while the process lives.
+    fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()>;
     /// The call of this unit ended at `ended`: it left some time before, so that the unit counts from then on if that is
     /// later than the moment at which it was taken. Durable before it resolves.
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()>;

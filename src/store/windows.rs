@@ -22,8 +22,8 @@ pub(super) struct AccountWindows {
     counts: BTreeMap<CalendarWindow, u64>,
     /// How many units are under way, by when they were taken.
     under_way: BTreeMap<i64, u64>,
-    /// What was recorded before the clock stepped back and moved with it, as it was recorded: it counts again should the
-    /// clock return. Not stored.
+    /// What counts beside the records because the clock was set. After a step back: what moved with it, as it was recorded,
+    /// should the clock return. After a step forward: the calls of the last minute, as many seconds later. Not stored.
     moved: Moved,
 }
 
@@ -77,6 +77,17 @@ impl AccountWindows {
             }
         }
         self.moved.forget(at);
+    }
+
+    /// Has the calls of the last minute count as made so much later, since the clock was set forward.
+    pub(super) fn follow_clock_forward(&mut self, from: &Moment, to: &Moment) {
+        let start = from.window_start(QuotaPer::Minute);
+        let step = to.now.saturating_sub(from.now);
+        let recorded = self.calls.iter().chain(&self.moved.calls);
+        let recent: Vec<_> =
+            recorded.filter(|call| (start..=from.now).contains(*call)).map(|call| call + step).collect();
+        self.moved.calls.extend(recent);
+        self.moved.forget(to);
     }
 
     /// Whether one more call is granted now; if so, it is recorded. It is under way from [`Self::begin`] on, once the record

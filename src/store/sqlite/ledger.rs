@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::SystemTime;
 
 use rusqlite::types::Value;
@@ -23,9 +24,50 @@ use crate::store::{
 };
 use crate::sync::lock;
 
+/// The accounts, and what is to be noted of them. The accounts are locked for as long as the writer works on them, the marks
+/// for a moment: whoever serves requests only leaves a mark.
+#[derive(Debug, Default)]
+pub(super) struct SharedAccounts {
+    accounts: Mutex<Accounts>,
+    marks: Mutex<Vec<Mark>>,
+}
+
+/// That the call of a unit begins or ends.
+#[derive(Debug)]
+struct Mark {
+    account: String,
+    at: Moment,
+    begins: bool,
+}
+
+impl SharedAccounts {
+    /// Notes that the call of a unit begins, or ends.
+    fn mark(&self, account: &str, at: Moment, begins: bool) {
+        lock(&self.marks).push(Mark { account: account.to_owned(), at, begins });
+    }
+
+    /// The accounts with everything that was noted. May take as long as a write.
+    fn wait(&self) -> MutexGuard<'_, Accounts> {
+        let mut accounts = lock(&self.accounts);
+        accounts.apply(std::mem::take(&mut *lock(&self.marks)));
+        accounts
+    }
+
+    /// The same, unless the writer works on them.
+    fn at_once(&self) -> Option<MutexGuard<'_, Accounts>> {
+        let mut accounts = match self.accounts.try_lock() {
+            Ok(accounts) => accounts,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        accounts.apply(std::mem::take(&mut *lock(&self.marks)));
+        Some(accounts)
+    }
+}
+
 /// The accounts as they are in the database, read when they are first used. The writer alone changes both.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
+struct Accounts {
     loaded: HashMap<String, AccountWindows>,
     /// Those whose last change may not have been committed.
     outdated: HashSet<String>,
@@ -58,9 +100,12 @@ impl Accounts {
         }
     }
 
-    /// What is under way of an account. It is in memory alone, so that a transaction that fails does not touch it.
-    fn mark(&mut self, account: &str, mark: impl FnOnce(&mut AccountWindows)) {
-        mark(self.loaded.entry(account.to_owned()).or_default());
+    /// Begins and ends calls. What is under way is in memory alone, so that a transaction that fails does not touch it.
+    fn apply(&mut self, marks: Vec<Mark>) {
+        for mark in marks {
+            let account = self.loaded.entry(mark.account).or_default();
+            if mark.begins { account.begin(&mark.at) } else { account.end(&mark.at) }
+        }
     }
 
     /// The account, if it is known without reading.
@@ -208,7 +253,7 @@ impl Sqlite {
         Box::pin(async move {
             let failed_commits = self.writer.as_ref().map(Writer::failed_commits).unwrap_or_default();
             let change = move |connection: &Connection| {
-                let mut accounts = lock(&accounts);
+                let mut accounts = accounts.wait();
                 accounts.note_failed_commits(failed_commits.load(Ordering::Acquire));
                 let changed = work(connection, &mut accounts);
                 if changed.is_err() {
@@ -226,14 +271,20 @@ impl Ledger for Sqlite {
         Box::pin(async move {
             let units: Vec<_> = calls.iter().map(|call| call.unit.clone()).collect();
             let acquired = self.change(move |connection, accounts| acquire(connection, accounts, calls)).await?;
-            let mut accounts = lock(&self.accounts);
             for (unit, acquired) in units.iter().zip(&acquired) {
                 if matches!(acquired, Acquired::Granted(_)) {
-                    let at = Moment::at(unit.at)?;
-                    accounts.mark(&unit.account, |account| account.begin(&at));
+                    self.accounts.mark(&unit.account, Moment::at(unit.at)?, true);
                 }
             }
             Ok(acquired)
+        })
+    }
+
+    fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()> {
+        self.change(move |_, accounts| {
+            let (from, to) = (Moment::at(from)?, Moment::at(to)?);
+            accounts.loaded.values_mut().for_each(|account| account.follow_clock_forward(&from, &to));
+            Ok(())
         })
     }
 
@@ -244,7 +295,7 @@ impl Ledger for Sqlite {
             if from.is_outdated(&to) {
                 self.change(move |connection, accounts| redate(connection, accounts, &unit, ended)).await?;
             }
-            lock(&self.accounts).mark(&account, |account| account.end(&from));
+            self.accounts.mark(&account, from, false);
             Ok(())
         })
     }
@@ -252,10 +303,21 @@ impl Ledger for Sqlite {
     fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         Box::pin(async move {
             let (at, account) = (Moment::at(unit.at)?, unit.account.clone());
-            let given_back = self.change(move |connection, accounts| give_back(connection, accounts, &unit)).await?;
-            let mut accounts = lock(&self.accounts);
-            accounts.mark(&account, |account| account.end(&at));
-            Ok(accounts.known(&account).filter(|_| given_back).map(|account| account.uses(windows, &at)))
+            let windows = windows.to_vec();
+            let uses = self.change(move |connection, accounts| {
+                if !give_back(connection, accounts, &unit)? {
+                    return Ok(None);
+                }
+                // As it is once its call has ended, which is noted when all of this is durable.
+                let account = accounts.get(connection, &unit.account)?;
+                account.end(&at);
+                let uses = account.uses(&windows, &at);
+                account.begin(&at);
+                Ok(Some(uses))
+            });
+            let uses = uses.await?;
+            self.accounts.mark(&account, at, false);
+            Ok(uses)
         })
     }
 
@@ -267,15 +329,20 @@ impl Ledger for Sqlite {
     ) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move {
             let at = Moment::at(at)?;
-            if let Some(known) = lock(&self.accounts).known(account) {
+            if let Some(accounts) = self.accounts.at_once()
+                && let Some(known) = accounts.known(account)
+            {
                 return Ok(known.uses(windows, &at));
             }
-            let name = account.to_owned();
-            let stored = self.read(move |connection| {
+            let (name, windows, accounts) = (account.to_owned(), windows.to_vec(), self.accounts.clone());
+            let uses = self.read(move |connection| {
+                if let Some(known) = accounts.wait().known(&name) {
+                    return Ok(known.uses(&windows, &at));
+                }
                 // One snapshot, or a unit acquired in between would show in one window and not in another.
-                load(&*connection.unchecked_transaction()?, &name)
+                Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &at))
             });
-            Ok(stored.await?.uses(windows, &at))
+            uses.await
         })
     }
 
@@ -312,8 +379,11 @@ impl Ledger for Sqlite {
             let at = Moment::at(now)?;
             self.delete("quota_calls", "at <= ?1", [at.oldest_call()]).await?;
             self.delete("quota_counts", "starts <= ?1", [at.oldest_count()]).await?;
-            lock(&self.accounts).loaded.values_mut().for_each(|account| account.prune(&at));
-            Ok(())
+            let prune = move |_: &Connection, accounts: &mut Accounts| {
+                accounts.loaded.values_mut().for_each(|account| account.prune(&at));
+                Ok(())
+            };
+            self.change(prune).await
         })
     }
 }

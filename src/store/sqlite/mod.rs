@@ -27,7 +27,7 @@ mod sources;
 mod verdicts;
 mod writer;
 
-use ledger::Accounts;
+use ledger::SharedAccounts;
 use readers::Readers;
 use writer::Writer;
 
@@ -45,7 +45,7 @@ pub(super) struct Sqlite {
     /// `None` where the store is only read.
     writer: Option<Writer>,
     readers: Readers,
-    accounts: Arc<Mutex<Accounts>>,
+    accounts: Arc<SharedAccounts>,
 }
 
 impl From<rusqlite::Error> for StoreError {

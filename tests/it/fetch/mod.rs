@@ -293,6 +293,10 @@ impl Ledger for FakeLedger {
         })
     }
 
+    fn follow_clock_forward(&self, _: SystemTime, _: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn settle(&self, _: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.reachable()?;

@@ -185,6 +185,19 @@ async fn a_clock_that_jumps_ahead_and_back_forgets_nothing(store: Arc<dyn Store>
     assert_eq!(spent(&*store, &windows, 1.0).await.used, 3);
 }
 
+async fn a_clock_that_is_set_forward_does_not_empty_the_minute(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Minute, 2)];
+    granted(&*store, &windows, 0.0).await;
+    granted(&*store, &windows, 30.0).await;
+    // Ten seconds later by the monotonic clock, the wall clock has gained an hour.
+    store.follow_clock_forward(at(40.0), at(3_640.0)).await.expect("noted");
+    assert_eq!(spent(&*store, &windows, 3_640.0).await.used, 2);
+    spent(&*store, &windows, 3_660.9).await;
+    assert_eq!(granted(&*store, &windows, 3_661.0).await, [2], "the first is a minute old");
+    spent(&*store, &windows, 3_690.9).await;
+    assert_eq!(granted(&*store, &windows, 3_691.0).await, [2]);
+}
+
 async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 1)];
     granted(&*store, &windows, 0.005).await;
@@ -193,7 +206,7 @@ async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dy
     granted(&*store, &windows, 61.005).await;
 }
 
-async fn day_and_month_reset_with_the_calendar(store: Arc<dyn Store>) {
+async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Day, 1), (QuotaPer::Month, 2)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1]);
     let full = spent(&*store, &windows, 59.999_999).await;
@@ -208,7 +221,7 @@ async fn day_and_month_reset_with_the_calendar(store: Arc<dyn Store>) {
     );
 }
 
-async fn a_week_resets_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
+async fn a_week_turns_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Week, 2)];
     // Tuesday, and the day after, which is in another month.
     assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
@@ -431,9 +444,10 @@ contract![
     no_sixty_seconds_hold_more_than_the_limit,
     a_clock_that_steps_back_frees_nothing,
     a_clock_that_jumps_ahead_and_back_forgets_nothing,
+    a_clock_that_is_set_forward_does_not_empty_the_minute,
     a_call_that_overtook_another_still_counts_its_full_minute,
-    day_and_month_reset_with_the_calendar,
-    a_week_resets_on_monday_and_not_with_the_month,
+    day_and_month_turn_with_the_calendar,
+    a_week_turns_on_monday_and_not_with_the_month,
     a_unit_is_taken_of_all_windows_or_of_none,
     a_unit_is_given_back_once_in_every_window_that_it_was_taken_of,
     a_unit_is_given_back_to_the_day_in_which_it_was_taken,
