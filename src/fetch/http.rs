@@ -7,6 +7,7 @@
 //! Behind a proxy, the proxy resolves the target. The target of a source set over the API is resolved here as well, and
 //! refused if what is found is forbidden or nothing is found.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -58,6 +59,11 @@ pub(super) struct HttpTransport {
     clock: Arc<dyn Clock>,
     largest: usize,
     follows_redirects: bool,
+}
+
+tokio::task_local! {
+    /// Whether the question that this task asks was redirected.
+    static REDIRECTED: Cell<bool>;
 }
 
 impl HttpTransport {
@@ -131,9 +137,13 @@ impl HttpTransport {
         let url = self.address(question).map_err(SendError::not_sent)?;
         let (peer, proxied) = (self.peer(&url), self.route.proxy(&url).is_some());
         let request = self.request(question, url, extra).await.map_err(SendError::not_sent)?;
-        let response = request.send().await.map_err(|error| self.route.hint(failed(error, &peer)))?;
+        let send = async { (request.send().await, REDIRECTED.with(Cell::get)) };
+        let (sent, redirected) = REDIRECTED.scope(Cell::new(false), send).await;
+        // Whoever redirects has received the question, whatever becomes of the next connection.
+        let reached = |failure: SendError| SendError { is_sent: failure.is_sent || redirected, ..failure };
+        let response = sent.map_err(|error| reached(self.route.hint(failed(error, &peer))))?;
         if proxied && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(login_refused());
+            return Err(reached(login_refused()));
         }
         self.read(response, &peer).await
     }
@@ -329,7 +339,13 @@ fn is_https(url: &Url) -> bool {
 /// Only on the same host and port, and never back from https: the credential must not be carried elsewhere.
 fn same_host(attempt: redirect::Attempt) -> redirect::Action {
     let allowed = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
-    if allowed && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if allowed && attempt.previous().len() <= MAX_REDIRECTS {
+        // Set wherever a question is asked.
+        let _ = REDIRECTED.try_with(|redirected| redirected.set(true));
+        attempt.follow()
+    } else {
+        attempt.stop()
+    }
 }
 
 #[cfg(test)]

@@ -167,6 +167,16 @@ async fn a_redirect_on_the_same_host_is_followed_a_few_times() {
 }
 
 #[tokio::test]
+async fn a_question_that_was_redirected_counts_as_sent_although_the_next_connection_fails() {
+    // Every reply ends its connection, and after the last one the site hangs up on whoever connects.
+    let site = Site::start(vec![Reply::new("302 Found", "location: /next\r\n", b"")]).await;
+    let asked = question(&site.url("/"), CredentialPlace::None);
+    let failure = http(|_| {}).fail(&asked).await;
+    assert_eq!(site.seen().len(), 1);
+    assert!(failure.is_sent, "{failure:?}");
+}
+
+#[tokio::test]
 async fn a_refused_connection_is_no_answer_and_may_be_tried_again() {
     let refusing = Refusing::new();
     let closed = refusing.address();
