@@ -54,8 +54,8 @@ impl Args {
     }
 }
 
-/// Refuses arguments that the help of a command does not show, since the command does not use them. Variables of the
-/// environment may be meant for other commands and are let through. `store` refuses by itself what it does not use.
+/// Refuses what the help of a command does not show, since the command has no use for it. What the environment says is
+/// meant for other commands. `store` says itself what it cannot do from here.
 fn refuse_unused(command: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
     let Some((name @ ("completions" | "demo" | "serve"), given)) = matches.subcommand() else { return Ok(()) };
     let Some(sub) = command.find_subcommand_mut(name) else { return Ok(()) };
@@ -189,7 +189,7 @@ pub(super) struct EnrichArgs {
     /// How far the indicators may be passed on
     #[arg(long, default_value = "amber", value_name = "TLP")]
     pub(super) tlp: Tlp,
-    /// How old a cached answer may be; 0s asks anew [default: as old as each source allows]
+    /// How old a kept answer may be; 0s asks anew [default: as old as each source allows]
     #[arg(long, value_parser = humantime::parse_duration, value_name = "AGE")]
     pub(super) max_age: Option<Duration>,
     /// Time for the answer; with more than five indicators each has the server's own time

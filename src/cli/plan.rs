@@ -178,7 +178,9 @@ pub(super) fn usage_table(usage: &[pb::SourceUsage]) -> String {
         let counters = [source.calls, source.units, source.saved_by_cache, source.saved_by_sharing];
         let mut row = vec![table::source_id(&source.source).to_owned()];
         row.extend(counters.map(|counter| counter.to_string()));
-        row.push(table::left(&source.quota));
+        let suspended = source.suspended_until_time.as_ref().map(table::suspended);
+        let quota = Some(table::left(&source.quota)).filter(|left| !left.is_empty());
+        row.push(suspended.into_iter().chain(quota).collect::<Vec<_>>().join("; "));
         rows.add_row(table::row(row));
     }
     table::fitted(rows, Some(5))

@@ -74,7 +74,8 @@ fn quota(windows: &[pb::QuotaWindow]) -> String {
 fn detail(source: &pb::Source) -> String {
     let patched = Some(source.patched_fields.join(" ")).filter(|fields| !fields.is_empty());
     let patched = patched.map(|fields| format!("patched over the API: {fields}")).unwrap_or_default();
-    let parts = [source.state_detail.clone(), source.origin_place.clone(), patched];
+    let suspended = source.suspended_until_time.as_ref().map(table::suspended).unwrap_or_default();
+    let parts = [source.state_detail.clone(), suspended, source.origin_place.clone(), patched];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
@@ -217,6 +218,7 @@ fn source_table(source: &pb::Source) -> String {
     row("kind", source.kind.clone());
     row("state", table::words(source.state().as_str_name(), "SOURCE_STATE_"));
     row("", source.state_detail.clone());
+    row("", source.suspended_until_time.as_ref().map(table::suspended).unwrap_or_default());
     row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
     for (name, value) in settings(source) {
         row(&name, value);

@@ -206,6 +206,11 @@ pub(super) fn trim_lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// That a source said "enough", and until when it is not asked.
+pub(super) fn suspended(until: &prost_types::Timestamp) -> String {
+    format!("says its quota is used up, not asked until {}", moment(until))
+}
+
 /// What is left, window by window: `3 of 4 left this minute, 412 of 500 left this day`.
 pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     let windows = quota.iter().map(|window| {

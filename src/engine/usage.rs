@@ -1,8 +1,10 @@
 //! What the sources cost and what was saved.
 
+use std::time::SystemTime;
+
 use super::Engine;
 use crate::error::Error;
-use crate::fetch::CounterSnapshot;
+use crate::fetch::{CounterSnapshot, SourcePipeline};
 use crate::store::WindowUse;
 
 /// What one source cost since the server started, and where its windows stand.
@@ -12,6 +14,8 @@ pub struct Usage {
     pub source: String,
     /// Its windows as they stand now.
     pub quota: Vec<WindowUse>,
+    /// Until when it is not asked, since it said that its quota is used up.
+    pub suspended_until: Option<SystemTime>,
     /// What it cost and what was saved.
     pub counters: CounterSnapshot,
 }
@@ -36,8 +40,17 @@ impl Engine {
                 Ok(pipeline) => pipeline.quota_usage().await,
                 Err(_) => Vec::new(),
             };
-            usage.push(Usage { source: entry.name().to_owned(), quota, counters: entry.counters.snapshot() });
+            let suspended_until = entry.pipeline.as_ref().ok().and_then(SourcePipeline::suspended_until);
+            let (source, counters) = (entry.name().to_owned(), entry.counters.snapshot());
+            usage.push(Usage { source, quota, suspended_until, counters });
         }
         Ok(usage)
+    }
+
+    /// Until when the source of this name is not asked, since it said that its quota is used up.
+    pub fn suspended_until(&self, name: &str) -> Option<SystemTime> {
+        let pipelines = self.pipelines.current();
+        let entry = pipelines.entries.iter().find(|entry| entry.name() == name)?;
+        entry.pipeline.as_ref().ok()?.suspended_until()
     }
 }

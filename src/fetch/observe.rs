@@ -2,6 +2,7 @@
 //! below report to, and the names of all metrics of this room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use super::attempt::AttemptError;
 use super::lookup::Fetched;
@@ -90,6 +91,13 @@ impl SourceCounters {
     pub(super) fn count_returned_unit(&self) {
         self.units.fetch_sub(1, Ordering::Relaxed);
         metrics::counter!("concord_source_quota_units_returned_total", "source" => self.label.clone()).increment(1);
+    }
+
+    /// Notes until when the source is left alone because it said "enough".
+    pub(super) fn note_suspension(&self, until: Option<SystemTime>) {
+        let until = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let seconds = until.map_or(0.0, |until| until.as_secs_f64());
+        metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
     }
 
     /// Notes how many entries of a list are in use, and how many were skipped.

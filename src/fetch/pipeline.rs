@@ -81,6 +81,14 @@ impl SourcePipeline {
         }
     }
 
+    /// Until when the source is left alone because it said "enough", if it is.
+    pub fn suspended_until(&self) -> Option<SystemTime> {
+        match self {
+            Self::Outside(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
+            Self::List(_) => None,
+        }
+    }
+
     /// Asks the questions of `TestSource`, once each and paid like any other, and reads the answers.
     pub async fn probe(&self, caller: &str) -> Probe {
         match self {
@@ -281,6 +289,7 @@ impl OutsidePipeline {
         let answer = answer.map_err(AttemptError::from);
         self.counters.count_result(&answer);
         self.account.note(&answer, &self.settings.quota, clock.monotonic());
+        self.counters.note_suspension(self.account.suspended_until(clock));
         answer
     }
 

@@ -20,7 +20,7 @@ impl Route {
     pub(super) fn new(proxy: Option<&Proxy>, rules: &EgressRules) -> Self {
         let matcher = Matcher::builder().all("http://proxy.invalid").no(rules.proxies.exceptions.clone()).build();
         let rules = match proxy {
-            // The operator sets the environment, whoever chose to use it.
+            // It is the operator's, whoever chose the environment.
             Some(Proxy::Environment) => EgressRules { from_api: false, ..rules.clone() },
             Some(Proxy::Server(_)) | None => rules.for_proxy(),
         };
@@ -48,7 +48,7 @@ impl Route {
         is_proxy.then_some(&self.rules)
     }
 
-    /// Adds to the failure of a direct connection that the environment names a proxy.
+    /// Says of a connection that was not made directly that a proxy is at hand.
     pub(super) fn hint(&self, mut failure: SendError) -> SendError {
         let variables = self.rules.proxies.variables.join(", ");
         if self.proxy.is_none() && !failure.is_sent && !variables.is_empty() {

@@ -16,7 +16,9 @@ use crate::clock::{Clock, Monotonic};
 use crate::convert::enrichment::{read_request_id, write_window_use};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
 use crate::convert::verdict::{source_name, write_error};
-use crate::convert::{Violations, indicator, read_name, read_period, read_sources, shorten, write_duration};
+use crate::convert::{
+    Violations, indicator, read_name, read_period, read_sources, shorten, write_duration, write_timestamp,
+};
 use crate::engine::{Engine, Usage};
 use crate::error::{Error, Reason, Violation};
 use crate::pb;
@@ -65,6 +67,12 @@ impl SourceRpc {
 
     fn context<T>(&self, request: &Request<T>) -> Context {
         Context::from_request(request, self.clock.as_ref())
+    }
+
+    /// The source with what is known of it at the moment.
+    fn write_current(&self, source: &ResolvedSource) -> pb::Source {
+        let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
+        pb::Source { suspended_until_time, ..write(source) }
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {
@@ -148,7 +156,11 @@ impl SourceRpc {
             |source: &&ResolvedSource| Cursor { time: SystemTime::UNIX_EPOCH, id: source.settings.name.clone() };
         let (sources, next_page_token) = page.cut(rest.collect(), cursor);
         let hint = if snapshot.is_empty() { NO_SOURCE_HINT.to_owned() } else { String::new() };
-        Ok(pb::ListSourcesResponse { sources: sources.into_iter().map(write).collect(), next_page_token, hint })
+        Ok(pb::ListSourcesResponse {
+            sources: sources.into_iter().map(|source| self.write_current(source)).collect(),
+            next_page_token,
+            hint,
+        })
     }
 
     async fn test(&self, request: pb::TestSourceRequest, context: Context) -> Result<pb::TestSourceResponse, Error> {
@@ -227,6 +239,7 @@ fn write_usage(usage: &Usage) -> pb::SourceUsage {
         calls: usage.counters.calls,
         saved_by_cache: usage.counters.cache_hits,
         saved_by_sharing: usage.counters.shared,
+        suspended_until_time: usage.suspended_until.map(write_timestamp),
     }
 }
 
@@ -259,7 +272,7 @@ impl SourceService for SourceRpc {
         let mut violations = Violations::default();
         let name = violations.check(read_name(&request.get_ref().name, "sources", "name"));
         let source = self.registry.get(&violations.finish(name)?)?;
-        Ok(Response::new(pb::GetSourceResponse { source: Some(write(&source)) }))
+        Ok(Response::new(pb::GetSourceResponse { source: Some(self.write_current(&source)) }))
     }
 
     async fn list_sources(

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use concord::clock::ManualClock;
+use concord::clock::{Clock, ManualClock};
 use concord::pb;
 use tempfile::TempDir;
 
-use crate::harness::{Refusing, TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
+use crate::harness::{Refusing, Replay, TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
-async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_resets() {
+async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     for last in 1..=4 {
@@ -85,6 +85,28 @@ async fn a_plan_shows_cost_and_asks_nobody() {
 }
 
 #[tokio::test]
+async fn usage_and_sources_say_until_when_a_source_that_has_enough_is_left_alone() {
+    let full = Replay::start(Box::new(|_| (429, serde_json::json!({})))).await;
+    let server = TestServer::start(&virustotal_at(full.address)).await;
+    let suspended = async || {
+        let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+        let listed = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap().into_inner();
+        let got = pb::GetSourceRequest { name: "sources/virustotal".into() };
+        let got = server.sources().get_source(got).await.unwrap().into_inner().source.unwrap();
+        assert_eq!(usage[0].suspended_until_time, listed.sources[0].suspended_until_time);
+        assert_eq!(usage[0].suspended_until_time, got.suspended_until_time);
+        usage[0].suspended_until_time
+    };
+    assert_eq!(suspended().await, None);
+    server.enrich("198.51.100.7").await;
+    let until = server.clock.now() + Duration::from_secs(60);
+    assert_eq!(suspended().await, Some(until.into()), "a minute where it does not say when");
+    server.clock.advance(Duration::from_secs(60));
+    assert_eq!(suspended().await, None);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_says_what_was_spent_and_what_was_saved() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
@@ -105,7 +127,7 @@ async fn usage_says_what_was_spent_and_what_was_saved() {
 }
 
 #[tokio::test]
-async fn a_week_is_set_in_the_file_or_over_the_api_and_resets_on_monday() {
+async fn a_week_is_set_in_the_file_or_over_the_api_and_turns_on_monday() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = { week = 1 }\n")).await;
     server.enrich("198.51.100.1").await;
