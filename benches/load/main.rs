@@ -2,11 +2,14 @@
 //! be slow, failing or silent. Calls start when the schedule says, whether or not earlier ones were answered, and their time
 //! counts from the schedule, so that a server that stalls is not spared the calls it kept from starting.
 //!
-//! `cargo bench --bench load` runs everything; `cargo bench --bench load -- bursts deadlines` runs these.
+//! `cargo bench --bench load` runs everything; `cargo bench --bench load -- bursts deadlines` runs these, and
+//! `cargo bench --bench load -- mixed seconds=600` the mixed load for ten minutes.
 
 #![expect(clippy::disallowed_methods, reason = "a load client lives in real time")]
 
+mod attacks;
 mod client;
+mod mixed;
 mod server;
 mod upstream;
 
@@ -23,8 +26,10 @@ const LARGE: u64 = 100_000;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let length = wanted.iter().find_map(|argument| argument.strip_prefix("seconds=")?.parse().ok());
+    let wanted: Vec<_> = wanted.iter().filter(|argument| !argument.contains('=')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| *wanted == name);
     runtime.block_on(async {
         if is_wanted("bursts") {
             bursts().await;
@@ -37,6 +42,12 @@ fn main() {
         }
         if is_wanted("takes") {
             takes().await;
+        }
+        if is_wanted("attacks") {
+            attacks::attacks(Duration::from_secs(length.unwrap_or(15))).await;
+        }
+        if is_wanted("mixed") {
+            mixed::mixed(Duration::from_secs(length.unwrap_or(60))).await;
         }
     });
 }

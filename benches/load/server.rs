@@ -18,6 +18,11 @@ pub struct Server {
 impl Server {
     /// Starts it with four sources that may make `quota` calls a minute each.
     pub async fn start(upstream: &Upstream, quota: u64) -> Self {
+        Self::start_with(upstream, quota, "").await
+    }
+
+    /// The same with these further settings.
+    pub async fn start_with(upstream: &Upstream, quota: u64, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sources = (0..4).map(|number| {
             format!(
@@ -26,7 +31,7 @@ impl Server {
                 upstream.address
             )
         });
-        let text = format!("log.filter = \"info\"\n{}", sources.collect::<String>());
+        let text = format!("log.filter = \"warn,concord::server=info\"\n{settings}{}", sources.collect::<String>());
         let file = folder.path().join("concord.toml");
         std::fs::write(&file, text).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_concord"))
@@ -53,6 +58,31 @@ impl Server {
         let mut client = SourceServiceClient::connect(self.address.clone()).await.expect("a channel");
         let usage = client.get_usage(pb::GetUsageRequest::default()).await.expect("the usage").into_inner();
         usage.usage.iter().map(|source| source.units).sum()
+    }
+
+    /// The same, asked with this token.
+    pub async fn units_as(&self, token: &str) -> u64 {
+        let mut client = SourceServiceClient::connect(self.address.clone()).await.expect("a channel");
+        let request = super::attacks::authorized(token, pb::GetUsageRequest::default());
+        let usage = client.get_usage(request).await.expect("the usage").into_inner();
+        usage.usage.iter().map(|source| source.units).sum()
+    }
+
+    /// Bytes of memory that it takes now.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Bytes of memory that it has taken at most.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, line: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let value =
+            text.lines().find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        value.unwrap_or_default() * 1024
     }
 }
 
