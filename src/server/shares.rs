@@ -213,9 +213,11 @@ mod tests {
         let first = item(0);
         let _first = shares.take(caller("light"), &first).unwrap();
         assert_eq!(evicted(), [false, true, false, false]);
-        let _second = shares.take(caller("light"), &item(0)).unwrap();
+        let second = item(0);
+        let _second = shares.take(caller("light"), &second).unwrap();
         assert_eq!(evicted(), [false, true, true, false]);
-        assert!(shares.take(caller("light"), &item(0)).is_none(), "both have as many");
+        let third = item(0);
+        assert!(shares.take(caller("light"), &third).is_none(), "both have as many");
         assert_eq!(shares.taken(), 4);
     }
 
