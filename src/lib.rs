@@ -13,6 +13,7 @@
 
 #![warn(unreachable_pub)]
 
+mod offload;
 mod sync;
 
 // Floor 0, words: no async, no I/O, no clock, no serde, no transport.

@@ -130,7 +130,7 @@ impl Engine {
     /// One source: never fails, and takes no longer than the budget.
     async fn look_up(&self, entry: &SourceEntry, request: &EnrichRequest, budget: Budget) -> Fetched {
         let lookup = request.lookup();
-        let pipeline = match self.decide(entry, &lookup, request) {
+        let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return *fetched,
             Decision::NotAsked(not_asked) => {

@@ -69,12 +69,12 @@ impl Engine {
 
     async fn plan_source(&self, entry: &SourceEntry, request: &EnrichRequest) -> Planned {
         let lookup = request.lookup();
-        let pipeline = match self.decide(entry, &lookup, request) {
+        let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return Planned::Cached(fetched.receipt.age),
             Decision::NotAsked(not_asked) => return Planned::NotAsked(not_asked),
         };
-        if let Some(cached) = pipeline.cached(&lookup, request.max_age) {
+        if let Some(cached) = pipeline.cached(&lookup, request.max_age).await {
             return Planned::Cached(cached.receipt.age);
         }
         let quota = pipeline.quota_usage().await;
@@ -99,7 +99,12 @@ impl Engine {
 
     /// Decides by the rules first, since nothing may leave that they forbid. What is cached may be used whatever they say,
     /// since nothing leaves.
-    pub(super) fn decide<'a>(&self, entry: &'a SourceEntry, lookup: &Lookup, request: &EnrichRequest) -> Decision<'a> {
+    pub(super) async fn decide<'a>(
+        &self,
+        entry: &'a SourceEntry,
+        lookup: &Lookup,
+        request: &EnrichRequest,
+    ) -> Decision<'a> {
         let source = &entry.source;
         if let Some(not_asked) = withhold::unsupported_reason(source, &lookup.indicator) {
             return Decision::NotAsked(not_asked);
@@ -111,7 +116,7 @@ impl Engine {
             }
         };
         match withhold::withhold_reason(&self.rules, source, &lookup.indicator, request.tlp) {
-            Some(not_asked) => match pipeline.cached(lookup, request.max_age) {
+            Some(not_asked) => match pipeline.cached(lookup, request.max_age).await {
                 Some(cached) => Decision::Cached(Box::new(cached)),
                 None => Decision::NotAsked(not_asked),
             },

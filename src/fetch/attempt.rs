@@ -2,8 +2,10 @@
 //!
 //! Innermost, so that each attempt has the whole timeout and the wait for the ledger is not counted.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::read::check;
 use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
@@ -85,14 +87,13 @@ pub(super) async fn send(
     transport: &dyn Transport,
     clock: &dyn Clock,
     settings: &SourceSettings,
-    source: &dyn Source,
+    source: &Arc<dyn Source>,
     question: &Question,
 ) -> Result<Answer, SendError> {
     let answer = clock.timeout(settings.timeout, transport.send(question)).await;
     // How far the question came by then is not known: it counts as sent.
     let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(settings, "no answer"))))?;
-    source.check(&answer).map_err(SendError::sent)?;
-    Ok(answer)
+    check(source, answer).await.map_err(SendError::sent)
 }
 
 pub(super) fn timed_out(settings: &SourceSettings, what: &str) -> SourceError {

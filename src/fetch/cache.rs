@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::conversation::{ConversationOutcome, least_ttl};
 use super::lookup::AnswerTime;
-use super::raw_answers::Step;
+use super::raw_answers::{Step, body_length};
 use crate::clock::Monotonic;
 use crate::finding::OutcomeBody;
-use crate::source::{About, Answer, AnswerBody, CacheTtl, Lookup, OptionValue, SourceSettings};
+use crate::source::{About, CacheTtl, Lookup, OptionValue, SourceSettings};
 
 /// Cached answers of all sources, bounded in bytes; a handle, cheap to clone. It outlives the pipelines that use it, so
 /// that new settings of a source do not forget what was paid for.
@@ -74,13 +74,6 @@ impl CacheEntry {
     fn weight(&self) -> u32 {
         let answers: usize = self.steps.iter().map(|step| body_length(&step.answer)).sum();
         u32::try_from(answers.saturating_mul(2).saturating_add(1024)).unwrap_or(u32::MAX)
-    }
-}
-
-fn body_length(answer: &Answer) -> usize {
-    match &answer.body {
-        AnswerBody::Http { body, .. } => body.len(),
-        AnswerBody::Dns(_) | AnswerBody::List(_) => 64,
     }
 }
 

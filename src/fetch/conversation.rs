@@ -1,4 +1,4 @@
-//! The conversation with a source: the only caller of its `ask` and `read`. It reads cached answers first and pays only
+//! The conversation with a source. It reads cached answers first and pays only
 //! for what is missing. If a later step fails, the partial finding is returned with the reason.
 //!
 //! Whether an answer is a refusal is judged by `attempt`, since `retry` must know it.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::attempt::AttemptError;
 use super::lookup::AnswerTime;
 use super::raw_answers::Step;
+use super::read::read;
 use super::waiters::{Waiters, incomplete};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Finding, OutcomeBody, SourceError};
@@ -53,7 +54,7 @@ pub(super) fn least_ttl(steps: &[Step]) -> Option<Duration> {
 
 /// One conversation about one indicator.
 pub(super) struct Conversation<'a> {
-    pub(super) source: &'a dyn Source,
+    pub(super) source: &'a Arc<dyn Source>,
     pub(super) lookup: &'a Lookup,
     pub(super) waiters: &'a Waiters,
     pub(super) clock: &'a dyn Clock,
@@ -63,7 +64,7 @@ pub(super) struct Conversation<'a> {
 #[derive(Default)]
 struct Transcript {
     asked: Vec<(Question, Monotonic, String)>,
-    answers: Vec<Answer>,
+    answers: Arc<Vec<Answer>>,
     partial: Option<Finding>,
 }
 
@@ -93,7 +94,7 @@ impl Conversation<'_> {
                     }
                 }
             }
-            match self.source.read(self.lookup, &transcript.answers) {
+            match read(self.source, self.lookup, &transcript.answers).await {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
                 Ok(Reading::More { partial_finding, next }) => {
@@ -160,14 +161,14 @@ impl Conversation<'_> {
 
     fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {
         let time = if body.is_answer() { self.time(&transcript) } else { AnswerTime::now(self.clock) };
-        let steps = transcript.asked.into_iter().zip(transcript.answers);
+        let steps = transcript.asked.into_iter().zip(Arc::unwrap_or_clone(transcript.answers));
         let steps = steps.map(|((question, received, hash), answer)| Step { question, answer, received, hash });
         ConversationOutcome { body, time, from_cache: !self.waiters.was_asked(), complete, steps: steps.collect() }
     }
 
     /// When the source answered: the oldest of its answers counts.
     fn time(&self, transcript: &Transcript) -> AnswerTime {
-        let times = transcript.asked.iter().zip(&transcript.answers);
+        let times = transcript.asked.iter().zip(transcript.answers.iter());
         let times =
             times.map(|((_, monotonic, _), answer)| AnswerTime { wall: answer.received, monotonic: *monotonic });
         times.min_by_key(|time| time.monotonic).unwrap_or_else(|| AnswerTime::now(self.clock))
@@ -177,25 +178,6 @@ impl Conversation<'_> {
 impl Transcript {
     fn push(&mut self, step: Step) {
         self.asked.push((step.question, step.received, step.hash));
-        self.answers.push(step.answer);
+        Arc::make_mut(&mut self.answers).push(step.answer);
     }
-}
-
-/// The outcome from cached answers alone, under the present rating; `None` if an option changed a question, or one more
-/// is needed.
-pub(super) fn reread(source: &dyn Source, lookup: &Lookup, steps: &[Step]) -> Option<OutcomeBody> {
-    let mut question = source.ask(lookup).ok()?;
-    let mut answers = Vec::with_capacity(steps.len());
-    for step in steps {
-        if step.question != question {
-            return None;
-        }
-        answers.push(step.answer.clone());
-        question = match source.read(lookup, &answers).ok()? {
-            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
-            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
-            Reading::More { next, .. } => *next,
-        };
-    }
-    None
 }

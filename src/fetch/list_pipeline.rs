@@ -7,6 +7,7 @@ use super::attempt::{AttemptError, timed_out};
 use super::list::ListReader;
 use super::lookup::{Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
+use super::read;
 use crate::clock::Clock;
 use crate::finding::{Family, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{
@@ -69,7 +70,7 @@ impl ListPipeline {
             self.counters.note_list(status);
             note(status)
         });
-        let body = match self.source.read(lookup, &[answer])? {
+        let body = match read::read(&self.source, lookup, &Arc::new(vec![answer])).await? {
             Reading::Found(finding) => OutcomeBody::Finding(finding),
             Reading::NoRecord => OutcomeBody::NoRecord,
             Reading::More { .. } => OutcomeBody::Error(SourceError::malformed("a list answers one question")),
@@ -84,8 +85,7 @@ impl ListPipeline {
         };
         let answer = self.clock.timeout(self.settings.timeout, self.list.find(&question.indicator)).await;
         let answer = answer.ok_or_else(|| timed_out(&self.settings, "no answer"))?;
-        self.source.check(&answer)?;
-        Ok(answer)
+        read::check(&self.source, answer).await
     }
 
     pub(super) async fn probe(&self, caller: &str) -> Probe {
@@ -94,7 +94,7 @@ impl ListPipeline {
         for question in self.source.probe() {
             answers.push(self.find(&question).await);
         }
-        self.source.read_probe(&answers)
+        read::read_probe(&self.source, answers).await
     }
 }
 

@@ -28,6 +28,7 @@ mod observe;
 mod pipeline;
 mod quota;
 mod raw_answers;
+mod read;
 mod resolve;
 mod retry;
 mod route;

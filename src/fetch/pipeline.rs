@@ -13,7 +13,7 @@ use super::account::AccountState;
 use super::attempt::{self, AttemptError};
 use super::cache::{CacheEntry, Cached, SourceCache, SourceCacheView};
 use super::coalesce::InFlight;
-use super::conversation::{Conversation, ConversationOutcome, reread};
+use super::conversation::{Conversation, ConversationOutcome};
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
 use super::http::HttpTransport;
@@ -22,6 +22,7 @@ use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
 use super::quota::Quota;
 use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
+use super::read::{read_probe, reread};
 use super::retry::{RetryBudget, with_retries};
 use super::taker::Taker;
 use super::transport::Transport;
@@ -54,9 +55,9 @@ impl SourcePipeline {
     }
 
     /// The outcome by the cache alone; `None`: a call would be needed. A list needs none and is not cached.
-    pub fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+    pub async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
         match self {
-            Self::Outside(pipeline) => pipeline.cached(lookup, max_age),
+            Self::Outside(pipeline) => pipeline.cached(lookup, max_age).await,
             Self::List(_) => None,
         }
     }
@@ -219,8 +220,7 @@ impl OutsidePipeline {
             return ConversationOutcome { body, time, from_cache: true, complete: true, steps };
         }
         let disclosure = &DisclosureEntry::new(request);
-        let conversation =
-            Conversation { source: &*self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
+        let conversation = Conversation { source: &self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
         // 4. Total time. Bounds all steps and attempts together; the partial finding is used when it is over.
         let limit = waiters.end().since(now) + self.settings.timeout;
         let outcome = self.clock.timeout(
@@ -280,7 +280,7 @@ impl OutsidePipeline {
         }
         self.counters.count_call();
         // 8., 9. Attempt time and transport.
-        let answer = attempt::send(&*self.transport, clock, &self.settings, &*self.source, question).await;
+        let answer = attempt::send(&*self.transport, clock, &self.settings, &self.source, question).await;
         if answer.as_ref().is_err_and(|error| !error.is_sent) {
             self.quota.give_back(waiters, unit).await;
         } else {
@@ -293,11 +293,11 @@ impl OutsidePipeline {
         answer
     }
 
-    fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+    async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
         let now = self.clock.monotonic();
         let (body, entry) = match self.cache.find(lookup, max_age, now) {
             Cached::Outcome(body, entry) => (body, entry),
-            Cached::Answers(entry) => (reread(&*self.source, lookup, &entry.steps)?, entry),
+            Cached::Answers(entry) => (reread(&self.source, lookup, &entry.steps).await?, entry),
             Cached::Nothing => return None,
         };
         Some(self.fetched_from_cache(body, &entry, now))
@@ -334,7 +334,7 @@ impl OutsidePipeline {
                 answer => answers.push(answer.map_err(|error| error.into_error(self.clock.now()))),
             }
         }
-        self.source.read_probe(&answers)
+        read_probe(&self.source, answers).await
     }
 }
 

@@ -33,6 +33,11 @@ impl RawAnswers {
         self.0.iter().map(|step| step.hash.as_str())
     }
 
+    /// Bytes of all of them together.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|step| body_length(&step.answer)).sum()
+    }
+
     /// What the source said, as it is stored. It may not be in the store yet: nobody waits for that.
     pub fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
         self.0.iter().map(|step| raw_bytes(&step.answer.body))
@@ -73,5 +78,13 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
         AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n").into_bytes(),
         // A list is at hand anyway: its pipeline stores nothing.
         AnswerBody::List(_) => Vec::new(),
+    }
+}
+
+/// Bytes of the body of an answer.
+pub(super) fn body_length(answer: &Answer) -> usize {
+    match &answer.body {
+        AnswerBody::Http { body, .. } => body.len(),
+        AnswerBody::Dns(_) | AnswerBody::List(_) => 64,
     }
 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::indicator::Indicator;
 
+mod bounds;
 mod disposition;
 mod outcome;
 mod reliability;

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("sync", &[]),
+    ("offload", &[]),
     // floor 0
     ("error", &[]),
     ("indicator", &["error"]),
@@ -23,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("store", &["words", "source", "clock", "sync"]),
     // floor 2
     ("settings", &["words", "source", "sources", "store", "clock"]),
-    ("fetch", &["words", "source", "store", "clock", "sync"]),
+    ("fetch", &["words", "source", "store", "clock", "sync", "offload"]),
     ("engine", &["*"]),
     // floor 3
     ("pb", &[]),

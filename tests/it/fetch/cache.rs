@@ -190,12 +190,12 @@ async fn a_source_that_keeps_nothing_is_asked_each_time() {
 async fn planning_sees_how_old_the_cached_answer_is() {
     let harness = Harness::new(&[ScriptedReply::says("found 9")]);
     let lookup = harness.request().lookup;
-    let age = |max_age| harness.pipeline.cached(&lookup, max_age).map(|cached| cached.receipt.age);
-    assert_eq!(age(None), None);
+    let age = async |max_age| harness.pipeline.cached(&lookup, max_age).await.map(|cached| cached.receipt.age);
+    assert_eq!(age(None).await, None);
     harness.look_up().await;
     harness.clock.sleep(5 * SECOND).await;
-    assert_eq!(age(None), Some(5 * SECOND));
-    assert_eq!(age(Some(5 * SECOND)), None);
+    assert_eq!(age(None).await, Some(5 * SECOND));
+    assert_eq!(age(Some(5 * SECOND)).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,12 +206,12 @@ async fn what_was_kept_of_another_question_answers_none_without_a_call() {
     let mut stricter = settings(&about());
     stricter.options.insert("threshold".into(), OptionValue::Integer(10));
     harness.change(about(), stricter);
-    let reread = harness.pipeline.cached(&lookup, None).unwrap();
+    let reread = harness.pipeline.cached(&lookup, None).await.unwrap();
     assert_eq!(finding(&reread.outcome).0, Disposition::Suspicious);
     let mut deeper = settings(&about());
     deeper.options.insert("depth".into(), OptionValue::Text("deep".into()));
     harness.change(about(), deeper);
-    assert!(harness.pipeline.cached(&lookup, None).is_none());
+    assert!(harness.pipeline.cached(&lookup, None).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,15 @@
 //! Conversations of several steps.
 
-use concord::clock::Clock;
-use concord::finding::{Disposition, NotAskedReason, OutcomeBody, SourceErrorKind};
-use concord::source::OptionValue;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
-use super::{Harness, SECOND, ScriptedReply, about, error, finding, not_asked, settings};
+use concord::clock::Clock;
+use concord::fetch::{LookupRequest, PipelineParts};
+use concord::finding::{Disposition, Finding, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
+use concord::source::{About, Answer, Lookup, OptionValue, Probe, Question, Reading, Source};
+
+use super::{Harness, SECOND, ScriptedReply, about, error, finding, not_asked, pipeline, question, settings};
 
 #[tokio::test(start_paused = true)]
 async fn each_step_pays_and_is_named_in_the_receipt() {
@@ -87,4 +92,55 @@ async fn a_first_step_that_cannot_be_paid_is_not_asked() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9")]);
     harness.pipeline.look_up(harness.request_for("192.0.2.9", SECOND)).await;
     assert_eq!(not_asked(&harness.look_up().await.outcome).reason, NotAskedReason::QuotaSpent);
+}
+
+/// A kind that finds what it is given, and notes on which thread it reads how much.
+struct NotesThread {
+    about: About,
+    read: Mutex<Vec<(usize, ThreadId)>>,
+}
+
+impl Source for NotesThread {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn ask(&self, _: &Lookup) -> Result<Question, SourceError> {
+        Ok(question("any", 1))
+    }
+
+    fn read(&self, _: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
+        let length = answers[0].http()?.1.len();
+        self.read.lock().unwrap().push((length, thread::current().id()));
+        Ok(Reading::Found(Finding {
+            tags: vec!["tag".into(); length],
+            ..Finding::new(Disposition::Benign, None, "read")
+        }))
+    }
+
+    fn probe(&self) -> Vec<Question> {
+        Vec::new()
+    }
+
+    fn read_probe(&self, _: &[Result<Answer, SourceError>]) -> Probe {
+        Probe::new(Ok(()), None, String::new())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_is_read_off_the_thread_that_serves_and_no_finding_exceeds_its_bounds() {
+    let (small, large) = ("x".repeat(1_000), "x".repeat(1 << 20));
+    let harness = Harness::new(&[ScriptedReply::says(&small), ScriptedReply::says(&large)]);
+    let source = Arc::new(NotesThread { about: about(), read: Mutex::default() });
+    let pipeline = pipeline(PipelineParts { source: source.clone(), ..harness.parts.clone() });
+    let here = thread::current().id();
+    for length in [small.len(), large.len()] {
+        let request = LookupRequest { max_age: Some(Duration::ZERO), ..harness.request() };
+        let (_, reasons) = finding(&pipeline.look_up(request).await.outcome);
+        let left_out = format!("left out of a large answer: {} tags", length - 128);
+        assert_eq!(reasons, ["read", left_out.as_str()]);
+    }
+    let read = source.read.lock().unwrap();
+    assert_eq!(read[0], (small.len(), here));
+    assert!(read[1].0 == large.len() && read[1].1 != here, "{read:?}");
 }

@@ -1,0 +1,62 @@
+//! Has a kind read and judge answers: the one place where what a source says enters. Findings are bounded here, and large
+//! bodies are parsed off the threads that serve requests.
+
+use std::sync::Arc;
+
+use super::raw_answers::{Step, body_length};
+use crate::finding::{OutcomeBody, SourceError};
+use crate::offload::offload;
+use crate::source::{Answer, Lookup, Probe, Reading, Source};
+
+/// What the answers so far say of the indicator.
+pub(super) async fn read(
+    source: &Arc<dyn Source>,
+    lookup: &Lookup,
+    answers: &Arc<Vec<Answer>>,
+) -> Result<Reading, SourceError> {
+    let bytes = answers.iter().map(body_length).sum();
+    let (source, lookup, answers) = (source.clone(), lookup.clone(), answers.clone());
+    offload(bytes, move || source.read(&lookup, &answers).map(bounded)).await
+}
+
+fn bounded(reading: Reading) -> Reading {
+    match reading {
+        Reading::Found(finding) => Reading::Found(finding.bounded()),
+        Reading::More { partial_finding, next } => {
+            Reading::More { partial_finding: partial_finding.map(|finding| finding.bounded()), next }
+        }
+        Reading::NoRecord => Reading::NoRecord,
+    }
+}
+
+/// The answer, unless it is a refusal.
+pub(super) async fn check(source: &Arc<dyn Source>, answer: Answer) -> Result<Answer, SourceError> {
+    let source = source.clone();
+    offload(body_length(&answer), move || source.check(&answer).map(|()| answer)).await
+}
+
+/// What the answers to a probe say.
+pub(super) async fn read_probe(source: &Arc<dyn Source>, answers: Vec<Result<Answer, SourceError>>) -> Probe {
+    let bytes = answers.iter().flatten().map(body_length).sum();
+    let source = source.clone();
+    offload(bytes, move || source.read_probe(&answers)).await
+}
+
+/// The outcome from cached answers alone, under the present rating; `None` if an option changed a question, or one more
+/// is needed.
+pub(super) async fn reread(source: &Arc<dyn Source>, lookup: &Lookup, steps: &[Step]) -> Option<OutcomeBody> {
+    let mut question = source.ask(lookup).ok()?;
+    let mut answers = Arc::new(Vec::with_capacity(steps.len()));
+    for step in steps {
+        if step.question != question {
+            return None;
+        }
+        Arc::make_mut(&mut answers).push(step.answer.clone());
+        question = match read(source, lookup, &answers).await.ok()? {
+            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
+            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
+            Reading::More { next, .. } => *next,
+        };
+    }
+    None
+}
