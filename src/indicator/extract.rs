@@ -431,4 +431,15 @@ mod tests {
             assert!(scan::LOOKED_AT.get() < 10 * text.len(), "{piece}: {} characters", scan::LOOKED_AT.get());
         }
     }
+
+    #[test]
+    fn a_value_made_to_be_slow_takes_work_that_grows_with_its_length() {
+        for piece in [".)", "x.)", ")]", "a.b>", "a.a+"] {
+            let text = format!("http://example.com/{}", piece.repeat(8_000 / piece.len()));
+            scan::LOOKED_AT.set(0);
+            // Whether it can be read does not matter here.
+            let _ = Indicator::parse(&text);
+            assert!(scan::LOOKED_AT.get() < 20 * text.len(), "{piece}: {} characters", scan::LOOKED_AT.get());
+        }
+    }
 }

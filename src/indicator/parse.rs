@@ -1,5 +1,6 @@
 //! Parses one indicator as an analyst pastes it: refangs it, guesses its type or checks the stated one, and normalizes it.
 
+use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -486,13 +487,18 @@ fn is_port(text: &str) -> bool {
 }
 
 /// The URL without the end of a sentence: a full stop after a word, closing brackets that were not opened.
-fn trim_tail(mut text: &str) -> &str {
+fn trim_tail(whole: &str) -> &str {
+    // Looked for once: no opening bracket is ever cut off.
+    let not_opened = LazyCell::new(|| {
+        scan::look_at(whole.len());
+        let pairs = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
+        pairs.into_iter().filter(|(open, _)| !whole.contains(*open)).map(|(_, close)| close).collect::<Vec<_>>()
+    });
+    let mut text = whole;
     loop {
         let stop = text.strip_suffix('.').filter(|rest| rest.ends_with(|c: char| c.is_alphanumeric()));
-        let bracket = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')]
-            .into_iter()
-            .find_map(|(open, close)| text.strip_suffix(close).filter(|_| !text.contains(open)));
-        match stop.or(bracket) {
+        let bracket = || text.strip_suffix([')', ']', '}', '>']).filter(|_| text.ends_with(not_opened.as_slice()));
+        match stop.or_else(bracket) {
             Some(rest) => text = rest,
             None => return text,
         }

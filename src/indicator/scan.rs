@@ -71,7 +71,7 @@ thread_local! {
 }
 
 /// Counts in tests; otherwise nothing.
-fn look_at(_characters: usize) {
+pub(super) fn look_at(_characters: usize) {
     #[cfg(test)]
     LOOKED_AT.set(LOOKED_AT.get() + _characters);
 }
