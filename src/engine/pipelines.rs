@@ -36,7 +36,7 @@ pub(super) struct SharedParts {
 /// One source and its pipeline.
 #[derive(Clone)]
 pub(super) struct SourceEntry {
-    pub(super) source: ResolvedSource,
+    pub(super) source: Arc<ResolvedSource>,
     pub(super) family: Family,
     /// The pipeline, or why the settings cannot be used.
     pub(super) pipeline: Result<SourcePipeline, SourceError>,
@@ -63,8 +63,16 @@ impl SourceEntry {
 pub(super) struct Generation {
     /// Numbers the states, so that verdicts of different states do not share a key.
     pub(super) number: u64,
-    snapshot: Arc<Vec<ResolvedSource>>,
+    snapshot: Arc<Vec<Arc<ResolvedSource>>>,
     pub(super) entries: Vec<SourceEntry>,
+}
+
+impl Generation {
+    /// The entry of the source of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&SourceEntry> {
+        let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
+        self.entries.get(place)
+    }
 }
 
 /// The pipelines of all sources.
@@ -121,7 +129,7 @@ impl SourcePipelines {
     /// The pipeline with exactly these settings, if it is one of those in effect.
     pub(super) fn find(&self, settings: &Arc<SourceSettings>) -> Option<SourcePipeline> {
         let current = self.current();
-        let entry = current.entries.iter().find(|entry| Arc::ptr_eq(&entry.source.settings, settings))?;
+        let entry = current.find(&settings.name).filter(|entry| Arc::ptr_eq(&entry.source.settings, settings))?;
         entry.pipeline.as_ref().ok().cloned()
     }
 
@@ -145,12 +153,18 @@ impl SourcePipelines {
         QuotaPer::VARIANTS.iter().filter_map(least).collect()
     }
 
-    fn entry(&self, before: &Generation, source: &ResolvedSource, counters: Arc<SourceCounters>) -> SourceEntry {
+    fn entry(&self, before: &Generation, source: &Arc<ResolvedSource>, counters: Arc<SourceCounters>) -> SourceEntry {
         let family = source.family();
-        let unchanged = before.entries.iter().find(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
+        let known = before.find(&source.settings.name);
+        let unchanged = known.filter(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
         let pipeline = match unchanged {
             Some(entry) => entry.pipeline.clone(),
-            None => self.build_on(source, family.clone(), counters.clone(), same_list(before, source)),
+            None => self.build_on(
+                source,
+                family.clone(),
+                counters.clone(),
+                known.and_then(|known| same_list(known, source)),
+            ),
         };
         SourceEntry { source: source.clone(), family, pipeline, counters }
     }
@@ -214,20 +228,15 @@ impl SourcePipelines {
 
 /// The list that was loaded for the same source before, where the change does not concern what is loaded: a letter that
 /// changes must not cost the good copy.
-fn same_list(before: &Generation, source: &ResolvedSource) -> Option<Arc<ListReader>> {
-    let (new, key) = (&source.settings, source.source.list_content_key());
+fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListReader>> {
+    let SourcePipeline::List(pipeline) = before.pipeline.as_ref().ok()? else { return None };
+    let (old, new) = (&before.source.settings, &source.settings);
     let credential = |settings: &SourceSettings| settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
-    let same = |entry: &&SourceEntry| {
-        let old = &entry.source.settings;
-        (&old.name, &old.kind, &old.proxy, &old.ca_pem) == (&new.name, &new.kind, &new.proxy, &new.ca_pem)
-            && (entry.source.from_api, entry.source.proxy_from_api) == (source.from_api, source.proxy_from_api)
-            && entry.source.source.list_content_key() == key
-            && credential(old) == credential(new)
-    };
-    match before.entries.iter().find(same)?.pipeline.as_ref().ok()? {
-        SourcePipeline::List(pipeline) => Some(pipeline.list().clone()),
-        SourcePipeline::Outside(_) => None,
-    }
+    let same = (&old.kind, &old.proxy, &old.ca_pem) == (&new.kind, &new.proxy, &new.ca_pem)
+        && (before.source.from_api, before.source.proxy_from_api) == (source.from_api, source.proxy_from_api)
+        && before.source.source.list_content_key() == source.source.list_content_key()
+        && credential(old) == credential(new);
+    same.then(|| pipeline.list().clone())
 }
 
 /// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.

@@ -24,7 +24,7 @@ pub struct Registry {
     store: Arc<dyn SourceStore>,
     seal: Arc<dyn Seal>,
     rows: Mutex<BTreeMap<String, ApiOverride>>,
-    snapshot: ArcSwap<Vec<ResolvedSource>>,
+    snapshot: ArcSwap<Vec<Arc<ResolvedSource>>>,
 }
 
 impl Registry {
@@ -44,13 +44,14 @@ impl Registry {
         let snapshot = {
             let (resolver, rows) = (resolver.clone(), rows.clone());
             let resolved = tokio::task::spawn_blocking(move || resolver.resolve_all(&rows)).await;
-            ArcSwap::from_pointee(resolved.map_err(|error| StoreError::unavailable(error.to_string()))?)
+            let resolved = resolved.map_err(|error| StoreError::unavailable(error.to_string()))?;
+            ArcSwap::from_pointee(resolved.into_iter().map(Arc::new).collect())
         };
         Ok(Self { resolver, store, seal, rows: Mutex::new(rows), snapshot })
     }
 
     /// Every source as it is in effect, in order of name. The same `Arc` until something changes.
-    pub fn snapshot(&self) -> Arc<Vec<ResolvedSource>> {
+    pub fn snapshot(&self) -> Arc<Vec<Arc<ResolvedSource>>> {
         self.snapshot.load_full()
     }
 
@@ -64,8 +65,9 @@ impl Registry {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn get(&self, name: &str) -> Result<ResolvedSource, Error> {
-        let found = self.snapshot().iter().find(|source| source.settings.name == name).cloned();
-        found.ok_or_else(|| self.not_found(name))
+        let snapshot = self.snapshot();
+        let place = place_of(&snapshot, name).map_err(|_| self.not_found(name))?;
+        Ok(ResolvedSource::clone(&snapshot[place]))
     }
 
     /// Whether a source of this name exists.
@@ -73,8 +75,7 @@ impl Registry {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn check(&self, name: &str) -> Result<(), Error> {
-        let exists = self.snapshot().iter().any(|source| source.settings.name == name);
-        if exists { Ok(()) } else { Err(self.not_found(name)) }
+        place_of(&self.snapshot(), name).map(|_| ()).map_err(|_| self.not_found(name))
     }
 
     /// The failure for a source that does not exist.
@@ -182,9 +183,14 @@ impl Registry {
     /// Applies the change to the current row. Another change may come before it is stored.
     async fn apply_change(&self, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
         let row = self.rows.lock().await.get(&change.name).cloned();
-        let (resolver, missing, change) = (self.resolver.clone(), self.not_found(&change.name), change.clone());
-        let applied = tokio::task::spawn_blocking(move || resolver.apply_change(row.as_ref(), &change, missing)).await;
-        applied.unwrap_or_else(|error| Err(interrupted(&error)))
+        let (resolver, wanted) = (self.resolver.clone(), change.clone());
+        let applied = tokio::task::spawn_blocking(move || resolver.apply_change(row.as_ref(), &wanted)).await;
+        match applied.unwrap_or_else(|error| Err(interrupted(&error))) {
+            Ok(Some(applied)) => Ok(applied),
+            // Only now: the hint compares the name with those of all sources.
+            Ok(None) => Err(self.not_found(&change.name)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn resolve(&self, name: &str, row: Option<ApiOverride>) -> Option<ResolvedSource> {
@@ -200,10 +206,10 @@ impl Registry {
     /// rebuilt. Called while the rows are locked.
     fn publish(&self, name: &str, source: Option<ResolvedSource>) {
         let mut sources = Vec::clone(&self.snapshot());
-        match (sources.binary_search_by(|known| known.settings.name.as_str().cmp(name)), source) {
-            (Ok(place), Some(source)) => sources[place] = source,
+        match (place_of(&sources, name), source) {
+            (Ok(place), Some(source)) => sources[place] = Arc::new(source),
             (Ok(place), None) => drop(sources.remove(place)),
-            (Err(place), Some(source)) => sources.insert(place, source),
+            (Err(place), Some(source)) => sources.insert(place, Arc::new(source)),
             (Err(_), None) => {}
         }
         self.snapshot.store(Arc::new(sources));
@@ -214,6 +220,11 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("sources", &self.snapshot()).finish_non_exhaustive()
     }
+}
+
+/// Where the source of this name is, or would be.
+fn place_of(sources: &[Arc<ResolvedSource>], name: &str) -> Result<usize, usize> {
+    sources.binary_search_by(|source| source.settings.name.as_str().cmp(name))
 }
 
 fn interrupted(error: &tokio::task::JoinError) -> Error {

@@ -50,14 +50,13 @@ impl Resolver {
         names.into_iter().filter_map(|name| self.resolve_or_placeholder(name, rows.get(name))).collect()
     }
 
-    /// Applies the change to the current row and checks it against every rule. `missing` is the error for a source that
-    /// does not exist.
+    /// Applies the change to the current row and checks it against every rule. `None`: there is no such source, and the change
+    /// must not make one.
     pub(super) fn apply_change(
         &self,
         row: Option<&ApiOverride>,
         change: &Change,
-        missing: Error,
-    ) -> Result<(ResolvedSource, ApiOverride), Error> {
+    ) -> Result<Option<(ResolvedSource, ApiOverride)>, Error> {
         let name = change.name.as_str();
         let declared = self.declared.get(name);
         let revision = row.map_or(0, |row| row.revision);
@@ -68,7 +67,7 @@ impl Resolver {
             if let Err(message) = check_name(name) {
                 violations.push(Violation::invalid("source.name", message));
             } else if !change.allow_missing {
-                return Err(missing);
+                return Ok(None);
             }
         }
         if !change.etag.is_empty() && change.etag != etag_of(row) {
@@ -80,7 +79,7 @@ impl Resolver {
         let resolved = self.check(change, declared, row, &changed, violations)?;
         readable?;
         self.check_credential_scope(change, declared, row, &resolved, &mut changed)?;
-        Ok((self.bind_credential(declared, Some(&changed), resolved), changed))
+        Ok(Some((self.bind_credential(declared, Some(&changed), resolved), changed)))
     }
 
     /// The settings in effect with the change, or every violation: earlier violations, field syntax, egress targets.
