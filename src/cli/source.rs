@@ -34,13 +34,21 @@ pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Fa
 }
 
 async fn list(connection: &Connection, output: ListOutput) -> Result<ExitCode, Failure> {
-    let request = pb::ListSourcesRequest { page_size: 1000, page_token: String::new() };
-    let page = connection.sources().list_sources(request).await?.into_inner();
-    if page.sources.is_empty() && output == ListOutput::Table {
+    let mut page = pb::ListSourcesResponse::default();
+    let mut sources = Vec::new();
+    loop {
+        let request = pb::ListSourcesRequest { page_size: 1000, page_token: page.next_page_token };
+        page = connection.sources().list_sources(request).await?.into_inner();
+        sources.append(&mut page.sources);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+    }
+    if sources.is_empty() && output == ListOutput::Table {
         print(&format!("{}\n", page.hint))?;
         return Ok(ExitCode::SUCCESS);
     }
-    print_messages(output, "Source", &page.sources, sources_table)?;
+    print_messages(output, "Source", &sources, sources_table)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,12 +19,13 @@ use super::plan::{write_plan, write_receipt};
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
 use crate::convert::enrichment::{EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted};
-use crate::convert::verdict::{View, source_name, write, write_outcome, write_record};
+use crate::convert::verdict::{RawAnswers, View, source_name, write, write_outcome, write_record};
 use crate::convert::{Violations, write_duration};
 use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress};
 use crate::error::Error;
 use crate::fetch::Receipt;
 use crate::indicator::{Indicator, redact_text};
+use crate::offload::offload;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::Registry;
@@ -138,11 +139,7 @@ impl EnrichmentRpc {
         }
         let enriched = self.engine.enrich(&request, progress).await?;
         receipt.sources = enriched.receipts.iter().map(|(source, receipt)| write_receipt(source, receipt)).collect();
-        let raw = match view {
-            View::Raw => enriched.receipts.iter().map(|(source, receipt)| (source.clone(), raw(receipt))).collect(),
-            View::Basic | View::Full => Default::default(),
-        };
-        let verdict = Bytes::from(write_record(&enriched.record, enriched.stored, view, &raw).encode_to_vec());
+        let verdict = encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt) })
     }
@@ -238,7 +235,8 @@ impl EnrichmentService for EnrichmentRpc {
         check_batch_size(request.indicators.len(), &mut violations);
         let options = self.read_options(request.options, &mut violations);
         let options = violations.finish(Some(options))?;
-        let batch = Batch::read(&request.indicators);
+        let bytes = request.indicators.iter().map(|indicator| indicator.value.len()).sum();
+        let batch = offload(bytes, move || Batch::read(&request.indicators)).await;
         let reserve = context.admitted.as_ref().map(|admitted| admitted.grow(batch.distinct.len())).unwrap_or_default();
         // With a deadline there is one budget for all.
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
@@ -357,6 +355,21 @@ fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
         None => (format!("indicators[{index}]"), error.to_string()),
     };
     pb::BatchError { reason: error.reason().as_str().to_owned(), field, message, text: redact_text(text) }
+}
+
+/// The verdict of an enrichment, encoded.
+async fn encode(enriched: &Enriched, view: View) -> Bytes {
+    let (record, stored) = (enriched.record.clone(), enriched.stored);
+    if view < View::Raw {
+        return Bytes::from(write_record(&record, stored, view, &RawAnswers::new()).encode_to_vec());
+    }
+    let receipts = enriched.receipts.clone();
+    let bytes = receipts.iter().map(|(_, receipt)| receipt.answers.bytes()).sum();
+    let encoded = offload(bytes, move || {
+        let raw = receipts.iter().map(|(source, receipt)| (source.clone(), raw(receipt))).collect();
+        write_record(&record, stored, view, &raw).encode_to_vec()
+    });
+    Bytes::from(encoded.await)
 }
 
 /// The raw answers as text.

@@ -2,9 +2,9 @@
 //!
 //! Each service gets the parts that it serves; `server` wires them. `status.rs` is the only place that makes a gRPC status,
 //! `plan.rs` writes what the engine plans and did, `background.rs` runs what outlives the future of a call,
-//! `verdict_cache.rs` caches whole verdicts, `deadline.rs` reads the caller's deadline, `load.rs` says whether there is
-//! time to answer, `auth.rs` finds out who calls, `pagination.rs` makes page tokens. Nothing is decided here that another
-//! room could decide.
+//! `verdict_cache.rs` caches whole verdicts, `made_changes.rs` remembers changes that may be repeated, `deadline.rs` reads the
+//! caller's deadline, `load.rs` says whether there is time to answer, `auth.rs` finds out who calls, `pagination.rs` makes
+//! pages and their tokens. Nothing is decided here that another room could decide.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ mod background;
 pub(crate) mod deadline;
 mod enrichment;
 pub(crate) mod load;
+mod made_changes;
 mod pagination;
 mod plan;
 mod source;

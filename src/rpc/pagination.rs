@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost::Message;
 
 use crate::convert::Violations;
 use crate::error::{Reason, Violation};
-use crate::store::Cursor;
+use crate::store::{Cursor, Listed, PageLimit};
 
 const DEFAULT_SIZE: usize = 100;
 const MAX_SIZE: i32 = 1000;
+/// Half of what a client of gRPC takes where it sets no limit of its own.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 const DIGEST: usize = 8;
 const TIME: usize = 16;
 
@@ -36,9 +39,9 @@ impl Page {
         Some(Self { size, after, parameters })
     }
 
-    /// How many rows to ask for: one more than are shown, which says whether there is another page.
-    pub(super) fn limit(&self) -> usize {
-        self.size + 1
+    /// How much to read for it.
+    pub(super) fn limit(&self) -> PageLimit {
+        PageLimit { rows: self.size, bytes: MAX_BYTES }
     }
 
     /// The last row of the page before.
@@ -46,13 +49,27 @@ impl Page {
         self.after.clone()
     }
 
-    /// The rows of this page out of at most [`Self::limit`], and the token of the next page, which is empty on the last.
-    pub(super) fn cut<T>(&self, mut rows: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> (Vec<T>, String) {
-        let more = rows.len() > self.size;
-        rows.truncate(self.size);
-        let last = rows.last().filter(|_| more);
+    /// The messages of this page, and the token of the next, which is empty on the last. Ends before the row with which the
+    /// page would become too large, unless that is its first.
+    pub(super) fn write<T, M: Message>(
+        &self,
+        listed: &Listed<T>,
+        cursor: impl Fn(&T) -> Cursor,
+        write: impl Fn(&T) -> M,
+    ) -> (Vec<M>, String) {
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        for row in listed.rows.iter().take(self.size) {
+            let message = write(row);
+            bytes += message.encoded_len();
+            if bytes > MAX_BYTES && !messages.is_empty() {
+                break;
+            }
+            messages.push(message);
+        }
+        let has_more = listed.has_more || messages.len() < listed.rows.len();
+        let last = messages.len().checked_sub(1).and_then(|last| listed.rows.get(last)).filter(|_| has_more);
         let token = last.map(|last| write_token(&cursor(last), &self.parameters)).unwrap_or_default();
-        (rows, token)
+        (messages, token)
     }
 }
 
@@ -128,6 +145,24 @@ mod tests {
             let refused = read_token(token, parameters).unwrap_err();
             assert_eq!((refused.field.as_str(), refused.reason), ("page_token", Reason::PageTokenInvalid));
         }
+    }
+
+    #[test]
+    fn a_page_ends_before_it_is_too_large_and_its_token_leads_to_the_row_after_its_last() {
+        let page = Page::read(0, "", "p".into(), &mut Violations::default()).unwrap();
+        let cursor = |megabytes: &usize| Cursor { id: megabytes.to_string(), ..cursor() };
+        let write = |megabytes: &usize| "x".repeat(megabytes * 1024 * 1024 - 100);
+        let written = |rows: &[usize], has_more| {
+            let listed = Listed { rows: rows.to_vec(), has_more, bytes: 0 };
+            let (messages, token) = page.write(&listed, cursor, write);
+            (messages.len(), read_token(&token, "p").unwrap().map(|cursor| cursor.id))
+        };
+        assert_eq!(written(&[1, 1], false), (2, None));
+        assert_eq!(written(&[1, 1], true), (2, Some("1".to_owned())));
+        assert_eq!(written(&[1, 2, 1], false), (1, Some("1".to_owned())));
+        assert_eq!(written(&[5, 1], false), (1, Some("5".to_owned())), "one that is too large stands alone");
+        assert_eq!(written(&[5], false), (1, None));
+        assert_eq!(written(&[], false), (0, None));
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
-use moka::sync::Cache;
 use prost::Message;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::Context;
 use super::background::BackgroundTasks;
+use super::made_changes::MadeChanges;
 use super::pagination::Page;
-use crate::clock::{Clock, Monotonic};
+use crate::clock::Clock;
 use crate::convert::enrichment::{read_request_id, write_window_use};
 use crate::convert::source::{read_change, write, write_disclosure, write_kind};
 use crate::convert::verdict::{source_name, write_error};
@@ -21,14 +21,14 @@ use crate::convert::{
 };
 use crate::engine::{Engine, Usage};
 use crate::error::{Error, Reason, Violation};
+use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
 use crate::settings::{Change, NO_SOURCE_HINT, Registry, ResolvedSource};
-use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger};
+use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed};
 
-/// How long the repetition of a change is recognised by its request identifier.
-const REPEAT_WINDOW: Duration = Duration::from_secs(600);
-const MAX_REMEMBERED: u64 = 10_000;
+/// Memory for the answers of changes that may be repeated.
+const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Answers `SourceService`. Clones share everything.
 #[derive(Clone)]
@@ -39,18 +39,10 @@ pub(crate) struct SourceRpc {
     engine: Arc<Engine>,
     clock: Arc<dyn Clock>,
     tasks: BackgroundTasks,
-    /// Changes made under a request identifier, by caller and identifier.
-    changes: Cache<(String, String), Arc<MadeChange>>,
+    /// Changes made under a request identifier.
+    changes: MadeChanges,
     /// Held while a change is made, so that its repetition finds the result.
     change_lock: Arc<Mutex<()>>,
-}
-
-/// A change that was made: a digest of the request, which does not show its credential, and the answer.
-#[derive(Debug)]
-struct MadeChange {
-    request_digest: Vec<u8>,
-    time: Monotonic,
-    source: pb::Source,
 }
 
 impl SourceRpc {
@@ -61,7 +53,7 @@ impl SourceRpc {
         clock: Arc<dyn Clock>,
         tasks: BackgroundTasks,
     ) -> Self {
-        let changes = Cache::new(MAX_REMEMBERED);
+        let changes = MadeChanges::new(CHANGES_BYTES);
         Self { registry, ledger, engine, clock, tasks, changes, change_lock: Arc::default() }
     }
 
@@ -132,15 +124,13 @@ impl SourceRpc {
         if key.1.is_empty() {
             return change.await;
         }
-        let age = |made: &MadeChange| self.clock.monotonic().since(made.time);
-        if let Some(made) = self.changes.get(&key).filter(|made| age(made) < REPEAT_WINDOW) {
+        if let Some(made) = self.changes.get(&key, self.clock.monotonic()) {
             let message = "was used for another change within the last ten minutes: use a new one for each change";
             let reused = || Error::invalid("request_id", Reason::FieldInvalid, message);
-            return if made.request_digest == request_digest { Ok(made.source.clone()) } else { Err(reused()) };
+            return if made.request_digest == request_digest { Ok(made.source()) } else { Err(reused()) };
         }
         let source = change.await?;
-        let made = MadeChange { request_digest, time: self.clock.monotonic(), source: source.clone() };
-        self.changes.insert(key, Arc::new(made));
+        self.changes.insert(key, request_digest, self.clock.monotonic(), &source);
         Ok(source)
     }
 
@@ -151,16 +141,13 @@ impl SourceRpc {
         let snapshot = self.registry.snapshot();
         let after = page.after();
         let is_behind = |name: &str| after.as_ref().is_none_or(|after| name > after.id.as_str());
-        let rest = snapshot.iter().filter(|source| is_behind(&source.settings.name)).take(page.limit());
+        let rows: Vec<_> = snapshot.iter().filter(|source| is_behind(&source.settings.name)).collect();
+        let listed = Listed { rows, has_more: false, bytes: 0 };
         let cursor =
-            |source: &&ResolvedSource| Cursor { time: SystemTime::UNIX_EPOCH, id: source.settings.name.clone() };
-        let (sources, next_page_token) = page.cut(rest.collect(), cursor);
+            |source: &&Arc<ResolvedSource>| Cursor { time: SystemTime::UNIX_EPOCH, id: source.settings.name.clone() };
+        let (sources, next_page_token) = page.write(&listed, cursor, |source| self.write_current(source));
         let hint = if snapshot.is_empty() { NO_SOURCE_HINT.to_owned() } else { String::new() };
-        Ok(pb::ListSourcesResponse {
-            sources: sources.into_iter().map(|source| self.write_current(source)).collect(),
-            next_page_token,
-            hint,
-        })
+        Ok(pb::ListSourcesResponse { sources, next_page_token, hint })
     }
 
     async fn test(&self, request: pb::TestSourceRequest, context: Context) -> Result<pb::TestSourceResponse, Error> {
@@ -208,10 +195,12 @@ impl SourceRpc {
         let parameters = format!("disclosures {filter:?}");
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let page = violations.finish(page)?;
-        let disclosures = self.ledger.disclosures(filter, page.limit(), page.after()).await;
-        let cursor = |last: &Disclosure| Cursor { time: last.time, id: last.id.clone() };
-        let (disclosures, next_page_token) = page.cut(disclosures?, cursor);
-        let disclosures = disclosures.iter().map(write_disclosure).collect();
+        let listed = self.ledger.disclosures(filter, page.limit(), page.after()).await?;
+        let (disclosures, next_page_token) = offload(listed.bytes, move || {
+            let cursor = |last: &Disclosure| Cursor { time: last.time, id: last.id.clone() };
+            page.write(&listed, cursor, write_disclosure)
+        })
+        .await;
         Ok(pb::ListDisclosuresResponse { disclosures, next_page_token })
     }
 

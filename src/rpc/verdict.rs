@@ -8,6 +8,7 @@ use super::pagination::Page;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, indicator, read_name, read_period};
 use crate::error::{Error, Reason, Violation};
+use crate::offload::offload;
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
 use crate::store::{AnswerStore, Cursor, VerdictFilter, VerdictRecord, VerdictStore};
@@ -35,7 +36,8 @@ impl VerdictRpc {
             hint: "ListVerdicts shows those that the retention still holds".into(),
         })?;
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
-        Ok(write_record(&record, true, view, &raw))
+        let bytes = raw.values().flatten().map(String::len).sum();
+        Ok(offload(bytes, move || write_record(&record, true, view, &raw)).await)
     }
 
     /// The raw answers behind a verdict, as far as they are still retained.
@@ -66,10 +68,12 @@ impl VerdictRpc {
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let (page, view) = violations.finish(page.zip(view))?;
-        let records = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
-        let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
-        let (records, next_page_token) = page.cut(records, cursor);
-        let verdicts = records.iter().map(|record| write_record(record, true, view, &RawAnswers::new())).collect();
+        let listed = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
+        let (verdicts, next_page_token) = offload(listed.bytes, move || {
+            let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
+            page.write(&listed, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
+        })
+        .await;
         Ok(pb::ListVerdictsResponse { verdicts, next_page_token })
     }
 }

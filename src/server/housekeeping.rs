@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::store::{Retention, Store, VerdictFilter, VerdictStore};
+use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -24,9 +24,9 @@ pub(super) struct PruneGuard {
 impl PruneGuard {
     /// Reads the newest verdict, before anything is written. Where it cannot be read, nothing counts as old.
     pub(super) async fn from_store(store: &dyn VerdictStore, clock: &dyn Clock) -> Self {
-        let newest = store.verdicts(VerdictFilter::default(), 1, None).await;
+        let newest = store.verdicts(VerdictFilter::default(), PageLimit::rows(1), None).await;
         let latest = match newest {
-            Ok(records) => records.first().and_then(|record| record.create_time.checked_add(DAY)),
+            Ok(listed) => listed.rows.first().and_then(|record| record.create_time.checked_add(DAY)),
             Err(error) => {
                 warn!(%error, "the newest verdict cannot be read, so nothing is pruned on the first day");
                 Some(SystemTime::UNIX_EPOCH)

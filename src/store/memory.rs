@@ -11,8 +11,9 @@ use super::quota::Moment;
 use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Maintenance, RawAnswer,
-    SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Maintenance,
+    PageLimit, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore,
+    WindowUse, encode,
 };
 use crate::source::QuotaWindow;
 use crate::sync::lock;
@@ -122,12 +123,13 @@ impl VerdictStore for Memory {
     fn verdicts(
         &self,
         filter: VerdictFilter,
-        limit: usize,
+        limit: PageLimit,
         after: Option<Cursor>,
-    ) -> BoxFuture<'_, Vec<VerdictRecord>> {
+    ) -> BoxFuture<'_, Listed<VerdictRecord>> {
         self.run(move |state| {
             let matching = newest(&state.verdicts, after).filter(|record| filter.matches(record));
-            Ok(matching.take(limit).cloned().collect())
+            let bytes = |record: &VerdictRecord| encode::encode(&record.verdict, &record.answers).len();
+            Listed::fill(limit, matching.map(|record| Ok((record.clone(), bytes(record)))))
         })
     }
 
@@ -291,12 +293,12 @@ impl Ledger for Memory {
     fn disclosures(
         &self,
         filter: DisclosureFilter,
-        limit: usize,
+        limit: PageLimit,
         after: Option<Cursor>,
-    ) -> BoxFuture<'_, Vec<Disclosure>> {
+    ) -> BoxFuture<'_, Listed<Disclosure>> {
         self.run(move |state| {
             let matching = newest(&state.disclosures, after).filter(|disclosure| filter.matches(disclosure));
-            Ok(matching.take(limit).cloned().collect())
+            Listed::fill(limit, matching.map(|disclosure| Ok(disclosure.clone().with_bytes())))
         })
     }
 

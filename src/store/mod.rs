@@ -107,15 +107,70 @@ pub struct Cursor {
     pub id: String,
 }
 
+/// How much of a list is read at once, at most; a single row is read whatever it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of all rows together, as they are encoded.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// So many rows, however large.
+    pub fn rows(rows: usize) -> Self {
+        Self { rows, bytes: usize::MAX }
+    }
+}
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed<T> {
+    /// The rows, newest first.
+    pub rows: Vec<T>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+    /// Bytes of the rows, as they are encoded.
+    pub bytes: usize,
+}
+
+impl<T> Listed<T> {
+    /// The first rows that fit into the limit, each with its bytes.
+    ///
+    /// # Errors
+    /// The first that a row brings.
+    fn fill(
+        limit: PageLimit,
+        rows: impl IntoIterator<Item = Result<(T, usize), StoreError>>,
+    ) -> Result<Self, StoreError> {
+        let mut listed = Self { rows: Vec::new(), has_more: false, bytes: 0 };
+        for row in rows {
+            let (row, bytes) = row?;
+            let all = listed.bytes.saturating_add(bytes);
+            if listed.rows.len() == limit.rows || all > limit.bytes && !listed.rows.is_empty() {
+                listed.has_more = true;
+                break;
+            }
+            listed.bytes = all;
+            listed.rows.push(row);
+        }
+        Ok(listed)
+    }
+}
+
 /// The history of verdicts. A stored verdict never changes.
 pub trait VerdictStore: Send + Sync {
     /// Stores a verdict; resolves when it is durable.
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()>;
     /// The verdict of this identifier.
     fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
-    /// At most `limit` verdicts that match the filter, newest first, after `after`. One that cannot be read is left out.
-    fn verdicts(&self, filter: VerdictFilter, limit: usize, after: Option<Cursor>)
-    -> BoxFuture<'_, Vec<VerdictRecord>>;
+    /// Verdicts that match the filter, newest first, after `after`. One that cannot be read is left out.
+    fn verdicts(
+        &self,
+        filter: VerdictFilter,
+        limit: PageLimit,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Listed<VerdictRecord>>;
     /// Removes verdicts made before this moment; says how many.
     fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64>;
 }
@@ -283,6 +338,15 @@ pub struct Disclosure {
     pub tlp: Tlp,
 }
 
+impl Disclosure {
+    /// With the bytes that it takes in a list, about.
+    fn with_bytes(self) -> (Self, usize) {
+        let texts = [&self.id, &self.source, &self.to, &self.caller];
+        let bytes = 64 + self.indicator.value().len() + texts.into_iter().map(String::len).sum::<usize>();
+        (self, bytes)
+    }
+}
+
 /// Which disclosures to list; unset fields do not filter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DisclosureFilter {
@@ -321,13 +385,13 @@ pub trait Ledger: Send + Sync {
     ) -> BoxFuture<'a, Vec<WindowUse>>;
     /// Records a disclosure, before the call leaves.
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
-    /// At most `limit` disclosures that match the filter, newest first, after `after`.
+    /// Disclosures that match the filter, newest first, after `after`.
     fn disclosures(
         &self,
         filter: DisclosureFilter,
-        limit: usize,
+        limit: PageLimit,
         after: Option<Cursor>,
-    ) -> BoxFuture<'_, Vec<Disclosure>>;
+    ) -> BoxFuture<'_, Listed<Disclosure>>;
     /// Removes disclosures made before this moment; says how many.
     fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64>;
     /// Removes quota records that no window can count any more.

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod batch;
+mod bounds;
 mod command_line;
 mod connections;
 mod demo;
@@ -20,6 +21,7 @@ mod indicator;
 mod indicator_cases;
 mod indicators;
 mod lists;
+mod many_sources;
 mod never_send;
 mod process;
 mod protocol;

@@ -20,7 +20,8 @@ use crate::store::quota::{self, Moment};
 use crate::store::time::{nanos, time};
 use crate::store::windows::AccountWindows;
 use crate::store::{
-    Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, StoreError, Unit, WindowUse,
+    Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit, StoreError, Unit,
+    WindowUse,
 };
 use crate::sync::lock;
 
@@ -353,9 +354,9 @@ impl Ledger for Sqlite {
     fn disclosures(
         &self,
         filter: DisclosureFilter,
-        limit: usize,
+        limit: PageLimit,
         after: Option<Cursor>,
-    ) -> BoxFuture<'_, Vec<Disclosure>> {
+    ) -> BoxFuture<'_, Listed<Disclosure>> {
         self.read(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());
@@ -363,10 +364,10 @@ impl Ledger for Sqlite {
                 conditions.and("source = ?", [Value::Text(source)]);
             }
             conditions.period(filter.from, filter.until, after);
-            let (sql, values) = conditions.newest("SELECT * FROM disclosures", limit);
+            let (sql, values) = conditions.newest("SELECT * FROM disclosures", limit.rows.saturating_add(1));
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_and_then(params_from_iter(values), read_disclosure)?;
-            rows.collect()
+            Listed::fill(limit, rows.map(|row| row.map(Disclosure::with_bytes)))
         })
     }
 

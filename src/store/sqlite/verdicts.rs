@@ -9,26 +9,31 @@ use rusqlite::{Row, params, params_from_iter};
 use super::filter::Conditions;
 use super::{Sqlite, parse_column};
 use crate::store::time::{nanos, time};
-use crate::store::{BoxFuture, Cursor, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode};
+use crate::store::{
+    BoxFuture, Cursor, Listed, PageLimit, StoreError, VerdictFilter, VerdictRecord, VerdictStore, encode,
+};
 
 const SELECT: &str = "SELECT id, time, caller, tlp, body FROM verdicts";
 
-fn read_record(row: &Row<'_>) -> Result<VerdictRecord, StoreError> {
-    let (verdict, answers) = encode::decode(&row.get::<_, Vec<u8>>("body")?)?;
-    Ok(VerdictRecord {
+/// The record, and the bytes of its body.
+fn read_record(row: &Row<'_>) -> Result<(VerdictRecord, usize), StoreError> {
+    let body = encode::decompress(&row.get::<_, Vec<u8>>("body")?)?;
+    let (verdict, answers) = encode::decode(&body)?;
+    let record = VerdictRecord {
         id: row.get("id")?,
         create_time: time(row.get("time")?),
         caller: row.get("caller")?,
         tlp: parse_column(&row.get::<_, String>("tlp")?)?,
         verdict,
         answers,
-    })
+    };
+    Ok((record, body.len()))
 }
 
 impl VerdictStore for Sqlite {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let body = encode::encode(&record.verdict, &record.answers)?;
+            let body = encode::compress(&encode::encode(&record.verdict, &record.answers))?;
             let insert = self.write(move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
@@ -59,16 +64,16 @@ impl VerdictStore for Sqlite {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
             let mut rows = statement.query_and_then([id], read_record)?;
-            rows.next().transpose()
+            Ok(rows.next().transpose()?.map(|(record, _)| record))
         })
     }
 
     fn verdicts(
         &self,
         filter: VerdictFilter,
-        limit: usize,
+        limit: PageLimit,
         after: Option<Cursor>,
-    ) -> BoxFuture<'_, Vec<VerdictRecord>> {
+    ) -> BoxFuture<'_, Listed<VerdictRecord>> {
         self.read(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());
@@ -80,7 +85,7 @@ impl VerdictStore for Sqlite {
             let (sql, values) = conditions.newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params_from_iter(values), |row| Ok(read_record(row)))?;
-            let readable = |row: rusqlite::Result<Result<VerdictRecord, StoreError>>| match row {
+            let readable = |row: rusqlite::Result<Result<_, StoreError>>| match row {
                 Ok(Ok(record)) => Some(Ok(record)),
                 // One that is damaged, or of a newer version, must not hide the others.
                 Ok(Err(error)) => {
@@ -89,7 +94,7 @@ impl VerdictStore for Sqlite {
                 }
                 Err(error) => Some(Err(error.into())),
             };
-            rows.filter_map(readable).take(limit).collect()
+            Listed::fill(limit, rows.filter_map(readable))
         })
     }
 

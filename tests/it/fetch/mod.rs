@@ -18,8 +18,8 @@ use concord::source::{
     OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, TransportKind,
 };
 use concord::store::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, RawAnswer, StoreError,
-    Unit, WindowUse,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit,
+    RawAnswer, StoreError, Unit, WindowUse,
 };
 use futures_util::future;
 use tokio_util::task::TaskTracker;
@@ -330,8 +330,8 @@ impl Ledger for FakeLedger {
         })
     }
 
-    fn disclosures(&self, _: DisclosureFilter, _: usize, _: Option<Cursor>) -> BoxFuture<'_, Vec<Disclosure>> {
-        Box::pin(async { Ok(self.disclosures.lock().unwrap().clone()) })
+    fn disclosures(&self, _: DisclosureFilter, _: PageLimit, _: Option<Cursor>) -> BoxFuture<'_, Listed<Disclosure>> {
+        Box::pin(async { Ok(Listed { rows: self.disclosures.lock().unwrap().clone(), has_more: false, bytes: 0 }) })
     }
 
     fn prune_disclosures(&self, _: SystemTime) -> BoxFuture<'_, u64> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
 use concord::store::{
-    Acquire, Acquired, Cursor, DisclosureFilter, Memory, Retention, SourceRow, Store, Swap, VerdictFilter,
+    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store, Swap,
+    VerdictFilter,
 };
 
 use super::samples::{
@@ -26,7 +27,7 @@ async fn a_stored_verdict_never_changes(store: Arc<dyn Store>) {
     let second = record("v1", "192.0.2.2", Disposition::Benign, 1.0);
     assert!(store.append(second.into()).await.is_err());
     assert_eq!(store.verdict("v1").await.expect("read"), Some(first));
-    assert_eq!(store.verdicts(VerdictFilter::default(), 10, None).await.expect("list").len(), 1);
+    assert_eq!(store.verdicts(VerdictFilter::default(), PageLimit::rows(10), None).await.expect("list").rows.len(), 1);
 }
 
 async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
@@ -36,7 +37,7 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = store.verdicts(VerdictFilter::default(), 2, after).await.expect("page");
+        let page = store.verdicts(VerdictFilter::default(), PageLimit::rows(2), after).await.expect("page").rows;
         let Some(last) = page.last() else { break };
         after = Some(Cursor { time: last.create_time, id: last.id.clone() });
         seen.extend(page.iter().map(|record| record.id.clone()));
@@ -44,11 +45,33 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
     assert_eq!(seen, ["d", "c", "e", "b", "a"]);
 }
 
+async fn a_list_ends_at_its_bytes_and_a_large_row_stands_alone(store: Arc<dyn Store>) {
+    for (id, seconds, text) in [("a", 1.0, 10), ("b", 2.0, 50_000), ("c", 3.0, 4_000), ("d", 4.0, 4_000)] {
+        let mut large = record(id, "192.0.2.1", Disposition::Benign, seconds);
+        large.verdict.summary = "x".repeat(text);
+        store.append(large.into()).await.expect("stored");
+        let named = Disclosure { caller: "x".repeat(text), ..disclosure(id, "192.0.2.1", "s", seconds) };
+        store.record_disclosure(named).await.expect("stored");
+    }
+    let limit = PageLimit { rows: 10, bytes: 20_000 };
+    let mut after = None;
+    for (wanted, has_more) in [(["d", "c"].as_slice(), true), (&["b"], true), (&["a"], false)] {
+        let verdicts = store.verdicts(VerdictFilter::default(), limit, after.clone()).await.expect("page");
+        assert_eq!((ids(&verdicts.rows).as_slice(), verdicts.has_more), (wanted, has_more));
+        let listed = store.disclosures(DisclosureFilter::default(), limit, after).await.expect("page");
+        let found: Vec<_> = listed.rows.iter().map(|disclosure| disclosure.id.as_str()).collect();
+        assert_eq!((found.as_slice(), listed.has_more), (wanted, has_more));
+        after = listed.rows.last().map(|last| Cursor { time: last.time, id: last.id.clone() });
+    }
+    let one = store.verdicts(VerdictFilter::default(), PageLimit::rows(1), None).await.expect("page");
+    assert_eq!((ids(&one.rows).as_slice(), one.has_more), (["d"].as_slice(), true));
+}
+
 async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
     store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0).into()).await.expect("stored");
     store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0).into()).await.expect("stored");
     store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0).into()).await.expect("stored");
-    let list = async |filter| store.verdicts(filter, 10, None).await.expect("list");
+    let list = async |filter| store.verdicts(filter, PageLimit::rows(10), None).await.expect("list").rows;
     let none = VerdictFilter::default();
     let indicator = Some(ip("192.0.2.1"));
     let disposition = Some(Disposition::Malicious);
@@ -85,7 +108,10 @@ async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
     assert!(store.answer("seen-again").await.expect("read").is_some());
     assert_eq!(store.verdict("old").await.expect("read"), None);
     assert!(store.verdict("new").await.expect("read").is_some());
-    assert_eq!(store.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
+    assert_eq!(
+        store.disclosures(DisclosureFilter::default(), PageLimit::rows(9), None).await.expect("list").rows.len(),
+        1
+    );
     let again = store.prune(retention, at(20.0)).await.expect("pruned");
     assert_eq!((again.answers, again.verdicts, again.disclosures), (0, 0, 0));
 }
@@ -311,7 +337,7 @@ async fn a_call_and_what_it_discloses_are_on_record_together_or_not_at_all(store
     };
     let acquired = store.acquire(vec![disclosing("d1"), disclosing("d2")]).await.expect("a take");
     assert!(matches!(acquired[..], [Acquired::Granted(_), Acquired::Spent(_)]), "{acquired:?}");
-    let recorded = store.disclosures(DisclosureFilter::default(), 9, None).await.expect("read");
+    let recorded = store.disclosures(DisclosureFilter::default(), PageLimit::rows(9), None).await.expect("read").rows;
     assert_eq!(recorded.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["d1"]);
 }
 
@@ -322,7 +348,10 @@ async fn a_take_that_fails_takes_nothing_and_leaves_nothing_under_way(store: Arc
     for _ in 0..3 {
         assert!(store.acquire(vec![disclosing(), disclosing()]).await.is_err(), "the same disclosure twice");
     }
-    assert_eq!(store.disclosures(DisclosureFilter::default(), 9, None).await, Ok(Vec::new()));
+    assert_eq!(
+        store.disclosures(DisclosureFilter::default(), PageLimit::rows(9), None).await.map(|listed| listed.rows),
+        Ok(Vec::new())
+    );
     let uses = store.usage("account", &windows_of(&windows), at(0.0)).await.expect("usage");
     assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [0, 0]);
     assert_eq!(granted(&*store, &windows, 200.0).await, [1, 1], "nor after minute and day have turned");
@@ -383,7 +412,7 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
     }
     assert!(store.record_disclosure(disclosure("a", "192.0.2.1", "x", 1.0)).await.is_err(), "each stands once");
     let list = async |filter, limit, after| {
-        let rows = store.disclosures(filter, limit, after).await.expect("list");
+        let rows = store.disclosures(filter, PageLimit::rows(limit), after).await.expect("list").rows;
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
     let none = DisclosureFilter::default();
@@ -395,7 +424,7 @@ async fn disclosures_are_listed_by_what_and_to_whom(store: Arc<dyn Store>) {
     assert_eq!(list(DisclosureFilter { source: Some("x".into()), ..none.clone() }, 1, None).await, ["b"]);
     assert_eq!(list(DisclosureFilter { from: Some(at(2.0)), ..none.clone() }, 9, None).await, ["c"]);
     assert_eq!(list(DisclosureFilter { until: Some(at(2.0)), ..none.clone() }, 9, None).await, ["b", "a"]);
-    let whole = store.disclosures(none, 1, None).await.expect("list");
+    let whole = store.disclosures(none, PageLimit::rows(1), None).await.expect("list").rows;
     assert_eq!(whole, [disclosure("c", "192.0.2.1", "y", 2.0)]);
 }
 
@@ -433,6 +462,7 @@ contract![
     a_verdict_comes_back_exactly,
     a_stored_verdict_never_changes,
     verdicts_are_listed_newest_first_page_by_page,
+    a_list_ends_at_its_bytes_and_a_large_row_stands_alone,
     a_filter_narrows_by_each_of_its_fields,
     an_answer_is_stored_once,
     pruning_removes_what_is_too_old,

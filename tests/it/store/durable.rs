@@ -8,7 +8,8 @@ use std::sync::Arc;
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
 use concord::store::{
-    self, DisclosureFilter, Durability, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap, VerdictFilter,
+    self, DisclosureFilter, Durability, PageLimit, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap,
+    VerdictFilter,
 };
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
@@ -48,7 +49,10 @@ async fn what_was_acknowledged_survives_a_killed_process() {
     let again = open(left.path());
     assert_eq!(again.verdict("v1").await.expect("read"), Some(stored));
     assert_eq!(granted(&*again, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 1.0).await, [2, 2]);
-    assert_eq!(again.disclosures(DisclosureFilter::default(), 9, None).await.expect("list").len(), 1);
+    assert_eq!(
+        again.disclosures(DisclosureFilter::default(), PageLimit::rows(9), None).await.expect("list").rows.len(),
+        1
+    );
     assert_eq!(again.source_rows().await, Ok(vec![row(1, "{}")]));
 }
 
@@ -76,7 +80,10 @@ async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
     let refused = beside.backup(&copy).await;
     assert!(refused.is_err(), "a backup is not overwritten");
     let restored = open(target.path());
-    assert_eq!(restored.verdicts(VerdictFilter::default(), 9, None).await.expect("list"), [stored]);
+    assert_eq!(
+        restored.verdicts(VerdictFilter::default(), PageLimit::rows(9), None).await.expect("list").rows,
+        [stored]
+    );
     let nowhere = target.path().join("none.db");
     assert!(store::open_read_only(&folder.path().join("missing.db")).is_err());
     beside.close().await.expect("closed");
@@ -174,7 +181,7 @@ async fn one_row_that_cannot_be_read_hides_no_other() {
     let connection = Connection::open(folder.path().join("concord.db")).expect("connects");
     let damaged = connection.execute("UPDATE verdicts SET body = x'00' WHERE id = 'v1'", []).expect("written");
     assert_eq!(damaged, 1);
-    let listed = store.verdicts(VerdictFilter::default(), 2, None).await.expect("list");
+    let listed = store.verdicts(VerdictFilter::default(), PageLimit::rows(2), None).await.expect("list").rows;
     assert_eq!(ids(&listed), ["v2", "v0"], "a page is full although a row is left out");
     assert_eq!(store.verdict("v1").await.expect_err("damaged").kind, StoreErrorKind::Corrupt);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
-use concord::store::{self, DisclosureFilter, Durability, Swap, VerdictFilter, VerdictRecord};
+use concord::store::{self, DisclosureFilter, Durability, PageLimit, Swap, VerdictFilter, VerdictRecord};
 use rusqlite::Connection;
 use tokio::sync::Mutex;
 
@@ -55,7 +55,10 @@ async fn a_database_of_the_first_version_is_read() {
     let path = folder.path().join("concord.db");
     fs::copy(fixture(DATABASE).await, &path).expect("copied");
     let store = store::open(&path, Durability::Normal).expect("opens");
-    assert_eq!(store.verdicts(VerdictFilter::default(), 9, None).await, Ok(vec![stored_verdict()]));
+    assert_eq!(
+        store.verdicts(VerdictFilter::default(), PageLimit::rows(9), None).await.map(|listed| listed.rows),
+        Ok(vec![stored_verdict()])
+    );
     assert_eq!(store.answer("f00d").await, Ok(Some(answer("f00d", b"body", 1.25))));
     assert_eq!(store.source_rows().await, Ok(vec![row(1, "{}")]));
     let uses = store.usage("account", &windows_of(&WINDOWS), at(1.0)).await.expect("usage");
@@ -66,7 +69,8 @@ async fn a_database_of_the_first_version_is_read() {
         1,
         "its first version knew no weeks"
     );
-    let disclosures = store.disclosures(DisclosureFilter::default(), 9, None).await;
+    let disclosures = store.disclosures(DisclosureFilter::default(), PageLimit::rows(9), None).await;
+    let disclosures = disclosures.map(|listed| listed.rows);
     assert_eq!(disclosures, Ok(vec![disclosure("d1", "192.0.2.1", "x", 1.0)]));
 }
 
