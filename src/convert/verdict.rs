@@ -121,6 +121,10 @@ fn write_finding(finding: &Finding, view: View, raw: Vec<String>) -> pb::Finding
         observed_time: finding.observed_time.map(write_timestamp),
         reasons: finding.reasons.clone(),
         permalink: finding.permalink.clone().unwrap_or_default(),
+        xsoar: finding
+            .xsoar
+            .as_ref()
+            .map(|xsoar| pb::XsoarClaim { claim: write_disposition(xsoar.claim).into(), reason: xsoar.reason.clone() }),
         raw,
         ..Default::default()
     };
@@ -131,8 +135,10 @@ fn write_finding(finding: &Finding, view: View, raw: Vec<String>) -> pb::Finding
             .relations
             .iter()
             .map(|relation| pb::Relation {
-                relation: relation.relation.clone(),
+                relation: relation.name.as_str().to_owned(),
                 indicator: Some(write_indicator(&relation.indicator)),
+                reverse: relation.name.reverse().as_str().to_owned(),
+                source_name: relation.source_name.clone(),
             })
             .collect();
     }

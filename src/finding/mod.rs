@@ -8,16 +8,16 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::indicator::Indicator;
-
 mod bounds;
 mod disposition;
 mod outcome;
+mod relation;
 mod reliability;
 mod strength;
 
 pub use disposition::Disposition;
 pub use outcome::{Family, FamilyBasis, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
+pub use relation::{Relation, RelationName};
 pub use reliability::Reliability;
 pub use strength::Strength;
 
@@ -40,6 +40,18 @@ pub struct Finding {
     pub tags: Vec<String>,
     /// The source's own page on the indicator.
     pub permalink: Option<String>,
+    /// What Cortex XSOAR's integration for this source computes from the same answer, by which the policy `xsoar` judges;
+    /// `None` for sources whose claim that integration would share.
+    pub xsoar: Option<XsoarClaim>,
+}
+
+/// What Cortex XSOAR's integration for a source computes from an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct XsoarClaim {
+    /// The claim; `Unknown` where the integration would fail.
+    pub claim: Disposition,
+    /// Why, in one sentence.
+    pub reason: String,
 }
 
 impl Finding {
@@ -54,6 +66,7 @@ impl Finding {
             relations: Vec::new(),
             tags: Vec::new(),
             permalink: None,
+            xsoar: None,
         }
     }
 }
@@ -116,15 +129,6 @@ macro_rules! wrap_fact_value {
 }
 
 wrap_fact_value!(String => Text, i64 => Integer, f64 => Number, bool => Flag, SystemTime => Time, Vec<String> => List);
-
-/// Another indicator that an answer names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Relation {
-    /// How the other indicator relates to the one looked up, in snake_case: `hosts_url`, `dropped_file`.
-    pub relation: String,
-    /// The other indicator.
-    pub indicator: Indicator,
-}
 
 /// A number with its noun: `1 engine`, `2 engines`.
 pub(crate) fn counted<N: PartialEq + From<u8> + fmt::Display>(count: N, noun: &str) -> String {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::http::{self, Api, JsonSource, ReadResult, Refusal, Sign, found};
 use super::json::Object;
 use crate::finding::SourceErrorKind::{BadQuestion, QuotaExhausted, Unauthorized};
-use crate::finding::{Disposition, Fact, Finding, Reliability, SourceError, counted};
+use crate::finding::{Disposition, Fact, Finding, RelationName, Reliability, SourceError, counted};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{About, BuildResult, CredentialPlace, HttpMethod, OptionDef, Question, QuotaPer, SourceView};
 
@@ -93,9 +93,13 @@ impl JsonSource for UrlHaus {
         finding.facts = record.facts(SAME_FACTS, RENAMED_FACTS, TIMES);
         finding.facts.extend((!is_url).then(|| Fact::new("urls_online", online)));
         finding.tags = record.texts(&["tags", "urls.tags"]);
-        let relation = if wanted == IndicatorType::File { "delivered_by_url" } else { "hosts_url" };
+        let relation = if wanted == IndicatorType::File { RelationName::HostedOn } else { RelationName::Hosts };
         finding.relations = record.relations("urls.url", IndicatorType::Url, relation);
-        finding.relations.extend(record.relations("payloads.response_sha256", IndicatorType::File, "delivers_file"));
+        finding.relations.extend(record.relations(
+            "payloads.response_sha256",
+            IndicatorType::File,
+            RelationName::Hosts,
+        ));
         finding.permalink = record.link("urlhaus_reference", "https://urlhaus.abuse.ch/");
         Ok(Some(finding))
     }

@@ -10,7 +10,7 @@ use prost::Message;
 use super::StoreError;
 use crate::finding::{
     Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody,
-    Relation, Reliability, SourceError, SourceErrorKind, Strength,
+    Relation, RelationName, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim,
 };
 use crate::indicator::{Form, Indicator};
 use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
@@ -270,8 +270,9 @@ impl TryFrom<stored::Outcome> for Outcome {
 impl From<&Finding> for stored::Finding {
     fn from(finding: &Finding) -> Self {
         let relation = |relation: &Relation| stored::Relation {
-            relation: relation.relation.clone(),
+            relation: relation.name.as_str().to_owned(),
             indicator: Some((&relation.indicator).into()),
+            source_name: relation.source_name.clone(),
         };
         Self {
             claim: stored::Disposition::from(finding.claim).into(),
@@ -282,6 +283,10 @@ impl From<&Finding> for stored::Finding {
             relations: finding.relations.iter().map(relation).collect(),
             tags: finding.tags.clone(),
             permalink: finding.permalink.clone(),
+            xsoar: finding.xsoar.as_ref().map(|xsoar| stored::XsoarClaim {
+                claim: stored::Disposition::from(xsoar.claim).into(),
+                reason: xsoar.reason.clone(),
+            }),
         }
     }
 }
@@ -291,7 +296,15 @@ impl TryFrom<stored::Finding> for Finding {
 
     fn try_from(finding: stored::Finding) -> Result<Self, StoreError> {
         let relation = |relation: stored::Relation| {
-            Ok(Relation { relation: relation.relation, indicator: required(relation.indicator)?.try_into()? })
+            Ok(Relation {
+                // A later version may know more names.
+                name: relation.relation.parse().unwrap_or(RelationName::RelatedTo),
+                source_name: relation.source_name,
+                indicator: required(relation.indicator)?.try_into()?,
+            })
+        };
+        let xsoar = |xsoar: stored::XsoarClaim| {
+            Ok::<_, StoreError>(XsoarClaim { claim: xsoar.claim().try_into()?, reason: xsoar.reason })
         };
         Ok(Self {
             claim: finding.claim().try_into()?,
@@ -302,6 +315,7 @@ impl TryFrom<stored::Finding> for Finding {
             relations: finding.relations.into_iter().map(relation).collect::<Result<_, StoreError>>()?,
             tags: finding.tags,
             permalink: finding.permalink,
+            xsoar: finding.xsoar.map(xsoar).transpose()?,
         })
     }
 }

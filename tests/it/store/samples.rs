@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concord::finding::{
     Disposition, Fact, FactValue, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Relation,
-    Reliability, SourceError, SourceErrorKind, Strength,
+    RelationName, Reliability, SourceError, SourceErrorKind, Strength,
 };
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{QuotaPer, QuotaWindow};
@@ -47,7 +47,11 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
     finding.tags = vec!["botnet".into(), "ümlaut".into()];
     let forms = [Form::Ipv4, Form::Ipv6, Form::Domain, Form::Url, Form::Md5, Form::Sha1, Form::Sha256];
     finding.relations = forms
-        .map(|form| Relation { relation: "related".into(), indicator: Indicator::from_stored(form, form.as_str()) })
+        .map(|form| Relation {
+            name: RelationName::RelatedTo,
+            source_name: String::new(),
+            indicator: Indicator::from_stored(form, form.as_str()),
+        })
         .into();
     finding.facts = vec![
         Fact::new("country", "NL"),
