@@ -26,7 +26,7 @@ fn read_report(criterion: &mut Criterion) {
     let settings = SourceSettings::from_defaults(kind.about(), "bench");
     let source = kind.build(&SourceView::new(&settings)).expect("the defaults are enough");
     let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.10").expect("an address");
-    let lookup = Lookup { indicator };
+    let lookup = Lookup::new(indicator);
     let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
     let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: report() };
     let answers = [Answer { received, ttl: None, body }];

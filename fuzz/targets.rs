@@ -144,6 +144,6 @@ fn read(source: &dyn Source, indicator: Indicator, transport: TransportKind, dat
     for body in bodies {
         let answer = Answer { received, ttl: None, body };
         let _ = source.check(&answer);
-        let _ = source.read(&Lookup { indicator: indicator.clone() }, &[answer]);
+        let _ = source.read(&Lookup::new(indicator.clone()), &[answer]);
     }
 }

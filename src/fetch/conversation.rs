@@ -16,7 +16,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::finding::{Finding, OutcomeBody, SourceError};
 use crate::source::{Answer, Lookup, Question, Reading, Source};
 
-/// Questions of one conversation, cached answers included.
+/// Questions of one conversation, cached answers included, unless its source says that it may take more.
 const MAX_STEPS: usize = 6;
 
 /// The result of a conversation.
@@ -82,7 +82,10 @@ impl Conversation<'_> {
         let mut cached = VecDeque::from(cached.to_vec());
         let mut question = first.clone();
         let mut transcript = Transcript::default();
-        while transcript.answers.len() < MAX_STEPS {
+        let mut was_refused = false;
+        let most = MAX_STEPS.max(self.source.max_questions(self.lookup) as usize);
+        while transcript.answers.len() < most {
+            let mut refused = None;
             match cached.pop_front() {
                 Some(step) if step.question == question => transcript.push(step),
                 // Later answers depend on the earlier: once one question differs, none of the cached ones fits.
@@ -90,11 +93,19 @@ impl Conversation<'_> {
                     cached.clear();
                     match ask(question).await {
                         Ok(step) => transcript.push(step),
-                        Err(error) => return self.interrupted(transcript, error),
+                        // Once only: a source that is refused everything would ask for ever.
+                        Err(error) => match (self.refused(&transcript, &error), was_refused) {
+                            (Some(reading), false) => (refused, was_refused) = (Some(reading), true),
+                            (Some(_) | None, _) => return self.interrupted(transcript, error),
+                        },
                     }
                 }
             }
-            match read(self.source, self.lookup, &transcript.answers).await {
+            let reading = match refused {
+                Some(reading) => Ok(reading),
+                None => read(self.source, self.lookup, &transcript.answers).await,
+            };
+            match reading {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
                 Ok(Reading::More { partial_finding, next }) => {
@@ -113,7 +124,20 @@ impl Conversation<'_> {
                 Err(error) => return self.unreadable(transcript, error),
             }
         }
-        self.cut_short(transcript)
+        self.cut_short(transcript, most)
+    }
+
+    /// What the answers before a refused question mean, where the source knows.
+    fn refused(&self, transcript: &Transcript, error: &AttemptError) -> Option<Reading> {
+        match error {
+            AttemptError::Source(error) if !transcript.answers.is_empty() => {
+                self.source.read_refused(self.lookup, &transcript.answers, error)
+            }
+            AttemptError::Source(_)
+            | AttemptError::Unreachable(_)
+            | AttemptError::Local(_)
+            | AttemptError::NotAttempted(_) => None,
+        }
     }
 
     /// A step failed. The answers before it are cached, so that only what is missing is paid next time.
@@ -142,14 +166,14 @@ impl Conversation<'_> {
 
     /// The source would ask further questions. Asking again would end the same way, so the partial finding counts as
     /// complete.
-    fn cut_short(&self, mut transcript: Transcript) -> ConversationOutcome {
+    fn cut_short(&self, mut transcript: Transcript, most: usize) -> ConversationOutcome {
         match transcript.partial.take() {
             Some(finding) => {
-                let why = format!("the source wanted more than {MAX_STEPS} questions");
+                let why = format!("the source wanted more than {most} questions");
                 self.conclude(transcript, OutcomeBody::Finding(incomplete(finding, &why)), true)
             }
             None => {
-                let error = SourceError::malformed(format!("no reading after {MAX_STEPS} questions"));
+                let error = SourceError::malformed(format!("no reading after {most} questions"));
                 self.uncacheable(OutcomeBody::Error(error))
             }
         }

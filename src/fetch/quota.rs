@@ -39,10 +39,8 @@ impl Quota {
         };
         match self.taker.take(call, waiters).await {
             Ok(Taken { acquired: Acquired::Granted(windows), unit }) => {
-                if !self.windows.is_empty() {
-                    waiters.count_unit(windows);
-                    self.counters.count_unit();
-                }
+                waiters.count_unit(windows);
+                self.counters.count_unit();
                 Ok(unit)
             }
             Ok(Taken { acquired: Acquired::Spent(window), .. }) => {
@@ -56,9 +54,7 @@ impl Quota {
 
     /// Gives a unit back whose call reached nobody. One that cannot be given back stays taken.
     pub(super) async fn give_back(&self, waiters: &Waiters, unit: TakenUnit) {
-        if let Some(windows) = unit.give_back().await
-            && !self.windows.is_empty()
-        {
+        if let Some(windows) = unit.give_back().await {
             waiters.uncount_unit(windows);
             self.counters.count_returned_unit();
         }

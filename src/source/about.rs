@@ -7,8 +7,8 @@ use url::Url;
 
 use super::OptionSpec;
 use crate::error::{ParseEnumError, parse_enum};
-use crate::finding::{OutcomeBody, Reliability};
-use crate::indicator::{Form, Tlp};
+use crate::finding::{OutcomeBody, RelationName, Reliability};
+use crate::indicator::{Form, IndicatorType, Tlp};
 
 /// What a kind is: data, not code. Feeds `ListSourceKinds`, the command line's help and `docs/sources.md`.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,10 +47,25 @@ pub struct About {
     pub family: Option<String>,
     /// What the user can set beside what all sources have.
     pub options: Vec<OptionSpec>,
+    /// The relationships that a look-up may ask for; empty for sources that are not asked for any.
+    pub relationships: &'static [Relationship],
     /// Bumped when requests change; invalidates cached answers.
     pub fetch_revision: u32,
     /// Bumped when ratings change; cached answers are read again.
     pub rating_revision: u32,
+}
+
+/// A relationship that a source can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relationship {
+    /// The type of indicator that has it.
+    pub indicator_type: IndicatorType,
+    /// The source's name for it: `contacted_domains`.
+    pub name: &'static str,
+    /// What it means.
+    pub relation: RelationName,
+    /// Whether only a paid credential is shown it.
+    pub is_premium: bool,
 }
 
 /// A tier of service: what a free and a paid credential get.

@@ -25,7 +25,7 @@ mod question;
 mod settings;
 mod unconfigured;
 
-pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Tier, TransportKind};
+pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Relationship, Tier, TransportKind};
 pub use egress::EgressRules;
 pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};
 pub use options::{
@@ -51,7 +51,8 @@ pub trait Kind: Send + Sync + 'static {
     fn build(&self, view: &SourceView<'_>) -> BuildResult;
 }
 
-/// One configured source: writes questions and reads answers under the settings it was built with. Pure.
+/// One configured source: writes questions and reads answers under the settings it was built with. Pure, but for what a
+/// refusal taught it of its credential ([`Source::read_refused`]).
 pub trait Source: Send + Sync + 'static {
     /// What its kind is.
     fn about(&self) -> &About;
@@ -67,6 +68,31 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// When the answers do not answer the question.
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError>;
+
+    /// What the answers so far mean where the source refused the next question for good, as a plan that does not include
+    /// it. `None`: the partial finding counts, and the question is asked again by the next look-up.
+    fn read_refused(&self, lookup: &Lookup, answers: &[Answer], error: &SourceError) -> Option<Reading> {
+        let _ = (lookup, answers, error);
+        None
+    }
+
+    /// The look-up without what this source does not ask differently for, so that one answer serves all who want the same
+    /// of it.
+    fn normalize(&self, lookup: &Lookup) -> Lookup {
+        Lookup::new(lookup.indicator.clone())
+    }
+
+    /// Most questions that a look-up may take, each of which costs a unit of quota; at least 1.
+    fn max_questions(&self, lookup: &Lookup) -> u32 {
+        let _ = lookup;
+        1
+    }
+
+    /// What in the settings is probably not meant so, one sentence each: an engine that nobody knows, a threshold that
+    /// cannot be reached.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Whether an answer is a refusal, checked before it is cached. The default checks the HTTP status alone.
     ///
@@ -170,6 +196,24 @@ pub struct OptionViolation {
 pub struct Lookup {
     /// The indicator.
     pub indicator: Indicator,
+    /// Which related indicators are wanted beside what the source says of it.
+    pub relations: RelationsWanted,
+}
+
+impl Lookup {
+    /// A look-up of this indicator and nothing else.
+    pub fn new(indicator: Indicator) -> Self {
+        Self { indicator, relations: RelationsWanted::default() }
+    }
+}
+
+/// Which related indicators are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RelationsWanted {
+    /// Relationships by the sources' names, sorted, each once; empty: those that each source's settings want.
+    pub names: Vec<String>,
+    /// Further calls that one source may be asked for them.
+    pub max_calls: u32,
 }
 
 /// What a kind may see of the settings: never the credential, only whether there is one.

@@ -64,6 +64,13 @@ impl OptionDef<bool> {
     }
 }
 
+impl OptionDef<Option<bool>> {
+    /// Yes or no; unset, something else decides, which `help` names.
+    pub const fn optional_flag(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, OptionType::Flag, None, help)
+    }
+}
+
 impl OptionDef<Duration> {
     /// A duration from `min` to `max`.
     pub const fn duration(

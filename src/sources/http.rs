@@ -36,6 +36,7 @@ pub(super) fn about() -> About {
         cache_ttl: CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO },
         family: None,
         options: Vec::new(),
+        relationships: &[],
         fetch_revision: 1,
         rating_revision: 1,
     }
@@ -156,12 +157,50 @@ pub(super) trait JsonSource: Send + Sync + 'static {
     /// The question about a value of one of the kind's forms.
     fn question(&self, api: &Api, form: Form, value: &str) -> Question;
 
-    /// Reads a successful answer.
+    /// The first question of a look-up, where more than the value decides it.
+    fn ask(&self, api: &Api, lookup: &Lookup) -> Question {
+        self.question(api, lookup.indicator.form(), lookup.indicator.value())
+    }
+
+    /// Reads a successful answer to the first question.
     fn read(&self, indicator: &Indicator, record: &Object<'_>, received: SystemTime) -> ReadResult;
 
     /// Reads a 404. It means "no record" only in the source's own words: a gateway and a wrong base address give one too.
     fn read_not_found(&self, _: &Indicator, _: &Object<'_>, _: SystemTime) -> ReadResult {
         Err(SourceError::malformed("HTTP status 404, which this source does not give"))
+    }
+
+    /// What else is asked after the first answer, given its record, its finding and the further answers so far.
+    fn follow_up(
+        &self,
+        _: &Api,
+        _: &Lookup,
+        _: &Object<'_>,
+        finding: Finding,
+        _: &[Answer],
+    ) -> Result<Reading, SourceError> {
+        Ok(Reading::Found(finding))
+    }
+
+    /// The look-up without what this source does not ask differently for.
+    fn normalize(&self, lookup: &Lookup) -> Lookup {
+        Lookup::new(lookup.indicator.clone())
+    }
+
+    /// Most questions that a look-up may take.
+    fn max_questions(&self, _: &Lookup) -> u32 {
+        1
+    }
+
+    /// Takes note of the refusal of a further question, `answered` answers having come before. Whether the answers so far
+    /// now read as a whole.
+    fn note_refusal(&self, _answered: usize, _: &SourceError) -> bool {
+        false
+    }
+
+    /// What in the settings is probably not meant so, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether an answer is a refusal.
@@ -232,7 +271,7 @@ impl<S: JsonSource> Source for HttpSource<S> {
     fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError> {
         let form = lookup.indicator.form();
         self.check_form(form)?;
-        Ok(self.source.question(&self.api, form, lookup.indicator.value()))
+        Ok(self.source.ask(&self.api, lookup))
     }
 
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
@@ -248,7 +287,23 @@ impl<S: JsonSource> Source for HttpSource<S> {
         let Some(mut finding) = finding else { return Ok(Reading::NoRecord) };
         let page = S::PAGE.map(|page| format!("{page}{}", indicator.value()));
         finding.permalink = finding.permalink.or(page);
-        Ok(Reading::Found(finding))
+        self.source.follow_up(&self.api, lookup, &record, finding, &answers[1..])
+    }
+
+    fn read_refused(&self, lookup: &Lookup, answers: &[Answer], error: &SourceError) -> Option<Reading> {
+        self.source.note_refusal(answers.len(), error).then(|| self.read(lookup, answers).ok()).flatten()
+    }
+
+    fn normalize(&self, lookup: &Lookup) -> Lookup {
+        self.source.normalize(lookup)
+    }
+
+    fn max_questions(&self, lookup: &Lookup) -> u32 {
+        self.source.max_questions(lookup)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.source.warnings()
     }
 
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
@@ -295,7 +350,7 @@ fn well_known(form: Form) -> &'static str {
 }
 
 /// The body of an answer with a status of success.
-fn success(answer: &Answer) -> Result<&[u8], SourceError> {
+pub(super) fn success(answer: &Answer) -> Result<&[u8], SourceError> {
     let (status, body) = answer.http()?;
     check_status(answer)?;
     match status {

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::finding::{Fact, FactValue, Relation, SourceError};
-use crate::indicator::{Indicator, IndicatorType};
+use crate::finding::{Fact, FactValue, Relation, RelationName, SourceError};
+use crate::indicator::{Indicator, IndicatorType, Parsed};
 
 /// Most entries of a list that one fact holds.
 pub(super) const LIST_LIMIT: usize = 100;
@@ -72,6 +72,31 @@ impl<'a> Object<'a> {
             _ => Err(self.unreadable(path, "a list of objects")),
         });
         objects.collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    /// One object or a list of them, as the source likes; what is no object is left out.
+    pub(super) fn list_or_one(&self, path: &str) -> Vec<Object<'a>> {
+        let items = match self.present(path) {
+            Ok(Some(Value::Array(items))) => items.as_slice(),
+            Ok(Some(one)) => std::slice::from_ref(one),
+            Ok(None) | Err(_) => &[],
+        };
+        let objects = items.iter().filter_map(Value::as_object);
+        objects.map(|members| Object { members, place: self.at(path) }).collect()
+    }
+
+    /// The length of a list; 0 where it is missing or null.
+    pub(super) fn list_length(&self, path: &str) -> Result<u64, SourceError> {
+        match self.present(path)? {
+            None => Ok(0),
+            Some(Value::Array(items)) => Ok(items.len() as u64),
+            Some(_) => Err(self.unreadable(path, "a list")),
+        }
+    }
+
+    /// The members as they are, in the order of the answer.
+    pub(super) fn members(&self) -> &'a Map<String, Value> {
+        self.members
     }
 
     /// Every member under its name, as an object.
@@ -173,10 +198,10 @@ impl<'a> Object<'a> {
     }
 
     /// The indicators that this member holds, found as [`Object::texts`] finds texts; what is none is left out.
-    pub(super) fn relations(&self, path: &str, wanted: IndicatorType, relation: &str) -> Vec<Relation> {
+    pub(super) fn relations(&self, path: &str, wanted: IndicatorType, name: RelationName) -> Vec<Relation> {
         let parsed = self.all(path).into_iter().filter_map(|value| Indicator::parse_as(value.as_str()?, wanted).ok());
-        let relations = parsed.map(|parsed| Relation { relation: relation.to_owned(), indicator: parsed.indicator });
-        relations.take(LIST_LIMIT).collect()
+        let relation = |parsed: Parsed| Relation { name, source_name: path.to_owned(), indicator: parsed.indicator };
+        parsed.map(relation).take(LIST_LIMIT).collect()
     }
 
     /// The address that this member holds, if it begins so.

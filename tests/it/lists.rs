@@ -45,7 +45,7 @@ fn dnsbl(zone: &str) -> Arc<dyn Source> {
 }
 
 fn lookup(text: &str) -> Lookup {
-    Lookup { indicator: Indicator::parse(text).unwrap_or_else(|refusal| panic!("{text}: {refusal}")).indicator }
+    Lookup::new(Indicator::parse(text).unwrap_or_else(|refusal| panic!("{text}: {refusal}")).indicator)
 }
 
 fn fixtures(kind: &str) -> PathBuf {

@@ -92,7 +92,7 @@ fn list(text: &str) -> Bed {
 
 impl Bed {
     async fn look_up(&self, text: &str, time: Duration) -> Fetched {
-        let lookup = Lookup { indicator: address(text) };
+        let lookup = Lookup::new(address(text));
         let deadline = self.clock.monotonic() + time;
         let request = LookupRequest { lookup, deadline, max_age: None, caller: "tester".into(), tlp: Tlp::Green };
         self.pipeline.look_up(request).await
@@ -106,7 +106,7 @@ async fn a_list_is_not_cached() {
     assert_eq!(finding(&first.outcome).0, Disposition::Malicious);
     let second = bed.look_up("192.0.2.1", SECOND).await;
     assert!(!second.receipt.from_cache && !second.receipt.called && !second.receipt.shared);
-    assert!(bed.pipeline.cached(&Lookup { indicator: address("192.0.2.1") }, None).await.is_none());
+    assert!(bed.pipeline.cached(&Lookup::new(address("192.0.2.1")), None).await.is_none());
     assert_eq!(bed.look_up("192.0.2.9", SECOND).await.outcome.body, OutcomeBody::NoRecord);
     let counters = bed.counters.snapshot();
     assert_eq!((counters.calls, counters.units, counters.cache_hits), (0, 0, 0));

@@ -215,6 +215,7 @@ fn about() -> About {
         cache_ttl: CacheTtl { finding: 3600 * SECOND, no_record: 600 * SECOND },
         family: None,
         options: Vec::new(),
+        relationships: &[],
         fetch_revision: 1,
         rating_revision: 1,
     }
@@ -443,7 +444,7 @@ impl Harness {
     fn request_for(&self, address: &str, time: Duration) -> LookupRequest {
         let indicator = Indicator::from_normal(Form::Ipv4, address).expect("an address");
         LookupRequest {
-            lookup: Lookup { indicator },
+            lookup: Lookup::new(indicator),
             deadline: self.clock.monotonic() + time,
             max_age: None,
             caller: "tester".into(),
