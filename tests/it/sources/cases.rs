@@ -140,7 +140,7 @@ fn differences(case: &Case, reading: &Result<Reading, SourceError>) -> Vec<Strin
     }
     if let Some(relations) = &case.relations {
         let is: Vec<_> =
-            finding.relations.iter().map(|other| format!("{} {}", other.relation, other.indicator.value())).collect();
+            finding.relations.iter().map(|other| format!("{} {}", other.name, other.indicator.value())).collect();
         compare("relations", format!("{relations:?}"), format!("{is:?}"));
     }
     if case.permalink.is_some() {

@@ -243,7 +243,7 @@ proptest! {
             let source = build(&kind, &settings);
             for &form in Form::VARIANTS {
                 let Ok(parsed) = Indicator::parse_as(&text, form.indicator_type()) else { continue };
-                let lookup = Lookup { indicator: parsed.indicator };
+                let lookup = Lookup::new(parsed.indicator);
                 let asked = source.ask(&lookup);
                 asked.iter().for_each(|question| asserts_home(question, &settings));
             }

@@ -7,6 +7,7 @@ mod cases;
 mod conformance;
 mod generated_docs;
 mod recorded;
+mod virustotal;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,9 +52,7 @@ pub(crate) fn settings(kind: &Arc<dyn Kind>) -> SourceSettings {
 }
 
 pub(crate) fn lookup(form: Form, value: &str) -> Lookup {
-    Lookup {
-        indicator: Indicator::parse_as(value, form.indicator_type()).expect("an indicator of this form").indicator,
-    }
+    Lookup::new(Indicator::parse_as(value, form.indicator_type()).expect("an indicator of this form").indicator)
 }
 
 pub(crate) fn answer(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Answer {

@@ -1,0 +1,373 @@
+//! The rating of VirusTotal: scenarios that an analyst can read, and the laws of the rating.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use concord::finding::{Disposition, Finding, SourceError, SourceErrorKind};
+use concord::indicator::Indicator;
+use concord::source::{Answer, Kind, Lookup, Question, Reading, Source};
+use concord::sources;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{answer, build, set_option, settings};
+use crate::recordings;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    name: String,
+    indicator: String,
+    #[serde(default)]
+    settings: BTreeMap<String, Value>,
+    #[serde(default)]
+    tier: Option<String>,
+    #[serde(default)]
+    report: Option<Report>,
+    #[serde(default)]
+    body: Option<Value>,
+    #[serde(default)]
+    related: Option<Related>,
+    documented: Documented,
+    xsoar: Xsoar,
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Report {
+    malicious: u64,
+    suspicious: u64,
+    harmless: u64,
+    undetected: u64,
+    engines: Map<String, Value>,
+    ranks: BTreeMap<String, u64>,
+    attributes: Map<String, Value>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case", untagged)]
+enum Related {
+    Files(BTreeMap<String, Vec<Report>>),
+    Refused(Refused),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Refused {
+    Refused,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Documented {
+    #[serde(default)]
+    claim: Option<String>,
+    #[serde(default)]
+    strength: Option<f64>,
+    #[serde(default)]
+    reasons: Vec<String>,
+    #[serde(default)]
+    calls: Option<usize>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Xsoar {
+    #[serde(default)]
+    claim: Option<String>,
+    #[serde(default)]
+    fails: Option<String>,
+}
+
+impl Report {
+    fn attributes(&self) -> Value {
+        let results = self.engines.iter().map(|(name, category)| {
+            (name.clone(), json!({"category": category, "engine_name": name, "method": "blacklist", "result": "x"}))
+        });
+        let mut attributes = json!({
+            "last_analysis_results": results.collect::<Map<_, _>>(),
+            "last_analysis_stats": {
+                "malicious": self.malicious, "suspicious": self.suspicious,
+                "harmless": self.harmless, "undetected": self.undetected,
+            },
+        });
+        let members = attributes.as_object_mut().expect("an object");
+        if !self.ranks.is_empty() {
+            let ranks = self.ranks.iter().map(|(name, rank)| (name.clone(), json!({"rank": rank})));
+            members.insert("popularity_ranks".into(), ranks.collect::<Map<_, _>>().into());
+        }
+        members.extend(self.attributes.clone());
+        attributes
+    }
+}
+
+fn virustotal() -> Arc<dyn Kind> {
+    sources::find("virustotal").expect("the kind")
+}
+
+fn lookup(text: &str) -> Lookup {
+    Lookup::new(Indicator::parse(text).unwrap_or_else(|refusal| panic!("{text}: {refusal}")).indicator)
+}
+
+fn source(options: &BTreeMap<String, Value>, tier: Option<&str>) -> Arc<dyn Source> {
+    let kind = virustotal();
+    let mut settings = settings(&kind);
+    if let Some(tier) = tier {
+        tier.clone_into(&mut settings.tier);
+    }
+    options.iter().for_each(|(name, value)| set_option(&mut settings, &kind, name, value));
+    build(&kind, &settings)
+}
+
+fn json_answer(value: &Value) -> Answer {
+    answer(200, Vec::new(), value.to_string().into_bytes())
+}
+
+fn path_of(question: &Question) -> String {
+    let Question::Http(http) = question else { panic!("VirusTotal is asked over HTTP") };
+    http.url.path().rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// Plays a look-up to its end, as the pipeline does. Returns the finding and how many questions it took.
+fn play(source: &dyn Source, scenario: &Scenario) -> (Result<Finding, SourceError>, usize) {
+    let lookup = lookup(&scenario.indicator);
+    let first = source.ask(&lookup).expect("a question");
+    assert!(path_of(&first) != "related");
+    let report = scenario.report.clone().unwrap_or_default();
+    let body = scenario.body.clone().unwrap_or_else(|| json!({"data": {"attributes": report.attributes()}}));
+    let (mut answers, mut calls) = (vec![json_answer(&body)], 1);
+    let mut reading = source.read(&lookup, &answers);
+    loop {
+        match reading {
+            Ok(Reading::Found(finding)) => return (Ok(finding), calls),
+            Ok(Reading::NoRecord) => panic!("{}: no record", scenario.name),
+            Err(error) => return (Err(error), calls),
+            Ok(Reading::More { next, .. }) => {
+                calls += 1;
+                match &scenario.related {
+                    Some(Related::Files(files)) => {
+                        let files = &files[&path_of(&next)];
+                        let files = files.iter().map(|file| json!({"type": "file", "attributes": file.attributes()}));
+                        answers.push(json_answer(&json!({"data": files.collect::<Vec<_>>()})));
+                        reading = source.read(&lookup, &answers);
+                    }
+                    Some(Related::Refused(Refused::Refused)) => {
+                        let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
+                        reading = Ok(source.read_refused(&lookup, &answers, &error).expect("the report stands"));
+                    }
+                    None => panic!("{}: it asks {} and the scenario has no answer", scenario.name, path_of(&next)),
+                }
+            }
+        }
+    }
+}
+
+/// What a scenario states and the reading does not say, one line each.
+fn differences(scenario: &Scenario) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut differ = |what: &str, stated: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
+        wrong.push(format!("{}: {what} is {is:?}, stated is {stated:?}", scenario.name));
+    };
+    let (found, calls) = play(&*source(&scenario.settings, scenario.tier.as_deref()), scenario);
+    let wanted = &scenario.documented;
+    match &found {
+        Ok(finding) => {
+            if wanted.claim.as_deref() != Some(finding.claim.as_str()) {
+                differ("documented", &wanted.claim, &finding.claim);
+            }
+            let strength = finding.strength.map(|strength| strength.get());
+            if wanted.strength.is_some() && wanted.strength != strength {
+                differ("strength", &wanted.strength, &strength);
+            }
+            let mut reasons = finding.reasons.iter();
+            if let Some(missing) = wanted.reasons.iter().find(|part| !reasons.any(|reason| reason.contains(*part))) {
+                differ("reasons", missing, &finding.reasons);
+            }
+            if calls != wanted.calls.unwrap_or(1) {
+                differ("calls", &wanted.calls, &calls);
+            }
+            let xsoar = finding.xsoar.as_ref().expect("both ratings");
+            match (&scenario.xsoar.claim, &scenario.xsoar.fails) {
+                (Some(claim), None) if *claim == xsoar.claim.as_str() => {}
+                (None, Some(part)) if xsoar.claim == Disposition::Unknown && xsoar.reason.contains(part) => {}
+                (claim, fails) => differ("xsoar", &(claim, fails), xsoar),
+            }
+        }
+        Err(error) if wanted.error.as_ref().is_some_and(|part| error.detail.contains(part)) => {}
+        Err(error) => differ("documented", &(&wanted.claim, &wanted.error), error),
+    }
+    // The rating of that integration alone: it never asks further, and its failure is an error.
+    let mut options = scenario.settings.clone();
+    options.insert("rating".into(), "xsoar".into());
+    let (found, calls) = play(&*source(&options, scenario.tier.as_deref()), scenario);
+    match (&found, &scenario.xsoar.claim, &scenario.xsoar.fails) {
+        (Ok(finding), Some(claim), None) if *claim == finding.claim.as_str() && calls == 1 => {}
+        (Err(error), None, Some(part))
+            if error.kind == SourceErrorKind::Malformed && error.detail.contains(part.as_str()) => {}
+        // A report on another indicator is refused whatever rates it.
+        (Err(error), Some(_), None) if wanted.error.as_ref().is_some_and(|part| error.detail.contains(part)) => {}
+        (found, claim, fails) => differ("rating xsoar", &(claim, fails), found),
+    }
+    wrong
+}
+
+#[test]
+fn every_scenario_is_rated_as_it_states_by_both_ratings() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/virustotal");
+    let (mut wrong, mut played) = (Vec::new(), 0);
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).expect("the folder").map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        let text = std::fs::read_to_string(file).expect("a file");
+        let scenarios: Vec<Scenario> =
+            serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        played += scenarios.len();
+        wrong.extend(scenarios.iter().flat_map(differences));
+    }
+    assert!(played >= 60, "only {played} scenarios");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How bad a claim is as evidence: benign is better than unknown.
+fn badness(claim: Disposition) -> u8 {
+    match claim {
+        Disposition::Benign => 0,
+        Disposition::Unknown => 1,
+        Disposition::Suspicious => 2,
+        Disposition::Malicious => 3,
+    }
+}
+
+fn rate(report: &Report, indicator: &str) -> Finding {
+    let options = BTreeMap::from([
+        ("preferred_vendors".to_owned(), json!(["E1", "E3"])),
+        ("preferred_threshold".to_owned(), json!(2)),
+    ]);
+    let body = json!({"data": {"attributes": report.attributes()}});
+    match source(&options, None).read(&lookup(indicator), &[json_answer(&body)]) {
+        Ok(Reading::Found(finding)) => finding,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let category = prop_oneof![Just("malicious"), Just("suspicious"), Just("harmless"), Just("undetected")];
+    let engines = proptest::collection::vec(category, 0..30);
+    let ranks = proptest::option::of(1_u64..30_000);
+    (engines, ranks, 0_usize..3, any::<bool>()).prop_map(|(categories, rank, yara, is_goodware)| {
+        let mut report = Report::default();
+        for (index, category) in categories.into_iter().enumerate() {
+            match category {
+                "malicious" => report.malicious += 1,
+                "suspicious" => report.suspicious += 1,
+                "harmless" => report.harmless += 1,
+                _ => report.undetected += 1,
+            }
+            report.engines.insert(format!("E{index}"), category.into());
+        }
+        report.ranks.extend(rank.map(|rank| ("Alexa".to_owned(), rank)));
+        report.attributes.insert("crowdsourced_yara_results".into(), json!(vec![json!({}); yara]));
+        if is_goodware {
+            report.attributes.insert("tags".into(), json!(["nsrl"]));
+        }
+        report
+    })
+}
+
+const INDICATORS: [&str; 4] = ["192.0.2.1", "example.com", "http://example.com/a", "d41d8cd98f00b204e9800998ecf8427e"];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn another_malicious_engine_never_makes_it_better(report in report(), which in 0..INDICATORS.len()) {
+        let before = rate(&report, INDICATORS[which]);
+        let mut more = report.clone();
+        more.malicious += 1;
+        more.engines.insert("E99".into(), "malicious".into());
+        let after = rate(&more, INDICATORS[which]);
+        prop_assert!(badness(after.claim) >= badness(before.claim), "{before:?} became {after:?}");
+        if after.claim == before.claim && after.claim == Disposition::Malicious {
+            prop_assert!(after.strength >= before.strength);
+        }
+    }
+
+    #[test]
+    fn the_order_of_engines_does_not_matter(report in report(), which in 0..INDICATORS.len()) {
+        let mut turned = report.clone();
+        turned.engines = report.engines.clone().into_iter().rev().collect();
+        let (one, other) = (rate(&report, INDICATORS[which]), rate(&turned, INDICATORS[which]));
+        prop_assert_eq!((one.claim, one.strength, one.reasons), (other.claim, other.strength, other.reasons));
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_once_is_not_asked_again_until_it_is_tested() {
+    let source = source(&BTreeMap::new(), Some("premium"));
+    let lookup = lookup("192.0.2.1");
+    let report = Report { harmless: 90, ..Report::default() };
+    let answers = [json_answer(&json!({"data": {"attributes": report.attributes()}}))];
+    assert_eq!(source.max_questions(&lookup), 4);
+    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::More { .. })));
+    let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
+    assert!(source.read_refused(&lookup, &answers, &error).is_some());
+    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::Found(_))), "it would ask again");
+    assert_eq!(source.max_questions(&lookup), 1);
+    source.read_probe(&[Ok(answer(200, Vec::new(), b"{\"data\": {}}".to_vec()))]);
+    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::More { .. })), "testing did not lift it");
+}
+
+#[test]
+fn every_recorded_report_is_rated_both_ways_in_one_table() {
+    let Some(folder) = recordings::folder_for("every_recorded_report_is_rated_both_ways_in_one_table") else { return };
+    let text = std::fs::read_to_string(folder.join("lookups.tsv")).expect("the list of look-ups");
+    let source = source(&BTreeMap::new(), None);
+    let mut rated = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("virustotal/")) {
+        let columns: Vec<_> = line.split('\t').collect();
+        let (file, indicator, status) = (columns[0], columns[2], columns[3]);
+        if status != "200" {
+            continue;
+        }
+        let body = std::fs::read(folder.join(file)).expect("the recording");
+        let reading = source.read(&lookup(indicator), &[answer(200, Vec::new(), body)]);
+        let Ok(Reading::Found(finding)) = reading else { panic!("{file}: {reading:?}") };
+        let xsoar = finding.xsoar.expect("both ratings");
+        println!("{file:66} {:10} {:10} {}", finding.claim, xsoar.claim, xsoar.reason);
+        rated.insert(file.to_owned(), (finding.claim, xsoar.claim));
+    }
+    // What that integration makes of the reports that it was tested with.
+    let xsoar = |file: &str| rated[&format!("virustotal/{file}")].1;
+    assert_eq!(xsoar("domain-8-malicious-with-relationships.json"), Disposition::Suspicious);
+    assert_eq!(xsoar("ip-5-malicious-2-suspicious.json"), Disposition::Suspicious);
+    assert_eq!(xsoar("url-xsoar-test.json"), Disposition::Suspicious);
+    assert_eq!(xsoar("file-eicar-like-undetected-with-relationships.json"), Disposition::Benign);
+    assert!(rated.len() >= 16, "only {} reports", rated.len());
+}
+
+#[test]
+fn preferred_vendors_of_the_recorded_url_are_cut_off_in_that_integration() {
+    let test = "preferred_vendors_of_the_recorded_url_are_cut_off_in_that_integration";
+    let Some(folder) = recordings::folder_for(test) else { return };
+    let body = std::fs::read(folder.join("virustotal/url-xsoar-test.json")).expect("the recording");
+    let rate = |threshold: u64| {
+        let vendors = json!(["BitDefender", "ESET", "Fortinet", "Kaspersky", "Sophos"]);
+        let options = BTreeMap::from([
+            ("preferred_vendors".to_owned(), vendors),
+            ("preferred_threshold".to_owned(), json!(threshold)),
+        ]);
+        let answer = answer(200, Vec::new(), body.clone());
+        let lookup = lookup("http://something-definitely-unsecure.example/");
+        match source(&options, None).read(&lookup, &[answer]) {
+            Ok(Reading::Found(finding)) => (finding.claim, finding.xsoar.expect("both ratings").claim),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(rate(1), (Disposition::Malicious, Disposition::Malicious));
+    // Only one of them is among the first twenty engines of the report.
+    assert_eq!(rate(2), (Disposition::Malicious, Disposition::Suspicious));
+}
