@@ -333,6 +333,20 @@ Examples:
         /// Its name
         name: String,
     },
+    /// Print the settings of a VirusTotal integration of Cortex XSOAR as a source for concord.toml
+    #[command(
+        name = "import-xsoar",
+        after_help = "Examples:
+  concord source import-xsoar instance.json >> concord.toml
+  concord source import-xsoar --name vt-premium instance.json"
+    )]
+    ImportXsoar {
+        /// The exported instance, as JSON; - for standard input
+        file: std::path::PathBuf,
+        /// The name of the source
+        #[arg(long, default_value = "virustotal")]
+        name: String,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

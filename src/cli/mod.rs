@@ -16,6 +16,7 @@ mod connect;
 mod csv;
 mod enrich;
 mod history;
+mod import_xsoar;
 mod input;
 mod json;
 mod plan;

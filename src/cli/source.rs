@@ -11,7 +11,7 @@ use super::args::{Client, ListOutput, Source, SourceSet};
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::json::print_messages;
-use super::{Failure, print, table};
+use super::{Failure, import_xsoar, print, table};
 use crate::convert::Violations;
 use crate::convert::source::{read_patch, value_to_json, write_patch};
 use crate::pb;
@@ -30,6 +30,7 @@ pub(super) async fn run(client: &Client, command: Source) -> Result<ExitCode, Fa
         Source::Get { name, output } => Connection::with(client, async |to| get(to, &name, output).await).await,
         Source::Test { name } => Connection::with(client, async |to| test(to, &name).await).await,
         Source::Delete { name } => Connection::with(client, async |to| delete(to, &name).await).await,
+        Source::ImportXsoar { file, name } => import_xsoar::run(&file, &name),
     }
 }
 
