@@ -41,6 +41,9 @@ pub struct EnrichResponse {
     /// What differs from call to call.
     #[prost(message, optional, tag = "2")]
     pub receipt: Option<Receipt>,
+    /// Related indicators, where the request asks for them.
+    #[prost(message, optional, tag = "3")]
+    pub graph: Option<RelationGraph>,
 }
 
 impl EnrichResponse {

@@ -89,13 +89,15 @@ impl Planned {
                 self.totals.hold_back(&source.source, not_asked);
             }
         }
-        plan.units = plan.sources.iter().map(units).sum();
+        plan.units = plan.sources.iter().map(|source| units(source).0).sum();
+        plan.max_units = plan.sources.iter().map(|source| units(source).1).sum();
         self.plans.push(plan);
         self.plans.last()
     }
 
     fn line(&self) -> String {
-        let units: u32 = self.plans.iter().map(|plan| plan.units).sum();
+        let units =
+            (self.plans.iter().map(|plan| plan.units).sum(), self.plans.iter().map(|plan| plan.max_units).sum());
         let of_source = |(source, units): (&String, &u64)| {
             (*units > 0).then(|| format!("{} {units}", table::printable(table::source_id(source))))
         };
@@ -126,15 +128,22 @@ fn after(call: &mut pb::PlannedCall, taken: u64) -> Result<(), pb::NotAsked> {
     Ok(())
 }
 
-fn units(source: &pb::SourcePlan) -> u32 {
+/// The units of a source at least and at most.
+fn units(source: &pb::SourcePlan) -> (u32, u32) {
     match &source.action {
-        Some(Action::Call(call)) => call.units,
-        Some(Action::Cached(_) | Action::NotAsked(_)) | None => 0,
+        Some(Action::Call(call)) => (call.units, call.max_units.max(call.units)),
+        Some(Action::Cached(_) | Action::NotAsked(_)) | None => (0, 0),
     }
 }
 
-fn quota_units(units: u32) -> String {
-    counted(units, "quota unit")
+/// A number of units, or the least and the most.
+fn quota_units((least, most): (u32, u32)) -> String {
+    if most > least { format!("{least} to {}", counted(most, "quota unit")) } else { counted(least, "quota unit") }
+}
+
+fn units_range(source: &pb::SourcePlan) -> String {
+    let (least, most) = units(source);
+    if most > least { format!("{least}-{most}") } else { least.to_string() }
 }
 
 fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
@@ -153,12 +162,12 @@ fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
             None => ("", "", String::new()),
         };
         let name = format!("  {}", table::source_id(&source.source));
-        rows.add_row(table::row([&name, &source.kind, would, &units(source).to_string(), discloses, &why]));
+        rows.add_row(table::row([&name, &source.kind, would, &units_range(source), discloses, &why]));
     }
     let notes: String =
         plan.notes.iter().map(|note| table::hanging(&format!("note: {}", table::printable(note)))).collect();
     let rows = table::fitted(rows, Some(5));
-    format!("{}: {}\n{notes}{rows}\n", table::printable(indicator), quota_units(plan.units))
+    format!("{}: {}\n{notes}{rows}\n", table::printable(indicator), quota_units((plan.units, plan.max_units)))
 }
 
 pub(super) async fn usage(client: &Client, usage: Usage) -> Result<ExitCode, Failure> {
@@ -198,7 +207,7 @@ mod tests {
             left,
             reset_time: Some(prost_types::Timestamp { seconds: 1_790_000_060, nanos: 0 }),
         };
-        let call = pb::PlannedCall { units: 1, quota: vec![quota], discloses: true };
+        let call = pb::PlannedCall { units: 1, max_units: 1, quota: vec![quota], discloses: true };
         let source =
             pb::SourcePlan { source: "sources/vt".into(), kind: "virustotal".into(), action: Some(Action::Call(call)) };
         pb::PlanEnrichmentResponse {

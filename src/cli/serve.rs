@@ -27,6 +27,9 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
         for (name, reason) in config.unready(sources::all()) {
             print(&format!("sources.{name} cannot be asked: {reason}\n"))?;
         }
+        for (name, warning) in config.warnings(sources::all()) {
+            print(&format!("warning: sources.{name}: {warning}\n"))?;
+        }
         let declared = counted(config.sources.len(), "source");
         print(&format!("the configuration is valid: {declared} declared\n"))?;
         return Ok(ExitCode::SUCCESS);

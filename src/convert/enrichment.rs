@@ -9,6 +9,7 @@ use super::{NamedField, Violations, read_duration, read_name, read_sources, writ
 use crate::error::{Reason, Violation};
 use crate::indicator::{Indicator, Tlp};
 use crate::pb;
+use crate::source::RelationsWanted;
 use crate::store::WindowUse;
 
 /// Most indicators that one batch may carry.
@@ -25,6 +26,39 @@ pub(crate) struct EnrichOptions {
     pub(crate) view: View,
     /// Empty where the caller gave none.
     pub(crate) request_id: String,
+    pub(crate) relations: Option<RelationOptions>,
+}
+
+/// Which related indicators are wanted, and how far to walk.
+#[derive(Clone, Debug)]
+pub(crate) struct RelationOptions {
+    pub(crate) wanted: RelationsWanted,
+    /// 1 to [`MAX_DEPTH`].
+    pub(crate) depth: u32,
+}
+
+const MAX_DEPTH: u32 = 3;
+const MAX_RELATION_CALLS: u32 = 100;
+/// Names of relationships in one request.
+const MAX_RELATION_NAMES: usize = 100;
+
+fn read_relations(relations: pb::RelationOptions, violations: &mut Violations) -> RelationOptions {
+    let pb::RelationOptions { mut names, max_calls, depth } = relations;
+    let field = |name: &str| format!("options.relations.{name}");
+    if names.len() > MAX_RELATION_NAMES {
+        let message = format!("{} names; at most {MAX_RELATION_NAMES}", names.len());
+        violations.add(Violation::new(field("names"), Reason::TooMany, message));
+    }
+    if max_calls > MAX_RELATION_CALLS {
+        let message = format!("{max_calls} is above {MAX_RELATION_CALLS}, the most calls of one request");
+        violations.add(Violation::invalid(field("max_calls"), message));
+    }
+    if depth > MAX_DEPTH {
+        violations.add(Violation::invalid(field("depth"), format!("{depth} is above {MAX_DEPTH}, the farthest walk")));
+    }
+    names.sort_unstable();
+    names.dedup();
+    RelationOptions { wanted: RelationsWanted { names, max_calls }, depth: depth.max(1) }
 }
 
 pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut Violations) -> EnrichOptions {
@@ -41,6 +75,7 @@ pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut 
         policy,
         max_age,
         request_id: request_id.unwrap_or_default(),
+        relations: options.relations.map(|relations| read_relations(relations, violations)),
         tlp: violations.check(read_tlp(options.tlp, "options.tlp")).flatten().unwrap_or_default(),
         view: violations.check(read_view(options.view, "options.view")).unwrap_or_default(),
     }

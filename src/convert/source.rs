@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
-use super::indicator::{self, read_reliability, read_tlp, write_reliability, write_tlp};
+use super::indicator::{self, read_reliability, read_tlp, write_reliability, write_tlp, write_type};
 use super::verdict::source_name;
 use super::{Violations, read_duration, read_name, write_duration, write_timestamp};
 use crate::error::{Reason, Violation};
@@ -33,6 +33,7 @@ pub(crate) fn write(source: &ResolvedSource) -> pb::Source {
         origin_place,
         patched_fields: source.patched.clone(),
         etag: source.etag.clone(),
+        warnings: source.source.warnings(),
         ..write_patch(SourcePatch::of(settings))
     }
 }
@@ -287,6 +288,16 @@ pub(crate) fn write_kind(about: &About) -> pb::SourceKind {
         no_record_ttl: Some(write_duration(about.cache_ttl.no_record)),
         family: about.family.clone().unwrap_or_default(),
         options: about.options.iter().map(write_option).collect(),
+        relationships: about
+            .relationships
+            .iter()
+            .map(|known| pb::SourceRelationship {
+                r#type: write_type(known.indicator_type).into(),
+                name: known.name.to_owned(),
+                relation: known.relation.as_str().to_owned(),
+                premium: known.is_premium,
+            })
+            .collect(),
     }
 }
 

@@ -69,7 +69,7 @@ pub struct VerdictKey {
 impl VerdictKey {
     /// Some key for this indicator.
     pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
-        let (lookup, policy) = (Lookup { indicator }, (String::new(), 1));
+        let (lookup, policy) = (Lookup::new(indicator), (String::new(), 1));
         Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0 }
     }
 }
@@ -129,7 +129,7 @@ impl Engine {
 
     /// One source: never fails, and takes no longer than the budget.
     async fn look_up(&self, entry: &SourceEntry, request: &EnrichRequest, budget: Budget) -> Fetched {
-        let lookup = request.lookup();
+        let lookup = entry.normalize(&request.lookup());
         let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return *fetched,

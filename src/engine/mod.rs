@@ -16,12 +16,13 @@ use crate::fetch::SourceCache;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSend, Registry, nearest};
-use crate::source::{EgressRules, Lookup};
+use crate::source::{EgressRules, Lookup, RelationsWanted};
 use crate::store::Store;
 use crate::verdict::{Policy, Verdict, fuse};
 
 mod budget;
 mod enrich;
+mod graph;
 mod late_verdicts;
 mod pipelines;
 mod plan;
@@ -31,6 +32,7 @@ mod withhold;
 
 pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};
+pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
 pub use plan::{Planned, PlannedSource};
 pub use probe::Probed;
 pub use usage::Usage;
@@ -79,6 +81,8 @@ pub struct EnrichRequest {
     pub tlp: Tlp,
     /// How old a cached answer may be; `None`: as old as each source allows.
     pub max_age: Option<Duration>,
+    /// Which related indicators are wanted.
+    pub relations: RelationsWanted,
     /// Who asks.
     pub caller: String,
     /// The moments that bound it; `None`: the default time from when it begins.
@@ -87,7 +91,7 @@ pub struct EnrichRequest {
 
 impl EnrichRequest {
     fn lookup(&self) -> Lookup {
-        Lookup { indicator: self.indicator.clone() }
+        Lookup { indicator: self.indicator.clone(), relations: self.relations.clone() }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::fetch::{
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
-use crate::source::{EgressRules, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
+use crate::source::{EgressRules, Lookup, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
 use crate::store::Store;
 use crate::sync::lock;
 
@@ -46,6 +46,11 @@ pub(super) struct SourceEntry {
 impl SourceEntry {
     pub(super) fn name(&self) -> &str {
         &self.source.settings.name
+    }
+
+    /// The look-up as this source distinguishes it.
+    pub(super) fn normalize(&self, lookup: &Lookup) -> Lookup {
+        self.source.source.normalize(lookup)
     }
 
     /// Whether a look-up discloses the indicator outside.

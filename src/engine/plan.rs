@@ -26,8 +26,10 @@ pub struct PlannedSource {
 pub enum Planned {
     /// It would be asked.
     Call {
-        /// Quota units that it would cost, if nothing is retried.
+        /// Quota units that it would cost at least, if nothing is retried.
         units: u32,
+        /// Quota units that it would cost at most, if nothing is retried.
+        max_units: u32,
         /// Its windows as they stand now.
         quota: Vec<WindowUse>,
         /// Whether the indicator would be disclosed outside.
@@ -68,7 +70,7 @@ impl Engine {
     }
 
     async fn plan_source(&self, entry: &SourceEntry, request: &EnrichRequest) -> Planned {
-        let lookup = request.lookup();
+        let lookup = entry.normalize(&request.lookup());
         let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return Planned::Cached(fetched.receipt.age),
@@ -80,7 +82,12 @@ impl Engine {
         let quota = pipeline.quota_usage().await;
         match pipeline.quota_refusal(&quota) {
             Some(not_asked) => Planned::NotAsked(not_asked),
-            None => Planned::Call { units: u32::from(!quota.is_empty()), quota, discloses: entry.is_outside() },
+            None => {
+                let discloses = entry.is_outside();
+                // A source without windows has a quota too, of which nothing is known here.
+                let units = u32::from(discloses);
+                Planned::Call { units, max_units: units * entry.source.source.max_questions(&lookup), quota, discloses }
+            }
         }
     }
 

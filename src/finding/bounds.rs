@@ -33,7 +33,7 @@ impl Finding {
         }
         bounds.keep(&mut self.facts, MOST_FACTS, "fact", fact_bytes);
         bounds.keep(&mut self.relations, MOST_RELATIONS, "relation", |relation| {
-            relation.relation.len() + relation.indicator.value().len()
+            relation.source_name.len() + relation.indicator.value().len()
         });
         bounds.keep(&mut self.tags, MOST_TAGS, "tag", |tag| tag.len());
         if bounds.shortened > 0 {

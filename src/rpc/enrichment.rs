@@ -1,6 +1,6 @@
 //! `EnrichmentService`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,19 +16,21 @@ use super::Context;
 use super::background::{BackgroundTasks, Streamed};
 use super::load::Admitted;
 use super::plan::{write_plan, write_receipt};
+use super::relation_graph::write_graph;
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
 use crate::convert::enrichment::{EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted};
 use crate::convert::verdict::{RawAnswers, View, source_name, write, write_outcome, write_record};
 use crate::convert::{Violations, write_duration};
-use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress};
-use crate::error::Error;
+use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress, Walk};
+use crate::error::{Error, Violation};
 use crate::fetch::Receipt;
-use crate::indicator::{Indicator, redact_text};
+use crate::finding::Outcome;
+use crate::indicator::{Indicator, IndicatorType, redact_text};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
-use crate::settings::Registry;
+use crate::settings::{Registry, nearest};
 use crate::store::new_id;
 
 /// Indicators of one batch that are enriched at the same time.
@@ -63,6 +65,7 @@ impl EnrichCall {
             policy: self.options.policy.as_ref().map(|policy| policy.name.clone()),
             tlp: self.options.tlp,
             max_age: self.options.max_age,
+            relations: self.options.relations.as_ref().map(|relations| relations.wanted.clone()).unwrap_or_default(),
             caller: self.caller.clone(),
             budget: self.budget,
         }
@@ -102,6 +105,9 @@ impl EnrichmentRpc {
         let mut violations = Violations::default();
         let submitted = read_submitted(indicator.as_ref(), "indicator", &mut violations);
         let options = self.read_options(options, &mut violations);
+        if let Some(submitted) = &submitted {
+            self.check_relations(&options, Some(submitted.indicator.indicator_type()), &mut violations);
+        }
         violations.finish(submitted.map(|submitted| (submitted, options)))
     }
 
@@ -135,13 +141,54 @@ impl EnrichmentRpc {
         if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.monotonic())) {
             receipt.sources = self.record_cache_hit(&cached);
             receipt.verdict_from_cache = true;
-            return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt) });
+            let graph = self.graph(&request, call, None).await?;
+            return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt), graph });
         }
         let enriched = self.engine.enrich(&request, progress).await?;
         receipt.sources = enriched.receipts.iter().map(|(source, receipt)| write_receipt(source, receipt)).collect();
         let verdict = encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
-        Ok(pb::EnrichResponse { verdict, receipt: Some(receipt) })
+        let graph = self.graph(&request, call, Some(&enriched.record.verdict.outcomes)).await?;
+        Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph })
+    }
+
+    /// The related indicators, where the call asks for them.
+    async fn graph(
+        &self,
+        request: &EnrichRequest,
+        call: &EnrichCall,
+        outcomes: Option<&[Outcome]>,
+    ) -> Result<Option<pb::RelationGraph>, Error> {
+        let Some(relations) = &call.options.relations else { return Ok(None) };
+        let budget = call.budget.map_or_else(|| self.engine.budget(None, Duration::ZERO), Ok)?;
+        let walk = Walk { depth: relations.depth, max_calls: relations.wanted.max_calls };
+        let graph = self.engine.explore(request, budget, walk, outcomes).await?;
+        Ok(Some(write_graph(&graph)))
+    }
+
+    /// Refuses names of relationships that no source has for this type of indicator, and walks of several indicators.
+    fn check_relations(&self, options: &EnrichOptions, of: Option<IndicatorType>, violations: &mut Violations) {
+        let Some(relations) = &options.relations else { return };
+        if of.is_none() && relations.depth > 1 {
+            let message = "only a look-up of one indicator walks further than 1: use Enrich or StreamEnrich";
+            violations.add(Violation::invalid("options.relations.depth", message));
+        }
+        let known: BTreeSet<_> = self
+            .registry
+            .kinds()
+            .iter()
+            .flat_map(|kind| kind.about().relationships)
+            .filter(|known| of.is_none_or(|of| known.indicator_type == of))
+            .map(|known| known.name)
+            .collect();
+        for (index, name) in
+            relations.wanted.names.iter().enumerate().filter(|(_, name)| !known.contains(name.as_str()))
+        {
+            let names: Vec<_> = known.iter().copied().collect();
+            let near = nearest(name, &names).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+            let message = format!("{name:?} is no relationship of this type; {near}use one of {}", names.join(", "));
+            violations.add(Violation::invalid(format!("options.relations.names[{index}]"), message));
+        }
     }
 
     /// How many indicators of a batch may be under way when this one begins: no more than the sources that it would ask have
@@ -234,6 +281,7 @@ impl EnrichmentService for EnrichmentRpc {
         let mut violations = Violations::default();
         check_batch_size(request.indicators.len(), &mut violations);
         let options = self.read_options(request.options, &mut violations);
+        self.check_relations(&options, None, &mut violations);
         let options = violations.finish(Some(options))?;
         let bytes = request.indicators.iter().map(|indicator| indicator.value.len()).sum();
         let batch = offload(bytes, move || Batch::read(&request.indicators)).await;

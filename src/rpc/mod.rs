@@ -20,6 +20,7 @@ pub(crate) mod load;
 mod made_changes;
 mod pagination;
 mod plan;
+mod relation_graph;
 mod source;
 pub(crate) mod status;
 mod verdict;

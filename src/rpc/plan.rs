@@ -22,14 +22,21 @@ pub(super) fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceip
 }
 
 pub(super) fn write_plan(submitted: SubmittedText, planned: &[PlannedSource]) -> pb::PlanEnrichmentResponse {
-    let units = planned.iter().map(|source| match &source.planned {
-        Planned::Call { units, .. } => *units,
-        Planned::Cached(_) | Planned::NotAsked(_) => 0,
-    });
+    let (mut units, mut max_units) = (0_u32, 0_u32);
+    for source in planned {
+        match &source.planned {
+            Planned::Call { units: least, max_units: most, .. } => {
+                units = units.saturating_add(*least);
+                max_units = max_units.saturating_add(*most);
+            }
+            Planned::Cached(_) | Planned::NotAsked(_) => {}
+        }
+    }
     pb::PlanEnrichmentResponse {
         indicator: Some(indicator::write(&submitted.indicator)),
         notes: submitted.notes,
-        units: units.sum(),
+        units,
+        max_units,
         sources: planned.iter().map(write_source_plan).collect(),
     }
 }
@@ -37,8 +44,9 @@ pub(super) fn write_plan(submitted: SubmittedText, planned: &[PlannedSource]) ->
 fn write_source_plan(planned: &PlannedSource) -> pb::SourcePlan {
     use pb::source_plan::Action;
     let action = match &planned.planned {
-        Planned::Call { units, quota, discloses } => Action::Call(pb::PlannedCall {
+        Planned::Call { units, max_units, quota, discloses } => Action::Call(pb::PlannedCall {
             units: *units,
+            max_units: *max_units,
             quota: quota.iter().map(write_window_use).collect(),
             discloses: *discloses,
         }),

@@ -124,6 +124,11 @@ impl Running {
         if registry.snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
         }
+        for source in registry.snapshot().iter() {
+            for warning in source.source.warnings() {
+                warn!(source = source.settings.name, "{warning}");
+            }
+        }
         if let Some(warning) = ignored_proxies(config, &registry) {
             warn!("{warning}");
         }

@@ -128,6 +128,18 @@ impl Config {
         };
         self.sources.iter().filter_map(missing).collect()
     }
+
+    /// What in the settings of each declared source is probably not meant so.
+    pub fn warnings(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
+        let mut warnings = Vec::new();
+        for declared in &self.sources {
+            let Some(kind) = find_kind(kinds, declared.patch.kind.as_ref()) else { continue };
+            let credential = declared.credential.clone();
+            let Ok(built) = build::build(kind, &declared.name, &declared.patch, credential) else { continue };
+            warnings.extend(built.source.warnings().into_iter().map(|warning| (declared.name.clone(), warning)));
+        }
+        warnings
+    }
 }
 
 fn find_kind<'a>(kinds: &'a [Arc<dyn Kind>], name: Option<&String>) -> Option<&'a Arc<dyn Kind>> {

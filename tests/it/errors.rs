@@ -61,6 +61,11 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
                     max_age: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
                     view: -1,
                     request_id: "a b".into(),
+                    relations: Some(pb::RelationOptions {
+                        names: vec!["contacted_domainz".into()],
+                        max_calls: 101,
+                        depth: 4,
+                    }),
                 }),
             },
         ),

@@ -28,6 +28,7 @@ mod protocol;
 mod quota;
 mod recordings;
 mod registry;
+mod relations;
 mod samples;
 mod secrets;
 mod settings;

@@ -1,0 +1,300 @@
+//! Related indicators: walks breadth first from the one that was looked up, by what sources name in their answers.
+//!
+//! A related indicator is a node whatever it is; it becomes a question only as an enrichment of it would ask, under the same
+//! rules. Every call is paid, and counts against what the caller allows.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::pipelines::SourceEntry;
+use super::plan::Decision;
+use super::{Budget, Engine, EnrichRequest};
+use crate::error::Error;
+use crate::fetch::LookupRequest;
+use crate::finding::{Disposition, NotAsked, Outcome, OutcomeBody, Relation, RelationName};
+use crate::indicator::Indicator;
+use crate::source::{Lookup, RelationsWanted};
+use crate::store::VerdictFilter;
+
+/// Most indicators of a graph.
+const MAX_NODES: usize = 500;
+/// Most relations of a graph.
+const MAX_EDGES: usize = 2_000;
+
+/// Indicators and how they are related.
+#[derive(Clone, Debug, Default)]
+pub struct RelationGraph {
+    /// Each indicator once; the first is the one that was looked up.
+    pub nodes: Vec<RelationNode>,
+    /// Each relation once.
+    pub edges: Vec<RelationEdge>,
+    /// Calls that were made for it.
+    pub calls: u32,
+    /// Why it does not hold all that could be found.
+    pub notes: Vec<String>,
+}
+
+/// An indicator of a graph.
+#[derive(Clone, Debug)]
+pub struct RelationNode {
+    /// The indicator.
+    pub indicator: Indicator,
+    /// Steps from the first.
+    pub depth: u32,
+    /// What its newest stored verdict says.
+    pub disposition: Disposition,
+    /// The identifier of that verdict.
+    pub verdict: Option<String>,
+    /// Whether some source said what it is related to.
+    pub expanded: bool,
+    /// Why a source that would have been asked was not.
+    pub not_expanded: Option<NotAsked>,
+}
+
+/// How two indicators of a graph are related.
+#[derive(Clone, Debug)]
+pub struct RelationEdge {
+    /// Position of the one that the relation is read from.
+    pub from: usize,
+    /// Position of the other one.
+    pub to: usize,
+    /// How the first relates to the second.
+    pub name: RelationName,
+    /// The sources that say so.
+    pub sources: Vec<String>,
+    /// Their own words for it.
+    pub source_names: Vec<String>,
+}
+
+/// How far to walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Steps, 1 to 3.
+    pub depth: u32,
+    /// Calls that may be made.
+    pub max_calls: u32,
+}
+
+impl Engine {
+    /// The graph of the request's indicator, of which `outcomes` are known; without them, what the sources' caches hold.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown source. A source's failure is a note.
+    pub async fn explore(
+        &self,
+        request: &EnrichRequest,
+        budget: Budget,
+        walk: Walk,
+        outcomes: Option<&[Outcome]>,
+    ) -> Result<RelationGraph, Error> {
+        let pipelines = self.pipelines.current();
+        let chosen = self.named(&pipelines.entries, &request.sources)?;
+        let mut graph = Building { wanted: request.relations.names.iter().cloned().collect(), ..Building::default() };
+        graph.node(&request.indicator, 0);
+        match outcomes {
+            Some(outcomes) => outcomes.iter().for_each(|outcome| graph.add(0, &outcome.source, outcome)),
+            None => {
+                for entry in &chosen {
+                    self.add_cached(&mut graph, entry, request).await;
+                }
+            }
+        }
+        let mut next = 1;
+        while let Some(node) = graph.nodes.get(next).filter(|node| node.depth < walk.depth) {
+            let about = EnrichRequest {
+                indicator: node.indicator.clone(),
+                // The calls that are left are for reports, not for further pages.
+                relations: RelationsWanted { names: Vec::new(), max_calls: 0 },
+                ..request.clone()
+            };
+            for entry in chosen.iter().filter(|entry| !entry.source.kind.about().relationships.is_empty()) {
+                self.expand(&mut graph, next, entry, &about, budget, walk).await;
+            }
+            next += 1;
+        }
+        let mut graph = graph.finish();
+        self.add_stored_verdicts(&mut graph, budget).await;
+        Ok(graph)
+    }
+
+    async fn add_cached(&self, graph: &mut Building, entry: &SourceEntry, request: &EnrichRequest) {
+        let lookup = entry.normalize(&request.lookup());
+        if let Ok(pipeline) = &entry.pipeline
+            && let Some(fetched) = pipeline.cached(&lookup, None).await
+        {
+            graph.add(0, entry.name(), &fetched.outcome);
+        }
+    }
+
+    /// Adds what one source says that a node is related to, if it may be asked.
+    async fn expand(
+        &self,
+        graph: &mut Building,
+        node: usize,
+        entry: &SourceEntry,
+        request: &EnrichRequest,
+        budget: Budget,
+        walk: Walk,
+    ) {
+        let lookup: Lookup = entry.normalize(&request.lookup());
+        let pipeline = match self.decide(entry, &lookup, request).await {
+            Decision::Ask(pipeline) => pipeline,
+            Decision::Cached(fetched) => return graph.add(node, entry.name(), &fetched.outcome),
+            Decision::NotAsked(not_asked) => return graph.refuse(node, not_asked),
+        };
+        if let Some(fetched) = pipeline.cached(&lookup, request.max_age).await {
+            return graph.add(node, entry.name(), &fetched.outcome);
+        }
+        let most = entry.source.source.max_questions(&lookup);
+        if graph.calls.saturating_add(most) > walk.max_calls {
+            return graph.note_limit(walk.max_calls);
+        }
+        let left = budget.fetch_until.since(self.clock.monotonic());
+        if left.is_zero() {
+            return graph.note("the time was over before every related indicator was asked about");
+        }
+        let lookup_request = LookupRequest {
+            lookup,
+            deadline: budget.fetch_until,
+            max_age: request.max_age,
+            caller: request.caller.clone(),
+            tlp: request.tlp,
+        };
+        let Some(fetched) = self.clock.timeout(left, pipeline.look_up(lookup_request)).await else {
+            // The call may have left: it counts.
+            graph.calls += most;
+            return graph.note("the time was over before every related indicator was asked about");
+        };
+        graph.calls += fetched.receipt.units.max(u32::from(fetched.receipt.called));
+        match &fetched.outcome.body {
+            OutcomeBody::Finding(_) | OutcomeBody::NoRecord => graph.add(node, entry.name(), &fetched.outcome),
+            OutcomeBody::NotAsked(not_asked) => graph.refuse(node, not_asked.clone()),
+            OutcomeBody::Error(error) => {
+                graph.note(&format!("{} failed for a related indicator: {error}", entry.name()));
+            }
+        }
+    }
+
+    /// Adds what the newest stored verdict of each indicator says. A store that fails costs the colours, not the graph.
+    async fn add_stored_verdicts(&self, graph: &mut RelationGraph, budget: Budget) {
+        for node in &mut graph.nodes {
+            let left = budget.deadline.since(self.clock.monotonic());
+            let filter = VerdictFilter { indicator: Some(node.indicator.clone()), ..VerdictFilter::default() };
+            let found = self.clock.timeout(left / 2, self.store.verdicts(filter, 1, None)).await;
+            match found {
+                Some(Ok(found)) => {
+                    if let Some(record) = found.first() {
+                        node.disposition = record.verdict.disposition;
+                        node.verdict = Some(record.id.clone());
+                    }
+                }
+                Some(Err(_)) | None => {
+                    graph.notes.push("stored verdicts could not be read for every indicator".to_owned());
+                    return;
+                }
+            }
+            if left < Duration::from_millis(2) {
+                return;
+            }
+        }
+    }
+}
+
+/// A graph that grows.
+#[derive(Default)]
+struct Building {
+    nodes: Vec<RelationNode>,
+    edges: Vec<RelationEdge>,
+    calls: u32,
+    notes: Vec<String>,
+    /// The sources' names of relations that are wanted; empty: all.
+    wanted: HashSet<String>,
+    places: HashMap<Indicator, usize>,
+    edge_places: HashMap<(usize, usize, RelationName), usize>,
+}
+
+impl Building {
+    /// The position of an indicator, which is added if there is room.
+    fn node(&mut self, indicator: &Indicator, depth: u32) -> Option<usize> {
+        if let Some(place) = self.places.get(indicator) {
+            return Some(*place);
+        }
+        if self.nodes.len() >= MAX_NODES {
+            self.note(&format!("there are more related indicators than the {MAX_NODES} that a graph holds"));
+            return None;
+        }
+        let place = self.nodes.len();
+        self.places.insert(indicator.clone(), place);
+        self.nodes.push(RelationNode {
+            indicator: indicator.clone(),
+            depth,
+            disposition: Disposition::Unknown,
+            verdict: None,
+            expanded: depth == 0,
+            not_expanded: None,
+        });
+        Some(place)
+    }
+
+    /// Adds what a source said of the indicator at this position.
+    fn add(&mut self, node: usize, source: &str, outcome: &Outcome) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.expanded |= outcome.body.is_answer();
+        }
+        let depth = self.nodes.get(node).map_or(0, |node| node.depth) + 1;
+        for relation in outcome.body.finding().into_iter().flat_map(|finding| &finding.relations) {
+            if !self.wanted.is_empty() && !self.wanted.contains(&relation.source_name) {
+                continue;
+            }
+            if let Some(other) = self.node(&relation.indicator, depth) {
+                self.edge(node, other, relation, source);
+            }
+        }
+    }
+
+    fn edge(&mut self, from: usize, to: usize, relation: &Relation, source: &str) {
+        let (key, turned) = ((from, to, relation.name), (to, from, relation.name.reverse()));
+        let known = self.edge_places.get(&key).or_else(|| self.edge_places.get(&turned)).copied();
+        let place = match known {
+            Some(place) => place,
+            None if self.edges.len() >= MAX_EDGES => {
+                return self.note(&format!("there are more relations than the {MAX_EDGES} that a graph holds"));
+            }
+            None => {
+                self.edge_places.insert(key, self.edges.len());
+                let (sources, source_names) = Default::default();
+                self.edges.push(RelationEdge { from, to, name: relation.name, sources, source_names });
+                self.edges.len() - 1
+            }
+        };
+        let Some(edge) = self.edges.get_mut(place) else { return };
+        for (list, word) in [(&mut edge.sources, source), (&mut edge.source_names, relation.source_name.as_str())] {
+            if !list.iter().any(|known| known == word) {
+                list.push(word.to_owned());
+            }
+        }
+    }
+
+    fn refuse(&mut self, node: usize, not_asked: NotAsked) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.not_expanded.get_or_insert(not_asked);
+        }
+    }
+
+    fn note_limit(&mut self, max_calls: u32) {
+        self.note(&format!(
+            "not every related indicator was asked about: {max_calls} calls were allowed and {} made",
+            self.calls
+        ));
+    }
+
+    fn note(&mut self, note: &str) {
+        if !self.notes.iter().any(|known| known == note) {
+            self.notes.push(note.to_owned());
+        }
+    }
+
+    fn finish(self) -> RelationGraph {
+        RelationGraph { nodes: self.nodes, edges: self.edges, calls: self.calls, notes: self.notes }
+    }
+}
