@@ -123,7 +123,7 @@ fn find(wanted: IndicatorType, name: &str) -> Result<&'static Relationship, Stri
 }
 
 /// The names that a tier is shown, of those that a request wants.
-pub(super) fn shown<'a>(of: IndicatorType, names: &'a [String], is_premium: bool) -> Vec<&'a str> {
+pub(super) fn shown(of: IndicatorType, names: &[String], is_premium: bool) -> Vec<&str> {
     let is_shown = |name: &str| find(of, name).is_ok_and(|known| is_premium || !known.is_premium);
     names.iter().map(String::as_str).filter(|name| is_shown(name)).collect()
 }
