@@ -14,7 +14,7 @@ use crate::fetch::LookupRequest;
 use crate::finding::{Disposition, NotAsked, Outcome, OutcomeBody, Relation, RelationName};
 use crate::indicator::Indicator;
 use crate::source::{Lookup, RelationsWanted};
-use crate::store::VerdictFilter;
+use crate::store::{PageLimit, VerdictFilter};
 
 /// Most indicators of a graph.
 const MAX_NODES: usize = 500;
@@ -180,10 +180,10 @@ impl Engine {
         for node in &mut graph.nodes {
             let left = budget.deadline.since(self.clock.monotonic());
             let filter = VerdictFilter { indicator: Some(node.indicator.clone()), ..VerdictFilter::default() };
-            let found = self.clock.timeout(left / 2, self.store.verdicts(filter, 1, None)).await;
+            let found = self.clock.timeout(left / 2, self.store.verdicts(filter, PageLimit::rows(1), None)).await;
             match found {
                 Some(Ok(found)) => {
-                    if let Some(record) = found.first() {
+                    if let Some(record) = found.rows.first() {
                         node.disposition = record.verdict.disposition;
                         node.verdict = Some(record.id.clone());
                     }

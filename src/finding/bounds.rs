@@ -107,7 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::finding::{Disposition, Relation};
+    use crate::finding::{Disposition, Relation, RelationName};
     use crate::indicator::Indicator;
 
     fn finding() -> Finding {
@@ -132,7 +132,7 @@ mod tests {
         let large = Finding {
             tags: vec!["tag".into(); 1_000],
             facts: vec![Fact::new("engines", vec!["engine".to_owned(); 130])],
-            relations: vec![Relation { relation: "hosts".into(), indicator }; 257],
+            relations: vec![Relation { name: RelationName::Hosts, source_name: "urls".into(), indicator }; 257],
             ..finding()
         };
         let bounded = large.bounded();
