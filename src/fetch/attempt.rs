@@ -10,7 +10,7 @@ use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, Question, Source, SourceSettings};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Why an attempt brought no answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +33,15 @@ impl AttemptError {
 
     /// The ledger cannot be reached: without it nothing leaves.
     pub(super) fn ledger_unreachable(source: &str, error: &StoreError) -> Self {
-        tracing::error!(source, %error, "the ledger cannot be reached, so nothing is asked");
-        Self::Local(SourceError::unavailable("the ledger cannot be reached, so the source was not asked"))
+        tracing::error!(source, %error, "nothing can be recorded, so nothing is asked");
+        let why = match error.kind {
+            StoreErrorKind::Full => "the disk is full, so that no quota can be recorded",
+            StoreErrorKind::Gone => "the store's file was moved, deleted or replaced",
+            StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Corrupt | StoreErrorKind::Rejected => {
+                "the ledger cannot be reached"
+            }
+        };
+        Self::Local(SourceError::unavailable(format!("{why}: the source was not asked")))
     }
 
     /// As the body of an outcome of which nothing else is known.

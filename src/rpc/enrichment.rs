@@ -146,6 +146,9 @@ impl EnrichmentRpc {
         }
         let enriched = self.engine.enrich(&request, progress).await?;
         receipt.sources = enriched.receipts.iter().map(|(source, receipt)| write_receipt(source, receipt)).collect();
+        if !enriched.stored {
+            receipt.notes.push("the verdict could not be stored, so it has no name".to_owned());
+        }
         let verdict = encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
         let graph = self.graph(&request, call, Some(&enriched.record.verdict.outcomes)).await?;

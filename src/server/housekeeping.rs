@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tonic_health::ServingStatus;
+use tracing::{error, info, warn};
 
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// While the disk is full: there may be space again at any time.
+const PRUNE_FULL_EVERY: Duration = Duration::from_secs(60);
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Keeps a wrong clock from erasing the history: on its first day a server takes for the present no later moment than a day
@@ -41,7 +45,35 @@ impl PruneGuard {
     }
 }
 
-/// Removes what is older than the retention, at once and every hour, until the server stops.
+/// Reports whenever the store's file goes from its place, and when it is back.
+pub(super) async fn watch<F: Future<Output = ()> + Send>(
+    store: Arc<dyn Store>,
+    report: impl Fn(ServingStatus) -> F,
+    stop: CancellationToken,
+) {
+    let mut is_gone = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = SystemClock.sleep(CHECK_EVERY) => {}
+        }
+        match store.check() {
+            Err(error) if !is_gone => {
+                error!(%error, "the store is gone");
+                is_gone = true;
+                report(ServingStatus::NotServing).await;
+            }
+            Ok(()) if is_gone => {
+                warn!("the store is back in its place");
+                is_gone = false;
+                report(ServingStatus::Serving).await;
+            }
+            Err(_) | Ok(()) => {}
+        }
+    }
+}
+
+/// Removes what is older than the retention or too much, at once and every hour, until the server stops.
 pub(super) async fn prune(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -59,9 +91,10 @@ pub(super) async fn prune(
             ),
             Err(error) => warn!(%error, "the store could not be pruned"),
         }
+        let wait = if store.is_full() { PRUNE_FULL_EVERY } else { PRUNE_EVERY };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = clock.sleep(PRUNE_EVERY) => {}
+            () = clock.sleep(wait) => {}
         }
     }
 }
@@ -79,12 +112,13 @@ pub(super) async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::clock::ManualClock;
     use crate::indicator::{Indicator, Tlp};
-    use crate::store::{Memory, VerdictRecord};
+    use crate::store::{self, Durability, Memory, VerdictRecord};
     use crate::verdict::{Policy, fuse};
 
     #[tokio::test(start_paused = true)]
@@ -111,6 +145,30 @@ mod tests {
         clock.advance(DAY);
         clock.set_wall(at(9000));
         assert_eq!(guard.present(&clock), at(9000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_moved_away_is_noticed_within_a_second_and_so_is_its_return() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (folder.path().join("concord.db"), folder.path().join("moved.db"));
+        let store = store::open(&path, Durability::Normal).unwrap();
+        let (reported, stop) = (Mutex::new(Vec::new()), CancellationToken::new());
+        let report = |status| {
+            reported.lock().unwrap().push(status == ServingStatus::Serving);
+            std::future::ready(())
+        };
+        let moves = async {
+            SystemClock.sleep(Duration::from_secs(5)).await;
+            assert!(reported.lock().unwrap().is_empty(), "nothing changed");
+            std::fs::rename(&path, &elsewhere).unwrap();
+            SystemClock.sleep(Duration::from_secs(1)).await;
+            assert_eq!(*reported.lock().unwrap(), [false]);
+            std::fs::rename(&elsewhere, &path).unwrap();
+            SystemClock.sleep(Duration::from_secs(1)).await;
+            assert_eq!(*reported.lock().unwrap(), [false, true]);
+            stop.cancel();
+        };
+        tokio::join!(watch(store.clone(), report, stop.clone()), moves);
     }
 
     #[tokio::test(start_paused = true)]

@@ -172,6 +172,12 @@ impl Running {
             }
         };
         tracker.spawn(housekeeping::prune(store.clone(), clock.clone(), guard, config.retention, stop.clone()));
+        let health = reporter.clone();
+        let report = move |status| {
+            let health = health.clone();
+            async move { router::report_health(&health, status).await }
+        };
+        tracker.spawn(housekeeping::watch(store.clone(), report, stop.clone()));
         tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
         Ok(Self {
             address,

@@ -25,6 +25,8 @@ use crate::store::{Retention, Sealer};
 const RESERVED_CALLERS: [&str; 2] = ["local", "anonymous"];
 const DAY: u64 = 86_400;
 const MIN_RETENTION: Duration = Duration::from_secs(3600);
+/// Less would not hold the history of a day.
+const MIN_STORE_BYTES: u64 = 16 * 1024 * 1024;
 const MIN_DEADLINE: Duration = Duration::from_millis(100);
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
@@ -336,7 +338,11 @@ impl Loader<'_> {
             answers_bytes: raw.answers_bytes.unwrap_or(1 << 30),
             verdicts_age: self.duration(raw.verdicts_age.as_deref(), "retention.verdicts_age", days(365)),
             disclosures_age: self.duration(raw.disclosures_age.as_deref(), "retention.disclosures_age", days(365)),
+            store_bytes: raw.store_bytes.unwrap_or(8 << 30),
         };
+        if retention.store_bytes < MIN_STORE_BYTES {
+            self.refuse("retention.store_bytes", format!("must be at least {MIN_STORE_BYTES} (16 MiB)"));
+        }
         let Retention { answers_age, verdicts_age, disclosures_age, .. } = retention;
         let ages = [("answers", answers_age), ("verdicts", verdicts_age), ("disclosures", disclosures_age)];
         for (what, _) in ages.into_iter().filter(|(_, age)| *age < MIN_RETENTION) {

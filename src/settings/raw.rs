@@ -65,4 +65,5 @@ pub(super) struct RawRetention {
     pub(super) answers_bytes: Option<u64>,
     pub(super) verdicts_age: Option<String>,
     pub(super) disclosures_age: Option<String>,
+    pub(super) store_bytes: Option<u64>,
 }

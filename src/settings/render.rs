@@ -52,6 +52,7 @@ impl Config {
         line(out, "answers_bytes", self.retention.answers_bytes);
         line(out, "verdicts_age", quoted(duration(self.retention.verdicts_age)));
         line(out, "disclosures_age", quoted(duration(self.retention.disclosures_age)));
+        line(out, "store_bytes", self.retention.store_bytes);
         for source in &self.sources {
             let _ = write!(out, "\n# declared by {}\n{}", source.origin, declared(source));
         }

@@ -54,7 +54,8 @@ impl DataDirectory {
         if !try_lock(&file).map_err(failed)? {
             return Err(held_error(path, &mut file));
         }
-        write_holder(&mut file).map_err(failed)?;
+        // Only the message of the next process that tries suffers from a full disk.
+        let _ = write_holder(&mut file);
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 

@@ -103,7 +103,8 @@ stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSen
 
 impl From<&Indicator> for stored::Indicator {
     fn from(indicator: &Indicator) -> Self {
-        Self { form: stored::Form::from(indicator.form()).into(), value: indicator.value().to_owned() }
+        // The password of a URL is never stored.
+        Self { form: stored::Form::from(indicator.form()).into(), value: indicator.redacted() }
     }
 }
 

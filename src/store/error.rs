@@ -23,6 +23,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// There is no space left.
     Full,
+    /// The file of the store was moved, deleted or replaced.
+    Gone,
     /// What is stored cannot be read: it is damaged, or of a newer version.
     Corrupt,
     /// A rule of the store or a wrong setting forbids it.
@@ -53,7 +55,7 @@ impl StoreError {
     /// Whether the same call may succeed later although nobody changes the store: pruning makes space, too.
     pub fn is_transient(&self) -> bool {
         match self.kind {
-            StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full => true,
+            StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Gone => true,
             StoreErrorKind::Corrupt | StoreErrorKind::Rejected => false,
         }
     }

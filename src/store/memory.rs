@@ -12,9 +12,10 @@ use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Maintenance,
-    PageLimit, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore,
-    WindowUse, encode,
+    PageLimit, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord,
+    VerdictStore, WindowUse, encode,
 };
+use crate::indicator::Indicator;
 use crate::source::QuotaWindow;
 use crate::sync::lock;
 
@@ -78,7 +79,7 @@ fn is_within(time: SystemTime, from: Option<SystemTime>, until: Option<SystemTim
 
 impl VerdictFilter {
     fn matches(&self, record: &VerdictRecord) -> bool {
-        self.indicator.as_ref().is_none_or(|wanted| *wanted == record.verdict.indicator)
+        self.indicator.as_ref().is_none_or(|wanted| without_password(wanted) == record.verdict.indicator)
             && self.disposition.is_none_or(|wanted| wanted == record.verdict.disposition)
             && is_within(record.create_time, self.from, self.until)
     }
@@ -90,6 +91,11 @@ impl DisclosureFilter {
             && self.source.as_ref().is_none_or(|wanted| *wanted == disclosure.source)
             && is_within(disclosure.time, self.from, self.until)
     }
+}
+
+/// The indicator as it is stored.
+fn without_password(indicator: &Indicator) -> Indicator {
+    Indicator::from_stored(indicator.form(), &indicator.redacted())
 }
 
 fn exists(disclosure: &Disclosure) -> StoreError {
@@ -107,8 +113,10 @@ impl VerdictStore for Memory {
                 return Err(StoreError::rejected(format!("verdict {} exists and never changes", record.id)));
             }
             let time = nanos(record.create_time);
+            let mut record = Arc::unwrap_or_clone(record);
+            record.verdict.indicator = without_password(&record.verdict.indicator);
             state.verdict_times.insert(record.id.clone(), time);
-            state.verdicts.insert((time, record.id.clone()), Arc::unwrap_or_clone(record));
+            state.verdicts.insert((time, record.id.clone()), record);
             Ok(())
         })
     }
@@ -213,6 +221,42 @@ impl State {
         }
         self.disclosures.insert((nanos(disclosure.time), disclosure.id.clone()), disclosure);
         Ok(())
+    }
+
+    /// Removes the oldest rows until the rest takes at most so many bytes.
+    fn prune_to(&mut self, max_bytes: u64) -> Pruned {
+        let verdicts = self
+            .verdicts
+            .iter()
+            .map(|((time, id), record)| (*time, 0, id.clone(), encode::encode(&record.verdict, &record.answers).len()));
+        let answers =
+            self.answers.iter().map(|(hash, stored)| (stored.seen, 1, hash.clone(), stored.answer.body.len()));
+        let disclosures = self
+            .disclosures
+            .iter()
+            .map(|((time, id), disclosure)| (*time, 2, id.clone(), disclosure.clone().with_bytes().1));
+        let mut rows: Vec<_> = verdicts.chain(answers).chain(disclosures).collect();
+        rows.sort_unstable();
+        let mut bytes: u64 = rows.iter().map(|(_, _, _, bytes)| *bytes as u64).sum();
+        let mut pruned = Pruned::default();
+        for (time, table, id, size) in rows {
+            if bytes <= max_bytes {
+                break;
+            }
+            bytes = bytes.saturating_sub(size as u64);
+            match table {
+                0 => {
+                    pruned.verdicts += u64::from(self.verdicts.remove(&(time, id.clone())).is_some());
+                    self.verdict_times.remove(&id);
+                }
+                1 => pruned.answers += u64::from(self.answers.remove(&id).is_some()),
+                _ => {
+                    pruned.disclosures += u64::from(self.disclosures.remove(&(time, id.clone())).is_some());
+                    self.disclosure_ids.remove(&id);
+                }
+            }
+        }
+        pruned
     }
 
     /// Revision of the stored row, 0 for none.
@@ -321,6 +365,22 @@ impl Ledger for Memory {
 }
 
 impl Maintenance for Memory {
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn prune_to(&self, max_bytes: u64) -> BoxFuture<'_, Pruned> {
+        self.run(move |state| Ok(state.prune_to(max_bytes)))
+    }
+
+    fn recover_space(&self) -> BoxFuture<'_, ()> {
+        self.run(|_| Ok(()))
+    }
+
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, ()> {
         self.run(|_| Err(StoreError::rejected("a store in memory cannot be backed up")))
     }

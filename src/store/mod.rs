@@ -55,7 +55,7 @@ pub enum Durability {
 /// data directory. Blocks; meant for start-up.
 ///
 /// # Errors
-/// The file cannot be made or is no database of this program, a newer version made it, or a thread cannot be started.
+/// The file cannot be made, is empty or no database of this program, a newer version made it, or a thread cannot be started.
 pub fn open(path: &Path, durability: Durability) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sqlite::Sqlite::open(path, durability)?))
 }
@@ -199,6 +199,8 @@ pub struct Retention {
     pub verdicts_age: Duration,
     /// Disclosures older than this go.
     pub disclosures_age: Duration,
+    /// When all that is stored takes more than this many bytes, the oldest verdicts, answers and disclosures go.
+    pub store_bytes: u64,
 }
 
 /// How much pruning removed.
@@ -400,6 +402,17 @@ pub trait Ledger: Send + Sync {
 
 /// What concerns a store as a whole.
 pub trait Maintenance: Send + Sync {
+    /// Whether what is written would last.
+    ///
+    /// # Errors
+    /// The store's file was moved, deleted or replaced: nothing is written before it is back in its place.
+    fn check(&self) -> Result<(), StoreError>;
+    /// Whether the disk is full: then only the ledger and settings are written, in space that was kept for them.
+    fn is_full(&self) -> bool;
+    /// Removes the oldest verdicts, answers and disclosures until all that is stored takes at most so many bytes.
+    fn prune_to(&self, max_bytes: u64) -> BoxFuture<'_, Pruned>;
+    /// Keeps space for a full disk again, if there is some, so that history is written again.
+    fn recover_space(&self) -> BoxFuture<'_, ()>;
     /// Copies the store to the new file `to` as of one moment, also while another process uses it.
     ///
     /// Fails where `to` exists or the backend has no file; after a failure no file is left at `to`.
@@ -412,13 +425,30 @@ pub trait Maintenance: Send + Sync {
 pub trait Store: VerdictStore + AnswerStore + SourceStore + Ledger + Maintenance + 'static {
     /// Removes everything that has outlived its retention at `now`.
     fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
+        Box::pin(async move {
+            let pruned = match self.prune_once(retention, now).await {
+                // Removing needs space as well; the failure released what was kept for it.
+                Err(error) if error.kind == StoreErrorKind::Full => self.prune_once(retention, now).await,
+                pruned => pruned,
+            };
+            self.recover_space().await?;
+            pruned
+        })
+    }
+
+    /// One pass of [`Self::prune`].
+    fn prune_once(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         let before = move |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Box::pin(async move {
             self.prune_quota(now).await?;
+            let answers = self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?;
+            let verdicts = self.prune_verdicts(before(retention.verdicts_age)).await?;
+            let disclosures = self.prune_disclosures(before(retention.disclosures_age)).await?;
+            let beyond = self.prune_to(retention.store_bytes).await?;
             Ok(Pruned {
-                answers: self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?,
-                verdicts: self.prune_verdicts(before(retention.verdicts_age)).await?,
-                disclosures: self.prune_disclosures(before(retention.disclosures_age)).await?,
+                answers: answers + beyond.answers,
+                verdicts: verdicts + beyond.verdicts,
+                disclosures: disclosures + beyond.disclosures,
             })
         })
     }

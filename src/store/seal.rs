@@ -142,7 +142,7 @@ fn make_key_file(path: &Path) -> io::Result<()> {
 }
 
 /// Without this, power loss could leave credentials behind whose key is gone.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
 }

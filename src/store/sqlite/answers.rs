@@ -22,7 +22,7 @@ impl AnswerStore for Sqlite {
                 Ok(answer)
             });
             let answer = compressed.await?;
-            let insert = self.write(move |connection| {
+            let insert = self.write_history(move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO answers (hash, source, received, seen, size, body) VALUES (?1, ?2, ?3, ?3, ?4, ?5)
                      ON CONFLICT (hash) DO UPDATE SET seen = max(seen, excluded.seen)",

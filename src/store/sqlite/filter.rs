@@ -26,7 +26,7 @@ impl Conditions {
     pub(super) fn indicator(&mut self, indicator: Option<&Indicator>) {
         if let Some(indicator) = indicator {
             let form = Value::Text(indicator.form().as_str().to_owned());
-            self.and("value = ? AND form = ?", [Value::Text(indicator.value().to_owned()), form]);
+            self.and("value = ? AND form = ?", [Value::Text(indicator.redacted()), form]);
         }
     }
 

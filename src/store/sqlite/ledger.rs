@@ -222,7 +222,7 @@ fn disclose(connection: &Connection, disclosure: &Disclosure) -> Result<(), Stor
         disclosure.id,
         nanos(disclosure.time),
         disclosure.indicator.form().as_str(),
-        disclosure.indicator.value(),
+        disclosure.indicator.redacted(),
         disclosure.source,
         disclosure.to,
         disclosure.caller,

@@ -1,10 +1,10 @@
 //! The durable store: one SQLite file, one writer thread with group commit, a few reader threads.
 //!
 //! A write resolves after its commit: it survives the end of the process; [`Durability::Full`] makes it survive power
-//! loss too. `writer.rs` batches, `readers.rs` reads, `schema.rs` holds the tables, the rest is one file per trait.
+//! loss too. `writer.rs` batches, `readers.rs` reads, `schema.rs` holds the tables, `file.rs` makes the file and knows it
+//! again, `reserve.rs` keeps space for a full disk, `size.rs` bounds the whole; the rest is one file per trait.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -14,21 +14,26 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 
 use super::permissions::private_file;
-use super::{BoxFuture, Durability, Maintenance, StoreError, StoreErrorKind};
+use super::{BoxFuture, Durability, Maintenance, Pruned, StoreError, StoreErrorKind};
 use crate::error::ParseEnumError;
 use crate::sync::lock;
 
 mod answers;
+mod file;
 mod filter;
 mod ledger;
 mod readers;
+mod reserve;
 mod schema;
+mod size;
 mod sources;
 mod verdicts;
 mod writer;
 
+use file::DatabaseFile;
 use ledger::SharedAccounts;
 use readers::Readers;
+use reserve::Reserve;
 use writer::Writer;
 
 /// How long a statement waits for another process, such as one that makes a backup.
@@ -45,6 +50,8 @@ pub(super) struct Sqlite {
     /// `None` where the store is only read.
     writer: Option<Writer>,
     readers: Readers,
+    file: DatabaseFile,
+    reserve: Arc<Reserve>,
     accounts: Arc<SharedAccounts>,
 }
 
@@ -75,20 +82,37 @@ fn error_kind(error: &rusqlite::Error) -> StoreErrorKind {
 impl Sqlite {
     /// See [`super::open`].
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        make_file(path)?;
+        file::make_unless_exists(path)?;
+        let reserve = Arc::new(Reserve::of(path));
+        let opened = match Self::open_with(path, durability, reserve.clone()) {
+            // On a full disk not even the files beside the database can be made.
+            Err(error) if matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Unavailable) => {
+                reserve.release();
+                Self::open_with(path, durability, reserve.clone())?
+            }
+            opened => opened?,
+        };
+        reserve.keep();
+        Ok(opened)
+    }
+
+    fn open_with(path: &Path, durability: Durability, reserve: Arc<Reserve>) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
+        let file = DatabaseFile::at(path)?;
         // Before anything is changed: the file may belong to another program.
-        schema::check_version(&connection)?;
+        schema::check_version(&connection, path)?;
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
         let readers = Readers::start(path, READERS)?;
-        Ok(Self { writer: Some(Writer::start(connection)?), readers, accounts: Arc::default() })
+        let writer = Some(Writer::start(connection, file.clone())?);
+        Ok(Self { writer, readers, file, reserve, accounts: Arc::default() })
     }
 
     /// See [`super::open_read_only`].
     pub(super) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        schema::check_version(&connect(path)?)?;
-        Ok(Self { writer: None, readers: Readers::start(path, 1)?, accounts: Arc::default() })
+        schema::check_version(&connect(path)?, path)?;
+        let (file, reserve) = (DatabaseFile::at(path)?, Arc::new(Reserve::of(path)));
+        Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts: Arc::default() })
     }
 
     /// Has the writer do this inside its next transaction; resolves after the commit.
@@ -98,7 +122,11 @@ impl Sqlite {
     ) -> BoxFuture<'_, T> {
         Box::pin(async move {
             match &self.writer {
-                Some(writer) => writer.run(work).await,
+                Some(writer) => writer.run(work).await.inspect_err(|error| {
+                    if error.kind == StoreErrorKind::Full {
+                        self.reserve.release();
+                    }
+                }),
                 None => Err(StoreError::rejected("the store was opened for reading only")),
             }
         })
@@ -110,6 +138,17 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, T> {
         Box::pin(async move { self.readers.run(work).await })
+    }
+
+    /// Writes history, unless the disk is full.
+    async fn write_history<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.writer.is_some() {
+            self.reserve.check()?;
+        }
+        self.write(work).await
     }
 
     /// Deletes the rows of a table that meet a condition, in small writes; says how many.
@@ -137,6 +176,26 @@ impl Sqlite {
 }
 
 impl Maintenance for Sqlite {
+    fn check(&self) -> Result<(), StoreError> {
+        self.file.check()
+    }
+
+    fn is_full(&self) -> bool {
+        self.writer.is_some() && !self.reserve.is_kept()
+    }
+
+    fn prune_to(&self, max_bytes: u64) -> BoxFuture<'_, Pruned> {
+        Box::pin(size::prune_to(self, max_bytes))
+    }
+
+    fn recover_space(&self) -> BoxFuture<'_, ()> {
+        let reserve = self.reserve.clone();
+        self.read(move |_| {
+            reserve.keep();
+            Ok(())
+        })
+    }
+
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, ()> {
         let to = to.to_owned();
         self.read(move |connection| {
@@ -171,16 +230,6 @@ fn send<J>(jobs: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreErr
 /// The enum variant that a column names.
 fn parse_column<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: ParseEnumError| StoreError::corrupt(error.to_string()))
-}
-
-/// SQLite would make the file readable for others.
-fn make_file(path: &Path) -> Result<(), StoreError> {
-    match private_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(StoreError::unavailable(format!("database {}: {error}", path.display())))
-        }
-        Err(_) | Ok(_) => Ok(()),
-    }
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -226,8 +275,13 @@ fn copy(from: &Connection, to: &Path) -> Result<(), StoreError> {
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::indicator::{Indicator, Tlp};
+    use crate::source::{QuotaPer, QuotaWindow};
+    use crate::store::{Acquire, Acquired, Ledger, Retention, Store, Unit, VerdictRecord, VerdictStore, new_id};
+    use crate::verdict::{Policy, fuse};
 
     fn open(folder: &tempfile::TempDir) -> Sqlite {
         Sqlite::open(&folder.path().join("concord.db"), Durability::Normal).expect("opens")
@@ -297,7 +351,7 @@ mod tests {
         assert!(configure(&connection, Durability::Full).is_err(), "memory cannot do WAL");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.db");
-        make_file(&path).expect("made");
+        private_file(&path).expect("made");
         let connection = connect(&path).expect("connects");
         for (durability, level) in [(Durability::Normal, 1), (Durability::Full, 2)] {
             configure(&connection, durability).expect("configured");
@@ -320,5 +374,71 @@ mod tests {
             let error = StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
             assert_eq!((error.kind, error.is_transient()), (kind, transient), "{error}");
         }
+    }
+
+    async fn append(store: &Sqlite, number: u64) -> Result<(), StoreError> {
+        let indicator = Indicator::parse("192.0.2.1").expect("an address").indicator;
+        let create_time = UNIX_EPOCH + Duration::from_secs(number);
+        let mut verdict = fuse(&Policy::built_in()[0], &indicator, create_time, Vec::new());
+        let block = (0..64).map(|place| new_id(UNIX_EPOCH + Duration::from_secs(place)));
+        verdict.summary = block.collect();
+        let (id, caller) = (number.to_string(), "tester".to_owned());
+        let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Green, verdict, answers: Vec::new() };
+        store.append(record.into()).await
+    }
+
+    async fn take(store: &Sqlite, second: u64) -> Result<Vec<Acquired>, StoreError> {
+        let at = UNIX_EPOCH + Duration::from_secs(second);
+        // A long name, so that units fill pages fast.
+        let unit = Unit { account: "account".into(), source: "s".repeat(2_000), at };
+        let windows = vec![QuotaWindow { per: QuotaPer::Month, limit: 1_000_000 }];
+        store.acquire(vec![Acquire { unit, windows, disclosures: Vec::new() }]).await
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_history_gives_way_to_the_ledger_and_pruning_makes_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder);
+        for number in 0..200 {
+            append(&store, number).await.expect("stored");
+        }
+        // As if the disk were full now.
+        let fill = |connection: &Connection| {
+            let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            Ok(connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))?)
+        };
+        store.write(fill).await.expect("set");
+        let mut next = 200;
+        while append(&store, next).await.is_ok() {
+            next += 1;
+        }
+        assert!(store.is_full());
+        assert!(!folder.path().join("concord.db.reserve").exists(), "the space is given to the ledger");
+        assert_eq!(append(&store, next).await.expect_err("refused").kind, StoreErrorKind::Full);
+        assert!(store.verdict("0").await.expect("it can be read").is_some());
+        // Where not even a unit can be recorded, none is granted.
+        let mut units = 0_u64;
+        let refused = loop {
+            match take(&store, units).await {
+                Ok(_) => units += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind, StoreErrorKind::Full);
+        let before = UNIX_EPOCH + Duration::from_secs(100);
+        let retention = Retention {
+            answers_age: Duration::MAX,
+            answers_bytes: u64::MAX,
+            verdicts_age: Duration::from_secs(100),
+            disclosures_age: Duration::MAX,
+            store_bytes: u64::MAX,
+        };
+        let pruned = store.prune(retention, before + Duration::from_secs(100)).await.expect("pruned");
+        assert_eq!(pruned.verdicts, 100);
+        assert!(!store.is_full());
+        append(&store, next).await.expect("there is room again");
+        let granted = take(&store, units).await.expect("recorded");
+        let Some(Acquired::Granted(uses)) = granted.first() else { panic!("{granted:?}") };
+        assert_eq!(uses[0].used, units + 1, "what was refused was not counted");
     }
 }

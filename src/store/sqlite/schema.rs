@@ -1,5 +1,7 @@
 //! The tables, as a list of steps: from the first release on, steps are only added. Times are nanoseconds since 1970.
 
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
@@ -70,20 +72,28 @@ CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
 "];
 
-/// The version of the database, 0 for an empty file.
+/// Checks that a file that exists is a database of this program.
 ///
 /// # Errors
-/// Another program, or a newer version of this one, made it.
-pub(super) fn check_version(connection: &Connection) -> Result<usize, StoreError> {
+/// The file is empty, or another program or a newer version of this one made it.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let version = number("PRAGMA user_version")?;
-    let is_empty = version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
-    if !is_empty && number("PRAGMA application_id")? != APPLICATION_ID {
-        return Err(StoreError::rejected(
-            "the database was not written by this program, or by a version from before its first release; move the \
-             file away to start with an empty one",
-        ));
+    let way_out = "restore a backup there, or move the file away to start with an empty store";
+    if number("PRAGMA application_id")? != APPLICATION_ID {
+        let is_empty = number("PRAGMA user_version")? == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
+        let what = if is_empty {
+            "is empty, which this program never leaves it"
+        } else {
+            "was not written by this program, or by a version from before its first release"
+        };
+        return Err(StoreError::rejected(format!("database {}: {what}; {way_out}", path.display())));
     }
+    version(connection).map(|_| ())
+}
+
+/// The version of the tables, 0 where there are none.
+fn version(connection: &Connection) -> Result<usize, StoreError> {
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?;
     usize::try_from(version).ok().filter(|version| *version <= STEPS.len()).ok_or_else(|| {
         let known = STEPS.len();
         StoreError::rejected(format!("the database has version {version}, made by a newer version than this ({known})"))
@@ -93,7 +103,7 @@ pub(super) fn check_version(connection: &Connection) -> Result<usize, StoreError
 /// Brings the tables to this version. Where a step fails, nothing of it stays.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for step in STEPS.iter().skip(check_version(&transaction)?) {
+    for step in STEPS.iter().skip(version(&transaction)?) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

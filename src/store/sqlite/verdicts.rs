@@ -34,7 +34,7 @@ impl VerdictStore for Sqlite {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let body = encode::compress(&encode::encode(&record.verdict, &record.answers))?;
-            let insert = self.write(move |connection| {
+            let insert = self.write_history(move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
@@ -44,7 +44,7 @@ impl VerdictStore for Sqlite {
                     record.id,
                     nanos(record.create_time),
                     verdict.indicator.form().as_str(),
-                    verdict.indicator.value(),
+                    verdict.indicator.redacted(),
                     verdict.disposition.as_str(),
                     record.caller,
                     record.tlp.as_str(),

@@ -9,6 +9,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::file::DatabaseFile;
 use super::{StoreError, send};
 use crate::sync::lock;
 
@@ -18,8 +19,8 @@ const BATCH: usize = 256;
 /// Replies to a job's caller, once it is known whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A job does its work and says how to reply.
-type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
+/// A job does its work and says how to reply. It is given an error where nothing may be written.
+type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
 
 /// The handle of the writing thread.
 pub(super) struct Writer {
@@ -29,14 +30,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns this connection from now on.
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+    /// Starts the thread, which owns this connection from now on. It writes for as long as `file` is in its place.
+    pub(super) fn start(connection: Connection, file: DatabaseFile) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel();
         let (end, ended) = oneshot::channel();
         let failed_commits = Arc::new(AtomicU64::new(0));
         let failed = failed_commits.clone();
         let work = move || {
-            write_all(&connection, &receiver, &failed);
+            write_all(&connection, &file, &receiver, &failed);
             // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
@@ -60,10 +61,11 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = in_savepoint(connection, work);
+            let result = connection.and_then(|connection| in_savepoint(connection, work));
             Box::new(move |committed| {
                 // A caller that went away does not need the reply; the work is done all the same.
-                let _ = sender.send(committed.and(result));
+                // Its own failure says more than that of the commit, which it may have caused: a full disk ends the transaction.
+                let _ = sender.send(result.and_then(|done| committed.map(|()| done)));
             })
         });
         send(&self.jobs, job)?;
@@ -82,14 +84,17 @@ impl Writer {
 }
 
 /// Works until every sender is gone and the queue is empty.
-fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>, failed_commits: &AtomicU64) {
+fn write_all(connection: &Connection, file: &DatabaseFile, jobs: &mpsc::Receiver<Job>, failed_commits: &AtomicU64) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
             let Ok(job) = jobs.try_recv() else { break };
             batch.push(job);
         }
-        write_batch(connection, batch, failed_commits);
+        match file.check() {
+            Ok(()) => write_batch(connection, batch, failed_commits),
+            Err(gone) => batch.into_iter().for_each(|job| job(Err(gone.clone()))(Ok(()))),
+        }
     }
 }
 
@@ -97,7 +102,7 @@ fn write_all(connection: &Connection, jobs: &mpsc::Receiver<Job>, failed_commits
 fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &AtomicU64) {
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
     // Where none could be begun, each job refuses by itself to work outside a transaction.
-    let replies: Vec<Reply> = batch.into_iter().map(|job| job(connection)).collect();
+    let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(connection))).collect();
     let committed = begun.map_err(StoreError::from).and_then(|()| commit(connection));
     if committed.is_err() {
         failed_commits.fetch_add(1, Ordering::Release);
@@ -108,6 +113,9 @@ fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &Atomic
 }
 
 fn commit(connection: &Connection) -> Result<(), StoreError> {
+    if connection.is_autocommit() {
+        return Err(StoreError::unavailable("the transaction was ended by a failure"));
+    }
     let committed = connection.execute_batch("COMMIT").map_err(StoreError::from);
     if committed.is_err() && !connection.is_autocommit() {
         // The next batch must find no open transaction; what this one wrote is reported as failed.
@@ -139,6 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::StoreErrorKind;
 
     /// A database of one table, and two connections to it that do not wait for each other.
     fn two_connections(folder: &tempfile::TempDir) -> (Connection, Connection) {
@@ -147,6 +156,11 @@ mod tests {
         first.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER)").expect("made");
         first.busy_timeout(Duration::ZERO).expect("set");
         (first, Connection::open(&path).expect("opens"))
+    }
+
+    fn start(folder: &tempfile::TempDir, connection: Connection) -> Writer {
+        let file = DatabaseFile::at(&folder.path().join("test.db")).expect("a file");
+        Writer::start(connection, file).expect("starts")
     }
 
     fn insert(connection: &Connection) -> Result<usize, StoreError> {
@@ -161,12 +175,29 @@ mod tests {
     async fn where_no_transaction_can_begin_nothing_is_written_and_the_next_write_works() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
-        let writer = Writer::start(connection).expect("starts");
+        let writer = start(&folder, connection);
         other.execute_batch("BEGIN IMMEDIATE").expect("locks");
         let refused = writer.run(insert).await;
         assert!(refused.is_err(), "{refused:?}");
         other.execute_batch("ROLLBACK").expect("unlocks");
         assert_eq!(count(&other), 0);
+        assert_eq!(writer.run(insert).await, Ok(1));
+        assert_eq!(count(&other), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_while_the_file_is_not_in_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (connection, other) = two_connections(&folder);
+        let writer = start(&folder, connection);
+        let (path, elsewhere) = (folder.path().join("test.db"), folder.path().join("moved.db"));
+        std::fs::rename(&path, &elsewhere).expect("moved");
+        let gone = writer.run(insert).await.expect_err("refused");
+        assert_eq!(gone.kind, StoreErrorKind::Gone);
+        assert!(gone.detail.contains("test.db: was moved, deleted or replaced"), "{gone}");
+        std::fs::copy(&elsewhere, &path).expect("replaced");
+        assert!(writer.run(insert).await.is_err(), "another file is in its place");
+        std::fs::rename(&elsewhere, &path).expect("moved back");
         assert_eq!(writer.run(insert).await, Ok(1));
         assert_eq!(count(&other), 1);
     }
@@ -178,7 +209,7 @@ mod tests {
         let tables = "PRAGMA foreign_keys = ON; CREATE TABLE p (id INTEGER PRIMARY KEY);
             CREATE TABLE c (p INTEGER REFERENCES p DEFERRABLE INITIALLY DEFERRED);";
         connection.execute_batch(tables).expect("made");
-        let writer = Writer::start(connection).expect("starts");
+        let writer = start(&folder, connection);
         let orphan = writer.run(|connection| {
             insert(connection)?;
             Ok(connection.execute("INSERT INTO c VALUES (7)", [])?)

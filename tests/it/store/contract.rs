@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use concord::finding::Disposition;
+use concord::indicator::{Form, Indicator};
 use concord::source::QuotaPer;
 use concord::store::{
     Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store, Swap,
@@ -13,6 +14,15 @@ use super::samples::{
     acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
     windows_of,
 };
+
+/// A number that looks like chance.
+fn noise(seed: u32) -> u64 {
+    u64::from(seed)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
 
 async fn a_verdict_comes_back_exactly(store: Arc<dyn Store>) {
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789);
@@ -131,11 +141,48 @@ async fn pruning_by_size_removes_the_oldest(store: Arc<dyn Store>) {
     assert_eq!(store.answer("c").await.expect("read"), None);
 }
 
+async fn pruning_to_a_size_removes_the_oldest_of_all_and_stops_there(store: Arc<dyn Store>) {
+    for number in 0..300_u32 {
+        let (id, seconds) = (format!("{number:03}"), f64::from(number));
+        let mut large = record(&id, "192.0.2.1", Disposition::Benign, seconds);
+        // Hexadecimal digits of which no two are alike, so that they cannot be compressed away.
+        large.verdict.summary = (0..200).map(|place| format!("{:016x}", noise(number * 200 + place))).collect();
+        store.append(large.into()).await.expect("stored");
+        store.record_disclosure(disclosure(&id, "192.0.2.1", "s", seconds)).await.expect("stored");
+    }
+    let pruned = store.prune(everything_stays(), at(300.0)).await.expect("pruned");
+    assert_eq!((pruned.verdicts, pruned.disclosures), (0, 0), "all fit");
+    let half = Retention { store_bytes: 400_000, ..everything_stays() };
+    let pruned = store.prune(half, at(300.0)).await.expect("pruned");
+    assert!((50..=290).contains(&pruned.verdicts), "{pruned:?}");
+    let listed = store.verdicts(VerdictFilter::default(), PageLimit::rows(300), None).await.expect("list").rows;
+    assert_eq!(listed.len() as u64, 300 - pruned.verdicts);
+    assert_eq!(listed.first().map(|newest| newest.id.as_str()), Some("299"), "the newest stay");
+    let again = store.prune(half, at(300.0)).await.expect("pruned");
+    assert_eq!((again.verdicts, again.disclosures), (0, 0), "it is small enough now");
+}
+
+async fn the_password_of_a_url_is_not_stored_and_does_not_part_its_history(store: Arc<dyn Store>) {
+    let url = |user: &str| Indicator::from_normal(Form::Url, &format!("https://{user}@example.com/a")).expect("a URL");
+    for (id, user, seconds) in [("a", "alice:s3cret", 1.0), ("b", "bob:0ther", 2.0)] {
+        let mut secret = record(id, "192.0.2.1", Disposition::Benign, seconds);
+        secret.verdict.indicator = url(user);
+        store.append(secret.into()).await.expect("stored");
+    }
+    let filter = VerdictFilter { indicator: Some(url("alice:s3cret")), ..VerdictFilter::default() };
+    let listed = store.verdicts(filter, PageLimit::rows(9), None).await.expect("list").rows;
+    assert_eq!(ids(&listed), ["b", "a"]);
+    assert_eq!(listed[0].verdict.indicator.value(), "https://***@example.com/a");
+    let read = store.verdict("a").await.expect("read").expect("there");
+    assert_eq!(read.verdict.indicator.value(), "https://***@example.com/a");
+}
+
 async fn pruning_leaves_the_quota_of_today(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 5), (QuotaPer::Day, 5)];
     granted(&*store, &windows, 0.0).await;
     let none = second(0);
-    let nothing = Retention { answers_age: none, answers_bytes: 0, verdicts_age: none, disclosures_age: none };
+    let nothing =
+        Retention { answers_age: none, answers_bytes: 0, verdicts_age: none, disclosures_age: none, store_bytes: 0 };
     store.prune(nothing, at(1.0)).await.expect("pruned");
     assert_eq!(granted(&*store, &windows, 2.0).await, [2, 2]);
 }
@@ -467,6 +514,8 @@ contract![
     an_answer_is_stored_once,
     pruning_removes_what_is_too_old,
     pruning_by_size_removes_the_oldest,
+    pruning_to_a_size_removes_the_oldest_of_all_and_stops_there,
+    the_password_of_a_url_is_not_stored_and_does_not_part_its_history,
     pruning_leaves_the_quota_of_today,
     a_source_row_changes_only_from_the_revision_expected,
     source_rows_are_listed_by_name,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use concord::finding::Disposition;
+use concord::indicator::{Form, Indicator};
 use concord::source::QuotaPer;
 use concord::store::{
     self, DisclosureFilter, Durability, PageLimit, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap,
@@ -14,7 +15,7 @@ use concord::store::{
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::samples::{answer, at, disclosure, granted, ids, record, row, unit};
+use super::samples::{acquire, answer, at, disclosure, granted, ids, record, row, take, unit};
 
 pub fn open(folder: &Path) -> Arc<dyn Store> {
     store::open(&folder.join("concord.db"), Durability::Normal).expect("opens")
@@ -157,6 +158,75 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     assert!(error.detail.contains("not written by this program"), "{error}");
     assert!(store::open_read_only(&path).is_err());
     assert_eq!(fs::read(&path).expect("a file"), before);
+}
+
+#[test]
+fn an_empty_file_is_no_new_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    fs::write(&path, "").expect("written");
+    let error = refusal(folder.path());
+    assert_eq!(error.kind, StoreErrorKind::Rejected);
+    for part in [path.to_str().expect("a path"), "is empty", "restore a backup", "move the file away"] {
+        assert!(error.detail.contains(part), "{error}");
+    }
+    assert!(store::open_read_only(&path).is_err());
+    assert_eq!(fs::read(&path).expect("a file"), b"", "it is left alone");
+}
+
+#[tokio::test]
+async fn a_log_without_its_database_is_no_new_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0).into()).await.expect("stored");
+    fs::remove_file(folder.path().join("concord.db")).expect("removed");
+    let error = refusal(folder.path());
+    assert!(error.detail.contains("concord.db-wal holds changes of a database that is gone"), "{error}");
+    assert!(!folder.path().join("concord.db").exists());
+}
+
+#[tokio::test]
+async fn a_first_start_leaves_nothing_but_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // As a start that was killed leaves it.
+    fs::write(folder.path().join(format!("concord.db.new-{}", std::process::id())), "half").expect("written");
+    open(folder.path()).close().await.expect("closed");
+    let names = fs::read_dir(folder.path()).expect("folder").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<_> = names.collect();
+    names.retain(|name| !["concord.db-wal", "concord.db-shm"].iter().any(|log| name == log));
+    names.sort();
+    assert_eq!(names, ["concord.db", "concord.db.reserve"]);
+}
+
+#[tokio::test]
+async fn no_file_of_the_store_holds_the_password_of_a_url() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let mut secret = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
+    secret.verdict.indicator =
+        Indicator::from_normal(Form::Url, "https://alice:s3cret@example.com/in-the-clear").expect("a URL");
+    store.append(secret.into()).await.expect("stored");
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    let bytes = [read("concord.db"), read("concord.db-wal")].concat();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("in-the-clear"), "the row is in these files");
+    assert!(!holds("s3cret") && !holds("alice"));
+}
+
+#[tokio::test]
+async fn a_store_whose_file_is_moved_takes_no_quota_and_goes_on_once_it_is_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let windows = [(QuotaPer::Minute, 5)];
+    assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
+    let (path, elsewhere) = (folder.path().join("concord.db"), folder.path().join("moved.db"));
+    fs::rename(&path, &elsewhere).expect("moved");
+    assert_eq!(store.check().expect_err("gone").kind, StoreErrorKind::Gone);
+    let refused = take(&*store, acquire("account", &windows, 1.0)).await.expect_err("nothing is recorded");
+    assert_eq!(refused.kind, StoreErrorKind::Gone);
+    fs::rename(&elsewhere, &path).expect("moved back");
+    assert_eq!(store.check(), Ok(()));
+    assert_eq!(granted(&*store, &windows, 2.0).await, [2], "what was refused was not counted");
 }
 
 #[tokio::test]

@@ -195,7 +195,13 @@ pub fn answer(hash: &str, body: &[u8], seconds: f64) -> RawAnswer {
 
 pub fn everything_stays() -> Retention {
     let long = second(365 * 86_400);
-    Retention { answers_age: long, answers_bytes: u64::MAX, verdicts_age: long, disclosures_age: long }
+    Retention {
+        answers_age: long,
+        answers_bytes: u64::MAX,
+        verdicts_age: long,
+        disclosures_age: long,
+        store_bytes: u64::MAX,
+    }
 }
 
 pub fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclosure {
