@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::import::{ListImport, sample};
+use super::json::Shape;
 use super::lines::{LINE_FORMATS, LineFormat, PLAIN, is_header, without_comment};
-use super::{Format, ListFormat, archive, csv, json, warninglist};
+use super::{Format, ListFormat, archive, csv, json, names, warninglist};
 use crate::finding::SourceError;
 use crate::indicator::decode_text;
 use crate::source::ListIndex;
@@ -25,7 +26,7 @@ pub(super) fn index(format: &ListFormat, file: &[u8]) -> Result<ListIndex, Sourc
         Format::Csv => csv::fill(&mut list, &file)?,
         Format::Warninglist => warninglist::fill(&mut list, &file)?,
         Format::Jsonl => json::fill_from_lines(&mut list, &file)?,
-        Format::Json => json::fill_from_array(&mut list, &file)?,
+        Format::Json => json::fill_from_document(&mut list, &file)?,
         Format::Auto
         | Format::Plain
         | Format::Hosts
@@ -71,14 +72,37 @@ fn guess(format: &ListFormat, file: &[u8]) -> Format {
         return Format::Json;
     }
     if content.starts_with(b"{") {
-        let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        // A whole object in the first line is either JSON lines or a warninglist without line breaks.
-        return match serde_json::from_slice::<Value>(first) {
-            Ok(object) if format.member.is_some() || object.get("list").is_none() => Format::Jsonl,
-            Ok(_) | Err(_) => Format::Warninglist,
-        };
+        return guess_object(format, content);
     }
     if format.member.is_some() { Format::Jsonl } else { guess_lines(file) }
+}
+
+/// What a file is that begins with an object: objects by line, a warninglist, or an object that wraps its entries.
+fn guess_object(format: &ListFormat, content: &[u8]) -> Format {
+    let (first, rest) = content.split_at(content.iter().position(|byte| *byte == b'\n').unwrap_or(content.len()));
+    let is_line = serde_json::from_slice::<IgnoredAny>(first).is_ok();
+    if is_line && !rest.trim_ascii().is_empty() {
+        return Format::Jsonl;
+    }
+    // What cannot be read is reported with its line by the reader of such a document.
+    let Ok(members) = json::members(content) else { return Format::Json };
+    let shape = |name: &str| members.iter().find(|(member, _)| member == name).map(|(_, shape)| *shape);
+    let set = format.member.as_deref();
+    let is_array = |shape| matches!(shape, Shape::Texts | Shape::Objects | Shape::EmptyArray);
+    if is_line && !members.iter().any(|(_, shape)| is_array(*shape)) {
+        return Format::Jsonl;
+    }
+    if set.is_none() && shape("list").is_some_and(is_array) && shape("type") == Some(Shape::Text) {
+        return Format::Warninglist;
+    }
+    // A single line may be the only entry. Its tags are texts; where there are objects, these are the entries.
+    let mut texts = members.iter().filter(|(_, shape)| *shape == Shape::Text);
+    let is_entry = match set.map(|member| member.split('.').next().unwrap_or(member)) {
+        Some(member) => matches!(shape(member), Some(Shape::Text | Shape::Object)),
+        None => texts.any(|(name, _)| names::obvious(std::iter::once(name.as_str())).is_some()),
+    };
+    let wraps_objects = set.is_none() && members.iter().any(|(_, shape)| *shape == Shape::Objects);
+    if is_line && is_entry && !wraps_objects { Format::Jsonl } else { Format::Json }
 }
 
 /// Whether a text is a JSON array; a line in brackets, such as an IPv6 address, is none.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::Format;
-use super::entry::{Entry, Skipped};
+use super::entry::{Entry, Rules, Skipped};
 use super::import::{ListImport, Place, is_comment, lines, text};
 use crate::finding::SourceError;
 use crate::indicator::IndicatorType;
@@ -46,7 +46,7 @@ pub(super) const PLAIN: LineFormat =
     LineFormat { format: Format::Plain, is_own: |_| false, read: |line| Line::Entry(line, ""), names: None };
 
 /// The formats that differ from plain lines in how they are written.
-pub(super) const LINE_FORMATS: [LineFormat; 5] = [
+pub(super) static LINE_FORMATS: [LineFormat; 5] = [
     LineFormat { format: Format::Hosts, is_own: is_sinkhole, read: hosts, names: Some(Subdomains::AsSet) },
     LineFormat { format: Format::Adblock, is_own: is_rule, read: adblock, names: Some(Subdomains::Always) },
     LineFormat {
@@ -70,19 +70,56 @@ impl LineFormat {
     /// # Errors
     /// When the index is full, or nearly nothing can be read.
     pub(super) fn fill(&self, list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
-        if let Some(subdomains) = self.names {
-            list.rules.types = vec![IndicatorType::Domain, IndicatorType::Ip];
-            list.rules.any_name = true;
-            list.rules.subdomains |= matches!(subdomains, Subdomains::Always);
-        }
+        let set = list.rules.clone();
+        list.rules = self.rules(&set);
+        let may_mix = list.format.format == Format::Auto && set.types.is_empty();
         for (number, line) in lines(file).filter(|(_, line)| !is_comment(line)) {
             let place = Place::Line(number);
-            match text(line) {
-                Ok(text) => self.add_line(list, place, text)?,
-                Err(skipped) => list.skip(place, skipped)?,
+            let line = match text(line) {
+                Ok(line) => line,
+                Err(skipped) => {
+                    list.skip(place, skipped)?;
+                    continue;
+                }
+            };
+            match self.other_format(line).filter(|_| may_mix && !self.can_read(line, &list.rules)) {
+                Some(other) => {
+                    let own = std::mem::replace(&mut list.rules, other.rules(&set));
+                    other.add_line(list, place, line)?;
+                    list.rules = own;
+                }
+                None => self.add_line(list, place, line)?,
             }
         }
         Ok(())
+    }
+
+    /// The rules for entries of this format, where the settings have these.
+    fn rules(&self, set: &Rules) -> Rules {
+        match self.names {
+            Some(subdomains) => Rules {
+                types: vec![IndicatorType::Domain, IndicatorType::Ip],
+                subdomains: set.subdomains || matches!(subdomains, Subdomains::Always),
+                any_name: true,
+            },
+            None => set.clone(),
+        }
+    }
+
+    /// The other format in which alone this line is written, as in a list put together from several.
+    fn other_format(&self, line: &str) -> Option<&'static Self> {
+        let (line, _) = without_comment(line);
+        let other = || LINE_FORMATS.iter().find(|other| (other.is_own)(line));
+        if (self.is_own)(line) { None } else { other() }
+    }
+
+    /// Whether a line can be read in this format.
+    fn can_read(&self, line: &str, rules: &Rules) -> bool {
+        match (self.read)(without_comment(line).0) {
+            Line::Entry(entry, _) => Entry::read(entry, rules).is_ok(),
+            Line::Names(_) | Line::Range(..) | Line::Nothing => true,
+            Line::Unsupported(_) => false,
+        }
     }
 
     fn add_line(&self, list: &mut ListImport<'_>, place: Place, line: &str) -> Result<(), SourceError> {
