@@ -187,16 +187,20 @@ impl Resolver {
                 {
                     changed.patch.copy(path, &change.patch);
                 }
-                _ => violations.push(unknown_path("update_mask", path)),
+                _ => violations.push(self.unknown_path("update_mask", path, kind.as_ref())),
             }
         }
+        let kind = changed.patch.kind.clone().or(kind);
         for path in &change.reset {
             match path.as_str() {
                 "credential" => changed.credential = None,
-                _ if SourcePatch::is_path(path) => {
+                // An option that the kind no longer has can still be taken back.
+                _ if SourcePatch::is_path(path)
+                    && (self.has_option(kind.as_ref(), path) || changed.patch.paths().contains(path)) =>
+                {
                     changed.patch.copy(path, &SourcePatch::default());
                 }
-                _ => violations.push(unknown_path("reset_mask", path)),
+                _ => violations.push(self.unknown_path("reset_mask", path, kind.as_ref())),
             }
         }
         violations
@@ -206,6 +210,17 @@ impl Resolver {
     fn has_option(&self, kind: Option<&String>, path: &str) -> bool {
         let Some(name) = path.strip_prefix("options.") else { return true };
         find_kind(&self.kinds, kind).is_none_or(|kind| kind.about().options.iter().any(|spec| spec.name == name))
+    }
+
+    fn unknown_path(&self, mask: &str, path: &str, kind: Option<&String>) -> Violation {
+        let fields = SOURCE_FIELDS.iter().map(|field| field.name.to_owned());
+        let options = find_kind(&self.kinds, kind).map(|kind| kind.about().options.as_slice()).unwrap_or_default();
+        let options = options.iter().map(|spec| format!("options.{}", spec.name));
+        let known: Vec<_> = fields.chain(["credential".to_owned(), "options".to_owned()]).chain(options).collect();
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
+        let hint = nearest(path, &known).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let message = format!("{path:?} is no field that can be written{hint}");
+        Violation::new(mask, Reason::MaskInvalid, message)
     }
 
     /// The settings in effect of one source, with everything that is known about it.
@@ -330,11 +345,4 @@ fn state(enabled: bool, missing: Option<String>) -> State {
 /// Removes the line break that pasting and files leave.
 fn trimmed(credential: &SecretString) -> SecretString {
     SecretString::from(credential.expose_secret().trim().to_owned())
-}
-
-fn unknown_path(mask: &str, path: &str) -> Violation {
-    let fields: Vec<&str> = SOURCE_FIELDS.iter().map(|field| field.name).chain(["credential", "options"]).collect();
-    let hint = nearest(path, &fields).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    let message = format!("{path:?} is no field that can be written{hint}");
-    Violation::new(mask, Reason::MaskInvalid, message)
 }

@@ -95,6 +95,17 @@ async fn a_change_wins_field_by_field_outlives_the_process_and_a_reset_takes_it_
 }
 
 #[tokio::test]
+async fn a_reset_of_an_option_that_does_not_exist_is_refused_with_the_one_that_was_meant() {
+    let registry = fresh(FILE).await;
+    let reset = |path: &str| Change { name: "vt".into(), reset: vec![path.into()], ..Change::default() };
+    let error = registry.configure(reset("options.malicous_threshold_ip")).await.unwrap_err();
+    assert!(error.to_string().contains("did you mean options.malicious_threshold_ip?"), "{error}");
+    assert_eq!(fields(error), [("reset_mask".to_owned(), Reason::MaskInvalid)]);
+    assert_eq!(registry.get("vt").unwrap().etag, "r0");
+    registry.configure(reset("options.malicious_threshold_ip")).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_old_etag_changes_nothing() {
     let registry = fresh(FILE).await;
     let before = registry.get("vt").unwrap();
