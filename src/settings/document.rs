@@ -131,7 +131,7 @@ fn without_value(message: &str) -> String {
                 other => other,
             };
             let expected = match expected {
-                "usize" | "u64" => "a whole number, zero or more",
+                "usize" | "u64" | "u32" => "a whole number, zero or more",
                 "a boolean" => "true or false",
                 "a sequence" => "a list",
                 table if table == "a map" || table.starts_with("struct ") => "a table",
