@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use url::{Host, Origin, Url};
 
-use super::http::{HttpTransport, has_placeholder};
+use super::http::HttpTransport;
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::SpecialAddress;
-use crate::source::{AnswerBody, EgressRules, MAX_LIST_BYTES, SourceSettings};
+use crate::source::{AnswerBody, EgressRules, MAX_LIST_BYTES, SourceSettings, has_credential_placeholder};
 
 /// Redirects in a row that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -84,7 +84,7 @@ impl Feed {
             return refused("which would leave https");
         }
         // Whoever answers must not say where the key is sent: it is put where the configured address says.
-        if has_placeholder(&next) || (has_placeholder(&self.url) && !is_same_site(from, &next)) {
+        if has_credential_placeholder(&next) || (has_credential_placeholder(&self.url) && !is_same_site(from, &next)) {
             return refused("where its key must not go: set option url to the address that is meant");
         }
         Ok(next)

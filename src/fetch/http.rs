@@ -1,5 +1,5 @@
 //! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host (for
-//! a feed, none at all: `list.rs` judges each step).
+//! a feed, none at all: `feed.rs` judges each step).
 //!
 //! A client is built at the first question that needs it, so that a source that is never asked by https loads no
 //! certificates. Error texts hold neither the credential nor the path and query of the address.
@@ -29,7 +29,8 @@ use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
-    Answer, AnswerBody, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, ProxyServer, Question, SourceSettings,
+    Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, EgressRules, HttpMethod,
+    HttpQuestion, ProxyServer, Question, SourceSettings, has_credential_placeholder,
 };
 
 /// Largest answer of a source that is read.
@@ -37,10 +38,6 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Redirects on one host that are followed.
 const MAX_REDIRECTS: usize = 3;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
-/// The placeholder of a credential in a path, as the URL parser encodes it.
-const PLACEHOLDER: &str = "%7Bcredential%7D";
-/// The same in a query, where it is not encoded.
-const PLACEHOLDER_IN_QUERY: &str = "{credential}";
 /// Headers that adapters may read, beside all that begin with `x-ratelimit` or `x-rate-limit`.
 const KEPT_HEADERS: [&str; 5] = ["retry-after", "content-type", "etag", "last-modified", "location"];
 
@@ -222,12 +219,12 @@ impl HttpTransport {
         if let Some(credential) = self.credential.as_ref().filter(|_| in_path) {
             let escaped: String = url::form_urlencoded::byte_serialize(credential.expose_secret().as_bytes()).collect();
             let escaped = escaped.replace('+', "%20");
-            let path = url.path().replace(PLACEHOLDER, &escaped);
-            let query = url.query().map(|query| query.replace(PLACEHOLDER_IN_QUERY, &escaped));
+            let path = url.path().replace(CREDENTIAL_IN_PATH, &escaped);
+            let query = url.query().map(|query| query.replace(CREDENTIAL_IN_QUERY, &escaped));
             url.set_path(&path);
             url.set_query(query.as_deref());
         }
-        if has_placeholder(&url) {
+        if has_credential_placeholder(&url) {
             return Err(SourceError::new(
                 SourceErrorKind::Unauthorized,
                 "the address needs a credential and there is none",
@@ -269,16 +266,11 @@ impl HttpTransport {
             method: HttpMethod::Get,
             url: url.clone(),
             headers: Vec::new(),
-            credential: if has_placeholder(url) { CredentialPlace::Path } else { CredentialPlace::None },
+            credential: if has_credential_placeholder(url) { CredentialPlace::Path } else { CredentialPlace::None },
         };
         self.rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         self.ask(&question, conditions).await.map_err(|failure| failure.error)
     }
-}
-
-/// Whether the address has a place for the credential.
-pub(super) fn has_placeholder(url: &Url) -> bool {
-    url.path().contains(PLACEHOLDER) || url.query().is_some_and(|query| query.contains(PLACEHOLDER_IN_QUERY))
 }
 
 /// The credential as a header that `Debug` hides.

@@ -33,8 +33,8 @@ pub use options::{
 };
 pub use proxy::{EnvironmentProxies, Proxy, ProxyServer};
 pub use question::{
-    Answer, AnswerBody, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod, HttpQuestion, ListAnswer, ListQuestion,
-    Question, check_status,
+    Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod,
+    HttpQuestion, ListAnswer, ListQuestion, Question, check_status, has_credential_placeholder,
 };
 pub use settings::SourceSettings;
 pub use unconfigured::Unconfigured;

@@ -55,6 +55,16 @@ pub enum CredentialPlace {
     HeaderAndPath(String),
 }
 
+/// The placeholder of a credential in a path, as the URL parser encodes it.
+pub const CREDENTIAL_IN_PATH: &str = "%7Bcredential%7D";
+/// The same in a query, where it is not encoded.
+pub const CREDENTIAL_IN_QUERY: &str = "{credential}";
+
+/// Whether an address has a place for the credential.
+pub fn has_credential_placeholder(url: &Url) -> bool {
+    url.path().contains(CREDENTIAL_IN_PATH) || url.query().is_some_and(|query| query.contains(CREDENTIAL_IN_QUERY))
+}
+
 /// A DNS query for A records (and the TXT that explains a listing is not asked for: it would cost a second query).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsQuestion {

@@ -16,7 +16,7 @@ use crate::indicator::{Form, Indicator, IndicatorType, Tlp, hex};
 use crate::source::{
     About, Answer, AnswerBody, BuildError, Choice, CredentialNeed, ListAnswer, ListEntry, ListIndex, ListLocation,
     ListQuestion, ListStatus, Lookup, OptionDef, OptionViolation, Probe, Question, Reading, Source, SourceView,
-    TransportKind,
+    TransportKind, has_credential_placeholder,
 };
 
 mod archive;
@@ -195,17 +195,13 @@ pub(super) fn build(view: &SourceView<'_>) -> Result<Arc<dyn Source>, BuildError
     let (claim, strength, tags) = (view.get(&CLAIM)?, view.get(&STRENGTH)?, view.get(&TAGS)?);
     let Some(location) = location.filter(|_| wrong.is_empty()) else { return Err(BuildError::Invalid(wrong)) };
     if let ListLocation::Feed { url, .. } = &location
-        && has_placeholder(url)
+        && has_credential_placeholder(url)
         && !view.has_credential()
     {
         return Err(BuildError::Missing("the feed's address needs a key: set the source's credential".into()));
     }
     let real_path = view.real_file(&PATH);
     Ok(Arc::new(List { location, real_path, import, claim, strength: Strength::clamped(strength), tags }))
-}
-
-fn has_placeholder(url: &Url) -> bool {
-    url.path().contains("%7Bcredential%7D") || url.query().is_some_and(|query| query.contains("{credential}"))
 }
 
 struct List {

@@ -19,7 +19,7 @@ const ANY: Rules = Rules { types: Vec::new(), subdomains: true, any_name: false 
 
 impl Separator {
     /// The character; `Auto`: the one that parts most of these rows alike, into the most cells.
-    fn of(self, sample: &[&str]) -> Option<char> {
+    fn resolve(self, sample: &[&str]) -> Option<char> {
         match self {
             Self::Comma => Some(','),
             Self::Semicolon => Some(';'),
@@ -54,7 +54,7 @@ impl Column {
 /// Whether lines that are in no other format are rows of columns: by their header, or since most hold an entry that they are
 /// not themselves.
 pub(super) fn is_csv(sample: &[&str]) -> bool {
-    let Some(separator) = Separator::Auto.of(sample) else { return false };
+    let Some(separator) = Separator::Auto.resolve(sample) else { return false };
     let is_entry = |row: &&&str| Entry::read(row, &ANY).is_ok() || !Entry::read_pair(row, &ANY).is_empty();
     let rows: Vec<_> = sample.iter().filter_map(|row| cells(row, separator, false)).collect();
     let has_header = rows.first().is_some_and(|row| obvious_column(row).is_some());
@@ -80,7 +80,7 @@ fn obvious_column(header: &[String]) -> Option<usize> {
 /// Reads the rows of a file into the list.
 pub(super) fn fill(list: &mut ListImport<'_>, file: &[u8]) -> Result<(), SourceError> {
     let sample: Vec<&str> = sample(file).collect();
-    let separator = list.format.separator.of(&sample).unwrap_or(',');
+    let separator = list.format.separator.resolve(&sample).unwrap_or(',');
     let set = list.format.column.as_ref();
     let mut at = match set {
         Some(Column::Number(number)) => Some(*number),
