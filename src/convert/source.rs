@@ -34,7 +34,7 @@ pub(crate) fn write(source: &ResolvedSource) -> pb::Source {
         patched_fields: source.patched.clone(),
         etag: source.etag.clone(),
         warnings: source.source.warnings(),
-        ..write_patch(SourcePatch::of(settings))
+        ..write_patch(SourcePatch::from_settings(settings))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Clearable, SourcePatch, build, values};
+use super::{Clearable, SourcePatch, build, credential};
 use crate::error::{Error, Reason, Violation};
 use crate::source::{About, EgressRules, OptionSpec, OptionValue, SourceSettings};
 
@@ -30,7 +30,7 @@ impl ApiPolicy {
         options: &[OptionSpec],
     ) -> Vec<Violation> {
         let mut violations = Vec::new();
-        if let Some(Err(message)) = credential.map(check_credential) {
+        if let Some(Err(message)) = credential.map(check_api_credential) {
             violations.push(Violation::invalid("source.credential", message));
         }
         let mut forbid = |field: String, checked: Result<(), String>| {
@@ -84,14 +84,14 @@ impl ApiPolicy {
     }
 }
 
-fn check_credential(credential: &SecretString) -> Result<(), &'static str> {
+fn check_api_credential(credential: &SecretString) -> Result<(), &'static str> {
     let text = credential.expose_secret().trim();
     if text.starts_with("env:") || text.starts_with("file:") {
         return Err(
             "over the API a credential is the value itself; env: and file: are read from the configuration file only",
         );
     }
-    values::check_credential(text)
+    credential::check(text)
 }
 
 /// Whether this path of a source decides which address is reached or which file read, so that the strict rules hold. The

@@ -1,5 +1,7 @@
+//! What can be a credential, wherever it was written.
+
 /// Whether a credential, trimmed, can be one: a header or an address must be able to hold it.
-pub(super) fn check_credential(text: &str) -> Result<(), &'static str> {
+pub(super) fn check(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("is empty");
     }

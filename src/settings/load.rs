@@ -15,7 +15,7 @@ use super::patch::SourceInFile;
 use super::raw::Raw;
 use super::{
     Clearable, Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch,
-    TlsConfig, Token, build, document, find_kind, values,
+    TlsConfig, Token, build, credential, document, find_kind,
 };
 use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{EnvironmentProxies, Kind, Proxy, parse_duration};
@@ -28,10 +28,10 @@ const MIN_RETENTION: Duration = Duration::from_secs(3600);
 /// Less would not hold the history of a day.
 const MIN_STORE_BYTES: u64 = 16 * 1024 * 1024;
 const MIN_DEADLINE: Duration = Duration::from_millis(100);
-const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+const CLIENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
 /// More requests or connections than any machine serves at once.
-const MOST: usize = 1_000_000;
+const MAX_LIMIT: usize = 1_000_000;
 /// A batch of a thousand indicators fits into the least.
 const MESSAGE_BYTES: RangeInclusive<usize> = 65_536..=67_108_864;
 /// SHA-256 of nothing: what `sha256sum` says when the token's variable was empty.
@@ -154,7 +154,7 @@ impl Loader<'_> {
         if let Some(Err(error)) = config.key.as_ref().map(Sealer::from_base64) {
             self.refuse("CONCORD_KEY", error.to_string());
         }
-        self.exposed(&config);
+        self.check_exposure(&config);
         config.sources = self.sources(raw.sources);
         self.environment_proxies(&config);
         config
@@ -191,13 +191,13 @@ impl Loader<'_> {
         deadline
     }
 
-    /// How long a client is waited for.
-    fn patience(&mut self, text: Option<&str>, field: &str) -> Duration {
-        let patience = self.duration(text, field, Duration::from_secs(10));
-        if !PATIENCE.contains(&patience) {
+    /// How long a client that does not act is waited for.
+    fn client_timeout(&mut self, text: Option<&str>, field: &str) -> Duration {
+        let timeout = self.duration(text, field, Duration::from_secs(10));
+        if !CLIENT_TIMEOUT.contains(&timeout) {
             self.refuse(field, "must be from 100ms to 10m");
         }
-        patience
+        timeout
     }
 
     fn limits(&mut self, raw: &super::raw::RawLimits) -> Limits {
@@ -205,10 +205,10 @@ impl Loader<'_> {
             max_in_flight: raw.max_in_flight.unwrap_or(1024),
             max_connections: raw.max_connections.unwrap_or(1024),
             max_connections_without_credential: raw.max_connections_without_credential.unwrap_or(128),
-            credential_timeout: self.patience(raw.credential_timeout.as_deref(), "limits.credential_timeout"),
+            credential_timeout: self.client_timeout(raw.credential_timeout.as_deref(), "limits.credential_timeout"),
             max_calls_per_connection: raw.max_calls_per_connection.unwrap_or(512),
             max_health_watches: raw.max_health_watches.unwrap_or(256),
-            send_timeout: self.patience(raw.send_timeout.as_deref(), "limits.send_timeout"),
+            send_timeout: self.client_timeout(raw.send_timeout.as_deref(), "limits.send_timeout"),
             max_message_bytes: raw.max_message_bytes.unwrap_or(4 * 1024 * 1024),
         };
         let limited = [
@@ -219,8 +219,8 @@ impl Loader<'_> {
             ("max_health_watches", limits.max_health_watches),
         ];
         for (name, limit) in limited {
-            if !(1..=MOST).contains(&limit) {
-                self.refuse(&format!("limits.{name}"), format!("must be from 1 to {MOST}"));
+            if !(1..=MAX_LIMIT).contains(&limit) {
+                self.refuse(&format!("limits.{name}"), format!("must be from 1 to {MAX_LIMIT}"));
             }
         }
         if !MESSAGE_BYTES.contains(&limits.max_message_bytes) {
@@ -364,7 +364,7 @@ impl Loader<'_> {
 
     /// Beyond loopback only with TLS and tokens: a look-up service that anybody can call spends money and discloses
     /// secrets.
-    fn exposed(&mut self, config: &Config) {
+    fn check_exposure(&mut self, config: &Config) {
         let guarded = config.tls.is_some() && !config.tokens.is_empty();
         if !config.listen.ip().is_loopback() && !guarded && !config.insecure_listen {
             self.refuse(
@@ -387,12 +387,12 @@ impl Loader<'_> {
             let value =
                 self.input.environment.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
             let Some(value) = value else { continue };
-            if let Err(message) = values::check_credential(value) {
+            if let Err(message) = credential::check(value) {
                 self.refuse(variable, message);
             }
             let credential = SecretString::from(value.to_owned());
             let of_kind = |source: &Declared| source.patch.kind.as_deref() == Some(kind);
-            if declared.iter().any(|source| of_kind(source) && uses(source, value)) {
+            if declared.iter().any(|source| of_kind(source) && has_credential(source, value)) {
                 // The file gives this very credential to a source already: a second one would spend it twice.
                 continue;
             }
@@ -479,7 +479,7 @@ impl Loader<'_> {
             text.to_owned()
         };
         let value = value.trim();
-        if let Err(message) = values::check_credential(value) {
+        if let Err(message) = credential::check(value) {
             self.refuse(&field, message);
             return None;
         }
@@ -487,7 +487,7 @@ impl Loader<'_> {
     }
 }
 
-fn uses(source: &Declared, credential: &str) -> bool {
+fn has_credential(source: &Declared, credential: &str) -> bool {
     source.credential.as_ref().is_some_and(|own| own.expose_secret() == credential)
 }
 

@@ -1,8 +1,9 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
-//! `document.rs` parses the file, `raw.rs` mirrors it, `load.rs` turns it into a [`Config`], `tls.rs` reads certificates,
-//! `patch.rs` is one layer of a source's settings, `form.rs` how it is written, `build.rs` makes a source of them, `registry.rs` holds the sources in
-//! effect and what the API changed, `resolver.rs` lays the layers over each other, `api_policy.rs` says what the API may not.
+//! Read `load.rs` first: with `document.rs`, which parses the file into `raw.rs`, it makes the [`Config`]; `tls.rs` and
+//! `never_send.rs` (with `url_rule.rs`) read parts of it, `render.rs` prints it. One layer of a source's settings is a
+//! `patch.rs`, written as `form.rs` says. `registry.rs` holds the sources in effect (`resolved.rs`): `resolver.rs` lays what the
+//! API set (`api_override.rs`), as far as it may (`api_policy.rs`), over what is declared, and `build.rs` makes the source.
 //! The only room that reads the environment and the configuration file.
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::store::{Durability, Retention};
 mod api_override;
 mod api_policy;
 mod build;
+mod credential;
 mod document;
 mod form;
 mod load;
@@ -36,7 +38,6 @@ mod resolved;
 mod resolver;
 mod tls;
 mod url_rule;
-mod values;
 
 pub use api_override::Seal;
 pub use form::Clearable;

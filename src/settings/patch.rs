@@ -90,7 +90,7 @@ macro_rules! declare_patch {
 
         impl SourcePatch {
             /// The patch that sets everything to these settings; what is unset there is unset here.
-            pub(crate) fn of(settings: &SourceSettings) -> Self {
+            pub(crate) fn from_settings(settings: &SourceSettings) -> Self {
                 let options = settings.options.iter().map(|(name, value)| (name.clone(), value.to_json()));
                 Self {
                     kind: Some(settings.kind.clone()),
