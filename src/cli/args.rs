@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use super::source_flags::SourceFlags;
 use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
+use crate::source::parse_duration;
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
 #[derive(Debug, Parser)]
@@ -189,8 +190,8 @@ pub(super) struct EnrichArgs {
     /// How far the indicators may be passed on
     #[arg(long, default_value = "amber", value_name = "TLP")]
     pub(super) tlp: Tlp,
-    /// How old a kept answer may be; 0s asks anew [default: as old as each source allows]
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "AGE")]
+    /// How old a cached answer may be; 0s asks anew [default: as old as each source allows]
+    #[arg(long, value_parser = parse_duration, value_name = "AGE")]
     pub(super) max_age: Option<Duration>,
     /// Time for the answer; with more than five indicators each has the server's own time
     #[arg(long, value_parser = read_timeout, default_value = "10s", value_name = "TIME")]
@@ -218,7 +219,7 @@ pub(super) struct Enrich {
     #[arg(long)]
     pub(super) facts: bool,
     /// Wait for quota, at most this long, and ask again what it held back
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) wait: Option<Duration>,
     /// End with a code for the worst that was found; 0 only where all is benign
     #[arg(long)]
@@ -383,6 +384,7 @@ pub(super) enum Verdict {
     /// List verdicts, newest first
     List(VerdictList),
     /// Show one verdict
+    #[command(visible_alias = "get")]
     Show {
         /// Its name: verdicts/ID, or the ID alone
         name: String,
@@ -408,7 +410,7 @@ pub(super) struct VerdictList {
     #[arg(long)]
     pub(super) disposition: Option<Disposition>,
     /// Only those made within this time before now, such as 24h
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) since: Option<Duration>,
     /// Most entries to show
     #[arg(long, default_value = "20", value_parser = positive)]
@@ -431,7 +433,7 @@ pub(super) struct Disclosures {
     #[arg(long)]
     pub(super) source: Option<String>,
     /// Only those within this time before now, such as 24h
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) since: Option<Duration>,
     /// Most entries to show
     #[arg(long, default_value = "50", value_parser = positive)]
@@ -453,10 +455,9 @@ pub(super) enum Store {
 }
 
 fn read_timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() && time <= Duration::from_secs(3600) => Ok(time),
-        Ok(_) => Err("must be more than nothing and at most 1h".into()),
-        Err(error) => Err(error.to_string()),
+    match parse_duration(text)? {
+        time if !time.is_zero() && time <= Duration::from_secs(3600) => Ok(time),
+        _ => Err("must be more than nothing and at most 1h".into()),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, OutsidePipeline, PipelineParts, Receipt, SourceCache,
-    SourceCounters, SourcePipeline, Taker, outcome, transport_for,
+    SourceCounters, SourcePipeline, UnitAcquirer, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
@@ -83,7 +83,7 @@ impl Generation {
 /// The pipelines of all sources.
 pub(super) struct SourcePipelines {
     parts: SharedParts,
-    taker: Arc<Taker>,
+    acquirer: Arc<UnitAcquirer>,
     current: ArcSwap<Generation>,
     /// What each source cost, by name. Held while a new generation is built.
     counters: Mutex<BTreeMap<String, Arc<SourceCounters>>>,
@@ -94,9 +94,9 @@ pub(super) struct SourcePipelines {
 impl SourcePipelines {
     pub(super) fn new(parts: SharedParts) -> Self {
         let empty = Generation { number: 0, snapshot: Arc::new(Vec::new()), entries: Vec::new() };
-        let taker = Taker::new(parts.store.clone(), parts.clock.clone(), parts.tracker.clone());
+        let acquirer = UnitAcquirer::new(parts.store.clone(), parts.clock.clone(), parts.tracker.clone());
         let current = ArcSwap::from_pointee(empty);
-        Self { parts, taker, current, counters: Mutex::default(), accounts: Mutex::default() }
+        Self { parts, acquirer, current, counters: Mutex::default(), accounts: Mutex::default() }
     }
 
     /// The sources as the registry has them now.
@@ -204,7 +204,7 @@ impl SourcePipelines {
                     account_state,
                     account,
                     ledger: parts.store.clone(),
-                    taker: self.taker.clone(),
+                    acquirer: self.acquirer.clone(),
                     answers: parts.store.clone(),
                     clock,
                     cache: parts.cache.clone(),

@@ -6,12 +6,13 @@
 //! | 1 observe | `observe.rs` | counts everything, hits and refusals too |
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
-//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `taker.rs`, `disclosure.rs` | paid and recorded before a call leaves |
+//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `disclosure.rs` | paid and recorded before a call leaves |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once; how far it came decides what it cost |
 //!
 //! A look-up in a list needs none of this: `list_pipeline.rs`.
 
 mod account;
+mod acquirer;
 mod attempt;
 mod cache;
 mod coalesce;
@@ -32,12 +33,12 @@ mod read;
 mod resolve;
 mod retry;
 mod route;
-mod taker;
 mod tls;
 mod transport;
 mod waiters;
 
 pub use account::AccountState;
+pub use acquirer::UnitAcquirer;
 pub use cache::SourceCache;
 pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
@@ -45,5 +46,4 @@ pub use lookup::{Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
 pub use pipeline::{OutsidePipeline, PipelineParts, SourcePipeline, transport_for};
 pub use raw_answers::RawAnswers;
-pub use taker::Taker;
 pub use transport::{SendError, Transport};

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 
 use super::account::AccountState;
+use super::acquirer::UnitAcquirer;
 use super::attempt::{self, AttemptError};
 use super::cache::{CacheEntry, Cached, SourceCache, SourceCacheView};
 use super::coalesce::InFlight;
@@ -24,7 +25,6 @@ use super::quota::Quota;
 use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
 use super::read::{read_probe, reread};
 use super::retry::{RetryBudget, with_retries};
-use super::taker::Taker;
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
@@ -117,7 +117,7 @@ pub struct PipelineParts {
     /// Where quota and disclosures are recorded.
     pub ledger: Arc<dyn Ledger>,
     /// Takes the units, for all pipelines.
-    pub taker: Arc<Taker>,
+    pub acquirer: Arc<UnitAcquirer>,
     /// Where raw answers go.
     pub answers: Arc<dyn AnswerStore>,
     /// What time it is.
@@ -169,7 +169,7 @@ impl OutsidePipeline {
                 source: name,
                 account: parts.account,
                 windows: settings.quota.clone(),
-                taker: parts.taker,
+                acquirer: parts.acquirer,
                 ledger,
                 clock: clock.clone(),
                 counters: counters.clone(),

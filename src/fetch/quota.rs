@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use super::acquirer::{AcquireError, Acquisition, Call, UnitAcquirer, UnitGuard};
 use super::attempt::{AttemptError, quota_spent};
 use super::observe::SourceCounters;
-use super::taker::{Call, TakeError, Taken, TakenUnit, Taker};
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::source::QuotaWindow;
@@ -17,7 +17,7 @@ pub(super) struct Quota {
     pub(super) source: String,
     pub(super) account: String,
     pub(super) windows: Vec<QuotaWindow>,
-    pub(super) taker: Arc<Taker>,
+    pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<SourceCounters>,
@@ -29,7 +29,7 @@ impl Quota {
         &self,
         waiters: &Arc<Waiters>,
         disclosures: Vec<Disclosure>,
-    ) -> Result<TakenUnit, AttemptError> {
+    ) -> Result<UnitGuard, AttemptError> {
         // Without windows too: another source may share the account, or get windows later.
         let call = Call {
             account: self.account.clone(),
@@ -37,23 +37,23 @@ impl Quota {
             windows: self.windows.clone(),
             disclosures,
         };
-        match self.taker.take(call, waiters).await {
-            Ok(Taken { acquired: Acquired::Granted(windows), unit }) => {
+        match self.acquirer.acquire(call, waiters).await {
+            Ok(Acquisition { acquired: Acquired::Granted(windows), unit }) => {
                 waiters.count_unit(windows);
                 self.counters.count_unit();
                 Ok(unit)
             }
-            Ok(Taken { acquired: Acquired::Spent(window), .. }) => {
+            Ok(Acquisition { acquired: Acquired::Spent(window), .. }) => {
                 waiters.note_window(window);
                 Err(AttemptError::NotAttempted(quota_spent(&window.describe(), window.resets_at)))
             }
-            Err(TakeError::Abandoned(error)) => Err(error),
-            Err(TakeError::Ledger(error)) => Err(AttemptError::ledger_unreachable(&self.source, &error)),
+            Err(AcquireError::Abandoned(error)) => Err(error),
+            Err(AcquireError::Ledger(error)) => Err(AttemptError::ledger_unreachable(&self.source, &error)),
         }
     }
 
     /// Gives a unit back whose call reached nobody. One that cannot be given back stays taken.
-    pub(super) async fn give_back(&self, waiters: &Waiters, unit: TakenUnit) {
+    pub(super) async fn give_back(&self, waiters: &Waiters, unit: UnitGuard) {
         if let Some(windows) = unit.give_back().await {
             waiters.uncount_unit(windows);
             self.counters.count_returned_unit();

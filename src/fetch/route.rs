@@ -48,7 +48,7 @@ impl Route {
         is_proxy.then_some(&self.rules)
     }
 
-    /// Says of a connection that was not made directly that a proxy is at hand.
+    /// Adds to the failure of a direct connection that the environment names a proxy, which is not used by itself.
     pub(super) fn hint(&self, mut failure: SendError) -> SendError {
         let variables = self.rules.proxies.variables.join(", ");
         if self.proxy.is_none() && !failure.is_sent && !variables.is_empty() {

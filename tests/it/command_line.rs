@@ -525,6 +525,24 @@ async fn help_shows_connection_flags_only_where_they_matter_and_errors_name_comm
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_is_none_is_refused_with_how_one_is_written() {
+    let folder = TempDir::new().unwrap();
+    let wrong = [
+        &["disclosures", "--since", "yesterday"][..],
+        &["enrich", "192.0.2.1", "--max-age", "5"],
+        &["enrich", "192.0.2.1", "--timeout", "soon"],
+    ];
+    for arguments in wrong {
+        let mut command = concord(folder.path());
+        command.args(arguments);
+        let output = run(command).await;
+        let shown = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{shown}");
+        assert!(shown.contains("write it with its unit: 5s, 15m, 24h, 7d"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn colour_is_forced_or_left_out_as_asked() {
     let folder = TempDir::new().unwrap();
     let kinds = |colour: &str| {

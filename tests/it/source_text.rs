@@ -61,7 +61,8 @@ const GIVEN_UP: [&str; 46] = [
 
 /// Names that have given way to others although their words are of use: `patched_fields` is plain English, `Patched` was a
 /// type of ours.
-const GIVEN_UP_AS_NAMES: [&str; 6] = ["Board", "Configured", "FirstDay", "Patched", "Peek", "Suspension"];
+const GIVEN_UP_AS_NAMES: [&str; 9] =
+    ["Board", "Configured", "FirstDay", "Patched", "Peek", "Suspension", "TakeError", "Taken", "Taker"];
 
 fn shown(file: &Path) -> String {
     file.strip_prefix(root()).unwrap_or(file).display().to_string()

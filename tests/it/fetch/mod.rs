@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
     Fetched, LookupRequest, OutsidePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
-    Taker, Transport,
+    Transport, UnitAcquirer,
 };
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator, Tlp};
@@ -412,7 +412,7 @@ impl Harness {
             account: "account".into(),
             account_state: Arc::default(),
             transport: transport.clone(),
-            taker: Taker::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
+            acquirer: UnitAcquirer::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
             ledger: ledger.clone(),
             answers: ledger.clone(),
             clock: shared_clock,

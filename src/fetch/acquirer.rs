@@ -26,7 +26,7 @@ const CLOCK_DRIFT: Duration = Duration::from_secs(1);
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes units for every pipeline.
-pub struct Taker {
+pub struct UnitAcquirer {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
@@ -48,7 +48,7 @@ struct Queue {
 struct Waiting {
     call: Call,
     waiters: Arc<Waiters>,
-    reply: oneshot::Sender<Result<Taken, TakeError>>,
+    reply: oneshot::Sender<Result<Acquisition, AcquireError>>,
 }
 
 /// What a call spends and discloses.
@@ -60,13 +60,13 @@ pub(super) struct Call {
 }
 
 /// A unit, or the window that is used up.
-pub(super) struct Taken {
+pub(super) struct Acquisition {
     pub(super) acquired: Acquired,
-    pub(super) unit: TakenUnit,
+    pub(super) unit: UnitGuard,
 }
 
 /// Why nothing was taken.
-pub(super) enum TakeError {
+pub(super) enum AcquireError {
     /// Nobody waits any more, or the time is up.
     Abandoned(AttemptError),
     /// The ledger cannot be reached.
@@ -74,36 +74,40 @@ pub(super) enum TakeError {
 }
 
 /// A unit whose call is under way. Dropping it ends the call: the unit counts from then on.
-pub(super) struct TakenUnit {
+pub(super) struct UnitGuard {
     unit: Option<Unit>,
     windows: Vec<QuotaWindow>,
-    taker: Arc<Taker>,
+    acquirer: Arc<UnitAcquirer>,
 }
 
-impl Taker {
+impl UnitAcquirer {
     /// Takes units from this ledger.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
         Arc::new(Self { ledger, clock, tracker, queue: Mutex::default() })
     }
 
     /// Takes a unit for this call, together with those of all others who wait.
-    pub(super) async fn take(self: &Arc<Self>, call: Call, waiters: &Arc<Waiters>) -> Result<Taken, TakeError> {
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        call: Call,
+        waiters: &Arc<Waiters>,
+    ) -> Result<Acquisition, AcquireError> {
         let (reply, taken) = oneshot::channel();
         let begin = {
             let mut queue = lock(&self.queue);
             if queue.waiting.len() >= MAX_WAITING {
                 queue.waiting.retain(|waiting| !waiting.reply.is_closed());
                 if queue.waiting.len() >= MAX_WAITING {
-                    return Err(TakeError::Ledger(StoreError::unavailable("too many calls wait for the ledger")));
+                    return Err(AcquireError::Ledger(StoreError::unavailable("too many calls wait for the ledger")));
                 }
             }
             queue.waiting.push(Waiting { call, waiters: waiters.clone(), reply });
             !std::mem::replace(&mut queue.is_running, true)
         };
         if begin {
-            self.tracker.spawn(self.clone().take_all());
+            self.tracker.spawn(self.clone().acquire_all());
         }
-        let ended = || Err(TakeError::Ledger(StoreError::unavailable("the server ends")));
+        let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server ends")));
         taken.await.unwrap_or_else(|_| ended())
     }
 
@@ -119,7 +123,7 @@ impl Taker {
         }
     }
 
-    async fn take_all(self: Arc<Self>) {
+    async fn acquire_all(self: Arc<Self>) {
         loop {
             let (batch, took) = {
                 let mut queue = lock(&self.queue);
@@ -131,7 +135,7 @@ impl Taker {
             if batch.is_empty() {
                 return;
             }
-            self.take_batch(batch, took).await;
+            self.acquire_batch(batch, took).await;
         }
     }
 
@@ -142,7 +146,7 @@ impl Taker {
         now.duration_since(expected).is_ok_and(|gain| gain > CLOCK_DRIFT).then_some(expected)
     }
 
-    async fn take_batch(self: &Arc<Self>, batch: Vec<Waiting>, took: Duration) {
+    async fn acquire_batch(self: &Arc<Self>, batch: Vec<Waiting>, took: Duration) {
         let (now, begun) = (self.clock.now(), self.clock.monotonic());
         let set_forward = self.set_forward(now, begun);
         let mut calls = Vec::with_capacity(batch.len());
@@ -154,7 +158,7 @@ impl Taker {
                 .and_then(|()| if waiters.time_left(begun) > took { Ok(()) } else { Err(AttemptError::no_time()) });
             if let Err(error) = in_time {
                 // Nobody may listen any more.
-                let _ = reply.send(Err(TakeError::Abandoned(error)));
+                let _ = reply.send(Err(AcquireError::Abandoned(error)));
                 continue;
             }
             let unit = Unit { account: call.account, source: call.source, at: now };
@@ -176,10 +180,10 @@ impl Taker {
             Ok(acquired) => {
                 for ((unit, windows, reply), acquired) in waiting.into_iter().zip(acquired) {
                     let unit = match &acquired {
-                        Acquired::Granted(_) => TakenUnit { unit: Some(unit), windows, taker: self.clone() },
-                        Acquired::Spent(_) => TakenUnit { unit: None, windows, taker: self.clone() },
+                        Acquired::Granted(_) => UnitGuard { unit: Some(unit), windows, acquirer: self.clone() },
+                        Acquired::Spent(_) => UnitGuard { unit: None, windows, acquirer: self.clone() },
                     };
-                    if let Err(Ok(undelivered)) = reply.send(Ok(Taken { acquired, unit })) {
+                    if let Err(Ok(undelivered)) = reply.send(Ok(Acquisition { acquired, unit })) {
                         self.tracker.spawn(async move { undelivered.unit.give_back().await });
                     }
                 }
@@ -187,19 +191,19 @@ impl Taker {
             Err(error) => {
                 for (_, _, reply) in waiting {
                     // Nobody may listen any more.
-                    let _ = reply.send(Err(TakeError::Ledger(error.clone())));
+                    let _ = reply.send(Err(AcquireError::Ledger(error.clone())));
                 }
             }
         }
     }
 }
 
-impl TakenUnit {
+impl UnitGuard {
     /// Gives the unit back: its call reached nobody. Says how much is used after it; `None` where it stays taken.
     pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
-        self.taker.ledger.give_back(unit.clone(), &self.windows).await.unwrap_or_else(|error| {
+        self.acquirer.ledger.give_back(unit.clone(), &self.windows).await.unwrap_or_else(|error| {
             tracing::warn!(source, %error, "a quota unit could not be given back");
             // It stays taken, and its call has ended all the same.
             self.unit = Some(unit);
@@ -208,19 +212,19 @@ impl TakenUnit {
     }
 }
 
-impl Drop for TakenUnit {
+impl Drop for UnitGuard {
     fn drop(&mut self) {
         let Some(unit) = self.unit.take() else { return };
         // Without a runtime the process ends, and with it what is under way.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (taker, ended) = (self.taker.clone(), self.taker.clock.now());
-        self.taker.tracker.spawn_on(async move { taker.settle(unit, ended).await }, &runtime);
+        let (acquirer, ended) = (self.acquirer.clone(), self.acquirer.clock.now());
+        self.acquirer.tracker.spawn_on(async move { acquirer.settle(unit, ended).await }, &runtime);
     }
 }
 
-impl fmt::Debug for Taker {
+impl fmt::Debug for UnitAcquirer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taker").field("waiting", &lock(&self.queue).waiting.len()).finish_non_exhaustive()
+        f.debug_struct("UnitAcquirer").field("waiting", &lock(&self.queue).waiting.len()).finish_non_exhaustive()
     }
 }
 
@@ -236,14 +240,14 @@ mod tests {
     fn a_unit_that_outlives_the_runtime_is_dropped_without_a_panic() {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
-        let taker = Taker::new(Arc::new(Memory::new()), clock, TaskTracker::new());
+        let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
         let end = Monotonic::default() + Duration::from_secs(9);
         let (waiters, _guard) = Waiters::begin(end, end, None);
         let (account, source) = ("account".to_owned(), "source".to_owned());
         let call = Call { account, source, windows: Vec::new(), disclosures: Vec::new() };
-        let Ok(taken) = runtime.block_on(taker.take(call, &waiters)) else { panic!("nothing is used up") };
-        assert!(matches!(taken.acquired, Acquired::Granted(_)));
+        let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
+        assert!(matches!(acquisition.acquired, Acquired::Granted(_)));
         drop(runtime);
-        drop(taken);
+        drop(acquisition);
     }
 }
