@@ -55,8 +55,8 @@ impl Args {
     }
 }
 
-/// Refuses what the help of a command does not show, since the command has no use for it. What the environment says is
-/// meant for other commands. `store` says itself what it cannot do from here.
+/// Refuses arguments that the help of a command does not show, since the command does not use them. Variables of the
+/// environment may be meant for other commands and are let through. `store` refuses by itself what it does not use.
 fn refuse_unused(command: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
     let Some((name @ ("completions" | "demo" | "serve"), given)) = matches.subcommand() else { return Ok(()) };
     let Some(sub) = command.find_subcommand_mut(name) else { return Ok(()) };

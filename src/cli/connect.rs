@@ -77,7 +77,7 @@ impl Connection {
             let channel = connect_network(server, client).await?;
             return Ok(Self { channel: InterceptedService::new(channel, bearer(client)?), embedded: None });
         }
-        // A running server has what its configuration names, whatever this command can read of that.
+        // A running server has read its secrets already; this command may not be able to.
         if let Some(directory) = data_directory(&input(client, Flags::default()))
             && let Some(Ok(connection)) = Self::to_holder(&directory).await
         {
@@ -165,7 +165,7 @@ fn is_held(directory: &Path) -> bool {
     DataDirectory::lock_status(directory).is_ok_and(|status| status.is_held())
 }
 
-/// Waits for the work, and gives the notice where it takes longer than people wait without one.
+/// Waits for the work, and gives the notice if it takes longer than [`NOTICE_DELAY`].
 async fn with_wait_notice<T>(work: impl Future<Output = T>, notice: impl FnOnce()) -> T {
     tokio::pin!(work);
     tokio::select! {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_wait_is_noticed_once() {
+    async fn a_long_wait_is_announced_once() {
         let notices = AtomicU32::new(0);
         let notice = || {
             notices.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! Verdicts as CSV (RFC 4180), one record each, for spreadsheets and shells. Column names are a promise: new ones are
+//! Verdicts as CSV (RFC 4180), one record each, for spreadsheets and shells. Column names are stable: new ones are
 //! added, none is changed.
 //!
-//! Spreadsheets run a cell that looks like a formula, and much of a verdict's text comes from strangers: such a cell
+//! Spreadsheets run a cell that looks like a formula, and much of a verdict's text comes from outside: such a cell
 //! gets an apostrophe in front. Numbers are ours and stay numbers.
 
 use super::table;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_looks_like_a_formula_is_defused() {
+    fn a_cell_that_looks_like_a_formula_gets_an_apostrophe() {
         assert_eq!(text("=HYPERLINK(\"http://example.com\")"), "\"'=HYPERLINK(\"\"http://example.com\"\")\"");
         for start in ["=", "+", "-", "@", "\t"] {
             assert_eq!(text(&format!("{start}1")), format!("'{start}1"));

@@ -72,8 +72,8 @@ async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Resu
     Ok(report.totals)
 }
 
-/// Asks about the inputs of these indexes and reports the answers, but for those that quota held back and that are worth
-/// a wait: returns their indexes, each with the time at which to ask again.
+/// Asks about the inputs of these indexes and reports the answers. Where quota held sources back and comes free in time,
+/// nothing is reported yet: returns the indexes of these inputs, each with the time at which to ask again.
 async fn ask_pending(
     connection: &Connection,
     enrich: &Enrich,
@@ -117,7 +117,7 @@ async fn ask_pending(
         let until = held_of_chunk.iter().map(|(_, until)| *until).min();
         held.extend(held_of_chunk);
         if let Some(until) = until.filter(|_| is_spent && most == RETRIED_INDICATORS) {
-            // What is behind them would be held back as well.
+            // Quota would hold back the later ones, too.
             held.extend(rest.iter().map(|index| (*index, until)));
             break;
         }

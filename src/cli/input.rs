@@ -59,7 +59,7 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
         let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
         add_text(&mut texts, &decode_text(&text), options.extract);
     }
-    // A file's hash is one whatever is stated of the others.
+    // The type of a file's hash is known, whatever type is stated for the other inputs.
     texts.iter_mut().filter(|input| !input.is_file()).for_each(|input| input.indicator_type = options.indicator_type);
     if texts.is_empty() {
         return Err(Failure::new(

@@ -91,7 +91,7 @@ fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
     for contribution in &verdict.contributions {
         let name = match &contribution.term {
             Some(Term::Prior(_)) => "(prior)",
-            // Nothing is corrected, so nothing is to be read.
+            // The policy corrects nothing.
             Some(Term::Calibration(_)) if contribution.micro_nats == 0 => continue,
             Some(Term::Calibration(_)) => "(calibration)",
             Some(Term::Source(_)) | None => continue,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_said_once_and_each_weight_with_its_reason_and_the_sum() {
+    fn a_verdict_is_shown_once_and_each_weight_with_its_reason_and_the_sum() {
         let shown = super::verdict(&faded(), None, false);
         let expected = "unknown  192.0.2.1
   17.8 %: 1 of 1 source says malicious (1 faded)

@@ -59,7 +59,7 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn every_word_survives_the_wire() {
+    fn every_enum_value_is_read_back_as_it_was_written() {
         for &tlp in Tlp::VARIANTS {
             assert_eq!(read_tlp(write_tlp(tlp).into(), "tlp"), Ok(Some(tlp)));
         }

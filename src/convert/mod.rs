@@ -101,7 +101,7 @@ impl Violations {
     pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Error> {
         match (self.0.as_slice(), read) {
             ([], Some(read)) => Ok(read),
-            // Cannot happen while every reader notes what it refuses.
+            // This cannot happen as long as every reader notes what it refuses.
             ([], None) => Err(Error::invalid("", Reason::FieldInvalid, "the request could not be read")),
             ([NotedViolation { alone: Some(error), .. }], _) => Err(error.clone()),
             _ => Err(Error::Invalid(self.0.into_iter().map(|noted| noted.violation).collect())),

@@ -380,13 +380,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn option_values_survive_the_wire() {
+    fn option_values_are_read_back_as_they_were_written() {
         let document = serde_json::json!({ "a": [1, 2.5, "x", true, null], "b": { "c": -7 } });
         assert_eq!(value_to_json(&json_to_value(&document)), document);
     }
 
     #[test]
-    fn white_space_clears_what_may_be_empty_and_nothing_leaves_it_alone() {
+    fn white_space_clears_a_field_and_an_empty_text_leaves_it_alone() {
         let read = |text: &str| {
             let source =
                 pb::Source { name: "sources/a".into(), proxy: text.into(), family: text.into(), ..Default::default() };
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_without_or_with_an_unknown_period_is_refused_and_a_double_one_too() {
+    fn a_window_whose_period_is_missing_unknown_or_repeated_is_refused() {
         let window = |period| pb::QuotaWindow { period, limit: 4 };
         let mut violations = Violations::default();
         Vec::<QuotaWindow>::read(vec![window(0), window(9), window(1), window(1)], "source.quota", &mut violations);

@@ -64,8 +64,8 @@ pub(crate) struct Renderers {
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
 }
 
-/// Plays the script and writes its results to `out`. With `keep`, a new server on the same sources then runs until it is
-/// terminated: what the script spent is not missing there.
+/// Plays the script and writes its results to `out`. With `keep`, a new server on the same sources then runs with full
+/// quota until it is terminated.
 pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let folder = Folder::new()?;
     let replay = replay::Replay::start(SystemClock.now()).await?;

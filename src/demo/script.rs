@@ -58,7 +58,7 @@ pub(super) async fn play(
         writeln!(out, "{}. {}\n{text}", place + 1, scene.shows)?;
     }
     let again = look_up(&channel, &SCENES[0]).await?;
-    // Source by source where the list makes the whole verdict short-lived.
+    // A verdict with a list in it is cached for a second only, so that each source may answer from its own cache.
     let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
     writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })?;
     let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;

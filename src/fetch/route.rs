@@ -20,7 +20,7 @@ impl Route {
     pub(super) fn new(proxy: Option<&Proxy>, rules: &EgressRules) -> Self {
         let matcher = Matcher::builder().all("http://proxy.invalid").no(rules.proxies.exceptions.clone()).build();
         let rules = match proxy {
-            // It is the operator's, whoever chose the environment.
+            // The operator sets the environment, whoever chose to use it.
             Some(Proxy::Environment) => EgressRules { from_api: false, ..rules.clone() },
             Some(Proxy::Server(_)) | None => rules.for_proxy(),
         };

@@ -78,7 +78,7 @@ impl Authenticator {
         let token = header.to_str().ok().and_then(bearer);
         let token = token.ok_or_else(|| refused("the authorization header holds no bearer token"))?;
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        // Every token is compared, so that the time it takes does not reveal which one is near.
+        // Every token is compared, so that the time this takes does not show how much of one was right.
         let mut known = None;
         for token in self.tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {

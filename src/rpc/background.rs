@@ -27,7 +27,7 @@ impl BackgroundTasks {
         Self { tracker }
     }
 
-    /// Completes the work also when the caller leaves: a change that is durable must be in effect as well.
+    /// Completes the work even if the caller leaves: a change that is stored must take effect, too.
     pub(super) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_worked_on_no_longer_than_its_caller_listens() {
+    async fn work_for_a_stream_ends_when_its_caller_leaves() {
         let tasks = tasks();
         let mut stream = tasks.stream(1, |sender| async move {
             sender.send(Ok(1)).await.unwrap();
@@ -116,7 +116,7 @@ mod tests {
         });
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
         drop(stream);
-        // It would wait for ever for work that goes on.
+        // This would wait for ever if the work went on.
         ended(tasks).await;
     }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_goes_no_further_ahead_of_its_reader_than_it_may() {
+    async fn a_slow_reader_limits_how_many_messages_are_made() {
         let (tasks, sent) = (tasks(), Arc::new(AtomicUsize::new(0)));
         let mut stream = {
             let sent = sent.clone();

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timeout_is_ignored() {
+    fn a_malformed_timeout_is_ignored() {
         for odd in ["", "S", "5", "5s", "-5S", "123456789S", "5 S", "+5S"] {
             assert_eq!(read_text(odd), None, "{odd:?}");
         }

@@ -259,13 +259,13 @@ impl EnrichmentService for EnrichmentRpc {
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
         let call = self.call(options, context)?;
         let rpc = self.clone();
-        // A slow reader is not waited for: there is one message a source, so that all have room.
+        // The channel has room for one message of each source, so that a slow reader delays nothing.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let message = |event| pb::StreamEnrichResponse { event: Some(event) };
             let progress_sender = sender.clone();
             let mut report = |progress: Progress| {
                 let event = Event::Progress(write_progress(progress, call.options.view));
-                // Fails where the caller has left, and then the task ends by itself.
+                // This fails where the caller has left, and then the task ends by itself.
                 let _ = progress_sender.try_send(Ok(message(event)));
             };
             let answer = rpc.answer(&submitted, &call, Some(&mut report)).await;
@@ -350,7 +350,7 @@ impl Batch {
         sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
-        // A slow reader holds the batch up; one who left ends it.
+        // A slow reader delays the batch, and one who left ends it.
         let send = async |index, result| {
             let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) })).await;
         };

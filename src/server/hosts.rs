@@ -1,5 +1,6 @@
-//! Keeps web pages out that a browser at this machine, or in this network, has loaded from elsewhere. A page can have its own
-//! name lead to the server's address, and then calls it as its own origin; the name that it calls gives it away.
+//! Refuses requests of foreign web pages that a browser on this machine, or in this network, has loaded. Such a page can let
+//! its own name resolve to the server's address (DNS rebinding), so that the browser takes the server for the page's own
+//! origin. The host name in the request shows it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,14 +20,14 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// By which names the server may be called.
 #[derive(Clone)]
 pub(super) struct Hosts {
-    /// Lower case; empty where every caller shows a token, which a page does not have.
+    /// In lower case; `None` where every caller shows a token, which a page does not have.
     names: Option<Arc<[String]>>,
     /// Origins of browsers that may call.
     origins: Arc<[String]>,
 }
 
 impl Hosts {
-    /// With tokens any name will do.
+    /// With tokens every host name is accepted.
     pub(super) fn new(has_tokens: bool, names: &[String], origins: &[String]) -> Self {
         let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let own = Some(own.trim().to_lowercase()).filter(|name| !name.is_empty());
@@ -59,7 +60,7 @@ impl Hosts {
 }
 
 /// Refuses a request that a web page of another site may have sent. The socket and the process itself are not reached by
-/// pages. Health is not guarded: orchestrators ask by names of their own.
+/// pages. Health is not guarded, since orchestrators use host names of their own.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
     match hosts.refusal(&request).filter(|_| !is_local) {

@@ -1,4 +1,4 @@
-//! The periodic work of a running server: pruning the store and folding metrics.
+//! The periodic work of a running server: pruning the store, and the upkeep of metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,8 +17,8 @@ const PRUNE_FULL_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Keeps a wrong clock from erasing the history: on its first day a server takes for the present no later moment than a day
-/// after the newest verdict that it found at its start.
+/// Keeps a wrong clock from erasing the history: on its first day, a server prunes as if it were at most one day after the
+/// newest verdict that it found at its start.
 pub(super) struct PruneGuard {
     started: Monotonic,
     /// `None`: the store is empty, so that nothing can be lost.
@@ -99,10 +99,10 @@ pub(super) async fn prune(
     }
 }
 
-/// Folds metrics every ten seconds: they would grow where nobody reads them.
-pub(super) async fn upkeep(fold: impl Fn(), stop: CancellationToken) {
+/// Runs the upkeep of metrics every ten seconds: without it they grow where nobody reads them.
+pub(super) async fn upkeep(run: impl Fn(), stop: CancellationToken) {
     loop {
-        fold();
+        run();
         tokio::select! {
             () = stop.cancelled() => return,
             () = SystemClock.sleep(UPKEEP_EVERY) => {}
@@ -122,7 +122,7 @@ mod tests {
     use crate::verdict::{Policy, fuse};
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_far_ahead_on_the_guard_makes_nothing_old() {
+    async fn a_clock_that_is_far_ahead_makes_nothing_old() {
         let store = Memory::default();
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
         let clock = ManualClock::new(at(9000));
@@ -172,16 +172,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn metrics_are_folded_together_every_ten_seconds_until_the_end() {
-        let (folded, stop) = (AtomicU32::new(0), CancellationToken::new());
+    async fn the_upkeep_of_metrics_runs_every_ten_seconds_until_the_end() {
+        let (runs, stop) = (AtomicU32::new(0), CancellationToken::new());
         let count = || {
-            folded.fetch_add(1, Ordering::Relaxed);
+            runs.fetch_add(1, Ordering::Relaxed);
         };
         let end = async {
             SystemClock.sleep(Duration::from_secs(35)).await;
             stop.cancel();
         };
         tokio::join!(upkeep(count, stop.clone()), end);
-        assert_eq!(folded.load(Ordering::Relaxed), 4, "at once, and after 10, 20 and 30 seconds");
+        assert_eq!(runs.load(Ordering::Relaxed), 4, "at once, and after 10, 20 and 30 seconds");
     }
 }

@@ -63,8 +63,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Whether a server could start with this configuration, as far as can be found out without starting one: key and certificate
-/// must belong together.
+/// Checks of a configuration what can be checked without starting a server: key and certificate must belong together.
 ///
 /// # Errors
 /// What cannot be used, and why.
@@ -253,7 +252,7 @@ pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// That the environment names a proxy which no source uses, if so: other programs would use it.
+/// The warning that the environment names a proxy and no source uses it: other programs would.
 fn ignored_proxies(config: &Config, registry: &Registry) -> Option<String> {
     let used = registry.snapshot().iter().any(|source| source.settings.proxy == Some(Proxy::Environment));
     let variables = config.proxies.variables.join(", ");
@@ -276,7 +275,7 @@ fn start_error(error: impl fmt::Display) -> StartError {
     StartError(error.to_string())
 }
 
-/// What others could do at this address for want of TLS or tokens.
+/// The warning of what others can do at this address without TLS or tokens.
 fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str> {
     match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
         (true, _, _) | (false, false, false) => None,
@@ -287,8 +286,8 @@ fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str
     }
 }
 
-/// The socket that only this user's processes reach. One that a killed server left is replaced: the lock on the directory
-/// guarantees that nobody listens on it.
+/// Opens the socket that only processes of this user can reach. One that a killed server left is replaced: the lock on the
+/// directory guarantees that nobody listens on it.
 fn bind_socket(path: &Path) -> Result<UnixListener, StartError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| StartError(format!("cannot open the socket {}: {error}", path.display()));
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_open_to_others_without_tls_or_tokens_is_warned_of() {
+    fn listening_beyond_loopback_without_tls_or_tokens_gives_a_warning() {
         let (outside, loopback) = ("192.0.2.1:50051".parse().unwrap(), "127.0.0.1:50051".parse().unwrap());
         let token = format!("[tokens]\nsoar = \"{}\"\n", "0f".repeat(32));
         assert_eq!(exposure_warning(loopback, &config("")), None);

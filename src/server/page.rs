@@ -6,7 +6,7 @@ use http::{Method, StatusCode, header};
 
 use crate::pb;
 
-/// The answer to a request that is no call of gRPC. `scheme` is how this port is reached.
+/// The answer to a request that is no gRPC call. `scheme` is how this port is reached.
 pub(super) fn answer(request: &Request, scheme: &str) -> Response {
     let status = match (request.uri().path(), request.method()) {
         ("/", &Method::GET | &Method::HEAD) => StatusCode::OK,
@@ -22,7 +22,7 @@ pub(super) fn answer(request: &Request, scheme: &str) -> Response {
     (status, text).into_response()
 }
 
-/// The host and port by which the caller came, where they can stand in a page as they are.
+/// The host and port that the caller used, unless they would need escaping in a page.
 fn host(request: &Request) -> &str {
     let sent = || request.headers().get(header::HOST)?.to_str().ok();
     let host = request.uri().authority().map(|authority| authority.as_str()).or_else(sent);

@@ -39,7 +39,7 @@ pub(super) fn calibration(term: i64) -> String {
 /// The evidence of one source on the way to its term, in micro-nats.
 #[derive(Clone, Copy)]
 pub(super) struct Evidence {
-    /// If it were affirmed just now.
+    /// As if the source had affirmed it just now.
     pub(super) fresh: i64,
     /// At its age.
     pub(super) own: i64,
@@ -83,7 +83,7 @@ pub(super) fn source(outcome: &Outcome, contribution: &Contribution, evidence: E
 
 /// Why a source does not count in full.
 fn pooling_reason(family: &Family) -> String {
-    // Where a list is belongs to the key of its family, and not into a sentence.
+    // The key of a list ends with its location, which is no use in a sentence.
     let name = family.name.strip_prefix("list:").unwrap_or(&family.name);
     let name = name.rsplit_once('#').map_or(name, |(name, _)| name);
     match family.basis {
@@ -105,7 +105,7 @@ fn signed(micro: i64) -> String {
     if micro == 0 { "no evidence".to_owned() } else { format!("{:+.3} nats", nats(micro)) }
 }
 
-/// A share in percent. Only what is exactly 0 or 1 is shown as 0 or 100: rounding must not feign certainty.
+/// A share in percent. Only what is exactly 0 or 1 is shown as 0 or 100: rounding must not suggest certainty.
 pub(crate) fn percent(share: f64) -> String {
     // A zero has no sign.
     let shown = share * 100.0 + 0.0;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_never_feigns_certainty() {
+    fn rounding_never_suggests_certainty() {
         assert_eq!(percent(0.999_97), ">99.9 %");
         assert_eq!(percent(0.000_01), "<0.1 %");
         assert_eq!(percent(0.973_4), "97.3 %");

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_of_one_kind_are_one_opinion_and_the_stronger_one_speaks() {
+    fn two_keys_of_one_kind_are_one_opinion_and_the_stronger_one_counts() {
         let kind = || Family::same_kind("virustotal");
         assert_eq!(pooled(&[(kind(), 100), (kind(), 3_000_000)]), [0, 3_000_000]);
     }

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_prior_lies_between_benign_and_suspicious_so_that_silence_is_unknown() {
+    fn every_prior_lies_between_benign_and_suspicious_so_that_no_evidence_is_unknown() {
         let rule = WeightedRule::built_in();
         for &indicator_type in IndicatorType::VARIANTS {
             let prior = rule.of_type(indicator_type).prior;
