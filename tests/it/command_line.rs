@@ -365,7 +365,7 @@ async fn every_file_of_tls_that_is_missing_is_reported_with_its_setting_when_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reads_no_further_ends_the_command_quietly() {
+async fn a_closed_output_ends_the_command_quietly() {
     let folder = TempDir::new().unwrap();
     let mut command = concord(folder.path());
     command.args(["source", "kinds"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

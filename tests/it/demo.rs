@@ -83,7 +83,7 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
 }
 
 #[test]
-fn a_kept_demonstration_has_full_quota_passes_every_test_and_cleans_up() {
+fn a_demonstration_left_running_has_full_quota_passes_every_test_and_cleans_up() {
     let mut kept = Kept::start();
     let windows: Vec<Value> = kept.json("usage -o json").as_array().unwrap().clone();
     let windows: Vec<&Value> = windows.iter().filter_map(|usage| usage["quota"].as_array()).flatten().collect();

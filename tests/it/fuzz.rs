@@ -99,32 +99,32 @@ fn column(table: &str, column: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn no_indicator_breaks_a_promise() {
+fn no_indicator_violates_an_invariant() {
     run(targets::indicator, &[files("fuzz/corpus/indicator"), column("single.tsv", 1)].concat(), 4000);
 }
 
 #[test]
-fn no_text_breaks_a_promise() {
+fn no_text_violates_an_invariant() {
     run(targets::text, &[files("fuzz/corpus/text"), column("text.tsv", 0)].concat(), 2000);
 }
 
 #[test]
-fn no_page_token_breaks_a_promise() {
+fn no_page_token_violates_an_invariant() {
     run(targets::page_token, &files("fuzz/corpus/page_token"), 2000);
 }
 
 #[test]
-fn no_configuration_breaks_a_promise() {
+fn no_configuration_violates_an_invariant() {
     run(targets::configuration, &files("tests/fixtures/config"), 1000);
 }
 
 #[test]
-fn no_list_breaks_a_promise() {
+fn no_list_violates_an_invariant() {
     run(targets::list, &files("tests/fixtures/sources/list"), 1000);
 }
 
 #[test]
-fn no_answer_breaks_a_promise() {
+fn no_answer_violates_an_invariant() {
     let kinds = concord::sources::all().iter().map(|kind| kind.about().kind.clone());
     let seeds: Vec<_> = kinds.flat_map(|kind| files(&format!("tests/fixtures/sources/{kind}"))).collect();
     run(targets::answer, &seeds, 500);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
-async fn a_verdict_is_kept_as_it_was_given_and_survives_a_restart() {
+async fn a_verdict_is_stored_as_it_was_given_and_survives_a_restart() {
     let virustotal = malicious_virustotal().await;
     let folder = Arc::new(TempDir::new().unwrap());
     let clock = Arc::new(ManualClock::new(start_time()));

@@ -198,7 +198,7 @@ fn a_url_is_parsed_as_browsers_do() {
 }
 
 #[test]
-fn what_a_server_can_tell_apart_stays_two() {
+fn paths_that_a_server_can_distinguish_stay_two() {
     let apart = ["http://example.com/a", "http://example.com/A", "http://example.com/%61", "http://example.com/a/"];
     let normal: std::collections::BTreeSet<_> = apart.iter().map(|text| value(text)).collect();
     assert_eq!(normal.len(), apart.len());

@@ -341,7 +341,7 @@ fn by_default_a_listing_is_suspicious_at_full_weight() {
 }
 
 #[test]
-fn a_list_that_was_never_loaded_is_an_error_and_not_a_silence() {
+fn a_list_that_was_never_loaded_is_an_error_and_not_no_record() {
     let list = list(&[]);
     let never = answer(AnswerBody::List(ListAnswer::NeverLoaded("no such file".into())));
     let error = list.read(&lookup("192.0.2.7"), std::slice::from_ref(&never)).unwrap_err();

@@ -133,7 +133,7 @@ async fn a_shutdown_waits_for_a_call_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn proxies_of_the_environment_that_no_source_uses_are_said_to_be_ignored_and_their_login_is_not_logged() {
+async fn unused_proxies_of_the_environment_are_logged_as_ignored_without_their_login() {
     let variable = [("https_proxy", "http://us3r:s3cret@proxy.example.com:3128")];
     for (proxy, is_ignored) in [("", true), ("proxy = \"environment\"\n", false)] {
         let folder = TempDir::new().unwrap();

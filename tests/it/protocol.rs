@@ -8,7 +8,7 @@ use prost_types::field_descriptor_proto::Label;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 #[test]
-fn the_protocol_is_what_it_was() {
+fn the_protocol_has_not_changed() {
     let set = FileDescriptorSet::decode(concord::pb::FILE_DESCRIPTOR_SET).unwrap();
     let mut text = String::new();
     let mut files: Vec<_> = set.file.iter().filter(|file| file.package() == "concord.v1").collect();

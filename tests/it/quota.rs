@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::harness::{Refusing, Replay, TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
 
 #[tokio::test]
-async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_turns() {
+async fn four_a_minute_is_never_five_and_the_refusal_says_when_the_window_resets() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     for last in 1..=4 {
@@ -127,7 +127,7 @@ async fn usage_says_what_was_spent_and_what_was_saved() {
 }
 
 #[tokio::test]
-async fn a_week_is_set_in_the_file_or_over_the_api_and_turns_on_monday() {
+async fn a_week_is_set_in_the_file_or_over_the_api_and_resets_on_monday() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = { week = 1 }\n")).await;
     server.enrich("198.51.100.1").await;

@@ -120,7 +120,7 @@ async fn an_old_etag_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_that_another_writer_overtook_is_refused_once_and_then_seen() {
+async fn a_change_that_conflicts_with_another_writer_is_refused_once_and_then_seen() {
     let store = Arc::new(Memory::default());
     let registry = open(&store, &config(FILE, &[]), "k").await;
     let document = "{\"timeout\":\"7s\"}".to_owned();
@@ -134,7 +134,7 @@ async fn a_change_that_another_writer_overtook_is_refused_once_and_then_seen() {
 }
 
 #[tokio::test]
-async fn what_is_only_tried_is_not_kept() {
+async fn a_change_that_is_only_validated_is_not_stored() {
     let registry = fresh(FILE).await;
     let mut change = virustotal("vt");
     change.patch.timeout = Some(Duration::from_secs(3));
@@ -172,7 +172,7 @@ async fn a_missing_source_is_made_only_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_kept_credential_of_the_api_goes_nowhere_else() {
+async fn a_stored_credential_of_the_api_goes_nowhere_else() {
     let registry = fresh("").await;
     registry.configure(Change { credential: secret("given"), ..virustotal("vt") }).await.unwrap();
     let elsewhere = at("vt", "https://elsewhere.example.com/");
@@ -240,7 +240,7 @@ async fn a_credential_declared_after_the_address_was_set_over_the_api_is_not_sen
 }
 
 #[tokio::test]
-async fn a_kept_credential_does_not_follow_a_declaration_that_names_another_address_by_now() {
+async fn a_stored_credential_does_not_follow_a_declaration_that_names_another_address_by_now() {
     let store = Arc::new(Memory::default());
     let given = Change { credential: secret("given"), ..virustotal("vt") };
     let first = config("[sources.vt]\nkind = \"virustotal\"\n", &[]);
@@ -285,7 +285,7 @@ async fn a_declared_credential_does_not_go_to_a_source_of_another_kind_that_was_
 }
 
 #[tokio::test]
-async fn what_patched_a_declaration_that_is_gone_says_nothing_of_a_source_made_under_its_name() {
+async fn a_patch_of_a_removed_declaration_does_not_apply_to_a_new_source_of_that_name() {
     let store = Arc::new(Memory::default());
     let mut loose = virustotal("vt");
     loose.patch.max_tlp = Some(Tlp::Red);
@@ -434,7 +434,7 @@ async fn a_list_over_the_api_is_not_configured_once_its_folder_is_taken_out_of_t
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_link_out_of_a_listed_folder_leads_nowhere() {
+async fn a_link_out_of_a_listed_folder_is_refused() {
     let folder = TempDir::new().unwrap();
     let lists = folder.path().join("lists");
     std::fs::create_dir(&lists).unwrap();

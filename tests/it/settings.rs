@@ -90,7 +90,7 @@ fn a_key_in_the_environment_alone_makes_a_source() {
 }
 
 #[test]
-fn the_file_stands_over_the_defaults_the_environment_over_the_file_and_flags_over_all() {
+fn the_file_overrides_the_defaults_the_environment_the_file_and_flags_override_all() {
     let text = "listen = \"127.0.0.1:1111\"\ndata_directory = \"/from/file\"\n";
     assert_eq!(read_text("", &[]).unwrap().listen.port(), 7700);
     assert_eq!(read_text(text, &[]).unwrap().listen.port(), 1111);
@@ -134,7 +134,7 @@ fn a_credential_is_read_from_where_the_file_says_and_never_shown() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_again_but_for_the_secrets() {
+fn the_printed_configuration_can_be_read_again_except_for_secrets() {
     let text = "never_send = [\"example.com\"]\n[tokens]\nsoar = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0\"\n\
         [sources.vt]\nkind = \"virustotal\"\ncredential = \"x\"\nquota = { minute = 9 }\noptions.malicious_threshold_ip = 7\n";
     let printed = read_text(text, &[]).unwrap().render_masked();

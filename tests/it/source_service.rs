@@ -175,7 +175,7 @@ async fn the_test_button_tells_reachability_and_whether_the_credential_is_accept
 }
 
 #[tokio::test]
-async fn a_test_of_unsaved_settings_does_not_carry_a_kept_credential_elsewhere() {
+async fn a_test_of_unsaved_settings_does_not_send_a_stored_credential_elsewhere() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&(ALLOWED.to_owned() + &virustotal_at(virustotal.address))).await;
     let elsewhere = malicious_virustotal().await;

@@ -39,7 +39,7 @@ async fn health_is_open_and_all_else_wants_the_token() {
 }
 
 #[tokio::test]
-async fn without_tokens_a_page_whose_name_leads_here_is_refused_and_a_listed_name_is_not() {
+async fn without_tokens_an_unknown_host_name_is_refused_and_a_listed_one_is_not() {
     let server = TestServer::listen("host_names = [\"concord.example.com\"]\n").await;
     let called = async |name: &str| {
         let origin = format!("http://{name}").parse().unwrap();

@@ -56,7 +56,7 @@ impl Zone {
 }
 
 #[tokio::test]
-async fn a_whole_verdict_outlives_no_record_of_dns_that_it_stands_on() {
+async fn a_cached_verdict_expires_with_the_dns_record_that_it_is_based_on() {
     let zone = Zone::listing_for(60).await;
     let server = TestServer::start(&zone.configuration()).await;
     let again = async || server.enrich("198.51.100.7").await;
@@ -73,7 +73,7 @@ async fn a_whole_verdict_outlives_no_record_of_dns_that_it_stands_on() {
 }
 
 #[tokio::test]
-async fn a_verdict_on_an_answer_that_was_kept_stands_only_for_the_rest_of_its_time() {
+async fn a_verdict_on_a_cached_answer_is_valid_only_for_the_rest_of_its_time() {
     let zone = Zone::listing_for(60).await;
     let server = TestServer::start(&zone.configuration()).await;
     server.enrich("198.51.100.7").await;

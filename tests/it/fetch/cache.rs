@@ -9,7 +9,7 @@ use concord::source::{CacheTtl, OptionValue};
 use super::{Harness, SECOND, ScriptedReply, about, error, finding, settings};
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_finding_is_answered_without_a_call_and_with_its_age() {
+async fn a_cached_finding_is_answered_without_a_call_and_with_its_age() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     let first = harness.look_up().await;
     harness.clock.sleep(30 * SECOND).await;
@@ -22,7 +22,7 @@ async fn a_kept_finding_is_answered_without_a_call_and_with_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_record_is_kept_for_its_own_shorter_time() {
+async fn no_record_is_cached_for_its_own_shorter_time() {
     let harness = Harness::new(&[ScriptedReply::says("none")]);
     harness.look_up().await;
     harness.clock.sleep(599 * SECOND).await;
@@ -33,7 +33,7 @@ async fn no_record_is_kept_for_its_own_shorter_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answers_own_time_to_live_bounds_how_long_it_is_kept() {
+async fn the_time_to_live_of_an_answer_bounds_how_long_it_is_cached() {
     let harness = Harness::new(&[ScriptedReply::says("found 9").with_ttl(20 * SECOND)]);
     // Whoever keeps more than this answer, as a whole verdict, must know of it.
     assert_eq!(harness.look_up().await.receipt.ttl, Some(20 * SECOND));
@@ -58,7 +58,7 @@ async fn a_wall_clock_that_is_set_makes_no_answer_younger_or_older() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_never_kept() {
+async fn an_error_is_never_cached() {
     let harness = Harness::new(&[ScriptedReply::status(401, None), ScriptedReply::says("found 9")]);
     assert_eq!(error(&harness.look_up().await.outcome).kind, SourceErrorKind::Unauthorized);
     assert_eq!(finding(&harness.look_up().await.outcome).0, Disposition::Malicious);
@@ -94,7 +94,7 @@ async fn another_threshold_reads_the_cached_answer_again_without_paying() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_fetch_revision_address_or_tier_forgets() {
+async fn another_fetch_revision_address_or_tier_misses_the_cache() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     let mut newer = about();
@@ -123,7 +123,7 @@ async fn a_cached_answer_carries_the_letter_of_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_rating_revision_rereads_and_then_rests() {
+async fn a_new_rating_revision_reads_a_cached_answer_again_once() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     let mut newer = about();
@@ -162,7 +162,7 @@ async fn an_option_that_changes_the_question_asks_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_conversation_does_not_push_out_a_whole_one() {
+async fn a_partial_conversation_does_not_replace_a_complete_one() {
     let harness = Harness::per_minute(
         3,
         &[ScriptedReply::says("more 9"), ScriptedReply::says("found 9"), ScriptedReply::says("more 9")],
@@ -177,7 +177,7 @@ async fn half_a_conversation_does_not_push_out_a_whole_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_keeps_nothing_is_asked_each_time() {
+async fn a_source_whose_answers_are_not_cached_is_asked_each_time() {
     let mut forgetful = settings(&about());
     forgetful.cache_ttl = CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO };
     let harness = Harness::with(about(), forgetful, &[ScriptedReply::says("found 9")]);
@@ -199,7 +199,7 @@ async fn planning_sees_how_old_the_cached_answer_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_kept_of_another_question_answers_none_without_a_call() {
+async fn cached_answers_to_another_question_are_not_used() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9")]);
     let lookup = harness.request().lookup;
     harness.look_up().await;

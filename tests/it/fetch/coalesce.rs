@@ -51,7 +51,7 @@ async fn everybody_who_shares_a_call_is_on_record_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_a_call_under_way_gets_its_answer_though_the_ledger_is_away() {
+async fn a_caller_who_joins_gets_the_answer_even_if_the_ledger_is_unreachable() {
     let harness = Harness::new(&[ScriptedReply::says("found 9").after(2 * SECOND)]);
     let first = harness.begin(harness.request());
     harness.clock.sleep(SECOND).await;
@@ -145,7 +145,7 @@ async fn no_further_step_begins_when_the_last_waiter_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_during_a_paid_call_joins_it() {
+async fn a_caller_who_comes_back_during_a_paid_call_joins_it() {
     let harness = Harness::new(&[ScriptedReply::says("more 9").after(5 * SECOND), ScriptedReply::says("found 9")]);
     let waiter = harness.begin(harness.request());
     harness.clock.sleep(SECOND).await;
@@ -175,7 +175,7 @@ async fn a_deadline_that_passes_while_the_source_is_asked_is_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_what_is_known_so_far_stands() {
+async fn at_the_deadline_the_partial_finding_is_returned() {
     let harness = Harness::new(&[ScriptedReply::says("more 9"), ScriptedReply::says("found 9").after(5 * SECOND)]);
     let fetched = harness.pipeline.look_up(harness.request_for("192.0.2.1", SECOND)).await;
     let (claim, reasons) = finding(&fetched.outcome);
@@ -184,7 +184,7 @@ async fn at_the_deadline_what_is_known_so_far_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fault_in_a_kind_is_an_error_and_stands_in_nobodys_way() {
+async fn a_panic_in_a_kind_is_an_error_and_does_not_affect_others() {
     let harness = Harness::new(&[ScriptedReply::says("fault"), ScriptedReply::says("found 9")]);
     let error = error(&harness.look_up().await.outcome);
     assert_eq!(error.kind, SourceErrorKind::Unavailable);
@@ -209,7 +209,7 @@ async fn a_request_that_asks_anew_does_not_join_one_that_rereads() {
 }
 
 #[test]
-fn what_is_counted_bears_source_and_outcome() {
+fn metrics_have_labels_for_source_and_outcome() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::with_local_recorder(&recorder, || {

@@ -21,7 +21,7 @@ async fn each_step_pays_and_is_named_in_the_receipt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_step_that_fails_leaves_standing_what_is_known() {
+async fn a_later_step_that_fails_returns_the_partial_finding() {
     let harness = Harness::new(&[ScriptedReply::says("more 9"), ScriptedReply::status(401, None)]);
     let (claim, reasons) = finding(&harness.look_up().await.outcome);
     assert_eq!(claim, Disposition::Malicious);
@@ -29,7 +29,7 @@ async fn a_later_step_that_fails_leaves_standing_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_step_that_cannot_be_paid_leaves_standing_what_is_known_and_is_asked_alone_next_time() {
+async fn a_later_step_that_cannot_be_paid_returns_the_partial_finding_and_is_asked_alone_next_time() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("more 9"), ScriptedReply::says("found 2")]);
     let first = harness.look_up().await;
     assert!(finding(&first.outcome).1[1].contains("1 of 1 call per minute is used"));
@@ -40,7 +40,7 @@ async fn a_later_step_that_cannot_be_paid_leaves_standing_what_is_known_and_is_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_step_that_tells_nothing_and_a_second_that_cannot_be_paid_is_an_error_not_silence() {
+async fn an_empty_first_step_and_a_second_that_cannot_be_paid_are_an_error_and_not_no_record() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("more")]);
     let error = error(&harness.look_up().await.outcome);
     assert_eq!((error.kind, error.retry_after), (SourceErrorKind::QuotaExhausted, Some(60 * SECOND)));
@@ -70,7 +70,7 @@ async fn a_changed_threshold_rereads_every_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_steps_are_bounded_together_and_what_is_known_stands() {
+async fn slow_steps_are_bounded_together_and_the_partial_finding_is_returned() {
     let mut quick = settings(&about());
     quick.timeout = 2 * SECOND;
     let slow = ScriptedReply::says("more 9").after(SECOND + SECOND / 2);

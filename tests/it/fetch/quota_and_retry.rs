@@ -78,7 +78,7 @@ async fn calls_that_wait_together_pay_in_one_statement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_no_time_left_for_the_ledger_does_not_pay() {
+async fn a_caller_without_time_for_the_ledger_does_not_pay() {
     let harness = Harness::per_minute(9, &[ScriptedReply::says("found 9")]);
     *harness.ledger.lags.lock().unwrap() = vec![2 * SECOND];
     harness.look_up().await;
@@ -88,7 +88,7 @@ async fn who_has_no_time_left_for_the_ledger_does_not_pay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_while_the_unit_is_recorded_sets_off_no_call() {
+async fn a_caller_who_leaves_while_the_unit_is_recorded_causes_no_call() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     *harness.ledger.lags.lock().unwrap() = vec![SECOND / 4];
     let late = harness.pipeline.look_up(harness.request_for("192.0.2.1", SECOND / 10)).await;
@@ -116,7 +116,7 @@ async fn the_longer_of_two_waits_that_a_source_asks_for_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_has_enough_and_says_to_come_back_at_once_is_left_alone_all_the_same() {
+async fn a_refusal_that_asks_for_no_wait_still_pauses_the_account() {
     let harness = Harness::new(&[ScriptedReply::status(429, Some(0))]);
     harness.look_up().await;
     let second = harness.pipeline.look_up(harness.request_for("192.0.2.2", 60 * SECOND)).await;
@@ -217,7 +217,7 @@ async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ledger_that_is_away_closes_the_way() {
+async fn an_unreachable_ledger_lets_no_call_leave() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     *harness.ledger.unreachable.lock().unwrap() = true;
     let error = error(&harness.look_up().await.outcome);
@@ -236,7 +236,7 @@ async fn without_a_record_of_the_disclosure_nothing_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_for_the_moment_is_tried_twice_again_with_growing_waits() {
+async fn a_transient_failure_is_retried_twice_with_growing_waits() {
     let harness = Harness::new(&[ScriptedReply::status(503, None)]);
     let fetched = harness.look_up().await;
     assert_eq!(error(&fetched.outcome).kind, SourceErrorKind::Unavailable);
@@ -248,7 +248,7 @@ async fn what_fails_for_the_moment_is_tried_twice_again_with_growing_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_not_change_is_not_tried_again() {
+async fn a_permanent_failure_is_not_retried() {
     for status in [400, 401, 403, 302] {
         let harness = Harness::new(&[ScriptedReply::status(status, None)]);
         harness.look_up().await;
@@ -304,7 +304,7 @@ async fn a_source_that_says_enough_is_left_alone_as_long_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_beyond_all_reckoning_lasts_no_longer_than_the_longest_window_or_a_day() {
+async fn an_extreme_wait_is_limited_to_the_longest_window_or_a_day() {
     let harness = Harness::new(&[ScriptedReply::status(429, Some(u64::MAX))]);
     harness.look_up().await;
     let left = |harness: &Harness| harness.suspended_until().unwrap().duration_since(harness.clock.now()).unwrap();

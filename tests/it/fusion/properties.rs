@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_arrival_does_not_show(
+    fn the_order_of_arrival_changes_nothing(
         kind in any_type(), claims in any_claims(), silences in any_silences(), salt in any::<u64>(),
         name in select(&["weighted", "xsoar"][..]), again in any_claims(),
     ) {
@@ -159,14 +159,14 @@ proptest! {
     }
 
     #[test]
-    fn silence_alone_is_unknown_and_never_benign(kind in any_type(), silences in any_silences()) {
+    fn no_evidence_is_unknown_and_never_benign(kind in any_type(), silences in any_silences()) {
         prop_assert_eq!(judge(kind, silences.clone()).disposition, Disposition::Unknown);
         let compatible = fuse(&policy("xsoar"), &indicator(kind), now(), silences);
         prop_assert_eq!(compatible.disposition, Disposition::Unknown);
     }
 
     #[test]
-    fn who_cannot_be_judged_or_takes_no_side_adds_nothing(
+    fn a_source_rated_f_or_without_a_claim_adds_nothing(
         kind in any_type(), claims in any_claims(), extra in any_claim(), unknown in any::<bool>(),
     ) {
         let mut extra = extra;

@@ -119,7 +119,7 @@ fn the_summary_says_which_claims_weigh_less_than_they_look() {
 }
 
 #[test]
-fn where_a_list_is_does_not_stand_in_a_sentence() {
+fn the_location_of_a_list_is_not_in_a_sentence() {
     let list = || Family::same_kind("list:allow.txt#d48a1b2c");
     let verdict = judge(
         IndicatorType::Ip,
@@ -158,7 +158,7 @@ fn under_xsoar_the_most_reliable_claim_decides_and_a_tie_goes_to_the_worse() {
 }
 
 #[test]
-fn under_xsoar_silence_is_unknown_and_a_source_rated_f_still_speaks_when_alone() {
+fn under_xsoar_no_claim_is_unknown_and_a_source_rated_f_decides_when_alone() {
     let xsoar = |outcomes| fuse(&policy("xsoar"), &indicator(IndicatorType::Ip), now(), outcomes);
     let silent = xsoar(vec![outcome("a", Reliability::A, OutcomeBody::NoRecord)]);
     assert_eq!(silent.disposition, Disposition::Unknown);

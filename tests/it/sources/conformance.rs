@@ -162,7 +162,7 @@ fn a_probe_takes_no_page_of_something_else_for_the_source() {
 }
 
 #[test]
-fn kinds_are_found_by_name_and_their_descriptions_hold_together() {
+fn kinds_are_found_by_name_and_their_descriptions_are_consistent() {
     for kind in sources::all() {
         let about = kind.about();
         let same = sources::find(&format!(" {} ", about.kind.to_uppercase())).expect("found by name");
@@ -264,7 +264,7 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_read_is_never_taken_for_a_record() {
+fn an_unreadable_answer_is_never_a_finding() {
     for source in http_sources() {
         let form = source.about().forms[0];
         for body in ["", "null", "[]", "<html>", "{", "{}", "\"text\"", "{\"data\": []}", "{\"data\": {}}"] {

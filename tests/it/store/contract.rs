@@ -279,7 +279,7 @@ async fn a_call_that_overtook_another_still_counts_its_full_minute(store: Arc<dy
     granted(&*store, &windows, 61.005).await;
 }
 
-async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
+async fn day_and_month_reset_with_the_calendar(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Day, 1), (QuotaPer::Month, 2)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1]);
     let full = spent(&*store, &windows, 59.999_999).await;
@@ -294,7 +294,7 @@ async fn day_and_month_turn_with_the_calendar(store: Arc<dyn Store>) {
     );
 }
 
-async fn a_week_turns_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
+async fn a_week_resets_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Week, 2)];
     // Tuesday, and the day after, which is in another month.
     assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
@@ -525,8 +525,8 @@ contract![
     a_clock_that_jumps_ahead_and_back_forgets_nothing,
     a_clock_that_is_set_forward_does_not_empty_the_minute,
     a_call_that_overtook_another_still_counts_its_full_minute,
-    day_and_month_turn_with_the_calendar,
-    a_week_turns_on_monday_and_not_with_the_month,
+    day_and_month_reset_with_the_calendar,
+    a_week_resets_on_monday_and_not_with_the_month,
     a_unit_is_taken_of_all_windows_or_of_none,
     a_unit_is_given_back_once_in_every_window_that_it_was_taken_of,
     a_unit_is_given_back_to_the_day_in_which_it_was_taken,

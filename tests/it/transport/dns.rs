@@ -106,7 +106,7 @@ async fn a_name_that_does_not_exist_a_server_that_fails_and_one_that_refuses_dif
 }
 
 #[tokio::test]
-async fn all_addresses_are_kept_for_as_long_as_the_shortest_of_them() {
+async fn all_addresses_are_cached_for_the_shortest_of_their_times() {
     let server = Server::start(|query| vec![bytes(&listed(query, &[(2, 300), (4, 60), (11, 900)]))]).await;
     let answer = ask(server.address).await.unwrap();
     assert_eq!(answer.ttl, Some(Duration::from_secs(60)));
@@ -115,7 +115,7 @@ async fn all_addresses_are_kept_for_as_long_as_the_shortest_of_them() {
 }
 
 #[tokio::test]
-async fn what_answers_another_question_is_passed_over() {
+async fn records_that_answer_another_question_are_skipped() {
     let server = Server::start(|query| {
         let mut other_id = listed(query, &[(66, 60)]);
         other_id.metadata.id = query.metadata.id.wrapping_add(1);

@@ -134,7 +134,7 @@ async fn a_file_that_changed_is_read_again_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_look_up_after_a_long_silence_waits_for_the_look_that_is_overdue() {
+async fn a_look_up_after_a_long_pause_waits_for_the_overdue_check() {
     let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
@@ -143,7 +143,7 @@ async fn a_look_up_after_a_long_silence_waits_for_the_look_that_is_overdue() {
 }
 
 #[tokio::test]
-async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
+async fn an_overdue_check_is_waited_for_only_briefly() {
     let released = Arc::new(Notify::new());
     let site = Site::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
     let feed = feed(&site);
@@ -164,7 +164,7 @@ async fn a_look_that_is_overdue_is_not_waited_for_for_long() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_does_not_stop_the_looks() {
+async fn a_clock_that_is_set_back_does_not_stop_the_checks_of_a_list() {
     let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
     std::fs::write(&path, FOUR).unwrap();
@@ -216,7 +216,7 @@ async fn a_list_that_was_never_loaded_says_why() {
 }
 
 #[tokio::test]
-async fn a_file_named_over_the_api_is_judged_at_every_look() {
+async fn a_file_named_over_the_api_is_checked_at_every_load() {
     let folder = tempfile::TempDir::new().unwrap();
     let lists = folder.path().canonicalize().unwrap().join("lists");
     std::fs::create_dir(&lists).unwrap();
@@ -238,7 +238,7 @@ async fn a_file_named_over_the_api_is_judged_at_every_look() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_a_link_may_come_to_lead_elsewhere() {
+async fn a_folder_that_is_a_link_may_later_lead_elsewhere() {
     let folder = tempfile::TempDir::new().unwrap();
     let current = folder.path().join("current");
     for (month, text) in [("may", ONE), ("june", FOUR)] {
@@ -255,7 +255,7 @@ async fn a_folder_that_is_a_link_may_come_to_lead_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_a_list_says_of_itself_names_the_file_and_not_its_folders() {
+async fn the_status_of_a_list_names_the_file_and_not_its_folders() {
     let folder = tempfile::TempDir::new().unwrap();
     let answer = file(&folder.path().join("absent.txt")).look_up("192.0.2.1").await;
     let outside = folder.path().display().to_string();
@@ -263,7 +263,7 @@ async fn what_a_list_says_of_itself_names_the_file_and_not_its_folders() {
 }
 
 #[tokio::test]
-async fn a_feed_is_loaded_again_by_its_mark_when_its_time_is_over() {
+async fn a_feed_is_loaded_again_by_its_etag_after_its_refresh_time() {
     let tagged = Reply::new("200 OK", "etag: \"v1\"\r\n", FOUR.as_bytes());
     let unchanged = Reply::raw("HTTP/1.1 304 Not Modified\r\nconnection: close\r\netag: \"v1\"\r\n\r\n");
     let site = Site::start(vec![tagged, unchanged, listing("192.0.2.1\n192.0.2.2\n")]).await;
@@ -314,7 +314,7 @@ async fn a_feed_that_fails_keeps_its_copy_and_is_tried_again_within_a_minute() {
 }
 
 #[tokio::test]
-async fn a_feed_that_stays_small_is_believed_at_the_third_load() {
+async fn a_feed_that_stays_small_is_accepted_at_the_third_load() {
     let small = || Reply::new("200 OK", "etag: \"small\"\r\n", ONE.as_bytes());
     let site = Site::start(vec![listing(FOUR), small(), listing(FOUR), small(), small(), small()]).await;
     let list = feed(&site);
@@ -362,7 +362,7 @@ async fn a_look_up_does_not_wait_for_a_reload() {
 }
 
 #[tokio::test]
-async fn the_first_load_goes_on_when_who_waited_for_it_gave_up() {
+async fn the_first_load_goes_on_when_its_waiter_gives_up() {
     let released = Arc::new(Notify::new());
     let site = Site::start(vec![listing(FOUR).when(&released)]).await;
     let list = feed(&site);
@@ -394,7 +394,7 @@ async fn a_load_ends_when_nobody_can_ask_any_more() {
 }
 
 #[tokio::test]
-async fn who_comes_while_the_first_copy_is_loaded_waits_for_it() {
+async fn a_look_up_during_the_first_load_waits_for_it() {
     let released = Arc::new(Notify::new());
     let site = Site::start(vec![listing(FOUR).when(&released)]).await;
     let list = feed(&site);

@@ -242,7 +242,7 @@ async fn egress_rules_hold_for_proxies_of_every_sort() {
 }
 
 #[tokio::test]
-async fn the_environments_proxy_is_the_operators_and_the_target_of_the_api_is_judged_all_the_same() {
+async fn a_target_set_over_the_api_is_checked_behind_the_environments_proxy_too() {
     let proxy = Site::start(vec![Reply::new("200 OK", "", b"proxied")]).await;
     let rules = environment(&[("HTTPS_PROXY", &proxy.address.to_string())]);
     let source = through("environment", None, EgressRules { from_api: true, proxy_from_api: true, ..rules });

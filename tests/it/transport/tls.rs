@@ -68,7 +68,7 @@ fn at(address: SocketAddr) -> Question {
 }
 
 #[tokio::test]
-async fn a_source_that_its_own_authority_vouches_for_is_asked() {
+async fn a_source_with_a_certificate_of_its_configured_authority_is_asked() {
     let authority = authority();
     let site = site(&authority, "127.0.0.1").await;
     let answer = trusting(Some(authority.pem())).ask(&question(&site)).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_source_that_its_own_authority_vouches_for_is_asked() {
 }
 
 #[tokio::test]
-async fn a_source_that_nobody_trusted_vouches_for_sees_nothing() {
+async fn a_source_with_an_untrusted_certificate_receives_nothing() {
     let ours = authority();
     let strangers = site(&authority(), "127.0.0.1").await;
     let misnamed = site(&ours, "other.example.com").await;
