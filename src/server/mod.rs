@@ -39,7 +39,6 @@ mod listen;
 mod network;
 mod page;
 mod router;
-mod seal;
 mod sending;
 mod shares;
 mod tls;

@@ -8,22 +8,7 @@ use tracing::warn;
 use super::SourcePatch;
 use crate::error::Error;
 use crate::indicator::hex;
-use crate::store::SourceRow;
-
-/// Encrypts credentials for the store.
-pub trait Seal: Send + Sync {
-    /// Encrypts the credential of the source of this name.
-    ///
-    /// # Errors
-    /// When the key cannot be used.
-    fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error>;
-
-    /// Decrypts what [`Seal::seal`] made for the source of this name.
-    ///
-    /// # Errors
-    /// When it was made with another key or for another name.
-    fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error>;
-}
+use crate::store::{Sealer, SourceRow};
 
 /// What the API set on one source.
 #[derive(Clone, Default)]
@@ -53,13 +38,13 @@ impl ApiOverride {
     }
 
     /// The row to store under this name.
-    pub(super) fn to_row(&self, name: &str, seal: &dyn Seal) -> Result<SourceRow, Error> {
+    pub(super) fn to_row(&self, name: &str, sealer: &Sealer) -> Result<SourceRow, Error> {
         let document = Document { patch: self.patch.clone(), credential_for: self.credential_for.clone() };
         Ok(SourceRow {
             name: name.to_owned(),
             revision: self.revision,
             document: serde_json::to_string(&document).map_err(|error| unwritten(&error))?,
-            credential: self.credential.as_ref().map(|secret| seal.seal(name, secret)).transpose()?,
+            credential: self.credential.as_ref().map(|secret| sealer.seal(name, secret)).transpose()?,
         })
     }
 }
@@ -98,7 +83,7 @@ pub(super) fn etag_of(row: Option<&ApiOverride>) -> String {
 
 /// Reads a row. An unreadable row is remembered as such: a restriction in it must not be lifted silently, and its
 /// revision is needed to overwrite it.
-pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
+pub(super) fn read_row(row: &SourceRow, sealer: &Sealer) -> ApiOverride {
     let mut read = ApiOverride { revision: row.revision, ..ApiOverride::default() };
     match serde_json::from_str(&row.document) {
         Ok(Document { patch, credential_for }) => {
@@ -112,7 +97,7 @@ pub(super) fn read_row(row: &SourceRow, seal: &dyn Seal) -> ApiOverride {
             read.unreadable = Some(Unreadable::Document(error.to_string()));
         }
     }
-    match row.credential.as_ref().map(|sealed| seal.open(&row.name, sealed)) {
+    match row.credential.as_ref().map(|sealed| sealer.open(&row.name, sealed)) {
         Some(Ok(credential)) => read.credential = Some(credential),
         Some(Err(_)) => read.unreadable = read.unreadable.or(Some(Unreadable::Credential)),
         None => {}

@@ -39,7 +39,6 @@ mod resolver;
 mod tls;
 mod url_rule;
 
-pub use api_override::Seal;
 pub use form::Clearable;
 pub(crate) use form::Syntax;
 pub use load::{LoadInput, data_directory, load, process_environment};

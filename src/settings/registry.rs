@@ -11,18 +11,18 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
-use super::api_override::{ApiOverride, Seal, etag_of, read_row};
+use super::api_override::{ApiOverride, etag_of, read_row};
 use super::resolver::{Resolver, kind_conflict};
 use super::{Change, Config, ResolvedSource};
 use crate::error::{Error, Reason};
 use crate::source::Kind;
-use crate::store::{SourceStore, StoreError, Swap};
+use crate::store::{Sealer, SourceStore, StoreError, Swap};
 
 /// The sources in effect.
 pub struct Registry {
     resolver: Arc<Resolver>,
     store: Arc<dyn SourceStore>,
-    seal: Arc<dyn Seal>,
+    sealer: Arc<Sealer>,
     rows: Mutex<BTreeMap<String, ApiOverride>>,
     snapshot: ArcSwap<Vec<Arc<ResolvedSource>>>,
 }
@@ -36,10 +36,10 @@ impl Registry {
         config: &Config,
         kinds: &[Arc<dyn Kind>],
         store: Arc<dyn SourceStore>,
-        seal: Arc<dyn Seal>,
+        sealer: Arc<Sealer>,
     ) -> Result<Self, StoreError> {
         let rows = store.source_rows().await?;
-        let rows: BTreeMap<_, _> = rows.iter().map(|row| (row.name.clone(), read_row(row, seal.as_ref()))).collect();
+        let rows: BTreeMap<_, _> = rows.iter().map(|row| (row.name.clone(), read_row(row, &sealer))).collect();
         let resolver = Arc::new(Resolver::new(config, kinds));
         let snapshot = {
             let (resolver, rows) = (resolver.clone(), rows.clone());
@@ -47,7 +47,7 @@ impl Registry {
             let resolved = resolved.map_err(|error| StoreError::unavailable(error.to_string()))?;
             ArcSwap::from_pointee(resolved.into_iter().map(Arc::new).collect())
         };
-        Ok(Self { resolver, store, seal, rows: Mutex::new(rows), snapshot })
+        Ok(Self { resolver, store, sealer, rows: Mutex::new(rows), snapshot })
     }
 
     /// Every source as it is in effect, in order of name. The same `Arc` until something changes.
@@ -106,7 +106,7 @@ impl Registry {
                 continue;
             }
             let expected = changed.revision - 1;
-            let row = changed.to_row(&name, self.seal.as_ref())?;
+            let row = changed.to_row(&name, &self.sealer)?;
             match self.store.put_source_row(row, expected).await? {
                 Swap::Done => {}
                 Swap::Conflict => return Err(self.reload_after_conflict(rows, &name).await),
@@ -170,7 +170,7 @@ impl Registry {
             Ok(stored) => stored,
             Err(error) => return error.into(),
         };
-        let row = stored.iter().find(|row| row.name == name).map(|row| read_row(row, self.seal.as_ref()));
+        let row = stored.iter().find(|row| row.name == name).map(|row| read_row(row, &self.sealer));
         let resolved = self.resolve(name, row.clone()).await;
         match row {
             Some(row) => drop(rows.insert(name.to_owned(), row)),

@@ -5,32 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose;
 use concord::error::{Error, Reason};
 use concord::finding::Reliability;
 use concord::indicator::Tlp;
 use concord::settings::{
-    Change, Clearable, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, Seal, SourcePatch, State, load,
+    Change, Clearable, Config, Environment, Flags, LoadInput, Registry, ResolvedSource, SourcePatch, State, load,
 };
 use concord::source::{About, BuildError, Kind, Source, SourceView};
 use concord::sources;
-use concord::store::{Memory, SourceRow, SourceStore};
+use concord::store::{Memory, Sealer, SourceRow, SourceStore};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
-
-/// Seals by a prefix that stands for the key, so that another key cannot open it.
-struct Prefix(&'static str);
-
-impl Seal for Prefix {
-    fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, Error> {
-        Ok(format!("{} {name} {}", self.0, credential.expose_secret()).into_bytes())
-    }
-
-    fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, Error> {
-        let text = String::from_utf8_lossy(sealed);
-        let opened = text.strip_prefix(&format!("{} {name} ", self.0)).map(SecretString::from);
-        opened.ok_or_else(|| Error::Internal { incident: "another key".into() })
-    }
-}
 
 fn config(text: &str, keys: &[(&str, &str)]) -> Config {
     let folder = TempDir::new().unwrap();
@@ -40,13 +27,19 @@ fn config(text: &str, keys: &[(&str, &str)]) -> Config {
     load(LoadInput { file: Some(file), environment, flags: Flags::default(), kinds: sources::all() }).unwrap()
 }
 
-async fn open(store: &Arc<Memory>, config: &Config, key: &'static str) -> Registry {
+/// A key of its own for each letter.
+fn sealer(letter: u8) -> Arc<Sealer> {
+    let key = general_purpose::STANDARD.encode([letter; 32]);
+    Arc::new(Sealer::from_base64(&key.into()).unwrap())
+}
+
+async fn open(store: &Arc<Memory>, config: &Config, key: u8) -> Registry {
     let store: Arc<dyn SourceStore> = store.clone();
-    Registry::open(config, sources::all(), store, Arc::new(Prefix(key))).await.unwrap()
+    Registry::open(config, sources::all(), store, sealer(key)).await.unwrap()
 }
 
 async fn fresh(text: &str) -> Registry {
-    open(&Arc::new(Memory::default()), &config(text, &[]), "k").await
+    open(&Arc::new(Memory::default()), &config(text, &[]), b'k').await
 }
 
 fn secret(text: &str) -> Option<SecretString> {
@@ -81,12 +74,12 @@ const FILE: &str = "[sources.vt]\nkind = \"virustotal\"\ncredential = \"declared
 async fn a_change_wins_field_by_field_outlives_the_process_and_a_reset_takes_it_back() {
     let store = Arc::new(Memory::default());
     let config = config(FILE, &[]);
-    let registry = open(&store, &config, "k").await;
+    let registry = open(&store, &config, b'k').await;
     let mut change = virustotal("vt");
     change.patch.timeout = Some(Duration::from_secs(3));
     let changed = registry.configure(change).await.unwrap();
     assert_eq!((changed.patched.as_slice(), changed.settings.reliability.as_str()), (&["timeout".to_owned()][..], "B"));
-    let again = open(&store, &config, "k").await;
+    let again = open(&store, &config, b'k').await;
     assert_eq!(again.get("vt").unwrap().settings.timeout.as_secs(), 3);
     let reset = Change { name: "vt".into(), reset: vec!["timeout".into()], ..Change::default() };
     let back = again.configure(reset).await.unwrap();
@@ -122,7 +115,7 @@ async fn an_old_etag_changes_nothing() {
 #[tokio::test]
 async fn a_change_that_conflicts_with_another_writer_is_refused_once_and_then_seen() {
     let store = Arc::new(Memory::default());
-    let registry = open(&store, &config(FILE, &[]), "k").await;
+    let registry = open(&store, &config(FILE, &[]), b'k').await;
     let document = "{\"timeout\":\"7s\"}".to_owned();
     let row = SourceRow { name: "vt".into(), revision: 1, document, credential: None };
     store.put_source_row(row, 0).await.unwrap();
@@ -144,7 +137,7 @@ async fn a_change_that_is_only_validated_is_not_stored() {
 
 #[tokio::test]
 async fn a_declared_source_is_not_deleted_and_the_place_is_named() {
-    let registry = open(&Arc::new(Memory::default()), &config("", &[("VIRUSTOTAL_API_KEY", "a")]), "k").await;
+    let registry = open(&Arc::new(Memory::default()), &config("", &[("VIRUSTOTAL_API_KEY", "a")]), b'k').await;
     let refused = registry.delete("virustotal", "", false, false).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::DeclaredElsewhere);
     assert!(refused.to_string().contains("VIRUSTOTAL_API_KEY"), "{refused}");
@@ -153,12 +146,12 @@ async fn a_declared_source_is_not_deleted_and_the_place_is_named() {
 #[tokio::test]
 async fn a_source_of_the_api_is_deleted_for_good() {
     let store = Arc::new(Memory::default());
-    let registry = open(&store, &config("", &[]), "k").await;
+    let registry = open(&store, &config("", &[]), b'k').await;
     registry.configure(Change { credential: secret("x"), ..virustotal("mine") }).await.unwrap();
     registry.delete("mine", "", false, false).await.unwrap();
     assert_eq!(registry.get("mine").unwrap_err().reason(), Reason::SourceNotFound);
     assert!(registry.delete("mine", "", true, false).await.is_ok());
-    assert!(open(&store, &config("", &[]), "k").await.snapshot().is_empty());
+    assert!(open(&store, &config("", &[]), b'k').await.snapshot().is_empty());
 }
 
 #[tokio::test]
@@ -228,9 +221,9 @@ async fn a_credential_declared_after_the_address_was_set_over_the_api_is_not_sen
     let store = Arc::new(Memory::default());
     let without = config("[sources.virustotal]\nkind = \"virustotal\"\n", &[]);
     let elsewhere = at("virustotal", "https://elsewhere.example.com/");
-    open(&store, &without, "k").await.configure(elsewhere).await.unwrap();
+    open(&store, &without, b'k').await.configure(elsewhere).await.unwrap();
     let with = config("", &[("VIRUSTOTAL_API_KEY", "later")]);
-    let registry = open(&store, &with, "k").await;
+    let registry = open(&store, &with, b'k').await;
     let one = registry.get("virustotal").unwrap();
     assert_eq!(credential(&one), None);
     assert!(matches!(one.state, State::NotConfigured(_)), "{:?}", one.state);
@@ -244,10 +237,10 @@ async fn a_stored_credential_does_not_follow_a_declaration_that_names_another_ad
     let store = Arc::new(Memory::default());
     let given = Change { credential: secret("given"), ..virustotal("vt") };
     let first = config("[sources.vt]\nkind = \"virustotal\"\n", &[]);
-    open(&store, &first, "k").await.configure(given.clone()).await.unwrap();
-    assert_eq!(credential(&open(&store, &first, "k").await.get("vt").unwrap()), Some("given"));
+    open(&store, &first, b'k').await.configure(given.clone()).await.unwrap();
+    assert_eq!(credential(&open(&store, &first, b'k').await.get("vt").unwrap()), Some("given"));
     let moved = config("[sources.vt]\nkind = \"virustotal\"\nbase_url = \"https://mirror.example.com/\"\n", &[]);
-    let registry = open(&store, &moved, "k").await;
+    let registry = open(&store, &moved, b'k').await;
     let one = registry.get("vt").unwrap();
     assert_eq!(credential(&one), None);
     let State::NotConfigured(why) = &one.state else { panic!("{:?}", one.state) };
@@ -259,7 +252,7 @@ async fn a_stored_credential_does_not_follow_a_declaration_that_names_another_ad
     assert_eq!((credential(&changed), changed.settings.reliability.as_str()), (None, "D"));
     assert_eq!(credential(&registry.configure(given).await.unwrap()), Some("given"));
     // And back: what was given for the mirror does not go to the usual address.
-    assert_eq!(credential(&open(&store, &first, "k").await.get("vt").unwrap()), None);
+    assert_eq!(credential(&open(&store, &first, b'k').await.get("vt").unwrap()), None);
 }
 
 #[tokio::test]
@@ -268,9 +261,9 @@ async fn a_declared_credential_does_not_go_to_a_source_of_another_kind_that_was_
     let nothing = config("", &[]);
     let patch = SourcePatch { kind: Some("urlhaus".into()), ..SourcePatch::default() };
     let made = Change { patch, ..virustotal("virustotal") };
-    open(&store, &nothing, "k").await.configure(made).await.unwrap();
+    open(&store, &nothing, b'k').await.configure(made).await.unwrap();
     let declared = config("", &[("VIRUSTOTAL_API_KEY", "declared")]);
-    let registry = open(&store, &declared, "k").await;
+    let registry = open(&store, &declared, b'k').await;
     let one = registry.get("virustotal").unwrap();
     assert_eq!((credential(&one), one.settings.kind.as_str()), (None, "virustotal"));
     let State::NotConfigured(why) = &one.state else { panic!("{:?}", one.state) };
@@ -290,8 +283,8 @@ async fn a_patch_of_a_removed_declaration_does_not_apply_to_a_new_source_of_that
     let mut loose = virustotal("vt");
     loose.patch.max_tlp = Some(Tlp::Red);
     loose.credential = secret("given");
-    open(&store, &config(FILE, &[]), "k").await.configure(loose).await.unwrap();
-    let registry = open(&store, &config("", &[]), "k").await;
+    open(&store, &config(FILE, &[]), b'k').await.configure(loose).await.unwrap();
+    let registry = open(&store, &config("", &[]), b'k').await;
     assert_eq!(registry.get("vt").unwrap_err().reason(), Reason::SourceNotFound);
     let missing = Change { allow_missing: false, ..virustotal("vt") };
     assert_eq!(registry.configure(missing).await.unwrap_err().reason(), Reason::SourceNotFound);
@@ -415,20 +408,20 @@ async fn a_list_over_the_api_is_not_configured_once_its_folder_is_taken_out_of_t
     let mut change = virustotal("ours");
     change.patch.kind = Some("list".into());
     change.patch.options.insert("path".into(), file.display().to_string().into());
-    assert!(open(&store, &named, "k").await.configure(change).await.unwrap().from_api);
-    let with = open(&store, &named, "k").await.get("ours").unwrap();
+    assert!(open(&store, &named, b'k').await.configure(change).await.unwrap().from_api);
+    let with = open(&store, &named, b'k').await.get("ours").unwrap();
     assert_eq!(with.state, State::Active);
-    let without = open(&store, &config("", &[]), "k").await.get("ours").unwrap();
+    let without = open(&store, &config("", &[]), b'k').await.get("ours").unwrap();
     assert!(matches!(&without.state, State::NotConfigured(why) if why.contains("list_folders")), "{:?}", without.state);
     // What was set before must not stand in the way of switching it off.
-    let closed = open(&store, &config("", &[]), "k").await;
+    let closed = open(&store, &config("", &[]), b'k').await;
     let mut off = Change { name: "ours".into(), ..Change::default() };
     off.patch.enabled = Some(false);
     assert_eq!(closed.configure(off.clone()).await.unwrap().state, State::Disabled);
     off.patch.enabled = Some(true);
     closed.configure(off).await.unwrap();
     std::fs::remove_file(&file).unwrap();
-    let missing = open(&store, &named, "k").await.get("ours").unwrap();
+    let missing = open(&store, &named, b'k').await.get("ours").unwrap();
     assert_eq!(missing.state, State::Active, "a file that is missing may come back");
 }
 
@@ -486,15 +479,15 @@ async fn a_credential_of_another_key_leaves_its_source_not_configured_and_is_not
     let store = Arc::new(Memory::default());
     let config = config(FILE, &[]);
     let made = Change { credential: secret("given"), ..virustotal("vt") };
-    open(&store, &config, "k").await.configure(made).await.unwrap();
-    let registry = open(&store, &config, "another").await;
+    open(&store, &config, b'k').await.configure(made).await.unwrap();
+    let registry = open(&store, &config, b'a').await;
     let one = registry.get("vt").unwrap();
     assert!(matches!(&one.state, State::NotConfigured(why) if why.contains("decrypted")), "{:?}", one.state);
     assert_eq!(credential(&one), None);
     let mut change = virustotal("vt");
     change.patch.timeout = Some(Duration::from_secs(3));
     assert_eq!(registry.configure(change).await.unwrap_err().reason(), Reason::CredentialRequired);
-    assert_eq!(credential(&open(&store, &config, "k").await.get("vt").unwrap()), Some("given"));
+    assert_eq!(credential(&open(&store, &config, b'k').await.get("vt").unwrap()), Some("given"));
     let again = Change { credential: secret("again"), ..virustotal("vt") };
     assert_eq!(registry.configure(again).await.unwrap().state, State::Active);
 }
@@ -505,7 +498,7 @@ async fn settings_that_cannot_be_read_do_not_lift_what_they_restricted() {
         let store = Arc::new(Memory::default());
         let row = SourceRow { name: "vt".into(), revision: 4, document: document.into(), credential: None };
         store.put_source_row(row, 0).await.unwrap();
-        let registry = open(&store, &config(FILE, &[]), "k").await;
+        let registry = open(&store, &config(FILE, &[]), b'k').await;
         let one = registry.get("vt").unwrap();
         assert!(matches!(one.state, State::NotConfigured(_)), "{document}: {:?}", one.state);
         let mut change = virustotal("vt");
@@ -521,7 +514,7 @@ async fn a_source_of_the_api_whose_settings_cannot_be_read_is_still_listed_with_
     let document = "{\"kind\":\"virustotal\",\"max_tlp\":\"PURPLE\"}".to_owned();
     let row = SourceRow { name: "mine".into(), revision: 1, document, credential: None };
     store.put_source_row(row, 0).await.unwrap();
-    let registry = open(&store, &config("", &[]), "k").await;
+    let registry = open(&store, &config("", &[]), b'k').await;
     let source = registry.get("mine").unwrap();
     let State::NotConfigured(reason) = &source.state else { panic!("{:?}", source.state) };
     assert!(reason.contains("cannot be read"), "{reason}");
@@ -560,7 +553,7 @@ async fn a_change_builds_the_source_that_it_changes_and_no_other() {
     let built = Arc::new(AtomicUsize::new(0));
     let kind = CountingKind { list: sources::find("list").unwrap(), built: built.clone() };
     let store: Arc<dyn SourceStore> = Arc::new(Memory::default());
-    let registry = Registry::open(&config, &[Arc::new(kind)], store, Arc::new(Prefix("k"))).await.unwrap();
+    let registry = Registry::open(&config, &[Arc::new(kind)], store, sealer(b'k')).await.unwrap();
     assert_eq!(built.swap(0, Ordering::Relaxed), 20);
     let before = registry.snapshot();
     let mut letter = Change { name: "list-7".into(), ..Change::default() };
