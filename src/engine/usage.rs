@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::Engine;
 use crate::error::Error;
 use crate::fetch::{CounterSnapshot, SourcePipeline};
+use crate::finding::SourceError;
 use crate::store::WindowUse;
 
 /// What one source cost since the server started, and where its windows stand.
@@ -45,6 +46,13 @@ impl Engine {
             usage.push(Usage { source, quota, suspended_until, counters });
         }
         Ok(usage)
+    }
+
+    /// Why the source of this name is not asked because it refused the credential, if it is.
+    pub fn credential_refusal(&self, name: &str) -> Option<SourceError> {
+        let pipelines = self.pipelines.current();
+        let entry = pipelines.entries.iter().find(|entry| entry.name() == name)?;
+        entry.pipeline.as_ref().ok()?.credential_refusal()
     }
 
     /// Until when the source of this name is not asked, since it said that its quota is used up.

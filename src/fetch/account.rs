@@ -1,12 +1,12 @@
-//! Layer 6: leaves an account alone after its source said that the quota is used up. Above the quota, so that nothing is
-//! spent on a question that would be refused.
+//! Layer 6: leaves an account alone after its source said that the quota is used up or the credential is wrong. Above the
+//! quota, so that nothing is spent on a question that would be refused.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use super::attempt::{AttemptError, quota_spent};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{NotAsked, SourceErrorKind};
+use crate::finding::{NotAsked, SourceError, SourceErrorKind};
 use crate::source::QuotaWindow;
 use crate::sync::lock;
 
@@ -23,6 +23,8 @@ const ALWAYS_BELIEVED: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Default)]
 pub struct AccountState {
     suspended_until: Mutex<Option<Monotonic>>,
+    /// What the source said when it refused the credential.
+    refused_credential: Mutex<Option<String>>,
 }
 
 impl AccountState {
@@ -37,15 +39,26 @@ impl AccountState {
         Some(quota_spent(SUSPENDED, self.suspended_until(clock)?))
     }
 
+    /// Why no question is asked under this credential: the source refused it, and would refuse it again.
+    pub fn credential_refusal(&self) -> Option<SourceError> {
+        let said = lock(&self.refused_credential).clone()?;
+        let detail = format!("the credential was refused ({said}): not asked until the source is changed or tested");
+        Some(SourceError::new(SourceErrorKind::Unauthorized, detail))
+    }
+
     /// Asks again at once, whatever the source said.
     pub fn lift(&self) {
         *lock(&self.suspended_until) = None;
+        *lock(&self.refused_credential) = None;
     }
 
     /// Takes note of a source that says "enough": it is believed at once, whatever our own count says, but for no longer
     /// than its longest window or a day.
     pub(super) fn note<T>(&self, result: &Result<T, AttemptError>, windows: &[QuotaWindow], now: Monotonic) {
         let Err(AttemptError::Source(error)) = result else { return };
+        if error.kind == SourceErrorKind::Unauthorized {
+            *lock(&self.refused_credential) = Some(error.detail.clone());
+        }
         if error.kind == SourceErrorKind::QuotaExhausted {
             // "Enough, and come back at once" does not say when.
             let wait = error.retry_after.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_SUSPENSION);

@@ -100,6 +100,12 @@ impl SourceCounters {
         metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
     }
 
+    /// Notes whether the source accepts the credential.
+    pub(super) fn note_credential(&self, is_accepted: bool) {
+        let value = if is_accepted { 0.0 } else { 1.0 };
+        metrics::gauge!("concord_source_credential_refused", "source" => self.label.clone()).set(value);
+    }
+
     /// Notes how many entries of a list are in use, and how many were skipped.
     pub(super) fn note_list(&self, status: &ListStatus) {
         metrics::gauge!("concord_list_entries", "source" => self.label.clone()).set(status.entries as f64);

@@ -28,7 +28,7 @@ use super::retry::{RetryBudget, with_retries};
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{Family, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
 use crate::store::{AnswerStore, Ledger, WindowUse, spent_window};
 
@@ -70,13 +70,16 @@ impl SourcePipeline {
         }
     }
 
-    /// Why no call would be made now, given this usage: a window is used up, or the source said "enough".
+    /// Why no call would be made now, given this usage: a window is used up, or the source said "enough" or refused the
+    /// credential.
     pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
             Self::Outside(pipeline) => {
                 let spent =
                     spent_window(usage).map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
-                spent.or_else(|| pipeline.account.refusal(&*pipeline.clock))
+                let refused = pipeline.account.credential_refusal();
+                let refused = refused.map(|error| NotAsked::new(NotAskedReason::NotConfigured, error.detail));
+                refused.or(spent).or_else(|| pipeline.account.refusal(&*pipeline.clock))
             }
             Self::List(_) => None,
         }
@@ -86,6 +89,14 @@ impl SourcePipeline {
     pub fn suspended_until(&self) -> Option<SystemTime> {
         match self {
             Self::Outside(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
+            Self::List(_) => None,
+        }
+    }
+
+    /// Why the source is not asked because it refused the credential, if it is.
+    pub fn credential_refusal(&self) -> Option<SourceError> {
+        match self {
+            Self::Outside(pipeline) => pipeline.account.credential_refusal(),
             Self::List(_) => None,
         }
     }
@@ -254,6 +265,7 @@ impl OutsidePipeline {
         let clock = &*self.clock;
         waiters.close_if_abandoned(clock.monotonic())?;
         // 6. Account. Above the quota: what the source would refuse costs nothing.
+        self.account.credential_refusal().map_or(Ok(()), |error| Err(AttemptError::Local(error)))?;
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // Nor does what may not be sent: nothing is disclosed, and no unit is spent.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
@@ -290,6 +302,7 @@ impl OutsidePipeline {
         self.counters.count_result(&answer);
         self.account.note(&answer, &self.settings.quota, clock.monotonic());
         self.counters.note_suspension(self.account.suspended_until(clock));
+        self.counters.note_credential(self.account.credential_refusal().is_none());
         answer
     }
 

@@ -64,7 +64,14 @@ impl SourceRpc {
     /// The source with what is known of it at the moment.
     fn write_current(&self, source: &ResolvedSource) -> pb::Source {
         let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
-        pb::Source { suspended_until_time, ..write(source) }
+        let mut written = pb::Source { suspended_until_time, ..write(source) };
+        if let Some(refusal) = self.engine.credential_refusal(&source.settings.name)
+            && written.state() == pb::SourceState::Active
+        {
+            written.set_state(pb::SourceState::CredentialRefused);
+            written.state_detail = refusal.detail;
+        }
+        written
     }
 
     async fn configure(&self, request: pb::ConfigureSourceRequest, caller: String) -> Result<pb::Source, Error> {

@@ -270,3 +270,27 @@ async fn warnings_stand_in_the_answer_to_a_change_and_premium_options_need_a_pre
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_refused_key_is_not_asked_again_until_the_source_is_tested_and_never_looks_like_unknown() {
+    let source = Replay::start(Box::new(|_| {
+        (401, json!({"error": {"code": "WrongCredentialsError", "message": "Wrong API key"}}))
+    }))
+    .await;
+    let server = TestServer::start(&virustotal_at(source.address)).await;
+    for value in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        let answer = server.enrich(value).await;
+        let pb::outcome::Result::Error(error) = answer.outcome("virustotal") else { panic!("{answer:?}") };
+        assert_eq!(error.kind(), pb::SourceErrorKind::Unauthorized);
+        assert!(answer.verdict.partial);
+    }
+    assert_eq!(source.calls(), 1, "it wastes calls");
+    let request = pb::GetSourceRequest { name: "sources/virustotal".into() };
+    let shown = server.sources().get_source(request).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(shown.state(), pb::SourceState::CredentialRefused);
+    assert!(shown.state_detail.contains("WrongCredentialsError"), "{}", shown.state_detail);
+    let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    server.sources().test_source(request).await.unwrap();
+    assert_eq!(source.calls(), 2, "the test asks");
+    server.stop().await;
+}
