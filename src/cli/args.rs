@@ -127,6 +127,8 @@ pub(super) enum Command {
     },
     /// Show which sources would be asked and what it would cost, without asking
     Plan(Plan),
+    /// Draw which indicators an indicator is related to
+    Graph(Graph),
     /// Show quota used and left, and the calls saved
     Usage(Usage),
     /// Show what was disclosed to whom, when and on whose behalf
@@ -184,6 +186,13 @@ pub(super) struct EnrichArgs {
     /// Pull indicators out of pasted text instead of taking each line as one
     #[arg(long)]
     pub(super) extract: bool,
+    #[command(flatten)]
+    pub(super) lookup: LookupArgs,
+}
+
+/// Whom to ask, and how far and how long.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct LookupArgs {
     /// Ask only these sources; separated by commas, or repeated
     #[arg(long = "source", value_name = "NAME", value_delimiter = ',')]
     pub(super) sources: Vec<String>,
@@ -257,6 +266,55 @@ pub(super) struct Plan {
     /// What to print
     #[arg(long, short, value_enum, default_value = "table")]
     pub(super) output: ListOutput,
+}
+
+/// The indicator whose relations are drawn.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Without --max-calls the graph holds what the sources name anyway. Each call costs what a look-up costs: `concord usage`.
+
+Examples:
+  concord graph files.example.com --out graph.svg
+  concord graph 192.0.2.77 --relation communicating_files --max-calls 10 --out graph.svg
+  concord graph ./sample.bin --depth 2 --max-calls 20 --output mermaid
+  concord graph files.example.com -o dot | dot -Tpng > graph.png")]
+pub(super) struct Graph {
+    /// The indicator, defanged or not. A path to a file is hashed here and never sent
+    #[arg(value_name = "INDICATOR")]
+    pub(super) value: String,
+    /// What the indicator is, where that is not to be guessed: ip, domain, url or file
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) indicator_type: Option<IndicatorType>,
+    /// How far to walk: 1 for the indicators that it is related to, 2 for those that they are related to, at most 3
+    #[arg(long, default_value = "1", value_name = "STEPS", value_parser = clap::value_parser!(u32).range(1..=3))]
+    pub(super) depth: u32,
+    /// Calls that may be made beyond the report on the indicator itself, at most 100
+    #[arg(long, default_value = "0", value_name = "CALLS", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(super) max_calls: u32,
+    /// Ask for these relationships, by the sources' own names; separated by commas, or repeated [default: those that each
+    /// source's settings want]
+    #[arg(long = "relation", value_name = "NAME", value_delimiter = ',')]
+    pub(super) relations: Vec<String>,
+    #[command(flatten)]
+    pub(super) lookup: LookupArgs,
+    /// What to write [default: what the name of --out says, else svg]
+    #[arg(long, short, value_enum)]
+    pub(super) output: Option<GraphFormat>,
+    /// File to write, anew where it exists [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum GraphFormat {
+    /// A picture that browsers show
+    Svg,
+    /// For Graphviz
+    Dot,
+    /// For wikis and code hosts that draw Mermaid
+    Mermaid,
+    /// One JSON list that holds the graph: a message of the protocol in protobuf's JSON form
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Request;
 
-use super::args::{Client, Enrich, EnrichArgs, Output};
+use super::args::{Client, Enrich, LookupArgs, Output};
 use super::connect::Connection;
 use super::input::{self, Input};
 use super::report::{Layout, Report, Totals, held_back};
@@ -163,17 +163,17 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::Batch
         options: Some(pb::EnrichOptions {
             policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
             view: view.into(),
-            ..options(&enrich.options)
+            ..options(&enrich.options.lookup)
         }),
     });
     if !many {
-        request.set_timeout(enrich.options.timeout);
+        request.set_timeout(enrich.options.lookup.timeout);
     }
     request
 }
 
-/// The options that `enrich` and `plan` share.
-pub(super) fn options(args: &EnrichArgs) -> pb::EnrichOptions {
+/// The options that `enrich`, `plan` and `graph` share.
+pub(super) fn options(args: &LookupArgs) -> pb::EnrichOptions {
     pb::EnrichOptions {
         sources: args.sources.iter().map(|name| full_name(name, "sources")).collect(),
         tlp: write_tlp(args.tlp).into(),

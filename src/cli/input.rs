@@ -70,7 +70,7 @@ pub(super) fn indicators(options: &EnrichArgs) -> Result<Vec<Input>, Failure> {
 }
 
 /// An indicator, or a file to hash. A stated type says which of the two it is, unless the value begins like a path.
-fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
+pub(super) fn argument(value: &str, stated: Option<IndicatorType>) -> Result<Input, Failure> {
     let path = Path::new(value);
     let hash = match stated {
         Some(_) if Indicator::parse_as(value, IndicatorType::File).is_ok() => None,

@@ -1,7 +1,7 @@
 //! The command line: itself a gRPC client of the server, and the way to start one.
 //!
 //! `args.rs` declares the arguments, `connect.rs` finds or starts a server, one file per command group does the rest.
-//! `table.rs` and `verdict_table.rs` write for people, `json.rs` and `csv.rs` for machines.
+//! `table.rs` and `verdict_table.rs` write for people, `json.rs` and `csv.rs` for machines, `graph/` draws.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ mod args;
 mod connect;
 mod csv;
 mod enrich;
+mod graph;
 mod history;
 mod import_xsoar;
 mod input;
@@ -143,6 +144,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Source { command } => source::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
         Command::Plan(plan) => plan::run(&client, plan).await,
+        Command::Graph(graph) => graph::run(&client, graph).await,
         Command::Usage(usage) => plan::usage(&client, usage).await,
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,

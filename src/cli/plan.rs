@@ -45,7 +45,7 @@ impl Planned {
     async fn add_all(&mut self, connection: &Connection, args: &Plan, inputs: &[Input]) -> Result<(), Failure> {
         for input in inputs {
             let indicator = Some(input.indicator());
-            let request = pb::PlanEnrichmentRequest { indicator, options: Some(options(&args.options)) };
+            let request = pb::PlanEnrichmentRequest { indicator, options: Some(options(&args.options.lookup)) };
             let planned = connection.enrichment().plan_enrichment(request).await;
             match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
                 Ok(plan) => {

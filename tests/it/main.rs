@@ -15,6 +15,7 @@ mod errors;
 mod fetch;
 mod fusion;
 mod fuzz;
+mod graph;
 mod harness;
 mod history;
 mod indicator;

@@ -17,7 +17,7 @@ fn related(malicious: u64, relationships: &[(&str, &[(&str, &str)])]) -> (u16, V
 }
 
 /// `example.com` has two files that talk to it, one of which talks to two addresses, one of them private.
-fn web(path: &str) -> (u16, Value) {
+pub fn web(path: &str) -> (u16, Value) {
     let (first, second) = ("a".repeat(64), "b".repeat(64));
     match path {
         "example.com" => related(
