@@ -230,7 +230,7 @@ fn a_disposition_has_a_letter_and_a_type_a_shape_beside_the_colour() {
         let picture = Picture::new(vec![node("192.0.2.1", kind, disposition, 0)], Vec::new(), Vec::new());
         let svg = svg::write(&picture);
         let document = Document::parse(&svg).unwrap();
-        let drawn = document.descendants().filter(|element| element.has_tag_name("g")).last().unwrap();
+        let drawn = document.descendants().rfind(|element| element.has_tag_name("g")).unwrap();
         let texts: Vec<&str> =
             drawn.descendants().filter(|e| e.has_tag_name("text")).filter_map(|e| e.text()).collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
