@@ -59,8 +59,8 @@ async fn a_wall_clock_that_is_set_makes_no_answer_younger_or_older() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_is_never_cached() {
-    let harness = Harness::new(&[ScriptedReply::status(401, None), ScriptedReply::says("found 9")]);
-    assert_eq!(error(&harness.look_up().await.outcome).kind, SourceErrorKind::Unauthorized);
+    let harness = Harness::new(&[ScriptedReply::status(403, None), ScriptedReply::says("found 9")]);
+    assert_eq!(error(&harness.look_up().await.outcome).kind, SourceErrorKind::Forbidden);
     assert_eq!(finding(&harness.look_up().await.outcome).0, Disposition::Malicious);
 }
 

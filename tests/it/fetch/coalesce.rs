@@ -196,7 +196,7 @@ async fn a_panic_in_a_kind_is_an_error_and_does_not_affect_others() {
 async fn a_request_that_asks_anew_does_not_join_one_that_rereads() {
     let harness = Harness::new(&[
         ScriptedReply::says("more 9").after(SECOND),
-        ScriptedReply::status(401, None),
+        ScriptedReply::status(403, None),
         ScriptedReply::says("found 2"),
     ]);
     harness.look_up().await;
