@@ -286,6 +286,14 @@ impl EnrichmentService for EnrichmentRpc {
         let options = self.read_options(request.options, &mut violations);
         self.check_relations(&options, None, &mut violations);
         let options = violations.finish(Some(options))?;
+        // What is done at once and what waits for a slow reader is bounded over all batches by the places that they hold.
+        let wanted = BATCH_CONCURRENCY.min(request.indicators.len()).max(1);
+        let places = context.places.take().map_or(Some(wanted), |places| Some(1 + places.grow(wanted - 1)?));
+        let places = places.ok_or_else(|| Error::Exhausted {
+            subject: "requests under way".into(),
+            message: "the batches and requests under way leave no room for another batch".into(),
+            retry_after: Some(Duration::from_secs(1)),
+        })?;
         let bytes = request.indicators.iter().map(|indicator| indicator.value.len()).sum();
         let batch = offload(bytes, move || Batch::read(&request.indicators)).await;
         let reserve = context.admitted.as_ref().map(|admitted| admitted.grow(batch.distinct.len())).unwrap_or_default();
@@ -293,9 +301,6 @@ impl EnrichmentService for EnrichmentRpc {
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
         let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };
         let rpc = self.clone();
-        // What is done at once and what waits for a slow reader is bounded over all batches by the places that they hold.
-        let more = BATCH_CONCURRENCY.min(batch.distinct.len()).saturating_sub(1);
-        let places = context.places.take().map_or(1 + more, |places| 1 + places.grow(more));
         Ok(Response::new(self.tasks.stream(places, move |sender| async move {
             batch.run(&rpc, &call, places, &sender).await;
         })))

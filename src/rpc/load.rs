@@ -29,8 +29,8 @@ const MAX_RISE: u32 = 4;
 
 /// The places that a request holds. One that does several things at once takes more.
 pub(crate) trait Places: Send + Sync + fmt::Debug {
-    /// Takes up to so many more places, and says how many.
-    fn grow(&self, wanted: usize) -> usize;
+    /// Takes up to so many more places, and says how many. `None`: so few are free that what needs them would take too long.
+    fn grow(&self, wanted: usize) -> Option<usize>;
 }
 
 /// The enrichments under way and what one of them costs.

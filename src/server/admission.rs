@@ -80,8 +80,14 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
         return next.run(request).await;
     }
     // Nobody needs a credential for it, so that only the address tells callers apart.
-    let holder = request.extensions().get::<Arc<Connection>>().map(|connection| connection.address_holder());
-    hold(&streams.places, holder.unwrap_or_else(unknown), streams.what, request, next).await
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let holder = connection.as_ref().map_or_else(unknown, |connection| connection.address_holder());
+    let answer = hold(&streams.places, holder, streams.what, request, next).await;
+    // A refusal is all head: its status is there.
+    if let Some(connection) = connection.filter(|_| answer.headers().contains_key(GRPC_STATUS)) {
+        connection.note_refusal();
+    }
+    answer
 }
 
 /// Refuses a stream of reflection beyond the bound.

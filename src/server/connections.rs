@@ -21,6 +21,8 @@ use crate::sync::lock;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time for the other calls of a connection that is to be closed.
 const CLOSING_GRACE: Duration = Duration::from_secs(30);
+/// Calls that a connection without a credential may have refused before it is closed.
+const MAX_REFUSED: u64 = 64;
 /// Of the connections without a credential, one address has at most one in this many.
 const PER_ADDRESS: usize = 2;
 
@@ -45,6 +47,7 @@ pub(super) struct Connection {
     next_call: AtomicU64,
     last_active: Mutex<Monotonic>,
     is_proven: AtomicBool,
+    refused: AtomicU64,
     share: Mutex<Option<Share<Connection>>>,
     closing: CancellationToken,
 }
@@ -85,6 +88,7 @@ impl Connections {
             next_call: AtomicU64::new(0),
             last_active: Mutex::new(SystemClock.monotonic()),
             is_proven: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             share: Mutex::default(),
             closing: CancellationToken::new(),
         })
@@ -133,6 +137,14 @@ impl Connection {
         // The place among those without a credential is given back here.
         let before = std::mem::replace(&mut *lock(&self.share), share);
         drop(before);
+    }
+
+    /// Takes note of a call that was refused. Who has shown no credential and goes on all the same is disconnected.
+    pub(super) fn note_refusal(&self) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if refused > MAX_REFUSED && !self.is_proven.load(Ordering::Acquire) {
+            self.closing.cancel();
+        }
     }
 
     /// Resolves when no further calls are to be taken.

@@ -20,7 +20,7 @@ use axum::{BoxError, Router};
 use futures_util::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyStream, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Bytes, Frame};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -45,7 +45,7 @@ use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
-use crate::rpc::load::Load;
+use crate::rpc::load::{Load, Places};
 use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
@@ -54,6 +54,8 @@ use crate::telemetry;
 const WATCH_GRACE: Duration = Duration::from_millis(100);
 /// A request whose body takes longer to arrive is given up.
 const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request takes a further place for each part of its body of so many bytes beyond the first: bodies are held in memory.
+const BODY_PART: usize = 64 * 1024;
 
 /// What is served.
 pub(super) struct Services {
@@ -81,11 +83,13 @@ pub(super) async fn build(
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, ServingStatus::Serving).await;
 
+    // The largest request must fit although there are few places.
+    let body_part = BODY_PART.max(4 * limit / config.limits.max_in_flight);
     let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
-        .layer(from_fn(bound_request_body))
+        .layer(from_fn_with_state(body_part, bound_request_body))
         .layer(from_fn_with_state(workers, work))
         .layer(from_fn_with_state(admission, admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
@@ -186,7 +190,12 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => refuse(&error),
+        Err(error) => {
+            if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+                connection.note_refusal();
+            }
+            refuse(&error)
+        }
     }
 }
 
@@ -201,8 +210,33 @@ async fn work(State(workers): State<Handle>, request: Request, next: Next) -> Re
 }
 
 /// Gives a request up whose body does not arrive in time: it would hold its place for ever.
-async fn bound_request_body(request: Request, next: Next) -> Response {
-    next.run(request.map(|body| with_timeout(body, None))).await
+async fn bound_request_body(State(part): State<usize>, request: Request, next: Next) -> Response {
+    let Some(places) = request.extensions().get::<Arc<dyn Places>>().cloned() else {
+        return next.run(request.map(|body| with_timeout(body, None))).await;
+    };
+    next.run(request.map(|body| counted(with_timeout(body, None), places, part))).await
+}
+
+/// The body, for as long as there is a place for each part of it.
+fn counted(body: Body, places: Arc<dyn Places>, part: usize) -> Body {
+    let mut room = part;
+    let frames = BodyStream::new(body).map(move |frame| {
+        let frame = frame.map_err(BoxError::from)?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        while room < bytes {
+            if places.grow(1) != Some(1) {
+                return Err(BoxError::from(status::of(&Error::Exhausted {
+                    subject: "request bodies in memory".into(),
+                    message: "the requests under way leave no room for a body as large".into(),
+                    retry_after: Some(Duration::from_secs(1)),
+                })));
+            }
+            room += part;
+        }
+        room -= bytes;
+        Ok(frame)
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 /// Gives a stream up whose next question does not arrive in time, and asks no more once the server stops.
@@ -297,7 +331,7 @@ mod tests {
     async fn an_aborted_request_frees_its_place() {
         let places = Shares::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
-        let router = Router::new().fallback(read).layer(from_fn(bound_request_body));
+        let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_PART, bound_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
         let admission = Admission { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
         let router = router.layer(from_fn_with_state(admission, admission::admit));

@@ -8,6 +8,9 @@ use crate::rpc::auth::Holder;
 use crate::rpc::load::Places;
 use crate::sync::lock;
 
+/// Of all places, one in so many is the least that something large needs beside its first.
+const LEAST_GROWTH: usize = 256;
+
 /// What can take a place and be made to leave it.
 pub(super) trait Evict: Send + Sync + 'static {
     /// How well it can be spared for a newcomer: of one holder's, the greatest goes first. `None`: it stays.
@@ -147,16 +150,19 @@ impl<T: Evict> State<T> {
 }
 
 impl<T: Evict> Places for Share<T> {
-    /// At most half of the free places, so that there is always room for others.
-    fn grow(&self, wanted: usize) -> usize {
+    /// At most half of the free places, so that there is always room for others, and at least one in [`LEAST_GROWTH`] of all.
+    fn grow(&self, wanted: usize) -> Option<usize> {
         let mut state = lock(&self.shares.state);
         let more = wanted.min(self.shares.max.saturating_sub(state.taken) / 2);
-        let Some(held) = state.holders.get_mut(&self.holder) else { return 0 };
-        let Some(entry) = held.entries.get_mut(&self.number) else { return 0 };
+        if more < wanted.min(self.shares.max / LEAST_GROWTH) {
+            return None;
+        }
+        let held = state.holders.get_mut(&self.holder)?;
+        let entry = held.entries.get_mut(&self.number)?;
         entry.places += more;
         held.places += more;
         state.taken += more;
-        more
+        Some(more)
     }
 }
 
@@ -246,12 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_refused_where_almost_nothing_is_free() {
+        let shares = Shares::new(1024, 1024);
+        let items: Vec<_> = (0..1018).map(item).collect();
+        let held: Vec<_> = items.iter().map(|item| shares.take(caller("a"), item).unwrap()).collect();
+        assert_eq!(held[0].grow(15), None, "three of six would be less than four");
+        assert_eq!(held[0].grow(2), Some(2), "a small one needs no more");
+    }
+
+    #[test]
     fn a_batch_grows_by_half_of_what_is_free_at_most() {
         let shares = Shares::new(17, 17);
         let item = item(0);
         let batch = shares.take(caller("a"), &item).unwrap();
-        assert_eq!((batch.grow(15), shares.taken()), (8, 9));
-        assert_eq!((batch.grow(15), shares.taken()), (4, 13));
+        assert_eq!((batch.grow(15), shares.taken()), (Some(8), 9));
+        assert_eq!((batch.grow(15), shares.taken()), (Some(4), 13));
         drop(batch);
         assert_eq!(shares.taken(), 0);
     }

@@ -188,6 +188,18 @@ async fn a_connection_that_shows_no_credential_is_closed_in_time_and_one_that_do
 }
 
 #[tokio::test]
+async fn a_connection_whose_calls_are_refused_again_and_again_for_want_of_a_credential_is_closed() {
+    let server = TestServer::listen(TOKENS).await;
+    let guessing = RawClient::connect(&server, 65_535).await;
+    for number in 0..=64 {
+        let answer = guessing.call(LIST_KINDS, Some(&format!("guess-{number}")), &pb::ListSourceKindsRequest {}).await;
+        assert_eq!(answer.headers()["grpc-status"], "16");
+    }
+    guessing.connection.await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn idle_connections_without_a_credential_make_way_for_health_and_for_callers_with_one() {
     let configuration = format!("limits.max_connections_without_credential = 4\n{TOKENS}");
     let server = TestServer::listen(&configuration).await;
@@ -263,6 +275,32 @@ async fn whoever_has_most_under_way_gives_way_to_whoever_has_less() {
     assert_eq!(shed.len(), 1, "{shed:?}");
     assert_eq!(shed[0].code(), Code::ResourceExhausted);
     assert_eq!(shed[0].get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_fill_the_memory_take_places_and_the_one_without_room_is_refused() {
+    let server = TestServer::listen("limits.max_in_flight = 100\n").await;
+    let client = RawClient::connect(&server, 65_535).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..5 {
+        let request = http::Request::post(format!("http://localhost{LIST_KINDS}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        let mut send = client.send.clone().ready().await.unwrap();
+        let (answer, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        let length = 4_000_000_u32;
+        let mut message = vec![0];
+        message.extend(length.to_be_bytes());
+        message.resize(length as usize, 0);
+        body.send_data(message.into(), false).unwrap();
+        unfinished.push((answer, body));
+    }
+    let (answers, _bodies): (Vec<_>, Vec<_>) = unfinished.into_iter().unzip();
+    let (refused, _, _others) = futures_util::future::select_all(answers).await;
+    assert_eq!(refused.unwrap().headers()["grpc-status"], "8");
+    // Who has less gets in all the same.
+    list_sources(channel(&server).await).await.unwrap();
     server.stop().await;
 }
 
