@@ -243,13 +243,13 @@ fn io_reason(_: std::io::Error) -> h2::Reason {
 
 /// Somebody who calls on schedule and measures, on a thread of its own.
 pub struct Bystander {
-    measured: std::sync::Mutex<std::sync::mpsc::Receiver<Result<Duration, String>>>,
+    measured: std::sync::Mutex<std::sync::mpsc::Receiver<Result<(Duration, usize), String>>>,
     stop: Arc<AtomicBool>,
 }
 
 /// What a bystander felt.
 pub struct Felt {
-    pub times: Vec<Duration>,
+    pub times: Vec<(Duration, usize)>,
     pub failures: Vec<String>,
 }
 
@@ -309,7 +309,7 @@ impl Bystander {
                         };
                         let result = tokio::time::timeout(Duration::from_secs(10), call).await;
                         let result = result.unwrap_or_else(|_| Err(format!("nothing in 10 s of {}", number % 4)));
-                        let _ = sender.send(result.map(|()| due.elapsed()));
+                        let _ = sender.send(result.map(|()| (due.elapsed(), number as usize % 4)));
                     });
                     while calls.try_join_next().is_some() {}
                 }
@@ -342,12 +342,17 @@ impl Drop for Bystander {
     }
 }
 
+/// In milliseconds; the times are in order.
+fn percentile(times: Vec<Duration>, share: usize) -> f64 {
+    let place = (times.len() * share / 100).min(times.len().saturating_sub(1));
+    times.get(place).copied().unwrap_or_default().as_secs_f64() * 1000.0
+}
+
 impl fmt::Display for Felt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |share: usize| {
-            let place = (self.times.len() * share / 100).min(self.times.len().saturating_sub(1));
-            self.times.get(place).copied().unwrap_or_default().as_secs_f64() * 1000.0
-        };
+        let at = |share: usize| percentile(self.times.iter().map(|(time, _)| *time).collect(), share);
+        let of =
+            |kind: usize| percentile(self.times.iter().filter(|time| time.1 == kind).map(|time| time.0).collect(), 99);
         let (count, failed) = (self.times.len(), self.failures.len());
         write!(
             f,
@@ -356,6 +361,7 @@ impl fmt::Display for Felt {
             at(99),
             at(100)
         )?;
+        write!(f, " (p99: health {:.1}, metrics {:.1}, list {:.1}, enrich {:.1})", of(0), of(1), of(2), of(3))?;
         let first = self.failures.first().map(|why| format!(" ({})", why.chars().take(120).collect::<String>()));
         f.write_str(&first.unwrap_or_default())
     }

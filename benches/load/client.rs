@@ -51,7 +51,12 @@ impl fmt::Display for Report {
             shed.len(),
             percentile(&shed, 99),
             failed.len()
-        )
+        )?;
+        let code = self.0.iter().find_map(|(outcome, _)| match outcome {
+            Outcome::Failed(code) => Some(format!(" ({code:?})")),
+            Outcome::InTime | Outcome::Late | Outcome::Shed => None,
+        });
+        f.write_str(&code.unwrap_or_default())
     }
 }
 
