@@ -1,8 +1,8 @@
 //! Everything at once for as long as is wanted: look-ups known and new, batches, lists, unread answers and idle connections.
 //! What was paid must be what left, and neither memory nor waiting may grow.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use concord::pb;
@@ -30,6 +30,7 @@ struct Counts {
     answered: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    first_failure: Mutex<String>,
 }
 
 /// The mixed load for so long.
@@ -63,6 +64,7 @@ pub async fn mixed(length: Duration) {
             server.memory() >> 20,
         );
     }
+    println!("  the first failure: {:?}", counts.first_failure.lock().expect("a text"));
     load.shutdown().await;
     drop(bystander);
     // What was under way when its caller had left may still pay or arrive.
@@ -119,7 +121,13 @@ impl Counts {
         let counter = match &result {
             Ok(_) => &self.answered,
             Err(status) if status.code() == tonic::Code::ResourceExhausted => &self.refused,
-            Err(_) => &self.failed,
+            Err(status) => {
+                let mut first = self.first_failure.lock().expect("a text");
+                if first.is_empty() {
+                    *first = format!("{status}");
+                }
+                &self.failed
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
         result
