@@ -175,9 +175,12 @@ impl Connection {
         }
         self.closing.cancel();
         let begun = SystemClock.monotonic();
-        // One that was evicted without a credential waits for nobody.
-        while self.is_proven.load(Ordering::Acquire) || !self.is_idle() {
-            SystemClock.sleep(tick).await;
+        loop {
+            // The end of an answer may still be on its way. Who has shown no credential and was silent waits for nothing.
+            let was_active = begun.since(*lock(&self.last_active)) < tick || self.is_proven.load(Ordering::Acquire);
+            if was_active || !self.is_idle() {
+                SystemClock.sleep(tick).await;
+            }
             self.end_unread_answers();
             if self.is_idle() || SystemClock.monotonic().since(begun) >= CLOSING_GRACE {
                 return;
