@@ -199,6 +199,8 @@ impl Serving {
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .max_concurrent_streams(self.max_calls)
+            // Callers whose time is over reset their calls all at once: no reason to disconnect the others.
+            .max_pending_accept_reset_streams(usize::try_from(self.max_calls).unwrap_or(usize::MAX))
             .max_send_buf_size(SEND_BUFFER);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.send_timeout));
