@@ -154,7 +154,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
             let verdict = |verdict: &_, receipt: Option<&_>| verdict_table::verdict(verdict, receipt, false);
-            let renderers = Renderers { verdict, usage: plan::usage_table };
+            let renderers = Renderers { verdict, usage: plan::usage_table, graph: graph::draw };
             match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {
                 Ok(()) | Err(DemoError::ReaderGone) => Ok(ExitCode::SUCCESS),
                 Err(error @ DemoError::Failed(_)) => Err(Failure::new(error.to_string())),

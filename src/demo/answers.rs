@@ -14,6 +14,8 @@ pub(super) const LIST: &str = "# indicators of our own cases\n198.51.100.7\nfile
 /// SHA-256 of the demonstration's malicious file.
 pub(super) const BAD_FILE: &str = "5f1c0de0000000000000000000000000000000000000000000000000000bad01";
 const BAD_FILE_MD5: &str = "0123456789abcdef0123456789abcdef";
+/// The address whose related files make it malicious.
+pub(super) const SUSPECT: &str = "198.51.100.60";
 const BAD_URL: &str = "http://files.example.com/invoice.exe";
 /// MD5 of a file that a vendor ships.
 pub(super) const KNOWN_FILE: &str = "900150983cd24fb0d6963f7d28e17f72";
@@ -52,6 +54,7 @@ pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
     match parts.as_slice() {
         ["virustotal", "users", ..] => virustotal_user(),
         ["virustotal", collection, id] => virustotal(collection, id, now),
+        ["virustotal", _, id, "communicating_files"] => communicating_files(id, now),
         ["abuseipdb", "check"] => abuseipdb(&value_of(question.query, "ipAddress").unwrap_or_default(), now),
         ["urlhaus", _] => urlhaus(question.form, now),
         ["greynoise", "v3", "community", ip] => greynoise(ip, now),
@@ -107,10 +110,12 @@ fn virustotal_user() -> Reply {
 }
 
 fn virustotal(collection: &str, id: &str, now: SystemTime) -> Reply {
+    let asked = id;
     let (malicious, suspicious) = match id {
         "198.51.100.7" => (60, 2),
         "203.0.113.5" => (12, 0),
         "198.51.100.23" => (3, 2),
+        SUSPECT => (4, 1),
         "files.example.com" => (14, 1),
         BAD_FILE => (58, 0),
         KNOWN_FILE => (0, 0),
@@ -174,7 +179,42 @@ fn virustotal(collection: &str, id: &str, now: SystemTime) -> Reply {
     if let (Value::Object(attributes), Value::Object(more)) = (&mut attributes, more) {
         attributes.extend(more);
     }
-    Reply::new(200, json!({ "data": { "id": id, "type": kind, "attributes": attributes } }))
+    let mut data = json!({ "id": id, "type": kind, "attributes": attributes });
+    if let Some(relationships) = relationships(collection, asked) {
+        data["relationships"] = relationships;
+    }
+    Reply::new(200, json!({ "data": data }))
+}
+
+/// What a report says that an indicator is related to.
+fn relationships(collection: &str, id: &str) -> Option<Value> {
+    let file = |id: &str| json!({ "type": "file", "id": id });
+    let domain = |id: &str| json!({ "type": "domain", "id": id });
+    let address = |id: &str| json!({ "type": "ip_address", "id": id });
+    match (collection, id) {
+        ("domains", "files.example.com") => Some(json!({
+            "communicating_files": { "data": [file(BAD_FILE)] },
+            "siblings": { "data": [domain("www.example.com")] },
+            "parent": { "data": domain("example.com") },
+        })),
+        ("files", BAD_FILE) => Some(json!({
+            "contacted_domains": { "data": [domain("files.example.com")] },
+            "contacted_ips": { "data": [address("198.51.100.7"), address(SUSPECT), address("10.20.30.40")] },
+            "dropped_files": { "data": [file(KNOWN_FILE_SHA256)] },
+        })),
+        _ => None,
+    }
+}
+
+/// The files that communicate with an address: those of the suspect one are suspicious.
+fn communicating_files(id: &str, now: SystemTime) -> Reply {
+    let detections: &[u32] = if id == SUSPECT { &[7, 6, 0] } else { &[] };
+    let file = |malicious: &u32| {
+        let stats = json!({ "malicious": malicious, "suspicious": 0, "harmless": 0, "undetected": 70 - malicious });
+        let attributes = json!({ "last_analysis_date": seconds(ago(now, 3600)), "last_analysis_stats": stats });
+        json!({ "type": "file", "id": BAD_FILE, "attributes": attributes })
+    };
+    Reply::new(200, json!({ "data": detections.iter().map(file).collect::<Vec<_>>() }))
 }
 
 fn base64_of(text: &str) -> String {

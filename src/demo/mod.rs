@@ -62,6 +62,8 @@ fn failed(error: impl fmt::Display) -> DemoError {
 pub(crate) struct Renderers {
     pub(crate) verdict: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
+    /// As SVG.
+    pub(crate) graph: fn(&pb::RelationGraph) -> String,
 }
 
 /// Plays the script and writes its results to `out`. With `keep`, a new server on the same sources then runs with full
@@ -75,7 +77,9 @@ pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write 
         let config = config(&folder, "scenes", loopback(0))?;
         telemetry::init_logs(&config.log);
         let (server, address) = start(&config).await?;
-        let played = script::play(address, renderers, out).await;
+        // It outlives the folder, unless the server does too.
+        let graph_file = if keep { folder.path().join("graph.svg") } else { folder.path().with_extension("svg") };
+        let played = script::play(address, renderers, &graph_file, out).await;
         server.stop().await;
         played?;
         if keep { serve(&folder, out).await } else { Ok(writeln!(out, "\n{KEEP_HINT}")?) }

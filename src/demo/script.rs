@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tonic::Request;
@@ -11,6 +12,8 @@ use super::{DemoError, Renderers, answers, failed};
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
+
+const VIRUSTOTAL: &str = "sources/virustotal";
 
 /// One lookup and what it shows.
 struct Scene {
@@ -47,6 +50,7 @@ const SCENES: [Scene; 13] = [
 pub(super) async fn play(
     server: SocketAddr,
     renderers: &Renderers,
+    graph_file: &Path,
     out: &mut (dyn Write + Send),
 ) -> Result<(), DemoError> {
     let endpoint = Endpoint::from_shared(format!("http://{server}")).map_err(failed)?;
@@ -61,20 +65,74 @@ pub(super) async fn play(
     // A verdict with a list in it is cached for a second only, so that each source may answer from its own cache.
     let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
     writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })?;
+    premium_scene(&channel, renderers, out).await?;
+    graph_scene(&channel, out, renderers, graph_file).await?;
     let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;
     let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
     Ok(write!(out, "{}", (renderers.usage)(&usage))?)
 }
 
-async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {
-    let mut request = Request::new(pb::EnrichRequest {
-        indicator: Some(pb::Indicator { r#type: 0, value: scene.value.to_owned() }),
-        options: Some(pb::EnrichOptions {
-            policy: scene.policy.to_owned(),
-            tlp: scene.tlp.into(),
+/// The same key once free and once premium, which asks for related files.
+async fn premium_scene(
+    channel: &Channel,
+    renderers: &Renderers,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
+    let mut sources = SourceServiceClient::new(channel.clone());
+    for (tier, shows) in [
+        ("free", "a rating with its reasons: five engines object, which is suspicious"),
+        ("premium", "the same with a premium key: two of its communicating files are bad, which settles it"),
+    ] {
+        let source = pb::Source {
+            name: VIRUSTOTAL.into(),
+            tier: tier.into(),
+            quota: vec![pb::QuotaWindow { period: pb::QuotaPeriod::Minute.into(), limit: 100 }],
             ..Default::default()
-        }),
-    });
+        };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["tier".into(), "quota".into()] });
+        let change = pb::ConfigureSourceRequest { source: Some(source), update_mask, ..Default::default() };
+        sources.configure_source(change).await.map_err(|status| failed(status.message()))?;
+        let options = pb::EnrichOptions { sources: vec![VIRUSTOTAL.into()], ..Default::default() };
+        let answer = enrich(channel, answers::SUSPECT, options).await?;
+        let verdict = answer.decode_verdict().map_err(failed)?;
+        let text = (renderers.verdict)(&verdict, answer.receipt.as_ref());
+        let calls: u32 = answer.receipt.iter().flat_map(|receipt| &receipt.sources).map(|source| source.units).sum();
+        writeln!(out, "{tier}: {shows}\n{text}  calls to VirusTotal: {calls}\n")?;
+    }
+    Ok(())
+}
+
+/// What an indicator is related to, in words and as a picture.
+async fn graph_scene(
+    channel: &Channel,
+    out: &mut (dyn Write + Send),
+    renderers: &Renderers,
+    file: &Path,
+) -> Result<(), DemoError> {
+    let relations = Some(pb::RelationOptions { depth: 2, max_calls: 10, names: Vec::new() });
+    let options = pb::EnrichOptions { relations, ..Default::default() };
+    let graph = enrich(channel, "files.example.com", options).await?.graph.unwrap_or_default();
+    let value = |place: u32| {
+        let node = graph.nodes.get(usize::try_from(place).unwrap_or(usize::MAX));
+        let indicator = node.and_then(|node| node.indicator.as_ref());
+        indicator.map(|indicator| indicator.value.as_str()).unwrap_or_default()
+    };
+    writeln!(out, "what files.example.com is related to, two steps far:")?;
+    for edge in &graph.edges {
+        writeln!(out, "  {} {} {}", value(edge.from), edge.relation, value(edge.to))?;
+    }
+    std::fs::write(file, (renderers.graph)(&graph))?;
+    Ok(writeln!(out, "the picture of it: {}\n", file.display())?)
+}
+
+async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {
+    let options = pb::EnrichOptions { policy: scene.policy.to_owned(), tlp: scene.tlp.into(), ..Default::default() };
+    enrich(channel, scene.value, options).await
+}
+
+async fn enrich(channel: &Channel, value: &str, options: pb::EnrichOptions) -> Result<pb::EnrichResponse, DemoError> {
+    let indicator = Some(pb::Indicator { r#type: 0, value: value.to_owned() });
+    let mut request = Request::new(pb::EnrichRequest { indicator, options: Some(options) });
     request.set_timeout(Duration::from_secs(5));
     let answer = EnrichmentServiceClient::new(channel.clone()).enrich(request).await;
     answer.map(tonic::Response::into_inner).map_err(|status| failed(status.message()))

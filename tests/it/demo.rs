@@ -61,7 +61,9 @@ impl Drop for Kept {
 
 #[test]
 fn the_demonstration_shows_every_scene_without_network_or_certificates() {
+    let folder = TempDir::new().unwrap();
     let mut command = concord("demo");
+    command.env("TMPDIR", folder.path());
     let output = command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent").output().unwrap();
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{}\n{shown}", text(&output.stderr));
@@ -74,12 +76,18 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
         "private address",
         "policies/xsoar",
         "tlp:",
+        "5 of 94 engines say malicious or suspicious (threshold 5)",
+        "2 of 3 communicating files are suspicious or malicious (threshold 2)",
+        "calls to VirusTotal: 2",
+        "files.example.com communicated-by 5f1c0de0",
         "from cache: yes, nobody was asked",
         "run `concord demo --keep`",
     ];
     for part in parts {
         assert!(shown.contains(part), "{part} is missing in\n{shown}");
     }
+    let picture = shown.lines().find_map(|line| line.strip_prefix("the picture of it: ")).expect("a picture");
+    assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"), "{picture}");
 }
 
 #[test]

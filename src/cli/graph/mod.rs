@@ -53,7 +53,7 @@ pub(super) async fn run(client: &Client, args: Graph) -> Result<ExitCode, Failur
     }
     let text = match format {
         GraphFormat::Json => json::list(&[json::document("RelationGraph", &graph)?]),
-        GraphFormat::Svg => svg::write(&picture(&graph)),
+        GraphFormat::Svg => draw(&graph),
         GraphFormat::Dot => dot::write(&picture(&graph)),
         GraphFormat::Mermaid => mermaid::write(&picture(&graph)),
     };
@@ -110,6 +110,11 @@ fn indicator_alone(answer: &pb::EnrichResponse) -> Result<pb::RelationGraph, Fai
         ..Default::default()
     };
     Ok(pb::RelationGraph { nodes: vec![node], ..Default::default() })
+}
+
+/// The graph as SVG.
+pub(super) fn draw(graph: &pb::RelationGraph) -> String {
+    svg::write(&picture(graph))
 }
 
 fn picture(graph: &pb::RelationGraph) -> Picture {
