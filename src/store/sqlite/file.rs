@@ -4,39 +4,61 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{connect, schema};
 use crate::store::permissions::private_file;
 use crate::store::seal::sync_folder_of;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The file that was opened.
+/// Device and inode: no other file has both for as long as this one is open.
+type Identity = (u64, u64);
+
+/// The file that was opened, and the log beside it.
 #[derive(Clone)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    /// Device and inode: no other file has both for as long as this one is open.
-    identity: (u64, u64),
+    identity: Identity,
+    /// Stays open as long as the store: to close any descriptor of the file gives up the locks that SQLite holds on it.
+    content: Arc<fs::File>,
+    /// None before it is known.
+    log: Option<Identity>,
 }
 
 impl DatabaseFile {
     pub(super) fn at(path: &Path) -> Result<Self, StoreError> {
-        let metadata = fs::metadata(path).map_err(|error| failed(path, &error))?;
-        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        let content = fs::File::open(path).map_err(|error| failed(path, &error))?;
+        let metadata = content.metadata().map_err(|error| failed(path, &error))?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), identity, content: Arc::new(content), log: None })
     }
 
-    /// Whether the path still leads to the file that was opened. What is written to a file that is gone is lost.
+    /// Knows the log from now on, which is there for as long as a connection that writes is open.
+    pub(super) fn with_log(self) -> Self {
+        Self { log: identity_at(&beside(&self.path, "-wal")), ..self }
+    }
+
+    /// Whether the path still leads to the file that was opened, and it and its log are whole. What is written to a file that
+    /// is gone is lost.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let metadata = fs::metadata(&self.path);
-        if metadata.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity) {
+        let path = self.path.display();
+        let (what, way_out) = if identity_at(&self.path) != Some(self.identity) {
+            (format!("database {path}: was moved, deleted or replaced"), "put it back, or restart the server")
+        } else if !schema::is_marked(&self.content) {
+            (format!("database {path}: was overwritten"), "stop the server and restore a backup")
+        } else if self.log.is_some() && identity_at(&beside(&self.path, "-wal")) != self.log {
+            // An ordinary stop still writes the open log into the database; a kill would lose it.
+            (format!("{path}-wal: was moved, deleted or replaced"), "restart the server without killing it")
+        } else {
             return Ok(());
-        }
-        let detail = format!(
-            "database {}: was moved, deleted or replaced while in use, so nothing is recorded and no source is asked; put \
-             it back, or restart the server",
-            self.path.display()
-        );
+        };
+        let detail = format!("{what} while in use, so nothing is recorded and no source is asked; {way_out}");
         Err(StoreError::new(StoreErrorKind::Gone, detail))
     }
+}
+
+fn identity_at(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Makes the database with its tables, unless there is a file already: under another name first, so that neither a crash

@@ -104,6 +104,7 @@ impl Sqlite {
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
         let readers = Readers::start(path, READERS)?;
+        let file = file.with_log();
         let writer = Some(Writer::start(connection, file.clone())?);
         Ok(Self { writer, readers, file, reserve, accounts: Arc::default() })
     }

@@ -1,5 +1,7 @@
 //! The tables, as a list of steps: from the first release on, steps are only added. Times are nanoseconds since 1970.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -71,6 +73,14 @@ CREATE INDEX disclosures_by_time ON disclosures (time, id);
 CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
 "];
+
+/// Whether the file begins as a database of this program does. Reads the file itself: SQLite may hold pages in memory that the
+/// file no longer has.
+pub(super) fn is_marked(file: &File) -> bool {
+    // The application's number stands at bytes 68 to 71.
+    let mut header = [0; 72];
+    file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(b"SQLite format 3\0") && header.ends_with(b"Cncd")
+}
 
 /// Checks that a file that exists is a database of this program.
 ///

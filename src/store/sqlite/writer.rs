@@ -149,11 +149,13 @@ mod tests {
     use super::*;
     use crate::store::StoreErrorKind;
 
-    /// A database of one table, and two connections to it that do not wait for each other.
+    /// A database of one table that is marked as ours, and two connections to it that do not wait for each other.
     fn two_connections(folder: &tempfile::TempDir) -> (Connection, Connection) {
         let path = folder.path().join("test.db");
         let first = Connection::open(&path).expect("opens");
-        first.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER)").expect("made");
+        first
+            .execute_batch("PRAGMA application_id = 1131307876; PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER)")
+            .expect("made");
         first.busy_timeout(Duration::ZERO).expect("set");
         (first, Connection::open(&path).expect("opens"))
     }

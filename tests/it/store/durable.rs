@@ -230,6 +230,39 @@ async fn a_store_whose_file_is_moved_takes_no_quota_and_goes_on_once_it_is_back(
 }
 
 #[tokio::test]
+async fn a_store_whose_file_is_overwritten_takes_no_quota() {
+    let foreign_folder = tempfile::tempdir().expect("a folder");
+    let foreign = foreign_folder.path().join("foreign.db");
+    let other = Connection::open(&foreign).expect("opens");
+    other.execute_batch("CREATE TABLE other (a); INSERT INTO other VALUES (1);").expect("made");
+    for content in [Vec::new(), b"SQLite format 3".to_vec(), fs::read(&foreign).expect("its bytes")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let windows = [(QuotaPer::Minute, 5)];
+        assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
+        fs::write(folder.path().join("concord.db"), &content).expect("written into the same file");
+        assert_eq!(store.check().expect_err("overwritten").kind, StoreErrorKind::Gone);
+        let refused = take(&*store, acquire("account", &windows, 1.0)).await.expect_err("nothing is recorded");
+        assert_eq!(refused.kind, StoreErrorKind::Gone);
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_log_is_deleted_takes_no_quota_and_loses_nothing_when_it_is_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let windows = [(QuotaPer::Day, 5)];
+    assert_eq!(granted(&*store, &windows, 0.0).await, [1]);
+    fs::remove_file(folder.path().join("concord.db-wal")).expect("removed");
+    assert_eq!(store.check().expect_err("gone").kind, StoreErrorKind::Gone);
+    let refused = take(&*store, acquire("account", &windows, 1.0)).await.expect_err("nothing is recorded");
+    assert_eq!(refused.kind, StoreErrorKind::Gone);
+    store.close().await.expect("closes");
+    drop(store);
+    assert_eq!(granted(&*open(folder.path()), &windows, 2.0).await, [2], "what was recorded before is there");
+}
+
+#[tokio::test]
 async fn a_store_opened_for_reading_refuses_to_write() {
     let folder = tempfile::tempdir().expect("a folder");
     let holder = open(folder.path());
