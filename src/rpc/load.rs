@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tonic::Request;
 
 use super::auth::Holder;
 use crate::clock::{Clock, Monotonic};
@@ -31,6 +32,44 @@ const MAX_RISE: u32 = 4;
 pub(crate) trait Places: Send + Sync + fmt::Debug {
     /// Takes up to so many more places, and says how many. `None`: so few are free that what needs them would take too long.
     fn grow(&self, wanted: usize) -> Option<usize>;
+}
+
+/// The room for an answer, which is in memory until its client has read it: the places of its request, each for so many bytes.
+#[derive(Debug)]
+pub(crate) struct AnswerRoom {
+    places: Option<Arc<dyn Places>>,
+    bytes: usize,
+}
+
+impl AnswerRoom {
+    const PART: usize = 64 * 1024;
+
+    /// In the places of this request. A request that did not come over the network has no bound.
+    pub(crate) fn of<T>(request: &Request<T>) -> Self {
+        Self::new(request.extensions().get::<Arc<dyn Places>>().cloned())
+    }
+
+    pub(super) fn new(places: Option<Arc<dyn Places>>) -> Self {
+        Self { places, bytes: Self::PART }
+    }
+
+    /// Whether there is room for an answer of so many bytes in all; takes the places that it needs.
+    pub(crate) fn holds(&mut self, bytes: usize) -> bool {
+        let Some(places) = &self.places else { return true };
+        while self.bytes < bytes && places.grow(1) == Some(1) {
+            self.bytes += Self::PART;
+        }
+        bytes <= self.bytes
+    }
+}
+
+/// The refusal of an answer for which there is no room.
+pub(crate) fn no_room() -> Error {
+    Error::Exhausted {
+        subject: "answers in memory".into(),
+        message: "the requests under way leave no room for an answer as large".into(),
+        retry_after: Some(Duration::from_secs(1)),
+    }
 }
 
 /// The enrichments under way and what one of them costs.

@@ -9,15 +9,19 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::load::{AnswerRoom, no_room};
 use crate::convert::Violations;
-use crate::error::{Reason, Violation};
+use crate::error::{Error, Reason, Violation};
 use crate::store::{Cursor, Listed, PageLimit};
 
 const DEFAULT_SIZE: usize = 100;
 const MAX_SIZE: i32 = 1000;
 /// Half of what a client of gRPC takes where it sets no limit of its own.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
+/// So many pages are read and written at the same time: until one is written, its rows are in memory beside it.
+static UNDER_WAY: Semaphore = Semaphore::const_new(4);
 const DIGEST: usize = 8;
 const TIME: usize = 16;
 
@@ -39,6 +43,12 @@ impl Page {
         Some(Self { size, after, parameters })
     }
 
+    /// Waits until it may be read, and holds its turn until it is written.
+    pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
+        // Never closed.
+        UNDER_WAY.acquire().await.ok()
+    }
+
     /// How much to read for it.
     pub(super) fn limit(&self) -> PageLimit {
         PageLimit { rows: self.size, bytes: MAX_BYTES }
@@ -50,13 +60,17 @@ impl Page {
     }
 
     /// The messages of this page, and the token of the next, which is empty on the last. Ends before the row with which the
-    /// page would become too large, unless that is its first.
+    /// page would become too large, unless that is its first, and before the one for which there is no room.
+    ///
+    /// # Errors
+    /// There is no room for the first.
     pub(super) fn write<T, M: Message>(
         &self,
         listed: &Listed<T>,
+        mut room: AnswerRoom,
         cursor: impl Fn(&T) -> Cursor,
         write: impl Fn(&T) -> M,
-    ) -> (Vec<M>, String) {
+    ) -> Result<(Vec<M>, String), Error> {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for row in listed.rows.iter().take(self.size) {
             let message = write(row);
@@ -64,12 +78,18 @@ impl Page {
             if bytes > MAX_BYTES && !messages.is_empty() {
                 break;
             }
+            if !room.holds(bytes) {
+                if messages.is_empty() {
+                    return Err(no_room());
+                }
+                break;
+            }
             messages.push(message);
         }
         let has_more = listed.has_more || messages.len() < listed.rows.len();
         let last = messages.len().checked_sub(1).and_then(|last| listed.rows.get(last)).filter(|_| has_more);
         let token = last.map(|last| write_token(&cursor(last), &self.parameters)).unwrap_or_default();
-        (messages, token)
+        Ok((messages, token))
     }
 }
 
@@ -123,7 +143,11 @@ fn digest_of(bytes: &[u8], parameters: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::rpc::load::Places;
+    use crate::sync::lock;
 
     fn cursor() -> Cursor {
         Cursor { time: SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123), id: "abc".into() }
@@ -154,7 +178,7 @@ mod tests {
         let write = |megabytes: &usize| "x".repeat(megabytes * 1024 * 1024 - 100);
         let written = |rows: &[usize], has_more| {
             let listed = Listed { rows: rows.to_vec(), has_more, bytes: 0 };
-            let (messages, token) = page.write(&listed, cursor, write);
+            let (messages, token) = page.write(&listed, AnswerRoom::new(None), cursor, write).unwrap();
             (messages.len(), read_token(&token, "p").unwrap().map(|cursor| cursor.id))
         };
         assert_eq!(written(&[1, 1], false), (2, None));
@@ -163,6 +187,32 @@ mod tests {
         assert_eq!(written(&[5, 1], false), (1, Some("5".to_owned())), "one that is too large stands alone");
         assert_eq!(written(&[5], false), (1, None));
         assert_eq!(written(&[], false), (0, None));
+    }
+
+    #[derive(Debug)]
+    struct Free(Mutex<usize>);
+
+    impl Places for Free {
+        fn grow(&self, wanted: usize) -> Option<usize> {
+            let mut free = lock(&self.0);
+            *free = free.checked_sub(wanted)?;
+            Some(wanted)
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_the_places_of_its_request_have_no_room_and_without_room_for_one_row_it_is_refused() {
+        let page = Page::read(0, "", "p".into(), &mut Violations::default()).unwrap();
+        let rows = |free, kilobytes: usize| {
+            let listed = Listed { rows: vec![kilobytes; 10], has_more: false, bytes: 0 };
+            let room = AnswerRoom::new(Some(Arc::new(Free(Mutex::new(free)))));
+            let written = page.write(&listed, room, |_| cursor(), |kilobytes: &usize| "x".repeat(kilobytes * 1024 - 8));
+            written.map(|(messages, token)| (messages.len(), token.is_empty()))
+        };
+        assert_eq!(rows(9, 64), Ok((10, true)));
+        assert_eq!(rows(4, 64), Ok((5, false)));
+        assert_eq!(rows(0, 64), Ok((1, false)));
+        assert_eq!(rows(0, 65), Err(no_room()));
     }
 
     #[test]

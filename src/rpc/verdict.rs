@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::load::{AnswerRoom, no_room};
 use super::pagination::Page;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, indicator, read_name, read_period};
@@ -24,7 +26,7 @@ impl VerdictRpc {
         Self { verdicts, answers }
     }
 
-    async fn get(&self, request: pb::GetVerdictRequest) -> Result<pb::Verdict, Error> {
+    async fn get(&self, request: pb::GetVerdictRequest, mut room: AnswerRoom) -> Result<pb::Verdict, Error> {
         let mut violations = Violations::default();
         let id = violations.check(read_name(&request.name, "verdicts", "name"));
         let view = violations.check(read_view(request.view, "view"));
@@ -35,9 +37,12 @@ impl VerdictRpc {
             name: request.name,
             hint: "ListVerdicts shows those that the retention still holds".into(),
         })?;
+        // Raw answers are as large as a page.
+        let _turn = if view == View::Raw { Page::turn().await } else { None };
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         let bytes = raw.values().flatten().map(String::len).sum();
-        Ok(offload(bytes, move || write_record(&record, true, view, &raw)).await)
+        let verdict = offload(bytes, move || write_record(&record, true, view, &raw)).await;
+        if room.holds(verdict.encoded_len()) { Ok(verdict) } else { Err(no_room()) }
     }
 
     /// The raw answers behind a verdict, as far as they are still retained.
@@ -51,7 +56,11 @@ impl VerdictRpc {
         raw
     }
 
-    async fn list(&self, request: pb::ListVerdictsRequest) -> Result<pb::ListVerdictsResponse, Error> {
+    async fn list(
+        &self,
+        request: pb::ListVerdictsRequest,
+        room: AnswerRoom,
+    ) -> Result<pb::ListVerdictsResponse, Error> {
         let mut violations = Violations::default();
         let view = violations.check(read_view(request.view, "view"));
         if view == Some(View::Raw) {
@@ -68,12 +77,13 @@ impl VerdictRpc {
         let parameters = format!("verdicts {filter:?} {:?}", request.view);
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let (page, view) = violations.finish(page.zip(view))?;
+        let _turn = Page::turn().await;
         let listed = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
         let (verdicts, next_page_token) = offload(listed.bytes, move || {
             let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
-            page.write(&listed, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
+            page.write(&listed, room, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
         })
-        .await;
+        .await?;
         Ok(pb::ListVerdictsResponse { verdicts, next_page_token })
     }
 }
@@ -84,7 +94,8 @@ impl VerdictService for VerdictRpc {
         &self,
         request: Request<pb::GetVerdictRequest>,
     ) -> Result<Response<pb::GetVerdictResponse>, Status> {
-        let verdict = Some(self.get(request.into_inner()).await?);
+        let room = AnswerRoom::of(&request);
+        let verdict = Some(self.get(request.into_inner(), room).await?);
         Ok(Response::new(pb::GetVerdictResponse { verdict }))
     }
 
@@ -92,6 +103,7 @@ impl VerdictService for VerdictRpc {
         &self,
         request: Request<pb::ListVerdictsRequest>,
     ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let room = AnswerRoom::of(&request);
+        Ok(Response::new(self.list(request.into_inner(), room).await?))
     }
 }
