@@ -163,7 +163,15 @@ fn configure(set: SourceSet) -> Result<pb::ConfigureSourceRequest, Failure> {
 async fn set(connection: &Connection, request: pb::ConfigureSourceRequest) -> Result<ExitCode, Failure> {
     let source = connection.sources().configure_source(request).await?.into_inner().source.unwrap_or_default();
     print(&source_table(&source))?;
+    print_warnings(&source);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says beside the settings what in them is probably not meant so.
+fn print_warnings(source: &pb::Source) {
+    for warning in &source.warnings {
+        eprintln!("concord: warning: {}: {warning}", source.name);
+    }
 }
 
 fn source_of(set: SourceSet) -> Result<pb::Source, Failure> {
@@ -212,6 +220,7 @@ fn read_option(text: &str) -> Result<(String, Value), Failure> {
 async fn get(connection: &Connection, name: &str, output: ListOutput) -> Result<ExitCode, Failure> {
     let request = pb::GetSourceRequest { name: full_name(name, "sources") };
     let source = connection.sources().get_source(request).await?.into_inner().source.unwrap_or_default();
+    print_warnings(&source);
     print_messages(output, "Source", &[source], |sources| sources.iter().map(source_table).collect())?;
     Ok(ExitCode::SUCCESS)
 }
