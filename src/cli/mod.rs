@@ -120,11 +120,7 @@ pub fn main() -> ExitCode {
         ColorChoice::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if matches!(args.command, Command::Serve(_)) {
-        builder.on_thread_start(crate::server::give_way_to_network);
-    }
-    let runtime = match builder.enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("concord: cannot start: {error}");

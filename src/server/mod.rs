@@ -44,7 +44,6 @@ mod shares;
 mod tls;
 
 use network::Network;
-pub(crate) use network::give_way_to_network;
 
 /// Longest time that a shutdown waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(15);

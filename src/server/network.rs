@@ -10,18 +10,6 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// One may be busy with a long answer while the other accepts.
 const THREADS: usize = 2;
 
-/// How much less the operating system gives to threads that work than to those of the network (`nice`).
-const WORKER_PRIORITY: i32 = 5;
-
-/// Called by a thread that works on requests: where the processor is short, requests are accepted and refused first.
-pub(crate) fn give_way_to_network() {
-    // On Linux this is about the calling thread alone. Where it is refused, all threads are equal.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, WORKER_PRIORITY) {
-        tracing::debug!(%error, "workers have the priority of all threads");
-    }
-}
-
 /// A runtime of its own for the network.
 #[derive(Debug)]
 pub(super) struct Network {

@@ -145,11 +145,13 @@ async fn idle_streams_of_reflection_and_of_health_hold_no_place() {
     let server = TestServer::listen("limits.max_in_flight = 1\n").await;
     let mut reflection = ServerReflectionClient::new(server.channel.clone());
     let silent = tokio_stream::pending::<ServerReflectionRequest>();
-    let _reflection = reflection.server_reflection_info(silent).await.unwrap();
+    let reflection = reflection.server_reflection_info(silent).await.unwrap();
     let mut health = HealthClient::new(server.channel.clone());
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     list_sources(server.channel.clone()).await.unwrap();
+    // A shutdown gives it the time that calls under way have.
+    drop(reflection);
     server.stop().await;
 }
 
@@ -301,6 +303,8 @@ async fn bodies_that_fill_the_memory_take_places_and_the_one_without_room_is_ref
     assert_eq!(refused.unwrap().headers()["grpc-status"], "8");
     // Who has less gets in all the same.
     list_sources(channel(&server).await).await.unwrap();
+    // A shutdown would wait for the unfinished bodies as long as they have time.
+    drop(client);
     server.stop().await;
 }
 
