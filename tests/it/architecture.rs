@@ -376,7 +376,9 @@ pub fn files_ending(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         let path = entry.path();
-        if path.is_dir() && !path.ends_with("node_modules") {
+        // What tools write into the tree is not ours.
+        let is_made = ["node_modules", "gen", "dist"].iter().any(|name| path.ends_with(name));
+        if path.is_dir() && !is_made {
             found.extend(files_ending(&path, extensions));
         } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
             found.push(path);
