@@ -159,7 +159,7 @@ impl Policy {
                 summary:
                     "Judges as Cortex XSOAR does: the most reliable source decides, a tie goes to the worse claim."
                         .into(),
-                revision: 1,
+                revision: 2,
                 rule: Rule::Xsoar,
             },
         ]

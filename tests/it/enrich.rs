@@ -242,3 +242,26 @@ async fn the_full_view_shows_facts_and_the_raw_view_the_answer_itself() {
     assert!(raw.raw[0].contains("last_analysis_stats"));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_xsoar_policy_judges_by_what_that_integration_computes_from_the_same_answer() {
+    // Four engines object: no evidence here, and good there.
+    let source = Replay::start(Box::new(|_| (200, report(4, 0)))).await;
+    let server = TestServer::start(&virustotal_at(source.address)).await;
+    let weighted = server.enrich("192.0.2.1").await.verdict;
+    assert_eq!(weighted.disposition(), pb::Disposition::Unknown);
+    let options = pb::EnrichOptions { policy: "policies/xsoar".into(), ..Default::default() };
+    let request = pb::EnrichRequest { indicator: Some(indicator("192.0.2.1")), options: Some(options) };
+    let as_there = server.enrich_as(request).await;
+    assert_eq!(as_there.verdict.disposition(), pb::Disposition::Benign);
+    assert_eq!(as_there.verdict.deciding_source, "sources/virustotal");
+    let pb::outcome::Result::Finding(finding) = as_there.outcome("virustotal") else { panic!("{as_there:?}") };
+    assert_eq!(finding.claim(), pb::Disposition::Unknown);
+    let there = finding.xsoar.as_ref().expect("what that integration computes");
+    assert_eq!(
+        (there.claim(), there.reason.as_str()),
+        (pb::Disposition::Benign, "4 engines malicious or suspicious (threshold 5)")
+    );
+    assert_eq!(source.calls(), 1);
+    server.stop().await;
+}
