@@ -122,7 +122,7 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
     vec![
         cell(format!("{decides}{}", source_id(&outcome.source))),
         Cell::new(letter(outcome.reliability)),
-        claim_cell(outcome),
+        claim_cell(outcome, verdict),
         contribution.map_or_else(|| Cell::new(""), |term| weight(term.micro_nats)),
         Cell::new(match contribution.and_then(|term| term.agrees) {
             Some(true) => "yes",
@@ -130,13 +130,21 @@ fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb:
             None => "",
         }),
         Cell::new(obtained(source_receipt, outcome)),
-        cell(with_note(why(outcome, contribution), source_receipt)),
+        cell(with_note(why(outcome, verdict, contribution), source_receipt)),
     ]
 }
 
-fn claim_cell(outcome: &pb::Outcome) -> Cell {
+/// What Cortex XSOAR's integration computes, where the policy judges by it and it differs from what the source says.
+fn judged_as_xsoar<'a>(finding: &'a pb::Finding, verdict: &pb::Verdict) -> Option<&'a pb::XsoarClaim> {
+    finding.xsoar.as_ref().filter(|xsoar| verdict.policy == "policies/xsoar" && xsoar.claim != finding.claim)
+}
+
+fn claim_cell(outcome: &pb::Outcome, verdict: &pb::Verdict) -> Cell {
     match &outcome.result {
-        Some(Wire::Finding(finding)) => Cell::new(disposition(finding.claim)),
+        Some(Wire::Finding(finding)) => {
+            let claim = judged_as_xsoar(finding, verdict).map_or(finding.claim, |xsoar| xsoar.claim);
+            Cell::new(disposition(claim))
+        }
         Some(Wire::NoRecord(_)) => Cell::new("no record"),
         Some(Wire::Error(_)) => Cell::new("error").fg(Color::Yellow),
         Some(Wire::NotAsked(_)) | None => Cell::new(""),
@@ -144,9 +152,12 @@ fn claim_cell(outcome: &pb::Outcome) -> Cell {
 }
 
 /// The source's own reasons, and why they weigh what they weigh.
-fn why(outcome: &pb::Outcome, contribution: Option<&pb::Contribution>) -> String {
+fn why(outcome: &pb::Outcome, verdict: &pb::Verdict, contribution: Option<&pb::Contribution>) -> String {
     match &outcome.result {
         Some(Wire::Finding(finding)) => {
+            if let Some(xsoar) = judged_as_xsoar(finding, verdict) {
+                return format!("as Cortex XSOAR rates it: {}; here {}", xsoar.reason, disposition(finding.claim));
+            }
             let mut parts = finding.reasons.clone();
             match (contribution, finding.strength) {
                 (Some(contribution), _) => parts.extend(weighing(outcome, contribution)),

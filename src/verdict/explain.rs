@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::evidence::nats;
-use super::{Contribution, Term, Verdict};
+use super::{Contribution, Term, Verdict, xsoar};
 use crate::finding::{Disposition, Family, FamilyBasis, Outcome, OutcomeBody, Reliability};
 use crate::indicator::IndicatorType;
 
@@ -137,7 +137,9 @@ pub(super) fn summary(verdict: &Verdict, weaknesses: &[Weakness]) -> String {
     if let Some(outcome) = deciding.and_then(|name| outcomes.iter().find(|outcome| outcome.source == *name)) {
         text += &format!("{} ({}) decides; ", outcome.source, outcome.reliability);
     }
-    text += &counts(verdict.disposition, outcomes, weaknesses);
+    // Only a policy without evidence has no probability.
+    let claim = if verdict.probability.is_some() { OutcomeBody::claim } else { xsoar::claim };
+    text += &counts(verdict.disposition, outcomes, claim, weaknesses);
     if verdict.conflict.is_some_and(|conflict| conflict.flagged) {
         text += "; they contradict each other";
     }
@@ -145,13 +147,18 @@ pub(super) fn summary(verdict: &Verdict, weaknesses: &[Weakness]) -> String {
 }
 
 /// How many sources said what, those who say what the verdict says first.
-fn counts(verdict: Disposition, outcomes: &[Outcome], weaknesses: &[Weakness]) -> String {
+fn counts(
+    verdict: Disposition,
+    outcomes: &[Outcome],
+    claim_of: fn(&OutcomeBody) -> Option<Disposition>,
+    weaknesses: &[Weakness],
+) -> String {
     let count = |is: &dyn Fn(&OutcomeBody) -> bool| outcomes.iter().filter(|outcome| is(&outcome.body)).count();
     let mut claims = [Disposition::Malicious, Disposition::Suspicious, Disposition::Benign, Disposition::Unknown];
     claims.sort_by_key(|claim| *claim != verdict);
     let mut groups: Vec<(usize, String)> = Vec::new();
     for claim in claims {
-        let number = count(&|body| body.claim() == Some(claim));
+        let number = count(&|body| claim_of(body) == Some(claim));
         let weak = weak(claim, weaknesses);
         groups.push((
             number,

@@ -7,12 +7,11 @@
 use std::cmp::Reverse;
 
 use super::Verdict;
-use crate::finding::{Disposition, Finding};
+use crate::finding::{Disposition, OutcomeBody};
 
 /// Sets the disposition and the deciding source.
 pub(super) fn judge(verdict: &mut Verdict) {
-    let claim = |finding: &Finding| finding.xsoar.as_ref().map_or(finding.claim, |xsoar| xsoar.claim);
-    let claims = verdict.outcomes.iter().filter_map(|outcome| Some((outcome, outcome.body.finding().map(claim)?)));
+    let claims = verdict.outcomes.iter().filter_map(|outcome| Some((outcome, claim(&outcome.body)?)));
     let deciding = claims
         .filter(|(_, claim)| *claim != Disposition::Unknown)
         .min_by_key(|(outcome, claim)| (outcome.reliability, Reverse(*claim), &outcome.source));
@@ -20,4 +19,10 @@ pub(super) fn judge(verdict: &mut Verdict) {
         verdict.disposition = claim;
         verdict.deciding_source = Some(outcome.source.clone());
     }
+}
+
+/// What the source says under this policy.
+pub(super) fn claim(body: &OutcomeBody) -> Option<Disposition> {
+    let finding = body.finding()?;
+    Some(finding.xsoar.as_ref().map_or(finding.claim, |xsoar| xsoar.claim))
 }
