@@ -105,9 +105,10 @@ pub(crate) fn read_submitted(
     violations: &mut Violations,
 ) -> Option<SubmittedText> {
     let parsed = indicator::read(wire, field, violations)?;
-    let text = if parsed.indicator.has_url_credentials() {
+    let redacted = parsed.indicator.redacted();
+    let text = if redacted != parsed.indicator.value() {
         // The text itself would show the password.
-        parsed.indicator.redacted()
+        redacted
     } else {
         wire.map(|indicator| indicator.value.clone()).unwrap_or_default()
     };

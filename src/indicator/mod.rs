@@ -160,9 +160,15 @@ impl Indicator {
         &self.value
     }
 
-    /// The normal form with the user and password of a URL redacted.
+    /// The normal form with the user and password of a URL redacted, and those of URLs within it.
     pub fn redacted(&self) -> String {
-        if self.has_url_credentials() { url::redact(&self.value) } else { self.value.to_string() }
+        let own = if self.has_url_credentials() { url::redact(&self.value) } else { self.value.to_string() };
+        let may_hide_more = self.form == Form::Url && ["@", "%40", "%2540"].iter().any(|at| self.value.contains(at));
+        if may_hide_more && self.urls_within().iter().any(Self::has_url_credentials) {
+            url::redact_tail(&own)
+        } else {
+            own
+        }
     }
 
     /// The normal form with defang markers, so that no program makes it a link.

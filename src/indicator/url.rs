@@ -151,6 +151,17 @@ pub fn redact_text(text: &str) -> String {
     out
 }
 
+/// A URL in normal form whose path or query holds another with user or password, with these redacted. Where they are encoded,
+/// the whole of path and query is.
+pub(super) fn redact_tail(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let is_encoded = tail.contains("%40") || tail.contains("%2540");
+    let tail = if is_encoded { "/***".to_owned() } else { redact_text(tail) };
+    format!("{scheme}://{authority}{tail}")
+}
+
 /// A URL in normal form with its user and password redacted.
 pub(super) fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };

@@ -478,3 +478,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_password_is_redacted_wherever_in_a_url_it_stands_and_a_second_time_changes_nothing() {
+    for (given, shown) in [
+        ("http://user:pass-word@example.com/a", "http://***@example.com/a"),
+        ("http://example.com/?u=http://user:pass-word@example.org/", "http://example.com/?u=http://***@example.org/"),
+        ("http://example.com/web/http://user:pass-word@example.org/", "http://example.com/web/http://***@example.org/"),
+        ("http://example.com/?u=http%3A%2F%2Fuser%3Apass-word%40example.org%2F", "http://example.com/***"),
+        ("http://example.com/?mail=user@example.org", "http://example.com/?mail=user@example.org"),
+        ("http://example.com/@user/post", "http://example.com/@user/post"),
+    ] {
+        let indicator = Indicator::parse(given).unwrap().indicator;
+        assert_eq!(indicator.redacted(), shown, "{given}");
+        let again = Indicator::from_stored(Form::Url, shown);
+        assert_eq!(again.redacted(), shown);
+    }
+}
