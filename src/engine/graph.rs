@@ -4,7 +4,6 @@
 //! rules. Every call is paid, and counts against what the caller allows.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use super::pipelines::SourceEntry;
 use super::plan::Decision;
@@ -73,6 +72,8 @@ pub struct Walk {
     pub depth: u32,
     /// Calls that may be made.
     pub max_calls: u32,
+    /// Of these, how many were made already, for further pages.
+    pub made: u32,
 }
 
 impl Engine {
@@ -89,7 +90,8 @@ impl Engine {
     ) -> Result<RelationGraph, Error> {
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
-        let mut graph = Building { wanted: request.relations.names.iter().cloned().collect(), ..Building::default() };
+        let wanted = request.relations.names.iter().cloned().collect();
+        let mut graph = Building { wanted, calls: walk.made, ..Building::default() };
         graph.node(&request.indicator, 0);
         match outcomes {
             Some(outcomes) => outcomes.iter().for_each(|outcome| graph.add(0, &outcome.source, outcome)),
@@ -112,7 +114,7 @@ impl Engine {
             }
             next += 1;
         }
-        let mut graph = graph.finish();
+        let mut graph = graph.finish(walk.made);
         self.add_stored_verdicts(&mut graph, budget).await;
         Ok(graph)
     }
@@ -192,9 +194,6 @@ impl Engine {
                     graph.notes.push("stored verdicts could not be read for every indicator".to_owned());
                     return;
                 }
-            }
-            if left < Duration::from_millis(2) {
-                return;
             }
         }
     }
@@ -294,7 +293,9 @@ impl Building {
         }
     }
 
-    fn finish(self) -> RelationGraph {
-        RelationGraph { nodes: self.nodes, edges: self.edges, calls: self.calls, notes: self.notes }
+    /// The graph, without the calls that were made before it.
+    fn finish(self, made: u32) -> RelationGraph {
+        let calls = self.calls.saturating_sub(made);
+        RelationGraph { nodes: self.nodes, edges: self.edges, calls, notes: self.notes }
     }
 }

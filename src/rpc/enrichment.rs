@@ -141,7 +141,7 @@ impl EnrichmentRpc {
         if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.monotonic())) {
             receipt.sources = self.record_cache_hit(&cached);
             receipt.verdict_from_cache = true;
-            let graph = self.graph(&request, call, None).await?;
+            let graph = self.graph(&request, call, None, 0).await?;
             return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt), graph });
         }
         let enriched = self.engine.enrich(&request, progress).await?;
@@ -151,20 +151,22 @@ impl EnrichmentRpc {
         }
         let verdict = encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
-        let graph = self.graph(&request, call, Some(&enriched.record.verdict.outcomes)).await?;
+        let outcomes = &enriched.record.verdict.outcomes;
+        let graph = self.graph(&request, call, Some(outcomes), further_calls(&enriched)).await?;
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph })
     }
 
-    /// The related indicators, where the call asks for them.
+    /// The related indicators, where the call asks for them. `made` of the calls that it allows are made already.
     async fn graph(
         &self,
         request: &EnrichRequest,
         call: &EnrichCall,
         outcomes: Option<&[Outcome]>,
+        made: u32,
     ) -> Result<Option<pb::RelationGraph>, Error> {
         let Some(relations) = &call.options.relations else { return Ok(None) };
         let budget = call.budget.map_or_else(|| self.engine.budget(None, Duration::ZERO), Ok)?;
-        let walk = Walk { depth: relations.depth, max_calls: relations.wanted.max_calls };
+        let walk = Walk { depth: relations.depth, max_calls: relations.wanted.max_calls, made };
         let graph = self.engine.explore(request, budget, walk, outcomes).await?;
         Ok(Some(write_graph(&graph)))
     }
@@ -426,6 +428,11 @@ async fn encode(enriched: &Enriched, view: View) -> Bytes {
         write_record(&record, stored, view, &raw).encode_to_vec()
     });
     Bytes::from(encoded.await)
+}
+
+/// Calls beyond the first of each source, such as those for further pages.
+fn further_calls(enriched: &Enriched) -> u32 {
+    enriched.receipts.iter().map(|(_, receipt)| receipt.units.saturating_sub(1)).sum()
 }
 
 /// The raw answers as text.

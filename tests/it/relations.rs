@@ -156,6 +156,24 @@ async fn further_pages_are_asked_for_as_far_as_calls_are_allowed() {
 }
 
 #[tokio::test]
+async fn further_pages_and_a_walk_share_the_calls_that_are_allowed() {
+    let source = Replay::start(Box::new(|path| match path {
+        "communicating_files" => (200, json!({"data": []})),
+        _ => {
+            let (status, mut body) = related(0, &[("communicating_files", &[("file", &"a".repeat(64))])]);
+            body["data"]["relationships"]["communicating_files"]["meta"] = json!({"cursor": "next"});
+            (status, body)
+        }
+    }))
+    .await;
+    let server = TestServer::start(&virustotal_at(source.address)).await;
+    let graph = graph(&server, "192.0.2.1", wanted(&[], 1, 2)).await;
+    assert_eq!(source.calls(), 2, "the report and one page");
+    assert!(graph.notes.iter().any(|note| note.contains("not every related")), "{:?}", graph.notes);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn names_that_no_source_has_and_walks_of_many_are_refused_by_field() {
     let source = Replay::start(Box::new(web)).await;
     let server = TestServer::start(&virustotal_at(source.address)).await;
