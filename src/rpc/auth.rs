@@ -29,7 +29,7 @@ impl Caller {
 
 /// In whose fair share something counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Holder {
+pub(crate) enum Owner {
     /// A caller by name.
     Caller(Arc<str>),
     /// Callers without a name, by where they call from.

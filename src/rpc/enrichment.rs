@@ -290,7 +290,7 @@ impl EnrichmentService for EnrichmentRpc {
         let options = violations.finish(Some(options))?;
         // What is done at once and what waits for a slow reader is bounded over all batches by the places that they hold.
         let wanted = BATCH_CONCURRENCY.min(request.indicators.len()).max(1);
-        let places = context.places.take().map_or(Some(wanted), |places| Some(1 + places.grow(wanted - 1)?));
+        let places = context.slots.take().map_or(Some(wanted), |slots| Some(1 + slots.grow(wanted - 1)?));
         let places = places.ok_or_else(|| Error::Exhausted {
             subject: "requests under way".into(),
             message: "the batches and requests under way leave no room for another batch".into(),

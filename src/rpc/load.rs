@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tonic::Request;
 
-use super::auth::Holder;
+use super::auth::Owner;
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
 use crate::sync::lock;
@@ -28,35 +28,35 @@ const DECAY: u32 = 16;
 /// How many times dearer one sample can make an enrichment.
 const MAX_RISE: u32 = 4;
 
-/// The places that a request holds. One that does several things at once takes more.
-pub(crate) trait Places: Send + Sync + fmt::Debug {
-    /// Takes up to so many more places, and says how many. `None`: so few are free that what needs them would take too long.
+/// The slots that a request holds. One that does several things at once takes more.
+pub(crate) trait Slots: Send + Sync + fmt::Debug {
+    /// Takes up to so many more slots, and says how many. `None`: so few are free that what needs them would take too long.
     fn grow(&self, wanted: usize) -> Option<usize>;
 }
 
-/// The room for an answer, which is in memory until its client has read it: the places of its request, each for so many bytes.
+/// The room for an answer, which is in memory until its client has read it: the slots of its request, each for so many bytes.
 #[derive(Debug)]
 pub(crate) struct AnswerRoom {
-    places: Option<Arc<dyn Places>>,
+    slots: Option<Arc<dyn Slots>>,
     bytes: usize,
 }
 
 impl AnswerRoom {
     const PART: usize = 64 * 1024;
 
-    /// In the places of this request. A request that did not come over the network has no bound.
+    /// In the slots of this request. A request that did not come over the network has no bound.
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
-        Self::new(request.extensions().get::<Arc<dyn Places>>().cloned())
+        Self::new(request.extensions().get::<Arc<dyn Slots>>().cloned())
     }
 
-    pub(super) fn new(places: Option<Arc<dyn Places>>) -> Self {
-        Self { places, bytes: Self::PART }
+    pub(super) fn new(slots: Option<Arc<dyn Slots>>) -> Self {
+        Self { slots, bytes: Self::PART }
     }
 
-    /// Whether there is room for an answer of so many bytes in all; takes the places that it needs.
+    /// Whether there is room for an answer of so many bytes in all; takes the slots that it needs.
     pub(crate) fn holds(&mut self, bytes: usize) -> bool {
-        let Some(places) = &self.places else { return true };
-        while self.bytes < bytes && places.grow(1) == Some(1) {
+        let Some(slots) = &self.slots else { return true };
+        while self.bytes < bytes && slots.grow(1) == Some(1) {
             self.bytes += Self::PART;
         }
         bytes <= self.bytes
@@ -88,29 +88,29 @@ pub(crate) struct Load {
 #[derive(Debug, Default)]
 struct UnderWay {
     total: usize,
-    holders: HashMap<Holder, usize>,
+    owners: HashMap<Owner, usize>,
 }
 
 impl UnderWay {
-    fn add(&mut self, holder: &Holder, enrichments: usize) {
+    fn add(&mut self, owner: &Owner, enrichments: usize) {
         self.total += enrichments;
-        *self.holders.entry(holder.clone()).or_default() += enrichments;
+        *self.owners.entry(owner.clone()).or_default() += enrichments;
     }
 
-    fn remove(&mut self, holder: &Holder, enrichments: usize) {
+    fn remove(&mut self, owner: &Owner, enrichments: usize) {
         self.total = self.total.saturating_sub(enrichments);
-        if let Some(count) = self.holders.get_mut(holder) {
+        if let Some(count) = self.owners.get_mut(owner) {
             *count = count.saturating_sub(enrichments);
             if *count == 0 {
-                self.holders.remove(holder);
+                self.owners.remove(owner);
             }
         }
     }
 
-    /// How many come before one more of this holder where all take turns: of each other no more than it has itself.
-    fn ahead_of(&self, holder: &Holder) -> usize {
-        let own = self.holders.get(holder).copied().unwrap_or_default();
-        self.holders.iter().map(|(other, count)| if other == holder { own } else { (*count).min(own + 1) }).sum()
+    /// How many come before one more of this owner where all take turns: of each other no more than it has itself.
+    fn ahead_of(&self, owner: &Owner) -> usize {
+        let own = self.owners.get(owner).copied().unwrap_or_default();
+        self.owners.iter().map(|(other, count)| if other == owner { own } else { (*count).min(own + 1) }).sum()
     }
 }
 
@@ -136,14 +136,14 @@ impl Load {
     }
 
     /// Lets a request in that arrives now and whose caller waits for so long. Of the work under way only as much of others'
-    /// counts as its holder has itself, so that one caller with much keeps no other out.
+    /// counts as its owner has itself, so that one caller with much keeps no other out.
     ///
     /// # Errors
     /// [`Error::Exhausted`] where the work under way would not leave time for it.
-    pub(crate) fn admit(self: &Arc<Self>, holder: &Holder, left: Duration) -> Result<Admitted, Error> {
+    pub(crate) fn admit(self: &Arc<Self>, owner: &Owner, left: Duration) -> Result<Admitted, Error> {
         self.sample();
         let mut under_way = lock(&self.under_way);
-        let (total, ahead) = (under_way.total, under_way.ahead_of(holder));
+        let (total, ahead) = (under_way.total, under_way.ahead_of(owner));
         let backlog = self.time_for(ahead + 1);
         // Where nothing is under way nothing can be learned by refusing: the cost may be a thing of the past.
         if total > 0 && backlog > left / REFUSE_FROM {
@@ -153,14 +153,14 @@ impl Load {
                 retry_after: Some(backlog),
             });
         }
-        under_way.add(holder, 1);
+        under_way.add(owner, 1);
         drop(under_way);
         self.steps.fetch_add(1, Ordering::Relaxed);
         Ok(Admitted(Arc::new(Place {
             arrived: self.clock.monotonic(),
             // All of it is in the way, whoever's it is; what is more than half of the time cannot be waited for.
             margin: self.time_for(total + 1).min(left / REFUSE_FROM),
-            holder: holder.clone(),
+            owner: owner.clone(),
             size: AtomicUsize::new(1),
             load: self.clone(),
         })))
@@ -173,13 +173,13 @@ impl Load {
         cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / workers
     }
 
-    fn enter(&self, holder: &Holder, enrichments: usize) {
-        lock(&self.under_way).add(holder, enrichments);
+    fn enter(&self, owner: &Owner, enrichments: usize) {
+        lock(&self.under_way).add(owner, enrichments);
         self.steps.fetch_add(enrichments, Ordering::Relaxed);
     }
 
-    fn leave(&self, holder: &Holder, enrichments: usize) {
-        lock(&self.under_way).remove(holder, enrichments);
+    fn leave(&self, owner: &Owner, enrichments: usize) {
+        lock(&self.under_way).remove(owner, enrichments);
         self.steps.fetch_add(enrichments, Ordering::Relaxed);
     }
 
@@ -220,7 +220,7 @@ pub(crate) struct Admitted(Arc<Place>);
 struct Place {
     arrived: Monotonic,
     margin: Duration,
-    holder: Holder,
+    owner: Owner,
     size: AtomicUsize,
     load: Arc<Load>,
 }
@@ -241,7 +241,7 @@ impl Admitted {
         // It holds the place that it was let in with.
         let enrichments = enrichments.max(1);
         let before = self.0.size.swap(enrichments, Ordering::Relaxed);
-        self.0.load.enter(&self.0.holder, enrichments.saturating_sub(before));
+        self.0.load.enter(&self.0.owner, enrichments.saturating_sub(before));
         self.0.load.time_for(enrichments)
     }
 }
@@ -250,7 +250,7 @@ impl Admitted {
     /// One of its enrichments is answered; what is left of it goes on.
     pub(crate) fn finish_one(&self) {
         if self.0.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |size| size.checked_sub(1)).is_ok() {
-            self.0.load.leave(&self.0.holder, 1);
+            self.0.load.leave(&self.0.owner, 1);
         }
     }
 }
@@ -258,7 +258,7 @@ impl Admitted {
 impl Drop for Place {
     fn drop(&mut self) {
         let size = *self.size.get_mut();
-        self.load.leave(&self.holder, size);
+        self.load.leave(&self.owner, size);
     }
 }
 
@@ -267,8 +267,8 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    fn caller() -> Holder {
-        Holder::Caller("soar".into())
+    fn caller() -> Owner {
+        Owner::Caller("soar".into())
     }
 
     fn load(cost: Duration) -> Arc<Load> {
@@ -342,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn one_caller_with_much_under_way_keeps_no_other_out() {
         let load = load(Duration::from_millis(10));
-        let (heavy, light) = (caller(), Holder::Caller("light".into()));
+        let (heavy, light) = (caller(), Owner::Caller("light".into()));
         let of_heavy: Vec<_> = (0..50).map(|_| load.admit(&heavy, Duration::from_secs(1)).unwrap()).collect();
         assert!(load.admit(&heavy, Duration::from_secs(1)).is_err());
         let of_light: Vec<_> = (0..2).map(|_| load.admit(&light, Duration::from_millis(100)).unwrap()).collect();
@@ -352,6 +352,6 @@ mod tests {
             "three of it and three of the other take 60 ms"
         );
         drop((of_heavy, of_light));
-        assert!(lock(&load.under_way).holders.is_empty());
+        assert!(lock(&load.under_way).owners.is_empty());
     }
 }

@@ -40,8 +40,8 @@ struct Context {
     deadline: Option<Monotonic>,
     /// Its place among the enrichments under way, for as long as it is kept.
     admitted: Option<load::Admitted>,
-    /// The places that it holds among the requests under way.
-    places: Option<Arc<dyn load::Places>>,
+    /// The slots that it holds among the requests under way.
+    slots: Option<Arc<dyn load::Slots>>,
 }
 
 impl Context {
@@ -51,7 +51,7 @@ impl Context {
         // A request may have waited for a worker: its deadline counts from when it arrived.
         let arrived = admitted.as_ref().map_or_else(|| clock.monotonic(), load::Admitted::arrived);
         let deadline = deadline::read_headers(request.metadata().as_ref()).map(|left| arrived + left);
-        let places = request.extensions().get::<Arc<dyn load::Places>>().cloned();
-        Self { caller: caller.to_owned(), deadline, admitted, places }
+        let slots = request.extensions().get::<Arc<dyn load::Slots>>().cloned();
+        Self { caller: caller.to_owned(), deadline, admitted, slots }
     }
 }

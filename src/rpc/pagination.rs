@@ -146,7 +146,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::rpc::load::Places;
+    use crate::rpc::load::Slots;
     use crate::sync::lock;
 
     fn cursor() -> Cursor {
@@ -192,7 +192,7 @@ mod tests {
     #[derive(Debug)]
     struct Free(Mutex<usize>);
 
-    impl Places for Free {
+    impl Slots for Free {
         fn grow(&self, wanted: usize) -> Option<usize> {
             let mut free = lock(&self.0);
             *free = free.checked_sub(wanted)?;

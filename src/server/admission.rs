@@ -18,11 +18,11 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Code;
 
 use super::connections::Connection;
+use super::fair_pool::{FairPool, Permit};
 use super::sending::Sending;
-use super::shares::{Share, Shares};
 use crate::error::Error;
-use crate::rpc::auth::{Caller, Holder};
-use crate::rpc::load::{Load, Places};
+use crate::rpc::auth::{Caller, Owner};
+use crate::rpc::load::{Load, Slots};
 use crate::rpc::{deadline, status};
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -31,15 +31,15 @@ const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
 pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Streams of reflection at the same time.
 const MAX_REFLECTIONS: usize = 64;
-/// One holder has at most one in this many of the streams that may be idle.
-const PER_HOLDER: usize = 4;
+/// One owner has at most one in this many of the streams that may be idle.
+const PER_OWNER_DIVISOR: usize = 4;
 /// When to come back after a refusal for want of a place.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a request must pass to be worked on.
 #[derive(Clone)]
 pub(super) struct Admission {
-    pub(super) places: Arc<Shares<Sending>>,
+    pub(super) slots: Arc<FairPool<Sending>>,
     pub(super) load: Arc<Load>,
     pub(super) default_deadline: Duration,
 }
@@ -47,31 +47,34 @@ pub(super) struct Admission {
 /// Streams of one sort that may be idle for ever.
 #[derive(Clone)]
 pub(super) struct IdleStreams {
-    places: Arc<Shares<Sending>>,
+    slots: Arc<FairPool<Sending>>,
     what: &'static str,
 }
 
 impl IdleStreams {
     pub(super) fn watches(max: usize) -> Self {
-        Self { places: Shares::new(max, (max / PER_HOLDER).max(1)), what: "health watches" }
+        Self { slots: FairPool::new(max, (max / PER_OWNER_DIVISOR).max(1)), what: "health watches" }
     }
 
     pub(super) fn reflections() -> Self {
-        Self { places: Shares::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_HOLDER), what: "streams of reflection" }
+        Self {
+            slots: FairPool::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_OWNER_DIVISOR),
+            what: "streams of reflection",
+        }
     }
 }
 
 /// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
 pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
-    let holder = holder(&request);
+    let owner = owner(&request);
     if request.uri().path().starts_with(ENRICHMENTS) {
         let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
-        match admission.load.admit(&holder, left) {
+        match admission.load.admit(&owner, left) {
             Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
             Err(error) => return refuse(&error),
         }
     }
-    hold(&admission.places, holder, "requests under way", request, next).await
+    run_with_permit(&admission.slots, owner, "requests under way", request, next).await
 }
 
 /// Refuses a health watch beyond the bound.
@@ -81,8 +84,8 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
     }
     // Nobody needs a credential for it, so that only the address tells callers apart.
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let holder = connection.as_ref().map_or_else(unknown, |connection| connection.address_holder());
-    let answer = hold(&streams.places, holder, streams.what, request, next).await;
+    let owner = connection.as_ref().map_or_else(unknown, |connection| connection.address_owner());
+    let answer = run_with_permit(&streams.slots, owner, streams.what, request, next).await;
     // A refusal is all head: its status is there.
     if let Some(connection) = connection.filter(|_| answer.headers().contains_key(GRPC_STATUS)) {
         connection.note_refusal();
@@ -92,46 +95,46 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
 
 /// Refuses a stream of reflection beyond the bound.
 pub(super) async fn admit_reflection(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
-    hold(&streams.places, holder(&request), streams.what, request, next).await
+    run_with_permit(&streams.slots, owner(&request), streams.what, request, next).await
 }
 
 /// In whose share a request counts that has passed authentication.
-fn holder(request: &Request) -> Holder {
+fn owner(request: &Request) -> Owner {
     let extensions = request.extensions();
     match (extensions.get::<Arc<Connection>>(), extensions.get::<Caller>()) {
-        (Some(connection), Some(caller)) => connection.holder(caller),
+        (Some(connection), Some(caller)) => connection.owner(caller),
         _ => unknown(),
     }
 }
 
-fn unknown() -> Holder {
-    Holder::Caller("unknown".into())
+fn unknown() -> Owner {
+    Owner::Caller("unknown".into())
 }
 
 /// Works on a request that holds a place, for as long as it may.
-async fn hold(
-    places: &Arc<Shares<Sending>>,
-    holder: Holder,
+async fn run_with_permit(
+    slots: &Arc<FairPool<Sending>>,
+    owner: Owner,
     what: &'static str,
     mut request: Request,
     next: Next,
 ) -> Response {
     let sending = request.extensions().get::<Arc<Sending>>().cloned().unwrap_or_default();
-    let Some(place) = places.take(holder, &sending) else { return refuse(&no_place(what)) };
-    let place = Arc::new(place);
-    let grows: Arc<dyn Places> = place.clone();
-    request.extensions_mut().insert(grows);
+    let Some(permit) = slots.acquire(owner, &sending) else { return refuse(&limit_reached(what)) };
+    let permit = Arc::new(permit);
+    let extra_slots: Arc<dyn Slots> = permit.clone();
+    request.extensions_mut().insert(extra_slots);
     let answer = tokio::select! {
         biased;
         answer = next.run(request) => answer,
-        () = sending.evicted() => return refuse(&no_place(what)),
+        () = sending.evicted() => return refuse(&limit_reached(what)),
     };
     answer.map(|body| {
-        Body::new(Held { body, evicted: Box::pin(sending.evicted()), what, is_ended: false, _place: place })
+        Body::new(PermitBody { body, evicted: Box::pin(sending.evicted()), what, is_ended: false, _permit: permit })
     })
 }
 
-fn no_place(what: &str) -> Error {
+fn limit_reached(what: &str) -> Error {
     Error::Exhausted {
         subject: what.into(),
         message: "the server has as many as its limit allows, and nobody has more of them than this caller".into(),
@@ -144,15 +147,15 @@ fn refuse(error: &Error) -> Response {
 }
 
 /// An answer that holds a place. Once that is given to another, the answer ends with a status.
-struct Held {
+struct PermitBody {
     body: Body,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     what: &'static str,
     is_ended: bool,
-    _place: Arc<Share<Sending>>,
+    _permit: Arc<Permit<Sending>>,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = axum::Error;
 

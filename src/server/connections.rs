@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tracing::debug;
 
+use super::fair_pool::{Evict, FairPool, Permit};
 use super::sending::Sending;
-use super::shares::{Evict, Share, Shares};
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::rpc::auth::{Caller, Holder};
+use crate::rpc::auth::{Caller, Owner};
 use crate::settings::Limits;
 use crate::sync::lock;
 
@@ -24,14 +24,14 @@ const CLOSING_GRACE: Duration = Duration::from_secs(30);
 /// Calls that a connection without a credential may have refused before it is closed.
 const MAX_REFUSED: u64 = 64;
 /// Of the connections without a credential, one address has at most one in this many.
-const PER_ADDRESS: usize = 2;
+const PER_ADDRESS_DIVISOR: usize = 2;
 
 /// All connections.
 pub(super) struct Connections {
     /// Those over the network that have shown no credential.
-    unproven: Arc<Shares<Connection>>,
+    unproven: Arc<FairPool<Connection>>,
     /// Those over the network that have.
-    proven: Arc<Shares<Connection>>,
+    proven: Arc<FairPool<Connection>>,
     send_timeout: Duration,
     credential_timeout: Duration,
     next_number: AtomicU64,
@@ -48,7 +48,7 @@ pub(super) struct Connection {
     last_active: Mutex<Monotonic>,
     is_proven: AtomicBool,
     refused: AtomicU64,
-    share: Mutex<Option<Share<Connection>>>,
+    permit: Mutex<Option<Permit<Connection>>>,
     closing: CancellationToken,
 }
 
@@ -56,8 +56,8 @@ impl Connections {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         let max_unproven = limits.max_connections_without_credential;
         Arc::new(Self {
-            unproven: Shares::new(max_unproven, (max_unproven / PER_ADDRESS).max(1)),
-            proven: Shares::new(limits.max_connections, limits.max_connections),
+            unproven: FairPool::new(max_unproven, (max_unproven / PER_ADDRESS_DIVISOR).max(1)),
+            proven: FairPool::new(limits.max_connections, limits.max_connections),
             send_timeout: limits.send_timeout,
             credential_timeout: limits.credential_timeout,
             next_number: AtomicU64::new(0),
@@ -67,8 +67,8 @@ impl Connections {
     /// A connection from this address. `None` where there is no room for it.
     pub(super) fn accept(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let connection = self.connection(Some(address));
-        let share = self.unproven.take(Holder::Address(network(address)), &connection)?;
-        *lock(&connection.share) = Some(share);
+        let permit = self.unproven.acquire(Owner::Address(network(address)), &connection)?;
+        *lock(&connection.permit) = Some(permit);
         Some(connection)
     }
 
@@ -89,7 +89,7 @@ impl Connections {
             last_active: Mutex::new(SystemClock.monotonic()),
             is_proven: AtomicBool::new(false),
             refused: AtomicU64::new(0),
-            share: Mutex::default(),
+            permit: Mutex::default(),
             closing: CancellationToken::new(),
         })
     }
@@ -107,20 +107,20 @@ impl Connection {
         sending
     }
 
-    /// In whose share a call of this caller counts: its own, or that of its address where callers have no names. On the same
+    /// In whose permit a call of this caller counts: its own, or that of its address where callers have no names. On the same
     /// machine it is the connection that tells callers apart.
-    pub(super) fn holder(&self, caller: &Caller) -> Holder {
+    pub(super) fn owner(&self, caller: &Caller) -> Owner {
         match self.address.map(network) {
-            None => Holder::Connection(self.number),
-            Some(_) if caller.is_named() => Holder::Caller(caller.0.clone()),
-            Some(address) if address.is_loopback() => Holder::Connection(self.number),
-            Some(address) => Holder::Address(address),
+            None => Owner::Connection(self.number),
+            Some(_) if caller.is_named() => Owner::Caller(caller.0.clone()),
+            Some(address) if address.is_loopback() => Owner::Connection(self.number),
+            Some(address) => Owner::Address(address),
         }
     }
 
     /// The address, or the connection where there is none.
-    pub(super) fn address_holder(&self) -> Holder {
-        self.address.map_or(Holder::Connection(self.number), |address| Holder::Address(network(address)))
+    pub(super) fn address_owner(&self) -> Owner {
+        self.address.map_or(Owner::Connection(self.number), |address| Owner::Address(network(address)))
     }
 
     /// Takes note of a valid credential.
@@ -128,14 +128,14 @@ impl Connection {
         if self.is_proven.swap(true, Ordering::AcqRel) {
             return;
         }
-        let holder = if caller.is_named() { Holder::Caller(caller.0.clone()) } else { self.address_holder() };
-        let share = self.connections.proven.take(holder, self);
-        if share.is_none() {
+        let owner = if caller.is_named() { Owner::Caller(caller.0.clone()) } else { self.address_owner() };
+        let permit = self.connections.proven.acquire(owner, self);
+        if permit.is_none() {
             debug!("a connection is closed: there are as many as the limit allows, and all are in use");
             self.closing.cancel();
         }
         // The place among those without a credential is given back here.
-        let before = std::mem::replace(&mut *lock(&self.share), share);
+        let before = std::mem::replace(&mut *lock(&self.permit), permit);
         drop(before);
     }
 
@@ -213,9 +213,9 @@ impl Connection {
 impl Evict for Connection {
     /// Idle ones first, of these the one that has been so for longest. A caller's own are not interrupted for another of its
     /// own, unless they have shown no credential.
-    fn expendability(&self, newcomer_is_same_holder: bool) -> Option<u64> {
+    fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
         let is_idle = self.is_idle();
-        if newcomer_is_same_holder && !is_idle && self.is_proven.load(Ordering::Acquire) {
+        if newcomer_is_same_owner && !is_idle && self.is_proven.load(Ordering::Acquire) {
             return None;
         }
         let age = u64::MAX / 2 - lock(&self.last_active).nanos().min(u64::MAX / 2);

@@ -2,7 +2,7 @@
 //!
 //! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out,
 //! `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS. `connections.rs` says who may be
-//! connected, `admission.rs` who is worked for, both by `shares.rs`; `sending.rs` hands answers over. `housekeeping.rs` does
+//! connected, `admission.rs` who is worked for, both by `fair_pool.rs`; `sending.rs` hands answers over. `housekeeping.rs` does
 //! periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
@@ -33,6 +33,7 @@ use crate::telemetry;
 
 mod admission;
 mod connections;
+mod fair_pool;
 mod hosts;
 mod housekeeping;
 mod listen;
@@ -40,7 +41,6 @@ mod network;
 mod page;
 mod router;
 mod sending;
-mod shares;
 mod tls;
 
 use network::Network;

@@ -35,8 +35,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::admission::{self, Admission, GRPC_STATUS, IdleStreams, WATCH, trailers};
 use super::connections::Connection;
+use super::fair_pool::FairPool;
 use super::hosts::{self, Hosts};
-use super::shares::Shares;
 use super::{StartError, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
@@ -45,7 +45,7 @@ use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
-use crate::rpc::load::{Load, Places};
+use crate::rpc::load::{Load, Slots};
 use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
@@ -75,7 +75,7 @@ pub(super) async fn build(
     let limit = config.limits.max_message_bytes;
     let authenticator = Authenticator::new(config.tokens.clone());
     let admission = Admission {
-        places: Shares::new(config.limits.max_in_flight, config.limits.max_in_flight),
+        slots: FairPool::new(config.limits.max_in_flight, config.limits.max_in_flight),
         load,
         default_deadline: config.default_deadline,
     };
@@ -83,7 +83,7 @@ pub(super) async fn build(
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, ServingStatus::Serving).await;
 
-    // The largest request must fit although there are few places.
+    // The largest request must fit although there are few slots.
     let body_part = BODY_PART.max(4 * limit / config.limits.max_in_flight);
     let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
@@ -211,20 +211,20 @@ async fn work(State(workers): State<Handle>, request: Request, next: Next) -> Re
 
 /// Gives a request up whose body does not arrive in time: it would hold its place for ever.
 async fn bound_request_body(State(part): State<usize>, request: Request, next: Next) -> Response {
-    let Some(places) = request.extensions().get::<Arc<dyn Places>>().cloned() else {
+    let Some(slots) = request.extensions().get::<Arc<dyn Slots>>().cloned() else {
         return next.run(request.map(|body| with_timeout(body, None))).await;
     };
-    next.run(request.map(|body| counted(with_timeout(body, None), places, part))).await
+    next.run(request.map(|body| counted(with_timeout(body, None), slots, part))).await
 }
 
 /// The body, for as long as there is a place for each part of it.
-fn counted(body: Body, places: Arc<dyn Places>, part: usize) -> Body {
+fn counted(body: Body, slots: Arc<dyn Slots>, part: usize) -> Body {
     let mut room = part;
     let frames = BodyStream::new(body).map(move |frame| {
         let frame = frame.map_err(BoxError::from)?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         while room < bytes {
-            if places.grow(1) != Some(1) {
+            if slots.grow(1) != Some(1) {
                 return Err(BoxError::from(status::of(&Error::Exhausted {
                     subject: "request bodies in memory".into(),
                     message: "the requests under way leave no room for a body as large".into(),
@@ -329,16 +329,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_aborted_request_frees_its_place() {
-        let places = Shares::new(1, 1);
+        let slots = FairPool::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_PART, bound_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
-        let admission = Admission { places: places.clone(), load, default_deadline: Duration::from_secs(10) };
+        let admission = Admission { slots: slots.clone(), load, default_deadline: Duration::from_secs(10) };
         let router = router.layer(from_fn_with_state(admission, admission::admit));
         let silent = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let answer = router.oneshot(Request::new(silent)).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&text).contains("within 30 s"), "{text:?}");
-        assert_eq!(places.taken(), 0);
+        assert_eq!(slots.used(), 0);
     }
 }

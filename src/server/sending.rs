@@ -13,7 +13,7 @@ use axum::body::{Body, HttpBody};
 use hyper::body::{Bytes, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::shares::Evict;
+use super::fair_pool::Evict;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::sync::lock;
 
@@ -94,9 +94,9 @@ impl Sending {
 }
 
 impl Evict for Sending {
-    /// First what is not read, then what came last: least was done for it. No call makes room for another of its holder.
-    fn expendability(&self, newcomer_is_same_holder: bool) -> Option<u64> {
-        if newcomer_is_same_holder {
+    /// First what is not read, then what came last: least was done for it. No call makes room for another of its owner.
+    fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
+        if newcomer_is_same_owner {
             return None;
         }
         let unread = self.unread_for(SystemClock.monotonic());
@@ -232,8 +232,8 @@ mod tests {
         let [first, last, unread] = [0, 2, 1].map(Sending::new);
         let mut body = unread.hand_over(Body::from("text"));
         let _piece = body.frame().await.unwrap().unwrap();
-        let rank = |sending: &Arc<Sending>| sending.expendability(false);
+        let rank = |sending: &Arc<Sending>| sending.eviction_priority(false);
         assert!(rank(&unread) > rank(&last) && rank(&last) > rank(&first));
-        assert_eq!(unread.expendability(true), None);
+        assert_eq!(unread.eviction_priority(true), None);
     }
 }

@@ -1,0 +1,273 @@
+//! Slots that owners share fairly: once all are used, whoever has most gives one up to whoever has less.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::rpc::auth::Owner;
+use crate::rpc::load::Slots;
+use crate::sync::lock;
+
+/// Of all slots, one in so many is the least that something large needs beside its first.
+const MIN_GROWTH_DIVISOR: usize = 256;
+
+/// What can take a place and be made to leave it.
+pub(super) trait Evict: Send + Sync + 'static {
+    /// How well it can be spared for a newcomer: of one owner's, the greatest goes first. `None`: it stays.
+    fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64>;
+
+    /// Makes it leave. Its place is given away already.
+    fn evict(&self);
+}
+
+/// A number of slots, and who holds them.
+pub(super) struct FairPool<T: Evict> {
+    max: usize,
+    /// The most slots of one owner.
+    max_per_owner: usize,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    used: usize,
+    next_number: u64,
+    owners: HashMap<Owner, OwnerSlots<T>>,
+}
+
+/// What one owner has.
+struct OwnerSlots<T> {
+    slots: usize,
+    entries: HashMap<u64, Entry<T>>,
+}
+
+struct Entry<T> {
+    slots: usize,
+    item: Weak<T>,
+}
+
+/// A place, or several, until it is dropped.
+pub(super) struct Permit<T: Evict> {
+    pool: Arc<FairPool<T>>,
+    owner: Owner,
+    number: u64,
+}
+
+impl<T: Evict> FairPool<T> {
+    pub(super) fn new(max: usize, max_per_owner: usize) -> Arc<Self> {
+        let state = State { used: 0, next_number: 0, owners: HashMap::new() };
+        Arc::new(Self { max, max_per_owner, state: Mutex::new(state) })
+    }
+
+    /// Takes a place. Where none is free, the owner of most gives one up; `None` where nobody has more than this owner and
+    /// nothing of its own can be spared.
+    pub(super) fn acquire(self: &Arc<Self>, owner: Owner, item: &Arc<T>) -> Option<Permit<T>> {
+        // What is looked at under the lock is dropped after it: the last reference to it may give a place back.
+        let mut inspected = Vec::new();
+        let (mut evicted, mut has_room) = (None, false);
+        let permit = {
+            let mut state = lock(&self.state);
+            let own = state.owners.get(&owner).map_or(0, |held| held.slots);
+            if own >= self.max_per_owner {
+                evicted = state.evict_from(&owner, true, &mut inspected);
+            } else if state.used >= self.max {
+                evicted = state.evict_for(&owner, own, &mut inspected);
+            } else {
+                has_room = true;
+            }
+            if !has_room && evicted.is_none() {
+                return None;
+            }
+            let number = state.next_number;
+            state.next_number += 1;
+            state.used += 1;
+            let held = state.owners.entry(owner.clone()).or_default();
+            held.slots += 1;
+            held.entries.insert(number, Entry { slots: 1, item: Arc::downgrade(item) });
+            Permit { pool: self.clone(), owner, number }
+        };
+        if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
+            evicted.evict();
+        }
+        Some(permit)
+    }
+
+    /// How many slots are used.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        lock(&self.state).used
+    }
+}
+
+impl<T> Default for OwnerSlots<T> {
+    fn default() -> Self {
+        Self { slots: 0, entries: HashMap::new() }
+    }
+}
+
+impl<T: Evict> State<T> {
+    /// Takes a place from whoever has most: another who has at least two more than the newcomer, else the newcomer itself.
+    fn evict_for(&mut self, newcomer: &Owner, own: usize, inspected: &mut Vec<Arc<T>>) -> Option<Weak<T>> {
+        let heaviest = self.owners.iter().max_by_key(|(_, held)| held.slots)?;
+        let other = (heaviest.1.slots > own + 1).then(|| heaviest.0.clone());
+        match other {
+            Some(other) => self.evict_from(&other, false, inspected),
+            None => self.evict_from(newcomer, true, inspected),
+        }
+    }
+
+    fn evict_from(
+        &mut self,
+        owner: &Owner,
+        newcomer_is_same_owner: bool,
+        inspected: &mut Vec<Arc<T>>,
+    ) -> Option<Weak<T>> {
+        let mut most: Option<(u64, u64)> = None;
+        for (number, entry) in &self.owners.get(owner)?.entries {
+            let priority = match entry.item.upgrade() {
+                Some(item) => {
+                    let priority = item.eviction_priority(newcomer_is_same_owner);
+                    inspected.push(item);
+                    priority
+                }
+                // About to be dropped.
+                None => Some(u64::MAX),
+            };
+            most = most.max(priority.map(|priority| (priority, *number)));
+        }
+        self.remove(owner, most?.1)
+    }
+
+    fn remove(&mut self, owner: &Owner, number: u64) -> Option<Weak<T>> {
+        let held = self.owners.get_mut(owner)?;
+        let entry = held.entries.remove(&number)?;
+        held.slots -= entry.slots;
+        self.used -= entry.slots;
+        if held.entries.is_empty() {
+            self.owners.remove(owner);
+        }
+        Some(entry.item)
+    }
+}
+
+impl<T: Evict> Slots for Permit<T> {
+    /// At most half of the free slots, so that there is always room for others, and at least one in [`MIN_GROWTH_DIVISOR`] of all.
+    fn grow(&self, wanted: usize) -> Option<usize> {
+        let mut state = lock(&self.pool.state);
+        let more = wanted.min(self.pool.max.saturating_sub(state.used) / 2);
+        if more < wanted.min(self.pool.max / MIN_GROWTH_DIVISOR) {
+            return None;
+        }
+        let held = state.owners.get_mut(&self.owner)?;
+        let entry = held.entries.get_mut(&self.number)?;
+        entry.slots += more;
+        held.slots += more;
+        state.used += more;
+        Some(more)
+    }
+}
+
+impl<T: Evict> Drop for Permit<T> {
+    fn drop(&mut self) {
+        // Gone already if it was evicted.
+        lock(&self.pool.state).remove(&self.owner, self.number);
+    }
+}
+
+impl<T: Evict> fmt::Debug for Permit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("owner", &self.owner).field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Item {
+        rank: u64,
+        is_evicted: AtomicBool,
+    }
+
+    impl Evict for Item {
+        fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
+            (!newcomer_is_same_owner).then_some(self.rank)
+        }
+
+        fn evict(&self) {
+            self.is_evicted.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn item(rank: u64) -> Arc<Item> {
+        Arc::new(Item { rank, ..Item::default() })
+    }
+
+    fn caller(name: &str) -> Owner {
+        Owner::Caller(name.into())
+    }
+
+    #[test]
+    fn whoever_has_most_gives_its_most_expendable_up_to_whoever_has_less() {
+        let pool = FairPool::new(4, 4);
+        let items: Vec<_> = [3, 9, 5, 1].map(item).into();
+        let _held: Vec<_> = items.iter().map(|item| pool.acquire(caller("heavy"), item).unwrap()).collect();
+        let evicted = || items.iter().map(|item| item.is_evicted.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        assert!(pool.acquire(caller("heavy"), &item(0)).is_none(), "nobody has more than it");
+        let first = item(0);
+        let _first = pool.acquire(caller("light"), &first).unwrap();
+        assert_eq!(evicted(), [false, true, false, false]);
+        let second = item(0);
+        let _second = pool.acquire(caller("light"), &second).unwrap();
+        assert_eq!(evicted(), [false, true, true, false]);
+        let third = item(0);
+        assert!(pool.acquire(caller("light"), &third).is_none(), "both have as many");
+        assert_eq!(pool.used(), 4);
+    }
+
+    #[test]
+    fn a_place_is_free_again_once_it_is_dropped_and_an_evicted_one_frees_no_other() {
+        let pool = FairPool::new(2, 2);
+        let heavy = item(0);
+        let (one, other) =
+            (pool.acquire(caller("heavy"), &heavy).unwrap(), pool.acquire(caller("heavy"), &heavy).unwrap());
+        let light = item(0);
+        let newcomer = pool.acquire(caller("light"), &light).unwrap();
+        drop((one, other));
+        assert_eq!(pool.used(), 1, "the newcomer's");
+        drop(newcomer);
+        assert_eq!(pool.used(), 0);
+        assert!(lock(&pool.state).owners.is_empty());
+    }
+
+    #[test]
+    fn one_holder_has_no_more_than_it_may_although_places_are_free() {
+        let pool = FairPool::new(10, 2);
+        let items = [item(0), item(0), item(0)];
+        let _held = (pool.acquire(caller("a"), &items[0]).unwrap(), pool.acquire(caller("a"), &items[1]).unwrap());
+        assert!(pool.acquire(caller("a"), &items[2]).is_none());
+        assert!(pool.acquire(caller("b"), &items[2]).is_some());
+    }
+
+    #[test]
+    fn a_batch_is_refused_where_almost_nothing_is_free() {
+        let pool = FairPool::new(1024, 1024);
+        let items: Vec<_> = (0..1018).map(item).collect();
+        let held: Vec<_> = items.iter().map(|item| pool.acquire(caller("a"), item).unwrap()).collect();
+        assert_eq!(held[0].grow(15), None, "three of six would be less than four");
+        assert_eq!(held[0].grow(2), Some(2), "a small one needs no more");
+    }
+
+    #[test]
+    fn a_batch_grows_by_half_of_what_is_free_at_most() {
+        let pool = FairPool::new(17, 17);
+        let item = item(0);
+        let batch = pool.acquire(caller("a"), &item).unwrap();
+        assert_eq!((batch.grow(15), pool.used()), (Some(8), 9));
+        assert_eq!((batch.grow(15), pool.used()), (Some(4), 13));
+        drop(batch);
+        assert_eq!(pool.used(), 0);
+    }
+}
