@@ -17,9 +17,9 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Code;
 
+use super::active_call::ActiveCall;
 use super::connections::Connection;
 use super::fair_pool::{FairPool, Permit};
-use super::sending::Sending;
 use crate::error::Error;
 use crate::rpc::auth::{Caller, Owner};
 use crate::rpc::load::{Load, Slots};
@@ -39,7 +39,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What a request must pass to be worked on.
 #[derive(Clone)]
 pub(super) struct Admission {
-    pub(super) slots: Arc<FairPool<Sending>>,
+    pub(super) slots: Arc<FairPool<ActiveCall>>,
     pub(super) load: Arc<Load>,
     pub(super) default_deadline: Duration,
 }
@@ -47,7 +47,7 @@ pub(super) struct Admission {
 /// Streams of one sort that may be idle for ever.
 #[derive(Clone)]
 pub(super) struct IdleStreams {
-    slots: Arc<FairPool<Sending>>,
+    slots: Arc<FairPool<ActiveCall>>,
     what: &'static str,
 }
 
@@ -113,24 +113,24 @@ fn unknown() -> Owner {
 
 /// Works on a request that holds a place, for as long as it may.
 async fn run_with_permit(
-    slots: &Arc<FairPool<Sending>>,
+    slots: &Arc<FairPool<ActiveCall>>,
     owner: Owner,
     what: &'static str,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let sending = request.extensions().get::<Arc<Sending>>().cloned().unwrap_or_default();
-    let Some(permit) = slots.acquire(owner, &sending) else { return refuse(&limit_reached(what)) };
+    let call = request.extensions().get::<Arc<ActiveCall>>().cloned().unwrap_or_default();
+    let Some(permit) = slots.acquire(owner, &call) else { return refuse(&limit_reached(what)) };
     let permit = Arc::new(permit);
     let extra_slots: Arc<dyn Slots> = permit.clone();
     request.extensions_mut().insert(extra_slots);
     let answer = tokio::select! {
         biased;
         answer = next.run(request) => answer,
-        () = sending.evicted() => return refuse(&limit_reached(what)),
+        () = call.evicted() => return refuse(&limit_reached(what)),
     };
     answer.map(|body| {
-        Body::new(PermitBody { body, evicted: Box::pin(sending.evicted()), what, is_ended: false, _permit: permit })
+        Body::new(PermitBody { body, evicted: Box::pin(call.evicted()), what, is_ended: false, _permit: permit })
     })
 }
 
@@ -152,7 +152,7 @@ struct PermitBody {
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     what: &'static str,
     is_ended: bool,
-    _permit: Arc<Permit<Sending>>,
+    _permit: Arc<Permit<ActiveCall>>,
 }
 
 impl HttpBody for PermitBody {

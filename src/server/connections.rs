@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tracing::debug;
 
+use super::active_call::ActiveCall;
 use super::fair_pool::{Evict, FairPool, Permit};
-use super::sending::Sending;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::rpc::auth::{Caller, Owner};
 use crate::settings::Limits;
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     /// `None`: of the same machine and user.
     address: Option<IpAddr>,
     connections: Arc<Connections>,
-    calls: Mutex<HashMap<u64, Weak<Sending>>>,
+    calls: Mutex<HashMap<u64, Weak<ActiveCall>>>,
     next_call: AtomicU64,
     last_active: Mutex<Monotonic>,
     is_proven: AtomicBool,
@@ -97,14 +97,14 @@ impl Connections {
 
 impl Connection {
     /// A call begins.
-    pub(super) fn begin_call(self: &Arc<Self>) -> Arc<Sending> {
+    pub(super) fn begin_call(self: &Arc<Self>) -> Arc<ActiveCall> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         // Among all connections the time of arrival orders calls well enough.
         let now = SystemClock.monotonic();
-        let sending = Sending::new(now.nanos());
+        let call = ActiveCall::new(now.nanos());
         *lock(&self.last_active) = now;
-        lock(&self.calls).insert(number, Arc::downgrade(&sending));
-        sending
+        lock(&self.calls).insert(number, Arc::downgrade(&call));
+        call
     }
 
     /// In whose permit a call of this caller counts: its own, or that of its address where callers have no names. On the same
@@ -160,7 +160,7 @@ impl Connection {
                 () = self.closing.cancelled() => break,
                 () = SystemClock.sleep(tick) => {}
             }
-            if self.end_unread_answers() {
+            if self.abort_unread_answers() {
                 debug!("a connection is closed: its client does not read an answer");
                 metrics::counter!("concord_connections_closed_total", "reason" => "unread").increment(1);
                 break;
@@ -181,7 +181,7 @@ impl Connection {
             if was_active || !self.is_idle() {
                 SystemClock.sleep(tick).await;
             }
-            self.end_unread_answers();
+            self.abort_unread_answers();
             if self.is_idle() || SystemClock.monotonic().since(begun) >= CLOSING_GRACE {
                 return;
             }
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// Ends the answers that their client has not read in time; says whether there was one.
-    fn end_unread_answers(&self) -> bool {
+    fn abort_unread_answers(&self) -> bool {
         let now = SystemClock.monotonic();
         let calls: Vec<_> = {
             let mut calls = lock(&self.calls);
@@ -197,16 +197,16 @@ impl Connection {
             calls.values().filter_map(Weak::upgrade).collect()
         };
         let is_late =
-            |call: &Arc<Sending>| call.unread_for(now).is_some_and(|time| time >= self.connections.send_timeout);
+            |call: &Arc<ActiveCall>| call.unread_for(now).is_some_and(|time| time >= self.connections.send_timeout);
         let late = calls.iter().filter(|call| is_late(call));
         // Not `any`: every one of them holds something.
-        late.map(|call| call.end()).fold(false, |ended, this| ended | this)
+        late.map(|call| call.abort()).fold(false, |ended, this| ended | this)
     }
 
     /// Whether no call is under way, but for those that were given up.
     fn is_idle(&self) -> bool {
         let calls: Vec<_> = lock(&self.calls).values().filter_map(Weak::upgrade).collect();
-        calls.iter().all(|call| call.is_ended())
+        calls.iter().all(|call| call.is_aborted())
     }
 }
 

@@ -190,7 +190,7 @@ impl Serving {
             request.extensions_mut().insert(called.clone());
             request.extensions_mut().insert(call.clone());
             let answer = router.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|answer| answer.map(|body| call.hand_over(body))) }
+            async move { answer.await.map(|answer| answer.map(|body| call.chunk_body(body))) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);

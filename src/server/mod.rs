@@ -2,7 +2,7 @@
 //!
 //! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out,
 //! `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS. `connections.rs` says who may be
-//! connected, `admission.rs` who is worked for, both by `fair_pool.rs`; `sending.rs` hands answers over. `housekeeping.rs` does
+//! connected, `admission.rs` who is worked for, both by `fair_pool.rs`; `active_call.rs` hands answers over. `housekeeping.rs` does
 //! periodic work. Nothing is decided here about indicators or sources.
 
 use std::fmt;
@@ -31,6 +31,7 @@ use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
 
+mod active_call;
 mod admission;
 mod connections;
 mod fair_pool;
@@ -40,7 +41,6 @@ mod listen;
 mod network;
 mod page;
 mod router;
-mod sending;
 mod tls;
 
 use network::Network;
