@@ -88,7 +88,7 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
     let answer = run_with_permit(&streams.slots, owner, streams.what, request, next).await;
     // A refusal is all head: its status is there.
     if let Some(connection) = connection.filter(|_| answer.headers().contains_key(GRPC_STATUS)) {
-        connection.note_refusal();
+        connection.record_refusal();
     }
     answer
 }

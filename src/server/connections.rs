@@ -18,20 +18,20 @@ use crate::settings::Limits;
 use crate::sync::lock;
 
 /// How often a connection is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SUPERVISION_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for the other calls of a connection that is to be closed.
 const CLOSING_GRACE: Duration = Duration::from_secs(30);
 /// Calls that a connection without a credential may have refused before it is closed.
-const MAX_REFUSED: u64 = 64;
+const MAX_REFUSED_CALLS: u64 = 64;
 /// Of the connections without a credential, one address has at most one in this many.
 const PER_ADDRESS_DIVISOR: usize = 2;
 
 /// All connections.
 pub(super) struct Connections {
     /// Those over the network that have shown no credential.
-    unproven: Arc<FairPool<Connection>>,
+    unauthenticated: Arc<FairPool<Connection>>,
     /// Those over the network that have.
-    proven: Arc<FairPool<Connection>>,
+    authenticated: Arc<FairPool<Connection>>,
     send_timeout: Duration,
     credential_timeout: Duration,
     next_number: AtomicU64,
@@ -46,7 +46,7 @@ pub(super) struct Connection {
     calls: Mutex<HashMap<u64, Weak<ActiveCall>>>,
     next_call: AtomicU64,
     last_active: Mutex<Monotonic>,
-    is_proven: AtomicBool,
+    is_authenticated: AtomicBool,
     refused: AtomicU64,
     permit: Mutex<Option<Permit<Connection>>>,
     closing: CancellationToken,
@@ -54,10 +54,10 @@ pub(super) struct Connection {
 
 impl Connections {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        let max_unproven = limits.max_connections_without_credential;
+        let max_unauthenticated = limits.max_connections_without_credential;
         Arc::new(Self {
-            unproven: FairPool::new(max_unproven, (max_unproven / PER_ADDRESS_DIVISOR).max(1)),
-            proven: FairPool::new(limits.max_connections, limits.max_connections),
+            unauthenticated: FairPool::new(max_unauthenticated, (max_unauthenticated / PER_ADDRESS_DIVISOR).max(1)),
+            authenticated: FairPool::new(limits.max_connections, limits.max_connections),
             send_timeout: limits.send_timeout,
             credential_timeout: limits.credential_timeout,
             next_number: AtomicU64::new(0),
@@ -67,7 +67,7 @@ impl Connections {
     /// A connection from this address. `None` where there is no room for it.
     pub(super) fn accept(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let connection = self.connection(Some(address));
-        let permit = self.unproven.acquire(Owner::Address(network(address)), &connection)?;
+        let permit = self.unauthenticated.acquire(Owner::Address(network(address)), &connection)?;
         *lock(&connection.permit) = Some(permit);
         Some(connection)
     }
@@ -75,7 +75,7 @@ impl Connections {
     /// A connection of the same machine and user.
     pub(super) fn accept_local(self: &Arc<Self>) -> Arc<Connection> {
         let connection = self.connection(None);
-        connection.is_proven.store(true, Ordering::Release);
+        connection.is_authenticated.store(true, Ordering::Release);
         connection
     }
 
@@ -87,7 +87,7 @@ impl Connections {
             calls: Mutex::default(),
             next_call: AtomicU64::new(0),
             last_active: Mutex::new(SystemClock.monotonic()),
-            is_proven: AtomicBool::new(false),
+            is_authenticated: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             permit: Mutex::default(),
             closing: CancellationToken::new(),
@@ -124,12 +124,12 @@ impl Connection {
     }
 
     /// Takes note of a valid credential.
-    pub(super) fn prove(self: &Arc<Self>, caller: &Caller) {
-        if self.is_proven.swap(true, Ordering::AcqRel) {
+    pub(super) fn mark_authenticated(self: &Arc<Self>, caller: &Caller) {
+        if self.is_authenticated.swap(true, Ordering::AcqRel) {
             return;
         }
         let owner = if caller.is_named() { Owner::Caller(caller.0.clone()) } else { self.address_owner() };
-        let permit = self.connections.proven.acquire(owner, self);
+        let permit = self.connections.authenticated.acquire(owner, self);
         if permit.is_none() {
             debug!("a connection is closed: there are as many as the limit allows, and all are in use");
             self.closing.cancel();
@@ -140,9 +140,9 @@ impl Connection {
     }
 
     /// Takes note of a call that was refused. Who has shown no credential and goes on all the same is disconnected.
-    pub(super) fn note_refusal(&self) {
+    pub(super) fn record_refusal(&self) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        if refused > MAX_REFUSED && !self.is_proven.load(Ordering::Acquire) {
+        if refused > MAX_REFUSED_CALLS && !self.is_authenticated.load(Ordering::Acquire) {
             self.closing.cancel();
         }
     }
@@ -154,7 +154,8 @@ impl Connection {
 
     /// Resolves when the connection is to be dropped.
     pub(super) async fn supervise(&self) {
-        let tick = LOOK_EVERY.min(self.connections.send_timeout / 4).min(self.connections.credential_timeout / 4);
+        let tick =
+            SUPERVISION_INTERVAL.min(self.connections.send_timeout / 4).min(self.connections.credential_timeout / 4);
         loop {
             tokio::select! {
                 () = self.closing.cancelled() => break,
@@ -166,7 +167,9 @@ impl Connection {
                 break;
             }
             let idle = SystemClock.monotonic().since(*lock(&self.last_active));
-            if !self.is_proven.load(Ordering::Acquire) && self.is_idle() && idle >= self.connections.credential_timeout
+            if !self.is_authenticated.load(Ordering::Acquire)
+                && self.is_idle()
+                && idle >= self.connections.credential_timeout
             {
                 debug!("a connection is closed: it showed no credential in time");
                 metrics::counter!("concord_connections_closed_total", "reason" => "no_credential").increment(1);
@@ -177,7 +180,8 @@ impl Connection {
         let begun = SystemClock.monotonic();
         loop {
             // The end of an answer may still be on its way. Who has shown no credential and was silent waits for nothing.
-            let was_active = begun.since(*lock(&self.last_active)) < tick || self.is_proven.load(Ordering::Acquire);
+            let was_active =
+                begun.since(*lock(&self.last_active)) < tick || self.is_authenticated.load(Ordering::Acquire);
             if was_active || !self.is_idle() {
                 SystemClock.sleep(tick).await;
             }
@@ -215,7 +219,7 @@ impl Evict for Connection {
     /// own, unless they have shown no credential.
     fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
         let is_idle = self.is_idle();
-        if newcomer_is_same_owner && !is_idle && self.is_proven.load(Ordering::Acquire) {
+        if newcomer_is_same_owner && !is_idle && self.is_authenticated.load(Ordering::Acquire) {
             return None;
         }
         let age = u64::MAX / 2 - lock(&self.last_active).nanos().min(u64::MAX / 2);

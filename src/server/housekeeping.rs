@@ -10,11 +10,11 @@ use tracing::{error, info, warn};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(10);
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// While the disk is full: there may be space again at any time.
-const PRUNE_FULL_EVERY: Duration = Duration::from_secs(60);
-const CHECK_EVERY: Duration = Duration::from_millis(500);
+const PRUNE_FULL_INTERVAL: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Keeps a wrong clock from erasing the history: on its first day, a server prunes as if it were at most one day after the
@@ -39,7 +39,7 @@ impl PruneGuard {
         Self { started: clock.monotonic(), latest }
     }
 
-    fn present(&self, clock: &dyn Clock) -> SystemTime {
+    fn prune_time(&self, clock: &dyn Clock) -> SystemTime {
         let is_first_day = clock.monotonic().since(self.started) < DAY;
         self.latest.filter(|_| is_first_day).map_or(clock.now(), |latest| clock.now().min(latest))
     }
@@ -55,7 +55,7 @@ pub(super) async fn watch<F: Future<Output = ()> + Send>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = SystemClock.sleep(CHECK_EVERY) => {}
+            () = SystemClock.sleep(CHECK_INTERVAL) => {}
         }
         match store.check() {
             Err(error) if !is_gone => {
@@ -82,7 +82,7 @@ pub(super) async fn prune(
     stop: CancellationToken,
 ) {
     loop {
-        match store.prune(retention, guard.present(&*clock)).await {
+        match store.prune(retention, guard.prune_time(&*clock)).await {
             Ok(pruned) => info!(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
@@ -91,7 +91,7 @@ pub(super) async fn prune(
             ),
             Err(error) => warn!(%error, "the store could not be pruned"),
         }
-        let wait = if store.is_full() { PRUNE_FULL_EVERY } else { PRUNE_EVERY };
+        let wait = if store.is_full() { PRUNE_FULL_INTERVAL } else { PRUNE_INTERVAL };
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep(wait) => {}
@@ -105,7 +105,7 @@ pub(super) async fn upkeep(run: impl Fn(), stop: CancellationToken) {
         run();
         tokio::select! {
             () = stop.cancelled() => return,
-            () = SystemClock.sleep(UPKEEP_EVERY) => {}
+            () = SystemClock.sleep(UPKEEP_INTERVAL) => {}
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
         let clock = ManualClock::new(at(9000));
         let guard = PruneGuard::from_store(&store, &clock).await;
-        assert_eq!(guard.present(&clock), at(9000), "an empty store loses nothing");
+        assert_eq!(guard.prune_time(&clock), at(9000), "an empty store loses nothing");
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
         let append = async |id: &str, create_time| {
@@ -139,12 +139,12 @@ mod tests {
         let guard = PruneGuard::from_store(&store, &clock).await;
         // What is made while the clock is wrong does not make it right.
         append("wrong", at(9000)).await;
-        assert_eq!(guard.present(&clock), at(101));
+        assert_eq!(guard.prune_time(&clock), at(101));
         clock.set_wall(at(100));
-        assert_eq!(guard.present(&clock), at(100));
+        assert_eq!(guard.prune_time(&clock), at(100));
         clock.advance(DAY);
         clock.set_wall(at(9000));
-        assert_eq!(guard.present(&clock), at(9000));
+        assert_eq!(guard.prune_time(&clock), at(9000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -155,7 +155,7 @@ async fn pass_calls(State(grpc): State<Router>, request: Request, next: Next) ->
 async fn metrics(State(authenticator): State<Authenticator>, request: Request) -> Response {
     match caller(&authenticator, &request) {
         Ok(caller) => {
-            note_credential(&request, &caller);
+            mark_connection_authenticated(&request, &caller);
             telemetry::render_metrics().into_response()
         }
         Err(error) => (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
@@ -177,22 +177,22 @@ fn caller(authenticator: &Authenticator, request: &Request) -> Result<Caller, Er
 }
 
 /// From now on its connection counts with those of its caller.
-fn note_credential(request: &Request, caller: &Caller) {
+fn mark_connection_authenticated(request: &Request, caller: &Caller) {
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
-        connection.prove(caller);
+        connection.mark_authenticated(caller);
     }
 }
 
 async fn authenticate(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
     match caller(&authenticator, &request) {
         Ok(caller) => {
-            note_credential(&request, &caller);
+            mark_connection_authenticated(&request, &caller);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => {
             if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
-                connection.note_refusal();
+                connection.record_refusal();
             }
             refuse(&error)
         }

@@ -173,8 +173,8 @@ async fn a_health_watch_beyond_the_bound_is_refused_and_one_that_ends_makes_room
 #[tokio::test]
 async fn a_connection_that_shows_no_credential_is_closed_in_time_and_one_that_does_is_not() {
     let server = TestServer::listen(&format!("limits.credential_timeout = \"200ms\"\n{TOKENS}")).await;
-    let proven = RawClient::connect(&server, 65_535).await;
-    proven.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
+    let authenticated = RawClient::connect(&server, 65_535).await;
+    authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
     for first_bytes in [b"".as_slice(), b"GET / HTTP/1.1\r\nhost: localhost\r\n", SILENT_HTTP2] {
         let mut silent = TcpStream::connect(server.address()).await.unwrap();
         silent.write_all(first_bytes).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_connection_that_shows_no_credential_is_closed_in_time_and_one_that_do
     let wrong = RawClient::connect(&server, 65_535).await;
     wrong.call(LIST_KINDS, Some("guessed"), &pb::ListSourceKindsRequest {}).await;
     wrong.connection.await.unwrap();
-    let answer = proven.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
+    let answer = authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
     assert_eq!(answer.status(), 200, "on the connection of the beginning");
     server.stop().await;
 }
@@ -224,14 +224,14 @@ async fn idle_connections_without_a_credential_make_way_for_health_and_for_calle
 async fn a_connection_that_showed_a_credential_is_not_closed_for_those_that_did_not() {
     let configuration = format!("limits.max_connections_without_credential = 2\n{TOKENS}");
     let server = TestServer::listen(&configuration).await;
-    let proven = RawClient::connect(&server, 65_535).await;
-    proven.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
+    let authenticated = RawClient::connect(&server, 65_535).await;
+    authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(TcpStream::connect(server.address()).await.unwrap());
     }
     check_health(channel(&server).await).await.unwrap();
-    proven.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
+    authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
     server.stop().await;
 }
 
