@@ -298,7 +298,8 @@ impl EnrichmentService for EnrichmentRpc {
         })?;
         let bytes = request.indicators.iter().map(|indicator| indicator.value.len()).sum();
         let batch = offload(bytes, move || Batch::read(&request.indicators)).await;
-        let reserve = context.admitted.as_ref().map(|admitted| admitted.grow(batch.distinct.len())).unwrap_or_default();
+        let reserve =
+            context.admitted.as_ref().map(|admitted| admitted.set_size(batch.distinct.len())).unwrap_or_default();
         // With a deadline there is one budget for all.
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
         let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };

@@ -18,15 +18,15 @@ use crate::sync::lock;
 /// How often the cost is measured.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
 /// What an enrichment costs before the first measurement.
-const FIRST_COST: Duration = Duration::from_micros(500);
+const INITIAL_COST: Duration = Duration::from_micros(500);
 /// The cost is never taken for less: a phase of cached answers must not let in more than can be asked.
-const LEAST_COST: Duration = Duration::from_micros(100);
+const MIN_COST: Duration = Duration::from_micros(100);
 /// A request is refused where the work under way takes more than this part of its time.
-const REFUSE_FROM: u32 = 2;
+const BACKLOG_DIVISOR: u32 = 2;
 /// A cheaper sample lowers the cost by at most one part in this many, so that a burst is not met unprepared.
-const DECAY: u32 = 16;
+const DECAY_DIVISOR: u32 = 16;
 /// How many times dearer one sample can make an enrichment.
-const MAX_RISE: u32 = 4;
+const MAX_RISE_FACTOR: u32 = 4;
 
 /// The slots that a request holds. One that does several things at once takes more.
 pub(crate) trait Slots: Send + Sync + fmt::Debug {
@@ -36,35 +36,35 @@ pub(crate) trait Slots: Send + Sync + fmt::Debug {
 
 /// The room for an answer, which is in memory until its client has read it: the slots of its request, each for so many bytes.
 #[derive(Debug)]
-pub(crate) struct AnswerRoom {
+pub(crate) struct AnswerMemory {
     slots: Option<Arc<dyn Slots>>,
     bytes: usize,
 }
 
-impl AnswerRoom {
-    const PART: usize = 64 * 1024;
+impl AnswerMemory {
+    const BYTES_PER_SLOT: usize = 64 * 1024;
 
     /// In the slots of this request. A request that did not come over the network has no bound.
-    pub(crate) fn of<T>(request: &Request<T>) -> Self {
+    pub(crate) fn from_request<T>(request: &Request<T>) -> Self {
         Self::new(request.extensions().get::<Arc<dyn Slots>>().cloned())
     }
 
     pub(super) fn new(slots: Option<Arc<dyn Slots>>) -> Self {
-        Self { slots, bytes: Self::PART }
+        Self { slots, bytes: Self::BYTES_PER_SLOT }
     }
 
     /// Whether there is room for an answer of so many bytes in all; takes the slots that it needs.
-    pub(crate) fn holds(&mut self, bytes: usize) -> bool {
+    pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
         let Some(slots) = &self.slots else { return true };
         while self.bytes < bytes && slots.grow(1) == Some(1) {
-            self.bytes += Self::PART;
+            self.bytes += Self::BYTES_PER_SLOT;
         }
         bytes <= self.bytes
     }
 }
 
 /// The refusal of an answer for which there is no room.
-pub(crate) fn no_room() -> Error {
+pub(crate) fn out_of_answer_memory() -> Error {
     Error::Exhausted {
         subject: "answers in memory".into(),
         message: "the requests under way leave no room for an answer as large".into(),
@@ -77,21 +77,21 @@ pub(crate) fn no_room() -> Error {
 pub(crate) struct Load {
     clock: Arc<dyn Clock>,
     workers: Handle,
-    under_way: Mutex<UnderWay>,
+    in_flight: Mutex<InFlight>,
     /// Enrichments that began or ended since the last sample: each is half of one.
-    steps: AtomicUsize,
+    transitions: AtomicUsize,
     /// Nanoseconds of a worker.
     cost: AtomicU64,
     sampled: Mutex<Sample>,
 }
 
 #[derive(Debug, Default)]
-struct UnderWay {
+struct InFlight {
     total: usize,
     owners: HashMap<Owner, usize>,
 }
 
-impl UnderWay {
+impl InFlight {
     fn add(&mut self, owner: &Owner, enrichments: usize) {
         self.total += enrichments;
         *self.owners.entry(owner.clone()).or_default() += enrichments;
@@ -128,9 +128,9 @@ impl Load {
         Arc::new(Self {
             clock,
             workers,
-            under_way: Mutex::default(),
-            steps: AtomicUsize::new(0),
-            cost: AtomicU64::new(nanos(FIRST_COST)),
+            in_flight: Mutex::default(),
+            transitions: AtomicUsize::new(0),
+            cost: AtomicU64::new(nanos(INITIAL_COST)),
             sampled: Mutex::new(sample),
         })
     }
@@ -142,24 +142,24 @@ impl Load {
     /// [`Error::Exhausted`] where the work under way would not leave time for it.
     pub(crate) fn admit(self: &Arc<Self>, owner: &Owner, left: Duration) -> Result<Admitted, Error> {
         self.sample();
-        let mut under_way = lock(&self.under_way);
-        let (total, ahead) = (under_way.total, under_way.ahead_of(owner));
+        let mut in_flight = lock(&self.in_flight);
+        let (total, ahead) = (in_flight.total, in_flight.ahead_of(owner));
         let backlog = self.time_for(ahead + 1);
         // Where nothing is under way nothing can be learned by refusing: the cost may be a thing of the past.
-        if total > 0 && backlog > left / REFUSE_FROM {
+        if total > 0 && backlog > left / BACKLOG_DIVISOR {
             return Err(Error::Exhausted {
                 subject: "time before the deadline".into(),
                 message: format!("the requests under way take {} ms to answer", backlog.as_millis()),
                 retry_after: Some(backlog),
             });
         }
-        under_way.add(owner, 1);
-        drop(under_way);
-        self.steps.fetch_add(1, Ordering::Relaxed);
-        Ok(Admitted(Arc::new(Place {
+        in_flight.add(owner, 1);
+        drop(in_flight);
+        self.transitions.fetch_add(1, Ordering::Relaxed);
+        Ok(Admitted(Arc::new(AdmittedState {
             arrived: self.clock.monotonic(),
             // All of it is in the way, whoever's it is; what is more than half of the time cannot be waited for.
-            margin: self.time_for(total + 1).min(left / REFUSE_FROM),
+            margin: self.time_for(total + 1).min(left / BACKLOG_DIVISOR),
             owner: owner.clone(),
             size: AtomicUsize::new(1),
             load: self.clone(),
@@ -174,13 +174,13 @@ impl Load {
     }
 
     fn enter(&self, owner: &Owner, enrichments: usize) {
-        lock(&self.under_way).add(owner, enrichments);
-        self.steps.fetch_add(enrichments, Ordering::Relaxed);
+        lock(&self.in_flight).add(owner, enrichments);
+        self.transitions.fetch_add(enrichments, Ordering::Relaxed);
     }
 
     fn leave(&self, owner: &Owner, enrichments: usize) {
-        lock(&self.under_way).remove(owner, enrichments);
-        self.steps.fetch_add(enrichments, Ordering::Relaxed);
+        lock(&self.in_flight).remove(owner, enrichments);
+        self.transitions.fetch_add(enrichments, Ordering::Relaxed);
     }
 
     /// Measures the cost anew, if that is due.
@@ -193,11 +193,11 @@ impl Load {
         let total = busy(&self.workers);
         let spent = total.saturating_sub(sampled.busy);
         *sampled = Sample { at: now, busy: total };
-        let steps = u32::try_from(self.steps.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let transitions = u32::try_from(self.transitions.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
         let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
         // The workers do other things too: one sample does not count for more than a burst could explain.
-        let measured = (spent * 2).checked_div(steps).unwrap_or_default().min(before * MAX_RISE);
-        let cost = measured.max(before - before / DECAY).max(LEAST_COST);
+        let measured = (spent * 2).checked_div(transitions).unwrap_or_default().min(before * MAX_RISE_FACTOR);
+        let cost = measured.max(before - before / DECAY_DIVISOR).max(MIN_COST);
         self.cost.store(nanos(cost), Ordering::Relaxed);
     }
 }
@@ -214,10 +214,10 @@ fn nanos(duration: Duration) -> u64 {
 
 /// A request that was let in. It counts as under way until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Admitted(Arc<Place>);
+pub(crate) struct Admitted(Arc<AdmittedState>);
 
 #[derive(Debug)]
-struct Place {
+struct AdmittedState {
     arrived: Monotonic,
     margin: Duration,
     owner: Owner,
@@ -237,7 +237,7 @@ impl Admitted {
     }
 
     /// Counts as so many enrichments from now on; says how long they take.
-    pub(crate) fn grow(&self, enrichments: usize) -> Duration {
+    pub(crate) fn set_size(&self, enrichments: usize) -> Duration {
         // It holds the place that it was let in with.
         let enrichments = enrichments.max(1);
         let before = self.0.size.swap(enrichments, Ordering::Relaxed);
@@ -255,7 +255,7 @@ impl Admitted {
     }
 }
 
-impl Drop for Place {
+impl Drop for AdmittedState {
     fn drop(&mut self) {
         let size = *self.size.get_mut();
         self.load.leave(&self.owner, size);
@@ -312,12 +312,12 @@ mod tests {
         let load = load(Duration::from_millis(1));
         for indicators in [0, 1, 5] {
             let batch = load.admit(&caller(), Duration::from_secs(1)).unwrap();
-            batch.grow(indicators);
-            assert_eq!(lock(&load.under_way).total, indicators.max(1));
+            batch.set_size(indicators);
+            assert_eq!(lock(&load.in_flight).total, indicators.max(1));
             (0..indicators).for_each(|_| batch.finish_one());
-            assert_eq!(lock(&load.under_way).total, usize::from(indicators == 0));
+            assert_eq!(lock(&load.in_flight).total, usize::from(indicators == 0));
             drop(batch);
-            assert_eq!(lock(&load.under_way).total, 0);
+            assert_eq!(lock(&load.in_flight).total, 0);
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
     async fn a_batch_counts_by_its_indicators_until_it_ends() {
         let load = load(Duration::from_millis(1));
         let batch = load.admit(&caller(), Duration::from_secs(1)).unwrap();
-        assert_eq!(batch.grow(300), Duration::from_millis(300));
+        assert_eq!(batch.set_size(300), Duration::from_millis(300));
         assert!(load.admit(&caller(), Duration::from_millis(500)).is_err());
         drop(batch);
         assert!(load.admit(&caller(), Duration::from_millis(500)).is_ok());
@@ -352,6 +352,6 @@ mod tests {
             "three of it and three of the other take 60 ms"
         );
         drop((of_heavy, of_light));
-        assert!(lock(&load.under_way).owners.is_empty());
+        assert!(lock(&load.in_flight).owners.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::load::{AnswerRoom, no_room};
+use super::load::{AnswerMemory, out_of_answer_memory};
 use crate::convert::Violations;
 use crate::error::{Error, Reason, Violation};
 use crate::store::{Cursor, Listed, PageLimit};
@@ -21,7 +21,7 @@ const MAX_SIZE: i32 = 1000;
 /// Half of what a client of gRPC takes where it sets no limit of its own.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// So many pages are read and written at the same time: until one is written, its rows are in memory beside it.
-static UNDER_WAY: Semaphore = Semaphore::const_new(4);
+static PAGES_IN_PROGRESS: Semaphore = Semaphore::const_new(4);
 const DIGEST: usize = 8;
 const TIME: usize = 16;
 
@@ -46,7 +46,7 @@ impl Page {
     /// Waits until it may be read, and holds its turn until it is written.
     pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
         // Never closed.
-        UNDER_WAY.acquire().await.ok()
+        PAGES_IN_PROGRESS.acquire().await.ok()
     }
 
     /// How much to read for it.
@@ -60,14 +60,14 @@ impl Page {
     }
 
     /// The messages of this page, and the token of the next, which is empty on the last. Ends before the row with which the
-    /// page would become too large, unless that is its first, and before the one for which there is no room.
+    /// page would become too large, unless that is its first, and before the one for which there is no memory.
     ///
     /// # Errors
-    /// There is no room for the first.
+    /// There is no memory for the first.
     pub(super) fn write<T, M: Message>(
         &self,
         listed: &Listed<T>,
-        mut room: AnswerRoom,
+        mut memory: AnswerMemory,
         cursor: impl Fn(&T) -> Cursor,
         write: impl Fn(&T) -> M,
     ) -> Result<(Vec<M>, String), Error> {
@@ -78,9 +78,9 @@ impl Page {
             if bytes > MAX_BYTES && !messages.is_empty() {
                 break;
             }
-            if !room.holds(bytes) {
+            if !memory.reserve(bytes) {
                 if messages.is_empty() {
-                    return Err(no_room());
+                    return Err(out_of_answer_memory());
                 }
                 break;
             }
@@ -178,7 +178,7 @@ mod tests {
         let write = |megabytes: &usize| "x".repeat(megabytes * 1024 * 1024 - 100);
         let written = |rows: &[usize], has_more| {
             let listed = Listed { rows: rows.to_vec(), has_more, bytes: 0 };
-            let (messages, token) = page.write(&listed, AnswerRoom::new(None), cursor, write).unwrap();
+            let (messages, token) = page.write(&listed, AnswerMemory::new(None), cursor, write).unwrap();
             (messages.len(), read_token(&token, "p").unwrap().map(|cursor| cursor.id))
         };
         assert_eq!(written(&[1, 1], false), (2, None));
@@ -205,14 +205,15 @@ mod tests {
         let page = Page::read(0, "", "p".into(), &mut Violations::default()).unwrap();
         let rows = |free, kilobytes: usize| {
             let listed = Listed { rows: vec![kilobytes; 10], has_more: false, bytes: 0 };
-            let room = AnswerRoom::new(Some(Arc::new(Free(Mutex::new(free)))));
-            let written = page.write(&listed, room, |_| cursor(), |kilobytes: &usize| "x".repeat(kilobytes * 1024 - 8));
+            let memory = AnswerMemory::new(Some(Arc::new(Free(Mutex::new(free)))));
+            let written =
+                page.write(&listed, memory, |_| cursor(), |kilobytes: &usize| "x".repeat(kilobytes * 1024 - 8));
             written.map(|(messages, token)| (messages.len(), token.is_empty()))
         };
         assert_eq!(rows(9, 64), Ok((10, true)));
         assert_eq!(rows(4, 64), Ok((5, false)));
         assert_eq!(rows(0, 64), Ok((1, false)));
-        assert_eq!(rows(0, 65), Err(no_room()));
+        assert_eq!(rows(0, 65), Err(out_of_answer_memory()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::Context;
 use super::background::BackgroundTasks;
-use super::load::AnswerRoom;
+use super::load::AnswerMemory;
 use super::made_changes::MadeChanges;
 use super::pagination::Page;
 use crate::clock::Clock;
@@ -142,7 +142,7 @@ impl SourceRpc {
         Ok(source)
     }
 
-    fn list(&self, request: &pb::ListSourcesRequest, room: AnswerRoom) -> Result<pb::ListSourcesResponse, Error> {
+    fn list(&self, request: &pb::ListSourcesRequest, memory: AnswerMemory) -> Result<pb::ListSourcesResponse, Error> {
         let mut violations = Violations::default();
         let page = Page::read(request.page_size, &request.page_token, "sources".into(), &mut violations);
         let page = violations.finish(page)?;
@@ -153,7 +153,7 @@ impl SourceRpc {
         let listed = Listed { rows, has_more: false, bytes: 0 };
         let cursor =
             |source: &&Arc<ResolvedSource>| Cursor { time: SystemTime::UNIX_EPOCH, id: source.settings.name.clone() };
-        let (sources, next_page_token) = page.write(&listed, room, cursor, |source| self.write_current(source))?;
+        let (sources, next_page_token) = page.write(&listed, memory, cursor, |source| self.write_current(source))?;
         let hint = if snapshot.is_empty() { NO_SOURCE_HINT.to_owned() } else { String::new() };
         Ok(pb::ListSourcesResponse { sources, next_page_token, hint })
     }
@@ -192,7 +192,7 @@ impl SourceRpc {
     async fn disclosures(
         &self,
         request: pb::ListDisclosuresRequest,
-        room: AnswerRoom,
+        memory: AnswerMemory,
     ) -> Result<pb::ListDisclosuresResponse, Error> {
         let mut violations = Violations::default();
         let (from, until) = read_period(request.from_time, request.until_time, &mut violations);
@@ -211,7 +211,7 @@ impl SourceRpc {
         let listed = self.ledger.disclosures(filter, page.limit(), page.after()).await?;
         let (disclosures, next_page_token) = offload(listed.bytes, move || {
             let cursor = |last: &Disclosure| Cursor { time: last.time, id: last.id.clone() };
-            page.write(&listed, room, cursor, write_disclosure)
+            page.write(&listed, memory, cursor, write_disclosure)
         })
         .await?;
         Ok(pb::ListDisclosuresResponse { disclosures, next_page_token })
@@ -281,7 +281,7 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::ListSourcesRequest>,
     ) -> Result<Response<pb::ListSourcesResponse>, Status> {
-        Ok(Response::new(self.list(request.get_ref(), AnswerRoom::of(&request))?))
+        Ok(Response::new(self.list(request.get_ref(), AnswerMemory::from_request(&request))?))
     }
 
     async fn delete_source(
@@ -306,8 +306,8 @@ impl SourceService for SourceRpc {
         &self,
         request: Request<pb::ListDisclosuresRequest>,
     ) -> Result<Response<pb::ListDisclosuresResponse>, Status> {
-        let room = AnswerRoom::of(&request);
-        Ok(Response::new(self.disclosures(request.into_inner(), room).await?))
+        let memory = AnswerMemory::from_request(&request);
+        Ok(Response::new(self.disclosures(request.into_inner(), memory).await?))
     }
 
     async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Result<Response<pb::GetUsageResponse>, Status> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::load::{AnswerRoom, no_room};
+use super::load::{AnswerMemory, out_of_answer_memory};
 use super::pagination::Page;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, indicator, read_name, read_period};
@@ -26,7 +26,7 @@ impl VerdictRpc {
         Self { verdicts, answers }
     }
 
-    async fn get(&self, request: pb::GetVerdictRequest, mut room: AnswerRoom) -> Result<pb::Verdict, Error> {
+    async fn get(&self, request: pb::GetVerdictRequest, mut memory: AnswerMemory) -> Result<pb::Verdict, Error> {
         let mut violations = Violations::default();
         let id = violations.check(read_name(&request.name, "verdicts", "name"));
         let view = violations.check(read_view(request.view, "view"));
@@ -42,7 +42,7 @@ impl VerdictRpc {
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         let bytes = raw.values().flatten().map(String::len).sum();
         let verdict = offload(bytes, move || write_record(&record, true, view, &raw)).await;
-        if room.holds(verdict.encoded_len()) { Ok(verdict) } else { Err(no_room()) }
+        if memory.reserve(verdict.encoded_len()) { Ok(verdict) } else { Err(out_of_answer_memory()) }
     }
 
     /// The raw answers behind a verdict, as far as they are still retained.
@@ -59,7 +59,7 @@ impl VerdictRpc {
     async fn list(
         &self,
         request: pb::ListVerdictsRequest,
-        room: AnswerRoom,
+        memory: AnswerMemory,
     ) -> Result<pb::ListVerdictsResponse, Error> {
         let mut violations = Violations::default();
         let view = violations.check(read_view(request.view, "view"));
@@ -81,7 +81,7 @@ impl VerdictRpc {
         let listed = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
         let (verdicts, next_page_token) = offload(listed.bytes, move || {
             let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
-            page.write(&listed, room, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
+            page.write(&listed, memory, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
         })
         .await?;
         Ok(pb::ListVerdictsResponse { verdicts, next_page_token })
@@ -94,8 +94,8 @@ impl VerdictService for VerdictRpc {
         &self,
         request: Request<pb::GetVerdictRequest>,
     ) -> Result<Response<pb::GetVerdictResponse>, Status> {
-        let room = AnswerRoom::of(&request);
-        let verdict = Some(self.get(request.into_inner(), room).await?);
+        let memory = AnswerMemory::from_request(&request);
+        let verdict = Some(self.get(request.into_inner(), memory).await?);
         Ok(Response::new(pb::GetVerdictResponse { verdict }))
     }
 
@@ -103,7 +103,7 @@ impl VerdictService for VerdictRpc {
         &self,
         request: Request<pb::ListVerdictsRequest>,
     ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
-        let room = AnswerRoom::of(&request);
-        Ok(Response::new(self.list(request.into_inner(), room).await?))
+        let memory = AnswerMemory::from_request(&request);
+        Ok(Response::new(self.list(request.into_inner(), memory).await?))
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn admit(State(admission): State<Admission>, mut request: Reque
         let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
         match admission.load.admit(&owner, left) {
             Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
-            Err(error) => return refuse(&error),
+            Err(error) => return error_response(&error),
         }
     }
     run_with_permit(&admission.slots, owner, "requests under way", request, next).await
@@ -120,14 +120,14 @@ async fn run_with_permit(
     next: Next,
 ) -> Response {
     let call = request.extensions().get::<Arc<ActiveCall>>().cloned().unwrap_or_default();
-    let Some(permit) = slots.acquire(owner, &call) else { return refuse(&limit_reached(what)) };
+    let Some(permit) = slots.acquire(owner, &call) else { return error_response(&limit_reached(what)) };
     let permit = Arc::new(permit);
     let extra_slots: Arc<dyn Slots> = permit.clone();
     request.extensions_mut().insert(extra_slots);
     let answer = tokio::select! {
         biased;
         answer = next.run(request) => answer,
-        () = call.evicted() => return refuse(&limit_reached(what)),
+        () = call.evicted() => return error_response(&limit_reached(what)),
     };
     answer.map(|body| {
         Body::new(PermitBody { body, evicted: Box::pin(call.evicted()), what, is_ended: false, _permit: permit })
@@ -142,7 +142,7 @@ fn limit_reached(what: &str) -> Error {
     }
 }
 
-fn refuse(error: &Error) -> Response {
+fn error_response(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 

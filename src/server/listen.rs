@@ -30,7 +30,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of every HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What is prepared to be sent for one call and not yet on its way.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Pause after a failed accept (too many open files).
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -39,13 +39,13 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub(super) struct Serving {
     router: Router,
     acceptor: Option<TlsAcceptor>,
-    connected: Arc<Connections>,
+    connections: Arc<Connections>,
     /// Calls under way on one connection.
     max_calls: u32,
     /// Time in which a client takes some of what is written to it.
     send_timeout: Duration,
     pub(super) stop: CancellationToken,
-    pub(super) connections: TaskTracker,
+    pub(super) tasks: TaskTracker,
 }
 
 /// Serves the network until the server stops.
@@ -57,12 +57,12 @@ pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(connection) = serving.connected.accept(address.ip()) else {
+                let Some(connection) = serving.connections.accept(address.ip()) else {
                     debug!("a connection is refused: all places for those without a credential are in use");
                     continue;
                 };
                 let serving = serving.clone();
-                serving.connections.clone().spawn(async move {
+                serving.tasks.clone().spawn(async move {
                     tokio::select! {
                         () = serving.serve_tcp(stream, connection.clone()) => {}
                         () = connection.supervise() => {}
@@ -110,18 +110,18 @@ impl Serving {
         Self {
             router,
             acceptor,
-            connected: Connections::new(limits),
+            connections: Connections::new(limits),
             max_calls: limits.max_calls_per_connection,
             send_timeout: limits.send_timeout,
             stop,
-            connections: TaskTracker::new(),
+            tasks: TaskTracker::new(),
         }
     }
 
     /// Serves a connection of the same user in the background.
     pub(super) fn serve_local(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let (serving, connection) = (self.clone(), self.connected.accept_local());
-        self.connections.spawn(async move {
+        let (serving, connection) = (self.clone(), self.connections.accept_local());
+        self.tasks.spawn(async move {
             tokio::select! {
                 () = serving.serve(stream, Peer::Local, connection.clone()) => {}
                 () = connection.supervise() => {}
@@ -201,7 +201,7 @@ impl Serving {
             .max_concurrent_streams(self.max_calls)
             // Callers whose time is over reset their calls all at once: no reason to disconnect the others.
             .max_pending_accept_reset_streams(usize::try_from(self.max_calls).unwrap_or(usize::MAX))
-            .max_send_buf_size(SEND_BUFFER);
+            .max_send_buf_size(SEND_BUFFER_BYTES);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.send_timeout));
         let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
@@ -249,7 +249,7 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(first_bytes.as_bytes()).await.unwrap();
             let serving = serving();
-            let connection = serving.connected.accept([127, 0, 0, 1].into()).unwrap();
+            let connection = serving.connections.accept([127, 0, 0, 1].into()).unwrap();
             serving.sniff_and_serve(server, Peer::Network(None), connection).await;
             assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{first_bytes:?}");
         }

@@ -214,9 +214,9 @@ impl Running {
         router::report_health(&self.reporter, ServingStatus::NotServing).await;
         self.serving.stop.cancel();
         self.tracker.close();
-        self.serving.connections.close();
+        self.serving.tasks.close();
         let drained = async {
-            self.serving.connections.wait().await;
+            self.serving.tasks.wait().await;
             self.engine.release();
             self.tracker.wait().await;
         };

@@ -54,8 +54,8 @@ use crate::telemetry;
 const WATCH_GRACE: Duration = Duration::from_millis(100);
 /// A request whose body takes longer to arrive is given up.
 const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request takes a further place for each part of its body of so many bytes beyond the first: bodies are held in memory.
-const BODY_PART: usize = 64 * 1024;
+/// A request takes a further place for each bytes_per_slot of its body of so many bytes beyond the first: bodies are held in memory.
+const BODY_BYTES_PER_SLOT: usize = 64 * 1024;
 
 /// What is served.
 pub(super) struct Services {
@@ -84,13 +84,13 @@ pub(super) async fn build(
     report_health(&reporter, ServingStatus::Serving).await;
 
     // The largest request must fit although there are few slots.
-    let body_part = BODY_PART.max(4 * limit / config.limits.max_in_flight);
+    let bytes_per_slot = BODY_BYTES_PER_SLOT.max(4 * limit / config.limits.max_in_flight);
     let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
-        .layer(from_fn_with_state(body_part, bound_request_body))
-        .layer(from_fn_with_state(workers, work))
+        .layer(from_fn_with_state(bytes_per_slot, limit_request_body))
+        .layer(from_fn_with_state(workers, run_on_workers))
         .layer(from_fn_with_state(admission, admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
     // A call of reflection asks again and again, so that its body has no end to wait for: each question is waited for.
@@ -98,7 +98,7 @@ pub(super) async fn build(
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .into_axum_router()
         .reset_fallback()
-        .layer(from_fn_with_state(stop.clone(), bound_questions))
+        .layer(from_fn_with_state(stop.clone(), limit_reflection_stream))
         .layer(from_fn_with_state(IdleStreams::reflections(), admission::admit_reflection));
     let guarded = services
         .merge(reflection)
@@ -117,9 +117,9 @@ pub(super) async fn build(
         .with_state(authenticator)
         .layer(from_fn_with_state(hosts, hosts::check))
         .fallback(move |request: Request| async move { page::answer(&request, scheme) })
-        .layer(from_fn_with_state(grpc, pass_calls))
-        .layer(from_fn(count))
-        .layer(CatchPanicLayer::custom(after_panic));
+        .layer(from_fn_with_state(grpc, route_grpc))
+        .layer(from_fn(count_request))
+        .layer(CatchPanicLayer::custom(panic_response));
     let router = match cors(&config.cors_origins)? {
         Some(cors) => router.layer(cors),
         None => router,
@@ -144,7 +144,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Passes calls of gRPC and gRPC-Web, which alone have such a content type, to the services.
-async fn pass_calls(State(grpc): State<Router>, request: Request, next: Next) -> Response {
+async fn route_grpc(State(grpc): State<Router>, request: Request, next: Next) -> Response {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
         return grpc.oneshot(request).await.into_response();
@@ -164,7 +164,7 @@ async fn metrics(State(authenticator): State<Authenticator>, request: Request) -
 
 /// Counts a request by its method. Paths that are none of ours share one label, so that nobody can make labels by calling
 /// names.
-async fn count(request: Request, next: Next) -> Response {
+async fn count_request(request: Request, next: Next) -> Response {
     let path = pb::METHOD_PATHS.get(request.uri().path());
     let method = path.map_or("other", |path| path.trim_start_matches("/concord.v1."));
     metrics::counter!("concord_requests_total", "method" => method).increment(1);
@@ -194,32 +194,32 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
             if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
                 connection.record_refusal();
             }
-            refuse(&error)
+            error_response(&error)
         }
     }
 }
 
 /// Works on a request among the workers, so that those who accept and answer are not kept waiting by it. The work ends when
 /// its caller leaves.
-async fn work(State(workers): State<Handle>, request: Request, next: Next) -> Response {
+async fn run_on_workers(State(workers): State<Handle>, request: Request, next: Next) -> Response {
     let answer = AbortOnDropHandle::new(workers.spawn(next.run(request))).await;
     answer.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(cause) => after_panic(cause),
-        Err(_) => refuse(&Error::Unavailable { message: "the server ends".into(), retry_after: None }),
+        Ok(cause) => panic_response(cause),
+        Err(_) => error_response(&Error::Unavailable { message: "the server ends".into(), retry_after: None }),
     })
 }
 
 /// Gives a request up whose body does not arrive in time: it would hold its place for ever.
-async fn bound_request_body(State(part): State<usize>, request: Request, next: Next) -> Response {
+async fn limit_request_body(State(bytes_per_slot): State<usize>, request: Request, next: Next) -> Response {
     let Some(slots) = request.extensions().get::<Arc<dyn Slots>>().cloned() else {
         return next.run(request.map(|body| with_timeout(body, None))).await;
     };
-    next.run(request.map(|body| counted(with_timeout(body, None), slots, part))).await
+    next.run(request.map(|body| charge_slots(with_timeout(body, None), slots, bytes_per_slot))).await
 }
 
-/// The body, for as long as there is a place for each part of it.
-fn counted(body: Body, slots: Arc<dyn Slots>, part: usize) -> Body {
-    let mut room = part;
+/// The body, for as long as there is a place for each bytes_per_slot of it.
+fn charge_slots(body: Body, slots: Arc<dyn Slots>, bytes_per_slot: usize) -> Body {
+    let mut room = bytes_per_slot;
     let frames = BodyStream::new(body).map(move |frame| {
         let frame = frame.map_err(BoxError::from)?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -231,7 +231,7 @@ fn counted(body: Body, slots: Arc<dyn Slots>, part: usize) -> Body {
                     retry_after: Some(Duration::from_secs(1)),
                 })));
             }
-            room += part;
+            room += bytes_per_slot;
         }
         room -= bytes;
         Ok(frame)
@@ -240,18 +240,18 @@ fn counted(body: Body, slots: Arc<dyn Slots>, part: usize) -> Body {
 }
 
 /// Gives a stream up whose next question does not arrive in time, and asks no more once the server stops.
-async fn bound_questions(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+async fn limit_reflection_stream(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
     next.run(request.map(|body| with_timeout(body, Some(stop)))).await
 }
 
 /// The body, until its time is over. Of a stream of questions, each has so much time, and there are none once the server stops.
-fn with_timeout(body: Body, questions_until: Option<CancellationToken>) -> Body {
+fn with_timeout(body: Body, stream_until: Option<CancellationToken>) -> Body {
     let wait = || SystemClock.sleep(REQUEST_BODY_TIMEOUT);
-    let state = (BodyStream::new(body), wait(), questions_until);
+    let state = (BodyStream::new(body), wait(), stream_until);
     let frames = stream::unfold(Some(state), move |state| async move {
-        let (mut body, mut timeout, questions_until) = state?;
+        let (mut body, mut timeout, stream_until) = state?;
         let stopped = async {
-            match &questions_until {
+            match &stream_until {
                 Some(stop) => stop.cancelled().await,
                 None => std::future::pending().await,
             }
@@ -260,8 +260,8 @@ fn with_timeout(body: Body, questions_until: Option<CancellationToken>) -> Body 
             biased;
             frame = body.next() => {
                 let frame = frame?.map_err(BoxError::from);
-                let timeout = if questions_until.is_some() { wait() } else { timeout };
-                Some((frame, Some((body, timeout, questions_until))))
+                let timeout = if stream_until.is_some() { wait() } else { timeout };
+                Some((frame, Some((body, timeout, stream_until))))
             }
             () = stopped => None,
             () = &mut timeout => {
@@ -290,13 +290,13 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
 
-fn refuse(error: &Error) -> Response {
+fn error_response(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 
 /// No panic is reachable from outside as far as we know; if one is, its call alone fails.
-fn after_panic(cause: Box<dyn Any + Send>) -> Response {
-    refuse(&status::panicked(cause.as_ref()))
+fn panic_response(cause: Box<dyn Any + Send>) -> Response {
+    error_response(&status::panicked(cause.as_ref()))
 }
 
 /// Browsers of these origins may call; none where the list is empty.
@@ -331,7 +331,7 @@ mod tests {
     async fn an_aborted_request_frees_its_place() {
         let slots = FairPool::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
-        let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_PART, bound_request_body));
+        let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_BYTES_PER_SLOT, limit_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
         let admission = Admission { slots: slots.clone(), load, default_deadline: Duration::from_secs(10) };
         let router = router.layer(from_fn_with_state(admission, admission::admit));
