@@ -107,7 +107,7 @@ impl UnitAcquirer {
         if begin {
             self.tracker.spawn(self.clone().acquire_all());
         }
-        let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server ends")));
+        let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server is shutting down")));
         taken.await.unwrap_or_else(|_| ended())
     }
 

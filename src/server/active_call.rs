@@ -1,5 +1,6 @@
-//! A call from its arrival until the last byte of its answer is on its way. Answers are handed over in chunks that are dated,
-//! so that one whose client does not read is known, whether the client keeps its HTTP/2 window shut or its socket full.
+//! A call, from its arrival until the last byte of its answer is written. The body of an answer is passed to hyper in
+//! chunks that record when they were passed on and when they were written. An answer that its client does not read is
+//! detected this way, whether the client keeps its HTTP/2 flow-control window closed or its socket buffer full.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,16 +18,16 @@ use super::fair_pool::Evict;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::sync::lock;
 
-/// What is handed over at a time.
+/// Size of the chunks in which a body is passed to hyper.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// A call and its answer.
+/// A call and the answer that is being sent.
 #[derive(Default)]
 pub(super) struct ActiveCall {
-    /// The order of arrival.
+    /// Grows with the time of arrival.
     number: u64,
     answer: Mutex<Answer>,
-    /// When each piece was handed over that is not written yet, oldest first.
+    /// When each chunk that is not written yet was passed to hyper, oldest first.
     unread: Mutex<VecDeque<Monotonic>>,
     is_aborted: AtomicBool,
     evicted: CancellationToken,
@@ -35,7 +36,7 @@ pub(super) struct ActiveCall {
 #[derive(Default)]
 struct Answer {
     body: Option<Body>,
-    /// What is left of the frame that is being handed over.
+    /// The part of the current frame that is not passed on yet.
     remaining: Bytes,
 }
 
@@ -44,46 +45,47 @@ impl ActiveCall {
         Arc::new(Self { number, ..Self::default() })
     }
 
-    /// Hands this body over, in chunks.
+    /// Stores the body as the answer of this call, and returns a body that yields it in chunks.
     pub(super) fn chunk_body(self: &Arc<Self>, body: Body) -> Body {
         lock(&self.answer).body = Some(body);
         Body::new(ChunkedBody { call: self.clone() })
     }
 
-    /// Resolves when the call must make room for another.
+    /// Resolves when the call is evicted in favour of another.
     pub(super) fn evicted(&self) -> WaitForCancellationFutureOwned {
         self.evicted.clone().cancelled_owned()
     }
 
-    /// For how long the client has not read what it was sent, if so.
+    /// For how long the oldest unread chunk has been waiting for the client; `None` if everything passed on is written.
     pub(super) fn unread_for(&self, now: Monotonic) -> Option<Duration> {
         lock(&self.unread).front().map(|passed_on| now.since(*passed_on))
     }
 
-    /// Gives the answer up: what it holds is freed, also while the client does not read. False where it was given up before.
+    /// Aborts the answer and frees its memory at once, although the client does not read. Returns `false` if it was
+    /// aborted before, or if its client is reading it right now.
     pub(super) fn abort(&self) -> bool {
         let mut answer = match self.answer.try_lock() {
             Ok(answer) => answer,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // It is being handed over right now, so that its client reads.
+            // Another thread is polling the body, so the client does read.
             Err(TryLockError::WouldBlock) => return false,
         };
         let (is_first, body) = (!self.is_aborted.swap(true, Ordering::AcqRel), answer.body.take());
         answer.remaining = Bytes::new();
         drop(answer);
-        // Not under the lock: the body gives its place back.
+        // Dropped after the lock is released: dropping the body drops its permit.
         drop(body);
         is_first
     }
 
-    /// Whether the answer was given up.
+    /// Whether the answer was aborted.
     pub(super) fn is_aborted(&self) -> bool {
         self.is_aborted.load(Ordering::Acquire)
     }
 
     fn next_chunk(self: &Arc<Self>, remaining: &mut Bytes) -> Bytes {
         let bytes = if remaining.len() > CHUNK_BYTES {
-            // A copy, so that the whole frame can be freed before this piece is read.
+            // Copied instead of sliced: a slice would keep the whole frame in memory until this chunk is written.
             Bytes::copy_from_slice(&remaining.split_to(CHUNK_BYTES))
         } else {
             std::mem::take(remaining)
@@ -94,7 +96,8 @@ impl ActiveCall {
 }
 
 impl Evict for ActiveCall {
-    /// First what is not read, then what came last: least was done for it. No call makes room for another of its owner.
+    /// Answers that are not read go first, those that have waited longest before others; then the calls that arrived
+    /// last, since the least work is lost with them. A call is never evicted for another one of its own owner.
     fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
         if newcomer_is_same_owner {
             return None;
@@ -112,7 +115,7 @@ impl Evict for ActiveCall {
     }
 }
 
-/// A piece of an answer: dropped once it is written, or never will be.
+/// A chunk of an answer. Hyper drops it once it is written, or once it never will be.
 struct Chunk {
     bytes: Bytes,
     call: Arc<ActiveCall>,
@@ -130,7 +133,7 @@ impl Drop for Chunk {
     }
 }
 
-/// The answer as it is handed over.
+/// The body that hyper polls.
 struct ChunkedBody {
     call: Arc<ActiveCall>,
 }
@@ -180,7 +183,7 @@ impl HttpBody for ChunkedBody {
 
 impl Drop for ChunkedBody {
     fn drop(&mut self) {
-        // The call may be known elsewhere for longer; what it holds is not needed any more.
+        // Others may hold the call for longer, but nobody polls its body any more.
         let body = lock(&self.call.answer).body.take();
         drop(body);
     }
@@ -193,7 +196,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_handed_over_in_pieces_and_counts_as_unread_until_they_are_written() {
+    async fn an_answer_is_passed_on_in_chunks_and_counts_as_unread_until_they_are_written() {
         let call = ActiveCall::new(0);
         let text: Vec<u8> = (0..40_000_u32).map(|number| number as u8).collect();
         let mut body = call.chunk_body(Body::from(text.clone()));
@@ -215,12 +218,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_given_up_frees_what_it_holds_and_does_not_look_complete() {
+    async fn an_aborted_answer_frees_its_memory_and_does_not_look_complete() {
         let call = ActiveCall::new(0);
         let held = Arc::new(());
-        let place = held.clone();
+        let permit = held.clone();
         let body = Body::from(vec![0; 40_000]).map_frame(move |frame| {
-            let _held = &place;
+            let _held = &permit;
             frame
         });
         let mut body = call.chunk_body(Body::new(body));
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_read_is_spared_before_what_came_last_and_that_before_what_came_first() {
+    async fn unread_answers_are_evicted_first_and_then_the_calls_that_arrived_last() {
         let [first, last, unread] = [0, 2, 1].map(ActiveCall::new);
         let mut body = unread.chunk_body(Body::from("text"));
         let _chunk = body.frame().await.unwrap().unwrap();

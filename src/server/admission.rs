@@ -1,7 +1,8 @@
-//! What a request must pass to be worked on, and the place that it holds until its answer is on its way.
+//! Admission of requests, and the permit that each one holds until its answer is sent.
 //!
-//! Where there is no place, whoever has most under way gives one up to a caller who has less. Streams that may be idle for ever
-//! (health watches, reflection) hold no place; there is a bound of their own for each.
+//! If all slots are occupied, the caller with the most requests in flight loses one to a caller with fewer. Streams
+//! that may stay idle forever (health watches, reflection) are bounded separately, so that they do not occupy these
+//! slots.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,17 +27,17 @@ use crate::rpc::load::{Load, Slots};
 use crate::rpc::{deadline, status};
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// The requests that ask sources.
+/// Path prefix of the requests that ask sources.
 const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
 pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
-/// Streams of reflection at the same time.
+/// Limit of concurrent reflection streams.
 const MAX_REFLECTIONS: usize = 64;
-/// One owner has at most one in this many of the streams that may be idle.
+/// One owner may have at most `1 / PER_OWNER_DIVISOR` of the streams of one kind.
 const PER_OWNER_DIVISOR: usize = 4;
-/// When to come back after a refusal for want of a place.
+/// Delay that a client is told to wait after a refusal because all slots are occupied.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a request must pass to be worked on.
+/// The limits that apply to requests of the services.
 #[derive(Clone)]
 pub(super) struct Admission {
     pub(super) slots: Arc<FairPool<ActiveCall>>,
@@ -44,7 +45,7 @@ pub(super) struct Admission {
     pub(super) default_deadline: Duration,
 }
 
-/// Streams of one sort that may be idle for ever.
+/// The limit for one kind of stream that may stay idle forever.
 #[derive(Clone)]
 pub(super) struct IdleStreams {
     slots: Arc<FairPool<ActiveCall>>,
@@ -57,14 +58,12 @@ impl IdleStreams {
     }
 
     pub(super) fn reflections() -> Self {
-        Self {
-            slots: FairPool::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_OWNER_DIVISOR),
-            what: "streams of reflection",
-        }
+        Self { slots: FairPool::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_OWNER_DIVISOR), what: "reflection streams" }
     }
 }
 
-/// Refuses a request for which there is no place, or no time. An answer holds its place until its body ends.
+/// Admits a request if a slot is free and, for an enrichment, if it can be answered before its deadline. The permit is
+/// held until the body of the answer ends.
 pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
     let owner = owner(&request);
     if request.uri().path().starts_with(ENRICHMENTS) {
@@ -74,31 +73,31 @@ pub(super) async fn admit(State(admission): State<Admission>, mut request: Reque
             Err(error) => return error_response(&error),
         }
     }
-    run_with_permit(&admission.slots, owner, "requests under way", request, next).await
+    run_with_permit(&admission.slots, owner, "requests in flight", request, next).await
 }
 
-/// Refuses a health watch beyond the bound.
+/// Refuses a health watch beyond the limit.
 pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
     if request.uri().path() != WATCH {
         return next.run(request).await;
     }
-    // Nobody needs a credential for it, so that only the address tells callers apart.
+    // Health needs no credential, so only the address tells callers apart.
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let owner = connection.as_ref().map_or_else(unknown, |connection| connection.address_owner());
     let answer = run_with_permit(&streams.slots, owner, streams.what, request, next).await;
-    // A refusal is all head: its status is there.
+    // A refusal is a trailers-only response, so its status is in the headers.
     if let Some(connection) = connection.filter(|_| answer.headers().contains_key(GRPC_STATUS)) {
         connection.record_refusal();
     }
     answer
 }
 
-/// Refuses a stream of reflection beyond the bound.
+/// Refuses a reflection stream beyond the limit.
 pub(super) async fn admit_reflection(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
     run_with_permit(&streams.slots, owner(&request), streams.what, request, next).await
 }
 
-/// In whose share a request counts that has passed authentication.
+/// The owner that an authenticated request counts against.
 fn owner(request: &Request) -> Owner {
     let extensions = request.extensions();
     match (extensions.get::<Arc<Connection>>(), extensions.get::<Caller>()) {
@@ -111,7 +110,7 @@ fn unknown() -> Owner {
     Owner::Caller("unknown".into())
 }
 
-/// Works on a request that holds a place, for as long as it may.
+/// Runs a request while it holds a permit, which its answer keeps. The request ends early if it is evicted.
 async fn run_with_permit(
     slots: &Arc<FairPool<ActiveCall>>,
     owner: Owner,
@@ -137,7 +136,7 @@ async fn run_with_permit(
 fn limit_reached(what: &str) -> Error {
     Error::Exhausted {
         subject: what.into(),
-        message: "the server has as many as its limit allows, and nobody has more of them than this caller".into(),
+        message: "the limit is reached, and no other caller has more of them than this one".into(),
         retry_after: Some(RETRY_AFTER),
     }
 }
@@ -146,7 +145,7 @@ fn error_response(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 
-/// An answer that holds a place. Once that is given to another, the answer ends with a status.
+/// A body that holds a permit. If the permit is evicted, the body ends with a status in its trailers.
 struct PermitBody {
     body: Body,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -169,7 +168,7 @@ impl HttpBody for PermitBody {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if polled.is_pending() && self.evicted.as_mut().poll(context).is_ready() {
             self.is_ended = true;
-            let message = format!("{}: the place was given to a caller who has fewer", self.what);
+            let message = format!("{}: the limit is reached, and a caller with fewer took this one's place", self.what);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(Code::ResourceExhausted, &message)))));
         }
         polled
@@ -184,7 +183,7 @@ impl HttpBody for PermitBody {
     }
 }
 
-/// The end of a stream that is cut off. The message is plain ASCII.
+/// The trailers that end a stream early. `message` must be ASCII; otherwise it is left out.
 pub(super) fn trailers(code: Code, message: &str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from(code as i32));

@@ -1,5 +1,6 @@
-//! Who is connected. A connection that has shown no valid credential yet is one of few, must show one soon, and makes way for
-//! the next; one that has is counted with those of its caller. An answer that its client does not read ends its connection.
+//! The open connections and their limits. A connection starts out unauthenticated: few of these are allowed, they must
+//! send a call with a valid credential soon, and they are evicted for newer ones. After that, the connection counts
+//! against its caller. A client that does not read an answer is disconnected.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,20 +18,20 @@ use crate::rpc::auth::{Caller, Owner};
 use crate::settings::Limits;
 use crate::sync::lock;
 
-/// How often a connection is looked at.
+/// How often a connection is checked for unread answers and missing credentials.
 const SUPERVISION_INTERVAL: Duration = Duration::from_secs(1);
-/// Time for the other calls of a connection that is to be closed.
+/// How long a connection that is being closed waits for its calls in flight.
 const CLOSING_GRACE: Duration = Duration::from_secs(30);
-/// Calls that a connection without a credential may have refused before it is closed.
+/// An unauthenticated connection is closed after more refused calls than this.
 const MAX_REFUSED_CALLS: u64 = 64;
-/// Of the connections without a credential, one address has at most one in this many.
+/// One address may have at most `1 / PER_ADDRESS_DIVISOR` of the unauthenticated connections.
 const PER_ADDRESS_DIVISOR: usize = 2;
 
 /// All connections.
 pub(super) struct Connections {
-    /// Those over the network that have shown no credential.
+    /// Network connections that have not sent a valid credential.
     unauthenticated: Arc<FairPool<Connection>>,
-    /// Those over the network that have.
+    /// Network connections that have.
     authenticated: Arc<FairPool<Connection>>,
     send_timeout: Duration,
     credential_timeout: Duration,
@@ -40,7 +41,7 @@ pub(super) struct Connections {
 /// One connection.
 pub(super) struct Connection {
     number: u64,
-    /// `None`: of the same machine and user.
+    /// `None` for connections over the socket or from within the process: same machine, same user.
     address: Option<IpAddr>,
     connections: Arc<Connections>,
     calls: Mutex<HashMap<u64, Weak<ActiveCall>>>,
@@ -64,7 +65,7 @@ impl Connections {
         })
     }
 
-    /// A connection from this address. `None` where there is no room for it.
+    /// Registers a connection from this address. `None` if the limit leaves no room for it.
     pub(super) fn accept(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let connection = self.connection(Some(address));
         let permit = self.unauthenticated.acquire(Owner::Address(network(address)), &connection)?;
@@ -72,7 +73,7 @@ impl Connections {
         Some(connection)
     }
 
-    /// A connection of the same machine and user.
+    /// Registers a connection over the socket or from within the process. It needs no credential and has no limit.
     pub(super) fn accept_local(self: &Arc<Self>) -> Arc<Connection> {
         let connection = self.connection(None);
         connection.is_authenticated.store(true, Ordering::Release);
@@ -96,10 +97,10 @@ impl Connections {
 }
 
 impl Connection {
-    /// A call begins.
+    /// Registers a new call.
     pub(super) fn begin_call(self: &Arc<Self>) -> Arc<ActiveCall> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
-        // Among all connections the time of arrival orders calls well enough.
+        // The arrival time orders calls across all connections; it need not be unique.
         let now = SystemClock.monotonic();
         let call = ActiveCall::new(now.nanos());
         *lock(&self.last_active) = now;
@@ -107,8 +108,8 @@ impl Connection {
         call
     }
 
-    /// In whose permit a call of this caller counts: its own, or that of its address where callers have no names. On the same
-    /// machine it is the connection that tells callers apart.
+    /// The owner that a call of this caller counts against: the caller if it is named, otherwise its address. Callers
+    /// on the same machine share an address, so each of their connections is an owner.
     pub(super) fn owner(&self, caller: &Caller) -> Owner {
         match self.address.map(network) {
             None => Owner::Connection(self.number),
@@ -118,12 +119,13 @@ impl Connection {
         }
     }
 
-    /// The address, or the connection where there is none.
+    /// The owner where the caller is not known: the address, or the connection if there is none.
     pub(super) fn address_owner(&self) -> Owner {
         self.address.map_or(Owner::Connection(self.number), |address| Owner::Address(network(address)))
     }
 
-    /// Takes note of a valid credential.
+    /// Records that a call carried a valid credential, and moves the connection to the authenticated ones. If these are
+    /// at their limit and none can be evicted, the connection is closed.
     pub(super) fn mark_authenticated(self: &Arc<Self>, caller: &Caller) {
         if self.is_authenticated.swap(true, Ordering::AcqRel) {
             return;
@@ -131,15 +133,15 @@ impl Connection {
         let owner = if caller.is_named() { Owner::Caller(caller.0.clone()) } else { self.address_owner() };
         let permit = self.connections.authenticated.acquire(owner, self);
         if permit.is_none() {
-            debug!("a connection is closed: there are as many as the limit allows, and all are in use");
+            debug!("closing a connection: limits.max_connections is reached and all connections are in use");
             self.closing.cancel();
         }
-        // The place among those without a credential is given back here.
-        let before = std::mem::replace(&mut *lock(&self.permit), permit);
-        drop(before);
+        // Frees the slot among the unauthenticated connections, outside the lock.
+        let previous = std::mem::replace(&mut *lock(&self.permit), permit);
+        drop(previous);
     }
 
-    /// Takes note of a call that was refused. Who has shown no credential and goes on all the same is disconnected.
+    /// Records a refused call. An unauthenticated client that keeps calling after refusals is disconnected.
     pub(super) fn record_refusal(&self) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         if refused > MAX_REFUSED_CALLS && !self.is_authenticated.load(Ordering::Acquire) {
@@ -147,12 +149,13 @@ impl Connection {
         }
     }
 
-    /// Resolves when no further calls are to be taken.
+    /// Resolves when the connection must accept no further calls.
     pub(super) fn closing(&self) -> WaitForCancellationFuture<'_> {
         self.closing.cancelled()
     }
 
-    /// Resolves when the connection is to be dropped.
+    /// Resolves when the connection must be dropped, because it was evicted, did not authenticate in time, or does not
+    /// read.
     pub(super) async fn supervise(&self) {
         let tick =
             SUPERVISION_INTERVAL.min(self.connections.send_timeout / 4).min(self.connections.credential_timeout / 4);
@@ -162,7 +165,7 @@ impl Connection {
                 () = SystemClock.sleep(tick) => {}
             }
             if self.abort_unread_answers() {
-                debug!("a connection is closed: its client does not read an answer");
+                debug!("closing a connection: its client does not read an answer");
                 metrics::counter!("concord_connections_closed_total", "reason" => "unread").increment(1);
                 break;
             }
@@ -171,7 +174,7 @@ impl Connection {
                 && self.is_idle()
                 && idle >= self.connections.credential_timeout
             {
-                debug!("a connection is closed: it showed no credential in time");
+                debug!("closing a connection: it sent no valid credential in time");
                 metrics::counter!("concord_connections_closed_total", "reason" => "no_credential").increment(1);
                 return;
             }
@@ -179,7 +182,8 @@ impl Connection {
         self.closing.cancel();
         let begun = SystemClock.monotonic();
         loop {
-            // The end of an answer may still be on its way. Who has shown no credential and was silent waits for nothing.
+            // The last bytes of an answer may still be in a buffer, so an active connection gets one more tick. An
+            // unauthenticated connection without recent calls has no such answer.
             let was_active =
                 begun.since(*lock(&self.last_active)) < tick || self.is_authenticated.load(Ordering::Acquire);
             if was_active || !self.is_idle() {
@@ -192,7 +196,7 @@ impl Connection {
         }
     }
 
-    /// Ends the answers that their client has not read in time; says whether there was one.
+    /// Aborts the answers that their client has not read in time. Returns whether there was one.
     fn abort_unread_answers(&self) -> bool {
         let now = SystemClock.monotonic();
         let calls: Vec<_> = {
@@ -203,11 +207,11 @@ impl Connection {
         let is_late =
             |call: &Arc<ActiveCall>| call.unread_for(now).is_some_and(|time| time >= self.connections.send_timeout);
         let late = calls.iter().filter(|call| is_late(call));
-        // Not `any`: every one of them holds something.
-        late.map(|call| call.abort()).fold(false, |ended, this| ended | this)
+        // A fold instead of `any`, which would stop at the first: every late answer must be aborted.
+        late.map(|call| call.abort()).fold(false, |any, aborted| any | aborted)
     }
 
-    /// Whether no call is under way, but for those that were given up.
+    /// Whether no call is in flight except aborted ones.
     fn is_idle(&self) -> bool {
         let calls: Vec<_> = lock(&self.calls).values().filter_map(Weak::upgrade).collect();
         calls.iter().all(|call| call.is_aborted())
@@ -215,8 +219,8 @@ impl Connection {
 }
 
 impl Evict for Connection {
-    /// Idle ones first, of these the one that has been so for longest. A caller's own are not interrupted for another of its
-    /// own, unless they have shown no credential.
+    /// Idle connections go first, and among these the one that has been idle for longest. A busy authenticated
+    /// connection is not closed for a newcomer of the same owner.
     fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64> {
         let is_idle = self.is_idle();
         if newcomer_is_same_owner && !is_idle && self.is_authenticated.load(Ordering::Acquire) {
@@ -232,7 +236,7 @@ impl Evict for Connection {
     }
 }
 
-/// What counts as one address: of IPv6, the network that one customer has.
+/// The unit that counts as one address. For IPv6 it is the /64, since a single customer usually controls a whole one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {

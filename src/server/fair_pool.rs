@@ -1,4 +1,5 @@
-//! Slots that owners share fairly: once all are used, whoever has most gives one up to whoever has less.
+//! A bounded pool whose slots are shared fairly among owners: once it is full, the owner of the most slots loses one to
+//! a newcomer that has fewer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,22 +9,24 @@ use crate::rpc::auth::Owner;
 use crate::rpc::load::Slots;
 use crate::sync::lock;
 
-/// Of all slots, one in so many is the least that something large needs beside its first.
+/// A permit that cannot grow by at least `max / MIN_GROWTH_DIVISOR` slots is refused: with fewer, its work would run
+/// almost serially and occupy its first slot for very long.
 const MIN_GROWTH_DIVISOR: usize = 256;
 
-/// What can take a place and be made to leave it.
+/// An item that occupies a slot and can be evicted from it.
 pub(super) trait Evict: Send + Sync + 'static {
-    /// How well it can be spared for a newcomer: of one owner's, the greatest goes first. `None`: it stays.
+    /// Which of its owner's items is evicted for a newcomer: the one with the highest priority. `None`: this item must
+    /// not be evicted.
     fn eviction_priority(&self, newcomer_is_same_owner: bool) -> Option<u64>;
 
-    /// Makes it leave. Its place is given away already.
+    /// Ends the item. By now its slot belongs to the newcomer.
     fn evict(&self);
 }
 
-/// A number of slots, and who holds them.
+/// A fixed number of slots, and their current owners.
 pub(super) struct FairPool<T: Evict> {
     max: usize,
-    /// The most slots of one owner.
+    /// Upper bound of the slots of one owner, also while others are free.
     max_per_owner: usize,
     state: Mutex<State<T>>,
 }
@@ -34,7 +37,7 @@ struct State<T> {
     owners: HashMap<Owner, OwnerSlots<T>>,
 }
 
-/// What one owner has.
+/// The slots of one owner.
 struct OwnerSlots<T> {
     slots: usize,
     entries: HashMap<u64, Entry<T>>,
@@ -45,7 +48,7 @@ struct Entry<T> {
     item: Weak<T>,
 }
 
-/// A place, or several, until it is dropped.
+/// Occupies one or more slots until it is dropped.
 pub(super) struct Permit<T: Evict> {
     pool: Arc<FairPool<T>>,
     owner: Owner,
@@ -58,10 +61,12 @@ impl<T: Evict> FairPool<T> {
         Arc::new(Self { max, max_per_owner, state: Mutex::new(state) })
     }
 
-    /// Takes a place. Where none is free, the owner of most gives one up; `None` where nobody has more than this owner and
-    /// nothing of its own can be spared.
+    /// Acquires a slot for `item`. If the pool is full, an item of the owner with the most slots is evicted. Returns
+    /// `None` if no other owner has at least two slots more than this one and none of this owner's own items may be
+    /// evicted.
     pub(super) fn acquire(self: &Arc<Self>, owner: Owner, item: &Arc<T>) -> Option<Permit<T>> {
-        // What is looked at under the lock is dropped after it: the last reference to it may give a place back.
+        // Upgraded items are dropped only after the lock is released: dropping the last reference to an item may drop
+        // its permit, which takes the same lock.
         let mut inspected = Vec::new();
         let (mut evicted, mut has_room) = (None, false);
         let permit = {
@@ -91,7 +96,7 @@ impl<T: Evict> FairPool<T> {
         Some(permit)
     }
 
-    /// How many slots are used.
+    /// The number of occupied slots.
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         lock(&self.state).used
@@ -105,7 +110,8 @@ impl<T> Default for OwnerSlots<T> {
 }
 
 impl<T: Evict> State<T> {
-    /// Takes a place from whoever has most: another who has at least two more than the newcomer, else the newcomer itself.
+    /// Frees a slot of the owner with the most slots if that owner has at least two more than the newcomer, so that the
+    /// newcomer does not overtake it; otherwise one of the newcomer's own.
     fn evict_for(&mut self, newcomer: &Owner, own: usize, inspected: &mut Vec<Arc<T>>) -> Option<Weak<T>> {
         let heaviest = self.owners.iter().max_by_key(|(_, held)| held.slots)?;
         let other = (heaviest.1.slots > own + 1).then(|| heaviest.0.clone());
@@ -129,7 +135,7 @@ impl<T: Evict> State<T> {
                     inspected.push(item);
                     priority
                 }
-                // About to be dropped.
+                // Nobody uses the item any more; its permit is about to be dropped.
                 None => Some(u64::MAX),
             };
             most = most.max(priority.map(|priority| (priority, *number)));
@@ -150,7 +156,9 @@ impl<T: Evict> State<T> {
 }
 
 impl<T: Evict> Slots for Permit<T> {
-    /// At most half of the free slots, so that there is always room for others, and at least one in [`MIN_GROWTH_DIVISOR`] of all.
+    /// Takes at most half of the free slots, so that some always remain for others. Returns `None` if that is less than
+    /// both
+    /// `wanted` and `max / MIN_GROWTH_DIVISOR`.
     fn grow(&self, wanted: usize) -> Option<usize> {
         let mut state = lock(&self.pool.state);
         let more = wanted.min(self.pool.max.saturating_sub(state.used) / 2);
@@ -168,7 +176,7 @@ impl<T: Evict> Slots for Permit<T> {
 
 impl<T: Evict> Drop for Permit<T> {
     fn drop(&mut self) {
-        // Gone already if it was evicted.
+        // If the item was evicted, its entry is already removed and this does nothing.
         lock(&self.pool.state).remove(&self.owner, self.number);
     }
 }
@@ -210,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_most_gives_its_most_expendable_up_to_whoever_has_less() {
+    fn the_owner_of_the_most_slots_loses_the_item_of_highest_priority_to_an_owner_of_fewer() {
         let pool = FairPool::new(4, 4);
         let items: Vec<_> = [3, 9, 5, 1].map(item).into();
         let _held: Vec<_> = items.iter().map(|item| pool.acquire(caller("heavy"), item).unwrap()).collect();
         let evicted = || items.iter().map(|item| item.is_evicted.load(Ordering::SeqCst)).collect::<Vec<_>>();
-        assert!(pool.acquire(caller("heavy"), &item(0)).is_none(), "nobody has more than it");
+        assert!(pool.acquire(caller("heavy"), &item(0)).is_none(), "no other owner has more");
         let first = item(0);
         let _first = pool.acquire(caller("light"), &first).unwrap();
         assert_eq!(evicted(), [false, true, false, false]);
@@ -223,12 +231,12 @@ mod tests {
         let _second = pool.acquire(caller("light"), &second).unwrap();
         assert_eq!(evicted(), [false, true, true, false]);
         let third = item(0);
-        assert!(pool.acquire(caller("light"), &third).is_none(), "both have as many");
+        assert!(pool.acquire(caller("light"), &third).is_none(), "both owners have equally many");
         assert_eq!(pool.used(), 4);
     }
 
     #[test]
-    fn a_place_is_free_again_once_it_is_dropped_and_an_evicted_one_frees_no_other() {
+    fn a_dropped_permit_frees_its_slot_and_an_evicted_one_frees_no_other() {
         let pool = FairPool::new(2, 2);
         let heavy = item(0);
         let (one, other) =
@@ -243,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_has_no_more_than_it_may_although_places_are_free() {
+    fn an_owner_at_its_limit_is_refused_although_slots_are_free() {
         let pool = FairPool::new(10, 2);
         let items = [item(0), item(0), item(0)];
         let _held = (pool.acquire(caller("a"), &items[0]).unwrap(), pool.acquire(caller("a"), &items[1]).unwrap());
@@ -252,16 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_refused_where_almost_nothing_is_free() {
+    fn a_batch_is_refused_while_almost_no_slot_is_free() {
         let pool = FairPool::new(1024, 1024);
         let items: Vec<_> = (0..1018).map(item).collect();
         let held: Vec<_> = items.iter().map(|item| pool.acquire(caller("a"), item).unwrap()).collect();
-        assert_eq!(held[0].grow(15), None, "three of six would be less than four");
-        assert_eq!(held[0].grow(2), Some(2), "a small one needs no more");
+        assert_eq!(held[0].grow(15), None, "half of the six free slots is less than the minimum of four");
+        assert_eq!(held[0].grow(2), Some(2), "a small batch needs no more than that");
     }
 
     #[test]
-    fn a_batch_grows_by_half_of_what_is_free_at_most() {
+    fn a_batch_grows_by_at_most_half_of_the_free_slots() {
         let pool = FairPool::new(17, 17);
         let item = item(0);
         let batch = pool.acquire(caller("a"), &item).unwrap();

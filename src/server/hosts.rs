@@ -1,6 +1,6 @@
-//! Refuses requests of foreign web pages that a browser on this machine, or in this network, has loaded. Such a page can let
-//! its own name resolve to the server's address (DNS rebinding), so that the browser takes the server for the page's own
-//! origin. The host name in the request shows it.
+//! Refuses requests from foreign web pages that a browser on this machine or network has loaded. The owner of such a
+//! page can make its host name resolve to the server's address (DNS rebinding), so that the browser treats the server
+//! as the page's own origin. The host name in the request gives this away.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::rpc::status;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// By which names the server may be called.
+/// The host names and origins under which the server may be called.
 #[derive(Clone)]
 pub(super) struct Hosts {
-    /// In lower case; `None` where every caller shows a token, which a page does not have.
+    /// In lower case. `None` if every caller needs a token, which a web page does not have.
     names: Option<Arc<[String]>>,
-    /// Origins of browsers that may call.
+    /// Origins of web pages that may call.
     origins: Arc<[String]>,
 }
 
@@ -35,7 +35,7 @@ impl Hosts {
         Self { names: (!has_tokens).then_some(names), origins: origins.into() }
     }
 
-    /// Why a request is refused, if it is.
+    /// The error for a request that must be refused.
     fn refusal(&self, request: &Request) -> Option<Error> {
         let headers = request.headers();
         let origin = text(headers, &header::ORIGIN);
@@ -59,8 +59,8 @@ impl Hosts {
     }
 }
 
-/// Refuses a request that a web page of another site may have sent. The socket and the process itself are not reached by
-/// pages. Health is not guarded, since orchestrators use host names of their own.
+/// Refuses a request that a web page of another site may have sent. Web pages cannot reach the socket or the process
+/// itself. Health is exempt, since orchestrators use host names of their own.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
     match hosts.refusal(&request).filter(|_| !is_local) {

@@ -1,4 +1,4 @@
-//! The periodic work of a running server: pruning the store, and the upkeep of metrics.
+//! The periodic work of a running server: pruning and checking the store, and the upkeep of metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,21 +12,22 @@ use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
-/// While the disk is full: there may be space again at any time.
+/// Pruning runs more often while the disk is full, since it may free the space that writes need.
 const PRUNE_FULL_INTERVAL: Duration = Duration::from_secs(60);
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Keeps a wrong clock from erasing the history: on its first day, a server prunes as if it were at most one day after the
-/// newest verdict that it found at its start.
+/// Keeps a wrong wall clock from erasing the history. For the first 24 hours after its start, the server prunes as if
+/// the time were at most one day after the newest verdict that it found at the start.
 pub(super) struct PruneGuard {
     started: Monotonic,
-    /// `None`: the store is empty, so that nothing can be lost.
+    /// The latest time to prune by. `None`: the store was empty, so nothing can be lost.
     latest: Option<SystemTime>,
 }
 
 impl PruneGuard {
-    /// Reads the newest verdict, before anything is written. Where it cannot be read, nothing counts as old.
+    /// Reads the newest verdict; must be called before anything is written. If it cannot be read, nothing is pruned on
+    /// the first day.
     pub(super) async fn from_store(store: &dyn VerdictStore, clock: &dyn Clock) -> Self {
         let newest = store.verdicts(VerdictFilter::default(), PageLimit::rows(1), None).await;
         let latest = match newest {
@@ -45,7 +46,7 @@ impl PruneGuard {
     }
 }
 
-/// Reports whenever the store's file goes from its place, and when it is back.
+/// Reports the server as not serving while the store's file is missing from its path, and as serving once it is back.
 pub(super) async fn watch<F: Future<Output = ()> + Send>(
     store: Arc<dyn Store>,
     report: impl Fn(ServingStatus) -> F,
@@ -59,12 +60,12 @@ pub(super) async fn watch<F: Future<Output = ()> + Send>(
         }
         match store.check() {
             Err(error) if !is_gone => {
-                error!(%error, "the store is gone");
+                error!(%error, "the database is not usable");
                 is_gone = true;
                 report(ServingStatus::NotServing).await;
             }
             Ok(()) if is_gone => {
-                warn!("the store is back in its place");
+                warn!("the database is usable again");
                 is_gone = false;
                 report(ServingStatus::Serving).await;
             }
@@ -73,7 +74,7 @@ pub(super) async fn watch<F: Future<Output = ()> + Send>(
     }
 }
 
-/// Removes what is older than the retention or too much, at once and every hour, until the server stops.
+/// Removes records that exceed the retention in age or number: at once, then every hour until the server stops.
 pub(super) async fn prune(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -99,7 +100,7 @@ pub(super) async fn prune(
     }
 }
 
-/// Runs the upkeep of metrics every ten seconds: without it they grow where nobody reads them.
+/// Runs the upkeep of metrics every ten seconds. Without it, histograms that nobody scrapes grow without bound.
 pub(super) async fn upkeep(run: impl Fn(), stop: CancellationToken) {
     loop {
         run();
@@ -122,7 +123,7 @@ mod tests {
     use crate::verdict::{Policy, fuse};
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_far_ahead_makes_nothing_old() {
+    async fn a_clock_that_is_far_ahead_does_not_prune_the_history() {
         let store = Memory::default();
         let at = |days: u32| SystemTime::UNIX_EPOCH + days * DAY;
         let clock = ManualClock::new(at(9000));
@@ -137,7 +138,7 @@ mod tests {
         };
         append("old", at(100)).await;
         let guard = PruneGuard::from_store(&store, &clock).await;
-        // What is made while the clock is wrong does not make it right.
+        // A verdict that is written while the clock is wrong does not move the limit.
         append("wrong", at(9000)).await;
         assert_eq!(guard.prune_time(&clock), at(101));
         clock.set_wall(at(100));

@@ -1,5 +1,5 @@
-//! Accepts connections over TCP with or without TLS, over the socket, and from within the process, and serves HTTP/1.1 and
-//! HTTP/2 on each.
+//! Accepts connections over TCP (with or without TLS), over the Unix socket and from within the process, and serves
+//! HTTP/1.1 and HTTP/2 on each.
 
 use std::io::{self, Cursor};
 use std::sync::Arc;
@@ -25,30 +25,30 @@ use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
 use crate::settings::Limits;
 
-/// Time for a TLS handshake, for the first bytes, and for the headers of a request.
+/// Time limit for a TLS handshake, for the first bytes of a connection, and for the headers of an HTTP/1.1 request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of every HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What is prepared to be sent for one call and not yet on its way.
+/// HTTP/2 send buffer of one call.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Pause after a failed accept (too many open files).
+/// Pause after a failed accept, which would otherwise repeat at once, for example while too many files are open.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What every connection is served with.
+/// What is needed to serve a connection; shared by all of them.
 #[derive(Clone)]
 pub(super) struct Serving {
     router: Router,
     acceptor: Option<TlsAcceptor>,
     connections: Arc<Connections>,
-    /// Calls under way on one connection.
+    /// Limit of concurrent calls on one connection.
     max_calls: u32,
-    /// Time in which a client takes some of what is written to it.
+    /// Time in which a client must accept at least some of the bytes that are waiting to be written.
     send_timeout: Duration,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
-/// Serves the network until the server stops.
+/// Accepts network connections until the server stops.
 pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
     loop {
         let accepted = tokio::select! {
@@ -58,7 +58,7 @@ pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
         match accepted {
             Ok((stream, address)) => {
                 let Some(connection) = serving.connections.accept(address.ip()) else {
-                    debug!("a connection is refused: all places for those without a credential are in use");
+                    debug!("refused a connection: limits.max_connections_without_credential is reached");
                     continue;
                 };
                 let serving = serving.clone();
@@ -74,7 +74,7 @@ pub(super) async fn serve_network(listener: TcpListener, serving: Serving) {
     }
 }
 
-/// Serves the socket until the server stops.
+/// Accepts connections over the Unix socket until the server stops.
 pub(super) async fn serve_socket(listener: UnixListener, serving: Serving) {
     loop {
         let accepted = tokio::select! {
@@ -95,7 +95,7 @@ async fn accept_failed(error: io::Error) {
     SystemClock.sleep(ACCEPT_RETRY_DELAY).await;
 }
 
-/// Reads until the first bytes are the preface of HTTP/2, or cannot become it.
+/// Reads until the bytes are the HTTP/2 preface or differ from it, which decides the version of HTTP.
 async fn sniff_protocol(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u8>) -> io::Result<()> {
     while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         if stream.read_buf(first).await? == 0 {
@@ -118,7 +118,7 @@ impl Serving {
         }
     }
 
-    /// Serves a connection of the same user in the background.
+    /// Serves a connection of the same user in a background task.
     pub(super) fn serve_local(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (serving, connection) = (self.clone(), self.connections.accept_local());
         self.tasks.spawn(async move {
@@ -131,7 +131,7 @@ impl Serving {
 
     async fn serve_tcp(self, stream: TcpStream, connection: Arc<Connection>) {
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "no TCP_NODELAY");
+            debug!(%error, "could not set TCP_NODELAY");
         }
         let Some(acceptor) = self.acceptor.clone() else {
             return self.sniff_and_serve(stream, Peer::Network(None), connection).await;
@@ -147,7 +147,7 @@ impl Serving {
         }
     }
 
-    /// The result of a handshake; `None` where it takes too long, or the server stops.
+    /// The result of a handshake; `None` if it takes too long or the server stops.
     async fn within_timeout<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
         let clock: &dyn Clock = &SystemClock;
         tokio::select! {
@@ -156,7 +156,8 @@ impl Serving {
         }
     }
 
-    /// Serves a connection once its first bytes tell which version of HTTP is spoken: nothing else bounds the wait for them.
+    /// Reads the HTTP version from the first bytes under a time limit, then serves the connection. hyper's own
+    /// detection would wait for these bytes forever.
     async fn sniff_and_serve(
         self,
         mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -169,25 +170,25 @@ impl Serving {
                 let (read, write) = tokio::io::split(stream);
                 self.serve(tokio::io::join(Cursor::new(first).chain(read), write), peer, connection).await;
             }
-            Some(Err(error)) => debug!(%error, "a connection broke off"),
-            None => debug!("a connection did not say what it speaks"),
+            Some(Err(error)) => debug!(%error, "a connection ended before its first request"),
+            None => debug!("a connection did not send the start of a request in time"),
         }
     }
 
-    /// Serves one connection. Once the server stops or the connection is to be closed, the calls in flight end and no other
-    /// begins.
+    /// Serves one connection. Once the server stops or the connection must be closed, calls in flight are completed and
+    /// no new ones are accepted.
     async fn serve(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
-        record: Arc<Connection>,
+        connection: Arc<Connection>,
     ) {
-        let (peer, called) = (Arc::new(peer), record.clone());
+        let (peer, served) = (Arc::new(peer), connection.clone());
         let router = self.router;
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let call = called.begin_call();
+            let call = served.begin_call();
             request.extensions_mut().insert(peer.clone());
-            request.extensions_mut().insert(called.clone());
+            request.extensions_mut().insert(served.clone());
             request.extensions_mut().insert(call.clone());
             let answer = router.clone().oneshot(request.map(Body::new));
             async move { answer.await.map(|answer| answer.map(|body| call.chunk_body(body))) }
@@ -199,22 +200,23 @@ impl Serving {
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .max_concurrent_streams(self.max_calls)
-            // Callers whose time is over reset their calls all at once: no reason to disconnect the others.
+            // When many calls of one connection reach their deadline together, the client resets all of them at once.
+            // hyper's default limit would take that for an attack and close the connection.
             .max_pending_accept_reset_streams(usize::try_from(self.max_calls).unwrap_or(usize::MAX))
             .max_send_buf_size(SEND_BUFFER_BYTES);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.send_timeout));
-        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
-        tokio::pin!(connection);
+        let http = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+        tokio::pin!(http);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = http.as_mut() => ended,
             () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                http.as_mut().graceful_shutdown();
+                http.await
             }
-            () = record.closing() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            () = connection.closing() => {
+                http.as_mut().graceful_shutdown();
+                http.await
             }
         };
         if let Err(error) = ended {
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_does_not_say_what_it_speaks_is_dropped() {
+    async fn a_connection_that_does_not_show_its_http_version_is_dropped() {
         for first_bytes in ["", "PRI * HTTP/2.0\r\n\r\nSM", "P"] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(first_bytes.as_bytes()).await.unwrap();
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_bytes_are_read_no_further_than_they_tell() {
+    async fn sniffing_ends_once_the_protocol_is_known() {
         let mut first = Vec::new();
         sniff_protocol(&mut &b"GET / HTTP/1.1\r\n"[..], &mut first).await.unwrap();
         assert!(first.starts_with(b"G"));

@@ -1,9 +1,9 @@
-//! The one place that wires everything: store, sources, engine, services, listeners.
+//! Wires everything together: store, sources, engine, services, listeners.
 //!
-//! `router.rs` stacks the services on one port, `page.rs` is what a browser sees there, `hosts.rs` keeps foreign web pages out,
-//! `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` accepts TLS. `connections.rs` says who may be
-//! connected, `admission.rs` who is worked for, both by `fair_pool.rs`; `active_call.rs` hands answers over. `housekeeping.rs` does
-//! periodic work. Nothing is decided here about indicators or sources.
+//! `router.rs` stacks the services and their layers on one port, `page.rs` answers requests that are not gRPC, `hosts.rs`
+//! refuses foreign web pages. `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
+//! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `active_call.rs` sends
+//! answers. `housekeeping.rs` does periodic work. Nothing here decides about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,12 +45,12 @@ mod tls;
 
 use network::Network;
 
-/// Longest time that a shutdown waits for what is in flight.
+/// Time limit for a shutdown to wait for calls in flight.
 const DRAIN: Duration = Duration::from_secs(15);
 const SOURCE_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 const DUPLEX_BYTES: usize = 64 * 1024;
 
-/// Why a server does not start, in words for the operator.
+/// Why a server does not start, as a message for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartError(pub String);
 
@@ -62,10 +62,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Checks of a configuration what can be checked without starting a server: key and certificate must belong together.
+/// Checks the parts of a configuration that can be checked without starting a server: the TLS key must match its
+/// certificate.
 ///
 /// # Errors
-/// What cannot be used, and why.
+/// The message says what cannot be used, and why.
 pub fn check(config: &Config) -> Result<(), StartError> {
     tls::acceptor(config.tls.as_ref()).map(|_| ())
 }
@@ -73,9 +74,9 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On the address of the settings, on the socket in the data directory, and from within the process.
+    /// Over the configured address, over the socket in the data directory, and from within the process.
     Everywhere,
-    /// From within the process alone: the embedded server of one command.
+    /// Only from within the process: the embedded server of a single command.
     InProcess,
 }
 
@@ -90,7 +91,7 @@ pub struct Running {
     serving: listen::Serving,
     tracker: TaskTracker,
     _network: Option<Network>,
-    // Held until the end: it is the lock on the data directory.
+    // Holds the lock on the data directory until the server is dropped.
     _directory: DataDirectory,
 }
 
@@ -98,7 +99,7 @@ impl Running {
     /// Starts a server with these settings and kinds.
     ///
     /// # Errors
-    /// When the data directory, a certificate, or the address cannot be used; the text says which and why.
+    /// If the data directory, a certificate or the address cannot be used; the message says which and why.
     pub async fn start(
         config: &Config,
         kinds: &[Arc<dyn Kind>],
@@ -191,12 +192,12 @@ impl Running {
         })
     }
 
-    /// The address that it listens on, if any.
+    /// The network address that the server listens on, if any.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// A new connection from within the process. Its caller is `local`, as over the socket.
+    /// Opens a connection from within the process. Its caller is `local`, as over the socket.
     pub fn connect(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(DUPLEX_BYTES);
         self.serving.serve_local(server);
@@ -208,7 +209,7 @@ impl Running {
         &self.engine
     }
 
-    /// Takes no new calls, lets those in flight end, and writes what is not yet written.
+    /// Shuts down: accepts no new calls, waits for those in flight, and completes pending writes to the store.
     pub async fn stop(self) {
         info!("shutting down");
         router::report_health(&self.reporter, ServingStatus::NotServing).await;
@@ -222,10 +223,10 @@ impl Running {
         };
         tokio::select! {
             () = drained => {}
-            () = self.clock.sleep(DRAIN) => warn!("calls were still in flight when the time to drain ended"),
+            () = self.clock.sleep(DRAIN) => warn!("calls were still in flight at the end of the shutdown's time limit"),
         }
         if let Err(error) = self.store.close().await {
-            warn!(%error, "the store did not close well");
+            warn!(%error, "the store could not be closed cleanly");
         }
         if let Some(Err(error)) = self.socket.map(std::fs::remove_file) {
             warn!(%error, "the socket could not be removed");
@@ -239,7 +240,7 @@ impl fmt::Debug for Running {
     }
 }
 
-/// Resolves at SIGINT or SIGTERM. Both are caught from the call on, not only once it is awaited.
+/// Resolves on SIGINT or SIGTERM. The handlers are installed when this is called, not when the future is first polled.
 pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -251,7 +252,7 @@ pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// The warning that the environment names a proxy and no source uses it: other programs would.
+/// The warning that the environment names a proxy but no source uses it, which users of other programs would expect.
 fn ignored_proxies(config: &Config, registry: &Registry) -> Option<String> {
     let used = registry.snapshot().iter().any(|source| source.settings.proxy == Some(Proxy::Environment));
     let variables = config.proxies.variables.join(", ");
@@ -274,7 +275,7 @@ fn start_error(error: impl fmt::Display) -> StartError {
     StartError(error.to_string())
 }
 
-/// The warning of what others can do at this address without TLS or tokens.
+/// The warning about listening beyond loopback without TLS or tokens.
 fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str> {
     match (address.ip().is_loopback(), config.tokens.is_empty(), config.tls.is_none()) {
         (true, _, _) | (false, false, false) => None,
@@ -285,8 +286,8 @@ fn exposure_warning(address: SocketAddr, config: &Config) -> Option<&'static str
     }
 }
 
-/// Opens the socket that only processes of this user can reach. One that a killed server left is replaced: the lock on the
-/// directory guarantees that nobody listens on it.
+/// Opens the Unix socket with permissions for this user only. A socket file that a killed server left behind is
+/// replaced: the lock on the data directory guarantees that no other server listens on it.
 fn bind_socket(path: &Path) -> Result<UnixListener, StartError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| StartError(format!("cannot open the socket {}: {error}", path.display()));

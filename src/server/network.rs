@@ -1,5 +1,6 @@
-//! The threads that accept connections, read requests and write answers. They are apart from the workers, so that a request is
-//! dated when it arrives and refused at once however much work is under way.
+//! A runtime of its own for accepting connections, reading requests and writing answers. It is separate from the
+//! runtime that does the work, so that a request gets its arrival time, and if need be its refusal, at once even under
+//! full load.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +8,14 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// One may be busy with a long answer while the other accepts.
+/// Two, so that connections are accepted while one thread is busy with a long answer.
 const THREADS: usize = 2;
 
-/// A runtime of its own for the network.
+/// The runtime that serves network connections.
 #[derive(Debug)]
 pub(super) struct Network {
     handle: Handle,
-    /// Until it is dropped.
+    /// Always `Some` until `drop` takes it.
     runtime: Option<Runtime>,
 }
 
@@ -30,7 +31,7 @@ impl Network {
         &self.handle
     }
 
-    /// A listener that the threads serve.
+    /// Binds a listener that is registered with this runtime.
     pub(super) fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let _entered = self.handle().enter();
         let listener = std::net::TcpListener::bind(address)?;
@@ -41,7 +42,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // Waiting for the threads would block the runtime that drops this.
+        // Dropping a runtime blocks until its threads end, which tokio forbids within another runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! What a person sees who opens the port in a browser or asks it with curl: what this is, and how to call it.
+//! The page for people who open the port in a browser or with curl: what the server is, and how to call it.
 
 use axum::extract::Request;
 use axum::response::{Html, IntoResponse, Response};
@@ -6,7 +6,7 @@ use http::{Method, StatusCode, header};
 
 use crate::pb;
 
-/// The answer to a request that is no gRPC call. `scheme` is how this port is reached.
+/// The answer to a request that is not a gRPC call. `scheme` is the URL scheme of this port.
 pub(super) fn answer(request: &Request, scheme: &str) -> Response {
     let status = match (request.uri().path(), request.method()) {
         ("/", &Method::GET | &Method::HEAD) => StatusCode::OK,

@@ -1,10 +1,11 @@
-//! The services on one port, and what every request passes on its way to them.
+//! The services on one port, and the layers that every request passes on its way to them.
 //!
-//! Outermost first: CORS (a preflight carries no token), panic catch, the count of requests, the parting of calls from all
-//! else (`page.rs`), gRPC-Web (translates, so that what lies inside sees gRPC alone), the name by which the server is called
-//! (`hosts.rs`), authentication, the limit on requests in flight, the time-out of the request's body, the service. Health
-//! needs no token, so that an orchestrator can ask; metrics do, and neither counts against the limit.
-//! tower's ready-made limit and time-out end with the head of the answer, which is too early for a stream.
+//! The layers, outermost first: CORS (a preflight request carries no token), panic handler, request counter, separation
+//! of gRPC from other requests (`page.rs`), gRPC-Web (translated here, so that the inner layers see only gRPC), check
+//! of the host name (`hosts.rs`), authentication, admission (`admission.rs`), hand-over to the workers, limit on the
+//! request body, service. Health needs no token, so that an orchestrator can probe it; metrics do. Neither counts
+//! against the limit of requests. tower's own limit and timeout layers end once the headers of a response are sent,
+//! which is too early for a stream.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -50,21 +51,23 @@ use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
-/// Time for a watcher of the health to hear that the server stops, before its stream is cut off.
+/// Time for a health watch to receive the news that the server stops, before its stream is ended.
 const WATCH_GRACE: Duration = Duration::from_millis(100);
-/// A request whose body takes longer to arrive is given up.
+/// Time limit for the body of a request to arrive.
 const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request takes a further place for each bytes_per_slot of its body of so many bytes beyond the first: bodies are held in memory.
+/// A request body occupies one slot per this many bytes; the first is the slot of the request itself. Bodies are held
+/// in memory, so this bounds what all of them take together.
 const BODY_BYTES_PER_SLOT: usize = 64 * 1024;
 
-/// What is served.
+/// The services to be served.
 pub(super) struct Services {
     pub(super) enrichment: EnrichmentRpc,
     pub(super) sources: SourceRpc,
     pub(super) verdicts: VerdictRpc,
 }
 
-/// Everything that one port serves until it stops, and the reporter of its health.
+/// Builds the router of the port, and the reporter of the health that it serves. `workers` is the runtime that the
+/// services run on.
 pub(super) async fn build(
     config: &Config,
     services: Services,
@@ -83,7 +86,7 @@ pub(super) async fn build(
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, ServingStatus::Serving).await;
 
-    // The largest request must fit although there are few slots.
+    // Even if `max_in_flight` is small, the largest permitted request takes only a quarter of the slots.
     let bytes_per_slot = BODY_BYTES_PER_SLOT.max(4 * limit / config.limits.max_in_flight);
     let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
@@ -93,7 +96,7 @@ pub(super) async fn build(
         .layer(from_fn_with_state(workers, run_on_workers))
         .layer(from_fn_with_state(admission, admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
-    // A call of reflection asks again and again, so that its body has no end to wait for: each question is waited for.
+    // A reflection call is a stream of requests without a fixed end, so the time limit applies to each request of it.
     let reflection = Routes::new(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .into_axum_router()
@@ -139,11 +142,11 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // The details of errors, so that a client without stubs can show them.
+        // The types of error details, so that a client without generated code can show them.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Passes calls of gRPC and gRPC-Web, which alone have such a content type, to the services.
+/// Routes gRPC and gRPC-Web calls, which are recognised by their content type, to the services.
 async fn route_grpc(State(grpc): State<Router>, request: Request, next: Next) -> Response {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
@@ -162,8 +165,8 @@ async fn metrics(State(authenticator): State<Authenticator>, request: Request) -
     }
 }
 
-/// Counts a request by its method. Paths that are none of ours share one label, so that nobody can make labels by calling
-/// names.
+/// Counts a request under its method. All unknown paths share one label: otherwise a client could create any number of
+/// time series.
 async fn count_request(request: Request, next: Next) -> Response {
     let path = pb::METHOD_PATHS.get(request.uri().path());
     let method = path.map_or("other", |path| path.trim_start_matches("/concord.v1."));
@@ -176,7 +179,7 @@ fn caller(authenticator: &Authenticator, request: &Request) -> Result<Caller, Er
     authenticator.caller(request.headers(), peer)
 }
 
-/// From now on its connection counts with those of its caller.
+/// Makes the connection count against its caller from now on.
 fn mark_connection_authenticated(request: &Request, caller: &Caller) {
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         connection.mark_authenticated(caller);
@@ -199,17 +202,19 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
     }
 }
 
-/// Works on a request among the workers, so that those who accept and answer are not kept waiting by it. The work ends when
-/// its caller leaves.
+/// Runs a request on the worker runtime, so that it does not delay the threads that accept connections and write
+/// answers. The task is aborted when the caller disconnects.
 async fn run_on_workers(State(workers): State<Handle>, request: Request, next: Next) -> Response {
     let answer = AbortOnDropHandle::new(workers.spawn(next.run(request))).await;
     answer.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(cause) => panic_response(cause),
-        Err(_) => error_response(&Error::Unavailable { message: "the server ends".into(), retry_after: None }),
+        Err(_) => {
+            error_response(&Error::Unavailable { message: "the server is shutting down".into(), retry_after: None })
+        }
     })
 }
 
-/// Gives a request up whose body does not arrive in time: it would hold its place for ever.
+/// Bounds the body of a request in time, since a body that never ends would occupy its slot forever, and in memory.
 async fn limit_request_body(State(bytes_per_slot): State<usize>, request: Request, next: Next) -> Response {
     let Some(slots) = request.extensions().get::<Arc<dyn Slots>>().cloned() else {
         return next.run(request.map(|body| with_timeout(body, None))).await;
@@ -217,34 +222,35 @@ async fn limit_request_body(State(bytes_per_slot): State<usize>, request: Reques
     next.run(request.map(|body| charge_slots(with_timeout(body, None), slots, bytes_per_slot))).await
 }
 
-/// The body, for as long as there is a place for each bytes_per_slot of it.
+/// A body that acquires slots as it grows, and fails if none is free.
 fn charge_slots(body: Body, slots: Arc<dyn Slots>, bytes_per_slot: usize) -> Body {
-    let mut room = bytes_per_slot;
+    let mut acquired = bytes_per_slot;
     let frames = BodyStream::new(body).map(move |frame| {
         let frame = frame.map_err(BoxError::from)?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        while room < bytes {
+        while acquired < bytes {
             if slots.grow(1) != Some(1) {
                 return Err(BoxError::from(status::of(&Error::Exhausted {
                     subject: "request bodies in memory".into(),
-                    message: "the requests under way leave no room for a body as large".into(),
+                    message: "the requests in flight leave too little memory for a body of this size".into(),
                     retry_after: Some(Duration::from_secs(1)),
                 })));
             }
-            room += bytes_per_slot;
+            acquired += bytes_per_slot;
         }
-        room -= bytes;
+        acquired -= bytes;
         Ok(frame)
     });
     Body::new(StreamBody::new(frames))
 }
 
-/// Gives a stream up whose next question does not arrive in time, and asks no more once the server stops.
+/// Ends a reflection stream if its next request does not arrive in time, or when the server stops.
 async fn limit_reflection_stream(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
     next.run(request.map(|body| with_timeout(body, Some(stop)))).await
 }
 
-/// The body, until its time is over. Of a stream of questions, each has so much time, and there are none once the server stops.
+/// A body with a time limit. With `stream_until` the limit applies to each frame instead of the whole body, and the
+/// body ends when the token is cancelled.
 fn with_timeout(body: Body, stream_until: Option<CancellationToken>) -> Body {
     let wait = || SystemClock.sleep(REQUEST_BODY_TIMEOUT);
     let state = (BodyStream::new(body), wait(), stream_until);
@@ -274,7 +280,7 @@ fn with_timeout(body: Body, stream_until: Option<CancellationToken>) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// Cuts the stream of a health watcher off when the server stops: it would hold the shutdown up.
+/// Ends a health watch when the server stops, since a watch never ends by itself and would delay the shutdown.
 async fn end_watch(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
     let is_watch = request.uri().path() == WATCH;
     let answer = next.run(request).await;
@@ -285,7 +291,7 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
         stop.cancelled().await;
         SystemClock.sleep(WATCH_GRACE).await;
     };
-    let last = stream::iter([Ok(Frame::trailers(trailers(Code::Unavailable, "the server ends")))]);
+    let last = stream::iter([Ok(Frame::trailers(trailers(Code::Unavailable, "the server is shutting down")))]);
     let cut_off = |body| BodyStream::new(body).take_until(Box::pin(stopped)).chain(last);
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
 }
@@ -294,12 +300,12 @@ fn error_response(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 
-/// No panic is reachable from outside as far as we know; if one is, its call alone fails.
+/// Turns a panic into a status, so that only its own call fails. No panic is known to be reachable from outside.
 fn panic_response(cause: Box<dyn Any + Send>) -> Response {
     error_response(&status::panicked(cause.as_ref()))
 }
 
-/// Browsers of these origins may call; none where the list is empty.
+/// Lets web pages of these origins call from a browser. `None` if the list is empty.
 fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
     if origins.is_empty() {
         return Ok(None);
@@ -328,7 +334,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_aborted_request_frees_its_place() {
+    async fn an_aborted_request_frees_its_slot() {
         let slots = FairPool::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
         let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_BYTES_PER_SLOT, limit_request_body));

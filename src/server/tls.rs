@@ -1,6 +1,6 @@
-//! Accepts TLS connections with the certificates of the settings.
+//! Accepts TLS connections with the configured certificates.
 //!
-//! ALPN offers h2 and http/1.1, since gRPC-Web comes by both on the same port.
+//! ALPN offers h2 and http/1.1, since gRPC-Web clients use either on the same port.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{StartError, start_error};
 use crate::indicator::hex;
 use crate::settings::TlsConfig;
 
-/// What accepts TLS connections; `None` where the settings have no certificate.
+/// The acceptor of TLS connections; `None` if no certificate is configured.
 pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, StartError> {
     let Some(tls) = tls else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -42,7 +42,7 @@ pub(super) fn acceptor(tls: Option<&TlsConfig>) -> Result<Option<TlsAcceptor>, S
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-/// The name of a caller who showed this certificate: the first 16 hexadecimal digits of its SHA-256.
+/// The name of a caller with this certificate: the first 16 hexadecimal digits of its SHA-256.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> Arc<str> {
     let hash = digest::digest(&digest::SHA256, certificate.as_ref());
     hex(hash.as_ref()).chars().take(16).collect::<String>().into()

@@ -1,5 +1,5 @@
-//! Nobody locks others out: connections without a credential, answers that nobody reads, streams that are idle, and callers
-//! with much under way.
+//! No client locks others out: not by connections without a credential, by answers that it does not read, by idle
+//! streams, nor by many requests in flight.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::surface::framed;
 const TOKENS: &str = "[tokens]\nsoar = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0\"\n\
                       intake = \"d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa\"\n";
 
-/// The beginning of HTTP/2: preface and empty settings. Nothing follows by itself.
+/// The start of an HTTP/2 connection: the preface and an empty SETTINGS frame, without any request.
 const SILENT_HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A client of HTTP/2 whose window is as wide as this and is never widened.
+/// An HTTP/2 client with a fixed flow-control window that is never enlarged.
 struct RawClient {
     send: SendRequest<Bytes>,
     /// Ends when the connection does.
@@ -40,14 +40,14 @@ impl RawClient {
         builder.initial_window_size(window);
         let (send, connection) = builder.handshake(stream).await.unwrap();
         let ended = async {
-            // How it ends is seen by its calls.
+            // Errors of the connection show up in its calls.
             let _ = connection.await;
         };
         let connection = AbortOnDropHandle::new(TaskTracker::new().spawn(ended));
         Self { send, connection }
     }
 
-    /// Sends a request and gives the head of its answer. The body is not read.
+    /// Sends a request and returns the response without reading its body.
     async fn call(
         &self,
         path: &str,
@@ -89,14 +89,14 @@ async fn check_health(channel: Channel) -> Result<(), tonic::Status> {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_ended_and_gives_its_place_back() {
+async fn an_answer_that_nobody_reads_is_aborted_and_frees_its_slot() {
     let virustotal = malicious_virustotal().await;
     let configuration =
         format!("limits.max_in_flight = 1\nlimits.send_timeout = \"200ms\"\n{}", virustotal_at(virustotal.address));
     let server = TestServer::listen(&configuration).await;
     let indicators = (1..100).map(|last| indicator(&format!("198.51.100.{last}"))).collect();
     let batch = pb::BatchEnrichRequest { indicators, ..Default::default() };
-    // A window that is shut, and one that takes the beginning.
+    // A closed window, and one that lets only the start of the answer through.
     for window in [0, 1000] {
         for is_batch in [false, true] {
             let reader = RawClient::connect(&server, window).await;
@@ -108,7 +108,7 @@ async fn an_answer_that_nobody_reads_is_ended_and_gives_its_place_back() {
             let other = channel(&server).await;
             if window == 0 {
                 let refused = list_sources(other.clone()).await.unwrap_err();
-                assert_eq!(refused.code(), Code::ResourceExhausted, "the place is taken");
+                assert_eq!(refused.code(), Code::ResourceExhausted, "the slot is occupied");
             }
             reader.connection.await.unwrap();
             list_sources(other).await.unwrap();
@@ -123,23 +123,23 @@ async fn other_calls_of_a_connection_are_answered_before_it_is_closed_for_an_unr
     let server = TestServer::listen(&format!("limits.send_timeout = \"100ms\"\n{}", virustotal_at(slow.address))).await;
     let (reader, other) = (RawClient::connect(&server, 0).await, RawClient::connect(&server, 0).await);
     let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
-    let under_way = reader.call("/concord.v1.EnrichmentService/Enrich", None, &request);
+    let in_flight = reader.call("/concord.v1.EnrichmentService/Enrich", None, &request);
     let unread = async {
         slow.called(1).await;
         let _first = reader.call(LIST_KINDS, None, &pb::ListSourceKindsRequest {}).await;
         let _second = other.call(LIST_KINDS, None, &pb::ListSourceKindsRequest {}).await;
-        // What came later is given up by now, so that the other is as well.
+        // The answer that was sent later is aborted by now, so the earlier one is too.
         other.connection.await.unwrap();
         slow.release();
     };
-    let (answer, ()) = tokio::join!(under_way, unread);
+    let (answer, ()) = tokio::join!(in_flight, unread);
     assert_eq!(answer.status(), 200);
     reader.connection.await.unwrap();
     server.stop().await;
 }
 
 #[tokio::test]
-async fn idle_streams_of_reflection_and_of_health_hold_no_place() {
+async fn idle_reflection_streams_and_health_watches_occupy_no_slot() {
     use tonic_reflection::pb::v1::ServerReflectionRequest;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     let server = TestServer::listen("limits.max_in_flight = 1\n").await;
@@ -150,14 +150,14 @@ async fn idle_streams_of_reflection_and_of_health_hold_no_place() {
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     list_sources(server.channel.clone()).await.unwrap();
-    // A shutdown gives it the time that calls under way have.
+    // A shutdown waits for it as for any call in flight.
     drop(reflection);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_health_watch_beyond_the_bound_is_refused_and_one_that_ends_makes_room() {
-    // One address has a quarter of them.
+async fn a_health_watch_beyond_the_limit_is_refused_until_another_ends() {
+    // One address may have a quarter of them.
     let server = TestServer::listen("limits.max_health_watches = 8\n").await;
     let watch = async || HealthClient::new(server.channel.clone()).watch(HealthCheckRequest::default()).await;
     let mut first = watch().await.unwrap().into_inner();
@@ -171,7 +171,7 @@ async fn a_health_watch_beyond_the_bound_is_refused_and_one_that_ends_makes_room
 }
 
 #[tokio::test]
-async fn a_connection_that_shows_no_credential_is_closed_in_time_and_one_that_does_is_not() {
+async fn only_a_connection_without_a_credential_is_closed_after_the_timeout() {
     let server = TestServer::listen(&format!("limits.credential_timeout = \"200ms\"\n{TOKENS}")).await;
     let authenticated = RawClient::connect(&server, 65_535).await;
     authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
@@ -185,12 +185,12 @@ async fn a_connection_that_shows_no_credential_is_closed_in_time_and_one_that_do
     wrong.call(LIST_KINDS, Some("guessed"), &pb::ListSourceKindsRequest {}).await;
     wrong.connection.await.unwrap();
     let answer = authenticated.call(LIST_KINDS, Some("token"), &pb::ListSourceKindsRequest {}).await;
-    assert_eq!(answer.status(), 200, "on the connection of the beginning");
+    assert_eq!(answer.status(), 200, "on the connection from the start of the test");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_connection_whose_calls_are_refused_again_and_again_for_want_of_a_credential_is_closed() {
+async fn a_connection_that_keeps_calling_without_a_valid_credential_is_closed() {
     let server = TestServer::listen(TOKENS).await;
     let guessing = RawClient::connect(&server, 65_535).await;
     for number in 0..=64 {
@@ -202,7 +202,7 @@ async fn a_connection_whose_calls_are_refused_again_and_again_for_want_of_a_cred
 }
 
 #[tokio::test]
-async fn idle_connections_without_a_credential_make_way_for_health_and_for_callers_with_one() {
+async fn idle_connections_without_a_credential_are_evicted_for_health_and_for_callers_with_one() {
     let configuration = format!("limits.max_connections_without_credential = 4\n{TOKENS}");
     let server = TestServer::listen(&configuration).await;
     let mut silent = Vec::new();
@@ -215,13 +215,13 @@ async fn idle_connections_without_a_credential_make_way_for_health_and_for_calle
     check_health(prober).await.unwrap();
     let caller = SourceServiceClient::new(channel(&server).await);
     caller.clone().list_sources(with_token("token", pb::ListSourcesRequest::default())).await.unwrap();
-    // The first made way; it may have been reset.
+    // The first connection was evicted, possibly by a reset.
     let _ = silent[0].read_to_end(&mut Vec::new()).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_connection_that_showed_a_credential_is_not_closed_for_those_that_did_not() {
+async fn an_authenticated_connection_is_not_evicted_for_unauthenticated_ones() {
     let configuration = format!("limits.max_connections_without_credential = 2\n{TOKENS}");
     let server = TestServer::listen(&configuration).await;
     let authenticated = RawClient::connect(&server, 65_535).await;
@@ -236,7 +236,7 @@ async fn a_connection_that_showed_a_credential_is_not_closed_for_those_that_did_
 }
 
 #[tokio::test]
-async fn beyond_the_limit_of_connections_the_one_that_was_idle_for_longest_is_closed() {
+async fn beyond_the_connection_limit_the_longest_idle_connection_is_closed() {
     let server = TestServer::listen(&format!("limits.max_connections = 2\n{TOKENS}")).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
@@ -255,7 +255,7 @@ async fn beyond_the_limit_of_connections_the_one_that_was_idle_for_longest_is_cl
 }
 
 #[tokio::test]
-async fn whoever_has_most_under_way_gives_way_to_whoever_has_less() {
+async fn the_caller_with_the_most_requests_in_flight_loses_one_to_a_caller_with_fewer() {
     let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let configuration = format!("limits.max_in_flight = 4\n{TOKENS}{}", virustotal_at(slow.address));
     let server = TestServer::listen(&configuration).await;
@@ -267,7 +267,7 @@ async fn whoever_has_most_under_way_gives_way_to_whoever_has_less() {
     let light = async {
         slow.called(4).await;
         let refused = enrich("token", "198.51.100.5".into()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted, "nobody has more than this caller");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "no other caller has more");
         let list = SourceServiceClient::new(server.channel.clone());
         list.clone().list_sources(with_token("other", pb::ListSourcesRequest::default())).await.unwrap();
         slow.release();
@@ -281,7 +281,7 @@ async fn whoever_has_most_under_way_gives_way_to_whoever_has_less() {
 }
 
 #[tokio::test]
-async fn bodies_that_fill_the_memory_take_places_and_the_one_without_room_is_refused() {
+async fn large_request_bodies_occupy_slots_and_are_refused_once_none_is_free() {
     let server = TestServer::listen("limits.max_in_flight = 100\n").await;
     let client = RawClient::connect(&server, 65_535).await;
     let mut unfinished = Vec::new();
@@ -301,15 +301,15 @@ async fn bodies_that_fill_the_memory_take_places_and_the_one_without_room_is_ref
     let (answers, _bodies): (Vec<_>, Vec<_>) = unfinished.into_iter().unzip();
     let (refused, _, _others) = futures_util::future::select_all(answers).await;
     assert_eq!(refused.unwrap().headers()["grpc-status"], "8");
-    // Who has less gets in all the same.
+    // A caller with less in flight is still admitted.
     list_sources(channel(&server).await).await.unwrap();
-    // A shutdown would wait for the unfinished bodies as long as they have time.
+    // A shutdown would wait for the unfinished bodies until their time limit.
     drop(client);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn one_connection_has_so_many_calls_under_way_and_no_more() {
+async fn the_number_of_concurrent_calls_on_one_connection_is_limited() {
     let server = TestServer::listen("limits.max_calls_per_connection = 7\n").await;
     let client = RawClient::connect(&server, 65_535).await;
     client.call(LIST_KINDS, None, &pb::ListSourceKindsRequest {}).await;
