@@ -1,6 +1,6 @@
-//! Who calls: the name behind a bearer token, a client certificate or a local connection.
+//! Authentication: finds the caller's name from a bearer token, a client certificate or a local connection.
 //!
-//! Only the SHA-256 of a token is configured and compared; what was sent is never repeated in an error.
+//! Only the SHA-256 of a token is configured and compared. A token that was sent is never repeated in an error.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,48 +13,48 @@ use http::header::AUTHORIZATION;
 use crate::error::Error;
 use crate::settings::Token;
 
-/// The name of the caller, as an extension of every request that reaches a service.
+/// The name of the caller. Every request that reaches a service has it as an extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller(pub(crate) Arc<str>);
 
-/// The caller over the network where there are no tokens.
+/// The caller of a request over the network if no tokens are configured.
 const ANONYMOUS: &str = "anonymous";
 
 impl Caller {
-    /// Whether the name tells it apart from other callers.
+    /// Whether the name distinguishes this caller from others.
     pub(crate) fn is_named(&self) -> bool {
         *self.0 != *ANONYMOUS
     }
 }
 
-/// In whose fair share something counts.
+/// The party that a request or connection counts against, so that no party can take everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
-    /// A caller by name.
+    /// A named caller.
     Caller(Arc<str>),
-    /// Callers without a name, by where they call from.
+    /// Callers without a name, by their address.
     Address(IpAddr),
-    /// Callers on the same machine, by their connection.
+    /// Callers on the same machine, which share an address, by their connection.
     Connection(u64),
 }
 
 /// How a connection was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Over the network; with the SHA-256 of the client certificate, if it showed one.
+    /// Over the network, with the fingerprint of the client certificate if the client presented one.
     Network(Option<Arc<str>>),
-    /// Over the socket in the data directory, or from within the process: the same user.
+    /// Over the socket in the data directory or from within the process, so the caller is the same user.
     Local,
 }
 
-/// Finds out who calls by the configured tokens.
+/// Authenticates callers by the configured tokens.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
     tokens: Arc<[Token]>,
 }
 
 impl Authenticator {
-    /// Accepts these tokens; none means that everybody who can connect may call.
+    /// Accepts these tokens. Without any, everybody who can connect may call.
     pub(crate) fn new(tokens: Vec<Token>) -> Self {
         Self { tokens: tokens.into() }
     }
@@ -78,7 +78,7 @@ impl Authenticator {
         let token = header.to_str().ok().and_then(bearer);
         let token = token.ok_or_else(|| refused("the authorization header holds no bearer token"))?;
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        // Every token is compared, so that the time this takes does not show how much of one was right.
+        // All tokens are compared, so that the time taken does not reveal which one matched.
         let mut known = None;
         for token in self.tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {

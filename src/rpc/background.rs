@@ -1,5 +1,5 @@
-//! Work that outlives the future of its call: a change goes on when its caller leaves, a stream ends when it does. A panic
-//! in either becomes a status.
+//! Work that does not run within the future of its call. A change is completed even if its caller disconnects; a stream
+//! ends when its caller does. A panic in either becomes a status.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -13,10 +13,10 @@ use tonic::Status;
 use super::status;
 use crate::error::Error;
 
-/// The answer of a streaming call.
+/// The response stream of a streaming call.
 pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Starts the work of calls. A shutdown waits for all of it.
+/// Spawns the work of calls. A shutdown waits for all of it.
 #[derive(Clone, Debug)]
 pub(crate) struct BackgroundTasks {
     tracker: TaskTracker,
@@ -27,7 +27,7 @@ impl BackgroundTasks {
         Self { tracker }
     }
 
-    /// Completes the work even if the caller leaves: a change that is stored must take effect, too.
+    /// Completes the work even if the caller disconnects: a change that is stored must also take effect.
     pub(super) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -36,13 +36,13 @@ impl BackgroundTasks {
         match result {
             Ok(Ok(result)) => result,
             Ok(Err(cause)) => Err(status::panicked(cause.as_ref())),
-            // The task is never aborted: the runtime shuts down.
+            // Nobody aborts this task, so it can only be cancelled by a shutdown of the runtime.
             Err(error) => Err(status::panicked(&error.to_string())),
         }
     }
 
-    /// Runs `work`, which sends into the returned stream, until it ends or the caller leaves. At most `capacity` messages
-    /// wait for a caller who reads slowly.
+    /// Runs `work`, which sends messages into the returned stream, until it ends or the caller disconnects. At most
+    /// `capacity` messages are buffered for a slow reader.
     pub(super) fn stream<T, F>(&self, capacity: usize, work: impl FnOnce(Sender<Result<T, Status>>) -> F) -> Streamed<T>
     where
         T: Send + 'static,
@@ -55,7 +55,8 @@ impl BackgroundTasks {
             tokio::select! {
                 () = caller.closed() => {}
                 result = work => if let Err(cause) = result {
-                    // The caller must not take a stream that broke off for one that ended. It may have left by now.
+                    // Without this, a stream that broke off would look complete. Sending fails if the caller has
+                    // disconnected, which is fine.
                     let _ = caller.send(Err(status::panicked(cause.as_ref()).into())).await;
                 }
             }
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_goes_on_when_its_caller_leaves() {
+    async fn a_change_is_completed_after_its_caller_disconnects() {
         let (tasks, done) = (tasks(), Arc::new(AtomicBool::new(false)));
         let (go_on, wait) = oneshot::channel::<()>();
         let change = {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_for_a_stream_ends_when_its_caller_leaves() {
+    async fn the_work_for_a_stream_ends_when_its_caller_disconnects() {
         let tasks = tasks();
         let mut stream = tasks.stream(1, |sender| async move {
             sender.send(Ok(1)).await.unwrap();
@@ -116,7 +117,7 @@ mod tests {
         });
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
         drop(stream);
-        // This would wait for ever if the work went on.
+        // This would wait forever if the work continued.
         ended(tasks).await;
     }
 
@@ -124,18 +125,18 @@ mod tests {
     async fn a_stream_whose_work_panics_keeps_what_was_sent_and_ends_with_internal() {
         let stream = tasks().stream(1, |sender| async move {
             sender.send(Ok(1)).await.unwrap();
-            panic!("a fault of ours");
+            panic!("a bug");
         });
         let items: Vec<Result<i32, Status>> = stream.collect().await;
         assert_eq!(*items[0].as_ref().unwrap(), 1);
         let last = items[1].as_ref().unwrap_err();
         assert_eq!(last.code(), Code::Internal);
-        assert!(last.message().contains("incident") && !last.message().contains("fault of ours"), "{last}");
+        assert!(last.message().contains("incident") && !last.message().contains("a bug"), "{last}");
         assert_eq!(items.len(), 2);
     }
 
     #[tokio::test]
-    async fn a_slow_reader_limits_how_many_messages_are_made() {
+    async fn a_slow_reader_limits_how_many_messages_are_produced() {
         let (tasks, sent) = (tasks(), Arc::new(AtomicUsize::new(0)));
         let mut stream = {
             let sent = sent.clone();
@@ -154,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_panics_is_internal() {
-        let done: Result<(), _> = tasks().run_to_completion(async { panic!("a fault of ours") }).await;
+        let done: Result<(), _> = tasks().run_to_completion(async { panic!("a bug") }).await;
         assert!(matches!(done, Err(Error::Internal { .. })), "{done:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! The caller's deadline, as the `grpc-timeout` header states it.
+//! Reads the caller's deadline from the `grpc-timeout` header.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// The time left to the caller. A malformed header is ignored, as by other gRPC servers.
+/// The time that the caller still waits. A malformed header is ignored, as other gRPC servers do.
 pub(crate) fn read_headers(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_of_the_protocol_is_read() {
+    fn every_time_unit_of_the_protocol_is_read() {
         assert_eq!(read_text("2H"), Some(Duration::from_secs(7200)));
         assert_eq!(read_text("3M"), Some(Duration::from_secs(180)));
         assert_eq!(read_text("5S"), Some(Duration::from_secs(5)));

@@ -1,4 +1,4 @@
-//! `EnrichmentService`.
+//! The `EnrichmentService`: looks up one indicator or a batch, and plans look-ups.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use crate::store::new_id;
 const BATCH_CONCURRENCY: usize = 16;
 const VERDICT_CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
-/// Answers `EnrichmentService`. Clones share everything.
+/// Implements `EnrichmentService`. Cheap to clone: clones share all state.
 #[derive(Clone)]
 pub(crate) struct EnrichmentRpc {
     engine: Arc<Engine>,
@@ -47,13 +47,13 @@ pub(crate) struct EnrichmentRpc {
     cache: VerdictCache,
 }
 
-/// What one call asks about each of its indicators, for whom, and until when.
+/// What one call asks about each of its indicators, for which caller, and until when.
 struct EnrichCall {
     options: EnrichOptions,
     caller: String,
-    /// `None`: each indicator has the default time, from when it begins.
+    /// `None`: each indicator gets the default time, counted from when its own enrichment begins.
     budget: Option<Budget>,
-    /// Its place among the enrichments under way, until it is answered.
+    /// Keeps the call counted among the enrichments in flight until it is answered.
     admitted: Option<Admitted>,
 }
 
@@ -82,7 +82,8 @@ impl EnrichmentRpc {
         Self { engine, registry, clock, tasks, cache: VerdictCache::new(VERDICT_CACHE_BYTES) }
     }
 
-    /// Reads the options and finds out whether what they name exists. A request without an identifier gets one.
+    /// Reads the options and checks that the sources and the policy that they name exist. A request without an
+    /// identifier gets a new one.
     fn read_options(&self, options: Option<pb::EnrichOptions>, violations: &mut Violations) -> EnrichOptions {
         let mut options = read_options(options, violations);
         for source in &options.sources {
@@ -115,14 +116,14 @@ impl EnrichmentRpc {
         Context::from_request(request, self.clock.as_ref())
     }
 
-    /// The call about one indicator, whose budget begins now.
+    /// A call about one indicator. Its budget of time begins now.
     fn call(&self, options: EnrichOptions, context: Context) -> Result<EnrichCall, Error> {
         let reserve = context.admitted.as_ref().map(Admitted::margin).unwrap_or_default();
         let budget = Some(self.engine.budget(context.deadline, reserve)?);
         Ok(EnrichCall { options, budget, caller: context.caller, admitted: context.admitted })
     }
 
-    /// Answers one indicator, from the cache or by asking.
+    /// Answers one indicator from the verdict cache, or else by an enrichment.
     async fn answer(
         &self,
         submitted: &SubmittedText,
@@ -156,7 +157,8 @@ impl EnrichmentRpc {
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph })
     }
 
-    /// The related indicators, where the call asks for them. `made` of the calls that it allows are made already.
+    /// The graph of related indicators, if the call asks for it. `made` counts the calls already made of those that it
+    /// allows.
     async fn graph(
         &self,
         request: &EnrichRequest,
@@ -171,7 +173,8 @@ impl EnrichmentRpc {
         Ok(Some(write_graph(&graph)))
     }
 
-    /// Refuses names of relationships that no source has for this type of indicator, and walks of several indicators.
+    /// Refuses relationship names that no source offers for this type of indicator, and walks from more than one
+    /// indicator.
     fn check_relations(&self, options: &EnrichOptions, of: Option<IndicatorType>, violations: &mut Violations) {
         let Some(relations) = &options.relations else { return };
         if of.is_none() && relations.depth > 1 {
@@ -196,10 +199,10 @@ impl EnrichmentRpc {
         }
     }
 
-    /// How many indicators of a batch may be under way when this one begins: no more than the sources that it would ask have
-    /// quota for, so that the first get what quota there is.
+    /// How many indicators of a batch may be in flight while `next` is. No more than the quota of its sources allows,
+    /// so that the first indicators of the batch get all sources instead of all indicators getting some.
     async fn concurrency(&self, call: &EnrichCall, next: &SubmittedText) -> usize {
-        // Once nobody is asked any more, there is no quota to share.
+        // After the deadline no source is asked, so no quota is needed.
         if call.budget.is_some_and(|budget| budget.fetch_until <= self.clock.monotonic()) {
             return BATCH_CONCURRENCY;
         }
@@ -220,7 +223,7 @@ impl EnrichmentRpc {
         }
     }
 
-    /// The receipts of a verdict from cache, whose sources are counted as not asked.
+    /// Counts the sources of a cached verdict as cache hits, and returns their receipts.
     fn record_cache_hit(&self, cached: &CachedVerdict) -> Vec<pb::SourceReceipt> {
         let answered = cached.sources.iter().filter(|source| source.age.is_some());
         self.engine.count_saved(answered.map(|source| source.source.as_str()));
@@ -261,13 +264,13 @@ impl EnrichmentService for EnrichmentRpc {
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
         let call = self.call(options, context)?;
         let rpc = self.clone();
-        // The channel has room for one message of each source, so that a slow reader delays nothing.
+        // The channel holds one message of each source, so that a slow reader does not delay the enrichment.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let message = |event| pb::StreamEnrichResponse { event: Some(event) };
             let progress_sender = sender.clone();
             let mut report = |progress: Progress| {
                 let event = Event::Progress(write_progress(progress, call.options.view));
-                // This fails where the caller has left, and then the task ends by itself.
+                // Sending fails if the caller has disconnected; then the task is about to end anyway.
                 let _ = progress_sender.try_send(Ok(message(event)));
             };
             let answer = rpc.answer(&submitted, &call, Some(&mut report)).await;
@@ -288,24 +291,25 @@ impl EnrichmentService for EnrichmentRpc {
         let options = self.read_options(request.options, &mut violations);
         self.check_relations(&options, None, &mut violations);
         let options = violations.finish(Some(options))?;
-        // What is done at once and what waits for a slow reader is bounded over all batches by the places that they hold.
+        // The slots of a batch bound both its concurrency and the answers that wait for a slow reader, over all batches
+        // together.
         let wanted = BATCH_CONCURRENCY.min(request.indicators.len()).max(1);
-        let places = context.slots.take().map_or(Some(wanted), |slots| Some(1 + slots.grow(wanted - 1)?));
-        let places = places.ok_or_else(|| Error::Exhausted {
-            subject: "requests under way".into(),
-            message: "the batches and requests under way leave no room for another batch".into(),
+        let slots = context.slots.take().map_or(Some(wanted), |slots| Some(1 + slots.grow(wanted - 1)?));
+        let slots = slots.ok_or_else(|| Error::Exhausted {
+            subject: "requests in flight".into(),
+            message: "too few slots are free for a batch".into(),
             retry_after: Some(Duration::from_secs(1)),
         })?;
         let bytes = request.indicators.iter().map(|indicator| indicator.value.len()).sum();
         let batch = offload(bytes, move || Batch::read(&request.indicators)).await;
         let reserve =
             context.admitted.as_ref().map(|admitted| admitted.set_size(batch.distinct.len())).unwrap_or_default();
-        // With a deadline there is one budget for all.
+        // If the caller sets a deadline, all indicators share one budget.
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
         let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };
         let rpc = self.clone();
-        Ok(Response::new(self.tasks.stream(places, move |sender| async move {
-            batch.run(&rpc, &call, places, &sender).await;
+        Ok(Response::new(self.tasks.stream(slots, move |sender| async move {
+            batch.run(&rpc, &call, slots, &sender).await;
         })))
     }
 
@@ -322,7 +326,7 @@ impl EnrichmentService for EnrichmentRpc {
     }
 }
 
-/// The indicators of one batch: each distinct one with all positions at which it was sent.
+/// The distinct indicators of a batch, each with all positions at which it was sent.
 struct Batch {
     distinct: Vec<Vec<(u32, SubmittedText)>>,
     refused: Vec<(u32, pb::BatchError)>,
@@ -330,7 +334,7 @@ struct Batch {
 
 impl Batch {
     fn read(indicators: &[pb::Indicator]) -> Self {
-        let mut places: HashMap<Indicator, usize> = HashMap::new();
+        let mut known: HashMap<Indicator, usize> = HashMap::new();
         let mut batch = Self { distinct: Vec::new(), refused: Vec::new() };
         for (index, wire) in (0_u32..).zip(indicators) {
             let mut violations = Violations::default();
@@ -338,8 +342,8 @@ impl Batch {
             match violations.finish(submitted) {
                 Ok(submitted) => {
                     let next = batch.distinct.len();
-                    let place = *places.entry(submitted.indicator.clone()).or_insert(next);
-                    match batch.distinct.get_mut(place) {
+                    let position = *known.entry(submitted.indicator.clone()).or_insert(next);
+                    match batch.distinct.get_mut(position) {
                         Some(same) => same.push((index, submitted)),
                         None => batch.distinct.push(vec![(index, submitted)]),
                     }
@@ -354,11 +358,11 @@ impl Batch {
         self,
         rpc: &EnrichmentRpc,
         call: &EnrichCall,
-        places: usize,
+        slots: usize,
         sender: &mpsc::Sender<Result<pb::BatchEnrichResponse, Status>>,
     ) {
         use pb::batch_enrich_response::Result as Wire;
-        // A slow reader delays the batch, and one who left ends it.
+        // Sending waits for a slow reader, which delays the batch; it ends when the reader disconnects.
         let send = async |index, result| {
             let _ = sender.send(Ok(pb::BatchEnrichResponse { index, result: Some(result) })).await;
         };
@@ -381,8 +385,8 @@ impl Batch {
         let mut running = FuturesUnordered::new();
         for same in &self.distinct {
             let Some((_, first)) = same.first() else { continue };
-            // Whether there is room changes with every answer.
-            while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await.min(places) {
+            // The limit is computed anew after every answer, since each changes the quota that is left.
+            while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await.min(slots) {
                 running.next().await;
             }
             running.push(answer(same));
@@ -391,7 +395,7 @@ impl Batch {
     }
 }
 
-/// The answer at one position of a batch. A duplicate cost nothing.
+/// The answer at one position of a batch. The receipt of a duplicate shows no calls and no cost.
 fn answer_at(answer: &pb::EnrichResponse, submitted: &SubmittedText, is_duplicate: bool) -> pb::EnrichResponse {
     let mut answer = answer.clone();
     if let Some(receipt) = &mut answer.receipt {
@@ -406,7 +410,7 @@ fn answer_at(answer: &pb::EnrichResponse, submitted: &SubmittedText, is_duplicat
     answer
 }
 
-/// The first mistake of the indicator at this position, or the failure of its enrichment.
+/// The first violation of the indicator at this position, or the error of its enrichment.
 fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
     let first = if let Error::Invalid(violations) = error { violations.first() } else { None };
     let (field, message) = match first {
@@ -431,7 +435,7 @@ async fn encode(enriched: &Enriched, view: View) -> Bytes {
     Bytes::from(encoded.await)
 }
 
-/// Calls beyond the first of each source, such as those for further pages.
+/// The number of calls beyond the first of each source, such as those for further pages.
 fn further_calls(enriched: &Enriched) -> u32 {
     enriched.receipts.iter().map(|(_, receipt)| receipt.units.saturating_sub(1)).sum()
 }

@@ -1,5 +1,5 @@
-//! How busy the server is, and whether a request can still be answered before its deadline. What an enrichment costs is
-//! measured, so that the answer fits the machine and what is asked of it.
+//! Load estimation: decides whether a new request can still be answered before its deadline. The cost of an enrichment
+//! is measured continuously, so that the estimate fits the machine and the current mix of requests.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,24 +17,28 @@ use crate::sync::lock;
 
 /// How often the cost is measured.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
-/// What an enrichment costs before the first measurement.
+/// Assumed cost of an enrichment before the first measurement.
 const INITIAL_COST: Duration = Duration::from_micros(500);
-/// The cost is never taken for less: a phase of cached answers must not let in more than can be asked.
+/// Lower bound of the cost. Without it, a phase of cached answers would let in more requests than can be answered once
+/// they have to ask sources.
 const MIN_COST: Duration = Duration::from_micros(100);
-/// A request is refused where the work under way takes more than this part of its time.
+/// A request is refused if the backlog takes longer than its remaining time divided by this.
 const BACKLOG_DIVISOR: u32 = 2;
-/// A cheaper sample lowers the cost by at most one part in this many, so that a burst is not met unprepared.
+/// A cheaper sample lowers the cost by at most `1 / DECAY_DIVISOR` of it, so that the estimate is not too low when a
+/// burst of costly requests follows a quiet phase.
 const DECAY_DIVISOR: u32 = 16;
-/// How many times dearer one sample can make an enrichment.
+/// One sample raises the cost to at most this many times its value.
 const MAX_RISE_FACTOR: u32 = 4;
 
-/// The slots that a request holds. One that does several things at once takes more.
+/// The slots that a request occupies. A request acquires more of them for concurrent work and for large bodies.
 pub(crate) trait Slots: Send + Sync + fmt::Debug {
-    /// Takes up to so many more slots, and says how many. `None`: so few are free that what needs them would take too long.
+    /// Acquires up to `wanted` more slots and returns how many it got. `None`: so few are free that the work would take
+    /// too long with them.
     fn grow(&self, wanted: usize) -> Option<usize>;
 }
 
-/// The room for an answer, which is in memory until its client has read it: the slots of its request, each for so many bytes.
+/// The memory that an answer may occupy until its client has read it. It is accounted for in slots of its request, each
+/// of which stands for a fixed number of bytes.
 #[derive(Debug)]
 pub(crate) struct AnswerMemory {
     slots: Option<Arc<dyn Slots>>,
@@ -44,7 +48,7 @@ pub(crate) struct AnswerMemory {
 impl AnswerMemory {
     const BYTES_PER_SLOT: usize = 64 * 1024;
 
-    /// In the slots of this request. A request that did not come over the network has no bound.
+    /// Accounts for the answer in the slots of this request. A request without slots has no bound.
     pub(crate) fn from_request<T>(request: &Request<T>) -> Self {
         Self::new(request.extensions().get::<Arc<dyn Slots>>().cloned())
     }
@@ -53,7 +57,7 @@ impl AnswerMemory {
         Self { slots, bytes: Self::BYTES_PER_SLOT }
     }
 
-    /// Whether there is room for an answer of so many bytes in all; takes the slots that it needs.
+    /// Reserves memory for an answer of this total size, and returns whether there is enough.
     pub(crate) fn reserve(&mut self, bytes: usize) -> bool {
         let Some(slots) = &self.slots else { return true };
         while self.bytes < bytes && slots.grow(1) == Some(1) {
@@ -63,24 +67,25 @@ impl AnswerMemory {
     }
 }
 
-/// The refusal of an answer for which there is no room.
+/// The error for an answer that does not fit into the memory that is left.
 pub(crate) fn out_of_answer_memory() -> Error {
     Error::Exhausted {
         subject: "answers in memory".into(),
-        message: "the requests under way leave no room for an answer as large".into(),
+        message: "the requests in flight leave too little memory for an answer of this size".into(),
         retry_after: Some(Duration::from_secs(1)),
     }
 }
 
-/// The enrichments under way and what one of them costs.
+/// The enrichments in flight, and the estimated cost of one.
 #[derive(Debug)]
 pub(crate) struct Load {
     clock: Arc<dyn Clock>,
     workers: Handle,
     in_flight: Mutex<InFlight>,
-    /// Enrichments that began or ended since the last sample: each is half of one.
+    /// Enrichments that began plus those that ended since the last sample. Half of it estimates how many were worked
+    /// on.
     transitions: AtomicUsize,
-    /// Nanoseconds of a worker.
+    /// Estimated cost of one enrichment, in nanoseconds of worker time.
     cost: AtomicU64,
     sampled: Mutex<Sample>,
 }
@@ -107,14 +112,15 @@ impl InFlight {
         }
     }
 
-    /// How many come before one more of this owner where all take turns: of each other no more than it has itself.
+    /// How many enrichments are served before a new one of this owner, if the workers serve the owners in turn: all of
+    /// its own, and of every other owner at most one more than it has itself.
     fn ahead_of(&self, owner: &Owner) -> usize {
         let own = self.owners.get(owner).copied().unwrap_or_default();
         self.owners.iter().map(|(other, count)| if other == owner { own } else { (*count).min(own + 1) }).sum()
     }
 }
 
-/// When the cost was measured, and for how long the workers had been busy by then.
+/// The time of a measurement, and the total busy time of the workers up to then.
 #[derive(Debug)]
 struct Sample {
     at: Monotonic,
@@ -122,7 +128,7 @@ struct Sample {
 }
 
 impl Load {
-    /// Of the runtime that works on requests.
+    /// Estimates the load of the runtime that runs the requests.
     pub(crate) fn new(workers: Handle, clock: Arc<dyn Clock>) -> Arc<Self> {
         let sample = Sample { at: clock.monotonic(), busy: busy(&workers) };
         Arc::new(Self {
@@ -135,21 +141,22 @@ impl Load {
         })
     }
 
-    /// Lets a request in that arrives now and whose caller waits for so long. Of the work under way only as much of others'
-    /// counts as its owner has itself, so that one caller with much keeps no other out.
+    /// Admits a request that arrives now, if it can be answered in the time `left` until its deadline. Of other owners'
+    /// work only as much counts as this owner has itself, so that a caller with much work in flight does not keep
+    /// others out.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] where the work under way would not leave time for it.
+    /// [`Error::Exhausted`] if the backlog leaves too little time.
     pub(crate) fn admit(self: &Arc<Self>, owner: &Owner, left: Duration) -> Result<Admitted, Error> {
         self.sample();
         let mut in_flight = lock(&self.in_flight);
         let (total, ahead) = (in_flight.total, in_flight.ahead_of(owner));
         let backlog = self.time_for(ahead + 1);
-        // Where nothing is under way nothing can be learned by refusing: the cost may be a thing of the past.
+        // An idle server always admits: the cost may be outdated, and refusing would measure nothing that corrects it.
         if total > 0 && backlog > left / BACKLOG_DIVISOR {
             return Err(Error::Exhausted {
                 subject: "time before the deadline".into(),
-                message: format!("the requests under way take {} ms to answer", backlog.as_millis()),
+                message: format!("the requests in flight take {} ms to answer", backlog.as_millis()),
                 retry_after: Some(backlog),
             });
         }
@@ -158,7 +165,7 @@ impl Load {
         self.transitions.fetch_add(1, Ordering::Relaxed);
         Ok(Admitted(Arc::new(AdmittedState {
             arrived: self.clock.monotonic(),
-            // All of it is in the way, whoever's it is; what is more than half of the time cannot be waited for.
+            // All work in flight competes for the workers, whoever owns it. The request still keeps half of its time.
             margin: self.time_for(total + 1).min(left / BACKLOG_DIVISOR),
             owner: owner.clone(),
             size: AtomicUsize::new(1),
@@ -166,7 +173,7 @@ impl Load {
         })))
     }
 
-    /// How long so many enrichments take, all workers together.
+    /// Estimated time in which all workers together complete this many enrichments.
     fn time_for(&self, enrichments: usize) -> Duration {
         let cost = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
         let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
@@ -183,7 +190,7 @@ impl Load {
         self.transitions.fetch_add(enrichments, Ordering::Relaxed);
     }
 
-    /// Measures the cost anew, if that is due.
+    /// Updates the cost if the last sample is old enough.
     fn sample(&self) {
         let now = self.clock.monotonic();
         let mut sampled = lock(&self.sampled);
@@ -195,14 +202,14 @@ impl Load {
         *sampled = Sample { at: now, busy: total };
         let transitions = u32::try_from(self.transitions.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
         let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
-        // The workers do other things too: one sample does not count for more than a burst could explain.
+        // The workers also do other work, which a single sample may wrongly attribute to enrichments.
         let measured = (spent * 2).checked_div(transitions).unwrap_or_default().min(before * MAX_RISE_FACTOR);
         let cost = measured.max(before - before / DECAY_DIVISOR).max(MIN_COST);
         self.cost.store(nanos(cost), Ordering::Relaxed);
     }
 }
 
-/// For how long the workers have been busy since they began, all together.
+/// Total busy time of all workers since their start.
 fn busy(workers: &Handle) -> Duration {
     let metrics = workers.metrics();
     (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker)).sum()
@@ -212,7 +219,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A request that was let in. It counts as under way until the last clone is dropped.
+/// An admitted request. It counts as in flight until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted(Arc<AdmittedState>);
 
@@ -231,14 +238,15 @@ impl Admitted {
         self.0.arrived
     }
 
-    /// The time before the deadline in which all that was under way when it arrived can be answered.
+    /// How long before its deadline the request must stop waiting for sources: the time needed to answer everything
+    /// that was in flight when it arrived.
     pub(crate) fn margin(&self) -> Duration {
         self.0.margin
     }
 
-    /// Counts as so many enrichments from now on; says how long they take.
+    /// Counts the request as this many enrichments from now on, and returns the time that these take.
     pub(crate) fn set_size(&self, enrichments: usize) -> Duration {
-        // It holds the place that it was let in with.
+        // The request was admitted as one enrichment and stays at least that.
         let enrichments = enrichments.max(1);
         let before = self.0.size.swap(enrichments, Ordering::Relaxed);
         self.0.load.enter(&self.0.owner, enrichments.saturating_sub(before));
@@ -247,7 +255,7 @@ impl Admitted {
 }
 
 impl Admitted {
-    /// One of its enrichments is answered; what is left of it goes on.
+    /// Records that one of its enrichments is answered.
     pub(crate) fn finish_one(&self) {
         if self.0.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |size| size.checked_sub(1)).is_ok() {
             self.0.load.leave(&self.0.owner, 1);
@@ -278,24 +286,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_refused_once_what_is_under_way_takes_half_its_time() {
+    async fn a_request_is_refused_once_the_backlog_takes_half_its_time() {
         let load = load(Duration::from_millis(10));
         let admitted: Vec<_> = (0..5).map(|_| load.admit(&caller(), Duration::from_millis(100)).unwrap()).collect();
         let refused = load.admit(&caller(), Duration::from_millis(100)).unwrap_err();
         let Error::Exhausted { retry_after, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(retry_after, Some(Duration::from_millis(60)));
-        assert!(load.admit(&caller(), Duration::from_millis(200)).is_ok(), "who has more time is let in");
+        assert!(load.admit(&caller(), Duration::from_millis(200)).is_ok(), "a request with more time is admitted");
         drop(admitted);
-        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "there is room again");
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "the backlog is gone");
     }
 
     #[tokio::test]
-    async fn a_cost_that_is_out_of_date_keeps_nobody_out() {
+    async fn an_outdated_cost_keeps_nobody_out() {
         let clock = Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH));
         let load = Load::new(Handle::current(), clock.clone());
         load.cost.store(nanos(Duration::from_secs(60)), Ordering::Relaxed);
         let first = load.admit(&caller(), Duration::from_millis(100)).unwrap();
-        assert!(load.admit(&caller(), Duration::from_millis(100)).is_err(), "while something is under way");
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_err(), "while a request is in flight");
         drop(first);
         assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "alone");
         for _ in 0..200 {
@@ -303,12 +311,12 @@ mod tests {
             load.sample();
         }
         let other = load.admit(&caller(), Duration::from_millis(100)).unwrap();
-        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "it sinks while nothing is measured");
+        assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "the cost decays while nothing is measured");
         drop(other);
     }
 
     #[tokio::test]
-    async fn nothing_stays_under_way_of_a_batch_however_many_of_it_could_be_read() {
+    async fn a_finished_batch_leaves_nothing_in_flight_however_many_of_its_indicators_were_valid() {
         let load = load(Duration::from_millis(1));
         for indicators in [0, 1, 5] {
             let batch = load.admit(&caller(), Duration::from_secs(1)).unwrap();
@@ -322,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_margin_grows_with_what_is_under_way() {
+    async fn the_margin_grows_with_the_requests_in_flight() {
         let load = load(Duration::from_millis(1));
         let first = load.admit(&caller(), Duration::from_secs(1)).unwrap();
         let second = load.admit(&caller(), Duration::from_secs(1)).unwrap();
@@ -340,16 +348,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_caller_with_much_under_way_keeps_no_other_out() {
+    async fn a_caller_with_many_requests_in_flight_keeps_no_other_out() {
         let load = load(Duration::from_millis(10));
         let (heavy, light) = (caller(), Owner::Caller("light".into()));
         let of_heavy: Vec<_> = (0..50).map(|_| load.admit(&heavy, Duration::from_secs(1)).unwrap()).collect();
         assert!(load.admit(&heavy, Duration::from_secs(1)).is_err());
         let of_light: Vec<_> = (0..2).map(|_| load.admit(&light, Duration::from_millis(100)).unwrap()).collect();
-        assert_eq!(of_light[0].margin(), Duration::from_millis(50), "it waits for the others no longer than it can");
+        assert_eq!(of_light[0].margin(), Duration::from_millis(50), "at most half of its time");
         assert!(
             load.admit(&light, Duration::from_millis(100)).is_err(),
-            "three of it and three of the other take 60 ms"
+            "three of its own and three of the other's take 60 ms"
         );
         drop((of_heavy, of_light));
         assert!(lock(&load.in_flight).owners.is_empty());

@@ -1,4 +1,5 @@
-//! The answers of changes, so that a change that is repeated under its request identifier is made once.
+//! Remembers the results of changes, so that a change that is repeated under the same request identifier is made only
+//! once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +14,23 @@ use crate::pb;
 /// How long the repetition of a change is recognised by its request identifier.
 const REPEAT_WINDOW: Duration = Duration::from_secs(600);
 
-/// Memory that an entry takes beside its bytes, about.
+/// Approximate memory of an entry in addition to its bytes.
 const ENTRY_OVERHEAD: usize = 512;
 
 /// The caller and the identifier of the request.
 pub(super) type ChangeKey = (String, String);
 
-/// Changes that were made, bounded by their bytes: beyond, the one that was made or asked for longest ago is forgotten first.
-/// Clones share everything.
+/// Changes that were made, in a cache that is bounded by bytes and evicts the least recently used. Clones share one
+/// cache.
 #[derive(Clone, Debug)]
 pub(super) struct MadeChanges(Cache<ChangeKey, Arc<MadeChange>>);
 
-/// A change that was made: a digest of the request, which does not show its credential, and the answer.
+/// A change that was made: a digest of its request, which does not reveal the credential in it, and its result.
 #[derive(Debug)]
 pub(super) struct MadeChange {
     pub(super) request_digest: Vec<u8>,
     time: Monotonic,
-    /// Encoded: what is decoded takes several times the bytes.
+    /// Kept encoded, since the decoded message takes several times the memory.
     source: Vec<u8>,
 }
 
@@ -47,18 +48,18 @@ impl MadeChanges {
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().weigher(weight).max_capacity(capacity_bytes);
-        // A repetition follows soon if at all, so that the newest are worth the most.
+        // A repetition comes soon or never, so recency predicts it better than frequency does.
         Self(cache.eviction_policy(EvictionPolicy::lru()).time_to_live(REPEAT_WINDOW).build())
     }
 
-    /// The change that was made under this key, if its repetition is still recognised.
+    /// The change that was made under this key, if it is still remembered.
     pub(super) fn get(&self, key: &ChangeKey, now: Monotonic) -> Option<Arc<MadeChange>> {
         self.0.get(key).filter(|made| now.since(made.time) < REPEAT_WINDOW)
     }
 
     pub(super) fn insert(&self, key: ChangeKey, request_digest: Vec<u8>, time: Monotonic, source: &pb::Source) {
         self.0.insert(key, Arc::new(MadeChange { request_digest, time, source: source.encode_to_vec() }));
-        // The bound holds from now on, not only after the next round of housekeeping.
+        // Evicts at once, so that the bound does not wait for the cache's next housekeeping.
         self.0.run_pending_tasks();
     }
 }
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn remembered_changes_take_no_more_bytes_than_they_may_and_the_newest_stay() {
+    fn remembered_changes_stay_within_their_bytes_and_the_newest_are_kept() {
         let changes = MadeChanges::new(1 << 20);
         for number in 0..200 {
             changes.insert(key(number), vec![1], Monotonic::default(), &source(100_000));

@@ -1,10 +1,10 @@
-//! The services as the protocol defines them, one file per service: convert, call, convert back.
+//! The services of the protocol, one file each: convert the request, call the layers below, convert the result back.
 //!
-//! Each service gets the parts that it serves; `server` wires them. `status.rs` is the only place that makes a gRPC status,
-//! `plan.rs` writes what the engine plans and did, `background.rs` runs what outlives the future of a call,
-//! `verdict_cache.rs` caches whole verdicts, `made_changes.rs` remembers changes that may be repeated, `deadline.rs` reads the
-//! caller's deadline, `load.rs` says whether there is time to answer, `auth.rs` finds out who calls, `pagination.rs` makes
-//! pages and their tokens. Nothing is decided here that another room could decide.
+//! Each service gets only the parts that it uses; `server` wires them. `auth.rs` authenticates callers, `deadline.rs` reads
+//! their deadlines, and `load.rs` decides whether there is time to answer. `status.rs` is the only file that makes a gRPC
+//! status. `plan.rs` and `relation_graph.rs` write the engine's results as messages, `background.rs` runs work that outlives
+//! the future of a call, `verdict_cache.rs` caches whole verdicts, `made_changes.rs` detects repeated changes, and
+//! `pagination.rs` makes pages and their tokens.
 
 use std::sync::Arc;
 
@@ -33,14 +33,14 @@ pub use pagination::{read_token, write_token};
 pub(crate) use source::SourceRpc;
 pub(crate) use verdict::VerdictRpc;
 
-/// Who calls, and by when the answer is wanted.
+/// What a service needs to know about a request apart from its message.
 #[derive(Clone, Debug)]
 struct Context {
     caller: String,
     deadline: Option<Monotonic>,
-    /// Its place among the enrichments under way, for as long as it is kept.
+    /// Keeps the request counted among the enrichments in flight.
     admitted: Option<load::Admitted>,
-    /// The slots that it holds among the requests under way.
+    /// The slots that the request occupies.
     slots: Option<Arc<dyn load::Slots>>,
 }
 
@@ -48,7 +48,7 @@ impl Context {
     fn from_request<T>(request: &Request<T>, clock: &dyn Clock) -> Self {
         let caller = request.extensions().get::<auth::Caller>().map_or("unknown", |caller| caller.0.as_ref());
         let admitted = request.extensions().get::<load::Admitted>().cloned();
-        // A request may have waited for a worker: its deadline counts from when it arrived.
+        // The deadline counts from the arrival of the request, which may since have waited for a worker.
         let arrived = admitted.as_ref().map_or_else(|| clock.monotonic(), load::Admitted::arrived);
         let deadline = deadline::read_headers(request.metadata().as_ref()).map(|left| arrived + left);
         let slots = request.extensions().get::<Arc<dyn load::Slots>>().cloned();

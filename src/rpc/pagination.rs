@@ -1,7 +1,7 @@
-//! Pages of lists: sizes and opaque tokens.
+//! Pages of lists: their size and their opaque tokens.
 //!
-//! A token holds the last row of its page and a digest of the parameters it was made for, so that a token sent with other
-//! parameters is refused instead of skipping rows.
+//! A token contains the position of the last row of its page and a digest of the request's parameters, so that a token
+//! that is sent with other parameters is refused instead of silently skipping rows.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,9 +18,9 @@ use crate::store::{Cursor, Listed, PageLimit};
 
 const DEFAULT_SIZE: usize = 100;
 const MAX_SIZE: i32 = 1000;
-/// Half of what a client of gRPC takes where it sets no limit of its own.
+/// Half of the message size that gRPC clients accept by default.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
-/// So many pages are read and written at the same time: until one is written, its rows are in memory beside it.
+/// Bounds how many pages are made at the same time, since until a page is written its rows are in memory as well.
 static PAGES_IN_PROGRESS: Semaphore = Semaphore::const_new(4);
 const DIGEST: usize = 8;
 const TIME: usize = 16;
@@ -30,7 +30,7 @@ const TIME: usize = 16;
 pub(super) struct Page {
     size: usize,
     after: Option<Cursor>,
-    /// What the list is filtered by: a token holds for the same parameters alone.
+    /// The filter of the list. A token is only valid for the same parameters.
     parameters: String,
 }
 
@@ -43,27 +43,28 @@ impl Page {
         Some(Self { size, after, parameters })
     }
 
-    /// Waits until it may be read, and holds its turn until it is written.
+    /// Waits until the page may be made. The caller holds the permit until the page is written.
     pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
-        // Never closed.
+        // The semaphore is never closed.
         PAGES_IN_PROGRESS.acquire().await.ok()
     }
 
-    /// How much to read for it.
+    /// How much to read from the store for this page.
     pub(super) fn limit(&self) -> PageLimit {
         PageLimit { rows: self.size, bytes: MAX_BYTES }
     }
 
-    /// The last row of the page before.
+    /// The last row of the previous page.
     pub(super) fn after(&self) -> Option<Cursor> {
         self.after.clone()
     }
 
-    /// The messages of this page, and the token of the next, which is empty on the last. Ends before the row with which the
-    /// page would become too large, unless that is its first, and before the one for which there is no memory.
+    /// Returns the messages of this page and the token of the next one, which is empty on the last page. A page ends
+    /// before it would exceed its size limit (but has at least one row), and before it would exceed the memory of its
+    /// request.
     ///
     /// # Errors
-    /// There is no memory for the first.
+    /// [`Error::Exhausted`] if there is not enough memory even for the first row.
     pub(super) fn write<T, M: Message>(
         &self,
         listed: &Listed<T>,
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_leads_back_to_its_place() {
+    fn a_token_leads_back_to_its_position() {
         let token = write_token(&cursor(), "p");
         assert_eq!(read_token(&token, "p"), Ok(Some(cursor())));
         assert_eq!(read_token("", "p"), Ok(None));
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_before_it_is_too_large_and_its_token_leads_to_the_row_after_its_last() {
+    fn a_page_ends_before_it_is_too_large_and_its_token_continues_after_its_last_row() {
         let page = Page::read(0, "", "p".into(), &mut Violations::default()).unwrap();
         let cursor = |megabytes: &usize| Cursor { id: megabytes.to_string(), ..cursor() };
         let write = |megabytes: &usize| "x".repeat(megabytes * 1024 * 1024 - 100);
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(written(&[1, 1], false), (2, None));
         assert_eq!(written(&[1, 1], true), (2, Some("1".to_owned())));
         assert_eq!(written(&[1, 2, 1], false), (1, Some("1".to_owned())));
-        assert_eq!(written(&[5, 1], false), (1, Some("5".to_owned())), "one that is too large stands alone");
+        assert_eq!(written(&[5, 1], false), (1, Some("5".to_owned())), "a row that is too large has a page of its own");
         assert_eq!(written(&[5], false), (1, None));
         assert_eq!(written(&[], false), (0, None));
     }
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_where_the_places_of_its_request_have_no_room_and_without_room_for_one_row_it_is_refused() {
+    fn a_page_ends_at_the_memory_limit_of_its_request_and_is_refused_if_not_one_row_fits() {
         let page = Page::read(0, "", "p".into(), &mut Violations::default()).unwrap();
         let rows = |free, kilobytes: usize| {
             let listed = Listed { rows: vec![kilobytes; 10], has_more: false, bytes: 0 };

@@ -1,4 +1,4 @@
-//! What the engine plans for a source, and what it did with one, in messages of the protocol.
+//! Writes what the engine plans for a source, and what it did with one, as messages of the protocol.
 
 use crate::convert::enrichment::{SubmittedText, write_window_use};
 use crate::convert::verdict::{source_name, write_not_asked};

@@ -1,4 +1,4 @@
-//! A graph of related indicators in messages of the protocol.
+//! Writes a graph of related indicators as messages of the protocol.
 
 use crate::convert::indicator::{self, write_disposition};
 use crate::convert::verdict::{source_name, write_not_asked};
@@ -6,7 +6,7 @@ use crate::engine::RelationGraph;
 use crate::pb;
 
 pub(super) fn write_graph(graph: &RelationGraph) -> pb::RelationGraph {
-    let place = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
     let nodes = graph.nodes.iter().map(|node| pb::RelationNode {
         indicator: Some(indicator::write(&node.indicator)),
         depth: node.depth,
@@ -16,8 +16,8 @@ pub(super) fn write_graph(graph: &RelationGraph) -> pb::RelationGraph {
         not_expanded: node.not_expanded.as_ref().map(write_not_asked),
     });
     let edges = graph.edges.iter().map(|edge| pb::RelationEdge {
-        from: place(edge.from),
-        to: place(edge.to),
+        from: index(edge.from),
+        to: index(edge.to),
         relation: edge.name.as_str().to_owned(),
         reverse: edge.name.reverse().as_str().to_owned(),
         sources: edge.sources.iter().map(|source| source_name(source)).collect(),

@@ -1,4 +1,4 @@
-//! `SourceService`.
+//! The `SourceService`: configures, lists and tests sources, and reports their usage and disclosures.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,21 +28,21 @@ use crate::pb::source_service_server::SourceService;
 use crate::settings::{Change, NO_SOURCE_HINT, Registry, ResolvedSource};
 use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed};
 
-/// Memory for the answers of changes that may be repeated.
+/// Memory for the results of changes that may be repeated.
 const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Answers `SourceService`. Clones share everything.
+/// Implements `SourceService`. Cheap to clone: clones share all state.
 #[derive(Clone)]
 pub(crate) struct SourceRpc {
     registry: Arc<Registry>,
     ledger: Arc<dyn Ledger>,
-    /// Tests sources and counts what they cost.
+    /// Tests sources and counts their usage.
     engine: Arc<Engine>,
     clock: Arc<dyn Clock>,
     tasks: BackgroundTasks,
-    /// Changes made under a request identifier.
+    /// Changes that were made under a request identifier.
     changes: MadeChanges,
-    /// Held while a change is made, so that its repetition finds the result.
+    /// Held while a change is made, so that a concurrent repetition waits for its result.
     change_lock: Arc<Mutex<()>>,
 }
 
@@ -62,7 +62,7 @@ impl SourceRpc {
         Context::from_request(request, self.clock.as_ref())
     }
 
-    /// The source with what is known of it at the moment.
+    /// The source with its current state.
     fn write_current(&self, source: &ResolvedSource) -> pb::Source {
         let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
         let mut written = pb::Source { suspended_until_time, ..write(source) };
@@ -92,14 +92,17 @@ impl SourceRpc {
         self.once((caller, request_id), request_digest, configure).await
     }
 
-    /// The source as the change would make it, or everything that is wrong with the request.
+    /// The source as it would be after the change.
+    ///
+    /// # Errors
+    /// All violations of the request at once.
     async fn validate(&self, change: &Change, violations: Violations) -> Result<ResolvedSource, Error> {
         let mut judged = self.registry.effective(change).await;
         if let Err(Error::Invalid(wrong)) = &mut judged
             && change.name.is_empty()
             && change.patch.kind.is_none()
         {
-            // Without its name it is not known whether its kind is needed.
+            // An unnamed source may exist or not, so it is not known whether the request must name a kind.
             wrong.retain(|violation| violation.field != "source.kind");
         }
         violations.merge("source.name", judged)
@@ -120,8 +123,8 @@ impl SourceRpc {
         self.once((caller, request_id), request_digest, delete).await.map(|_| ())
     }
 
-    /// Makes a change, or answers with the result of the one that this caller made under the same request identifier. An
-    /// empty identifier is never the same.
+    /// Makes a change, unless this caller already made it under the same request identifier; then returns the result of
+    /// that one. Changes with an empty identifier are always made.
     async fn once(
         &self,
         key: (String, String),

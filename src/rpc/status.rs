@@ -1,7 +1,7 @@
-//! The one place that makes a gRPC status of an [`Error`], with the details of `google.rpc`.
+//! Converts an [`Error`] into a gRPC status with `google.rpc` details. No other file makes a status.
 //!
-//! Status and details travel in headers: the message is at most 1 KiB, the details at most 4 KiB. Violations that do not fit
-//! are counted in the last one.
+//! Status and details are sent as headers, so the message is limited to 1 KiB and the details to 4 KiB. If not all
+//! violations fit, the last one says how many are missing.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ pub(crate) fn of(error: &Error) -> Status {
     Status::with_error_details(code(error), message(error), details)
 }
 
-/// The failure of a call that panicked: the cause is in the log under the incident number.
+/// The error of a call that panicked. The cause is only logged, under the incident number that the caller receives.
 pub(crate) fn panicked(cause: &(dyn Any + Send)) -> Error {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     let incident = new_incident();
@@ -94,7 +94,7 @@ fn message(error: &Error) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-/// Adds as many violations as fit; the last one says how many more there are.
+/// Adds as many violations as fit; if some do not, the last one says how many more there are.
 fn add_violations(details: &mut ErrorDetails, violations: &[Violation]) {
     let mut used = 0;
     for (place, violation) in violations.iter().enumerate() {
@@ -107,7 +107,7 @@ fn add_violations(details: &mut ErrorDetails, violations: &[Violation]) {
     }
 }
 
-/// `sources` of `sources/vt`.
+/// The collection of a resource name: `sources` for `sources/vt`.
 fn collection(name: &str) -> &str {
     name.split('/').next().unwrap_or(name)
 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_violations_stay_within_the_size_of_a_header_and_are_counted() {
+    fn a_thousand_violations_stay_within_the_header_limit_and_are_counted() {
         let violations = (0..1000).map(|n| Violation::invalid(format!("sources[{n}]"), "no such source")).collect();
         let status = of(&Error::Invalid(violations));
         assert!(status.message().len() <= MAX_MESSAGE, "{}", status.message().len());

@@ -1,4 +1,4 @@
-//! `VerdictService`.
+//! The `VerdictService`: reads the history of verdicts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
 use crate::store::{AnswerStore, Cursor, VerdictFilter, VerdictRecord, VerdictStore};
 
-/// Answers `VerdictService` from the history.
+/// Implements `VerdictService` on top of the store.
 pub(crate) struct VerdictRpc {
     verdicts: Arc<dyn VerdictStore>,
     answers: Arc<dyn AnswerStore>,
@@ -37,7 +37,7 @@ impl VerdictRpc {
             name: request.name,
             hint: "ListVerdicts shows those that the retention still holds".into(),
         })?;
-        // Raw answers are as large as a page.
+        // Raw answers may be as large as a page.
         let _turn = if view == View::Raw { Page::turn().await } else { None };
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         let bytes = raw.values().flatten().map(String::len).sum();

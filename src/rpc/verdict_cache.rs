@@ -1,4 +1,4 @@
-//! A cache of whole encoded verdicts for requests that ask the same.
+//! A cache of encoded verdicts for identical requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::clock::Monotonic;
 use crate::convert::verdict::View;
 use crate::engine::{Enriched, VerdictKey};
 
-/// Memory that an entry takes beside its bytes, about.
+/// Approximate memory of an entry in addition to its bytes.
 const ENTRY_OVERHEAD: usize = 512;
 
-/// What was asked, and how much of the verdict is shown.
+/// What was asked, and with which view the verdict was encoded.
 pub(super) type CacheKey = (VerdictKey, View);
 
-/// Encoded verdicts, bounded by their bytes. Clones share everything.
+/// Encoded verdicts, bounded by their bytes. Clones share one cache.
 #[derive(Clone, Debug)]
 pub(super) struct VerdictCache(Cache<CacheKey, Arc<CachedVerdict>>);
 
@@ -38,7 +38,7 @@ impl VerdictCache {
     }
 }
 
-/// A verdict as its encoded bytes: cheaper than encoding it anew, and the same for everybody.
+/// A verdict, encoded once for all callers.
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) bytes: Bytes,
@@ -99,11 +99,11 @@ mod tests {
         assert_eq!(cache.0.entry_count(), 8);
         cache.insert(key(200), verdict(1024 * 1024));
         cache.0.run_pending_tasks();
-        assert!(cache.get(&key(200), Monotonic::default()).is_none(), "larger than all there is room for");
+        assert!(cache.get(&key(200), Monotonic::default()).is_none(), "larger than the whole cache");
     }
 
     #[test]
-    fn a_verdict_is_given_again_until_its_time() {
+    fn a_verdict_is_reused_until_it_expires() {
         let cache = VerdictCache::new(16 * 1024);
         let made = Monotonic::default() + Duration::from_secs(100);
         cache.insert(key(1), CachedVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) });
