@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::fetch::{
-    AccountState, Fetched, ListPipeline, ListReader, OutsidePipeline, PipelineParts, Receipt, SourceCache,
+    AccountState, Fetched, ListPipeline, ListReader, RemotePipeline, PipelineParts, Receipt, SourceCache,
     SourceCounters, SourcePipeline, UnitAcquirer, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
@@ -196,7 +196,7 @@ impl SourcePipelines {
                 let account_state = self.account_state(&account);
                 // Other settings may be another plan: whether the source still says "enough" is found out by asking.
                 account_state.lift();
-                Ok(SourcePipeline::Outside(Arc::new(OutsidePipeline::new(PipelineParts {
+                Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: transport_for(transport, &settings, rules, clock.clone())?,
                     source: built,
                     settings,

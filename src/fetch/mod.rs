@@ -44,6 +44,6 @@ pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
 pub use lookup::{Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
-pub use pipeline::{OutsidePipeline, PipelineParts, SourcePipeline, transport_for};
+pub use pipeline::{RemotePipeline, PipelineParts, SourcePipeline, transport_for};
 pub use raw_answers::RawAnswers;
 pub use transport::{SendError, Transport};

@@ -1,4 +1,4 @@
-//! Composes the layers: [`OutsidePipeline::look_up`] reads from top to bottom as the way that a question takes, with the
+//! Composes the layers: [`RemotePipeline::look_up`] reads from top to bottom as the way that a question takes, with the
 //! reason for each place. `tests/it/fetch` holds the order.
 //!
 //! [`SourcePipeline`] is what the engine sees: the way to a source outside, or the short way to a list.
@@ -39,7 +39,7 @@ const MAX_PROBE_QUESTIONS: usize = 6;
 #[derive(Clone, Debug)]
 pub enum SourcePipeline {
     /// To a source outside.
-    Outside(Arc<OutsidePipeline>),
+    Remote(Arc<RemotePipeline>),
     /// To a list at hand.
     List(Arc<ListPipeline>),
 }
@@ -49,7 +49,7 @@ impl SourcePipeline {
     /// all (form, TLP, never-send rules) was decided before.
     pub async fn look_up(&self, request: LookupRequest) -> Fetched {
         match self {
-            Self::Outside(pipeline) => pipeline.look_up(request).await,
+            Self::Remote(pipeline) => pipeline.look_up(request).await,
             Self::List(pipeline) => pipeline.look_up(&request).await,
         }
     }
@@ -57,7 +57,7 @@ impl SourcePipeline {
     /// The outcome by the cache alone; `None`: a call would be needed. A list needs none and is not cached.
     pub async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
         match self {
-            Self::Outside(pipeline) => pipeline.cached(lookup, max_age).await,
+            Self::Remote(pipeline) => pipeline.cached(lookup, max_age).await,
             Self::List(_) => None,
         }
     }
@@ -65,7 +65,7 @@ impl SourcePipeline {
     /// How much of the source's quota is used now. Empty if it has none, or the ledger cannot be reached.
     pub async fn quota_usage(&self) -> Vec<WindowUse> {
         match self {
-            Self::Outside(pipeline) => pipeline.quota.usage().await,
+            Self::Remote(pipeline) => pipeline.quota.usage().await,
             Self::List(_) => Vec::new(),
         }
     }
@@ -74,7 +74,7 @@ impl SourcePipeline {
     /// credential.
     pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
-            Self::Outside(pipeline) => {
+            Self::Remote(pipeline) => {
                 let spent =
                     spent_window(usage).map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
                 let refused = pipeline.account.credential_refusal();
@@ -88,7 +88,7 @@ impl SourcePipeline {
     /// Until when the source is left alone because it said "enough", if it is.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         match self {
-            Self::Outside(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
+            Self::Remote(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
             Self::List(_) => None,
         }
     }
@@ -96,7 +96,7 @@ impl SourcePipeline {
     /// Why the source is not asked because it refused the credential, if it is.
     pub fn credential_refusal(&self) -> Option<SourceError> {
         match self {
-            Self::Outside(pipeline) => pipeline.account.credential_refusal(),
+            Self::Remote(pipeline) => pipeline.account.credential_refusal(),
             Self::List(_) => None,
         }
     }
@@ -104,7 +104,7 @@ impl SourcePipeline {
     /// Asks the questions of `TestSource`, once each and paid like any other, and reads the answers.
     pub async fn probe(&self, caller: &str) -> Probe {
         match self {
-            Self::Outside(pipeline) => pipeline.probe(caller).await,
+            Self::Remote(pipeline) => pipeline.probe(caller).await,
             Self::List(pipeline) => pipeline.probe(caller).await,
         }
     }
@@ -142,7 +142,7 @@ pub struct PipelineParts {
 }
 
 /// The way to a source outside.
-pub struct OutsidePipeline {
+pub struct RemotePipeline {
     source: Arc<dyn Source>,
     settings: Arc<SourceSettings>,
     family: Family,
@@ -158,7 +158,7 @@ pub struct OutsidePipeline {
     transport: Arc<dyn Transport>,
 }
 
-impl OutsidePipeline {
+impl RemotePipeline {
     /// Builds the way to a source. Opens no connection.
     pub fn new(parts: PipelineParts) -> Self {
         let PipelineParts { source, settings, family, account_state, transport, clock, tracker, counters, .. } = parts;
@@ -351,9 +351,9 @@ impl OutsidePipeline {
     }
 }
 
-impl fmt::Debug for OutsidePipeline {
+impl fmt::Debug for RemotePipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutsidePipeline").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("RemotePipeline").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
-    Fetched, LookupRequest, OutsidePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
+    Fetched, LookupRequest, RemotePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
     Transport, UnitAcquirer,
 };
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
@@ -472,7 +472,7 @@ impl Harness {
 }
 
 fn pipeline(parts: PipelineParts) -> SourcePipeline {
-    SourcePipeline::Outside(Arc::new(OutsidePipeline::new(parts)))
+    SourcePipeline::Remote(Arc::new(RemotePipeline::new(parts)))
 }
 
 /// The claim and the reasons of a finding.
