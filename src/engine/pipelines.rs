@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::fetch::{
-    AccountState, Fetched, ListPipeline, ListReader, RemotePipeline, PipelineParts, Receipt, SourceCache,
+    AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
     SourceCounters, SourcePipeline, UnitAcquirer, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};

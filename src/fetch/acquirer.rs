@@ -1,5 +1,6 @@
-//! Takes the units of all calls that wait, in one statement of the ledger. Whoever is late for its answer has not paid: a call
-//! that nobody waits for any more is left out, and a unit that nobody takes delivery of is given back.
+//! Acquires quota units for all waiting calls in one statement of the ledger. A call that comes to nothing does not
+//! pay: calls that nobody waits for any more are skipped, and a unit that cannot be delivered to its call is given
+//! back.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -16,16 +17,16 @@ use crate::source::QuotaWindow;
 use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
-/// The most units that are taken in one statement.
+/// Maximum of units that are acquired in one statement.
 const BATCH: usize = 1024;
-/// The most calls that may wait for a ledger that does not answer.
+/// Maximum of calls that wait for the ledger, so that a ledger that hangs does not fill the memory.
 const MAX_WAITING: usize = 8192;
-/// The wall clock may gain so much on the monotonic one before it counts as set forward.
+/// If the wall clock gains more than this on the monotonic clock between two acquisitions, it counts as set forward.
 const CLOCK_DRIFT: Duration = Duration::from_secs(1);
-/// Time until the end of a call is recorded again after that failed.
-const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+/// Delay before recording the end of a call is retried.
+const SETTLE_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Takes units for every pipeline.
+/// Acquires units for all pipelines.
 pub struct UnitAcquirer {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
@@ -36,11 +37,11 @@ pub struct UnitAcquirer {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// Whether a task takes them.
+    /// Whether a task is working on the queue.
     is_running: bool,
-    /// How long the last statement took.
+    /// Duration of the last statement.
     took: Duration,
-    /// Both clocks when units were last taken.
+    /// Both clocks at the last acquisition.
     clocks: Option<(SystemTime, Monotonic)>,
 }
 
@@ -51,7 +52,7 @@ struct Waiting {
     reply: oneshot::Sender<Result<Acquisition, AcquireError>>,
 }
 
-/// What a call spends and discloses.
+/// What a call spends, and what it discloses to the source.
 pub(super) struct Call {
     pub(super) account: String,
     pub(super) source: String,
@@ -59,13 +60,13 @@ pub(super) struct Call {
     pub(super) disclosures: Vec<Disclosure>,
 }
 
-/// A unit, or the window that is used up.
+/// The result of an acquisition: a unit, or the quota window that is used up.
 pub(super) struct Acquisition {
     pub(super) acquired: Acquired,
     pub(super) unit: UnitGuard,
 }
 
-/// Why nothing was taken.
+/// Why the ledger was not asked, or failed.
 pub(super) enum AcquireError {
     /// Nobody waits any more, or the time is up.
     Abandoned(AttemptError),
@@ -73,7 +74,8 @@ pub(super) enum AcquireError {
     Ledger(StoreError),
 }
 
-/// A unit whose call is under way. Dropping it ends the call: the unit counts from then on.
+/// A unit whose call is in flight. Dropping the guard records the end of the call, from which the unit's window is
+/// counted.
 pub(super) struct UnitGuard {
     unit: Option<Unit>,
     windows: Vec<QuotaWindow>,
@@ -81,12 +83,12 @@ pub(super) struct UnitGuard {
 }
 
 impl UnitAcquirer {
-    /// Takes units from this ledger.
+    /// Acquires units from this ledger.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
         Arc::new(Self { ledger, clock, tracker, queue: Mutex::default() })
     }
 
-    /// Takes a unit for this call, together with those of all others who wait.
+    /// Acquires a unit for this call, batched with all other waiting calls.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         call: Call,
@@ -111,15 +113,14 @@ impl UnitAcquirer {
         taken.await.unwrap_or_else(|_| ended())
     }
 
-    /// Records the end of a call. While that fails the unit counts as taken now, so it is tried again until the ledger is
-    /// back.
+    /// Records the end of a call. Until this succeeds the unit counts as in use, so transient failures are retried.
     async fn settle(&self, unit: Unit, ended: SystemTime) {
         while let Err(error) = self.ledger.settle(unit.clone(), ended).await {
             tracing::warn!(source = unit.source, %error, "the end of a call could not be recorded");
             if !error.is_transient() {
                 return;
             }
-            self.clock.sleep(SETTLE_AGAIN).await;
+            self.clock.sleep(SETTLE_RETRY_DELAY).await;
         }
     }
 
@@ -139,7 +140,7 @@ impl UnitAcquirer {
         }
     }
 
-    /// What the wall clock would show if it had not been set forward since the last take, if it was.
+    /// If the wall clock was set forward since the last acquisition, the time that it would show otherwise.
     fn set_forward(&self, now: SystemTime, monotonic: Monotonic) -> Option<SystemTime> {
         let (wall, before) = lock(&self.queue).clocks?;
         let expected = wall.checked_add(monotonic.since(before))?;
@@ -152,12 +153,12 @@ impl UnitAcquirer {
         let mut calls = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         for Waiting { call, waiters, reply } in batch {
-            // Who has no time for the statement itself could not use the unit.
+            // A call without time for the statement itself could not use the unit.
             let in_time = waiters
                 .close_if_abandoned(begun)
                 .and_then(|()| if waiters.time_left(begun) > took { Ok(()) } else { Err(AttemptError::no_time()) });
             if let Err(error) = in_time {
-                // Nobody may listen any more.
+                // Sending fails if the caller no longer waits.
                 let _ = reply.send(Err(AcquireError::Abandoned(error)));
                 continue;
             }
@@ -190,7 +191,7 @@ impl UnitAcquirer {
             }
             Err(error) => {
                 for (_, _, reply) in waiting {
-                    // Nobody may listen any more.
+                    // Sending fails if the caller no longer waits.
                     let _ = reply.send(Err(AcquireError::Ledger(error.clone())));
                 }
             }
@@ -199,13 +200,14 @@ impl UnitAcquirer {
 }
 
 impl UnitGuard {
-    /// Gives the unit back: its call reached nobody. Says how much is used after it; `None` where it stays taken.
+    /// Gives the unit back, for a call that did not reach the source. Returns the remaining use of the windows; `None`
+    /// if the unit could not be given back.
     pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
         self.acquirer.ledger.give_back(unit.clone(), &self.windows).await.unwrap_or_else(|error| {
             tracing::warn!(source, %error, "a quota unit could not be given back");
-            // It stays taken, and its call has ended all the same.
+            // The unit stays acquired; dropping the guard records the end of its call.
             self.unit = Some(unit);
             None
         })
@@ -215,7 +217,7 @@ impl UnitGuard {
 impl Drop for UnitGuard {
     fn drop(&mut self) {
         let Some(unit) = self.unit.take() else { return };
-        // Without a runtime the process ends, and with it what is under way.
+        // Without a runtime the process is ending, and the in-memory state of units in flight ends with it.
         let Ok(runtime) = Handle::try_current() else { return };
         let (acquirer, ended) = (self.acquirer.clone(), self.acquirer.clock.now());
         self.acquirer.tracker.spawn_on(async move { acquirer.settle(unit, ended).await }, &runtime);

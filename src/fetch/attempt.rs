@@ -1,6 +1,7 @@
-//! Layers 8 and 9: one attempt at one question, within the source's timeout, and why it may bring no answer.
+//! Layers 8 and 9: one attempt at one question within the source's timeout, and the reasons why it may fail.
 //!
-//! Innermost, so that each attempt has the whole timeout and the wait for the ledger is not counted.
+//! These layers are the innermost, so that each attempt has the whole timeout and waiting for the ledger does not
+//! count.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,16 +13,17 @@ use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceE
 use crate::source::{Answer, Question, Source, SourceSettings};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Why an attempt brought no answer.
+/// Why an attempt returned no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum AttemptError {
-    /// The source was asked and failed, or could not be reached for the moment.
+    /// The source was asked and failed, or was temporarily unreachable.
     Source(SourceError),
-    /// The source cannot be reached, and a retry would not help: its certificate is not trusted, its name does not exist.
+    /// The source is unreachable in a way that a retry does not change: its certificate is not trusted, or its name
+    /// does not exist.
     Unreachable(SourceError),
-    /// Something of ours failed, so the source was not asked; a retry would not help.
+    /// Concord itself failed, so the source was not asked. A retry would not help.
     Local(SourceError),
-    /// A limit of ours held the attempt back.
+    /// A limit such as the quota or the deadline prevented the attempt.
     NotAttempted(NotAsked),
 }
 
@@ -31,7 +33,7 @@ impl AttemptError {
         Self::NotAttempted(NotAsked::new(NotAskedReason::Deadline, "no time was left before the deadline"))
     }
 
-    /// The ledger cannot be reached: without it nothing leaves.
+    /// The ledger cannot be reached. Without a record of its cost and disclosure no call is made.
     pub(super) fn ledger_unreachable(source: &str, error: &StoreError) -> Self {
         tracing::error!(source, %error, "nothing can be recorded, so nothing is asked");
         let why = match error.kind {
@@ -44,7 +46,7 @@ impl AttemptError {
         Self::Local(SourceError::unavailable(format!("{why}: the source was not asked")))
     }
 
-    /// As the body of an outcome of which nothing else is known.
+    /// Converts into an outcome body, for a conversation without any earlier answer.
     pub(super) fn into_body(self) -> OutcomeBody {
         match self {
             Self::Source(error) | Self::Unreachable(error) | Self::Local(error) => OutcomeBody::Error(error),
@@ -52,7 +54,8 @@ impl AttemptError {
         }
     }
 
-    /// As an error, for where the source was asked before: "not asked" would be untrue there.
+    /// Converts into an error, for a conversation in which the source was asked before, so that "not asked" would be
+    /// wrong.
     pub(super) fn into_error(self, now: SystemTime) -> SourceError {
         match self {
             Self::Source(error) | Self::Unreachable(error) | Self::Local(error) => error,
@@ -72,12 +75,12 @@ impl From<SendError> for AttemptError {
     }
 }
 
-/// The quota is used up until this moment.
+/// The outcome for a quota that is used up until this time.
 pub(super) fn quota_spent(detail: &str, until: SystemTime) -> NotAsked {
     NotAsked { until: Some(until), ..NotAsked::new(NotAskedReason::QuotaSpent, detail) }
 }
 
-/// Whether the question may be sent, within the time of one attempt: a name may take its time to resolve.
+/// Checks whether the question may be sent. Bounded by the timeout of an attempt, since this may resolve a name.
 pub(super) async fn check_may_send(
     transport: &dyn Transport,
     clock: &dyn Clock,
@@ -89,7 +92,8 @@ pub(super) async fn check_may_send(
     Ok(allowed.unwrap_or_else(late)?)
 }
 
-/// Sends the question, and judges whether what came is an answer or a refusal, which the layers above must know.
+/// Sends the question, and decides whether the response is an answer or a refusal, since the layers outside this one
+/// depend on it.
 pub(super) async fn send(
     transport: &dyn Transport,
     clock: &dyn Clock,
@@ -98,7 +102,7 @@ pub(super) async fn send(
     question: &Question,
 ) -> Result<Answer, SendError> {
     let answer = clock.timeout(settings.timeout, transport.send(question)).await;
-    // How far the question came by then is not known: it counts as sent.
+    // After a timeout it is not known whether the source received the question, so it counts as sent.
     let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(settings, "no answer"))))?;
     check(source, answer).await.map_err(SendError::sent)
 }

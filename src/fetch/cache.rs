@@ -1,7 +1,8 @@
-//! Layer 2, cache: answers are cached so that the same question is not paid twice.
+//! Layer 2, cache: answers are cached, so that the same question is not paid twice.
 //!
-//! Expiry is judged by our clock; moka bounds the size only. Errors are never cached. What changes the answer is in the
-//! key, what changes its rating is in the entry: under another rating the cached answers are read again.
+//! Expiry is decided by our own clock; moka only bounds the size. Errors are never cached. The key holds every setting
+//! that changes the answer. Settings that only change its rating are in the entry: if they differ, the cached answers
+//! are read again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,15 +16,15 @@ use crate::clock::Monotonic;
 use crate::finding::OutcomeBody;
 use crate::source::{About, CacheTtl, Lookup, OptionValue, SourceSettings};
 
-/// Cached answers of all sources, bounded in bytes; a handle, cheap to clone. It outlives the pipelines that use it, so
-/// that new settings of a source do not forget what was paid for.
+/// Cached answers of all sources, bounded in bytes. A handle that is cheap to clone. It outlives the pipelines that use
+/// it, so that a change of a source's settings does not discard paid answers.
 #[derive(Clone)]
 pub struct SourceCache {
     entries: moka::sync::Cache<Key, Arc<CacheEntry>>,
 }
 
 impl SourceCache {
-    /// A cache of at most about `bytes` bytes of answers.
+    /// Makes a cache that is bounded to approximately `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
         let weigh = |_: &Key, entry: &Arc<CacheEntry>| entry.weight();
         Self { entries: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build() }
@@ -36,7 +37,7 @@ impl fmt::Debug for SourceCache {
     }
 }
 
-/// Everything that changes what a source answers; never the credential.
+/// Everything that determines what a source answers. The credential is not part of it.
 type Key = (Arc<Scope>, Lookup);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -48,14 +49,15 @@ struct Scope {
     tier: String,
 }
 
-/// Everything that changes how an answer is rated. Options may change the question too: `conversation` compares.
+/// Everything that determines how an answer is rated. Options may also change the questions, so `conversation` compares
+/// those.
 #[derive(Debug, PartialEq)]
 struct Rating {
     revision: u32,
     options: BTreeMap<String, OptionValue>,
 }
 
-/// What is cached of a conversation.
+/// A cached conversation.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
     /// The outcome; `None` if the conversation was cut short and only its steps are reusable.
@@ -70,24 +72,25 @@ impl CacheEntry {
         least_ttl(&self.steps)
     }
 
-    /// Bytes that it takes: twice the answers, since the finding repeats parts of them, and what surrounds them.
+    /// Estimated size in bytes: twice the answers, since the finding repeats parts of them, plus a constant for the
+    /// rest.
     fn weight(&self) -> u32 {
         let answers: usize = self.steps.iter().map(|step| body_length(&step.answer)).sum();
         u32::try_from(answers.saturating_mul(2).saturating_add(1024)).unwrap_or(u32::MAX)
     }
 }
 
-/// What the cache has for a look-up.
+/// What the cache holds for a look-up.
 pub(super) enum Cached {
-    /// An outcome under the present rating.
+    /// An outcome under the current rating.
     Outcome(OutcomeBody, Arc<CacheEntry>),
-    /// Answers, to be read again.
+    /// Answers that must be read again.
     Answers(Arc<CacheEntry>),
     /// Nothing fresh enough.
     Nothing,
 }
 
-/// The part of the cache that is one source's, under its present settings.
+/// The part of the cache that belongs to one source with its current settings.
 pub(super) struct SourceCacheView {
     cache: SourceCache,
     scope: Arc<Scope>,
@@ -108,7 +111,7 @@ impl SourceCacheView {
         Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), ttl: settings.cache_ttl }
     }
 
-    /// What is cached for a look-up, if it is fresh enough.
+    /// Finds the entry of a look-up, if it is fresh enough.
     pub(super) fn find(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
         let Some(entry) = self.cache.entries.get(&self.key(lookup)) else { return Cached::Nothing };
         let max_age = max_age.unwrap_or(Duration::MAX).min(entry.ttl().unwrap_or(Duration::MAX));
@@ -124,7 +127,7 @@ impl SourceCacheView {
     /// Caches the result of a conversation.
     pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
         let nothing_cached = self.ttl.finding.is_zero() && self.ttl.no_record.is_zero();
-        // What is built on several answers is as old as the oldest.
+        // The result of several answers is as old as the oldest of them.
         let Some(oldest) = outcome.steps.iter().min_by_key(|step| step.received).filter(|_| !nothing_cached) else {
             return;
         };

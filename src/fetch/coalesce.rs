@@ -1,7 +1,8 @@
-//! Layer 3, coalesce: the same look-up in flight is one conversation, run by a tracked task that outlives its waiters.
+//! Layer 3, coalesce: identical look-ups in flight share one conversation, which runs in a tracked task and outlives
+//! its waiters.
 //!
-//! Each waiter has its own deadline and leaves at it, so that none is cut short by another's. When the last has left,
-//! `Waiters` stops the layers below from starting a further step or attempt.
+//! Each waiter leaves at its own deadline, so that none is cut short by another's. Once the last has left, `Waiters`
+//! keeps the inner layers from starting a further step or attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,8 @@ pub(super) struct InFlight {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tracker: TaskTracker,
     pub(super) disclosures: DisclosureLog,
-    /// How long a conversation may begin further attempts. An attempt begun at the last moment still has its whole timeout.
+    /// How long a conversation may start further attempts. An attempt that starts at the end of it still has its whole
+    /// timeout.
     pub(super) start_window: Duration,
 }
 
@@ -37,21 +39,21 @@ type Key = (Lookup, bool);
 
 pub(super) type Running = Arc<Mutex<HashMap<Key, (Arc<Waiters>, OutcomeReceiver)>>>;
 
-/// Carries the outcome to everybody who waits; `None` until there is one.
+/// Delivers the outcome to all waiters; `None` until there is one.
 type OutcomeReceiver = watch::Receiver<Option<Arc<ConversationOutcome>>>;
 
-/// A place in a conversation in flight.
+/// A waiter's membership in a conversation in flight.
 struct Joined {
     guard: WaiterGuard,
     outcome: OutcomeReceiver,
     shared: bool,
-    /// The disclosure of a waiter who joined after the call left. In a task, so that it is recorded even if the waiter
-    /// leaves.
+    /// Records the disclosure of a waiter who joined after the call was made; a task, so that it completes even if the
+    /// waiter leaves.
     late_record: Option<JoinHandle<()>>,
 }
 
 impl InFlight {
-    /// The outcome of the conversation in flight about this look-up. If there is none, begins `conversation`.
+    /// Waits for the outcome of the conversation in flight about this look-up. If there is none, starts `conversation`.
     pub(super) async fn share<F>(
         &self,
         request: &LookupRequest,
@@ -115,7 +117,7 @@ impl InFlight {
         let conversation = conversation(waiters);
         self.tracker.spawn(async move {
             let outcome = conversation.await;
-            // The cache is filled by now: later look-ups find the answer there.
+            // By now the answer is in the cache, where later look-ups find it.
             drop(registered);
             sender.send_replace(Some(Arc::new(outcome)));
         });
@@ -126,7 +128,7 @@ impl InFlight {
         let left = deadline.since(self.clock.monotonic());
         let outcome = self.clock.timeout(left, async {
             if let Some(record) = joined.late_record.take() {
-                // It cannot be cancelled, and a fault in it is logged.
+                // The task is never cancelled, and it logs its own errors.
                 let _ = record.await;
             }
             joined.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
@@ -135,9 +137,9 @@ impl InFlight {
         let now = AnswerTime::now(&*self.clock);
         match outcome {
             Some(Some(outcome)) => outcome,
-            // The task ended without an outcome, which only a bug causes.
+            // The task ended without an outcome: it panicked.
             Some(None) => {
-                tracing::error!(source = self.disclosures.source, "a conversation broke off");
+                tracing::error!(source = self.disclosures.source, "a conversation ended without an outcome");
                 let why = "the conversation with the source broke off by a fault of this server";
                 let body = OutcomeBody::Error(SourceError::unavailable(why));
                 Arc::new(ConversationOutcome::uncacheable(body, now))
@@ -150,7 +152,7 @@ impl InFlight {
     }
 }
 
-/// A conversation's entry among those in flight; dropping it takes the entry away, also when the task panics.
+/// A conversation's entry among those in flight. Dropping it removes the entry, also if the task panics.
 struct Registered {
     running: Running,
     key: Key,
@@ -160,7 +162,7 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut running = lock(&self.running);
-        // A closed conversation may have been replaced by a new one for the same look-up.
+        // A closed conversation may already have been replaced by a new one for the same look-up.
         if running.get(&self.key).is_some_and(|(waiters, _)| Arc::ptr_eq(waiters, &self.waiters)) {
             running.remove(&self.key);
         }

@@ -1,7 +1,7 @@
-//! The conversation with a source. It reads cached answers first and pays only
-//! for what is missing. If a later step fails, the partial finding is returned with the reason.
+//! The conversation with a source: one or more questions about one indicator. It reads cached answers first and pays
+//! only for those that are missing. If a later step fails, it returns the partial finding with the reason.
 //!
-//! Whether an answer is a refusal is judged by `attempt`, since `retry` must know it.
+//! `attempt` decides whether an answer is a refusal, since `retry` depends on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::clock::{Clock, Monotonic};
 use crate::finding::{Finding, OutcomeBody, SourceError};
 use crate::source::{Answer, Lookup, Question, Reading, Source};
 
-/// Questions of one conversation, cached answers included, unless its source says that it may take more.
+/// Maximum of questions in one conversation, including those answered from the cache, unless the source declares more.
 const MAX_STEPS: usize = 6;
 
 /// The result of a conversation.
 #[derive(Clone, Debug)]
 pub(super) struct ConversationOutcome {
-    /// What the source says.
+    /// The result: a finding, no record, or why there is neither.
     pub(super) body: OutcomeBody,
-    /// When it answered; for anything but an answer, when that was known.
+    /// When the source answered; for a result without an answer, when it became known.
     pub(super) time: AnswerTime,
     /// Whether no call was needed, since cached answers sufficed.
     pub(super) from_cache: bool,
-    /// Whether the conversation came to its end, so that its result may be cached.
+    /// Whether the conversation reached its end, so that its result may be cached.
     pub(super) complete: bool,
-    /// Questions and answers; empty where nothing of them may be cached.
+    /// The questions and answers; empty if none of them may be cached.
     pub(super) steps: Arc<[Step]>,
 }
 
@@ -40,14 +40,14 @@ impl ConversationOutcome {
         Self { body, time, from_cache: false, complete: false, steps: Arc::default() }
     }
 
-    /// How long the outcome may be cached, where its answers say so. An incomplete conversation may be continued by the
-    /// next look-up.
+    /// How long the outcome may be cached, if its answers state it. Zero for an incomplete conversation, so that the
+    /// next look-up continues it.
     pub(super) fn ttl(&self) -> Option<Duration> {
         if self.complete { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
     }
 }
 
-/// The least time to live of the answers, where they say one.
+/// The shortest time to live of the answers; `None` if none states one.
 pub(super) fn least_ttl(steps: &[Step]) -> Option<Duration> {
     steps.iter().filter_map(|step| step.answer.ttl).min()
 }
@@ -60,7 +60,7 @@ pub(super) struct Conversation<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// What was asked and answered so far.
+/// The questions and answers so far.
 #[derive(Default)]
 struct Transcript {
     asked: Vec<(Question, Monotonic, String)>,
@@ -69,7 +69,7 @@ struct Transcript {
 }
 
 impl Conversation<'_> {
-    /// Asks with `ask`, and reads, until the source's reading is complete. `cached` are the steps of an earlier
+    /// Asks with `ask` and reads the answers until the reading is complete. `cached` holds the steps of an earlier
     /// conversation.
     pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question) -> F) -> ConversationOutcome
     where
@@ -83,17 +83,18 @@ impl Conversation<'_> {
         let mut question = first.clone();
         let mut transcript = Transcript::default();
         let mut was_refused = false;
-        let most = MAX_STEPS.max(self.source.max_questions(self.lookup) as usize);
-        while transcript.answers.len() < most {
+        let max_steps = MAX_STEPS.max(self.source.max_questions(self.lookup) as usize);
+        while transcript.answers.len() < max_steps {
             let mut refused = None;
             match cached.pop_front() {
                 Some(step) if step.question == question => transcript.push(step),
-                // Later answers depend on the earlier: once one question differs, none of the cached ones fits.
+                // Later questions depend on earlier answers, so once one question differs, no further cached step fits.
                 Some(_) | None => {
                     cached.clear();
                     match ask(question).await {
                         Ok(step) => transcript.push(step),
-                        // Once only: a source that is refused everything would ask for ever.
+                        // At most one refusal per conversation, so that a kind whose every question is refused does not
+                        // ask forever.
                         Err(error) => match (self.refused(&transcript, &error), was_refused) {
                             (Some(reading), false) => (refused, was_refused) = (Some(reading), true),
                             (Some(_) | None, _) => return self.interrupted(transcript, error),
@@ -115,7 +116,8 @@ impl Conversation<'_> {
                     }
                     question = *next;
                 }
-                // Cached answers that cannot be read under the present rating are as good as none.
+                // The cached answers cannot be read under the current rating, so the conversation starts anew without
+                // them.
                 Err(_) if !self.waiters.was_asked() => {
                     cached.clear();
                     transcript = Transcript::default();
@@ -124,10 +126,10 @@ impl Conversation<'_> {
                 Err(error) => return self.unreadable(transcript, error),
             }
         }
-        self.cut_short(transcript, most)
+        self.cut_short(transcript, max_steps)
     }
 
-    /// What the answers before a refused question mean, where the source knows.
+    /// How the source reads the answers before a refused question, if it can.
     fn refused(&self, transcript: &Transcript, error: &AttemptError) -> Option<Reading> {
         match error {
             AttemptError::Source(error) if !transcript.answers.is_empty() => {
@@ -140,7 +142,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// A step failed. The answers before it are cached, so that only what is missing is paid next time.
+    /// The outcome after a failed step. The answers before it are cached, so that the next look-up pays only for the
+    /// rest.
     fn interrupted(&self, mut transcript: Transcript, error: AttemptError) -> ConversationOutcome {
         if transcript.answers.is_empty() {
             return self.uncacheable(error.into_body());
@@ -153,7 +156,8 @@ impl Conversation<'_> {
         self.conclude(transcript, body, false)
     }
 
-    /// An answer that cannot be read is not cached, nor are those before it: asking anew may bring others.
+    /// The outcome after an answer that cannot be read. Neither it nor the answers before it are cached, since asking
+    /// anew may return different ones.
     fn unreadable(&self, mut transcript: Transcript, error: SourceError) -> ConversationOutcome {
         match transcript.partial.take() {
             Some(finding) => {
@@ -164,16 +168,16 @@ impl Conversation<'_> {
         }
     }
 
-    /// The source would ask further questions. Asking again would end the same way, so the partial finding counts as
-    /// complete.
-    fn cut_short(&self, mut transcript: Transcript, most: usize) -> ConversationOutcome {
+    /// The outcome when the maximum of questions is reached. Another conversation would end the same way, so the
+    /// partial finding counts as complete.
+    fn cut_short(&self, mut transcript: Transcript, max_steps: usize) -> ConversationOutcome {
         match transcript.partial.take() {
             Some(finding) => {
-                let why = format!("the source wanted more than {most} questions");
+                let why = format!("the source wanted more than {max_steps} questions");
                 self.conclude(transcript, OutcomeBody::Finding(incomplete(finding, &why)), true)
             }
             None => {
-                let error = SourceError::malformed(format!("no reading after {most} questions"));
+                let error = SourceError::malformed(format!("no reading after {max_steps} questions"));
                 self.uncacheable(OutcomeBody::Error(error))
             }
         }
@@ -190,7 +194,7 @@ impl Conversation<'_> {
         ConversationOutcome { body, time, from_cache: !self.waiters.was_asked(), complete, steps: steps.collect() }
     }
 
-    /// When the source answered: the oldest of its answers counts.
+    /// When the source answered: the time of its oldest answer.
     fn time(&self, transcript: &Transcript) -> AnswerTime {
         let times = transcript.asked.iter().zip(transcript.answers.iter());
         let times =

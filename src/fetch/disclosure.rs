@@ -1,4 +1,4 @@
-//! Part of layer 7: a disclosure is on record before the indicator leaves.
+//! Part of layer 7: records each disclosure before the indicator is sent.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(super) struct DisclosureLog {
 }
 
 impl DisclosureLog {
-    /// Records one entry for each caller who joined since the unit was taken, before the first call leaves to `host`.
+    /// Records one entry for each caller who joined since the unit was acquired, before the first call to `host` is
+    /// made.
     pub(super) async fn record_waiting(
         &self,
         waiters: &Waiters,
@@ -33,15 +34,15 @@ impl DisclosureLog {
         Ok(())
     }
 
-    /// Records for a caller who joined after the disclosure. It cannot be undone, so a failure does not stop the
-    /// look-up.
+    /// Records the disclosure for a caller who joined after it happened. Since it cannot be undone, a failure does not
+    /// stop the look-up.
     pub(super) async fn record_late(&self, entry: &DisclosureEntry, host: &str) {
         if let Err(error) = self.record(entry, host).await {
             tracing::error!(source = self.source, caller = entry.caller, %error, "a disclosure could not be recorded");
         }
     }
 
-    /// What is to be on record before the indicator leaves to `host`.
+    /// The record that must be stored before the indicator is sent to `host`.
     pub(super) fn disclosure(&self, entry: &DisclosureEntry, host: &str) -> Disclosure {
         let now = self.clock.now();
         Disclosure {

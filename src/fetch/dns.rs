@@ -1,7 +1,8 @@
-//! DNS to a zone: one query to one server, without cache, hosts file or search names. There is no hidden second query, but
-//! for an answer that does not fit a datagram: it is fetched over TCP, which providers count as one.
+//! The DNS transport: one query to one server, without cache, hosts file or search domains. No second query is sent
+//! without the pipeline's knowledge, except over TCP if the answer does not fit a datagram; providers count both as
+//! one.
 //!
-//! hickory's codec writes and reads the messages.
+//! hickory's codec encodes and decodes the messages.
 
 use std::fmt;
 use std::io;
@@ -25,11 +26,11 @@ use crate::source::{
 };
 
 const PLACEHOLDER: &str = "{credential}";
-/// Where the system names its resolvers.
+/// The file that lists the system's resolvers.
 const SYSTEM: &str = "/etc/resolv.conf";
 const DATAGRAM: usize = 4096;
 
-/// Sends DNS questions of one source.
+/// Sends the DNS questions of one source.
 pub(super) struct DnsTransport {
     credential: Option<SecretString>,
     rules: EgressRules,
@@ -37,7 +38,7 @@ pub(super) struct DnsTransport {
 }
 
 impl DnsTransport {
-    /// A transport for a source with these settings.
+    /// Makes a transport for a source with these settings.
     pub(super) fn new(settings: &SourceSettings, rules: EgressRules, clock: Arc<dyn Clock>) -> Self {
         Self { credential: settings.credential.clone(), rules, clock }
     }
@@ -52,7 +53,7 @@ impl DnsTransport {
         Ok(Answer { received: self.clock.now(), ttl, body: AnswerBody::Dns(answer) })
     }
 
-    /// Whom to ask, and the query as a message and in bytes.
+    /// The server to ask, and the query as a message and in bytes.
     async fn query(&self, question: &DnsQuestion) -> Result<(SocketAddr, Message, Vec<u8>), SourceError> {
         let name = self.name(question)?;
         let server = self.server(question.resolver).await?;
@@ -78,7 +79,7 @@ impl DnsTransport {
     }
 
     async fn server(&self, resolver: Option<SocketAddr>) -> Result<SocketAddr, SourceError> {
-        // The system resolver is trusted: it comes from the machine, and cloud resolvers are link-local.
+        // The egress rules do not apply to the system resolver: the operator chose it, and in clouds it is link-local.
         let Some(server) = resolver else { return system_server().await };
         self.rules.check_ip(server.ip()).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         Ok(server)
@@ -141,7 +142,7 @@ async fn by_datagram(server: SocketAddr, query: &[u8], asked: &Message) -> Resul
     loop {
         let length = socket.recv(&mut buffer).await.map_err(undelivered)?;
         let reply = buffer.get(..length).map(Message::from_vec);
-        // Anything else was sent by somebody else: keep waiting.
+        // A datagram that does not answer the query may be forged by a third party, so keep waiting for the answer.
         if let Some(Ok(reply)) = reply
             && answers(&reply, asked)
         {
@@ -169,7 +170,7 @@ fn answers(reply: &Message, asked: &Message) -> bool {
         && reply.queries.first().map(Query::name) == asked.queries.first().map(Query::name)
 }
 
-/// The failure to receive: the machine or a router on the way may have said that nobody got the datagram.
+/// The error of a failed receive. An ICMP error such as "port unreachable" means that the datagram reached nobody.
 fn undelivered(error: io::Error) -> SendError {
     let is_sent = !matches!(
         error.kind(),
@@ -182,7 +183,7 @@ fn receive_error(error: io::Error) -> SourceError {
     SourceError::unavailable(format!("no answer from the DNS server: {error}"))
 }
 
-/// The answer, and the least time to live of its records.
+/// The answer, with the shortest time to live of its records.
 fn read(reply: &Message) -> (Option<Duration>, DnsAnswer) {
     match reply.metadata.response_code {
         ResponseCode::NoError => {

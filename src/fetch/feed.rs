@@ -1,5 +1,5 @@
-//! Downloads a feed, and follows its redirects: each step is judged by the egress rules anew, and the key stays with the
-//! host that it was given for.
+//! Downloads a feed and follows its redirects. Each step is checked against the egress rules, and the key is only sent
+//! to the host that it was configured for.
 
 use std::sync::Arc;
 
@@ -11,22 +11,23 @@ use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::SpecialAddress;
 use crate::source::{AnswerBody, EgressRules, MAX_LIST_BYTES, SourceSettings, has_credential_placeholder};
 
-/// Redirects in a row that are followed.
+/// Maximum of consecutive redirects.
 const MAX_REDIRECTS: usize = 5;
 
-/// The way to a feed.
+/// Downloads one feed.
 pub(super) struct Feed {
     url: Url,
     http: HttpTransport,
-    /// For what a feed on a public address redirects to, which must not lead into the own network.
+    /// The transport for redirects of a feed on a public address, which must not lead into the internal network.
     redirected: HttpTransport,
 }
 
 impl Feed {
-    /// The way to the feed at this address.
+    /// Makes a downloader for the feed at this address.
     ///
     /// # Errors
-    /// When the address may not be reached, or the settings hold no usable proxy or authorities.
+    /// If the egress rules forbid the address, or the proxy or the certificate authorities in the settings cannot be
+    /// used.
     pub(super) fn new(
         url: Url,
         settings: &SourceSettings,
@@ -39,7 +40,8 @@ impl Feed {
         Ok(Self { url, http: transport(rules)?.for_feed(MAX_LIST_BYTES), redirected })
     }
 
-    /// The feed's version (its etag) and bytes; `None` if it is still of this version. Empty: of whatever version.
+    /// Downloads the feed and returns its version (the etag) and bytes; `None` if `version` is still current. An empty
+    /// `version` always downloads.
     pub(super) async fn load(&self, version: &str) -> Result<Option<(String, Vec<u8>)>, String> {
         let conditions = [("if-none-match", version)];
         let conditions = if version.is_empty() { &[][..] } else { &conditions[..] };
@@ -70,7 +72,7 @@ impl Feed {
         Err(format!("the feed redirects more than {MAX_REDIRECTS} times"))
     }
 
-    /// Where a redirect leads, if it may be followed.
+    /// The target of a redirect, if it may be followed.
     fn next(&self, from: &Url, location: Option<&str>, status: u16) -> Result<Url, String> {
         let next = location.and_then(|location| from.join(location).ok());
         let next = next.ok_or_else(|| format!("the feed answers with HTTP status {status} and names no address"))?;
@@ -83,7 +85,7 @@ impl Feed {
         if from.scheme() == "https" && next.scheme() == "http" {
             return refused("which would leave https");
         }
-        // Whoever answers must not say where the key is sent: it is put where the configured address says.
+        // The key is inserted only where the configured address says so. A redirect must not choose where it is sent.
         if has_credential_placeholder(&next) || (has_credential_placeholder(&self.url) && !is_same_site(from, &next)) {
             return refused("where its key must not go: set option url to the address that is meant");
         }
@@ -91,13 +93,13 @@ impl Feed {
     }
 }
 
-/// Whether two addresses belong to one server: the same host and port, or the same host moved from http to https.
+/// Whether two addresses belong to the same server: equal host and port, or the same host moved from http to https.
 fn is_same_site(from: &Url, to: &Url) -> bool {
     let moved = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
     from.host() == to.host() && (from.port_or_known_default() == to.port_or_known_default() || moved)
 }
 
-/// Whether a feed is in the own network, so that it may redirect to others there.
+/// Whether a feed is in the internal network, so that it may redirect to other internal addresses.
 async fn is_internal(url: &Url) -> bool {
     let special = |ip| SpecialAddress::from_ip(ip).is_some();
     match url.host() {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_may_move_to_https_and_never_back() {
+    fn a_redirect_may_move_to_https_but_never_back() {
         assert_eq!(next("http://a.example/x", "https://a.example/x"), Ok("https://a.example/x".into()));
         let why = next("https://a.example/x", "http://a.example/secret").unwrap_err();
         assert_eq!(why, "the feed redirects to http://a.example, which would leave https");
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_public_feed_redirects_to_must_be_public() {
+    async fn a_public_feed_may_redirect_only_to_public_addresses() {
         assert!(!is_internal(&Url::parse("https://1.1.1.1/list").unwrap()).await);
         assert!(is_internal(&Url::parse("http://[::1]/list").unwrap()).await);
         let target = Url::parse("http://10.0.0.1:9/list").unwrap();

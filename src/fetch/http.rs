@@ -1,11 +1,11 @@
-//! HTTP to a source: puts the credential where the adapter says, bounds the size, follows no redirect to another host (for
-//! a feed, none at all: `feed.rs` judges each step).
+//! The HTTP transport: inserts the credential where the adapter says, bounds the size of the answer, and follows
+//! redirects only on the same host. For a feed it follows none, since `feed.rs` checks each step.
 //!
-//! A client is built at the first question that needs it, so that a source that is never asked by https loads no
-//! certificates. Error texts hold neither the credential nor the path and query of the address.
+//! A client is built when the first question needs it, so that no certificates are loaded for a source that is never
+//! asked over https. Error messages contain neither the credential nor the path and query of the address.
 //!
-//! Behind a proxy, the proxy resolves the target. The target of a source set over the API is resolved here as well, and
-//! refused if what is found is forbidden or nothing is found.
+//! Behind a proxy, the proxy resolves the target. For a source configured over the API, the target is also resolved
+//! here, and refused if it is forbidden or does not resolve.
 
 use std::cell::Cell;
 use std::fmt;
@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use super::http_error::{failed, login_refused, unavailable};
-use super::resolve::{Guarded, lookup};
+use super::resolve::{CheckedResolver, lookup};
 use super::route::Route;
 use super::tls;
 use super::transport::{SendError, Transport};
@@ -33,15 +33,15 @@ use crate::source::{
     HttpQuestion, ProxyServer, Question, SourceSettings, has_credential_placeholder,
 };
 
-/// Largest answer of a source that is read.
+/// Size limit of an answer.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-/// Redirects on one host that are followed.
+/// Maximum of redirects on the same host.
 const MAX_REDIRECTS: usize = 3;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
-/// Headers that adapters may read, beside all that begin with `x-ratelimit` or `x-rate-limit`.
+/// Headers that adapters may read, in addition to all that begin with `x-ratelimit` or `x-rate-limit`.
 const KEPT_HEADERS: [&str; 5] = ["retry-after", "content-type", "etag", "last-modified", "location"];
 
-/// Sends HTTP questions of one source.
+/// Sends the HTTP questions of one source.
 pub(super) struct HttpTransport {
     /// For http.
     plain: OnceCell<Client>,
@@ -50,7 +50,8 @@ pub(super) struct HttpTransport {
     credential: Option<SecretString>,
     route: Arc<Route>,
     ca_pem: Option<String>,
-    /// For the connection alone. It ends before the attempt does, so that it is known that nothing was sent.
+    /// Timeout of the connection alone. It is shorter than that of the attempt, so that a timeout while connecting is
+    /// known to have sent nothing.
     connect_timeout: Duration,
     rules: EgressRules,
     clock: Arc<dyn Clock>,
@@ -59,15 +60,15 @@ pub(super) struct HttpTransport {
 }
 
 tokio::task_local! {
-    /// Whether the question that this task asks was redirected.
+    /// Whether the question of the current task was redirected.
     static REDIRECTED: Cell<bool>;
 }
 
 impl HttpTransport {
-    /// A transport for a source with these settings.
+    /// Makes a transport for a source with these settings.
     ///
     /// # Errors
-    /// When the base address or the proxy may not be reached, or the authorities to trust are no certificates.
+    /// If the egress rules forbid the base address or the proxy, or the certificate authorities cannot be parsed.
     pub(super) fn new(
         settings: &SourceSettings,
         rules: EgressRules,
@@ -91,7 +92,8 @@ impl HttpTransport {
         })
     }
 
-    /// A transport for feeds: answers have at most this many bytes, and a redirect is an answer like any other.
+    /// Turns it into a transport for feeds, with this size limit. Redirects are returned as answers instead of
+    /// followed.
     pub(super) fn for_feed(self, largest: usize) -> Self {
         Self { largest, follows_redirects: false, ..self }
     }
@@ -104,7 +106,7 @@ impl HttpTransport {
         }
     }
 
-    /// The authorities, read off the threads that serve: the system's are hundreds of files.
+    /// The certificate authorities, read on a blocking thread, since the system's may be hundreds of files.
     async fn roots(&self) -> Result<Vec<Certificate>, SourceError> {
         let ca_pem = self.ca_pem.clone();
         let roots = tokio::task::spawn_blocking(move || tls::roots(ca_pem.as_deref())).await;
@@ -121,10 +123,10 @@ impl HttpTransport {
                 true => redirect::Policy::custom(same_host),
                 false => redirect::Policy::none(),
             })
-            .dns_resolver(Arc::new(Guarded { rules: self.rules.clone(), route: self.route.clone() }))
+            .dns_resolver(Arc::new(CheckedResolver { rules: self.rules.clone(), route: self.route.clone() }))
             .tls_certs_only(roots)
             .connect_timeout(self.connect_timeout)
-            // A call that the library sends again by itself would not be paid.
+            // reqwest must not retry by itself: such a call would bypass the quota.
             .retry(reqwest::retry::never())
             .pool_idle_timeout(Duration::from_secs(60));
         builder.build().map_err(|error| unavailable("no client could be made", &error))
@@ -136,7 +138,7 @@ impl HttpTransport {
         let request = self.request(question, url, extra).await.map_err(SendError::not_sent)?;
         let send = async { (request.send().await, REDIRECTED.with(Cell::get)) };
         let (sent, redirected) = REDIRECTED.scope(Cell::new(false), send).await;
-        // Whoever redirects has received the question, whatever becomes of the next connection.
+        // A server that redirects has received the question, even if the next connection fails.
         let reached = |failure: SendError| SendError { is_sent: failure.is_sent || redirected, ..failure };
         let response = sent.map_err(|error| reached(self.route.hint(failed(error, &peer))))?;
         if proxied && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
@@ -145,7 +147,7 @@ impl HttpTransport {
         self.read(response, &peer).await
     }
 
-    /// Whom the connection is to, for error messages: it may be the proxy that has the wrong certificate.
+    /// The name of the peer for error messages. With an https proxy, a bad certificate may also be the proxy's.
     fn peer(&self, url: &Url) -> String {
         let host = url.host_str().unwrap_or_default();
         let by_tls = self.route.proxy(url).is_some_and(|proxy| is_https(&proxy.address()));
@@ -175,8 +177,8 @@ impl HttpTransport {
         Ok(request)
     }
 
-    /// Judges the name of a source set over the API by what it resolves to now, before anything is paid. What it resolves
-    /// to at connect time is judged again.
+    /// Checks the addresses that the name of a source configured over the API resolves to now, before anything is paid.
+    /// The addresses at connect time are checked again.
     async fn check_name(&self, url: &Url) -> Result<(), SendError> {
         let Some(Host::Domain(name)) = url.host().filter(|_| self.rules.from_api && self.route.proxy(url).is_none())
         else {
@@ -190,7 +192,7 @@ impl HttpTransport {
         }
     }
 
-    /// Judges what the client's own resolver does not see: a literal address, a name that a proxy resolves.
+    /// Checks targets that the client's own resolver does not see: literal addresses, and names that a proxy resolves.
     async fn check_target(&self, url: &Url) -> Result<(), SourceError> {
         let refused = |why: String| SourceError::new(SourceErrorKind::Refused, why);
         match url.host() {
@@ -204,7 +206,7 @@ impl HttpTransport {
                          in the configuration file is not checked like this"
                     ))
                 })?;
-                // The proxy may choose any of them, so all must be allowed.
+                // The proxy may connect to any of them, so all must be allowed.
                 found.try_for_each(|address| self.rules.check_ip(address.ip())).map_err(refused)
             }
             Some(Host::Domain(_)) => Ok(()),
@@ -212,7 +214,8 @@ impl HttpTransport {
         }
     }
 
-    /// The address with the credential in its path or query, where the adapter or a feed's address wants it there.
+    /// The address with the credential inserted into its path or query, if the adapter or the feed's address asks for
+    /// that.
     fn address(&self, question: &HttpQuestion) -> Result<Url, SourceError> {
         let in_path = matches!(question.credential, CredentialPlace::Path | CredentialPlace::HeaderAndPath(_));
         let mut url = question.url.clone();
@@ -245,7 +248,7 @@ impl HttpTransport {
         Ok(Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Http { status, headers, body } })
     }
 
-    /// The decompressed body; reading stops at the limit.
+    /// Reads the decompressed body, up to the size limit.
     async fn body(&self, response: Response, peer: &str) -> Result<Vec<u8>, SendError> {
         let mut body = Vec::new();
         let mut pieces = response.bytes_stream();
@@ -260,7 +263,7 @@ impl HttpTransport {
         Ok(body)
     }
 
-    /// A GET of a feed, with these conditional headers.
+    /// Sends a GET for a feed, with these conditional headers.
     pub(super) async fn get(&self, url: &Url, conditions: &[(&str, &str)]) -> Result<Answer, SourceError> {
         let question = HttpQuestion {
             method: HttpMethod::Get,
@@ -328,11 +331,12 @@ fn is_https(url: &Url) -> bool {
     url.scheme() == "https"
 }
 
-/// Only on the same host and port, and never back from https: the credential must not be carried elsewhere.
+/// Follows redirects only on the same host and port and never from https to http, so that the credential is not sent
+/// elsewhere.
 fn same_host(attempt: redirect::Attempt) -> redirect::Action {
     let allowed = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
     if allowed && attempt.previous().len() <= MAX_REDIRECTS {
-        // Set wherever a question is asked.
+        // The task-local is set whenever a question is asked.
         let _ = REDIRECTED.try_with(|redirected| redirected.set(true));
         attempt.follow()
     } else {
@@ -373,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_resolves_to_a_forbidden_address_is_refused_and_not_retried() {
+    async fn a_name_that_resolves_to_a_forbidden_address_is_refused_without_a_retry() {
         let transport = transport(true, None);
         let error = transport.ask(&question("http://localhost:9/?secret=1"), &[]).await.unwrap_err().error;
         assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_not_be_sent_is_known_before_it_is_paid() {
+    async fn a_forbidden_question_is_refused_before_it_is_paid() {
         let may = async |transport: HttpTransport, url: &str| {
             transport.may_send(&Question::Http(question(url))).await.map_err(|failure| failure.error.kind)
         };
@@ -399,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_proxy_the_name_of_a_source_set_over_the_api_is_judged_before_the_proxy_is_asked() {
+    async fn behind_a_proxy_the_host_of_a_source_configured_over_the_api_is_checked_before_the_proxy_is_asked() {
         let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         proxy.set_nonblocking(true).unwrap();
         let transport = transport(true, Some(&format!("http://{}", proxy.local_addr().unwrap())));
@@ -411,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn no_authorities_are_read_for_a_source_without_tls() {
         let transport = transport(false, None);
-        // Bound, so that nobody else gets the port, and never listening.
+        // The port stays bound, so that nothing else can listen on it.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let closed = socket.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! What a failed HTTP request means: how far it came, and whether trying again can help. Judged by the types among its
-//! causes. Its text leaves the address out, which may hold the indicator and a credential.
+//! Classifies failed HTTP requests by the types of their causes: whether anything was sent, and whether a retry can
+//! help. The messages leave out the address, which may contain the indicator and a credential.
 
 use std::error::Error;
 use std::io;
@@ -12,26 +12,27 @@ use super::resolve::{Forbidden, Unresolved};
 use super::transport::SendError;
 use crate::finding::{SourceError, SourceErrorKind};
 
-/// The setting that helps where an authority is not trusted.
+/// The hint for a certificate authority that is not trusted.
 const TRUST_IT: &str = "an authority that is to be trusted for the source is named in ca_file (over the API: ca_pem)";
 
-/// How proxies say that they want a user and a password, or others; the types of these errors are not public.
+/// Messages of the HTTP library for a proxy that wants a user and a password, or different ones. The types of these
+/// errors are not public.
 const LOGIN_REFUSED: [&str; 3] =
     ["proxy authorization required", "credentials not accepted", "does not support user/pass authentication"];
 
-/// Names of a certificate that an error lists.
+/// Maximum of names that an error lists from a certificate.
 const MAX_NAMES: usize = 3;
 
-/// The failure of a request to `peer`, the name of whom it was to connect to.
+/// The error of a failed request; `peer` names the host that it connects to.
 pub(super) fn failed(error: reqwest::Error, peer: &str) -> SendError {
     let error = error.without_url();
-    // Without a connection nothing of the request has left, and behind a proxy nothing has reached the source.
+    // Without a connection nothing was sent, and if the proxy failed, nothing reached the source.
     let is_sent = !error.is_connect();
     let (error, is_permanent) = judge(&error, peer);
     SendError { error, is_sent, is_permanent }
 }
 
-/// The error, and whether the same request would fail the same way.
+/// The error, and whether it is permanent, so that the same request would fail again.
 fn judge(error: &reqwest::Error, peer: &str) -> (SourceError, bool) {
     if let Some(Forbidden(why)) = cause(error) {
         return (SourceError::new(SourceErrorKind::Refused, why), true);
@@ -58,7 +59,7 @@ fn judge(error: &reqwest::Error, peer: &str) -> (SourceError, bool) {
     (unavailable(what, error), false)
 }
 
-/// The proxy refuses to serve us, so nothing reached the source.
+/// The error if the proxy refused to serve the request, so that nothing reached the source.
 pub(super) fn login_refused() -> SendError {
     let why = "the proxy wants a user and a password, or others than it was given: they are set in its address, in the \
                configuration file";
@@ -74,7 +75,7 @@ pub(super) fn unavailable(what: &str, error: &reqwest::Error) -> SourceError {
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| match cause.downcast_ref::<io::Error>() {
-        // Its `source` is that of the error that it wraps, and passes over that error itself.
+        // `io::Error::source` returns the source of the wrapped error and skips the wrapped error itself.
         Some(wrapper) => wrapper.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
         None => cause.source(),
     })
@@ -84,8 +85,8 @@ fn cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// Whether the body came whole and cannot be decompressed, so that a retry would bring the same. A body that broke off has
-/// a connection error among its causes.
+/// Whether the body was received completely but cannot be decompressed, so that a retry would not help. An incomplete
+/// body has a connection error among its causes.
 fn is_corrupt(error: &reqwest::Error) -> bool {
     error.is_decode() && cause::<io::Error>(error).is_some() && cause::<hyper::Error>(error).is_none()
 }
@@ -105,7 +106,7 @@ fn tls_problem(error: &rustls::Error, peer: &str) -> String {
 
 fn certificate_problem(problem: &CertificateError) -> String {
     match problem {
-        // A bad signature is that of another authority of the same name.
+        // A bad signature usually means that the certificate was issued by another authority of the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "is signed by an authority that is not trusted here, as where a proxy inspects TLS or a service has its own \
              authority: {TRUST_IT}"

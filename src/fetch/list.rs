@@ -1,8 +1,9 @@
-//! Look-ups in a list at hand: a local file, read again when it changes, or a feed, loaded again after its refresh time.
+//! Look-ups in a list that is held in memory: a local file, reloaded when it changes, or a feed, reloaded at its
+//! refresh interval.
 //!
-//! A reload that fails, or that shrinks the list by more than half, leaves the last good copy in use and says so; a
-//! feed that stays that small is accepted in the end. Loads run in tasks of their own: a look-up starts one and uses
-//! the present copy. Only the first copy is waited for.
+//! If a reload fails, or shrinks the list by more than half, the last good copy stays in use and the answers say so. A
+//! feed that stays that small is eventually accepted. Loads run in tasks of their own: a look-up starts one and uses
+//! the current copy. It waits only for the first copy.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -30,17 +31,18 @@ use crate::sync::lock;
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a look-up waits for a check that is overdue.
 const OVERDUE_WAIT: Duration = Duration::from_millis(500);
-/// After a failed load the next is at most this far away.
+/// Upper bound of the delay between a failed load and the next one.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
-/// A hanging load must not block the next one.
+/// Time limit of a load, so that one that hangs does not block the next.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// Loads of a feed in a row with less than half of the entries in use, the last of which is accepted.
+/// After this many consecutive loads with less than half of the entries in use, a feed is accepted although it shrank.
 const LOADS_TO_SHRINK: u32 = 3;
 
-/// Looks up in the list of one source.
+/// Looks up indicators in the list of one source.
 pub struct ListReader {
     loader: Arc<Loader>,
-    /// Ends a load under way when nobody can ask any more: a source that is tested and not saved, or changed.
+    /// Cancels a load in flight when the reader is dropped, because the source was changed, or tested without being
+    /// saved.
     _cancel_on_drop: DropGuard,
 }
 
@@ -50,7 +52,7 @@ struct Loader {
     location: Location,
     clock: Arc<dyn Clock>,
     copy: ArcSwap<ListCopy>,
-    /// When the last check began.
+    /// When the last check started.
     check_begun: std::sync::Mutex<Monotonic>,
     /// Held by the task that loads.
     loading: Arc<Mutex<()>>,
@@ -63,35 +65,35 @@ enum Location {
     Feed { feed: Box<Feed>, refresh: Duration },
 }
 
-/// The copy in use, and what is known of its origin.
+/// The copy in use and the state of its location.
 #[derive(Clone, Default)]
 struct ListCopy {
     index: Option<Arc<ListIndex>>,
-    /// When the copy was loaded with success.
+    /// When the copy was successfully loaded.
     loaded: Option<SystemTime>,
     /// When the location is checked again.
     next_check: Option<Monotonic>,
-    /// What changes with the list: time, size and inode of a file, the etag of a feed.
+    /// Identifies the version of the list: time, size and inode of a file, or the etag of a feed.
     version: String,
     /// Why the last load was rejected.
     rejected: Option<String>,
-    /// How many loads in a row were rejected for being too small.
+    /// Consecutive loads that were rejected for being too small.
     too_small: u32,
 }
 
 /// Why a load is rejected.
 enum Rejection {
-    /// It failed, or cannot be read.
+    /// The load failed, or its content cannot be read.
     Unusable(String),
-    /// It has less than half of the entries in use.
+    /// The new list has less than half of the entries in use.
     TooSmall { has: usize, had: usize },
 }
 
 impl ListReader {
-    /// A reader for a list with these settings. Reads nothing yet; loads run in tasks of `tracker`.
+    /// Makes a reader for the list of a source with these settings. Reads nothing yet; loads run in tasks of `tracker`.
     ///
     /// # Errors
-    /// When the source has no list, or a feed that may not be reached.
+    /// If the source has no list, or the egress rules forbid its feed.
     pub fn new(
         source: Arc<dyn Source>,
         settings: Arc<SourceSettings>,
@@ -122,8 +124,7 @@ impl ListReader {
         Ok(Self { loader: Arc::new(loader), _cancel_on_drop })
     }
 
-    /// What the list says of the indicator. Waits only for the first copy, and shortly for a check that is overdue; the
-    /// caller bounds the time.
+    /// Looks the indicator up. Waits for the first copy, and briefly for an overdue check; the caller bounds the time.
     pub async fn find(&self, indicator: &Indicator) -> Answer {
         let copy = self.loader.current().await;
         let answer = match (&copy.index, copy.loaded) {
@@ -147,7 +148,7 @@ impl ListReader {
 }
 
 impl Loader {
-    /// The copy to use. When the location must be checked again, a task does it.
+    /// The copy to use. If the location is due for a check, starts a task that does it.
     async fn current(self: &Arc<Self>) -> Arc<ListCopy> {
         let now = self.clock.monotonic();
         let copy = self.copy.load_full();
@@ -165,7 +166,7 @@ impl Loader {
         match copy.next_check.filter(|_| copy.index.is_some()) {
             Some(next) if now.since(next) > self.interval() => self.wait_for_overdue(copy, now.since(next)).await,
             Some(_) => copy,
-            // Without a copy there is nothing to say before one is loaded.
+            // Without a copy, the look-up has to wait for the load.
             None => {
                 drop(self.loading.lock().await);
                 self.copy.load_full()
@@ -173,8 +174,8 @@ impl Loader {
         }
     }
 
-    /// Nobody asked for a while, so the copy may be old: the check is waited for briefly. Later look-ups get the old
-    /// copy immediately.
+    /// Waits briefly for an overdue check: checks are only triggered by look-ups, so after a while without any the copy
+    /// may be old. Once that time is over, look-ups use the old copy immediately.
     async fn wait_for_overdue(&self, copy: Arc<ListCopy>, late: Duration) -> Arc<ListCopy> {
         let waited = self.clock.monotonic().since(*lock(&self.check_begun));
         let wait = OVERDUE_WAIT.min(self.settings.timeout / 2).saturating_sub(waited);
@@ -186,7 +187,7 @@ impl Loader {
         Arc::new(ListCopy { rejected, ..ListCopy::clone(&copy) })
     }
 
-    /// How often the location is checked where nothing fails.
+    /// How often the location is checked while nothing fails.
     fn interval(&self) -> Duration {
         match &self.location {
             Location::File { .. } => FILE_CHECK_INTERVAL,
@@ -199,8 +200,8 @@ impl Loader {
         let begun = self.clock.now();
         let mut copy = (*before).clone();
         match self.load_in_time(&before).await {
-            // What was rejected before is still there, so the reason stays. A load that failed has cleared the version, so
-            // that "unchanged" never hides it.
+            // The location is unchanged, so an earlier rejection still applies. After a failed load the version is
+            // empty, so this case does not occur.
             Ok(None) => {}
             Ok(Some((version, bytes))) => {
                 copy.version = version;
@@ -215,13 +216,13 @@ impl Loader {
                 }
             }
             Err(why) => {
-                // Once it can be had again it is read again, changed or not.
+                // Without a version the next load reads the list even if it did not change.
                 copy.version.clear();
                 self.reject(&mut copy, Rejection::Unusable(why));
             }
         }
         if let Some(why) = copy.rejected.as_ref().filter(|_| before.rejected != copy.rejected) {
-            tracing::warn!(source = self.settings.name, why, "the list was not taken");
+            tracing::warn!(source = self.settings.name, why, "a reload of the list was rejected");
         }
         copy.next_check = Some(self.clock.monotonic() + self.wait(&copy));
         self.copy.store(Arc::new(copy));
@@ -229,7 +230,7 @@ impl Loader {
 
     /// How long until the location is checked again.
     fn wait(&self, copy: &ListCopy) -> Duration {
-        // A feed that shrank is accepted at its own pace, not within minutes.
+        // A feed that shrank is loaded at its normal interval, so that it is not accepted within minutes.
         if copy.rejected.is_some() && copy.too_small == 0 {
             self.interval().min(RETRY_INTERVAL)
         } else {
@@ -237,7 +238,7 @@ impl Loader {
         }
     }
 
-    /// Notes why the last load was rejected, and the way out.
+    /// Records why the last load was rejected, and what can be done about it.
     fn reject(&self, copy: &mut ListCopy, rejection: Rejection) {
         let (has, had) = match rejection {
             Rejection::Unusable(why) => {
@@ -254,7 +255,7 @@ impl Loader {
                 "an empty one is never taken; if that is meant, restart the server".into()
             }
             Location::Feed { .. } => {
-                // Else the feed would answer that nothing changed, and it could not be loaded once more.
+                // With a version the feed would answer "not modified", and the load would not be repeated.
                 copy.version.clear();
                 format!("it is taken if {LOADS_TO_SHRINK} loads in a row bring so few (now {})", copy.too_small)
             }
@@ -266,28 +267,28 @@ impl Loader {
         let loaded = self.cancelled.run_until_cancelled(self.load(before));
         match self.clock.timeout(LOAD_TIMEOUT, loaded).await {
             Some(Some(loaded)) => loaded,
-            Some(None) => Err("nobody asks any more".into()),
+            Some(None) => Err("the source was changed or removed".into()),
             None => Err(format!("not loaded within {} s", LOAD_TIMEOUT.as_secs())),
         }
     }
 
-    /// The list's version and bytes; `None` if it did not change.
+    /// Loads the list's version and bytes; `None` if it did not change.
     async fn load(&self, before: &ListCopy) -> Result<Option<(String, Vec<u8>)>, String> {
         match &self.location {
             Location::File { path, rules } => {
-                // Callers see this, so the folders are left out.
+                // Callers see this message, so it names the file without its folders.
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
                 load_file(path, rules, before).await.map_err(|why| format!("{name}: {why}"))
             }
             Location::Feed { feed, .. } => {
-                // Without a copy in use, a feed that did not change has to come whole.
+                // Without a copy in use, the feed must be downloaded even if it did not change.
                 let version = before.index.as_ref().map_or("", |_| before.version.as_str());
                 feed.load(version).await
             }
         }
     }
 
-    /// The index over what was read, built on a blocking thread.
+    /// Builds the index of the list, on a blocking thread.
     async fn index(&self, before: &ListCopy, bytes: Vec<u8>) -> Result<ListIndex, Rejection> {
         let source = self.source.clone();
         let build = move || source.index(&bytes);
@@ -301,7 +302,7 @@ impl Loader {
         Ok(index)
     }
 
-    /// Whether a list that is too small was loaded often enough to be accepted.
+    /// Whether a list that is too small has been loaded often enough to be accepted.
     fn is_accepted(&self, before: &ListCopy, has: usize) -> bool {
         match &self.location {
             Location::File { .. } => false,
@@ -310,8 +311,8 @@ impl Loader {
     }
 }
 
-/// The file's version and bytes; `None` if it did not change. The rules are checked each time: a link may lead elsewhere by
-/// now.
+/// Reads the file's version and bytes; `None` if it did not change. The rules are checked each time, since a symbolic
+/// link may have been changed.
 async fn load_file(
     path: &Path,
     rules: &EgressRules,
@@ -332,12 +333,12 @@ async fn load_file(
     if !metadata.is_file() {
         return Err("not a file".into());
     }
-    // Read to the limit and one byte more: a file can grow after it was measured.
+    // Reads up to one byte more than the limit, since a file can grow after its size was read.
     let limit = u64::try_from(MAX_LIST_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let file = tokio::fs::File::open(&real).await?;
     let opened = file.metadata().await?;
-    // A link may have taken the file's place between the check and the opening.
+    // The file may have been replaced by a link between the check and the opening.
     if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
         return Err("changed while it was opened".into());
     }

@@ -1,4 +1,4 @@
-//! The short way to a list: nothing leaves, so there is no cache, no quota, no retry and no disclosure.
+//! The pipeline of a list. Nothing is sent anywhere, so it needs no cache, quota, retry or disclosure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::source::{
     Answer, AnswerBody, ListAnswer, ListStatus, Lookup, Probe, Question, Reading, Source, SourceSettings,
 };
 
-/// The way to a list.
+/// Looks up indicators in a list, with the interface of a source.
 pub struct ListPipeline {
     source: Arc<dyn Source>,
     settings: Arc<SourceSettings>,
@@ -25,7 +25,7 @@ pub struct ListPipeline {
 }
 
 impl ListPipeline {
-    /// The way to this list.
+    /// Makes a pipeline for this list.
     pub fn new(
         source: Arc<dyn Source>,
         settings: Arc<SourceSettings>,
@@ -37,7 +37,7 @@ impl ListPipeline {
         Self { source, settings, family, list, clock, counters }
     }
 
-    /// The list, for a pipeline with other settings on the same list.
+    /// The list reader, so that a pipeline with other settings can use the same list.
     pub fn list(&self) -> &Arc<ListReader> {
         &self.list
     }
@@ -51,7 +51,7 @@ impl ListPipeline {
         .await
     }
 
-    /// The body of the outcome, and what is wrong with the list if something is.
+    /// The body of the outcome, and a note if something is wrong with the list.
     async fn answer(&self, request: &LookupRequest) -> (OutcomeBody, Option<String>) {
         let left = request.deadline.since(self.clock.monotonic());
         if left.is_zero() {
@@ -78,7 +78,7 @@ impl ListPipeline {
         Ok((body, note))
     }
 
-    /// What the list says. The first copy is waited for, as long as the source's timeout.
+    /// Looks the indicator up. Waits for the first copy of the list for at most the source's timeout.
     async fn find(&self, question: &Question) -> Result<Answer, SourceError> {
         let Question::List(question) = question else {
             return Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list"));
@@ -104,7 +104,7 @@ impl fmt::Debug for ListPipeline {
     }
 }
 
-/// The copy of the list that answered.
+/// The status of the list, if a copy of it answered.
 fn status(answer: &Answer) -> Option<&ListStatus> {
     match &answer.body {
         AnswerBody::List(ListAnswer::Listed { status, .. } | ListAnswer::NotListed(status)) => Some(status),
@@ -112,8 +112,8 @@ fn status(answer: &Answer) -> Option<&ListStatus> {
     }
 }
 
-/// That the list is stale or lacks entries, and why. A list that does not name the indicator says so too: the silence of
-/// such a list is worth less.
+/// The note that the list is stale or lacks entries, and why. It is also given when the indicator is not listed, since
+/// that means less in such a list.
 fn note(status: &ListStatus) -> Option<String> {
     let stale = status.stale.as_ref().map(|why| format!("the copy in use is not fresh: {why}"));
     let skipped = Some(status.skipped_note.clone()).filter(|note| !note.is_empty());

@@ -1,4 +1,4 @@
-//! What is asked of a pipeline and what comes of it: the request, and the outcome with its receipt.
+//! The interface of a pipeline: the request, and the outcome with its receipt.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,53 +12,54 @@ use crate::store::WindowUse;
 /// One look-up of one source, as the engine asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupRequest {
-    /// What is looked up.
+    /// The look-up.
     pub lookup: Lookup,
-    /// The moment by which the outcome must be there.
+    /// The time by which the outcome is needed.
     pub deadline: Monotonic,
-    /// How old a cached answer may be; `None`: as old as the source's settings allow; zero: ask anew.
+    /// Maximum age of a cached answer. `None`: as old as the source's settings allow. Zero: always ask.
     pub max_age: Option<Duration>,
-    /// For whom, for the disclosure ledger.
+    /// The caller, for the disclosure ledger.
     pub caller: String,
-    /// Under which TLP, for the disclosure ledger.
+    /// The TLP of the indicator, for the disclosure ledger.
     pub tlp: Tlp,
 }
 
-/// An outcome and how it came about.
+/// An outcome and its receipt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fetched {
     /// The outcome.
     pub outcome: Outcome,
-    /// How it came about.
+    /// How the outcome was obtained.
     pub receipt: Receipt,
 }
 
-/// How an outcome came about. It differs from call to call, so it is no part of the verdict.
+/// How an outcome was obtained. It differs from call to call, so it is not part of the verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Receipt {
-    /// Whether a call left for this request.
+    /// Whether this request caused a call to the source.
     pub called: bool,
-    /// Whether it came from cache.
+    /// Whether the outcome came from the cache.
     pub from_cache: bool,
-    /// Whether it was shared with another request for the same, already in flight.
+    /// Whether the outcome was shared with an identical request that was already in flight.
     pub shared: bool,
     /// Time since the source answered.
     pub age: Duration,
-    /// How long the answer may be cached from its arrival on, by its own word: the least time to live of its records.
+    /// How long the answer may be cached after its arrival, as the answer itself states: the shortest time to live of
+    /// its records.
     pub ttl: Option<Duration>,
-    /// Time that the look-up took.
+    /// Duration of the look-up.
     pub latency: Duration,
-    /// Quota units spent for this request; 0 for what came from cache or was shared.
+    /// Quota units spent for this request; 0 if the outcome was cached or shared.
     pub units: u32,
-    /// What is left of the source's windows, as far as known.
+    /// Use of the source's quota windows, as far as known.
     pub quota: Vec<WindowUse>,
-    /// What should be known of the answer beside it: that a list is stale, and why.
+    /// A remark on the answer, such as that a list is stale, and why.
     pub note: Option<String>,
     /// The raw answers behind the outcome.
     pub answers: RawAnswers,
 }
 
-/// An outcome of the source with these settings, under its present letter and family.
+/// Makes an outcome of the source with these settings, with its current reliability and family.
 pub fn outcome(settings: &SourceSettings, family: &Family, body: OutcomeBody, time: SystemTime) -> Outcome {
     Outcome {
         source: settings.name.clone(),
@@ -70,7 +71,7 @@ pub fn outcome(settings: &SourceSettings, family: &Family, body: OutcomeBody, ti
     }
 }
 
-/// When a source answered: for what is shown, and for what is measured.
+/// When a source answered: wall time for display, monotonic time for ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnswerTime {
     pub(super) wall: SystemTime,

@@ -1,15 +1,16 @@
-//! The pipeline of a question to a source. The only room that opens outbound connections; it does not decide what may be
-//! disclosed (`engine` does), nor what an answer means (the kind's `read` does). Read `pipeline.rs`, which composes:
+//! The pipeline of a question to a source. Only this module opens outbound connections. It decides neither what may be
+//! disclosed (`engine` does) nor what an answer means (the kind's `read` does). Start with `pipeline.rs`, which
+//! composes the layers:
 //!
 //! | layer | file | reason |
 //! |---|---|---|
-//! | 1 observe | `observe.rs` | counts everything, hits and refusals too |
+//! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
-//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `disclosure.rs` | paid and recorded before a call leaves |
-//! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once; how far it came decides what it cost |
+//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
 //!
-//! A look-up in a list needs none of this: `list_pipeline.rs`.
+//! A look-up in a list needs none of these layers: `list_pipeline.rs`.
 
 mod account;
 mod acquirer;
@@ -44,6 +45,6 @@ pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
 pub use lookup::{Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
-pub use pipeline::{RemotePipeline, PipelineParts, SourcePipeline, transport_for};
+pub use pipeline::{PipelineParts, RemotePipeline, SourcePipeline, transport_for};
 pub use raw_answers::RawAnswers;
 pub use transport::{SendError, Transport};

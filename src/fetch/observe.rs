@@ -1,5 +1,5 @@
-//! Layer 1, observe: outermost, since it counts everything, hits and refusals too. Also holds the counters that the layers
-//! below report to, and the names of all metrics of this room.
+//! Layer 1, observe: the outermost layer, so that it counts cache hits and refusals too. This file also holds the
+//! counters that the inner layers report to, and the names of all metrics of the pipeline.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -10,23 +10,23 @@ use crate::clock::Clock;
 use crate::finding::OutcomeBody;
 use crate::source::{Answer, ListStatus};
 
-/// What one source was asked for since the server started.
+/// The use of one source since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterSnapshot {
-    /// Calls that were begun, with retries and with those that found no connection.
+    /// Calls that were started, including retries and those that could not connect.
     pub calls: u64,
-    /// Look-ups answered from cache.
+    /// Look-ups answered from the cache.
     pub cache_hits: u64,
-    /// Look-ups answered by a conversation that another had begun.
+    /// Look-ups answered by a conversation that another look-up had started.
     pub shared: u64,
-    /// Quota units taken and not given back.
+    /// Quota units that were acquired and not given back.
     pub units: u64,
 }
 
-/// The counters of one source. They outlive its pipelines, so that new settings do not forget what it cost.
+/// The counters of one source. They outlive its pipelines, so that a change of settings does not reset them.
 #[derive(Debug)]
 pub struct SourceCounters {
-    /// The label of its metrics.
+    /// The `source` label of the metrics.
     label: String,
     calls: AtomicU64,
     cache_hits: AtomicU64,
@@ -35,20 +35,21 @@ pub struct SourceCounters {
 }
 
 impl Default for SourceCounters {
-    /// Those of a source that is not saved: tests of made-up names must not make metrics.
+    /// The counters of a source that is tested without being saved. All share one label, so that tests with arbitrary
+    /// names do not create time series.
     fn default() -> Self {
         Self::new("unsaved")
     }
 }
 
 impl SourceCounters {
-    /// The counters of the source of this name, at zero.
+    /// Counters for the source of this name, all zero.
     pub fn new(source: &str) -> Self {
         let label = source.to_owned();
         Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into() }
     }
 
-    /// The counts now.
+    /// The current counts.
     pub fn snapshot(&self) -> CounterSnapshot {
         CounterSnapshot {
             calls: self.calls.load(Ordering::Relaxed),
@@ -58,12 +59,12 @@ impl SourceCounters {
         }
     }
 
-    /// Counts a look-up that a cached verdict answered before it came here.
+    /// Counts a look-up that was answered by a cached verdict and so did not reach the pipeline.
     pub fn count_saved(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a call that begins.
+    /// Counts the start of a call.
     pub(super) fn count_call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -81,7 +82,7 @@ impl SourceCounters {
             .increment(1);
     }
 
-    /// Counts a quota unit that was taken.
+    /// Counts a quota unit that was acquired.
     pub(super) fn count_unit(&self) {
         self.units.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("concord_source_quota_units_total", "source" => self.label.clone()).increment(1);
@@ -93,20 +94,20 @@ impl SourceCounters {
         metrics::counter!("concord_source_quota_units_returned_total", "source" => self.label.clone()).increment(1);
     }
 
-    /// Notes until when the source is left alone because it said "enough".
+    /// Sets the metric of the time until which the source is suspended.
     pub(super) fn note_suspension(&self, until: Option<SystemTime>) {
         let until = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
         let seconds = until.map_or(0.0, |until| until.as_secs_f64());
         metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
     }
 
-    /// Notes whether the source accepts the credential.
+    /// Sets the metric of whether the source refuses the credential.
     pub(super) fn note_credential(&self, is_accepted: bool) {
         let value = if is_accepted { 0.0 } else { 1.0 };
         metrics::gauge!("concord_source_credential_refused", "source" => self.label.clone()).set(value);
     }
 
-    /// Notes how many entries of a list are in use, and how many were skipped.
+    /// Sets the metrics of the entries of a list that are in use and that were skipped.
     pub(super) fn note_list(&self, status: &ListStatus) {
         metrics::gauge!("concord_list_entries", "source" => self.label.clone()).set(status.entries as f64);
         metrics::gauge!("concord_list_entries_skipped", "source" => self.label.clone()).set(status.skipped as f64);
@@ -135,7 +136,7 @@ impl SourceCounters {
     }
 }
 
-/// Counts a look-up and measures how long it takes.
+/// Counts a look-up and measures its duration.
 pub(super) async fn measured(
     counters: &SourceCounters,
     clock: &dyn Clock,

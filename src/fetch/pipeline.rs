@@ -1,7 +1,7 @@
-//! Composes the layers: [`RemotePipeline::look_up`] reads from top to bottom as the way that a question takes, with the
-//! reason for each place. `tests/it/fetch` holds the order.
+//! Composes the layers. [`RemotePipeline::look_up`] reads from top to bottom in the order in which a question passes
+//! them, with the reason for each position. The tests in `tests/it/fetch` check the order.
 //!
-//! [`SourcePipeline`] is what the engine sees: the way to a source outside, or the short way to a list.
+//! [`SourcePipeline`] is what the engine sees: the pipeline to a remote source, or the shorter one of a list.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,21 +32,21 @@ use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError,
 use crate::source::{Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
 use crate::store::{AnswerStore, Ledger, WindowUse, spent_window};
 
-/// Questions of one probe; a kind that has more is cut short, since each may cost a unit.
+/// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
 
-/// The way to one source under one set of settings.
+/// The pipeline to one source under one set of settings.
 #[derive(Clone, Debug)]
 pub enum SourcePipeline {
-    /// To a source outside.
+    /// A source that is asked over the network.
     Remote(Arc<RemotePipeline>),
-    /// To a list at hand.
+    /// A list that is held in memory.
     List(Arc<ListPipeline>),
 }
 
 impl SourcePipeline {
-    /// Looks an indicator up. Never fails: whatever happens is an outcome. Whether the source may be asked about it at
-    /// all (form, TLP, never-send rules) was decided before.
+    /// Looks an indicator up. Never fails: errors are outcomes too. The engine has already decided that the source may
+    /// be asked about it (type, TLP, never-send rules).
     pub async fn look_up(&self, request: LookupRequest) -> Fetched {
         match self {
             Self::Remote(pipeline) => pipeline.look_up(request).await,
@@ -54,7 +54,7 @@ impl SourcePipeline {
         }
     }
 
-    /// The outcome by the cache alone; `None`: a call would be needed. A list needs none and is not cached.
+    /// The outcome from the cache alone; `None` if a call would be needed. Lists are not cached.
     pub async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
         match self {
             Self::Remote(pipeline) => pipeline.cached(lookup, max_age).await,
@@ -62,7 +62,7 @@ impl SourcePipeline {
         }
     }
 
-    /// How much of the source's quota is used now. Empty if it has none, or the ledger cannot be reached.
+    /// The current use of the source's quota. Empty if it has none, or the ledger cannot be reached.
     pub async fn quota_usage(&self) -> Vec<WindowUse> {
         match self {
             Self::Remote(pipeline) => pipeline.quota.usage().await,
@@ -70,8 +70,8 @@ impl SourcePipeline {
         }
     }
 
-    /// Why no call would be made now, given this usage: a window is used up, or the source said "enough" or refused the
-    /// credential.
+    /// Why no call would be made now, given this usage: a window is used up, the account is suspended, or the source
+    /// refused the credential.
     pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
             Self::Remote(pipeline) => {
@@ -85,7 +85,7 @@ impl SourcePipeline {
         }
     }
 
-    /// Until when the source is left alone because it said "enough", if it is.
+    /// Until when the source is suspended, because it reported its quota as used up; `None` if it is not.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         match self {
             Self::Remote(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
@@ -93,7 +93,7 @@ impl SourcePipeline {
         }
     }
 
-    /// Why the source is not asked because it refused the credential, if it is.
+    /// The error of the source if it is not asked because it refused the credential.
     pub fn credential_refusal(&self) -> Option<SourceError> {
         match self {
             Self::Remote(pipeline) => pipeline.account.credential_refusal(),
@@ -101,7 +101,7 @@ impl SourcePipeline {
         }
     }
 
-    /// Asks the questions of `TestSource`, once each and paid like any other, and reads the answers.
+    /// Asks the probe questions for `TestSource`, each once and paid like any other, and reads the answers.
     pub async fn probe(&self, caller: &str) -> Probe {
         match self {
             Self::Remote(pipeline) => pipeline.probe(caller).await,
@@ -110,38 +110,38 @@ impl SourcePipeline {
     }
 }
 
-/// What the way to a source outside is made of.
+/// The parts of a [`RemotePipeline`].
 #[derive(Clone)]
 pub struct PipelineParts {
     /// The source.
     pub source: Arc<dyn Source>,
-    /// The settings in effect; other settings are another pipeline.
+    /// The settings. Each version of the settings has its own pipeline.
     pub settings: Arc<SourceSettings>,
-    /// Which sources count as one opinion with it.
+    /// The family of the source: all sources of a family count as one opinion.
     pub family: Family,
-    /// Whose quota it spends, in a form that does not show the credential.
+    /// Identifies the account whose quota is spent, without revealing the credential.
     pub account: String,
-    /// Until when the account is left alone, shared by all pipelines on it.
+    /// The suspension of the account, shared by all its pipelines.
     pub account_state: Arc<AccountState>,
-    /// How its questions travel.
+    /// Sends the questions.
     pub transport: Arc<dyn Transport>,
-    /// Where quota and disclosures are recorded.
+    /// Records quota and disclosures.
     pub ledger: Arc<dyn Ledger>,
-    /// Takes the units, for all pipelines.
+    /// Acquires quota units, for all pipelines.
     pub acquirer: Arc<UnitAcquirer>,
-    /// Where raw answers go.
+    /// Stores raw answers.
     pub answers: Arc<dyn AnswerStore>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Cached answers, shared by all sources.
     pub cache: SourceCache,
-    /// Who waits for conversations when the server stops.
+    /// Tracks conversations, so that a shutdown waits for them.
     pub tracker: TaskTracker,
-    /// What the source cost so far.
+    /// Counts the use of the source.
     pub counters: Arc<SourceCounters>,
 }
 
-/// The way to a source outside.
+/// The pipeline to a remote source.
 pub struct RemotePipeline {
     source: Arc<dyn Source>,
     settings: Arc<SourceSettings>,
@@ -159,7 +159,7 @@ pub struct RemotePipeline {
 }
 
 impl RemotePipeline {
-    /// Builds the way to a source. Opens no connection.
+    /// Builds the pipeline. Opens no connection.
     pub fn new(parts: PipelineParts) -> Self {
         let PipelineParts { source, settings, family, account_state, transport, clock, tracker, counters, .. } = parts;
         let (name, ledger) = (settings.name.clone(), parts.ledger);
@@ -195,19 +195,19 @@ impl RemotePipeline {
         }
     }
 
-    /// The way of a look-up.
+    /// Layers 1 to 3: the part of a look-up that runs for each caller.
     async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
-        // 1. Observe. Outermost: it counts everything, hits and refusals too.
+        // 1. Observe. Outermost, so that it counts cache hits and refusals too.
         observe::measured(&self.counters, &*self.clock, async {
-            // 2. Cache, read side. Before anything is begun: below it is only what must be asked, or read again.
+            // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
             let now = self.clock.monotonic();
             let steps = match self.cache.find(&request.lookup, request.max_age, now) {
                 Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
                 Cached::Answers(entry) => Some(entry.steps.clone()),
                 Cached::Nothing => None,
             };
-            // 3. Coalesce. Below the cache, so that hits take no lock; above all that costs time or money. What is below
-            // runs in a task of its own.
+            // 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The
+            // inner layers run in a task of their own.
             let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
             let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
             let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
@@ -216,15 +216,15 @@ impl RemotePipeline {
         .await
     }
 
-    /// The way of a conversation.
+    /// Layers 4 to 9, and the write side of the cache: the conversation that look-ups share.
     async fn converse(
         &self,
         request: &LookupRequest,
         cached: Option<Arc<[Step]>>,
         waiters: &Arc<Waiters>,
     ) -> ConversationOutcome {
-        // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. It
-        // looks again: another conversation may have ended since the first look.
+        // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. The cache is
+        // read once more, since another conversation may have ended in the meantime.
         let now = self.clock.monotonic();
         if let Cached::Outcome(body, entry) = self.cache.find(&request.lookup, request.max_age, now) {
             let (time, steps) = (entry.time, entry.steps.clone());
@@ -232,13 +232,13 @@ impl RemotePipeline {
         }
         let disclosure = &DisclosureEntry::new(request);
         let conversation = Conversation { source: &self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
-        // 4. Total time. Bounds all steps and attempts together; the partial finding is used when it is over.
+        // 4. Total time. Bounds all steps and attempts together. When it is over, the partial finding is used.
         let limit = waiters.end().since(now) + self.settings.timeout;
         let outcome = self.clock.timeout(
             limit,
-            // The conversation asks and reads; each of its steps goes all the way down.
+            // Each question of the conversation passes all inner layers.
             conversation.run(cached.unwrap_or_default(), |question| async move {
-                // 5. Retry. Above the quota: every attempt pays.
+                // 5. Retry. Outside the quota, so that every attempt pays.
                 let seed = (&self.settings.name, &request.lookup);
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
                 let answer = with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?;
@@ -255,7 +255,7 @@ impl RemotePipeline {
         outcome
     }
 
-    /// One attempt, shared by look-ups and `TestSource`.
+    /// Layers 6 to 9: one attempt, for look-ups and for `TestSource`.
     async fn attempt(
         &self,
         question: &Question,
@@ -264,20 +264,20 @@ impl RemotePipeline {
     ) -> Result<Answer, AttemptError> {
         let clock = &*self.clock;
         waiters.close_if_abandoned(clock.monotonic())?;
-        // 6. Account. Above the quota: what the source would refuse costs nothing.
+        // 6. Account. Outside the quota, so that a question that the source would refuse costs nothing.
         self.account.credential_refusal().map_or(Ok(()), |error| Err(AttemptError::Local(error)))?;
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
-        // Nor does what may not be sent: nothing is disclosed, and no unit is spent.
+        // A question that must not be sent is neither paid nor recorded as disclosed.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
-        // 7. Quota and disclosure. On record together, before anything leaves.
+        // 7. Quota and disclosure. Both are recorded together, before anything is sent.
         let host = host_of(question);
         let entries = disclosure.map(|first| waiters.take_present(first)).unwrap_or_default();
         let records = entries.iter().map(|entry| self.disclosures.disclosure(entry, host)).collect();
         let unit = self.quota.acquire(waiters, records).await.inspect_err(|_| {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
-        // Writing takes time. From here on the call counts as made, so that a waiter timing out now gets a timeout, not
-        // "not asked".
+        // Recording takes time, so all waiters may have left by now. From here on the call counts as made, so that a
+        // waiter that times out gets a timeout instead of "not asked".
         if let Err(error) = waiters.close_if_abandoned(clock.monotonic()) {
             self.quota.give_back(waiters, unit).await;
             return Err(error);
@@ -336,11 +336,11 @@ impl RemotePipeline {
         self.account.lift();
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
-            // The attempt's own time bounds it; it waits for itself because every attempt has a waiter.
+            // Every attempt needs a waiter, so the probe is its own.
             let end = self.clock.monotonic() + self.in_flight.start_window;
             let (waiters, _guard) = Waiters::begin(end, end, None);
             match self.attempt(&question, None, &waiters).await {
-                // Nothing left, so nothing was learned: not even whether the source can be reached.
+                // Nothing was sent, so not even the connection to the source was tested.
                 Err(error @ AttemptError::NotAttempted(_)) if answers.is_empty() => {
                     return not_probed(error.into_error(self.clock.now()));
                 }
@@ -357,15 +357,16 @@ impl fmt::Debug for RemotePipeline {
     }
 }
 
-/// What `TestSource` reports when our own rules let no question leave.
+/// The result of `TestSource` if Concord's own rules prevented the questions.
 fn not_probed(error: SourceError) -> Probe {
     Probe::failed(SourceError { detail: format!("not asked: {}", error.detail), ..error })
 }
 
-/// How questions to a source outside travel under these settings. Opens no connection yet.
+/// Makes the transport to a remote source with these settings. Opens no connection yet.
 ///
 /// # Errors
-/// When the settings cannot be used: an address that may not be reached, authorities that are no certificates.
+/// If the settings cannot be used: the egress rules forbid the address, or the certificate authorities cannot be
+/// parsed.
 pub fn transport_for(
     kind: TransportKind,
     settings: &SourceSettings,

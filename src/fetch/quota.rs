@@ -1,6 +1,7 @@
-//! Layer 7, quota: every attempt takes a unit before it leaves, durably, so that a crash never overshoots a window.
+//! Layer 7, quota: every attempt acquires a unit before anything is sent. The unit is stored durably, so that a crash
+//! never leads to more calls than a window allows.
 //!
-//! Our own refusal is "not asked". A ledger that cannot be reached lets nothing out.
+//! A used-up quota gives the outcome "not asked". While the ledger cannot be reached, nothing is sent.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::clock::Clock;
 use crate::source::QuotaWindow;
 use crate::store::{Acquired, Disclosure, Ledger, WindowUse};
 
-/// Takes the units of one account on behalf of one source.
+/// Acquires units of one account on behalf of one source.
 pub(super) struct Quota {
     pub(super) source: String,
     pub(super) account: String,
@@ -24,13 +25,14 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Takes a unit of every window, with the record of what its call discloses.
+    /// Acquires a unit of every window, and records what the call discloses in the same transaction.
     pub(super) async fn acquire(
         &self,
         waiters: &Arc<Waiters>,
         disclosures: Vec<Disclosure>,
     ) -> Result<UnitGuard, AttemptError> {
-        // Without windows too: another source may share the account, or get windows later.
+        // A source without windows acquires units too: another source may share its account, or it may get windows
+        // later.
         let call = Call {
             account: self.account.clone(),
             source: self.source.clone(),
@@ -52,7 +54,7 @@ impl Quota {
         }
     }
 
-    /// Gives a unit back whose call reached nobody. One that cannot be given back stays taken.
+    /// Gives back the unit of a call that did not reach the source. If that fails, the unit stays spent.
     pub(super) async fn give_back(&self, waiters: &Waiters, unit: UnitGuard) {
         if let Some(windows) = unit.give_back().await {
             waiters.uncount_unit(windows);
@@ -60,7 +62,7 @@ impl Quota {
         }
     }
 
-    /// How much of the windows is used now. Empty if there are none, or the ledger cannot be reached.
+    /// The current use of the windows. Empty if there are none, or the ledger cannot be reached.
     pub(super) async fn usage(&self) -> Vec<WindowUse> {
         if self.windows.is_empty() {
             return Vec::new();

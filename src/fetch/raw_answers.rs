@@ -1,4 +1,4 @@
-//! The steps of a conversation, and the raw answers in them as they are stored.
+//! The steps of a conversation, and the form in which their raw answers are stored.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Step {
     pub(super) hash: String,
 }
 
-/// The raw answers behind an outcome, in order of asking. Clones share them. A look-up in a list has none.
+/// The raw answers behind an outcome, in the order of the questions. Clones share them. A look-up in a list has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawAnswers(Arc<[Step]>);
 
@@ -28,23 +28,24 @@ impl RawAnswers {
         Self(steps.clone())
     }
 
-    /// The hashes under which they are stored.
+    /// The hashes under which the answers are stored.
     pub fn hashes(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|step| step.hash.as_str())
     }
 
-    /// Bytes of all of them together.
+    /// Total size in bytes.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|step| body_length(&step.answer)).sum()
     }
 
-    /// What the source said, as it is stored. It may not be in the store yet: nobody waits for that.
+    /// The answers in the form in which they are stored. They may not be in the store yet, since writing runs in the
+    /// background.
     pub fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
         self.0.iter().map(|step| raw_bytes(&step.answer.body))
     }
 }
 
-/// Stores raw answers in tasks of their own, so that no look-up waits for it.
+/// Stores raw answers in background tasks, so that no look-up waits for it.
 pub(super) struct RawAnswerWriter {
     pub(super) source: String,
     pub(super) store: Arc<dyn AnswerStore>,
@@ -52,7 +53,7 @@ pub(super) struct RawAnswerWriter {
 }
 
 impl RawAnswerWriter {
-    /// Begins to store the answer and returns its hash.
+    /// Starts storing the answer and returns its hash.
     pub(super) fn store(&self, answer: &Answer) -> String {
         let body = raw_bytes(&answer.body);
         let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
@@ -76,12 +77,12 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
         }
         AnswerBody::Dns(DnsAnswer::NxDomain) => b"NXDOMAIN\n".to_vec(),
         AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n").into_bytes(),
-        // A list is at hand anyway: its pipeline stores nothing.
+        // Answers of lists are not stored.
         AnswerBody::List(_) => Vec::new(),
     }
 }
 
-/// Bytes of the body of an answer.
+/// Size of the body of an answer, in bytes.
 pub(super) fn body_length(answer: &Answer) -> usize {
     match &answer.body {
         AnswerBody::Http { body, .. } => body.len(),

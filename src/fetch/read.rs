@@ -1,5 +1,5 @@
-//! Has a kind read and judge answers: the one place where what a source says enters. Findings are bounded here, and large
-//! bodies are parsed off the threads that serve requests.
+//! Lets a kind check and read answers. This is the only place where content from a source enters the program, so
+//! findings are bounded here. Large bodies are parsed off the threads that serve requests.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::finding::{OutcomeBody, SourceError};
 use crate::offload::offload;
 use crate::source::{Answer, Lookup, Probe, Reading, Source};
 
-/// What the answers so far say of the indicator.
+/// Reads what the answers so far say about the indicator.
 pub(super) async fn read(
     source: &Arc<dyn Source>,
     lookup: &Lookup,
@@ -29,20 +29,20 @@ fn bounded(reading: Reading) -> Reading {
     }
 }
 
-/// The answer, unless it is a refusal.
+/// Returns the answer, or an error if it is a refusal.
 pub(super) async fn check(source: &Arc<dyn Source>, answer: Answer) -> Result<Answer, SourceError> {
     let source = source.clone();
     offload(body_length(&answer), move || source.check(&answer).map(|()| answer)).await
 }
 
-/// What the answers to a probe say.
+/// Reads the answers to a probe.
 pub(super) async fn read_probe(source: &Arc<dyn Source>, answers: Vec<Result<Answer, SourceError>>) -> Probe {
     let bytes = answers.iter().flatten().map(body_length).sum();
     let source = source.clone();
     offload(bytes, move || source.read_probe(&answers)).await
 }
 
-/// The outcome from cached answers alone, under the present rating; `None` if an option changed a question, or one more
+/// Reads cached answers again under the current rating. `None` if an option changed a question, or a further question
 /// is needed.
 pub(super) async fn reread(source: &Arc<dyn Source>, lookup: &Lookup, steps: &[Step]) -> Option<OutcomeBody> {
     let mut question = source.ask(lookup).ok()?;

@@ -1,4 +1,4 @@
-//! Names to addresses, by the system's resolver; every address is judged before it is connected to.
+//! Resolves names with the system's resolver, and checks every address before a connection is made.
 
 use std::fmt;
 use std::io;
@@ -12,8 +12,8 @@ use super::transport::SendError;
 use crate::finding::SourceError;
 use crate::source::EgressRules;
 
-/// How resolvers say that a name does not exist or has no address. The system's own code for it does not come through the
-/// standard library.
+/// Messages of resolvers for a name that does not exist or has no address. The standard library does not expose the
+/// error code of `getaddrinfo`.
 const NO_SUCH_NAME: [&str; 4] = [
     "Name or service not known",
     "No address associated with hostname",
@@ -21,13 +21,13 @@ const NO_SUCH_NAME: [&str; 4] = [
     "nodename nor servname provided",
 ];
 
-/// The addresses of a name.
+/// Resolves a name.
 pub(super) async fn lookup(name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
     let found = tokio::net::lookup_host((name, 0)).await;
     found.map(Iterator::collect).map_err(|error| Unresolved::new(name, &error))
 }
 
-/// Why a name has no address.
+/// Why a name could not be resolved.
 #[derive(Debug)]
 pub(super) struct Unresolved {
     detail: String,
@@ -62,13 +62,13 @@ impl From<Unresolved> for SendError {
     }
 }
 
-/// The system's resolver under the rules for what is connected to: the source, or the proxy to it.
-pub(super) struct Guarded {
+/// The system's resolver behind the egress rules of the peer: the source, or the proxy to it.
+pub(super) struct CheckedResolver {
     pub(super) rules: EgressRules,
     pub(super) route: Arc<Route>,
 }
 
-impl Resolve for Guarded {
+impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let rules = self.route.rules(name.as_str()).unwrap_or(&self.rules).clone();
         Box::pin(async move {
@@ -89,7 +89,7 @@ impl Resolve for Guarded {
     }
 }
 
-/// Egress rules forbid the address.
+/// The egress rules forbid the address.
 #[derive(Debug)]
 pub(super) struct Forbidden(pub(super) String);
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_does_not_exist_differs_from_a_resolver_that_fails() {
+    fn a_name_that_does_not_exist_is_permanent_and_a_resolver_that_fails_is_transient() {
         let unresolved = |why: &str| Unresolved::new("intel.example.com", &io::Error::other(format!("failed: {why}")));
         for why in NO_SUCH_NAME {
             let error = SendError::from(unresolved(why));

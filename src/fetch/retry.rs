@@ -1,5 +1,5 @@
-//! Layer 5, retry: repeats what may succeed moments later. Above the quota, so that every attempt pays, and within a
-//! budget, so that a source in trouble is not asked three times as often.
+//! Layer 5, retry: repeats attempts after transient failures. It is outside the quota layer, so that every attempt
+//! pays, and has a budget, so that a failing source does not get three times as many calls.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
@@ -12,19 +12,20 @@ use crate::finding::SourceError;
 use crate::source::Answer;
 use crate::sync::lock;
 
-/// Attempts after the first.
+/// Maximum of retries after the first attempt.
 const RETRIES: u32 = 2;
 
-/// Wait before the first retry, doubled for each further one.
+/// Delay before the first retry; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// Tokens that a retry costs. A first attempt deposits one, so that retries are at most a tenth of all questions.
+/// Tokens that a retry costs. Each first attempt deposits one token, so there is at most one retry per ten questions
+/// over time.
 const COST: u32 = 10;
 
-/// Tokens at the start, and the most that can be saved up: five retries.
+/// Initial and maximum number of tokens: enough for five retries.
 const MAX_TOKENS: u32 = 5 * COST;
 
-/// The remaining retries of a source.
+/// A token bucket that bounds the retries of a source.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: Mutex<u32>,
@@ -50,8 +51,8 @@ impl RetryBudget {
     }
 }
 
-/// Repeats an attempt that failed for the moment. `seed` spreads the waits over sources and indicators, yet the same
-/// question waits the same, so that tests can repeat it.
+/// Runs an attempt and repeats it after transient failures. `seed` determines the jitter: it differs between sources
+/// and indicators, but is the same for the same question, so that tests are reproducible.
 pub(super) async fn with_retries<F>(
     budget: &RetryBudget,
     waiters: &Waiters,
@@ -70,13 +71,13 @@ where
             (Ok(answer), _) => return Ok(answer),
             (Err(AttemptError::Source(error)), _) => error,
             (Err(unreachable @ AttemptError::Unreachable(_)), _) => return Err(unreachable),
-            // A retry was held back: what the source did before is the truth about it.
+            // Concord itself prevented the retry, so the source's earlier error is the result.
             (Err(AttemptError::NotAttempted(_) | AttemptError::Local(_)), Some(before)) => {
                 return Err(AttemptError::Source(before));
             }
-            (Err(held_back), None) => return Err(held_back),
+            (Err(prevented), None) => return Err(prevented),
         };
-        // Never earlier than the source asked for.
+        // A retry is never earlier than the source asked for.
         let wait = backoff(number, &seed).max(error.retry_after.unwrap_or_default());
         let fits = wait < waiters.time_left(clock.monotonic());
         if number == RETRIES || !error.kind.is_transient() || !fits || !budget.withdraw() {
@@ -88,7 +89,7 @@ where
     }
 }
 
-/// Exponential, with a jitter between half and the whole of it.
+/// Exponential backoff, multiplied by a jitter between 0.5 and 1.
 fn backoff(number: u32, seed: &impl Hash) -> Duration {
     let mut hasher = DefaultHasher::new();
     (seed, number).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Which proxy a request goes through, and the rules that hold for it.
+//! Decides which proxy a request goes through, and which egress rules apply to that proxy.
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -7,12 +7,12 @@ use url::Url;
 use super::transport::SendError;
 use crate::source::{EgressRules, Proxy, ProxyServer};
 
-/// The ways of the requests of one source.
+/// The proxy configuration of one source.
 pub(super) struct Route {
     proxy: Option<Proxy>,
-    /// What the environment lets out through a proxy; the rest are its exceptions.
+    /// Matches the targets that go through a proxy of the environment; its exceptions (`no_proxy`) do not match.
     matcher: Matcher,
-    /// The rules for proxies.
+    /// The egress rules for proxies.
     rules: EgressRules,
 }
 
@@ -20,14 +20,15 @@ impl Route {
     pub(super) fn new(proxy: Option<&Proxy>, rules: &EgressRules) -> Self {
         let matcher = Matcher::builder().all("http://proxy.invalid").no(rules.proxies.exceptions.clone()).build();
         let rules = match proxy {
-            // The operator sets the environment, whoever chose to use it.
+            // The operator sets the environment, so its proxies are trusted even if the source was configured over the
+            // API.
             Some(Proxy::Environment) => EgressRules { from_api: false, ..rules.clone() },
             Some(Proxy::Server(_)) | None => rules.for_proxy(),
         };
         Self { proxy: proxy.cloned(), matcher, rules }
     }
 
-    /// The proxy to this address, if it is not reached directly.
+    /// The proxy for this address; `None` if it is reached directly.
     pub(super) fn proxy(&self, url: &Url) -> Option<&ProxyServer> {
         match self.proxy.as_ref()? {
             Proxy::Server(server) => Some(server),
@@ -38,7 +39,7 @@ impl Route {
         }
     }
 
-    /// The rules for a proxy of this name; `None` where no proxy has it.
+    /// The egress rules for the proxy of this name; `None` if no proxy has this name.
     pub(super) fn rules(&self, name: &str) -> Option<&EgressRules> {
         let has_name = |server: &ProxyServer| server.address().host_str() == Some(name);
         let is_proxy = match self.proxy.as_ref()? {
@@ -48,7 +49,8 @@ impl Route {
         is_proxy.then_some(&self.rules)
     }
 
-    /// Adds to the failure of a direct connection that the environment names a proxy, which is not used by itself.
+    /// Adds a hint to the failure of a direct connection, if the environment names a proxy that the source does not
+    /// use.
     pub(super) fn hint(&self, mut failure: SendError) -> SendError {
         let variables = self.rules.proxies.variables.join(", ");
         if self.proxy.is_none() && !failure.is_sent && !variables.is_empty() {

@@ -1,11 +1,11 @@
-//! Which certificate authorities are trusted: those of the source, else the system's, else built-in ones, so that it works
-//! on a machine without any.
+//! Chooses the trusted certificate authorities: those of the source, else the system's. On a machine without any,
+//! built-in ones.
 
 use reqwest::Certificate;
 
 use crate::finding::{SourceError, SourceErrorKind};
 
-/// The authorities to trust for a source whose settings hold this PEM, or none.
+/// The certificate authorities for a source with this `ca_pem` setting.
 pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceError> {
     match ca_pem {
         Some(pem) => own(pem),
@@ -13,10 +13,10 @@ pub(super) fn roots(ca_pem: Option<&str>) -> Result<Vec<Certificate>, SourceErro
     }
 }
 
-/// Whether these authorities can be used.
+/// Checks that these authorities can be used.
 ///
 /// # Errors
-/// Why not.
+/// If the PEM cannot be parsed or contains no certificate.
 pub(super) fn check(ca_pem: Option<&str>) -> Result<(), SourceError> {
     ca_pem.map_or(Ok(()), |pem| own(pem).map(|_| ()))
 }
@@ -34,6 +34,6 @@ fn system() -> Vec<Certificate> {
     if !found.is_empty() {
         return found;
     }
-    tracing::debug!("the system has no certificate authorities: the built-in ones are used");
+    tracing::debug!("the system has no certificate authorities; using the built-in ones");
     webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
 }

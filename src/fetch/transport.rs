@@ -1,4 +1,4 @@
-//! How a question leaves and its answer comes back.
+//! The interface for sending a question and receiving its answer.
 
 use std::fmt;
 
@@ -7,39 +7,40 @@ use futures_util::future::BoxFuture;
 use crate::finding::SourceError;
 use crate::source::{Answer, Question};
 
-/// Why a question brought no answer, and how far it came, which decides what it cost.
+/// Why a question got no answer, and whether it was sent, which decides whether its quota unit is spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendError {
-    /// The failure.
+    /// The error.
     pub error: SourceError,
-    /// Whether anything of the question may have reached the source, which then has counted it.
+    /// Whether any part of the question may have reached the source, which may then count it against the quota.
     pub is_sent: bool,
-    /// Whether it would fail the same way moments later, whatever its kind says.
+    /// Whether a retry would fail the same way, even if the kind of the error is transient.
     pub is_permanent: bool,
 }
 
 impl SendError {
-    /// The question left, at least in part.
+    /// An error after the question was sent, at least in part.
     pub fn sent(error: SourceError) -> Self {
         Self { error, is_sent: true, is_permanent: false }
     }
 
-    /// Nothing of the question reached the source.
+    /// An error before any part of the question reached the source.
     pub fn not_sent(error: SourceError) -> Self {
         Self { is_sent: false, ..Self::sent(error) }
     }
 }
 
-/// Sends questions to a source outside: by HTTP, by DNS, or from a script in tests.
+/// Sends questions to a remote source over HTTP or DNS; tests use scripted implementations.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
-    /// Whether the question may be sent at all, as far as known before anything is paid or recorded.
+    /// Checks whether the question may be sent, as far as this is known before anything is paid or recorded.
     ///
-    /// The error says why not.
+    /// # Errors
+    /// Why the question must not be sent.
     fn may_send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<(), SendError>> {
         let _ = question;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Sends one question once and waits for its answer; the caller bounds the time and drops the future to give up.
+    /// Sends one question once and waits for its answer. The caller bounds the time, and drops the future to cancel.
     fn send<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Answer, SendError>>;
 }

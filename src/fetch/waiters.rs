@@ -1,4 +1,4 @@
-//! The callers who wait for one conversation, and its state that they share.
+//! The callers who wait for one conversation, and the state that they share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::indicator::{Indicator, Tlp};
 use crate::store::WindowUse;
 use crate::sync::lock;
 
-/// What the disclosure ledger records of a conversation, for one waiter.
+/// What the disclosure ledger records for one waiter of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DisclosureEntry {
     pub(super) indicator: Indicator,
@@ -26,7 +26,7 @@ impl DisclosureEntry {
     }
 }
 
-/// The waiters of one conversation. It goes on until its end while any of them waits.
+/// The waiters of one conversation, which continues until its end as long as any of them waits.
 #[derive(Debug)]
 pub(super) struct Waiters {
     end: Monotonic,
@@ -42,7 +42,7 @@ struct State {
     units: u32,
     /// Entries that are recorded, or being recorded.
     recorded: Vec<DisclosureEntry>,
-    /// To whom the indicator was disclosed, once every entry is recorded.
+    /// The host to which the indicator was disclosed, once every entry is recorded.
     disclosed_to: Option<String>,
     windows: Vec<WindowUse>,
     partial: Option<(Finding, AnswerTime)>,
@@ -56,7 +56,8 @@ struct Waiter {
 }
 
 impl Waiters {
-    /// One waiter, until `deadline`. The conversation begins nothing further from `end` on.
+    /// Makes the state of a new conversation with one waiter, who waits until `deadline`. The conversation starts no
+    /// further step or attempt after `end`.
     pub(super) fn begin(
         end: Monotonic,
         deadline: Monotonic,
@@ -68,8 +69,8 @@ impl Waiters {
         (waiters.clone(), WaiterGuard { waiters, number: 0 })
     }
 
-    /// Joins until `deadline`; `None` once the conversation is closed, since it asks nothing more then. If the look-up
-    /// was already disclosed, returns the host; the new waiter must then record its own disclosure.
+    /// Adds a waiter until `deadline`. Returns `None` once the conversation is closed, since it asks nothing more then.
+    /// If the look-up was already disclosed, also returns the host; the new waiter must then record its own disclosure.
     pub(super) fn join(
         self: &Arc<Self>,
         deadline: Monotonic,
@@ -89,7 +90,11 @@ impl Waiters {
         Some((WaiterGuard { waiters: self.clone(), number }, owed))
     }
 
-    /// Whether a further step or attempt may start. A refusal is final: nobody can join afterwards.
+    /// Closes the conversation if nobody waits any more or its end has passed; then nobody can join it. Otherwise a
+    /// further step or attempt may start.
+    ///
+    /// # Errors
+    /// [`AttemptError::no_time`] if the conversation is closed.
     pub(super) fn close_if_abandoned(&self, now: Monotonic) -> Result<(), AttemptError> {
         let mut state = lock(&self.state);
         let awaited = state.waiting.values().any(|waiter| waiter.deadline > now);
@@ -97,25 +102,25 @@ impl Waiters {
         if state.closed { Err(AttemptError::no_time()) } else { Ok(()) }
     }
 
-    /// Time until the last waiter leaves, or nothing further may start.
+    /// Time until the last waiter leaves or the conversation ends, whichever is first.
     pub(super) fn time_left(&self, now: Monotonic) -> Duration {
         let latest = lock(&self.state).waiting.values().map(|waiter| waiter.deadline).max();
         latest.map_or(Duration::ZERO, |latest| latest.min(self.end).since(now))
     }
 
-    /// Nothing further starts from this moment on.
+    /// The time from which on nothing further starts.
     pub(super) fn end(&self) -> Monotonic {
         self.end
     }
 
-    /// Counts a unit that was taken, and notes what is left after it.
+    /// Counts a unit that was acquired, and stores the use of the windows after it.
     pub(super) fn count_unit(&self, windows: Vec<WindowUse>) {
         let mut state = lock(&self.state);
         state.units += 1;
         state.windows = windows;
     }
 
-    /// Uncounts a unit that was given back, and notes what is left after it.
+    /// Uncounts a unit that was given back, and stores the use of the windows after it.
     pub(super) fn uncount_unit(&self, windows: Vec<WindowUse>) {
         let mut state = lock(&self.state);
         state.units = state.units.saturating_sub(1);
@@ -131,13 +136,13 @@ impl Waiters {
         lock(&self.state).calls += 1;
     }
 
-    /// Uncounts a call that did not leave after all.
+    /// Uncounts a call that was not made after all.
     pub(super) fn uncount_call(&self) {
         let mut state = lock(&self.state);
         state.calls = state.calls.saturating_sub(1);
     }
 
-    /// Whether any call has left.
+    /// Whether any call was made.
     pub(super) fn was_asked(&self) -> bool {
         lock(&self.state).calls > 0
     }
@@ -150,7 +155,8 @@ impl Waiters {
         lock(&self.state).windows.clone()
     }
 
-    /// The entries to record with the unit of a call: `first`, and those of the present waiters, unless they are on record.
+    /// The entries to record together with the unit of a call: `first` and those of the current waiters that are not
+    /// recorded yet.
     pub(super) fn take_present(&self, first: &DisclosureEntry) -> Vec<DisclosureEntry> {
         let mut state = lock(&self.state);
         if state.disclosed_to.is_some() {
@@ -167,8 +173,8 @@ impl Waiters {
         entries
     }
 
-    /// The next entry to record before a call leaves to `host`: `first`, then those of the present waiters. `None`:
-    /// every entry is recorded, and later waiters record their own.
+    /// The next entry to record before a call to `host` is made: `first`, then those of the current waiters. `None`:
+    /// all entries are recorded, and waiters who join later record their own.
     pub(super) fn take_unrecorded(&self, first: &DisclosureEntry, host: &str) -> Option<DisclosureEntry> {
         let mut state = lock(&self.state);
         if state.disclosed_to.is_some() {
@@ -183,17 +189,17 @@ impl Waiters {
         missing
     }
 
-    /// Notes that an entry could not be recorded.
+    /// Marks an entry as not recorded, because recording it failed.
     pub(super) fn unmark_recorded(&self, entry: &DisclosureEntry) {
         lock(&self.state).recorded.retain(|recorded| recorded != entry);
     }
 
-    /// Notes the partial finding, for waiters who cannot wait for the rest.
+    /// Stores the partial finding, for waiters whose time ends before the conversation does.
     pub(super) fn note_partial(&self, finding: &Finding, time: AnswerTime) {
         lock(&self.state).partial = Some((finding.clone(), time));
     }
 
-    /// The outcome for waiters who cannot wait longer: the partial finding, else that there was no answer.
+    /// The outcome for waiters whose time is over: the partial finding, or else a timeout.
     pub(super) fn timeout_outcome(&self, now: AnswerTime, why: &str) -> (OutcomeBody, AnswerTime) {
         let state = lock(&self.state);
         match &state.partial {
@@ -206,13 +212,13 @@ impl Waiters {
     }
 }
 
-/// The finding, with the reason why there is not more of it.
+/// Adds to the finding the reason why it is incomplete.
 pub(super) fn incomplete(mut finding: Finding, why: &str) -> Finding {
     finding.reasons.push(format!("incomplete: {why}"));
     finding
 }
 
-/// Membership in [`Waiters`]; dropping it is leaving.
+/// Membership in [`Waiters`]; dropping it removes the waiter.
 #[derive(Debug)]
 pub(super) struct WaiterGuard {
     waiters: Arc<Waiters>,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
-    Fetched, LookupRequest, RemotePipeline, PipelineParts, SendError, SourceCache, SourceCounters, SourcePipeline,
+    Fetched, LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourcePipeline,
     Transport, UnitAcquirer,
 };
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
