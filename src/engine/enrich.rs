@@ -226,5 +226,5 @@ fn reuse_for(entry: &SourceEntry, body: &OutcomeBody) -> Option<Duration> {
             return (!not_asked.reason.leaves_verdict_partial()).then_some(MAX_REUSE);
         }
     };
-    if entry.is_outside() { (!ttl.is_zero()).then_some(ttl) } else { Some(MAX_REUSE_WITH_LIST) }
+    if entry.is_remote() { (!ttl.is_zero()).then_some(ttl) } else { Some(MAX_REUSE_WITH_LIST) }
 }

@@ -208,22 +208,22 @@ struct Building {
     notes: Vec<String>,
     /// The sources' names of relations that are wanted; empty: all.
     wanted: HashSet<String>,
-    places: HashMap<Indicator, usize>,
-    edge_places: HashMap<(usize, usize, RelationName), usize>,
+    positions: HashMap<Indicator, usize>,
+    edge_positions: HashMap<(usize, usize, RelationName), usize>,
 }
 
 impl Building {
     /// The position of an indicator, which is added if there is room.
     fn node(&mut self, indicator: &Indicator, depth: u32) -> Option<usize> {
-        if let Some(place) = self.places.get(indicator) {
-            return Some(*place);
+        if let Some(position) = self.positions.get(indicator) {
+            return Some(*position);
         }
         if self.nodes.len() >= MAX_NODES {
             self.note(&format!("there are more related indicators than the {MAX_NODES} that a graph holds"));
             return None;
         }
-        let place = self.nodes.len();
-        self.places.insert(indicator.clone(), place);
+        let position = self.nodes.len();
+        self.positions.insert(indicator.clone(), position);
         self.nodes.push(RelationNode {
             indicator: indicator.clone(),
             depth,
@@ -232,7 +232,7 @@ impl Building {
             expanded: depth == 0,
             not_expanded: None,
         });
-        Some(place)
+        Some(position)
     }
 
     /// Adds what a source said of the indicator at this position.
@@ -253,20 +253,20 @@ impl Building {
 
     fn edge(&mut self, from: usize, to: usize, relation: &Relation, source: &str) {
         let (key, turned) = ((from, to, relation.name), (to, from, relation.name.reverse()));
-        let known = self.edge_places.get(&key).or_else(|| self.edge_places.get(&turned)).copied();
-        let place = match known {
-            Some(place) => place,
+        let known = self.edge_positions.get(&key).or_else(|| self.edge_positions.get(&turned)).copied();
+        let position = match known {
+            Some(position) => position,
             None if self.edges.len() >= MAX_EDGES => {
                 return self.note(&format!("there are more relations than the {MAX_EDGES} that a graph holds"));
             }
             None => {
-                self.edge_places.insert(key, self.edges.len());
+                self.edge_positions.insert(key, self.edges.len());
                 let (sources, source_names) = Default::default();
                 self.edges.push(RelationEdge { from, to, name: relation.name, sources, source_names });
                 self.edges.len() - 1
             }
         };
-        let Some(edge) = self.edges.get_mut(place) else { return };
+        let Some(edge) = self.edges.get_mut(position) else { return };
         for (list, word) in [(&mut edge.sources, source), (&mut edge.source_names, relation.source_name.as_str())] {
             if !list.iter().any(|known| known == word) {
                 list.push(word.to_owned());

@@ -54,8 +54,8 @@ impl SourceEntry {
     }
 
     /// Whether a look-up discloses the indicator outside.
-    pub(super) fn is_outside(&self) -> bool {
-        self.source.kind.about().transport.is_outside()
+    pub(super) fn is_remote(&self) -> bool {
+        self.source.kind.about().transport.is_remote()
     }
 
     /// An outcome of this source that its pipeline has no part in.
@@ -75,8 +75,8 @@ pub(super) struct Generation {
 impl Generation {
     /// The entry of the source of this name.
     pub(super) fn find(&self, name: &str) -> Option<&SourceEntry> {
-        let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
-        self.entries.get(place)
+        let position = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
+        self.entries.get(position)
     }
 }
 

@@ -83,7 +83,7 @@ impl Engine {
         match pipeline.quota_refusal(&quota) {
             Some(not_asked) => Planned::NotAsked(not_asked),
             None => {
-                let discloses = entry.is_outside();
+                let discloses = entry.is_remote();
                 // A source without windows has a quota too, of which nothing is known here.
                 let units = u32::from(discloses);
                 Planned::Call { units, max_units: units * entry.source.source.max_questions(&lookup), quota, discloses }

@@ -30,8 +30,8 @@ pub(super) fn withhold_reason(
     indicator: &Indicator,
     tlp: Tlp,
 ) -> Option<NotAsked> {
-    if source.kind.about().transport.is_outside()
-        && let Some(not_asked) = withhold_outside_reason(rules, indicator)
+    if source.kind.about().transport.is_remote()
+        && let Some(not_asked) = external_reason(rules, indicator)
     {
         return Some(not_asked);
     }
@@ -43,7 +43,7 @@ pub(super) fn withhold_reason(
 }
 
 /// A URL discloses the URLs within it as well.
-fn withhold_outside_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
+fn external_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
     let within = indicator.urls_within();
     iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, disclosed))
 }

@@ -118,7 +118,7 @@ impl TransportKind {
     }
 
     /// Whether a question leaves this machine.
-    pub fn is_outside(self) -> bool {
+    pub fn is_remote(self) -> bool {
         match self {
             Self::Http | Self::Dns => true,
             Self::List => false,

@@ -462,9 +462,9 @@ fn failure(code: &str) -> SourceError {
 fn refusal(addresses: &[Ipv4Addr], is_uribl: bool) -> Option<SourceError> {
     let mut sorted = addresses.to_vec();
     sorted.sort_unstable();
-    let is_outside = |address: &&Ipv4Addr| address.octets()[0] != 127;
+    let is_remote = |address: &&Ipv4Addr| address.octets()[0] != 127;
     sorted.iter().find_map(|address| refused_code(*address, is_uribl)).or_else(|| {
-        let address = sorted.iter().find(is_outside)?;
+        let address = sorted.iter().find(is_remote)?;
         Some(SourceError::malformed(format!(
             "{address} is outside 127.0.0.0/8: the resolver rewrites answers, ask another one"
         )))
