@@ -1,5 +1,5 @@
-//! How long a request may take: the caller's deadline less a margin in which the verdict is fused and sent, and the others
-//! that are due at the same time.
+//! The time budget of a request: the caller's deadline, less a margin for fusing and sending the verdict and for
+//! answering the other requests that are due at the same time.
 
 use std::time::Duration;
 
@@ -12,21 +12,22 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 const MIN_MARGIN: Duration = Duration::from_millis(20);
 const MAX_MARGIN: Duration = Duration::from_millis(250);
 
-/// The moments that bound one request.
+/// The deadlines of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// By when the sources must have answered.
+    /// The time by which the sources must have answered.
     pub fetch_until: Monotonic,
-    /// By when the caller wants the answer.
+    /// The time by which the caller wants the answer.
     pub deadline: Monotonic,
 }
 
 impl Budget {
-    /// The budget of a request with this deadline: the margin is 5 % of the time left `now`, at least 20 and at most 250 ms,
-    /// and `reserve` before it, the time that those need who are due at the same time.
+    /// The budget of a request with this deadline. The margin is 5 % of the time left `now`, at least 20 and at most
+    /// 250 ms, plus
+    /// `reserve`, the time needed to answer the other requests that are due at the same time.
     ///
     /// # Errors
-    /// [`Error::Late`] when not even the margin is left.
+    /// [`Error::Late`] if the time left is not longer than the margin.
     pub fn new(
         now: Monotonic,
         deadline: Option<Monotonic>,
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_for_others_comes_before_the_margin() {
+    fn the_reserve_for_other_requests_is_added_to_the_margin() {
         let now = Monotonic::default();
         let (left, reserve) = (Duration::from_millis(500), Duration::from_millis(100));
         let budget = Budget::new(now, Some(now + left), DEFAULT_DEADLINE, reserve).unwrap();

@@ -1,4 +1,4 @@
-//! One enrichment from the request to the stored verdict.
+//! One enrichment, from the request to the stored verdict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,42 +19,44 @@ use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
 use crate::verdict::{Policy, Verdict};
 
-/// A whole verdict is reused at most so long, so that evidence does not age unseen.
+/// Maximum time for which a whole verdict is reused, so that its evidence does not become outdated.
 const MAX_REUSE: Duration = Duration::from_secs(600);
-/// A list may be reloaded at any time and its look-ups cost nothing: a verdict that used one is reused only briefly.
+/// A verdict with an outcome of a list is reused only briefly, since a list may be reloaded at any time and costs
+/// nothing.
 const MAX_REUSE_WITH_LIST: Duration = Duration::from_secs(1);
 
-/// Share of the caller's remaining time (one part in this many) in which the verdict is stored; the rest is for sending it.
+/// The caller's remaining time divided by this is the time limit for storing the verdict; the rest is for sending it.
 const STORE_TIME_DIVISOR: u32 = 2;
-/// The pipeline answers at the deadline itself. Should it fail to, it is cut off this much later, so that its own outcome,
-/// which may hold a partial finding, wins otherwise.
+/// The pipeline is cancelled this long after the deadline. It normally answers at the deadline by itself, and that
+/// outcome is better, since it may contain a partial finding.
 const PIPELINE_BACKSTOP: Duration = Duration::from_millis(5);
 
-/// A verdict, and how it came about.
+/// A verdict, and how it was obtained.
 #[derive(Clone, Debug)]
 pub struct Enriched {
     /// The verdict as it is stored.
     pub record: Arc<VerdictRecord>,
-    /// Whether it could be stored; if not, it has no name to find it by.
+    /// Whether the verdict could be stored. If not, it has no name under which it could be read again.
     pub stored: bool,
-    /// How each source's outcome came about, in order of name.
+    /// The receipt of each source, in order of name.
     pub receipts: Vec<(String, Receipt)>,
-    /// Until when the verdict may be given to others who ask the same; `None`: not at all.
+    /// Until when the verdict may be reused for identical requests; `None`: not at all.
     pub reusable_until: Option<Monotonic>,
 }
 
-/// A new outcome, and the verdict if no other came.
+/// A new outcome, and the verdict as it would be without further ones.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The outcome and how it came about.
+    /// The new outcome, with its receipt.
     pub fetched: Fetched,
-    /// The verdict so far.
+    /// The verdict of the outcomes so far.
     pub interim_verdict: Verdict,
     /// How many sources have not answered yet.
     pub waiting: usize,
 }
 
-/// Everything that changes the verdict, and nothing else. Equal keys may share one verdict while it is reusable.
+/// Everything that determines the verdict, and nothing else. Requests with equal keys may share a verdict while it is
+/// reusable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VerdictKey {
     lookup: Lookup,
@@ -67,7 +69,7 @@ pub struct VerdictKey {
 
 #[cfg(test)]
 impl VerdictKey {
-    /// Some key for this indicator.
+    /// A key for this indicator with default values for everything else.
     pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
         let (lookup, policy) = (Lookup::new(indicator), (String::new(), 1));
         Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0 }
@@ -75,7 +77,8 @@ impl VerdictKey {
 }
 
 impl Engine {
-    /// The key under which others may have asked the same; `None` where the request sets the age of answers itself.
+    /// The key of this request for reusing verdicts; `None` if the request limits the age of answers, which rules reuse
+    /// out.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown policy.
@@ -96,13 +99,13 @@ impl Engine {
         }))
     }
 
-    /// Asks the sources and fuses their outcomes. `progress` hears of every outcome as it comes.
+    /// Asks the sources and fuses their outcomes. `progress` is called for every outcome as it arrives.
     ///
-    /// Dropping the future stops the enrichment: no further call begins for it.
+    /// Dropping the future stops the enrichment: no further call is started for it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an unknown source or policy, [`Error::Late`] when no time is left. A source's failure
-    /// is an outcome; if the store fails, the verdict has no name.
+    /// [`Error::NotFound`] for an unknown source or policy, [`Error::Late`] if no time is left. A failing source is not
+    /// an error but an outcome; a failing store leaves the verdict without a name.
     pub async fn enrich(
         &self,
         request: &EnrichRequest,
@@ -127,7 +130,7 @@ impl Engine {
         self.record(policy, request, budget, fetched, reusable_until).await
     }
 
-    /// One source: never fails, and takes no longer than the budget.
+    /// Looks up in one source. Never fails, and takes no longer than the budget.
     async fn look_up(&self, entry: &SourceEntry, request: &EnrichRequest, budget: Budget) -> Fetched {
         let lookup = entry.normalize(&request.lookup());
         let pipeline = match self.decide(entry, &lookup, request).await {
@@ -151,7 +154,7 @@ impl Engine {
         })
     }
 
-    /// The shortest time for which every outcome may be reused, from the settings of its source.
+    /// Until when all outcomes may be reused: the shortest time that the settings of their sources allow.
     fn reusable_until(&self, chosen: &[&SourceEntry], fetched: &[Fetched]) -> Option<Monotonic> {
         let mut left = MAX_REUSE;
         for Fetched { outcome, receipt } in fetched {
@@ -192,14 +195,15 @@ impl Engine {
         let stored = if self.clock.monotonic() < budget.fetch_until {
             self.append(record.clone(), budget).await
         } else {
-            // Its time is for the answer. That it is stored afterwards is known, unless the store fails.
+            // At the deadline the answer goes first. The verdict counts as stored, since it will be unless the store
+            // fails.
             self.late_verdicts.append(record.clone())
         };
         Ok(Enriched { record, stored, receipts, reusable_until: reusable_until.filter(|_| stored) })
     }
 
-    /// Stores the verdict, and waits for it as long as the caller's time allows. A store that fails costs the name, never
-    /// the answer.
+    /// Stores the verdict, and waits for that as long as the caller's time allows. If the store fails, the verdict has
+    /// no name, but the caller still gets it.
     async fn append(&self, record: Arc<VerdictRecord>, budget: Budget) -> bool {
         let store = self.store.clone();
         let writing = self.tracker.spawn(async move { store.append(record).await });
@@ -215,13 +219,14 @@ impl Engine {
     }
 }
 
-/// How long an outcome may be reused from when its source answered; `None`: it must not be.
+/// How long an outcome may be reused, counted from when its source answered; `None`: not at all.
 fn reuse_for(entry: &SourceEntry, body: &OutcomeBody) -> Option<Duration> {
     let ttl = match body {
         OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => {
             entry.source.settings.cache_ttl.for_body(body)?
         }
-        // A rule withholds the question from everybody; a limit of quota or time may be over at any moment.
+        // A rule withholds the question from all callers, so that outcome can be reused. A limit of quota or time may
+        // end at any moment.
         OutcomeBody::NotAsked(not_asked) => {
             return (!not_asked.reason.leaves_verdict_partial()).then_some(MAX_REUSE);
         }

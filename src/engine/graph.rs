@@ -1,7 +1,8 @@
-//! Related indicators: walks breadth first from the one that was looked up, by what sources name in their answers.
+//! The graph of related indicators: a breadth-first walk from the indicator that was looked up, along the relations in
+//! the sources' answers.
 //!
-//! A related indicator is a node whatever it is; it becomes a question only as an enrichment of it would ask, under the same
-//! rules. Every call is paid, and counts against what the caller allows.
+//! Every related indicator becomes a node. Sources are asked about it only under the rules that an enrichment of it
+//! would follow. Every call is paid, and counts against the caller's limit.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,9 +16,9 @@ use crate::indicator::Indicator;
 use crate::source::{Lookup, RelationsWanted};
 use crate::store::{PageLimit, VerdictFilter};
 
-/// Most indicators of a graph.
+/// Maximum of indicators in a graph.
 const MAX_NODES: usize = 500;
-/// Most relations of a graph.
+/// Maximum of relations in a graph.
 const MAX_EDGES: usize = 2_000;
 
 /// Indicators and how they are related.
@@ -27,9 +28,9 @@ pub struct RelationGraph {
     pub nodes: Vec<RelationNode>,
     /// Each relation once.
     pub edges: Vec<RelationEdge>,
-    /// Calls that were made for it.
+    /// Calls that were made for the graph.
     pub calls: u32,
-    /// Why it does not hold all that could be found.
+    /// Why the graph may be incomplete.
     pub notes: Vec<String>,
 }
 
@@ -38,49 +39,50 @@ pub struct RelationGraph {
 pub struct RelationNode {
     /// The indicator.
     pub indicator: Indicator,
-    /// Steps from the first.
+    /// Distance from the first indicator.
     pub depth: u32,
-    /// What its newest stored verdict says.
+    /// The disposition of its newest stored verdict.
     pub disposition: Disposition,
     /// The identifier of that verdict.
     pub verdict: Option<String>,
-    /// Whether some source said what it is related to.
+    /// Whether a source has answered what it is related to.
     pub expanded: bool,
-    /// Why a source that would have been asked was not.
+    /// Why a source was not asked about it, if one was not.
     pub not_expanded: Option<NotAsked>,
 }
 
 /// How two indicators of a graph are related.
 #[derive(Clone, Debug)]
 pub struct RelationEdge {
-    /// Position of the one that the relation is read from.
+    /// Position of the node at which the relation starts.
     pub from: usize,
-    /// Position of the other one.
+    /// Position of the node at which it ends.
     pub to: usize,
-    /// How the first relates to the second.
+    /// How the start relates to the end.
     pub name: RelationName,
-    /// The sources that say so.
+    /// The sources that report the relation.
     pub sources: Vec<String>,
-    /// Their own words for it.
+    /// The sources' own names for the relation.
     pub source_names: Vec<String>,
 }
 
-/// How far to walk.
+/// The limits of a walk.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
-    /// Steps, 1 to 3.
+    /// Maximum distance from the first indicator, 1 to 3.
     pub depth: u32,
-    /// Calls that may be made.
+    /// Maximum of calls.
     pub max_calls: u32,
-    /// Of these, how many were made already, for further pages.
+    /// How many of these calls were already made, for further pages.
     pub made: u32,
 }
 
 impl Engine {
-    /// The graph of the request's indicator, of which `outcomes` are known; without them, what the sources' caches hold.
+    /// Walks from the request's indicator. `outcomes` are those of its enrichment; without them, the walk starts from
+    /// cached answers.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an unknown source. A source's failure is a note.
+    /// [`Error::NotFound`] for an unknown source. The failure of a source is not an error but a note in the graph.
     pub async fn explore(
         &self,
         request: &EnrichRequest,
@@ -105,7 +107,7 @@ impl Engine {
         while let Some(node) = graph.nodes.get(next).filter(|node| node.depth < walk.depth) {
             let about = EnrichRequest {
                 indicator: node.indicator.clone(),
-                // The calls that are left are for reports, not for further pages.
+                // The remaining calls are spent on further nodes, not on further pages.
                 relations: RelationsWanted { names: Vec::new(), max_calls: 0 },
                 ..request.clone()
             };
@@ -128,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Adds what one source says that a node is related to, if it may be asked.
+    /// Asks one source about a node, if that is allowed, and adds the related indicators.
     async fn expand(
         &self,
         graph: &mut Building,
@@ -163,7 +165,7 @@ impl Engine {
             tlp: request.tlp,
         };
         let Some(fetched) = self.clock.timeout(left, pipeline.look_up(lookup_request)).await else {
-            // The call may have left: it counts.
+            // The call may have been made, so it counts.
             graph.calls += most;
             return graph.note("the time was over before every related indicator was asked about");
         };
@@ -177,7 +179,8 @@ impl Engine {
         }
     }
 
-    /// Adds what the newest stored verdict of each indicator says. A store that fails costs the colours, not the graph.
+    /// Adds the disposition of each indicator's newest stored verdict. If the store fails, the graph has no
+    /// dispositions.
     async fn add_stored_verdicts(&self, graph: &mut RelationGraph, budget: Budget) {
         for node in &mut graph.nodes {
             let left = budget.deadline.since(self.clock.monotonic());
@@ -199,21 +202,21 @@ impl Engine {
     }
 }
 
-/// A graph that grows.
+/// A graph under construction.
 #[derive(Default)]
 struct Building {
     nodes: Vec<RelationNode>,
     edges: Vec<RelationEdge>,
     calls: u32,
     notes: Vec<String>,
-    /// The sources' names of relations that are wanted; empty: all.
+    /// The sources' names of the wanted relations; empty: all.
     wanted: HashSet<String>,
     positions: HashMap<Indicator, usize>,
     edge_positions: HashMap<(usize, usize, RelationName), usize>,
 }
 
 impl Building {
-    /// The position of an indicator, which is added if there is room.
+    /// The position of an indicator. A new one is added unless the graph is full.
     fn node(&mut self, indicator: &Indicator, depth: u32) -> Option<usize> {
         if let Some(position) = self.positions.get(indicator) {
             return Some(*position);
@@ -235,7 +238,7 @@ impl Building {
         Some(position)
     }
 
-    /// Adds what a source said of the indicator at this position.
+    /// Adds the relations in a source's outcome about the node at this position.
     fn add(&mut self, node: usize, source: &str, outcome: &Outcome) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.expanded |= outcome.body.is_answer();
@@ -293,7 +296,7 @@ impl Building {
         }
     }
 
-    /// The graph, without the calls that were made before it.
+    /// The finished graph. Its calls exclude those `made` before the walk.
     fn finish(self, made: u32) -> RelationGraph {
         let calls = self.calls.saturating_sub(made);
         RelationGraph { nodes: self.nodes, edges: self.edges, calls, notes: self.notes }

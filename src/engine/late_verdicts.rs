@@ -1,4 +1,4 @@
-//! Stores the verdicts of requests that were answered at their deadline: the answer goes first, the store after it.
+//! Stores verdicts of requests that were answered at their deadline, after the answer has been sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,33 +10,33 @@ use tracing::warn;
 use crate::store::{Store, VerdictRecord};
 use crate::sync::lock;
 
-/// Verdicts that may wait to be stored.
+/// Maximum of verdicts that wait to be stored.
 const MAX_WAITING: usize = 8192;
-/// Verdicts that are stored at the same time, in one transaction.
+/// Maximum of verdicts that are stored together in one transaction.
 const GROUP: usize = 64;
 
-/// Takes verdicts and stores them one group after the other.
+/// A queue of verdicts, which a background task stores group by group.
 #[derive(Debug)]
 pub(super) struct LateVerdicts(Mutex<Option<Sender<Arc<VerdictRecord>>>>);
 
 impl LateVerdicts {
-    /// Begins with a task of its own, which ends after [`Self::close`].
+    /// Starts the background task, which ends after [`Self::close`].
     pub(super) fn start(store: Arc<dyn Store>, tracker: &TaskTracker) -> Self {
         let (sender, receiver) = channel(MAX_WAITING);
         tracker.spawn(store_all(store, receiver));
         Self(Mutex::new(Some(sender)))
     }
 
-    /// Takes the verdict to be stored; false where too many wait.
+    /// Queues the verdict. Returns `false` if too many are waiting already.
     pub(super) fn append(&self, record: Arc<VerdictRecord>) -> bool {
-        let taken = lock(&self.0).as_ref().is_some_and(|sender| sender.try_send(record).is_ok());
-        if !taken {
-            note_not_stored("too many wait to be stored");
+        let is_queued = lock(&self.0).as_ref().is_some_and(|sender| sender.try_send(record).is_ok());
+        if !is_queued {
+            note_not_stored("too many verdicts are waiting to be stored");
         }
-        taken
+        is_queued
     }
 
-    /// Takes no more; what waits is stored.
+    /// Accepts no further verdicts; those in the queue are still stored.
     pub(super) fn close(&self) {
         drop(lock(&self.0).take());
     }
@@ -53,7 +53,7 @@ async fn store_all(store: Arc<dyn Store>, mut waiting: Receiver<Arc<VerdictRecor
     }
 }
 
-/// Reports a verdict that has no place in the history.
+/// Reports a verdict that is missing from the history.
 pub(super) fn note_not_stored(why: &str) {
     warn!(why, "a verdict was not stored");
     metrics::counter!("concord_verdicts_not_stored_total").increment(1);

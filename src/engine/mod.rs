@@ -1,8 +1,11 @@
-//! One enrichment: plan, withhold, fan out, bound the time, fuse, record.
+//! Enrichment: plans which sources to ask, withholds what must not be disclosed, asks concurrently within the time,
+//! fuses the outcomes and stores the verdict.
 //!
-//! Knows no protobuf and opens no connection: `fetch` asks, `verdict` judges, `store` stores. Read `enrich.rs` first;
-//! `plan.rs` decides who is asked, `withhold.rs` what is withheld, `budget.rs` how long it may take, `pipelines.rs` holds
-//! the pipeline of each source, `late_verdicts.rs` stores what was answered at the last moment.
+//! This module knows no protobuf and opens no connection: `fetch` asks, `verdict` fuses, `store` stores. Start with
+//! `enrich.rs`.
+//! `plan.rs` decides which sources are asked, `withhold.rs` what is withheld from them, and `budget.rs` how long it may take.
+//! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, and `late_verdicts.rs` stores
+//! verdicts that were answered at the deadline.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,55 +40,55 @@ pub use plan::{Planned, PlannedSource};
 pub use probe::Probed;
 pub use usage::Usage;
 
-/// The rules and limits that hold for every enrichment.
+/// The rules and limits that apply to every enrichment.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Indicators and hosts that are never disclosed outside.
+    /// Indicators and hosts that are never disclosed to remote sources.
     pub never_send: NeverSend,
-    /// Suffixes of internal names beside the usual ones.
+    /// Suffixes of internal names, in addition to the built-in ones.
     pub internal_suffixes: Vec<String>,
-    /// The rules for addresses and files, as they hold for what the configuration says itself.
+    /// The rules for addresses and files, in the form that applies to sources from the configuration file.
     pub egress: EgressRules,
     /// Time for a request whose caller sets no deadline.
     pub default_deadline: Duration,
-    /// The policy that judges where the request names none, without `policies/`.
+    /// The policy for requests that name none, without `policies/`.
     pub default_policy: String,
 }
 
-/// What an engine is made of.
+/// The parts of an engine.
 pub struct Parts {
-    /// The sources as they are set.
+    /// The configured sources.
     pub registry: Arc<Registry>,
-    /// Where verdicts, answers and the ledger are stored.
+    /// Stores verdicts, answers and the ledger.
     pub store: Arc<dyn Store>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Cached answers of all sources.
     pub cache: SourceCache,
-    /// Tasks that a shutdown waits for.
+    /// Tracks the tasks that a shutdown waits for.
     pub tracker: TaskTracker,
-    /// What holds for every enrichment.
+    /// The rules for every enrichment.
     pub rules: Rules,
 }
 
-/// What a caller wants to know.
+/// A request for an enrichment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrichRequest {
-    /// What is looked up.
+    /// The indicator to look up.
     pub indicator: Indicator,
-    /// Names of the sources to ask, without `sources/`; empty: all that fit.
+    /// Names of the sources to ask, without `sources/`; empty: all that support the indicator.
     pub sources: Vec<String>,
-    /// The policy that judges, without `policies/`; `None`: the default.
+    /// Name of the policy, without `policies/`; `None`: the default.
     pub policy: Option<String>,
-    /// How far the indicator may be passed on.
+    /// The TLP label of the indicator.
     pub tlp: Tlp,
-    /// How old a cached answer may be; `None`: as old as each source allows.
+    /// Maximum age of a cached answer; `None`: as old as each source allows.
     pub max_age: Option<Duration>,
     /// Which related indicators are wanted.
     pub relations: RelationsWanted,
-    /// Who asks.
+    /// Name of the caller.
     pub caller: String,
-    /// The moments that bound it; `None`: the default time from when it begins.
+    /// The time budget; `None`: the default time, counted from when the enrichment begins.
     pub budget: Option<Budget>,
 }
 
@@ -95,7 +98,7 @@ impl EnrichRequest {
     }
 }
 
-/// Answers what all sources together say of an indicator.
+/// Runs enrichments.
 pub struct Engine {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
@@ -108,7 +111,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over these parts.
+    /// Makes an engine of these parts.
     pub fn new(parts: Parts) -> Self {
         let pipelines = pipelines::SourcePipelines::new(pipelines::SharedParts {
             registry: parts.registry.clone(),
@@ -134,7 +137,7 @@ impl Engine {
     /// The policy of this name (without `policies/`), or the default.
     ///
     /// # Errors
-    /// [`Error::NotFound`] that lists the policies there are.
+    /// [`Error::NotFound`], which lists the existing policies.
     pub fn policy(&self, name: Option<&str>) -> Result<&Policy, Error> {
         let wanted = name.unwrap_or(&self.rules.default_policy);
         self.policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| Error::NotFound {
@@ -151,17 +154,17 @@ impl Engine {
         format!("{}use one of {}", near.unwrap_or_default(), all.join(", "))
     }
 
-    /// The budget of a request with this deadline, as of now; `reserve` is the time that others need who are due at the same
-    /// time.
+    /// The budget of a request that begins now and has this deadline; `reserve` is the time needed to answer the other
+    /// requests that are due at the same time.
     ///
     /// # Errors
-    /// [`Error::Late`] when not even the margin is left.
+    /// [`Error::Late`] if the time left is not longer than the margin.
     pub fn budget(&self, deadline: Option<Monotonic>, reserve: Duration) -> Result<Budget, Error> {
         Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline, reserve)
     }
 
-    /// Lets go once nobody asks any more: a list that is loaded for nobody does not delay a shutdown, and what was answered
-    /// is stored.
+    /// Prepares for shutdown once no request is left: cancels loads of lists, which nobody waits for, and stores the
+    /// queued verdicts.
     pub fn release(&self) {
         self.late_verdicts.close();
         self.pipelines.release();

@@ -1,4 +1,4 @@
-//! The pipelines of all sources as the registry has them now; rebuilt only for sources whose settings changed.
+//! The pipelines of all sources in the registry. A pipeline is rebuilt only when the settings of its source change.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,14 +22,14 @@ use crate::source::{EgressRules, Lookup, QuotaPer, QuotaWindow, Source, SourceSe
 use crate::store::Store;
 use crate::sync::lock;
 
-/// What every pipeline is made of.
+/// The parts that all pipelines share.
 pub(super) struct SharedParts {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: SourceCache,
     pub(super) tracker: TaskTracker,
-    /// The rules for addresses and files; each source says for itself whether the strict ones hold.
+    /// The rules for addresses and files. Whether the stricter ones apply is decided for each source.
     pub(super) egress: EgressRules,
 }
 
@@ -48,25 +48,25 @@ impl SourceEntry {
         &self.source.settings.name
     }
 
-    /// The look-up as this source distinguishes it.
+    /// The look-up in the form in which this source distinguishes look-ups.
     pub(super) fn normalize(&self, lookup: &Lookup) -> Lookup {
         self.source.source.normalize(lookup)
     }
 
-    /// Whether a look-up discloses the indicator outside.
+    /// Whether a look-up discloses the indicator to a remote source.
     pub(super) fn is_remote(&self) -> bool {
         self.source.kind.about().transport.is_remote()
     }
 
-    /// An outcome of this source that its pipeline has no part in.
+    /// An outcome of this source that did not come from its pipeline.
     pub(super) fn outcome_without_call(&self, body: OutcomeBody, time: SystemTime) -> Fetched {
         Fetched { outcome: outcome(&self.source.settings, &self.family, body, time), receipt: Receipt::default() }
     }
 }
 
-/// All sources, in order of name, as of one state of the registry.
+/// All sources in one state of the registry, in order of name.
 pub(super) struct Generation {
-    /// Numbers the states, so that verdicts of different states do not share a key.
+    /// Number of the state, so that verdicts of different states do not share a key.
     pub(super) number: u64,
     snapshot: Arc<Vec<Arc<ResolvedSource>>>,
     pub(super) entries: Vec<SourceEntry>,
@@ -85,9 +85,9 @@ pub(super) struct SourcePipelines {
     parts: SharedParts,
     acquirer: Arc<UnitAcquirer>,
     current: ArcSwap<Generation>,
-    /// What each source cost, by name. Held while a new generation is built.
+    /// The counters of each source by name. The lock is held while a new generation is built.
     counters: Mutex<BTreeMap<String, Arc<SourceCounters>>>,
-    /// The accounts on which there is a pipeline.
+    /// The state of each account that has a pipeline.
     accounts: Mutex<BTreeMap<String, Arc<AccountState>>>,
 }
 
@@ -99,7 +99,7 @@ impl SourcePipelines {
         Self { parts, acquirer, current, counters: Mutex::default(), accounts: Mutex::default() }
     }
 
-    /// The sources as the registry has them now.
+    /// The pipelines for the current state of the registry.
     pub(super) fn current(&self) -> Arc<Generation> {
         let up_to_date = || {
             let (current, snapshot) = (self.current.load_full(), self.parts.registry.snapshot());
@@ -124,26 +124,27 @@ impl SourcePipelines {
         next
     }
 
-    /// Drops all pipelines, with what they have under way for nobody: a list that is being loaded.
+    /// Drops all pipelines, which cancels loads of lists.
     pub(super) fn release(&self) {
         let current = self.current.load_full();
         let (number, snapshot) = (current.number + 1, current.snapshot.clone());
         self.current.store(Arc::new(Generation { number, snapshot, entries: Vec::new() }));
     }
 
-    /// The pipeline with exactly these settings, if it is one of those in effect.
+    /// The current pipeline with exactly these settings, if there is one.
     pub(super) fn find(&self, settings: &Arc<SourceSettings>) -> Option<SourcePipeline> {
         let current = self.current();
         let entry = current.find(&settings.name).filter(|entry| Arc::ptr_eq(&entry.source.settings, settings))?;
         entry.pipeline.as_ref().ok().cloned()
     }
 
-    /// The counters of the source of this name; new ones for a name that is not known.
+    /// The counters of the source of this name; those of an unsaved source if the name is not known.
     pub(super) fn counters(&self, name: &str) -> Arc<SourceCounters> {
         lock(&self.counters).get(name).cloned().unwrap_or_default()
     }
 
-    /// The windows that hold for the account of these settings: the least limit that any source on it has.
+    /// The quota windows of the account of these settings: for each period, the lowest limit of all sources that share
+    /// it.
     pub(super) fn strictest(&self, settings: &SourceSettings, source: &dyn Source) -> Vec<QuotaWindow> {
         let account = account(settings, source);
         let current = self.current();
@@ -174,7 +175,7 @@ impl SourcePipelines {
         SourceEntry { source: source.clone(), family, pipeline, counters }
     }
 
-    /// A pipeline with these settings, saved or not.
+    /// Builds a pipeline with these settings, which need not be saved.
     pub(super) fn build(&self, source: &ResolvedSource) -> Result<SourcePipeline, SourceError> {
         self.build_on(source, source.family(), self.counters(&source.settings.name), None)
     }
@@ -194,7 +195,7 @@ impl SourcePipelines {
             transport @ (TransportKind::Http | TransportKind::Dns) => {
                 let account = account(&settings, built.as_ref());
                 let account_state = self.account_state(&account);
-                // Other settings may be another plan: whether the source still says "enough" is found out by asking.
+                // New settings may belong to another plan of the service, so a suspension is lifted.
                 account_state.lift();
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: transport_for(transport, &settings, rules, clock.clone())?,
@@ -231,8 +232,8 @@ impl SourcePipelines {
     }
 }
 
-/// The list that was loaded for the same source before, where the change does not concern what is loaded: a letter that
-/// changes must not cost the good copy.
+/// The list that is already loaded for the source, if the change of settings does not affect its content. A change of,
+/// say, the reliability must not discard a good copy.
 fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListReader>> {
     let SourcePipeline::List(pipeline) = before.pipeline.as_ref().ok()? else { return None };
     let (old, new) = (&before.source.settings, &source.settings);
@@ -244,7 +245,8 @@ fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListRe
     same.then(|| pipeline.list().clone())
 }
 
-/// Whose quota: sources with the same credential of a kind share it, in a form that does not show the credential.
+/// Identifies the account whose quota is spent, without revealing the credential. Sources of one kind with the same
+/// credential share an account.
 fn account(settings: &SourceSettings, source: &dyn Source) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"concord quota account\0");
@@ -252,7 +254,7 @@ fn account(settings: &SourceSettings, source: &dyn Source) -> String {
     context.update(b"\0");
     match &settings.credential {
         Some(credential) => context.update(credential.expose_secret().as_bytes()),
-        // Without a credential a service counts by who calls, whatever the source is called here.
+        // Without a credential, a service counts calls by client address, so all sources that ask it share an account.
         None => match &settings.base_url {
             Some(url) => context.update(url.as_str().as_bytes()),
             None => context.update(source.independence_key().as_bytes()),
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_without_a_credential_share_the_account_of_the_service_that_they_ask() {
+    fn sources_without_a_credential_share_an_account_if_they_ask_the_same_service() {
         let plain = account_of("hashlookup", |_| {});
         assert_eq!(plain, account_of("hashlookup", |settings| settings.name = "another".into()));
         let elsewhere = |settings: &mut SourceSettings| settings.base_url = "https://example.com/".parse().ok();
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_identified_by_its_credential_and_does_not_show_it() {
+    fn an_account_is_identified_by_its_credential_without_revealing_it() {
         let with = |key: &str| account_of("virustotal", |settings| settings.credential = Some(key.to_owned().into()));
         assert_eq!(with("k1"), with("k1"));
         assert_ne!(with("k1"), with("k2"));

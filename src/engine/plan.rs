@@ -1,4 +1,5 @@
-//! Decides which sources are asked, which answer from cache, and which are not asked and why. Asks nobody.
+//! Decides which sources are asked, which answer from the cache, and which are not asked and why. Makes no calls
+//! itself.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use crate::finding::{NotAsked, NotAskedReason};
 use crate::source::Lookup;
 use crate::store::WindowUse;
 
-/// What would happen with one source.
+/// The plan for one source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedSource {
     /// The source's name, without `sources/`.
     pub source: String,
-    /// Its kind.
+    /// The source's kind.
     pub kind: String,
     /// What would happen.
     pub planned: Planned,
@@ -24,35 +25,35 @@ pub struct PlannedSource {
 /// What would happen with a source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Planned {
-    /// It would be asked.
+    /// The source would be asked.
     Call {
-        /// Quota units that it would cost at least, if nothing is retried.
+        /// Minimum of quota units that this would cost, without retries.
         units: u32,
-        /// Quota units that it would cost at most, if nothing is retried.
+        /// Maximum of quota units that this would cost, without retries.
         max_units: u32,
-        /// Its windows as they stand now.
+        /// The current use of its quota windows.
         quota: Vec<WindowUse>,
-        /// Whether the indicator would be disclosed outside.
+        /// Whether the indicator would be disclosed to a remote source.
         discloses: bool,
     },
-    /// Its cached answer would be used, this old.
+    /// Its cached answer of this age would be used.
     Cached(Duration),
-    /// It would not be asked.
+    /// The source would not be asked.
     NotAsked(NotAsked),
 }
 
-/// What is done with one source, decided before anything leaves.
+/// The decision about one source, made before anything is sent.
 pub(super) enum Decision<'a> {
-    /// It is asked.
+    /// The source is asked.
     Ask(&'a SourcePipeline),
-    /// Nothing may leave, and the cache answers.
+    /// The source must not be asked, but the cache has an answer.
     Cached(Box<Fetched>),
-    /// It is not asked.
+    /// The source is not asked.
     NotAsked(NotAsked),
 }
 
 impl Engine {
-    /// What an enrichment would do, without doing it. `budget` and `policy` of the request do not matter.
+    /// Returns what an enrichment would do, without doing it. Ignores the request's `budget` and `policy`.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown source.
@@ -84,14 +85,15 @@ impl Engine {
             Some(not_asked) => Planned::NotAsked(not_asked),
             None => {
                 let discloses = entry.is_remote();
-                // A source without windows has a quota too, of which nothing is known here.
+                // Units are also stated for a source without windows: its service may have a quota that is not
+                // configured here.
                 let units = u32::from(discloses);
                 Planned::Call { units, max_units: units * entry.source.source.max_questions(&lookup), quota, discloses }
             }
         }
     }
 
-    /// The entries of these names, or all, in order of name.
+    /// The entries with these names, or all if `names` is empty, in order of name.
     pub(super) fn named<'a>(
         &self,
         entries: &'a [SourceEntry],
@@ -104,8 +106,8 @@ impl Engine {
         Ok(entries.iter().filter(is_named).collect())
     }
 
-    /// Decides by the rules first, since nothing may leave that they forbid. What is cached may be used whatever they say,
-    /// since nothing leaves.
+    /// Applies the rules before anything is sent. A cached answer may be used even if the rules forbid a call, since
+    /// using it discloses nothing.
     pub(super) async fn decide<'a>(
         &self,
         entry: &'a SourceEntry,

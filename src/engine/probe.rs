@@ -1,4 +1,4 @@
-//! `TestSource`: one harmless question with saved or unsaved settings.
+//! Tests a source for `TestSource` by asking harmless questions with saved or unsaved settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::finding::{SourceError, SourceErrorKind};
 use crate::settings::{ResolvedSource, State};
 use crate::source::Probe;
 
-/// What a test learned, and how long it took.
+/// The result of a test, and how long it took.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probed {
-    /// What was learned.
+    /// The result.
     pub probe: Probe,
-    /// Time that it took.
+    /// Duration of the test.
     pub latency: Duration,
 }
 
 impl Engine {
-    /// Tests a source with these settings. A failure of the source is data in the answer.
+    /// Tests a source with these settings. A failing source is not an error but a result.
     pub async fn probe(&self, source: &ResolvedSource, caller: &str, budget: Budget) -> Probed {
         let started = self.clock.monotonic();
         let probe = match &source.state {
@@ -36,18 +36,19 @@ impl Engine {
     }
 
     fn pipeline_to_probe(&self, source: &ResolvedSource) -> Result<SourcePipeline, SourceError> {
-        // The list to test is the copy in use.
+        // A list with saved settings is tested by the copy in use.
         if let Some(pipeline @ SourcePipeline::List(_)) = self.pipelines.find(&source.settings) {
             return Ok(pipeline);
         }
-        // The strictest windows of everybody on the account: a test with other settings costs the source the same.
+        // Uses the strictest windows of all sources on the account, since a test with other settings spends the same
+        // quota.
         let mut settings = (*source.settings).clone();
         settings.quota = self.pipelines.strictest(&settings, source.source.as_ref());
         self.pipelines.build(&ResolvedSource { settings: Arc::new(settings), ..source.clone() })
     }
 }
 
-/// What was learned where nothing could be asked, or nothing came.
+/// The result if nothing could be asked, or no answer came.
 fn failed(kind: SourceErrorKind, why: &str) -> Probe {
     Probe::failed(SourceError::new(kind, why))
 }

@@ -1,4 +1,4 @@
-//! What the sources cost and what was saved.
+//! Usage of the sources: their calls and quota, and the calls that caches saved.
 
 use std::time::SystemTime;
 
@@ -8,21 +8,21 @@ use crate::fetch::{CounterSnapshot, SourcePipeline};
 use crate::finding::SourceError;
 use crate::store::WindowUse;
 
-/// What one source cost since the server started, and where its windows stand.
+/// The usage of one source since the server started, and the current use of its quota windows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
     /// The source's name, without `sources/`.
     pub source: String,
-    /// Its windows as they stand now.
+    /// The current use of its quota windows.
     pub quota: Vec<WindowUse>,
-    /// Until when it is not asked, since it said that its quota is used up.
+    /// Until when it is suspended, because it reported its quota as used up.
     pub suspended_until: Option<SystemTime>,
-    /// What it cost and what was saved.
+    /// Calls, units, and look-ups answered without a call.
     pub counters: CounterSnapshot,
 }
 
 impl Engine {
-    /// Counts that a cached verdict answered for these sources, so that they were not asked.
+    /// Counts a look-up in each of these sources that a cached verdict made unnecessary.
     pub fn count_saved<'a>(&self, sources: impl Iterator<Item = &'a str>) {
         for source in sources {
             self.pipelines.counters(source).count_saved();
@@ -48,14 +48,14 @@ impl Engine {
         Ok(usage)
     }
 
-    /// Why the source of this name is not asked because it refused the credential, if it is.
+    /// The error of the source of this name if it is not asked because it refused the credential.
     pub fn credential_refusal(&self, name: &str) -> Option<SourceError> {
         let pipelines = self.pipelines.current();
         let entry = pipelines.entries.iter().find(|entry| entry.name() == name)?;
         entry.pipeline.as_ref().ok()?.credential_refusal()
     }
 
-    /// Until when the source of this name is not asked, since it said that its quota is used up.
+    /// Until when the source of this name is suspended, because it reported its quota as used up.
     pub fn suspended_until(&self, name: &str) -> Option<SystemTime> {
         let pipelines = self.pipelines.current();
         let entry = pipelines.entries.iter().find(|entry| entry.name() == name)?;

@@ -1,6 +1,6 @@
-//! What may leave: the rules by which an indicator is withheld from a source, in the order in which they are reported.
+//! The rules by which an indicator is withheld from a source, in the order in which they are reported.
 //!
-//! Pure. A list look-up discloses nothing, so only its `max_tlp` applies.
+//! These functions are pure. A look-up in a list discloses nothing, so only its `max_tlp` applies.
 
 use std::iter;
 
@@ -9,7 +9,8 @@ use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, SpecialAddress, Tlp, addresses, is_internal_name};
 use crate::settings::{ResolvedSource, State};
 
-/// Why nobody can ask the source this: its kind, its switch, its settings.
+/// Why the source cannot be asked about this indicator by anybody: its kind does not support it, or it is disabled or
+/// not configured.
 pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator) -> Option<NotAsked> {
     let about = source.kind.about();
     if !source.source.supports(indicator.form()) {
@@ -42,7 +43,7 @@ pub(super) fn withhold_reason(
     })
 }
 
-/// A URL discloses the URLs within it as well.
+/// Why the indicator must not be sent to any remote source. A URL also discloses the URLs contained in it.
 fn external_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
     let within = indicator.urls_within();
     iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, disclosed))
