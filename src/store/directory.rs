@@ -1,7 +1,7 @@
-//! The data directory: who may use it, and the paths in it.
+//! The data directory: its lock, and the paths in it.
 //!
-//! One process holds its lock; a second one learns from [`DataDirectory::lock_status`] how to reach the first. Opens no
-//! database and no socket itself.
+//! One process holds the lock. Others learn from [`DataDirectory::lock_status`] how to reach it. This file opens
+//! neither the database nor the socket.
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
@@ -12,18 +12,19 @@ use std::time::Duration;
 use super::permissions::mode_with;
 use super::{StoreError, StoreErrorKind};
 
-/// How often, and how far apart, the lock is tried: a process that only looks at the status holds it for a moment.
+/// Attempts to take the lock, and the delay between them. There are several, since a process that only reads the status
+/// also holds the lock for a moment.
 const TRIES: u32 = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// A data directory that this process holds. The lock ends when this is dropped, or with the process.
+/// A data directory that this process has locked. The lock ends when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     _lock: fs::File,
 }
 
-/// A data directory as another process sees it, without holding it.
+/// The lock status of a data directory, for a process that does not lock it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockStatus {
     path: PathBuf,
@@ -31,16 +32,16 @@ pub struct LockStatus {
 }
 
 impl DataDirectory {
-    /// Locks the directory for this process; makes it, with mode 0700, if it does not exist.
+    /// Locks the directory for this process, and creates it with mode 0700 if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made or written, others may write in it, or another process holds it: the text then names that
-    /// process and its socket.
+    /// If it cannot be created or written, if other users may write in it, or if another process has locked it; the
+    /// message then names that process and its socket.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |error| unavailable(path, &error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        // Who can write in the directory could place a key or a database of their own there. A group may: mounted volumes
-        // are given to a group.
+        // Other users with write access could place their own key or database there. Group access is allowed, since
+        // mounted volumes are assigned to a group.
         if let Some(mode) = mode_with(path, 0o002).map_err(failed)? {
             let shown = path.display();
             return Err(StoreError::rejected(format!(
@@ -54,15 +55,16 @@ impl DataDirectory {
         if !try_lock(&file).map_err(failed)? {
             return Err(held_error(path, &mut file));
         }
-        // Only the message of the next process that tries suffers from a full disk.
+        // An error, such as a full disk, is ignored: only the message for the next process would lack the process
+        // number.
         let _ = write_holder(&mut file);
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 
-    /// Whether a process holds the directory. Makes and locks nothing.
+    /// Whether a process has locked the directory. Creates and locks nothing.
     ///
     /// # Errors
-    /// The lock cannot be read.
+    /// If the lock cannot be read.
     pub fn lock_status(path: &Path) -> Result<LockStatus, StoreError> {
         let failed = |error| unavailable(path, &error);
         let held = match fs::File::open(path.join("lock")) {
@@ -99,7 +101,7 @@ impl DataDirectory {
 }
 
 impl LockStatus {
-    /// Whether a process holds the directory, so that its socket can be asked.
+    /// Whether a process has locked the directory, so that its socket can be used.
     pub fn is_held(&self) -> bool {
         self.held
     }
@@ -109,7 +111,7 @@ impl LockStatus {
         socket_path(&self.path)
     }
 
-    /// The database. It may be read and backed up while another process holds the directory.
+    /// The database. It may be read and backed up while another process has locked the directory.
     pub fn database_path(&self) -> PathBuf {
         database_path(&self.path)
     }
@@ -141,7 +143,7 @@ fn try_lock(file: &fs::File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The process number is only for the message of the next process that tries.
+/// Writes the process number, which is only used in the message for the next process that tries to lock.
 fn write_holder(file: &mut fs::File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -150,7 +152,7 @@ fn write_holder(file: &mut fs::File) -> io::Result<()> {
 
 fn held_error(path: &Path, file: &mut fs::File) -> StoreError {
     let mut process = String::new();
-    // Only digits are repeated: the file may hold anything.
+    // The file may contain anything, so only digits are shown.
     let known = file.take(20).read_to_string(&mut process).is_ok() && process.parse::<u32>().is_ok();
     let who = if known { format!("process {process}") } else { "another process".to_owned() };
     let detail = format!(

@@ -1,7 +1,7 @@
-//! Verdicts as bytes and back, exactly: the messages of `proto/concord/store/v1`, compressed with zstd.
+//! Lossless encoding of verdicts: the messages of `proto/concord/store/v1`, compressed with zstd.
 //!
-//! Whatever cannot be read is an error, never a default: an unknown enum value, a missing part, a number out of range.
-//! The proto file says how the messages may change.
+//! An unknown enum value, a missing part or a number out of range is an error and never becomes a default. The proto
+//! file says how the messages may change.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,26 +20,26 @@ mod stored {
     include!(concat!(env!("OUT_DIR"), "/concord.store.v1.rs"));
 }
 
-/// The level of zstd that costs little time.
+/// A zstd level that costs little time.
 const LEVEL: i32 = 3;
 
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     zstd::encode_all(bytes, LEVEL).map_err(|error| StoreError::unavailable(format!("compressing: {error}")))
 }
 
-/// Decompresses what [`compress`] made.
+/// Reverses [`compress`].
 pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     zstd::decode_all(bytes).map_err(unreadable)
 }
 
-/// A verdict and the answers behind it (source and hash).
+/// Encodes a verdict and the answers behind it (source and hash).
 pub(super) fn encode(verdict: &Verdict, answers: &[(String, String)]) -> Vec<u8> {
     let answer = |(source, hash): &(String, String)| stored::AnswerRef { source: source.clone(), hash: hash.clone() };
     let body = stored::VerdictBody { verdict: Some(verdict.into()), answers: answers.iter().map(answer).collect() };
     body.encode_to_vec()
 }
 
-/// What [`encode`] wrote.
+/// Reverses [`encode`].
 pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), StoreError> {
     let body = stored::VerdictBody::decode(bytes).map_err(unreadable)?;
     let answers = body.answers.into_iter().map(|answer| (answer.source, answer.hash)).collect();
@@ -70,7 +70,8 @@ fn duration(stored: prost_types::Duration) -> Result<Duration, StoreError> {
     }
 }
 
-/// Both matches are exhaustive, so that a new variant on either side does not compile until it is listed.
+/// Maps an enum to that of the store's proto file and back. Both matches are exhaustive, so that a new variant on
+/// either side does not compile until it is listed.
 macro_rules! stored_enum {
     ($name:ident: $($variant:ident)+) => {
         impl From<$name> for stored::$name {
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_survive_bit_by_bit() {
+    fn numbers_survive_bit_for_bit() {
         for number in [0.1 + 0.2, f64::MIN_POSITIVE, 1.0e300, 0.0, -0.0, f64::INFINITY, 0.123_456_789_012_345_67] {
             check_number(number);
         }
@@ -422,7 +423,7 @@ mod tests {
             assert!(duration(prost_types::Duration { seconds, nanos }).is_err(), "{seconds} {nanos}");
         }
         for (seconds, nanos) in [(i64::MIN, i32::MIN), (i64::MIN, 0), (i64::MAX, i32::MAX)] {
-            // Only that it does not panic: what a system can hold differs.
+            // The result depends on the range of the system's clock; it must not panic.
             let _ = time(prost_types::Timestamp { seconds, nanos });
         }
     }

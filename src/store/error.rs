@@ -1,38 +1,38 @@
-//! Why the store could not do something.
+//! Errors of the store.
 
 use std::fmt;
 
 use super::id::new_incident;
 use crate::error::Error;
 
-/// A failure of the store.
+/// An error of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
-    /// Which failure.
+    /// The kind of error.
     pub kind: StoreErrorKind,
     /// What failed, for the operator. Never holds a secret.
     pub detail: String,
 }
 
-/// The failures that a store can have.
+/// The kinds of errors that a store can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
-    /// Somebody else holds a lock.
+    /// Another process holds a lock.
     Busy,
     /// The store cannot be reached: an I/O failure, a lost connection, or it is closed.
     Unavailable,
-    /// There is no space left.
+    /// The disk is full.
     Full,
     /// The file of the store was moved, deleted or replaced.
     Gone,
-    /// What is stored cannot be read: it is damaged, or of a newer version.
+    /// The stored data cannot be read: it is damaged, or of a newer version.
     Corrupt,
     /// A rule of the store or a wrong setting forbids it.
     Rejected,
 }
 
 impl StoreError {
-    /// A failure of this kind. The text must not hold a secret.
+    /// An error of this kind. `detail` must not contain a secret.
     pub fn new(kind: StoreErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into() }
     }
@@ -42,7 +42,7 @@ impl StoreError {
         Self::new(StoreErrorKind::Unavailable, detail)
     }
 
-    /// What is stored cannot be read.
+    /// The stored data cannot be read.
     pub fn corrupt(detail: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Corrupt, detail)
     }
@@ -52,7 +52,8 @@ impl StoreError {
         Self::new(StoreErrorKind::Rejected, detail)
     }
 
-    /// Whether the same call may succeed later although nobody changes the store: pruning makes space, too.
+    /// Whether the same call may succeed later without any intervention. That includes a full disk, since pruning frees
+    /// space.
     pub fn is_transient(&self) -> bool {
         match self.kind {
             StoreErrorKind::Busy | StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Gone => true,
@@ -61,7 +62,7 @@ impl StoreError {
     }
 }
 
-/// The cause goes to the log: it is for the operator, not for callers.
+/// The cause is logged for the operator instead of being shown to callers.
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         if error.is_transient() {

@@ -1,4 +1,5 @@
-//! Identifiers that sort by time: ULIDs in lower case. They are no secrets, since within a millisecond they count upwards.
+//! Identifiers that sort by time: ULIDs in lower case. They are not secrets, since within a millisecond they count
+//! upwards.
 
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -7,26 +8,26 @@ use ulid::Ulid;
 
 use crate::sync::lock;
 
-/// A clock that steps back by fewer milliseconds than this does not break the order of identifiers.
+/// If the clock steps back by fewer milliseconds than this, identifiers stay in order.
 const TOLERATED_STEP_BACK: u64 = 5_000;
 
-/// The last identifier given, so that the next one of the same millisecond sorts after it.
+/// The last identifier, so that the next one of the same millisecond sorts after it.
 static LAST: Mutex<Ulid> = Mutex::new(Ulid::nil());
 
-/// A new identifier for something made at this moment: 26 lower-case letters and digits that sort by time. Within a
-/// process they rise strictly as long as the time given does not fall back by 5 seconds or more.
+/// A new identifier for something created at this time: 26 lower-case letters and digits that sort by time. Within a
+/// process, identifiers are strictly increasing unless `at` falls back by 5 seconds or more.
 pub fn new_id(at: SystemTime) -> String {
     let mut last = lock(&LAST);
     *last = next(*last, Ulid::from_datetime(at));
     last.to_string().to_ascii_lowercase()
 }
 
-/// A new incident number, under which the log tells the cause of a failure whose caller must not see it.
+/// A new incident number. It is logged with the cause of an error that the caller must not see.
 pub fn new_incident() -> String {
     format!("{:020x}", Ulid::from_datetime(SystemTime::UNIX_EPOCH).random())
 }
 
-/// `fresh`, unless `last` would not sort before it.
+/// Returns `fresh` if it sorts after `last`, and otherwise the successor of `last`.
 fn next(last: Ulid, fresh: Ulid) -> Ulid {
     let (last_time, time) = (last.timestamp_ms(), fresh.timestamp_ms());
     if time > last_time || last_time - time >= TOLERATED_STEP_BACK {
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_millisecond_sorts_behind() {
+    fn an_identifier_of_a_later_millisecond_sorts_after() {
         let early = next(Ulid::nil(), id(1_000, u128::MAX >> 48)).to_string();
         let late = next(Ulid::nil(), id(1_001, 0)).to_string();
         assert!(early < late, "{early} {late}");
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_millisecond_and_over_a_small_step_back_they_rise() {
+    fn identifiers_increase_within_a_millisecond_and_over_a_small_step_back() {
         let first = next(Ulid::nil(), id(10_000, u128::MAX >> 48));
         let same = next(first, id(10_000, 3));
         let back = next(same, id(9_000, 3));
@@ -65,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_large_step_back_they_tell_the_new_time() {
+    fn after_a_large_step_back_identifiers_have_the_new_time() {
         let first = next(Ulid::nil(), id(10_000, 7));
         assert_eq!(next(first, id(5_000, 3)).timestamp_ms(), 5_000);
     }
 
     #[test]
-    fn no_two_are_the_same() {
+    fn no_two_identifiers_are_equal() {
         let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let ids: BTreeSet<_> = (0..1_000).map(|_| new_id(at)).collect();
         assert_eq!(ids.len(), 1_000);

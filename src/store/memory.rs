@@ -1,6 +1,7 @@
-//! The store that is gone with the process: for tests, paused time, and a server without a data directory.
+//! A store in memory, for tests, paused time, and a server without a data directory. Its content is lost with the
+//! process.
 //!
-//! Fulfils the same contract as `sqlite/`; `tests/it/store` runs one suite on both.
+//! It fulfils the same contract as `sqlite/`; `tests/it/store` runs one suite on both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::indicator::Indicator;
 use crate::source::QuotaWindow;
 use crate::sync::lock;
 
-/// The order of a list: time in nanoseconds, then identifier.
+/// The sort key of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);
 
 /// A store in memory.
@@ -42,9 +43,9 @@ struct State {
 
 struct StoredAnswer {
     answer: RawAnswer,
-    /// When the same body was last received.
+    /// When this body was last received.
     seen: i64,
-    /// Compressed size, so that pruning measures as on disk.
+    /// Compressed size, so that pruning measures the same as on disk.
     size: u64,
 }
 
@@ -54,7 +55,7 @@ impl Memory {
         Self::default()
     }
 
-    /// Does the work when first polled, under the lock.
+    /// Runs the work under the lock when first polled.
     fn run<'a, T: Send + 'a>(
         &'a self,
         work: impl FnOnce(&mut State) -> Result<T, StoreError> + Send + 'a,
@@ -66,7 +67,7 @@ impl Memory {
     }
 }
 
-/// Rows newest first, after the cursor.
+/// The rows after the cursor, newest first.
 fn newest<T>(rows: &BTreeMap<Position, T>, after: Option<Cursor>) -> impl Iterator<Item = &T> {
     let end = after.map(|cursor| (nanos(cursor.time), cursor.id));
     rows.iter().rev().filter(move |(position, _)| end.as_ref().is_none_or(|end| *position < end)).map(|(_, row)| row)
@@ -93,7 +94,7 @@ impl DisclosureFilter {
     }
 }
 
-/// The indicator as it is stored.
+/// The indicator in the form in which it is stored.
 fn without_password(indicator: &Indicator) -> Indicator {
     Indicator::from_stored(indicator.form(), &indicator.redacted())
 }
@@ -223,7 +224,7 @@ impl State {
         Ok(())
     }
 
-    /// Removes the oldest rows until the rest takes at most so many bytes.
+    /// Removes the oldest rows until the rest has at most this many bytes.
     fn prune_to(&mut self, max_bytes: u64) -> Pruned {
         let verdicts = self
             .verdicts
@@ -259,7 +260,7 @@ impl State {
         pruned
     }
 
-    /// Revision of the stored row, 0 for none.
+    /// Revision of the stored row; 0 if there is none.
     fn revision(&self, name: &str) -> u64 {
         self.sources.get(name).map_or(0, |row| row.revision)
     }

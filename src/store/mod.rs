@@ -1,8 +1,9 @@
-//! What outlives a request: verdicts, answers, source settings, the ledger of quota and disclosures.
+//! Storage of what outlives a request: verdicts, answers, source settings, and the ledger of quota and disclosures.
 //!
-//! Small traits by use, not by table; time is always an argument. [`open`] alone chooses a backend: `sqlite/` is the
-//! durable one, `memory.rs` the one for tests and paused time; one contract suite runs on both. `encode.rs` says how a
-//! verdict is written, `quota.rs` what a quota window means, `seal.rs` encrypts credentials, `directory.rs` locks.
+//! The traits are small and follow the uses, not the tables; the current time is always an argument. Only [`open`]
+//! chooses a backend: `sqlite/` is durable, `memory.rs` is for tests and paused time. One contract test suite runs on
+//! both. `encode.rs` encodes verdicts, `quota.rs` and `windows.rs` implement quota windows, `seal.rs` encrypts
+//! credentials, and `directory.rs` locks the data directory.
 
 #![warn(missing_docs)]
 
@@ -37,33 +38,34 @@ pub use memory::Memory;
 pub use quota::spent_window;
 pub use seal::Sealer;
 
-/// A store operation under way.
+/// A store operation in progress.
 pub type BoxFuture<'a, T> = future::BoxFuture<'a, Result<T, StoreError>>;
 
-/// What an acknowledged write survives.
+/// What a completed write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Durability {
-    /// The end of the process, however it ends. Power loss may take the last moments, never consistency.
+    /// Any end of the process. A power loss may lose the last moments before it, but never consistency.
     #[default]
     Normal,
-    /// Power loss too; each group of writes waits for the disk.
+    /// Also a power loss. Each group of writes waits for the disk.
     Full,
 }
 
-/// Opens the durable store in this file; makes it, with mode 0600, if it does not exist. The caller holds the lock of the
-/// data directory. Blocks; meant for start-up.
+/// Opens the durable store in this file, and creates it with mode 0600 if it does not exist. The caller must hold the
+/// lock of the data directory. Blocks; meant for start-up.
 ///
 /// # Errors
-/// The file cannot be made, is empty or no database of this program, a newer version made it, or a thread cannot be started.
+/// If the file cannot be created, is empty, is not a database of this program or was made by a newer version, or if a
+/// thread cannot be started.
 pub fn open(path: &Path, durability: Durability) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sqlite::Sqlite::open(path, durability)?))
 }
 
-/// Opens an existing durable store that another process may be using, for reading and [`Maintenance::backup`] alone.
+/// Opens an existing durable store, which another process may be using, only for reading and [`Maintenance::backup`].
 ///
 /// # Errors
-/// There is no store of this program, a newer version made it, or a thread cannot be started.
+/// If there is no store of this program or it was made by a newer version, or if a thread cannot be started.
 pub fn open_read_only(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sqlite::Sqlite::open_read_only(path)?))
 }
@@ -71,17 +73,17 @@ pub fn open_read_only(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
 /// A stored verdict, one row each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerdictRecord {
-    /// Its identifier, without `verdicts/`; sorts by time of creation.
+    /// Identifier without `verdicts/`; identifiers sort by time of creation.
     pub id: String,
-    /// When it was made.
+    /// Time of creation.
     pub create_time: SystemTime,
-    /// Who asked.
+    /// Name of the caller.
     pub caller: String,
     /// The TLP of the request.
     pub tlp: Tlp,
     /// The verdict with its outcomes.
     pub verdict: Verdict,
-    /// Hashes of the raw answers behind the outcomes: source name and hash, in order of asking.
+    /// The raw answers behind the outcomes, as source name and hash, in the order of the questions.
     pub answers: Vec<(String, String)>,
 }
 
@@ -98,26 +100,26 @@ pub struct VerdictFilter {
     pub until: Option<SystemTime>,
 }
 
-/// A place in a list, newest first: the next page begins after it.
+/// A position in a list that is sorted newest first; the next page begins after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Time of the last row of the page before.
+    /// Time of the last row of the previous page.
     pub time: SystemTime,
-    /// Identifier of that row, for rows of the same time.
+    /// Identifier of that row, to order rows of the same time.
     pub id: String,
 }
 
-/// How much of a list is read at once, at most; a single row is read whatever it takes.
+/// Limits of a page. A page has at least one row, however large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLimit {
-    /// Rows.
+    /// Maximum of rows.
     pub rows: usize,
-    /// Bytes of all rows together, as they are encoded.
+    /// Maximum of the total encoded size in bytes.
     pub bytes: usize,
 }
 
 impl PageLimit {
-    /// So many rows, however large.
+    /// Limits only the number of rows.
     pub fn rows(rows: usize) -> Self {
         Self { rows, bytes: usize::MAX }
     }
@@ -128,17 +130,17 @@ impl PageLimit {
 pub struct Listed<T> {
     /// The rows, newest first.
     pub rows: Vec<T>,
-    /// Whether there are more behind them.
+    /// Whether more rows follow.
     pub has_more: bool,
-    /// Bytes of the rows, as they are encoded.
+    /// Total encoded size of the rows in bytes.
     pub bytes: usize,
 }
 
 impl<T> Listed<T> {
-    /// The first rows that fit into the limit, each with its bytes.
+    /// Collects the first rows that fit into the limit; `rows` yields each with its size in bytes.
     ///
     /// # Errors
-    /// The first that a row brings.
+    /// The first error among the rows.
     fn fill(
         limit: PageLimit,
         rows: impl IntoIterator<Item = Result<(T, usize), StoreError>>,
@@ -164,14 +166,14 @@ pub trait VerdictStore: Send + Sync {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()>;
     /// The verdict of this identifier.
     fn verdict<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<VerdictRecord>>;
-    /// Verdicts that match the filter, newest first, after `after`. One that cannot be read is left out.
+    /// Verdicts that match the filter, newest first, starting after `after`. Verdicts that cannot be read are left out.
     fn verdicts(
         &self,
         filter: VerdictFilter,
         limit: PageLimit,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<VerdictRecord>>;
-    /// Removes verdicts made before this moment; says how many.
+    /// Removes verdicts created before this time, and returns their number.
     fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64>;
 }
 
@@ -180,7 +182,7 @@ pub trait VerdictStore: Send + Sync {
 pub struct RawAnswer {
     /// SHA-256 of the body in lower-case hex.
     pub hash: String,
-    /// The source that gave it.
+    /// The source that sent it.
     pub source: String,
     /// When it was received.
     pub received: SystemTime,
@@ -188,22 +190,22 @@ pub struct RawAnswer {
     pub body: Vec<u8>,
 }
 
-/// How long what is stored stays.
+/// How long records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Raw answers older than this go.
+    /// Raw answers older than this are removed.
     pub answers_age: Duration,
-    /// When compressed answers take more than this many bytes, the oldest go.
+    /// If the compressed answers exceed this many bytes, the oldest are removed.
     pub answers_bytes: u64,
-    /// Verdicts older than this go.
+    /// Verdicts older than this are removed.
     pub verdicts_age: Duration,
-    /// Disclosures older than this go.
+    /// Disclosures older than this are removed.
     pub disclosures_age: Duration,
-    /// When all that is stored takes more than this many bytes, the oldest verdicts, answers and disclosures go.
+    /// If the whole store exceeds this many bytes, the oldest verdicts, answers and disclosures are removed.
     pub store_bytes: u64,
 }
 
-/// How much pruning removed.
+/// The number of records that pruning removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Raw answers.
@@ -214,18 +216,18 @@ pub struct Pruned {
     pub disclosures: u64,
 }
 
-/// Raw answers, compressed, off the durable path.
+/// Raw answers, stored compressed. No request waits for them to be written.
 pub trait AnswerStore: Send + Sync {
     /// Stores an answer. Deduplicated by hash; `source` is the first that sent it.
     fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
     /// The answer of this hash, if it was not pruned.
     fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
-    /// Removes answers last received before this moment, then the oldest until the compressed rest has at most so many
-    /// bytes; says how many went.
+    /// Removes answers last received before this time, then the oldest until the rest has at most `max_bytes`
+    /// compressed bytes. Returns the number of removed answers.
     fn prune_answers(&self, before: SystemTime, max_bytes: u64) -> BoxFuture<'_, u64>;
 }
 
-/// What the API changed or declared about a source: a patch that wins field by field.
+/// A change or declaration of a source over the API: a patch that overrides other settings field by field.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceRow {
     /// Name without `sources/`.
@@ -254,11 +256,11 @@ impl fmt::Debug for SourceRow {
 pub enum Swap {
     /// The change is durable.
     Done,
-    /// Another change came first: the stored revision is not the expected one.
+    /// Another change was made first: the stored revision is not the expected one.
     Conflict,
 }
 
-/// Source settings made over the API, durable before the call answers.
+/// Source settings that were made over the API. Changes are durable before the call returns.
 pub trait SourceStore: Send + Sync {
     /// Every row, by name.
     fn source_rows(&self) -> BoxFuture<'_, Vec<SourceRow>>;
@@ -273,39 +275,39 @@ pub trait SourceStore: Send + Sync {
 pub struct Acquire {
     /// The unit.
     pub unit: Unit,
-    /// The windows that apply; a unit is taken of all or of none.
+    /// The windows that apply. A unit is acquired in all of them or in none.
     pub windows: Vec<QuotaWindow>,
-    /// What the call discloses: on record with the unit, or not at all.
+    /// What the call discloses. Recorded together with the unit, or not at all.
     pub disclosures: Vec<Disclosure>,
 }
 
 /// A unit of quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Whose quota: one account per credential, in a form that does not show it.
+    /// The account whose quota is spent: one per credential, without revealing it.
     pub account: String,
-    /// The source on whose behalf.
+    /// The source for which it is spent.
     pub source: String,
-    /// When it is taken.
+    /// Time of acquisition.
     pub at: SystemTime,
 }
 
-/// How much of a window is used.
+/// The use of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowUse {
     /// Which window.
     pub per: QuotaPer,
-    /// How many calls it allows.
+    /// Number of calls that it allows.
     pub limit: u64,
-    /// How many are used.
+    /// Number of calls that are used.
     pub used: u64,
-    /// When a unit becomes free: for a sliding minute when its oldest call is 61 s old (the call may take a second to
-    /// arrive), else when the day, week or month ends.
+    /// When a unit becomes available. For a sliding minute: when its oldest call is 61 s old, since a call may take a
+    /// second to arrive. Otherwise: at the end of the day, week or month.
     pub resets_at: SystemTime,
 }
 
 impl WindowUse {
-    /// In words: `4 of 4 calls per minute are used`.
+    /// A description such as `4 of 4 calls per minute are used`.
     pub fn describe(&self) -> String {
         let are = if self.used == 1 { "is" } else { "are" };
         format!("{} of {} per {} {are} used", self.used, counted(self.limit, "call"), self.per.as_str())
@@ -315,33 +317,33 @@ impl WindowUse {
 /// The result of an [`Acquire`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The unit is recorded; these are the windows after it.
+    /// The unit is recorded; this is the use of the windows after it.
     Granted(Vec<WindowUse>),
-    /// Nothing was taken: this window is used up. Of several, the one that resets last.
+    /// Nothing was acquired, since this window is used up. If several are, the one that resets last.
     Spent(WindowUse),
 }
 
 /// A record that an indicator was disclosed to a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
-    /// Identifier; sorts by time.
+    /// Identifier; identifiers sort by time.
     pub id: String,
-    /// When the record was made, which is before the call leaves.
+    /// When the record was made, which is before the call is made.
     pub time: SystemTime,
     /// What was disclosed.
     pub indicator: Indicator,
     /// The source that was asked.
     pub source: String,
-    /// The host that was asked: a URL's host, a DNS zone.
+    /// The host that was asked: the host of a URL, or a DNS zone.
     pub to: String,
-    /// For whom.
+    /// The caller.
     pub caller: String,
-    /// Under which TLP.
+    /// The TLP of the request.
     pub tlp: Tlp,
 }
 
 impl Disclosure {
-    /// With the bytes that it takes in a list, about.
+    /// Pairs the disclosure with its approximate size in a list, in bytes.
     fn with_bytes(self) -> (Self, usize) {
         let texts = [&self.id, &self.source, &self.to, &self.caller];
         let bytes = 64 + self.indicator.value().len() + texts.into_iter().map(String::len).sum::<usize>();
@@ -362,72 +364,75 @@ pub struct DisclosureFilter {
     pub until: Option<SystemTime>,
 }
 
-/// Who spent which quota unit, and what was disclosed to whom.
+/// The ledger: which quota units were spent by whom, and what was disclosed to whom.
 pub trait Ledger: Send + Sync {
-    /// Takes units for these calls, in this order, in one atomic statement; durable before it resolves. Each is taken of
-    /// every window, together with the record of its disclosures, or not at all. A unit counts as taken now until it is
-    /// settled or given back.
+    /// Acquires units for these calls, in this order, in one transaction that is durable before this resolves. Each
+    /// unit is acquired in all its windows together with the record of its disclosures, or not at all. Until it is
+    /// settled or given back, a unit counts as spent now.
     fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>>;
-    /// The wall clock was set forward from `from` to `to`: what was spent in the minute before counts as spent so much later,
-    /// or the minute's window would be empty. Holds while the process lives.
+    /// Reports that the wall clock was set forward from `from` to `to`. What was spent in the minute before `from`
+    /// counts as spent in the minute before `to`; otherwise that window would wrongly be empty. Not stored: effective
+    /// until the process ends.
     fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()>;
-    /// The call of this unit ended at `ended`: it left some time before, so that the unit counts from then on if that is
-    /// later than the moment at which it was taken. Durable before it resolves.
+    /// Records that the call of this unit ended at `ended`. The source received it at some time before, so the unit
+    /// counts from
+    /// `ended` on, if that is later than its acquisition. Durable before this resolves.
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()>;
-    /// Gives back a unit whose call reached nobody, in the windows in which it was counted; durable before it resolves. Says
-    /// how much is used after it; `None`: nothing was changed, since the unit was given back before, or is not where it
-    /// was because the clock was set.
+    /// Gives back a unit whose call did not reach the source, in all windows in which it was counted. Durable before
+    /// this resolves. Returns the use of the windows after it; `None` if nothing was changed, because the unit was
+    /// already given back or its record was moved when the clock was set.
     fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>>;
-    /// How much is used, in the order of `windows`.
+    /// The use of the windows, in the order of `windows`.
     fn usage<'a>(
         &'a self,
         account: &'a str,
         windows: &'a [QuotaWindow],
         at: SystemTime,
     ) -> BoxFuture<'a, Vec<WindowUse>>;
-    /// Records a disclosure, before the call leaves.
+    /// Records a disclosure, before the call is made.
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
-    /// Disclosures that match the filter, newest first, after `after`.
+    /// Disclosures that match the filter, newest first, starting after `after`.
     fn disclosures(
         &self,
         filter: DisclosureFilter,
         limit: PageLimit,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<Disclosure>>;
-    /// Removes disclosures made before this moment; says how many.
+    /// Removes disclosures made before this time, and returns their number.
     fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64>;
-    /// Removes quota records that no window can count any more.
+    /// Removes quota records that are too old for any window.
     fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()>;
 }
 
-/// What concerns a store as a whole.
+/// Operations on the store as a whole.
 pub trait Maintenance: Send + Sync {
-    /// Whether what is written would last.
+    /// Checks that the store's file is still at its path and intact, so that writes are not lost.
     ///
     /// # Errors
-    /// The store's file was moved, deleted or replaced: nothing is written before it is back in its place.
+    /// If the file was moved, deleted or replaced. Nothing is written until it is back.
     fn check(&self) -> Result<(), StoreError>;
-    /// Whether the disk is full: then only the ledger and settings are written, in space that was kept for them.
+    /// Whether the disk is full. Then only the ledger and settings are written, into space that was reserved for them.
     fn is_full(&self) -> bool;
-    /// Removes the oldest verdicts, answers and disclosures until all that is stored takes at most so many bytes.
+    /// Removes the oldest verdicts, answers and disclosures until the whole store has at most `max_bytes` bytes.
     fn prune_to(&self, max_bytes: u64) -> BoxFuture<'_, Pruned>;
-    /// Keeps space for a full disk again, if there is some, so that history is written again.
+    /// Reserves space for a full disk again, if there is enough, so that history is written again.
     fn recover_space(&self) -> BoxFuture<'_, ()>;
-    /// Copies the store to the new file `to` as of one moment, also while another process uses it.
+    /// Copies a consistent snapshot of the store to the new file `to`, also while another process uses the store.
     ///
-    /// Fails where `to` exists or the backend has no file; after a failure no file is left at `to`.
+    /// Fails if `to` exists or the backend has no file. After a failure, no file is left at `to`.
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, ()>;
-    /// Takes no more work and finishes what was asked. Later calls fail; closing again does nothing.
+    /// Completes all queued operations and accepts no further ones: later calls fail. Closing again does nothing.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A whole store.
 pub trait Store: VerdictStore + AnswerStore + SourceStore + Ledger + Maintenance + 'static {
-    /// Removes everything that has outlived its retention at `now`.
+    /// Removes all records whose retention has ended at `now`.
     fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         Box::pin(async move {
             let pruned = match self.prune_once(retention, now).await {
-                // Removing needs space as well; the failure released what was kept for it.
+                // Removing rows needs disk space too. The failed attempt has released the reserved space, so a second
+                // one can succeed.
                 Err(error) if error.kind == StoreErrorKind::Full => self.prune_once(retention, now).await,
                 pruned => pruned,
             };

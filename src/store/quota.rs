@@ -1,7 +1,8 @@
-//! What quota windows mean in time, for every backend.
+//! The meaning of quota windows in time, for every backend.
 //!
-//! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] a window; what the counts mean is decided
-//! here. When the clock steps back, calls recorded in what is now the future still count: they were made before now.
+//! Pure arithmetic on nanoseconds since 1970. A backend fills one [`WindowCount`] per window, and this file decides
+//! what the counts mean. If the clock steps back, calls that are recorded in what is now the future still count, since
+//! they were made.
 
 use std::time::SystemTime;
 
@@ -18,17 +19,18 @@ const SECOND: i64 = 1_000_000_000;
 /// Length of the sliding minute: 61 seconds, because a call may reach the source later than it was recorded.
 const MINUTE_WINDOW: i64 = 60 * SECOND + MINUTE_SLACK;
 const MINUTE_SLACK: i64 = SECOND;
-/// A record further ahead of the clock than this was made before the clock stepped back. One less far ahead belongs to
-/// a concurrent call.
+/// A record that is further ahead of the clock than this was made before the clock stepped back. One that is less far
+/// ahead belongs to a concurrent call.
 const CLOCK_STEP: i64 = 60 * SECOND;
 
-/// How long single calls are stored: much longer than the window, so that a clock that jumps ahead and back loses none.
+/// How long individual calls are stored: much longer than the window, so that none is lost if the clock jumps ahead and
+/// back.
 const CALL_RETENTION: i64 = 3_600 * SECOND;
 
 /// How long the counters of calendar windows are stored.
 const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
 
-/// A moment and where it lies in its windows. Days, weeks and months are those of UTC.
+/// A point in time and the starts of its calendar windows. Days, weeks and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) now: i64,
@@ -60,7 +62,7 @@ impl Moment {
         })
     }
 
-    /// Where a window begins: calls at or after this moment count.
+    /// The start of a window: calls at or after this time count.
     pub(super) fn window_start(&self, per: QuotaPer) -> i64 {
         match per {
             QuotaPer::Minute => self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1),
@@ -70,8 +72,8 @@ impl Moment {
         }
     }
 
-    /// The calendar windows in which a call that is made now counts: in the last second of one in the next as well, where the
-    /// call may arrive.
+    /// The calendar windows in which a call that is made now counts. In the last second of a window these include the
+    /// next one, since the call may only arrive then.
     pub(super) fn calendar_windows(&self) -> impl Iterator<Item = (QuotaPer, i64)> {
         let next = |per| match per {
             QuotaPer::Day => Some(self.next_day),
@@ -86,29 +88,30 @@ impl Moment {
         })
     }
 
-    /// The calendar windows in which a call counts that was under way from `earlier` until now, beyond those of `earlier`.
+    /// The additional calendar windows, beyond those of `earlier`, of a call that was in flight from `earlier` until
+    /// now.
     pub(super) fn windows_beyond(&self, earlier: &Self) -> Vec<(QuotaPer, i64)> {
         let before: Vec<_> = earlier.calendar_windows().collect();
         self.calendar_windows().filter(|window| !before.contains(window)).collect()
     }
 
-    /// Whether a call that was recorded at this moment and ended `later` counts from then on: it may have left any time in
-    /// between.
+    /// Whether a call that was recorded at this time and ended `later` must count from then on, since the source may
+    /// have received it at any time in between.
     pub(super) fn is_outdated(&self, later: &Self) -> bool {
         later.now.saturating_sub(self.now) > MINUTE_SLACK / 2
     }
 
-    /// Records after this moment were made before the clock stepped back.
+    /// Records after this time were made before the clock stepped back.
     pub(super) fn latest_plausible(&self) -> i64 {
         self.now.saturating_add(CLOCK_STEP)
     }
 
-    /// Calls up to this moment are of no more use.
+    /// Calls up to this time are no longer needed.
     pub(super) fn oldest_call(&self) -> i64 {
         self.now.saturating_sub(CALL_RETENTION)
     }
 
-    /// Counters of windows that began up to this moment are of no more use.
+    /// Counters of windows that started up to this time are no longer needed.
     pub(super) fn oldest_count(&self) -> i64 {
         self.now.saturating_sub(COUNT_RETENTION)
     }
@@ -129,10 +132,10 @@ fn start(date: Date) -> Result<i64, jiff::Error> {
     Ok(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
 }
 
-/// The calendar windows that have counters. A week is made of whole days, so it is the sum of theirs.
+/// The calendar periods that have counters. A week consists of whole days, so its count is the sum of theirs.
 pub(super) const COUNTED: [QuotaPer; 2] = [QuotaPer::Day, QuotaPer::Month];
 
-/// The window whose counters tell how much of this calendar window is used.
+/// The period whose counters give the use of this calendar period.
 pub(super) fn counted_by(per: QuotaPer) -> QuotaPer {
     match per {
         QuotaPer::Week => QuotaPer::Day,
@@ -140,22 +143,22 @@ pub(super) fn counted_by(per: QuotaPer) -> QuotaPer {
     }
 }
 
-/// What is recorded of an account within one window.
+/// The recorded use of an account within one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WindowCount {
-    /// How many calls.
+    /// The number of calls.
     pub(super) used: u64,
-    /// In a sliding minute, when the call was made that must leave it before there is room for one more: the one that
-    /// [`calls_over`] others precede.
+    /// For a sliding minute: the time of the call that must leave it before one more is granted, which is the one
+    /// preceded by [`calls_over`] others.
     pub(super) next_to_expire: Option<i64>,
 }
 
-/// How many calls a sliding minute holds beyond its limit: some where the limit was lowered, else none.
+/// The number of calls in a sliding minute beyond its limit, which is not zero if the limit was lowered.
 pub(super) fn calls_over(used: u64, limit: u64) -> u64 {
     used.saturating_sub(limit.max(1))
 }
 
-/// How much of each window is used, in the order of `windows`.
+/// The use of each window, in the order of `windows`.
 pub(super) fn window_uses(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Vec<WindowUse> {
     windows.iter().zip(counts).map(|(window, count)| at.window_use(window, *count)).collect()
 }
@@ -165,7 +168,7 @@ pub fn spent_window(uses: &[WindowUse]) -> Option<WindowUse> {
     uses.iter().filter(|window| window.used >= window.limit).max_by_key(|window| window.resets_at).copied()
 }
 
-/// Whether one more call is granted, where these calls are recorded; if so, the caller records it.
+/// Decides whether one more call is granted, given the recorded ones. If it is, the caller must record it.
 pub(super) fn decide(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Acquired {
     let uses = window_uses(windows, counts, at);
     if let Some(spent) = spent_window(&uses) {

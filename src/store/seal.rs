@@ -1,7 +1,7 @@
-//! Encrypts credentials before they are stored: AES-256-GCM under a key from outside the database.
+//! Encrypts credentials before they are stored: AES-256-GCM with a key from outside the database.
 //!
-//! The source's name is authenticated too, so that a sealed credential moved to another row does not open. Nothing here is
-//! ever shown: not by `Debug`, not in an error.
+//! The name of the source is authenticated as well, so that a sealed credential that is moved to another row does not
+//! open. Neither `Debug` output nor errors contain keys or credentials.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ use super::permissions::{mode_with, private_file};
 /// Length of the key in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// Format version, the first byte of everything sealed.
+/// Format version: the first byte of every sealed credential.
 const VERSION: u8 = 1;
 
 /// Seals credentials and opens them again.
@@ -36,10 +36,12 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// The sealer of the key in this file. A file that does not exist is made, with 32 random bytes and mode 0600.
+    /// Makes a sealer with the key in this file. If the file does not exist, it is created with 32 random bytes and
+    /// mode 0600.
     ///
     /// # Errors
-    /// The file cannot be read or made, is open to others than its owner, or does not hold exactly 32 bytes.
+    /// If the file cannot be read or created, is accessible to others than its owner, or does not contain exactly 32
+    /// bytes.
     pub fn from_key_file(path: &Path) -> Result<Self, StoreError> {
         let failed = |error: io::Error| StoreError::unavailable(format!("key file {}: {error}", path.display()));
         if !path.try_exists().map_err(failed)? {
@@ -55,16 +57,16 @@ impl Sealer {
             .map_err(|error| StoreError::rejected(format!("key file {}: {}", path.display(), error.detail)))
     }
 
-    /// The sealer of this key, 32 bytes in base64 (either alphabet, with or without padding).
+    /// Makes a sealer with this key: 32 bytes in base64 (either alphabet, with or without padding).
     ///
     /// # Errors
-    /// The text is no base64 or holds another number of bytes.
+    /// If the text is not base64, or encodes another number of bytes.
     pub fn from_base64(text: &SecretString) -> Result<Self, StoreError> {
         let plain =
             Zeroizing::new(text.expose_secret().trim().trim_end_matches('=').replace('-', "+").replace('_', "/"));
         let bytes = general_purpose::STANDARD_NO_PAD
             .decode(plain.as_bytes())
-            // The decoder's own error would show a byte of the key.
+            // The decoder's own error would reveal a byte of the key.
             .map_err(|_| {
                 StoreError::rejected("the key is not base64; make one with: head -c 32 /dev/urandom | base64")
             })?;
@@ -82,10 +84,10 @@ impl Sealer {
     /// Seals the credential of the source of this name.
     ///
     /// # Errors
-    /// The system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn seal(&self, name: &str, credential: &SecretString) -> Result<Vec<u8>, StoreError> {
         let plain = credential.expose_secret().as_bytes();
-        // Room for the tag from the start: growing would leave a copy of the plain text behind.
+        // The capacity includes the tag: growing the buffer would leave a copy of the plain text behind.
         let mut text = Vec::with_capacity(plain.len() + aead::AES_256_GCM.tag_len());
         text.extend_from_slice(plain);
         let nonce = self.key.seal_in_place_append_tag(bound_to(name), &mut text);
@@ -96,10 +98,10 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// The credential that was sealed for the source of this name.
+    /// Opens the sealed credential of the source of this name.
     ///
     /// # Errors
-    /// It was sealed under another key or for another source, or is damaged.
+    /// If it was sealed with another key or for another source, or is damaged.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<SecretString, StoreError> {
         let damaged = || StoreError::corrupt(format!("the credential of source {name} is damaged"));
         let (version, rest) = sealed.split_first().ok_or_else(damaged)?;
@@ -119,13 +121,13 @@ impl Sealer {
     }
 }
 
-/// The name is authenticated, not encrypted.
+/// The additional data: the name is authenticated but not encrypted.
 fn bound_to(name: &str) -> Aad<Vec<u8>> {
     Aad::from([b"concord credential of ", name.as_bytes()].concat())
 }
 
-/// Makes the key under another name first: a crash must not leave a short key behind, and two processes that start at
-/// once must end up with one key.
+/// Creates the key file under another name first, so that a crash does not leave a short key behind, and so that two
+/// processes that start at the same time end up with the same key.
 fn make_key_file(path: &Path) -> io::Result<()> {
     let mut bytes = Zeroizing::new([0_u8; KEY_LENGTH]);
     rand::fill(bytes.as_mut()).map_err(|_| io::Error::other("the system has no random numbers"))?;
@@ -141,7 +143,7 @@ fn make_key_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Without this, power loss could leave credentials behind whose key is gone.
+/// Makes a new file in the folder durable. Without this, a power loss could lose the key of stored credentials.
 pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()

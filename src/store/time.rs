@@ -1,8 +1,8 @@
-//! Times as stored: nanoseconds since 1970.
+//! Times in the form in which they are stored: nanoseconds since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds since 1970; times before 1677 or after 2262 are moved to the nearest end.
+/// Converts to nanoseconds since 1970. Times before 1677 or after 2262 are clamped.
 pub(super) fn nanos(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
@@ -10,7 +10,7 @@ pub(super) fn nanos(time: SystemTime) -> i64 {
     }
 }
 
-/// The time of these nanoseconds since 1970.
+/// Converts from nanoseconds since 1970.
 pub(super) fn time(nanos: i64) -> SystemTime {
     let duration = Duration::from_nanos(nanos.unsigned_abs());
     if nanos < 0 { UNIX_EPOCH - duration } else { UNIX_EPOCH + duration }
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_survive_the_way_through_nanoseconds() {
+    fn times_survive_the_conversion_to_nanoseconds() {
         for moment in [UNIX_EPOCH, UNIX_EPOCH + Duration::new(5, 7), UNIX_EPOCH - Duration::new(5, 7)] {
             assert_eq!(time(nanos(moment)), moment);
         }

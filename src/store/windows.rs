@@ -1,8 +1,9 @@
-//! What one account has spent, as both backends hold it in memory: a take costs the same however many calls the minute holds.
+//! The quota that one account has spent. Both backends hold it in memory, so that acquiring a unit costs the same
+//! however many calls there were in the last minute.
 //!
-//! A unit counts as spent now for as long as its call is under way, and as spent when its call ended from then on: its bytes
-//! left at some moment in between, so that no window of the source holds more calls than were counted in it. Calls are looked
-//! up in order of time; the calendar windows have counters.
+//! While its call is in flight, a unit counts as spent now; after that, as spent when the call ended. The request
+//! reached the source at some time before that, so no window of the source holds more calls than were counted here.
+//! Calls are kept in order of time; calendar windows have counters.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +12,20 @@ use super::quota::{COUNTED, Moment, WindowCount, calls_over, counted_by, decide,
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::store::Acquired;
 
-/// A calendar window: which, and when it begins.
+/// A calendar window: its period, and when it starts.
 type CalendarWindow = (QuotaPer, i64);
 
-/// What an account has spent.
+/// The quota that an account has spent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccountWindows {
     /// When each call was made, in order.
     calls: Vec<i64>,
     counts: BTreeMap<CalendarWindow, u64>,
-    /// How many units are under way, by when they were taken.
-    under_way: BTreeMap<i64, u64>,
-    /// What counts beside the records because the clock was set. After a step back: what moved with it, as it was recorded,
-    /// should the clock return. After a step forward: the calls of the last minute, as many seconds later. Not stored.
+    /// Number of units in flight, by when they were acquired.
+    in_flight: BTreeMap<i64, u64>,
+    /// What counts in addition to the records because the clock was set. After a step back: the moved records with
+    /// their original times, in case the clock returns. After a step forward: the calls of the last minute, shifted by
+    /// the step. Not stored.
     moved: Moved,
 }
 
@@ -33,7 +35,7 @@ struct Moved {
     counts: BTreeMap<CalendarWindow, u64>,
 }
 
-/// A unit whose call ended so much later than it was taken that it counts from then on.
+/// A unit that counts from the end of its call on, since that was noticeably later than the acquisition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Redated {
     pub(super) from: Moment,
@@ -41,18 +43,19 @@ pub(super) struct Redated {
 }
 
 impl AccountWindows {
-    /// From what is stored; `calls` in any order.
+    /// Makes an account from its stored records; `calls` may be in any order.
     pub(super) fn from_stored(mut calls: Vec<i64>, counts: BTreeMap<CalendarWindow, u64>) -> Self {
         calls.sort_unstable();
         Self { calls, counts, ..Self::default() }
     }
 
-    /// The same account read anew: what is under way and what moved is known to this process alone.
+    /// Replaces the stored records by newly read ones. Units in flight and moved records are kept, since they are not
+    /// stored.
     pub(super) fn reloaded(self, stored: Self) -> Self {
         Self { calls: stored.calls, counts: stored.counts, ..self }
     }
 
-    /// Whether anything is recorded so far ahead that the clock must have stepped back.
+    /// Whether a record is so far ahead that the clock must have stepped back.
     pub(super) fn is_ahead(&self, at: &Moment) -> bool {
         let latest = at.latest_plausible();
         let begins_later =
@@ -60,7 +63,7 @@ impl AccountWindows {
         self.calls.last().is_some_and(|call| *call > latest) || COUNTED.iter().any(begins_later)
     }
 
-    /// Moves what was recorded before the clock stepped back to where the clock is now.
+    /// Moves records that are ahead, because the clock stepped back, to the current time.
     pub(super) fn follow_clock(&mut self, at: &Moment) {
         let latest = at.latest_plausible();
         let ahead = self.calls.split_off(self.calls.partition_point(|call| *call <= latest));
@@ -79,7 +82,8 @@ impl AccountWindows {
         self.moved.forget(at);
     }
 
-    /// Has the calls of the last minute count as made so much later, since the clock was set forward.
+    /// Shifts the calls of the last minute by the step with which the clock was set forward. Otherwise they would drop
+    /// out of the sliding minute at once.
     pub(super) fn follow_clock_forward(&mut self, from: &Moment, to: &Moment) {
         let start = from.window_start(QuotaPer::Minute);
         let step = to.now.saturating_sub(from.now);
@@ -90,8 +94,8 @@ impl AccountWindows {
         self.moved.forget(to);
     }
 
-    /// Whether one more call is granted now; if so, it is recorded. It is under way from [`Self::begin`] on, once the record
-    /// is durable.
+    /// Decides whether one more call is granted now, and records it if so. It is in flight from [`Self::begin`] on,
+    /// which is called once the record is durable.
     pub(super) fn acquire(&mut self, windows: &[QuotaWindow], at: &Moment) -> Acquired {
         let acquired = decide(windows, &self.counts(windows, at), at);
         if matches!(acquired, Acquired::Granted(_)) {
@@ -100,28 +104,28 @@ impl AccountWindows {
         acquired
     }
 
-    /// The call of a unit that was taken at this moment is under way.
+    /// Marks the call of a unit that was acquired at this time as in flight.
     pub(super) fn begin(&mut self, at: &Moment) {
-        *self.under_way.entry(at.now).or_default() += 1;
+        *self.in_flight.entry(at.now).or_default() += 1;
     }
 
-    /// The call of a unit that was taken at this moment has ended.
+    /// Marks the call of a unit that was acquired at this time as ended.
     pub(super) fn end(&mut self, at: &Moment) {
-        if let Some(count) = self.under_way.get_mut(&at.now) {
+        if let Some(count) = self.in_flight.get_mut(&at.now) {
             *count -= 1;
             if *count == 0 {
-                self.under_way.remove(&at.now);
+                self.in_flight.remove(&at.now);
             }
         }
     }
 
-    /// Dates the unit that was taken at `from` by when its call ended. Says how the record changes, if it does.
+    /// Moves the unit that was acquired at `from` to the end of its call. Returns how the record changed, if it did.
     pub(super) fn redate(&mut self, from: &Moment, to: &Moment) -> Option<Redated> {
         if !from.is_outdated(to) {
             return None;
         }
-        let place = self.calls.binary_search(&from.now).ok()?;
-        self.calls.remove(place);
+        let position = self.calls.binary_search(&from.now).ok()?;
+        self.calls.remove(position);
         self.insert(to.now);
         for window in to.windows_beyond(from) {
             *self.counts.entry(window).or_default() += 1;
@@ -129,10 +133,10 @@ impl AccountWindows {
         Some(Redated { from: *from, to: *to })
     }
 
-    /// Forgets a unit whose call reached nobody; false where it is not recorded.
+    /// Removes a unit whose call did not reach the source. Returns `false` if it is not recorded.
     pub(super) fn give_back(&mut self, at: &Moment) -> bool {
-        let Ok(place) = self.calls.binary_search(&at.now) else { return false };
-        self.calls.remove(place);
+        let Ok(position) = self.calls.binary_search(&at.now) else { return false };
+        self.calls.remove(position);
         for window in at.calendar_windows() {
             if let Some(count) = self.counts.get_mut(&window) {
                 *count = count.saturating_sub(1);
@@ -141,17 +145,17 @@ impl AccountWindows {
         true
     }
 
-    /// How much of each window is used.
+    /// The use of each window.
     pub(super) fn uses(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowUse> {
         window_uses(windows, &self.counts(windows, at), at)
     }
 
-    /// Forgets what no window can count any more.
+    /// Removes records that are too old for any window.
     pub(super) fn prune(&mut self, at: &Moment) {
         let (oldest_call, oldest_count) = (at.oldest_call(), at.oldest_count());
         self.calls.drain(..self.calls.partition_point(|call| *call <= oldest_call));
         self.counts.retain(|(_, starts), _| *starts > oldest_count);
-        self.under_way.retain(|taken, _| *taken > oldest_call);
+        self.in_flight.retain(|taken, _| *taken > oldest_call);
     }
 
     fn record(&mut self, at: &Moment) {
@@ -162,8 +166,8 @@ impl AccountWindows {
     }
 
     fn insert(&mut self, call: i64) {
-        let place = self.calls.partition_point(|other| *other <= call);
-        self.calls.insert(place, call);
+        let position = self.calls.partition_point(|other| *other <= call);
+        self.calls.insert(position, call);
     }
 
     fn counts(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowCount> {
@@ -172,14 +176,14 @@ impl AccountWindows {
 
     fn count(&self, window: &QuotaWindow, at: &Moment) -> WindowCount {
         let start = at.window_start(window.per);
-        // Under way since before the window began, and counted in none since.
-        let before: u64 = self.under_way.range(..start).map(|(_, count)| *count).sum();
+        // Units that have been in flight since before the window started: they count now, but their records are older.
+        let before: u64 = self.in_flight.range(..start).map(|(_, count)| *count).sum();
         match window.per {
             QuotaPer::Minute => {
                 let inside = self.calls.get(self.calls.partition_point(|call| *call < start)..).unwrap_or_default();
                 let used = inside.len() as u64 + before + self.moved.calls_within(start, at.latest_plausible());
                 let over = usize::try_from(calls_over(used, window.limit)).unwrap_or(usize::MAX);
-                // A call from before the clock stepped back counts as made now.
+                // A call that was recorded before the clock stepped back counts as made now.
                 let next = inside.get(over).map(|call| if *call > at.latest_plausible() { at.now } else { *call });
                 WindowCount { used, next_to_expire: next.or((used > 0).then_some(at.now)) }
             }
@@ -198,7 +202,7 @@ impl Moved {
         self.calls.iter().filter(|call| (from..=to).contains(call)).count() as u64
     }
 
-    /// Forgets what the clock has passed.
+    /// Removes what is too old for any window.
     fn forget(&mut self, at: &Moment) {
         self.calls.retain(|call| *call > at.oldest_call());
         self.counts.retain(|(_, starts), _| *starts > at.oldest_count());

@@ -16,7 +16,8 @@ fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {
 impl AnswerStore for Sqlite {
     fn keep_answer(&self, mut answer: RawAnswer) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // An answer can be large: compressing it would hold up both a worker of the server and the writer.
+            // A reader thread compresses the answer, which can be large: it would block a worker of the server or the
+            // writer.
             let compressed = self.read(move |_| {
                 answer.body = encode::compress(&answer.body)?;
                 Ok(answer)

@@ -1,4 +1,4 @@
-//! The database file: made whole or not at all, and known again while it is in use.
+//! The database file: creates it atomically, and detects if it is moved, replaced or overwritten while in use.
 
 use std::fs;
 use std::io;
@@ -11,17 +11,18 @@ use crate::store::permissions::private_file;
 use crate::store::seal::sync_folder_of;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Device and inode: no other file has both for as long as this one is open.
+/// Device and inode, which identify a file uniquely while it is open.
 type Identity = (u64, u64);
 
-/// The file that was opened, and the log beside it.
+/// The file that was opened, and its write-ahead log.
 #[derive(Clone)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
     identity: Identity,
-    /// Stays open as long as the store: to close any descriptor of the file gives up the locks that SQLite holds on it.
+    /// Stays open as long as the store, since closing any descriptor of the file releases the POSIX locks that SQLite
+    /// holds on it.
     content: Arc<fs::File>,
-    /// None before it is known.
+    /// `None` until [`Self::with_log`].
     log: Option<Identity>,
 }
 
@@ -33,13 +34,13 @@ impl DatabaseFile {
         Ok(Self { path: path.to_owned(), identity, content: Arc::new(content), log: None })
     }
 
-    /// Knows the log from now on, which is there for as long as a connection that writes is open.
+    /// Remembers the write-ahead log, which exists while a writing connection is open.
     pub(super) fn with_log(self) -> Self {
         Self { log: identity_at(&beside(&self.path, "-wal")), ..self }
     }
 
-    /// Whether the path still leads to the file that was opened, and it and its log are whole. What is written to a file that
-    /// is gone is lost.
+    /// Checks that the path still leads to the file that was opened, and that the file and its log are intact.
+    /// Otherwise writes would be lost.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let path = self.path.display();
         let (what, way_out) = if identity_at(&self.path) != Some(self.identity) {
@@ -47,7 +48,7 @@ impl DatabaseFile {
         } else if !schema::is_marked(&self.content) {
             (format!("database {path}: was overwritten"), "stop the server and restore a backup")
         } else if self.log.is_some() && identity_at(&beside(&self.path, "-wal")) != self.log {
-            // An ordinary stop still writes the open log into the database; a kill would lose it.
+            // A normal shutdown still writes the open log into the database; killing the process would lose it.
             (format!("{path}-wal: was moved, deleted or replaced"), "restart the server without killing it")
         } else {
             return Ok(());
@@ -61,8 +62,8 @@ fn identity_at(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Makes the database with its tables, unless there is a file already: under another name first, so that neither a crash
-/// nor a full disk leaves half of one behind.
+/// Creates the database with its tables, unless the file exists. It is created under another name and then renamed, so
+/// that neither a crash nor a full disk leaves an incomplete database behind.
 pub(super) fn make_unless_exists(path: &Path) -> Result<(), StoreError> {
     if path.try_exists().map_err(|error| failed(path, &error))? {
         return Ok(());
@@ -79,7 +80,7 @@ pub(super) fn make_unless_exists(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, &error)),
         Err(_) | Ok(()) => sync_folder_of(path).map_err(|error| failed(path, &error)),
     });
-    // Gone already where making it failed.
+    // The temporary file does not exist if creating it failed.
     let _ = fs::remove_file(&draft);
     made
 }
@@ -95,7 +96,7 @@ fn make_draft(draft: &Path) -> Result<(), StoreError> {
     file.sync_all().map_err(failed)
 }
 
-/// A file with a longer name beside the database.
+/// The path of the database with this suffix.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

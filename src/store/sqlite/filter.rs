@@ -1,4 +1,4 @@
-//! The WHERE clause of a list: only the conditions that are set, so that each filter can use its index.
+//! Builds the WHERE clause of a list from only those conditions that are set, so that each filter can use its index.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use crate::indicator::Indicator;
 use crate::store::Cursor;
 use crate::store::time::nanos;
 
-/// The conditions of a SELECT with their values.
+/// The conditions of a SELECT, with their values.
 #[derive(Default)]
 pub(super) struct Conditions {
     sql: String,
@@ -16,7 +16,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Adds a condition, with one `?` for each value. Its text never comes from a caller.
+    /// Adds a condition with one `?` for each value. The text of the condition must not contain anything from a caller.
     pub(super) fn and(&mut self, condition: &'static str, values: impl IntoIterator<Item = Value>) {
         self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
         self.sql.push_str(condition);

@@ -1,7 +1,7 @@
 //! The ledger in SQLite: each call with its time for the sliding minute, a counter for each calendar day and month.
 //!
-//! What an account has spent is held in memory beside it and changed by the writer alone, within its transaction. A change
-//! that fails, or is not committed, makes it read the account anew.
+//! The state of the accounts is also held in memory. Only the writer changes it, within its transaction. After a change
+//! that fails or is not committed, the writer reads the account from the database again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -25,15 +25,15 @@ use crate::store::{
 };
 use crate::sync::lock;
 
-/// The accounts, and what is to be noted of them. The accounts are locked for as long as the writer works on them, the marks
-/// for a moment: whoever serves requests only leaves a mark.
+/// The accounts, and a queue of marks to be applied to them. The writer locks the accounts for as long as it works on
+/// them. The marks are only locked for a moment, so that threads that serve requests do not wait for the writer.
 #[derive(Debug, Default)]
 pub(super) struct SharedAccounts {
     accounts: Mutex<Accounts>,
     marks: Mutex<Vec<Mark>>,
 }
 
-/// That the call of a unit begins or ends.
+/// Marks the start or end of the call of a unit.
 #[derive(Debug)]
 struct Mark {
     account: String,
@@ -42,20 +42,20 @@ struct Mark {
 }
 
 impl SharedAccounts {
-    /// Notes that the call of a unit begins, or ends.
+    /// Queues a mark.
     fn mark(&self, account: &str, at: Moment, begins: bool) {
         lock(&self.marks).push(Mark { account: account.to_owned(), at, begins });
     }
 
-    /// The accounts with everything that was noted. May take as long as a write.
+    /// Locks the accounts and applies all marks. May block for as long as a write.
     fn wait(&self) -> MutexGuard<'_, Accounts> {
         let mut accounts = lock(&self.accounts);
         accounts.apply(std::mem::take(&mut *lock(&self.marks)));
         accounts
     }
 
-    /// The same, unless the writer works on them.
-    fn at_once(&self) -> Option<MutexGuard<'_, Accounts>> {
+    /// The same as [`Self::wait`], but returns `None` instead of waiting for the writer.
+    fn try_now(&self) -> Option<MutexGuard<'_, Accounts>> {
         let mut accounts = match self.accounts.try_lock() {
             Ok(accounts) => accounts,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -66,18 +66,18 @@ impl SharedAccounts {
     }
 }
 
-/// The accounts as they are in the database, read when they are first used. The writer alone changes both.
+/// The accounts as they are in the database, each read when it is first used. Only the writer changes both.
 #[derive(Debug, Default)]
 struct Accounts {
     loaded: HashMap<String, AccountWindows>,
-    /// Those whose last change may not have been committed.
+    /// Accounts whose last change may not have been committed.
     outdated: HashSet<String>,
-    /// How many commits had failed when this was last looked at.
+    /// The number of failed commits that has already been taken into account.
     failed_commits: u64,
 }
 
 impl Accounts {
-    /// The account, for a change within the writer's transaction.
+    /// The account, read from the database if needed, for a change within the writer's transaction.
     fn get(&mut self, connection: &Connection, name: &str) -> Result<&mut AccountWindows, StoreError> {
         if !self.loaded.contains_key(name) || self.outdated.contains(name) {
             let stored = load(connection, name)?;
@@ -88,20 +88,20 @@ impl Accounts {
         Ok(self.loaded.entry(name.to_owned()).or_default())
     }
 
-    /// Everything is read anew: what was changed last is not in the database.
+    /// Marks all accounts to be read again, since their last changes are not in the database.
     fn invalidate(&mut self) {
         self.outdated = self.loaded.keys().cloned().collect();
     }
 
-    /// Takes note of how many commits have failed so far.
-    fn note_failed_commits(&mut self, failed_commits: u64) {
+    /// Invalidates the accounts if a further commit has failed.
+    fn check_failed_commits(&mut self, failed_commits: u64) {
         if failed_commits != self.failed_commits {
             self.failed_commits = failed_commits;
             self.invalidate();
         }
     }
 
-    /// Begins and ends calls. What is under way is in memory alone, so that a transaction that fails does not touch it.
+    /// Applies marks. Calls in flight are only known in memory, so a failed transaction does not affect them.
     fn apply(&mut self, marks: Vec<Mark>) {
         for mark in marks {
             let account = self.loaded.entry(mark.account).or_default();
@@ -109,7 +109,7 @@ impl Accounts {
         }
     }
 
-    /// The account, if it is known without reading.
+    /// The account, if it is up to date in memory.
     fn known(&self, name: &str) -> Option<&AccountWindows> {
         self.loaded.get(name).filter(|_| !self.outdated.contains(name))
     }
@@ -126,7 +126,7 @@ fn load(connection: &Connection, account: &str) -> Result<AccountWindows, StoreE
     Ok(AccountWindows::from_stored(calls, counts.collect::<Result<_, _>>()?))
 }
 
-/// Moves what was recorded before the clock stepped back to where the clock is now.
+/// Moves records that are ahead, because the clock stepped back, to the current time.
 fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
     statement.execute(params![account, at.now, at.latest_plausible()])?;
@@ -198,7 +198,7 @@ fn redate(connection: &Connection, accounts: &mut Accounts, unit: &Unit, ended: 
     beyond.into_iter().try_for_each(|window| add_to_count(connection, &unit.account, window, 1))
 }
 
-/// Removes the record of a unit; false if there is none.
+/// Removes the record of a unit. Returns `false` if there is none.
 fn give_back(connection: &Connection, accounts: &mut Accounts, unit: &Unit) -> Result<bool, StoreError> {
     let at = Moment::at(unit.at)?;
     if !accounts.get(connection, &unit.account)?.give_back(&at) {
@@ -245,7 +245,7 @@ fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
 }
 
 impl Sqlite {
-    /// Has the writer change accounts inside its next transaction. Where that fails, they are read anew.
+    /// Lets the writer change accounts within its next transaction. If that fails, the accounts are read again.
     fn change<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection, &mut Accounts) -> Result<T, StoreError> + Send + 'static,
@@ -255,7 +255,7 @@ impl Sqlite {
             let failed_commits = self.writer.as_ref().map(Writer::failed_commits).unwrap_or_default();
             let change = move |connection: &Connection| {
                 let mut accounts = accounts.wait();
-                accounts.note_failed_commits(failed_commits.load(Ordering::Acquire));
+                accounts.check_failed_commits(failed_commits.load(Ordering::Acquire));
                 let changed = work(connection, &mut accounts);
                 if changed.is_err() {
                     accounts.invalidate();
@@ -309,7 +309,7 @@ impl Ledger for Sqlite {
                 if !give_back(connection, accounts, &unit)? {
                     return Ok(None);
                 }
-                // As it is once its call has ended, which is noted when all of this is durable.
+                // The account as it will be once the call has ended, which is marked after this change is durable.
                 let account = accounts.get(connection, &unit.account)?;
                 account.end(&at);
                 let uses = account.uses(&windows, &at);
@@ -330,7 +330,7 @@ impl Ledger for Sqlite {
     ) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move {
             let at = Moment::at(at)?;
-            if let Some(accounts) = self.accounts.at_once()
+            if let Some(accounts) = self.accounts.try_now()
                 && let Some(known) = accounts.known(account)
             {
                 return Ok(known.uses(windows, &at));
@@ -340,7 +340,8 @@ impl Ledger for Sqlite {
                 if let Some(known) = accounts.wait().known(&name) {
                     return Ok(known.uses(&windows, &at));
                 }
-                // One snapshot, or a unit acquired in between would show in one window and not in another.
+                // All windows are read in one transaction; otherwise a unit acquired in between could show in only some
+                // of them.
                 Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &at))
             });
             uses.await

@@ -1,8 +1,9 @@
 //! The durable store: one SQLite file, one writer thread with group commit, a few reader threads.
 //!
-//! A write resolves after its commit: it survives the end of the process; [`Durability::Full`] makes it survive power
-//! loss too. `writer.rs` batches, `readers.rs` reads, `schema.rs` holds the tables, `file.rs` makes the file and knows it
-//! again, `reserve.rs` keeps space for a full disk, `size.rs` bounds the whole; the rest is one file per trait.
+//! A write resolves after its commit, so it survives the end of the process, and with [`Durability::Full`] also a power
+//! loss.
+//! `writer.rs` batches writes, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
+//! `reserve.rs` reserves space for a full disk, and `size.rs` bounds the whole. The other files implement one trait each.
 
 use std::fs;
 use std::path::Path;
@@ -39,15 +40,15 @@ use writer::Writer;
 /// How long a statement waits for another process, such as one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many threads read.
+/// Number of reader threads.
 const READERS: usize = 2;
 
-/// How many rows one write deletes, so that a quota unit does not wait behind a long deletion.
+/// Maximum of rows that one write deletes, so that a quota unit does not wait for a long deletion.
 const DELETE_BATCH: usize = 200;
 
-/// The durable store. Its threads end when it is closed or dropped, after what was asked of them is done.
+/// The durable store. When it is closed or dropped, its threads complete their queued work and end.
 pub(super) struct Sqlite {
-    /// `None` where the store is only read.
+    /// `None` if the store was opened for reading only.
     writer: Option<Writer>,
     readers: Readers,
     file: DatabaseFile,
@@ -74,7 +75,7 @@ fn error_kind(error: &rusqlite::Error) -> StoreErrorKind {
             | ErrorCode::FileLockingProtocolFailed,
         ) => StoreErrorKind::Unavailable,
         Some(_) => StoreErrorKind::Rejected,
-        // Not from SQLite itself: a column holds another type or range than was written.
+        // The error is not from SQLite itself: a column has an unexpected type or range.
         None => StoreErrorKind::Corrupt,
     }
 }
@@ -85,7 +86,7 @@ impl Sqlite {
         file::make_unless_exists(path)?;
         let reserve = Arc::new(Reserve::of(path));
         let opened = match Self::open_with(path, durability, reserve.clone()) {
-            // On a full disk not even the files beside the database can be made.
+            // On a full disk, SQLite cannot even create its log and shared-memory files.
             Err(error) if matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Unavailable) => {
                 reserve.release();
                 Self::open_with(path, durability, reserve.clone())?
@@ -99,7 +100,7 @@ impl Sqlite {
     fn open_with(path: &Path, durability: Durability, reserve: Arc<Reserve>) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
         let file = DatabaseFile::at(path)?;
-        // Before anything is changed: the file may belong to another program.
+        // Checked before anything is changed, since the file may belong to another program.
         schema::check_version(&connection, path)?;
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
@@ -116,7 +117,7 @@ impl Sqlite {
         Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts: Arc::default() })
     }
 
-    /// Has the writer do this inside its next transaction; resolves after the commit.
+    /// Lets the writer run `work` within its next transaction. Resolves after the commit.
     fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -133,7 +134,7 @@ impl Sqlite {
         })
     }
 
-    /// Has a reader do this.
+    /// Lets a reader run `work`.
     fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -152,7 +153,7 @@ impl Sqlite {
         self.write(work).await
     }
 
-    /// Deletes the rows of a table that meet a condition, in small writes; says how many.
+    /// Deletes the rows of a table that meet a condition, in small writes. Returns their number.
     async fn delete<P: Params + Clone + Send + 'static>(
         &self,
         table: &'static str,
@@ -203,7 +204,7 @@ impl Maintenance for Sqlite {
             private_file(&to).map_err(|error| StoreError::rejected(format!("backup {}: {error}", to.display())))?;
             let copied = copy(connection, &to);
             if copied.is_err() {
-                // The failure to report is that of the copy, not of removing it.
+                // The error of the copy is the one to report, not that of the removal.
                 let _ = fs::remove_file(&to);
             }
             copied
@@ -228,7 +229,7 @@ fn send<J>(jobs: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreErr
     jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
 }
 
-/// The enum variant that a column names.
+/// Parses the enum variant that a column names.
 fn parse_column<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: ParseEnumError| StoreError::corrupt(error.to_string()))
 }
@@ -253,7 +254,7 @@ fn configure(connection: &Connection, durability: Durability) -> Result<(), Stor
         Durability::Full => "FULL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // A deleted credential must not remain in free pages, sealed as it is.
+    // A deleted credential must not remain in free pages, although it is sealed.
     connection.pragma_update(None, "secure_delete", "ON")?;
     Ok(())
 }
@@ -262,7 +263,8 @@ fn copy(from: &Connection, to: &Path) -> Result<(), StoreError> {
     let mut target = connect(to)?;
     {
         let backup = Backup::new(from, &mut target)?;
-        // All pages in one step are one read snapshot, which a writer neither waits for nor restarts.
+        // Copying all pages in one step uses a single read snapshot, which neither blocks a writer nor is restarted by
+        // one.
         match backup.step(-1)? {
             StepResult::Done => {}
             _ => return Err(StoreError::new(StoreErrorKind::Busy, "backup: the database is busy; try again")),
@@ -289,14 +291,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_together_is_committed_together() {
+    async fn writes_that_wait_together_are_committed_together() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(&folder);
         let (release, gate) = mpsc::channel::<()>();
         let first = store.write(move |_| Ok(gate.recv().is_ok()));
         let other = connect(&folder.path().join("concord.db")).expect("connects");
         let other = Arc::new(Mutex::new(other));
-        // Each write says how many rows another connection sees, which are those of transactions before its own.
+        // Each write returns how many rows another connection sees, which are those of earlier transactions.
         let insert = |number: u32| {
             let other = other.clone();
             store.write(move |connection| {
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_fails_takes_back_its_own_part_only() {
+    async fn a_failed_write_undoes_only_its_own_part() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(&folder);
         let insert = |name: &'static str, fail: bool| {
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_finishes_what_was_asked_and_refuses_the_rest() {
+    async fn closing_completes_queued_work_and_refuses_further_work() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(&folder);
         let (written, closed) = tokio::join!(store.write(|_| Ok(7)), store.close());
@@ -343,7 +345,7 @@ mod tests {
         closed.expect("closed");
         assert!(store.write(|_| Ok(())).await.is_err());
         assert!(store.read(|_| Ok(())).await.is_err());
-        store.close().await.expect("closing twice is nothing");
+        store.close().await.expect("closing twice does nothing");
     }
 
     #[test]
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_whether_trying_again_can_help() {
+    fn an_error_tells_whether_a_retry_can_help() {
         let kinds = [
             (rusqlite::ffi::SQLITE_BUSY, StoreErrorKind::Busy, true),
             (rusqlite::ffi::SQLITE_LOCKED, StoreErrorKind::Busy, true),
@@ -390,7 +392,7 @@ mod tests {
 
     async fn take(store: &Sqlite, second: u64) -> Result<Vec<Acquired>, StoreError> {
         let at = UNIX_EPOCH + Duration::from_secs(second);
-        // A long name, so that units fill pages fast.
+        // The name is long, so that units fill pages quickly.
         let unit = Unit { account: "account".into(), source: "s".repeat(2_000), at };
         let windows = vec![QuotaWindow { per: QuotaPer::Month, limit: 1_000_000 }];
         store.acquire(vec![Acquire { unit, windows, disclosures: Vec::new() }]).await
@@ -403,7 +405,7 @@ mod tests {
         for number in 0..200 {
             append(&store, number).await.expect("stored");
         }
-        // As if the disk were full now.
+        // Simulates a full disk.
         let fill = |connection: &Connection| {
             let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
             Ok(connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))?)
@@ -417,7 +419,7 @@ mod tests {
         assert!(!folder.path().join("concord.db.reserve").exists(), "the space is given to the ledger");
         assert_eq!(append(&store, next).await.expect_err("refused").kind, StoreErrorKind::Full);
         assert!(store.verdict("0").await.expect("it can be read").is_some());
-        // Where not even a unit can be recorded, none is granted.
+        // If not even a unit can be recorded, none is granted.
         let mut units = 0_u64;
         let refused = loop {
             match take(&store, units).await {
@@ -440,6 +442,6 @@ mod tests {
         append(&store, next).await.expect("there is room again");
         let granted = take(&store, units).await.expect("recorded");
         let Some(Acquired::Granted(uses)) = granted.first() else { panic!("{granted:?}") };
-        assert_eq!(uses[0].used, units + 1, "what was refused was not counted");
+        assert_eq!(uses[0].used, units + 1, "refused units are not counted");
     }
 }

@@ -1,4 +1,4 @@
-//! A few threads that read, each over its own connection, and that also do slow work such as compressing.
+//! The reader threads, each with its own connection. They also do slow work such as compression.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,7 +12,7 @@ use crate::sync::lock;
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The handle of the reading threads.
+/// The handle of the reader threads.
 pub(super) struct Readers {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
 }
@@ -40,7 +40,7 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // A caller that went away does not need the result.
+            // Sending fails if the caller no longer waits for the result.
             if !sender.is_closed() {
                 let _ = sender.send(work(connection));
             }
@@ -49,7 +49,7 @@ impl Readers {
         receiver.await.map_err(|_| StoreError::unavailable("a reader ended before it replied"))?
     }
 
-    /// Takes no more jobs; the threads end once they have done those they have.
+    /// Accepts no further jobs. The threads end once they have completed those in the queue.
     pub(super) fn close(&self) {
         drop(lock(&self.jobs).take());
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_not_read() {
+    async fn a_read_that_nobody_waits_for_any_more_is_skipped() {
         let folder = tempfile::TempDir::new().unwrap();
         let store = folder.path().join("store");
         drop(Connection::open(&store).unwrap());

@@ -1,6 +1,7 @@
-//! Space that is kept free for what must be written also on a full disk: units of quota, settings, the removal of old rows.
+//! Disk space in reserve for writes that must succeed even on a full disk: quota units, settings, and the removal of
+//! old rows.
 //!
-//! History is written only while the space is kept. The first write for which the disk is too full releases it to the others.
+//! History is only written while the reserve exists. The first write that fails because the disk is full releases it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,10 +14,10 @@ use super::file::beside;
 use crate::store::permissions::private_file;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// As much as SQLite's log grows to before it begins again from the start.
+/// Size of the reserve: the size to which SQLite's write-ahead log grows before it starts over.
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// A file whose only use is to be removed.
+/// A file that occupies space on the disk until it is removed.
 pub(super) struct Reserve {
     path: PathBuf,
     is_kept: AtomicBool,
@@ -27,7 +28,7 @@ impl Reserve {
         Self { path: beside(database, ".reserve"), is_kept: AtomicBool::new(false) }
     }
 
-    /// Keeps the space, if there is so much.
+    /// Reserves the space, if the disk has enough.
     pub(super) fn keep(&self) {
         if self.is_kept() {
             return;
@@ -38,7 +39,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the space to what must be written.
+    /// Releases the space to the writes that must succeed.
     pub(super) fn release(&self) {
         self.is_kept.store(false, Ordering::Release);
         if fs::remove_file(&self.path).is_ok() {
@@ -69,7 +70,7 @@ impl Reserve {
         let mut file = private_file(&self.path)?;
         let written = (0..BYTES / block.len()).try_for_each(|_| file.write_all(&block));
         written.inspect_err(|_| {
-            // A part of it would be in the way of what must be written.
+            // A partial reserve would only take space from the writes that must succeed.
             let _ = fs::remove_file(&self.path);
         })
     }

@@ -1,4 +1,5 @@
-//! The tables, as a list of steps: from the first release on, steps are only added. Times are nanoseconds since 1970.
+//! The tables, as a list of migration steps. From the first release on, steps are only added. Times are nanoseconds
+//! since 1970.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,10 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
 
-/// Marks a file as a database of this program: "Cncd" in ASCII.
+/// SQLite's application ID of the database: "Cncd" in ASCII.
 const APPLICATION_ID: i64 = 0x436e_6364;
 
-/// Step `n` brings a database from version `n` to `n + 1`.
+/// Step `n` migrates a database from version `n` to `n + 1`.
 const STEPS: &[&str] = &["
 CREATE TABLE verdicts (
     id TEXT PRIMARY KEY,
@@ -74,18 +75,18 @@ CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
 "];
 
-/// Whether the file begins as a database of this program does. Reads the file itself: SQLite may hold pages in memory that the
-/// file no longer has.
+/// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages
+/// that the file no longer contains.
 pub(super) fn is_marked(file: &File) -> bool {
-    // The application's number stands at bytes 68 to 71.
+    // The application ID is at bytes 68 to 71.
     let mut header = [0; 72];
     file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(b"SQLite format 3\0") && header.ends_with(b"Cncd")
 }
 
-/// Checks that a file that exists is a database of this program.
+/// Checks that an existing file is a database of this program.
 ///
 /// # Errors
-/// The file is empty, or another program or a newer version of this one made it.
+/// If the file is empty, or was made by another program or a newer version of this one.
 pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let way_out = "restore a backup there, or move the file away to start with an empty store";
@@ -101,7 +102,7 @@ pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), 
     version(connection).map(|_| ())
 }
 
-/// The version of the tables, 0 where there are none.
+/// The version of the tables; 0 if there are none.
 fn version(connection: &Connection) -> Result<usize, StoreError> {
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?;
     usize::try_from(version).ok().filter(|version| *version <= STEPS.len()).ok_or_else(|| {
@@ -110,7 +111,7 @@ fn version(connection: &Connection) -> Result<usize, StoreError> {
     })
 }
 
-/// Brings the tables to this version. Where a step fails, nothing of it stays.
+/// Migrates the tables to the current version. A step that fails leaves nothing behind.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in STEPS.iter().skip(version(&transaction)?) {

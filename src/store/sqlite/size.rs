@@ -1,15 +1,16 @@
-//! Bounds the whole database in bytes: the oldest history goes first, in small steps.
+//! Bounds the size of the whole database by removing the oldest history first, in small steps.
 
 use rusqlite::Connection;
 
 use super::Sqlite;
 use crate::store::{Pruned, StoreError};
 
-/// What is history: tables, the columns that say how old a row is, and how many rows go in one step. An answer can be large.
+/// The tables of the history: name, the column with the age of a row, and the number of rows to remove in one step,
+/// which is smaller for answers, since these can be large.
 const HISTORY: [(&str, &str, u32); 3] =
     [("verdicts", "time", 50), ("answers", "seen", 5), ("disclosures", "time", 200)];
 
-/// Removes the oldest rows of all until the rest takes at most so many bytes, or nothing of the history is left.
+/// Removes the oldest rows of all tables until the database has at most `max_bytes` bytes or no history is left.
 pub(super) async fn prune_to(store: &Sqlite, max_bytes: u64) -> Result<Pruned, StoreError> {
     let mut pruned = Pruned::default();
     while let Some((table, column, rows)) = store.read(move |connection| oldest_beyond(connection, max_bytes)).await? {
@@ -29,14 +30,14 @@ pub(super) async fn prune_to(store: &Sqlite, max_bytes: u64) -> Result<Pruned, S
     Ok(pruned)
 }
 
-/// The table with the oldest row of all, while the database takes more than so many bytes.
+/// The table with the oldest row of all, as long as the database exceeds `max_bytes`.
 fn oldest_beyond(
     connection: &Connection,
     max_bytes: u64,
 ) -> Result<Option<(&'static str, &'static str, u32)>, StoreError> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<u64>>(0));
     let pragma = |name: &str| number(&format!("PRAGMA {name}")).map(Option::unwrap_or_default);
-    // Free pages are used again before the file grows.
+    // Free pages do not count, since they are reused before the file grows.
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
     if pages.saturating_mul(pragma("page_size")?) <= max_bytes {
         return Ok(None);

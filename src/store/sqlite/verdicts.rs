@@ -1,4 +1,4 @@
-//! Verdicts in SQLite: columns to find them by, and a compressed body that holds the whole.
+//! Verdicts in SQLite: columns for the filters, and a compressed body with the whole verdict.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -81,13 +81,13 @@ impl VerdictStore for Sqlite {
                 conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
             }
             conditions.period(filter.from, filter.until, after);
-            // Without a limit: rows are read as they are needed, and those that cannot be read do not count.
+            // The statement has no LIMIT: rows are read as needed, and those that cannot be read do not count.
             let (sql, values) = conditions.newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params_from_iter(values), |row| Ok(read_record(row)))?;
             let readable = |row: rusqlite::Result<Result<_, StoreError>>| match row {
                 Ok(Ok(record)) => Some(Ok(record)),
-                // One that is damaged, or of a newer version, must not hide the others.
+                // A verdict that is damaged or of a newer version must not hide the others.
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a stored verdict is left out of a list");
                     None

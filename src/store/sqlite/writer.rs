@@ -1,6 +1,6 @@
-//! The one thread that writes. It takes all jobs that wait, does them in one transaction, and replies after the commit.
+//! The writer thread. It takes all waiting jobs, runs them in one transaction, and replies after the commit.
 //!
-//! Each job has its own savepoint, so that one that fails leaves no trace and takes no other with it.
+//! Each job has its own savepoint, so that a job that fails is undone without affecting the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,16 +13,16 @@ use super::file::DatabaseFile;
 use super::{StoreError, send};
 use crate::sync::lock;
 
-/// The most jobs that share one transaction, so that the first does not wait too long for its commit.
+/// Maximum of jobs in one transaction, so that the first does not wait too long for its commit.
 const BATCH: usize = 256;
 
-/// Replies to a job's caller, once it is known whether the transaction was committed.
+/// Replies to the caller of a job, once it is known whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A job does its work and says how to reply. It is given an error where nothing may be written.
+/// A job does its work and returns the reply. It receives an error instead of a connection if nothing may be written.
 type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
 
-/// The handle of the writing thread.
+/// The handle of the writer thread.
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -30,7 +30,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns this connection from now on. It writes for as long as `file` is in its place.
+    /// Starts the thread, which takes over this connection. It writes only while the check of `file` succeeds.
     pub(super) fn start(connection: Connection, file: DatabaseFile) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel();
         let (end, ended) = oneshot::channel();
@@ -41,7 +41,7 @@ impl Writer {
             // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
-            // Nobody may be waiting for the end.
+            // Sending fails if nobody waits for the end.
             let _ = end.send(());
         };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(work);
@@ -49,7 +49,7 @@ impl Writer {
         Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)), failed_commits })
     }
 
-    /// How many commits failed so far, for whoever remembers what was written.
+    /// The number of commits that have failed so far, for callers that cache what was written.
     pub(super) fn failed_commits(&self) -> Arc<AtomicU64> {
         self.failed_commits.clone()
     }
@@ -63,8 +63,8 @@ impl Writer {
         let job: Job = Box::new(move |connection| {
             let result = connection.and_then(|connection| in_savepoint(connection, work));
             Box::new(move |committed| {
-                // A caller that went away does not need the reply; the work is done all the same.
-                // Its own failure says more than that of the commit, which it may have caused: a full disk ends the transaction.
+                // Sending fails if the caller no longer waits; the work is done nevertheless. The job's own error takes
+                // precedence over that of the commit, which it may have caused: a full disk ends the transaction.
                 let _ = sender.send(result.and_then(|done| committed.map(|()| done)));
             })
         });
@@ -72,7 +72,7 @@ impl Writer {
         receiver.await.map_err(|_| StoreError::unavailable("the writer ended before it replied"))?
     }
 
-    /// Takes no more jobs and waits until the thread has done those it has.
+    /// Accepts no further jobs, and waits until the thread has completed those in the queue.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         drop(lock(&self.jobs).take());
         let ended = lock(&self.ended).take();
@@ -98,10 +98,10 @@ fn write_all(connection: &Connection, file: &DatabaseFile, jobs: &mpsc::Receiver
     }
 }
 
-/// All jobs in one transaction, and the replies after it.
+/// Runs all jobs in one transaction, and then replies.
 fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &AtomicU64) {
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
-    // Where none could be begun, each job refuses by itself to work outside a transaction.
+    // If no transaction could be started, each job fails, since jobs refuse to run outside a transaction.
     let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(connection))).collect();
     let committed = begun.map_err(StoreError::from).and_then(|()| commit(connection));
     if committed.is_err() {
@@ -118,7 +118,7 @@ fn commit(connection: &Connection) -> Result<(), StoreError> {
     }
     let committed = connection.execute_batch("COMMIT").map_err(StoreError::from);
     if committed.is_err() && !connection.is_autocommit() {
-        // The next batch must find no open transaction; what this one wrote is reported as failed.
+        // The next batch must not find an open transaction. The writes of this one are reported as failed.
         let _ = connection.execute_batch("ROLLBACK");
     }
     committed
@@ -128,7 +128,7 @@ fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    // A full disk ends the whole transaction; a savepoint would then begin one of its own and commit it.
+    // A full disk ends the whole transaction. A savepoint would then start one of its own and commit it.
     if connection.is_autocommit() {
         return Err(StoreError::unavailable("the transaction was ended by an earlier failure"));
     }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::store::StoreErrorKind;
 
-    /// A database of one table that is marked as ours, and two connections to it that do not wait for each other.
+    /// A database with one table and our application ID, and two connections to it that do not wait for each other.
     fn two_connections(folder: &tempfile::TempDir) -> (Connection, Connection) {
         let path = folder.path().join("test.db");
         let first = Connection::open(&path).expect("opens");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_no_transaction_can_begin_nothing_is_written_and_the_next_write_works() {
+    async fn without_a_transaction_nothing_is_written_and_the_next_write_works() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         let writer = start(&folder, connection);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_written_while_the_file_is_not_in_its_place() {
+    async fn nothing_is_written_while_the_file_is_missing_from_its_path() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         let writer = start(&folder, connection);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_that_fails_is_reported_to_all_and_leaves_no_transaction_open() {
+    async fn a_failed_commit_is_reported_to_all_jobs_and_leaves_no_transaction_open() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         let tables = "PRAGMA foreign_keys = ON; CREATE TABLE p (id INTEGER PRIMARY KEY);
@@ -227,12 +227,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         connection.execute_batch("BEGIN IMMEDIATE").expect("begins");
-        // By hand what a full disk does to a transaction.
+        // Ends the transaction as a full disk does.
         let ends = in_savepoint(&connection, |connection| {
             insert(connection)?;
             Ok(connection.execute_batch("ROLLBACK")?)
         });
-        assert!(ends.is_err(), "what it wrote is gone");
+        assert!(ends.is_err(), "its writes are undone");
         assert!(in_savepoint(&connection, insert).is_err(), "it would commit by itself");
         assert!(commit(&connection).is_err());
         assert_eq!(count(&other), 0);
