@@ -1,6 +1,6 @@
-//! The evidence of one claim: reliability letter, strength and age become signed micro-nats.
+//! The evidence of one claim, in signed micro-nats, from reliability letter, strength and age.
 //!
-//! Formulas: `docs/fusion.md`, "Letters" and "One claim". How claims of several sources go together is in `family.rs`.
+//! Formulas: `docs/fusion.md`, "Letters" and "One claim". `family.rs` combines the claims of several sources.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::finding::{Disposition, Finding, Reliability, Strength};
 /// Log-odds are whole micro-nats (millionths of a nat), so that sums are exact in any order.
 const MICRO: f64 = 1e6;
 
-/// Nats to the nearest micro-nat, half to even.
+/// Converts nats to the nearest micro-nat, rounding half to even.
 pub(super) fn micro(nats: f64) -> i64 {
     (nats * MICRO).round_ties_even() as i64
 }
 
-/// Micro-nats to nats.
+/// Converts micro-nats to nats.
 pub(super) fn nats(micro: i64) -> f64 {
     micro as f64 / MICRO
 }
@@ -30,7 +30,7 @@ pub(super) fn probability(log_odds_micro: i64) -> f64 {
     1.0 / (1.0 + (-nats(log_odds_micro)).exp())
 }
 
-/// The share of a claim that still holds at `age`: 1 within the grace, halved each half-life beyond.
+/// The share of a claim that still counts at `age`: 1 within the grace period, halved for each half-life beyond it.
 pub(super) fn remaining(decay: Option<&Decay>, age: Duration) -> f64 {
     let Some(decay) = decay else { return 1.0 };
     let over = age.saturating_sub(decay.grace);
@@ -64,7 +64,7 @@ fn discounted(lambda: f64, phi: f64, prior: f64) -> f64 {
     (((1.0 - stray_benign) * x + stray_benign) / ((1.0 - stray_malicious) + stray_malicious * x)).ln()
 }
 
-/// The letter's evidence for the claim; above full strength it moves towards that of the next better letter.
+/// The letter's evidence for the claim. A strength above full moves it towards the evidence of the next better letter.
 fn full_evidence(letters: &LetterTable, letter: Reliability, finding: &Finding) -> i64 {
     let own = letter_evidence(letters, letter, finding.claim);
     let full = Strength::FULL.get();
@@ -88,7 +88,8 @@ fn letter_evidence(letters: &LetterTable, letter: Reliability, claim: Dispositio
     }
 }
 
-/// The letter whose evidence the strongest claims reach. A+ has none above it, and no strength gives F a basis.
+/// The letter whose evidence the strongest claims reach. A+ has none above it, and F has no evidence whatever the
+/// strength.
 fn next_better(letter: Reliability) -> Reliability {
     match letter {
         Reliability::APlus | Reliability::A => Reliability::APlus,
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_claim_weighs_what_the_table_says_of_its_letter() {
+    fn a_fresh_claim_has_the_evidence_of_its_letter_in_the_table() {
         let fresh = |letter, claim| evidence(letter, claim, None);
         assert_eq!(fresh(Reliability::APlus, Disposition::Malicious), 5_247_024);
         assert_eq!(fresh(Reliability::A, Disposition::Benign), -2_064_751);

@@ -1,6 +1,6 @@
 //! The sentences that explain a verdict: one for each contribution, and the summary that an analyst reads first.
 //!
-//! A sentence says what went in and what came out; nothing is decided here.
+//! A sentence states what went in and what came out. Nothing is decided here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,14 +36,14 @@ pub(super) fn calibration(term: i64) -> String {
     }
 }
 
-/// The evidence of one source on the way to its term, in micro-nats.
+/// The stages of one source's evidence on the way to its term, in micro-nats.
 #[derive(Clone, Copy)]
 pub(super) struct Evidence {
-    /// As if the source had affirmed it just now.
+    /// As if the source had just affirmed the claim.
     pub(super) fresh: i64,
-    /// At its age.
+    /// After decay by age.
     pub(super) own: i64,
-    /// Beside the others of its family.
+    /// After pooling with its family.
     pub(super) pooled: i64,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn source(outcome: &Outcome, contribution: &Contribution, evidence: E
 
 /// Why a source does not count in full.
 fn pooling_reason(family: &Family) -> String {
-    // The key of a list ends with its location, which is no use in a sentence.
+    // The key of a list ends with its location, which does not help a reader.
     let name = family.name.strip_prefix("list:").unwrap_or(&family.name);
     let name = name.rsplit_once('#').map_or(name, |(name, _)| name);
     match family.basis {
@@ -105,9 +105,9 @@ fn signed(micro: i64) -> String {
     if micro == 0 { "no evidence".to_owned() } else { format!("{:+.3} nats", nats(micro)) }
 }
 
-/// A share in percent. Only what is exactly 0 or 1 is shown as 0 or 100: rounding must not suggest certainty.
+/// A share in percent. Only exactly 0 or 1 is shown as 0 or 100, since rounding must not suggest certainty.
 pub(crate) fn percent(share: f64) -> String {
-    // A zero has no sign.
+    // Avoids a negative zero.
     let shown = share * 100.0 + 0.0;
     if share > 0.0 && shown < 0.05 {
         "<0.1 %".to_owned()
@@ -146,7 +146,7 @@ pub(super) fn summary(verdict: &Verdict, weaknesses: &[Weakness]) -> String {
     text
 }
 
-/// How many sources said what, those who say what the verdict says first.
+/// How many sources made each claim; those that agree with the verdict come first.
 fn counts(
     verdict: Disposition,
     outcomes: &[Outcome],
@@ -188,7 +188,7 @@ fn counts(
     parts.join(", ")
 }
 
-/// How many of these claims weigh less than they look, and why: ` (1 faded, 2 mirrored)`.
+/// How many of these claims count for less than they seem, and why: ` (1 faded, 2 mirrored)`.
 fn weak(claim: Disposition, weaknesses: &[Weakness]) -> String {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     for weakness in weaknesses.iter().filter(|weakness| weakness.claim == claim) {
@@ -198,13 +198,13 @@ fn weak(claim: Disposition, weaknesses: &[Weakness]) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// A claim that weighs less than half of what its letter says, and why in a word.
+/// A claim that counts for less than half of its letter's evidence, and the reason in one word.
 pub(super) struct Weakness {
     claim: Disposition,
     word: &'static str,
 }
 
-/// Whether a claim weighs less than it looks.
+/// Whether, and why, a claim counts for less than it seems.
 pub(super) fn weakness(outcome: &Outcome, evidence: Evidence) -> Option<Weakness> {
     let claim = outcome.body.claim().filter(|claim| *claim != Disposition::Unknown)?;
     let less_than_half = |part: i64, whole: i64| part.unsigned_abs() < whole.unsigned_abs().div_ceil(2);

@@ -1,23 +1,23 @@
-//! Family pooling: sources that share data add less together than independent ones.
+//! Family pooling: sources that share data together add less evidence than independent ones.
 //!
-//! Formula: `docs/fusion.md`, "Families". The two sides of a family are pooled separately, each in two steps: sources with
-//! the same independence key are one opinion, then the opinions of the family are pooled.
+//! Formula: `docs/fusion.md`, "Families". The two sides of a family are pooled separately, each in two steps: sources
+//! with the same independence key are one opinion, then the opinions of the family are pooled.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::finding::Family;
 
-/// The opinion of the sources with one independence key on one side: as much as the strongest of them says.
+/// The opinion of the sources with one independence key on one side: the evidence of the strongest of them.
 struct Opinion {
     /// Indexes of all sources with this evidence, in order of name.
     members: Vec<usize>,
     micro: i64,
 }
 
-/// What the evidence of each source adds beside that of the others, in micro-nats and in the order given.
+/// What each source's evidence adds given that of the others, in micro-nats and in the order of `evidence`.
 ///
-/// `evidence` is in order of source name; `correlation` is that inside a family, 0 to 1.
+/// `evidence` must be in order of source name; `correlation` is that within a family, 0 to 1.
 pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
     let mut sides: BTreeMap<(&str, bool), BTreeMap<&str, Opinion>> = BTreeMap::new();
     for (index, (family, micro)) in evidence.iter().enumerate().filter(|(_, (_, micro))| *micro != 0) {
@@ -34,7 +34,7 @@ pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
     let mut pooled = vec![0; evidence.len()];
     for opinions in sides.into_values() {
         let mut opinions: Vec<_> = opinions.into_values().collect();
-        // Of equals the first by name gets what is left over first.
+        // Among equals, the first by name is the first to get a part of the remainder.
         opinions.sort_by_key(|opinion| (Reverse(opinion.micro.unsigned_abs()), opinion.members.first().copied()));
         let mut rank = 0;
         for tie in opinions.chunk_by(|left, right| left.micro == right.micro) {
@@ -53,8 +53,8 @@ pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
     pooled
 }
 
-/// The weight of the opinion of this rank, from 1. The first n add up to `n / (1 + (n-1) rho)`, the number of
-/// independent sources that n equally correlated ones are worth.
+/// The weight of the opinion with this rank, from 1. The weights of the first n add up to `n / (1 + (n-1) rho)`, the
+/// number of independent sources to which n equally correlated ones are equivalent.
 fn weight(rank: u32, rho: f64) -> f64 {
     if rank <= 1 {
         return 1.0;
@@ -63,7 +63,7 @@ fn weight(rank: u32, rho: f64) -> f64 {
     (1.0 - rho) / ((1.0 + (k - 1.0) * rho) * (1.0 + (k - 2.0) * rho))
 }
 
-/// The sum in equal shares; what is left over goes out one micro-nat each, from the first on.
+/// Splits the sum into equal shares; the remainder is distributed one micro-nat each, starting with the first.
 fn split(sum: i64, count: usize) -> impl Iterator<Item = i64> {
     let count = count as i64;
     (0..count).map(move |place| sum / count + if place < (sum % count).abs() { sum.signum() } else { 0 })

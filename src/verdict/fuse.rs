@@ -1,4 +1,5 @@
-//! Fusion: one outcome a source, then the policy's rule. The weighted rule adds log-odds in whole micro-nats.
+//! Fusion: reduces the outcomes to one per source, then applies the policy's rule. The weighted rule adds log-odds in
+//! whole micro-nats.
 //!
 //! Formulas: `docs/fusion.md`, "The sum" and "Contradiction".
 
@@ -13,10 +14,11 @@ use super::{Conflict, Contribution, PolicyRef, Term, Verdict, xsoar};
 use crate::finding::{Disposition, Finding, Outcome, OutcomeBody};
 use crate::indicator::Indicator;
 
-/// What all outcomes together say of the indicator at this time. Cannot fail, and the order of the outcomes does not
-/// matter.
+/// Fuses all outcomes into a verdict about the indicator at this time. Cannot fail, and does not depend on the order of
+/// the outcomes.
 ///
-/// Of several outcomes of one source only one counts: an answer before a failure, then the newest, then the worst.
+/// Of several outcomes of one source only one counts: an answer takes precedence over a failure, then the newest, then
+/// the worst.
 pub fn fuse(policy: &Policy, indicator: &Indicator, at: SystemTime, outcomes: Vec<Outcome>) -> Verdict {
     let outcomes = one_outcome_per_source(outcomes, at);
     let mut verdict = Verdict {
@@ -56,13 +58,13 @@ fn one_outcome_per_source(mut outcomes: Vec<Outcome>, at: SystemTime) -> Vec<Out
     outcomes
 }
 
-/// Which of two outcomes of one source counts: the lesser. What the rules leave equal is decided by the whole content,
-/// so that the order of arrival cannot show.
+/// Orders two outcomes of one source; the lesser one counts. If the rules leave them equal, their whole content
+/// decides, so that the result does not depend on the order of arrival.
 fn by_precedence(left: &Outcome, right: &Outcome, at: SystemTime) -> Ordering {
     precedence(left, at).cmp(&precedence(right, at)).then_with(|| format!("{left:?}").cmp(&format!("{right:?}")))
 }
 
-/// Answers, then the newest, then the worst claim, then the least reliable and the least sure.
+/// The rules: answers first, then the newest, then the worst claim, then the least reliable and the least strong.
 fn precedence(outcome: &Outcome, at: SystemTime) -> impl Ord + use<> {
     let rank = match outcome.body {
         OutcomeBody::Finding(_) | OutcomeBody::NoRecord => 0,
@@ -84,8 +86,8 @@ fn coverage(outcomes: &[Outcome]) -> f64 {
     if asked == 0 { 0.0 } else { answered as f64 / asked as f64 }
 }
 
-/// The weighted rule: adds prior, calibration and the evidence of every source that was asked. Returns which
-/// claims weigh less than they look.
+/// The weighted rule: adds prior, calibration and the evidence of every source that was asked. Returns the claims that
+/// count for less than they seem.
 fn judge(rule: &WeightedRule, verdict: &mut Verdict) -> Vec<Weakness> {
     let (indicator_type, at) = (verdict.indicator.indicator_type(), verdict.judged_time);
     let numbers = rule.of_type(indicator_type);
@@ -129,7 +131,7 @@ fn scaled(calibration: Calibration, micro: i64) -> i64 {
     (calibration.scale * micro as f64).round_ties_even() as i64
 }
 
-/// The term that makes prior and scaled contributions add up to the calibrated log-odds.
+/// The calibration term, which makes prior and scaled contributions add up to the calibrated log-odds.
 fn calibration_term(calibration: Calibration, prior: i64) -> i64 {
     micro(calibration.shift) + scaled(calibration, prior) - prior
 }

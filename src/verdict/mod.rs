@@ -1,9 +1,9 @@
-//! Fusion: outcomes and a policy become a verdict that explains itself. Pure: no clock, no I/O, and the order of the
-//! outcomes does not matter.
+//! Fusion: turns outcomes and a policy into a verdict that explains itself. Pure functions without clock or I/O; the
+//! order of the outcomes does not matter.
 //!
-//! Formulas and numbers: `docs/fusion.md`. `policy.rs` holds the numbers, `evidence.rs` weighs one claim, `family.rs`
-//! pools sources that share data, `fuse.rs` adds, `xsoar.rs` is the compatible rule, `explain.rs` writes the sentences.
-//! How an answer becomes a claim is up to the kinds in `sources`.
+//! Formulas and numbers are in `docs/fusion.md`. `policy.rs` holds the numbers, `evidence.rs` weighs one claim,
+//! `family.rs` pools sources that share data, `fuse.rs` adds the terms, `xsoar.rs` is the rule compatible with Cortex
+//! XSOAR, and `explain.rs` writes the sentences. The kinds in `sources` turn answers into claims.
 
 #![warn(missing_docs)]
 
@@ -28,12 +28,12 @@ pub use policy::{
     WeightedRule,
 };
 
-/// What all sources together say of an indicator, and why. Immutable.
+/// What all sources together say about an indicator, and why. Immutable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The indicator that was looked up, in normal form.
     pub indicator: Indicator,
-    /// What the sources together say of it.
+    /// The combined claim of all sources.
     pub disposition: Disposition,
     /// One line that an analyst reads first.
     pub summary: String,
@@ -45,18 +45,18 @@ pub struct Verdict {
     pub coverage: f64,
     /// How far the sources contradict each other; `None` under a policy that does not measure it.
     pub conflict: Option<Conflict>,
-    /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a policy
-    /// without a sum.
+    /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a
+    /// policy without a sum.
     pub contributions: Vec<Contribution>,
     /// The source whose claim alone decided, under a policy in which one does.
     pub deciding_source: Option<String>,
     /// The outcome of each source, in order of name.
     pub outcomes: Vec<Outcome>,
-    /// The policy that judged.
+    /// The policy that was applied.
     pub policy: PolicyRef,
-    /// Whether an opinion that was expected is missing: an error, quota spent, or no time left.
+    /// Whether an expected opinion is missing because of an error, a used-up quota, or a lack of time.
     pub partial: bool,
-    /// The time for which it was judged; ages count back from here.
+    /// The time for which the verdict was made; ages are relative to it.
     pub judged_time: SystemTime,
 }
 
@@ -74,7 +74,7 @@ pub struct PolicyRef {
 pub struct Conflict {
     /// `K = (1 - e^-E+)(1 - e^-E-)`, 0 to 1, of the evidence for and against (Dempster's conflict mass).
     pub mass: f64,
-    /// Whether a person should look: the weaker side is above both limits of the policy.
+    /// Whether a person should look into it, since the weaker side exceeds both limits of the policy.
     pub flagged: bool,
 }
 
@@ -85,7 +85,7 @@ pub struct Contribution {
     pub term: Term,
     /// The source's reliability letter.
     pub reliability: Option<Reliability>,
-    /// The source's claim; `None` where it made none.
+    /// The source's claim; `None` if it made none.
     pub claim: Option<Disposition>,
     /// How sure the source is of it.
     pub strength: Option<Strength>,
@@ -93,13 +93,13 @@ pub struct Contribution {
     pub age: Option<Duration>,
     /// Evidence in micro-nats: positive towards malicious, negative towards benign.
     pub micro_nats: i64,
-    /// Whether the claim points the same way as the verdict; `None` where either takes no side.
+    /// Whether claim and verdict are on the same side; `None` if either takes no side.
     pub agrees: Option<bool>,
     /// The term in one readable sentence.
     pub sentence: String,
 }
 
-/// Whose term a [`Contribution`] is.
+/// The origin of a [`Contribution`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Term {

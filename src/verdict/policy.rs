@@ -1,4 +1,4 @@
-//! The numbers by which outcomes become a verdict. `docs/fusion.md` gives the reason of each.
+//! Policies: the numbers with which outcomes are fused. `docs/fusion.md` gives the reason for each.
 //!
 //! Nothing is computed here: see `evidence.rs` (one claim), `family.rs` (family pooling) and `fuse.rs` (the sum).
 
@@ -18,7 +18,7 @@ pub struct Policy {
     pub summary: String,
     /// Revision, from 1.
     pub revision: u32,
-    /// How outcomes become a verdict.
+    /// How outcomes are fused into a verdict.
     pub rule: Rule,
 }
 
@@ -28,7 +28,7 @@ pub struct Policy {
 pub enum Rule {
     /// Log-odds fusion: the evidence of all sources is added.
     Weighted(WeightedRule),
-    /// The most reliable source wins, a tie goes to the worse claim.
+    /// The most reliable source decides; in a tie, the worse claim.
     Xsoar,
 }
 
@@ -100,7 +100,7 @@ pub struct ClaimShares {
 pub struct TypeNumbers {
     /// Probability that an indicator of this type is malicious before any source is asked, 0 to 1.
     pub prior: f64,
-    /// How claims lose evidence with age; `None`: they do not.
+    /// How claims lose evidence with age; `None` if they do not.
     pub decay: Option<Decay>,
 }
 
@@ -127,9 +127,9 @@ pub struct Thresholds {
 /// When a conflict is flagged: both conditions must hold (`docs/fusion.md`, "Contradiction").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConflictNumbers {
-    /// Least evidence of the weaker side in micro-nats.
+    /// Minimum evidence of the weaker side, in micro-nats.
     pub floor_micro: i64,
-    /// Least share that the weaker side has of the stronger.
+    /// Minimum ratio of the weaker side to the stronger.
     pub ratio: f64,
 }
 
@@ -220,7 +220,7 @@ impl LetterTable {
 }
 
 impl LetterRow {
-    /// Shares of benign, suspicious and malicious, in this order as the table in `docs/fusion.md` has them.
+    /// Shares of benign, suspicious and malicious, in the order of the table in `docs/fusion.md`.
     const fn new(if_malicious: [f64; 3], if_benign: [f64; 3]) -> Self {
         let [benign, suspicious, malicious] = if_malicious;
         let if_malicious = ClaimShares { benign, suspicious, malicious };

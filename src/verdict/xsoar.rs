@@ -1,8 +1,9 @@
-//! The policy `xsoar`: the most reliable source decides, a tie goes to the worse claim. No probability, no contributions.
+//! The policy `xsoar`: the most reliable source decides; in a tie, the worse claim. There is no probability and no
+//! contribution.
 //!
-//! It follows the public script of Cortex XSOAR: claims of "unknown" are dropped first, so that a source of any letter
-//! with a claim beats a better one without. Of equals the first name is the deciding source. Where a finding says what Cortex
-//! XSOAR's own integration computes from the same answer, that claim counts.
+//! It follows the public script of Cortex XSOAR: claims of "unknown" are dropped first, so that a source with a claim
+//! beats a more reliable one without. Among equals, the first by name is the deciding source. If a finding contains the
+//! claim that Cortex XSOAR's own integration computes from the same answer, that claim counts.
 
 use std::cmp::Reverse;
 
@@ -21,7 +22,7 @@ pub(super) fn judge(verdict: &mut Verdict) {
     }
 }
 
-/// What the source says under this policy.
+/// The source's claim under this policy.
 pub(super) fn claim(body: &OutcomeBody) -> Option<Disposition> {
     let finding = body.finding()?;
     Some(finding.xsoar.as_ref().map_or(finding.claim, |xsoar| xsoar.claim))
