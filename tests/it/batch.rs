@@ -18,7 +18,7 @@ async fn batch(server: &TestServer, values: &[&str]) -> Vec<pb::BatchEnrichRespo
 }
 
 #[tokio::test]
-async fn a_bad_indicator_does_not_fail_the_rest_and_every_place_is_answered_once() {
+async fn a_bad_indicator_does_not_fail_the_rest_and_every_position_is_answered_once() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let answers = batch(&server, &["198.51.100.7", "not an indicator", "198.51.100.8"]).await;
@@ -64,7 +64,7 @@ async fn an_empty_and_an_oversized_batch_are_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
+async fn a_batch_ends_before_its_deadline_and_answers_every_position() {
     let hung = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&(virustotal_at(hung.address) + "quota = { minute = 1000 }\n")).await;
     let values: Vec<_> = (0..60).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
@@ -84,7 +84,7 @@ async fn a_batch_ends_before_its_deadline_and_answers_every_place() {
 }
 
 #[tokio::test]
-async fn when_the_caller_leaves_nothing_more_begins() {
+async fn nothing_further_starts_after_the_caller_disconnects() {
     let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&(virustotal_at(slow.address) + "quota = { minute = 1000 }\n")).await;
     let indicators = (0..200).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
@@ -122,7 +122,7 @@ async fn the_first_indicators_of_a_batch_get_the_quota_that_is_left() {
 }
 
 #[tokio::test]
-async fn a_stream_counts_as_under_way_until_it_ends() {
+async fn a_stream_counts_as_in_flight_until_it_ends() {
     let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let configuration = format!("limits.max_in_flight = 1\n{}", virustotal_at(slow.address));
     let server = TestServer::start(&configuration).await;

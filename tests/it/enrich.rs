@@ -102,7 +102,7 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
 }
 
 #[tokio::test]
-async fn a_hundred_callers_at_once_cause_one_call_and_the_next_none() {
+async fn a_hundred_concurrent_callers_cause_one_call_and_the_next_caller_none() {
     let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
     let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
@@ -168,7 +168,7 @@ async fn cached_answers_expire() {
 }
 
 #[tokio::test]
-async fn the_stream_tells_each_outcome_and_ends_with_the_answer() {
+async fn the_stream_sends_each_outcome_and_ends_with_the_answer() {
     let virustotal = malicious_virustotal().await;
     let second = virustotal_at(virustotal.address).replace("[sources.virustotal]", "[sources.second]");
     let server = TestServer::start(&(virustotal_at(virustotal.address) + &second)).await;

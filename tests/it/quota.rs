@@ -85,7 +85,7 @@ async fn a_plan_shows_cost_and_asks_nobody() {
 }
 
 #[tokio::test]
-async fn usage_and_sources_say_until_when_a_source_that_has_enough_is_left_alone() {
+async fn usage_and_sources_show_until_when_a_source_is_suspended() {
     let full = Replay::start(Box::new(|_| (429, serde_json::json!({})))).await;
     let server = TestServer::start(&virustotal_at(full.address)).await;
     let suspended = async || {

@@ -43,7 +43,7 @@ async fn the_time_to_live_of_an_answer_bounds_how_long_it_is_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_that_is_set_makes_no_answer_younger_or_older() {
+async fn setting_the_wall_clock_makes_no_answer_younger_or_older() {
     let harness = Harness::new(&[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     harness.clock.sleep(30 * SECOND).await;
@@ -112,7 +112,7 @@ async fn another_fetch_revision_address_or_tier_misses_the_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cached_answer_carries_the_letter_of_now() {
+async fn a_cached_answer_has_the_current_reliability_letter() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     let mut trusted = settings(&about());

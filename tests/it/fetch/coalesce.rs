@@ -10,7 +10,7 @@ use concord::indicator::Tlp;
 use super::{Harness, SECOND, ScriptedReply, error, finding, not_asked};
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_same_requests_are_one_call_and_the_next_is_none() {
+async fn a_hundred_identical_requests_share_one_call_and_the_next_needs_none() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9").after(SECOND)]);
     let all: Vec<_> = (0..100).map(|_| harness.begin(harness.request())).collect();
     let mut units = 0;
@@ -27,7 +27,7 @@ async fn a_hundred_same_requests_are_one_call_and_the_next_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_who_shares_a_call_is_on_record_once() {
+async fn every_caller_that_shares_a_call_is_recorded_once() {
     let harness = Harness::new(&[
         ScriptedReply::says("more 9").after(2 * SECOND),
         ScriptedReply::says("found 9").after(2 * SECOND),
@@ -75,7 +75,7 @@ async fn another_tlp_is_another_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_same_requests_are_one_call_on_several_threads_too() {
+async fn a_hundred_identical_requests_on_several_threads_share_one_call() {
     let harness = Harness::new(&[ScriptedReply::says("found 9")]);
     let all: Vec<_> = (0..100).map(|_| harness.begin(harness.request())).collect();
     for look_up in all {
@@ -108,7 +108,7 @@ async fn a_waiter_with_more_time_is_not_cut_by_one_with_less() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paid_call_fills_the_cache_though_every_waiter_has_left() {
+async fn a_paid_call_fills_the_cache_although_every_waiter_has_left() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9").after(5 * SECOND)]);
     let waiter = harness.begin(harness.request());
     harness.clock.sleep(SECOND).await;
@@ -158,7 +158,7 @@ async fn a_caller_who_comes_back_during_a_paid_call_joins_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passed_deadline_asks_nobody() {
+async fn no_source_is_asked_after_the_deadline() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     let fetched = harness.pipeline.look_up(harness.request_for("192.0.2.1", Duration::ZERO)).await;
     assert_eq!(not_asked(&fetched.outcome).reason, NotAskedReason::Deadline);

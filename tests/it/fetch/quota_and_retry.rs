@@ -45,7 +45,7 @@ async fn a_spent_quota_is_not_asked_and_says_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unit_and_disclosure_are_on_record_before_the_call_leaves() {
+async fn unit_and_disclosure_are_recorded_before_the_call_is_made() {
     let harness = Harness::per_minute(4, &[down(), ScriptedReply::says("found 9")]);
     harness.look_up().await;
     let log = harness.log.lock().unwrap().clone();
@@ -125,7 +125,7 @@ async fn a_refusal_that_asks_for_no_wait_still_pauses_the_account() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_that_is_set_does_not_change_how_long_a_source_is_left_alone() {
+async fn setting_the_wall_clock_does_not_change_how_long_a_source_is_suspended() {
     let harness = Harness::new(&[ScriptedReply::status(429, None), ScriptedReply::says("found 9")]);
     harness.look_up().await;
     for wall in [SystemTime::UNIX_EPOCH, harness.clock.now() + 86_400 * SECOND] {
@@ -148,7 +148,7 @@ async fn every_attempt_pays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_reached_nobody_gives_its_unit_back_and_is_tried_again() {
+async fn a_call_that_did_not_reach_the_source_gives_its_unit_back_and_is_retried() {
     let replies = [ScriptedReply::unreachable(false), ScriptedReply::says("found 9")];
     let harness = Harness::per_minute(1, &replies);
     let fetched = harness.look_up().await;
@@ -181,7 +181,7 @@ async fn a_source_that_cannot_be_reached_is_tried_once_and_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_the_ledger_cannot_take_back_stays_taken() {
+async fn a_unit_that_the_ledger_cannot_take_back_stays_spent() {
     let harness = Harness::per_minute(2, &[ScriptedReply::unreachable(true).after(SECOND)]);
     let looking_up = harness.begin(harness.request_for("192.0.2.1", 60 * SECOND));
     harness.clock.sleep(SECOND / 2).await;
@@ -207,7 +207,7 @@ async fn the_end_of_a_call_is_recorded_once_the_ledger_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
+async fn a_unit_stays_spent_although_its_attempt_is_dropped() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9").after(5 * SECOND)]);
     let clock: Arc<dyn Clock> = Arc::new(harness.clock.clone());
     let dropped = clock.timeout(SECOND, harness.pipeline.probe("tester")).await;
@@ -217,7 +217,7 @@ async fn a_unit_stays_taken_though_its_attempt_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unreachable_ledger_lets_no_call_leave() {
+async fn no_call_is_made_while_the_ledger_is_unreachable() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9")]);
     *harness.ledger.unreachable.lock().unwrap() = true;
     let error = error(&harness.look_up().await.outcome);
@@ -227,7 +227,7 @@ async fn an_unreachable_ledger_lets_no_call_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_record_of_the_disclosure_nothing_leaves() {
+async fn nothing_is_sent_without_a_record_of_the_disclosure() {
     // No quota: the disclosure alone needs the ledger.
     let harness = Harness::new(&[ScriptedReply::says("found 9")]);
     *harness.ledger.unreachable.lock().unwrap() = true;
@@ -277,7 +277,7 @@ async fn a_wait_that_does_not_fit_the_time_left_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_in_trouble_is_not_asked_three_times_as_often() {
+async fn a_failing_source_does_not_get_three_times_as_many_calls() {
     let harness = Harness::new(&[down()]);
     for number in 0..100_u32 {
         harness.pipeline.look_up(harness.request_for(&format!("192.0.2.{number}"), 60 * SECOND)).await;
@@ -290,7 +290,7 @@ async fn a_source_in_trouble_is_not_asked_three_times_as_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_says_enough_is_left_alone_as_long_as_it_says() {
+async fn a_source_that_reports_a_spent_quota_is_suspended_as_long_as_it_asks() {
     let harness = Harness::per_minute(100, &[ScriptedReply::status(429, Some(90)), ScriptedReply::says("found 9")]);
     let first = harness.look_up().await;
     let error = error(&first.outcome);
@@ -317,7 +317,7 @@ async fn an_extreme_wait_is_limited_to_the_longest_window_or_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_test_button_asks_a_source_that_is_left_alone() {
+async fn test_source_asks_a_suspended_source() {
     let harness = Harness::new(&[ScriptedReply::status(429, Some(3600)), ScriptedReply::says("none")]);
     harness.look_up().await;
     assert!(harness.suspended_until().is_some());

@@ -18,7 +18,7 @@ fn a_second_holder_is_refused_with_the_path_of_the_socket() {
 }
 
 #[test]
-fn reading_the_status_makes_nothing_and_locks_nothing() {
+fn reading_the_lock_status_creates_nothing_and_locks_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("data");
     assert!(!DataDirectory::lock_status(&path).expect("a status").is_held());

@@ -35,7 +35,7 @@ fn killed_now(folder: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_killed_process() {
+async fn acknowledged_writes_survive_a_killed_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
@@ -68,7 +68,7 @@ async fn a_closed_store_opens_again_with_everything() {
 }
 
 #[tokio::test]
-async fn a_backup_beside_a_running_store_is_whole_and_overwrites_nothing() {
+async fn a_backup_of_a_running_store_is_complete_and_overwrites_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let stored = record("v1", "192.0.2.1", Disposition::Malicious, 0.0);
@@ -139,7 +139,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused() {
+fn a_file_that_is_not_a_database_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("concord.db");
     fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20)).expect("written");
@@ -161,7 +161,7 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
 }
 
 #[test]
-fn an_empty_file_is_no_new_store() {
+fn an_empty_file_is_not_used_as_a_new_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("concord.db");
     fs::write(&path, "").expect("written");
@@ -175,7 +175,7 @@ fn an_empty_file_is_no_new_store() {
 }
 
 #[tokio::test]
-async fn a_log_without_its_database_is_no_new_store() {
+async fn a_log_without_its_database_is_not_used_as_a_new_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0).into()).await.expect("stored");

@@ -17,7 +17,7 @@ fn secret() -> SecretString {
 }
 
 #[test]
-fn what_was_sealed_opens_for_its_source_only() {
+fn a_sealed_credential_opens_only_for_its_source() {
     let sealed = sealer(1).seal("alpha", &secret()).expect("sealed");
     assert_eq!(sealer(1).open("alpha", &sealed).expect("opens").expose_secret(), "s3cret-credential");
     assert!(sealer(1).open("beta", &sealed).is_err(), "another source");
@@ -36,7 +36,7 @@ fn every_damaged_byte_is_noticed() {
 }
 
 #[test]
-fn the_same_credential_is_never_sealed_alike_twice() {
+fn sealing_the_same_credential_twice_gives_different_results() {
     assert_ne!(sealer(1).seal("a", &secret()).expect("sealed"), sealer(1).seal("a", &secret()).expect("sealed"));
 }
 
@@ -60,7 +60,7 @@ fn both_alphabets_of_base64_give_the_same_key() {
 }
 
 #[test]
-fn a_key_file_is_made_once_and_then_kept() {
+fn a_key_file_is_created_once_and_then_reused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("key");
     let sealed = Sealer::from_key_file(&path).expect("made").seal("a", &secret()).expect("sealed");
