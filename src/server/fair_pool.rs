@@ -61,9 +61,9 @@ impl<T: Evict> FairPool<T> {
         Arc::new(Self { max, max_per_owner, state: Mutex::new(state) })
     }
 
-    /// Acquires a slot for `item`. If the pool is full, an item of the owner with the most slots is evicted. Returns
-    /// `None` if no other owner has at least two slots more than this one and none of this owner's own items may be
-    /// evicted.
+    /// Acquires a slot for `item`. If the pool is full, an item of the owner with the most slots is evicted, provided
+    /// that it has at least two slots more than this owner. Otherwise, or if this owner is at its own limit, one of its
+    /// own items is evicted; returns `None` if none of these may be.
     pub(super) fn acquire(self: &Arc<Self>, owner: Owner, item: &Arc<T>) -> Option<Permit<T>> {
         // Upgraded items are dropped only after the lock is released: dropping the last reference to an item may drop
         // its permit, which takes the same lock.
