@@ -1,11 +1,12 @@
-//! How long the judge takes for twelve sources, the number that a large installation asks.
+//! How long the judge takes for twelve sources, the number that a large installation asks: the verdict in numbers, the same
+//! with what would change it, and its sentences.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::Indicator;
-use concord::verdict::{Policy, fuse};
+use concord::verdict::{Policy, Verdict, fuse, fuse_without_analysis, sentence, summary};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use strum::VariantArray;
 
@@ -33,19 +34,32 @@ fn outcomes(now: SystemTime) -> Vec<Outcome> {
         .collect()
 }
 
+type Judge = fn(&Policy, &Indicator, SystemTime, Vec<Outcome>) -> Verdict;
+
 fn fuse_twelve(criterion: &mut Criterion) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_748_779_200);
     let indicator = Indicator::parse("192.0.2.1").expect("a documentation address").indicator;
     let outcomes = outcomes(now);
     for policy in Policy::built_in() {
-        criterion.bench_function(&format!("fuse/12/{}", policy.name), |bencher| {
-            bencher.iter_batched(
-                || outcomes.clone(),
-                |outcomes| black_box(fuse(&policy, &indicator, now, outcomes)),
-                BatchSize::SmallInput,
-            );
-        });
+        let mut bench = |what: &str, judge: Judge| {
+            criterion.bench_function(&format!("fuse/12/{}/{what}", policy.name), |bencher| {
+                bencher.iter_batched(
+                    || outcomes.clone(),
+                    |outcomes| black_box(judge(&policy, &indicator, now, outcomes)),
+                    BatchSize::SmallInput,
+                );
+            });
+        };
+        bench("numbers", fuse_without_analysis);
+        bench("analysis", fuse);
     }
+    let verdict = fuse(&Policy::built_in()[0], &indicator, now, outcomes);
+    criterion.bench_function("fuse/12/sentences", |bencher| {
+        bencher.iter(|| {
+            let terms: Vec<String> = verdict.contributions.iter().map(|term| sentence(&verdict, term)).collect();
+            (summary(black_box(&verdict)), terms)
+        });
+    });
 }
 
 criterion_group!(benches, fuse_twelve);

@@ -10,7 +10,10 @@ use crate::finding::{
 };
 use crate::pb;
 use crate::store::VerdictRecord;
-use crate::verdict::{Contribution, Term, Verdict};
+use crate::verdict::{
+    Contribution, Flip, LeaveOneOut, Margin, Reach, Reading, ReportChange, Term, Verdict, flip_sentence,
+    margin_sentence, reach_sentence, sentence, summary,
+};
 
 /// How much of a verdict to return; each view includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,12 +54,12 @@ pub(crate) fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verd
         name: String::new(),
         indicator: Some(write_indicator(&verdict.indicator)),
         disposition: write_disposition(verdict.disposition).into(),
-        summary: verdict.summary.clone(),
+        summary: summary(verdict),
         probability: verdict.probability,
         log_odds_micro_nats: verdict.log_odds_micro,
         coverage: verdict.coverage,
         conflict: verdict.conflict.map(|conflict| pb::Conflict { mass: conflict.mass, flagged: conflict.flagged }),
-        contributions: verdict.contributions.iter().map(write_contribution).collect(),
+        contributions: verdict.contributions.iter().map(|term| write_contribution(verdict, term)).collect(),
         deciding_source: verdict.deciding_source.as_ref().map(|name| source_name(name)).unwrap_or_default(),
         outcomes: verdict.outcomes.iter().map(|outcome| write_outcome(outcome, view, raw_of(outcome))).collect(),
         policy: format!("policies/{}", verdict.policy.name),
@@ -65,6 +68,61 @@ pub(crate) fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verd
         dbot_score: u32::from(verdict.disposition.dbot_score()),
         create_time: None,
         judged_time: Some(write_timestamp(verdict.judged_time)),
+        rule: verdict.policy.rule.as_str().to_owned(),
+        lacks_coverage: verdict.lacks_coverage,
+        mean: verdict.mean,
+        leave_one_out: verdict.analysis.leave_one_out.iter().map(write_leave_one_out).collect(),
+        flips: verdict.analysis.flips.iter().map(write_flip).collect(),
+        margins: verdict.analysis.margins.iter().map(write_margin).collect(),
+        reach: Some(write_reach(&verdict.analysis.reach, reach_sentence(verdict))),
+    }
+}
+
+fn write_leave_one_out(left_out: &LeaveOneOut) -> pb::LeaveOneOut {
+    pb::LeaveOneOut {
+        source: source_name(&left_out.source),
+        micro_nats: left_out.micro_nats,
+        disposition: write_disposition(left_out.disposition).into(),
+    }
+}
+
+convert_enum!(write_reading: Reading <=> Reading { MissingAnswers, WrongAnswers });
+
+fn write_flip(flip: &Flip) -> pb::Flip {
+    let change = |change: &ReportChange| pb::ReportChange {
+        source: source_name(&change.source),
+        from: change.from.map_or(pb::Disposition::Unspecified, write_disposition).into(),
+        to: write_disposition(change.to).into(),
+    };
+    pb::Flip {
+        disposition: write_disposition(flip.disposition).into(),
+        reading: write_reading(flip.reading).into(),
+        changes: flip.changes.iter().map(change).collect(),
+        log_odds_micro_nats: flip.log_odds_micro,
+        sentence: flip_sentence(flip),
+    }
+}
+
+fn write_margin(margin: &Margin) -> pb::Margin {
+    let example = margin.example;
+    let reliability = example.map_or(pb::Reliability::Unspecified, |example| write_reliability(example.reliability));
+    let claim = example.map_or(pb::Disposition::Unspecified, |example| write_disposition(example.claim));
+    pb::Margin {
+        disposition: write_disposition(margin.disposition).into(),
+        micro_nats: margin.micro_nats,
+        sources: example.map_or(0, |example| example.count),
+        reliability: reliability.into(),
+        claim: claim.into(),
+        sentence: margin_sentence(margin),
+    }
+}
+
+/// What missing answers could still change, with its sentence.
+pub(crate) fn write_reach(reach: &Reach, sentence: String) -> pb::Reach {
+    pb::Reach {
+        can_change: reach.can_change,
+        sources: reach.sources.iter().map(|source| source_name(source)).collect(),
+        sentence,
     }
 }
 
@@ -73,7 +131,7 @@ pub(crate) fn source_name(source: &str) -> String {
     format!("sources/{source}")
 }
 
-fn write_contribution(contribution: &Contribution) -> pb::Contribution {
+fn write_contribution(verdict: &Verdict, contribution: &Contribution) -> pb::Contribution {
     let term = match &contribution.term {
         Term::Prior => pb::contribution::Term::Prior(true),
         Term::Calibration => pb::contribution::Term::Calibration(true),
@@ -89,7 +147,7 @@ fn write_contribution(contribution: &Contribution) -> pb::Contribution {
         age: contribution.age.map(write_duration),
         micro_nats: contribution.micro_nats,
         agrees: contribution.agrees,
-        sentence: contribution.sentence.clone(),
+        sentence: sentence(verdict, contribution),
     }
 }
 

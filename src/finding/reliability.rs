@@ -34,6 +34,19 @@ impl Reliability {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// The letter as the key of a table in files: `a_plus`, `a` … `f`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::APlus => "a_plus",
+            Self::A => "a",
+            Self::B => "b",
+            Self::C => "c",
+            Self::D => "d",
+            Self::E => "e",
+            Self::F => "f",
+        }
+    }
 }
 
 impl FromStr for Reliability {

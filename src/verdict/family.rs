@@ -1,40 +1,116 @@
-//! Family pooling: sources that share data together add less evidence than independent ones.
+//! Family pooling: sources that share data add less together than independent ones.
 //!
-//! Formula: `docs/fusion.md`, "Families". The two sides of a family are pooled separately, each in two steps: sources
-//! with the same independence key are one opinion, then the opinions of the family are pooled.
+//! Formula: `docs/fusion.md`, "Families". The two sides of a family are pooled separately, each in two steps: sources with
+//! the same independence key are one opinion, then the opinions of the family are pooled.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use crate::finding::Family;
 
-/// The opinion of the sources with one independence key on one side: the evidence of the strongest of them.
-struct Opinion {
-    /// Indexes of all sources with this evidence, in order of name.
-    members: Vec<usize>,
-    micro: i64,
+/// Which sources are one opinion, and which opinions are one family. A source is known by its index in order of name.
+pub(super) struct Families {
+    /// Indexes of all sources; those of one family, and within it those of one opinion, are neighbours.
+    order: Vec<usize>,
+    /// For each source the place of its family in `families`.
+    family_of: Vec<usize>,
+    families: Vec<Members>,
 }
 
-/// What each source's evidence adds given that of the others, in micro-nats and in the order of `evidence`.
-///
-/// `evidence` must be in order of source name; `correlation` is that within a family, 0 to 1.
-pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
-    let mut sides: BTreeMap<(&str, bool), BTreeMap<&str, Opinion>> = BTreeMap::new();
-    for (index, (family, micro)) in evidence.iter().enumerate().filter(|(_, (_, micro))| *micro != 0) {
-        let opinions = sides.entry((&family.name, *micro > 0)).or_default();
-        let new = || Opinion { members: Vec::new(), micro: *micro };
-        let opinion = opinions.entry(&family.independence_key).or_insert_with(new);
-        if micro.abs() > opinion.micro.abs() {
-            *opinion = new();
+/// The members of one family, as ranges of the order.
+struct Members {
+    all: Range<usize>,
+    opinions: SmallVec<[Range<usize>; 1]>,
+}
+
+/// What one opinion says on one side: as much as the strongest of its sources.
+struct Opinion {
+    micro: i64,
+    /// The sources that say so, in order of name.
+    members: SmallVec<[usize; 4]>,
+}
+
+impl Families {
+    /// Groups sources, given in order of name.
+    pub(super) fn new(sources: &[&Family]) -> Self {
+        let key = |index: &usize| (sources[*index].name.as_str(), sources[*index].independence_key.as_str());
+        let mut order: Vec<usize> = (0..sources.len()).collect();
+        order.sort_by(|left, right| key(left).cmp(&key(right)).then(left.cmp(right)));
+        let mut family_of = vec![0; sources.len()];
+        let mut families: Vec<Members> = Vec::with_capacity(sources.len());
+        let mut start = 0;
+        for opinion in order.chunk_by(|left, right| key(left) == key(right)) {
+            let range = start..start + opinion.len();
+            let joins = start > 0 && key(&order[start - 1]).0 == key(&opinion[0]).0;
+            match families.last_mut().filter(|_| joins) {
+                Some(family) => {
+                    family.all.end = range.end;
+                    family.opinions.push(range.clone());
+                }
+                None => {
+                    let opinions = SmallVec::from_buf([range.clone()]);
+                    families.push(Members { all: range.clone(), opinions });
+                }
+            }
+            for index in opinion {
+                family_of[*index] = families.len() - 1;
+            }
+            start = range.end;
         }
-        if *micro == opinion.micro {
-            opinion.members.push(index);
+        Self { order, family_of, families }
+    }
+
+    /// The family of a source.
+    pub(super) fn family_of(&self, source: usize) -> usize {
+        self.family_of[source]
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.families.len()
+    }
+
+    /// The sources of a family.
+    pub(super) fn members(&self, family: usize) -> &[usize] {
+        &self.order[self.families[family].all.clone()]
+    }
+
+    /// Writes what the evidence of each source of this family adds beside that of the others, in micro-nats.
+    /// `correlation` is that inside a family, 0 to 1.
+    pub(super) fn pool(&self, family: usize, correlation: f64, own: &[i64], pooled: &mut [i64]) {
+        let members = &self.families[family];
+        if let [alone] = self.order[members.all.clone()] {
+            pooled[alone] = own[alone];
+            return;
+        }
+        for index in &self.order[members.all.clone()] {
+            pooled[*index] = 0;
+        }
+        for sign in [1, -1] {
+            self.pool_side(&members.opinions, correlation, sign, own, pooled);
         }
     }
-    let mut pooled = vec![0; evidence.len()];
-    for opinions in sides.into_values() {
-        let mut opinions: Vec<_> = opinions.into_values().collect();
-        // Among equals, the first by name is the first to get a part of the remainder.
+
+    fn pool_side(&self, keys: &[Range<usize>], correlation: f64, sign: i64, own: &[i64], pooled: &mut [i64]) {
+        let mut opinions: SmallVec<[Opinion; 4]> = SmallVec::new();
+        for key in keys {
+            let mut opinion = Opinion { micro: 0, members: SmallVec::new() };
+            for index in &self.order[key.clone()] {
+                let micro = own[*index];
+                if micro.signum() != sign || micro.abs() < opinion.micro.abs() {
+                    continue;
+                }
+                if micro != opinion.micro {
+                    opinion = Opinion { micro, members: SmallVec::new() };
+                }
+                opinion.members.push(*index);
+            }
+            if opinion.micro != 0 {
+                opinions.push(opinion);
+            }
+        }
+        // Of equals the first by name gets what is left over first.
         opinions.sort_by_key(|opinion| (Reverse(opinion.micro.unsigned_abs()), opinion.members.first().copied()));
         let mut rank = 0;
         for tie in opinions.chunk_by(|left, right| left.micro == right.micro) {
@@ -50,11 +126,10 @@ pub(super) fn pool(correlation: f64, evidence: &[(&Family, i64)]) -> Vec<i64> {
             }
         }
     }
-    pooled
 }
 
-/// The weight of the opinion with this rank, from 1. The weights of the first n add up to `n / (1 + (n-1) rho)`, the
-/// number of independent sources to which n equally correlated ones are equivalent.
+/// The weight of the opinion of this rank, from 1. The first n add up to `n / (1 + (n-1) rho)`, the number of
+/// independent sources that n equally correlated ones are worth.
 fn weight(rank: u32, rho: f64) -> f64 {
     if rank <= 1 {
         return 1.0;
@@ -63,7 +138,7 @@ fn weight(rank: u32, rho: f64) -> f64 {
     (1.0 - rho) / ((1.0 + (k - 1.0) * rho) * (1.0 + (k - 2.0) * rho))
 }
 
-/// Splits the sum into equal shares; the remainder is distributed one micro-nat each, starting with the first.
+/// The sum in equal shares; what is left over goes out one micro-nat each, from the first on.
 fn split(sum: i64, count: usize) -> impl Iterator<Item = i64> {
     let count = count as i64;
     (0..count).map(move |place| sum / count + if place < (sum % count).abs() { sum.signum() } else { 0 })
@@ -74,8 +149,13 @@ mod tests {
     use super::*;
 
     fn pooled(evidence: &[(Family, i64)]) -> Vec<i64> {
-        let evidence: Vec<_> = evidence.iter().map(|(family, micro)| (family, *micro)).collect();
-        pool(0.7, &evidence)
+        let families = Families::new(&evidence.iter().map(|(family, _)| family).collect::<Vec<_>>());
+        let own: Vec<_> = evidence.iter().map(|(_, micro)| *micro).collect();
+        let mut pooled = vec![i64::MIN; own.len()];
+        for family in 0..families.count() {
+            families.pool(family, 0.7, &own, &mut pooled);
+        }
+        pooled
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Fusion: turns outcomes and a policy into a verdict that explains itself. Pure functions without clock or I/O; the
-//! order of the outcomes does not matter.
+//! Fusion: outcomes and a policy become a verdict that explains itself. Pure: no clock, no I/O, no text, and the order of the
+//! outcomes does not matter.
 //!
-//! Formulas and numbers are in `docs/fusion.md`. `policy.rs` holds the numbers, `evidence.rs` weighs one claim,
-//! `family.rs` pools sources that share data, `fuse.rs` adds the terms, `xsoar.rs` is the rule compatible with Cortex
-//! XSOAR, and `explain.rs` writes the sentences. The kinds in `sources` turn answers into claims.
+//! Formulas and numbers: `docs/fusion.md`. `policy/` holds the numbers. `judge.rs` applies a policy to outcomes: `weighted.rs`
+//! adds evidence (`evidence.rs` weighs one report, `family.rs` pools sources that share data), `claims.rs` has the rules that
+//! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `explain/` writes the sentences of
+//! both when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
 
@@ -14,49 +15,64 @@ use strum::IntoStaticStr;
 use crate::finding::{Disposition, Outcome, Reliability, Strength};
 use crate::indicator::Indicator;
 
+mod analysis;
+mod change;
+mod check;
+mod claims;
 mod evidence;
 mod explain;
 mod family;
+mod flips;
 mod fuse;
+mod judge;
+mod margins;
 mod policy;
-mod xsoar;
+mod report;
+mod weighted;
 
+pub use change::{Analysis, Flip, LeaveOneOut, Margin, Newcomers, Reach, Reading, ReportChange};
 pub(crate) use explain::percent;
-pub use fuse::fuse;
+pub use explain::{flip_sentence, margin_sentence, reach_sentence, sentence, summary};
+pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
 pub use policy::{
-    Calibration, ClaimShares, ConflictNumbers, Decay, LetterRow, LetterTable, Policy, Rule, Thresholds, TypeNumbers,
-    WeightedRule,
+    Calibration, ClaimShares, ConflictNumbers, Decay, LearnedCoverage, LetterRow, LetterTable, LetterWeights, MeanRule,
+    Policy, Rule, RuleKind, SourceRow, Thresholds, TypeNumbers, WeightedRule,
 };
 
-/// What all sources together say about an indicator, and why. Immutable.
+/// What all sources together say of an indicator, and why. Immutable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The indicator that was looked up, in normal form.
     pub indicator: Indicator,
-    /// The combined claim of all sources.
+    /// What the sources together say of it.
     pub disposition: Disposition,
-    /// One line that an analyst reads first.
-    pub summary: String,
+    /// Whether it is unknown only because fewer of the asked sources answered than the policy wants.
+    pub lacks_coverage: bool,
     /// Probability that the indicator is malicious, 0 to 1; `None` under a policy without one.
     pub probability: Option<f64>,
+    /// Weighted mean of the claims, 0 (benign) to 1 (malicious); `None` under every policy but one of that rule, and where
+    /// no claim has weight.
+    pub mean: Option<f64>,
     /// Log-odds of `probability` in micro-nats: the exact sum of all contributions. `None` together with it.
     pub log_odds_micro: Option<i64>,
     /// Share of the asked sources that answered, 0 to 1; 0 if none was asked.
     pub coverage: f64,
     /// How far the sources contradict each other; `None` under a policy that does not measure it.
     pub conflict: Option<Conflict>,
-    /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a
-    /// policy without a sum.
+    /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a policy
+    /// without a sum.
     pub contributions: Vec<Contribution>,
     /// The source whose claim alone decided, under a policy in which one does.
     pub deciding_source: Option<String>,
+    /// What would change it; empty where that was not asked for.
+    pub analysis: Analysis,
     /// The outcome of each source, in order of name.
     pub outcomes: Vec<Outcome>,
-    /// The policy that was applied.
+    /// The policy that judged.
     pub policy: PolicyRef,
-    /// Whether an expected opinion is missing because of an error, a used-up quota, or a lack of time.
+    /// Whether an opinion that was expected is missing: an error, quota spent, or no time left.
     pub partial: bool,
-    /// The time for which the verdict was made; ages are relative to it.
+    /// The time for which it was judged; ages count back from here.
     pub judged_time: SystemTime,
 }
 
@@ -67,6 +83,8 @@ pub struct PolicyRef {
     pub name: String,
     /// Revision, from 1; a changed policy has a new one.
     pub revision: u32,
+    /// The word of its rule: `weighted`, `xsoar`.
+    pub rule: RuleKind,
 }
 
 /// How far the sources contradict each other.
@@ -74,7 +92,7 @@ pub struct PolicyRef {
 pub struct Conflict {
     /// `K = (1 - e^-E+)(1 - e^-E-)`, 0 to 1, of the evidence for and against (Dempster's conflict mass).
     pub mass: f64,
-    /// Whether a person should look into it, since the weaker side exceeds both limits of the policy.
+    /// Whether a person should look: the weaker side is above both limits of the policy.
     pub flagged: bool,
 }
 
@@ -85,7 +103,7 @@ pub struct Contribution {
     pub term: Term,
     /// The source's reliability letter.
     pub reliability: Option<Reliability>,
-    /// The source's claim; `None` if it made none.
+    /// The source's claim; `None` where it made none.
     pub claim: Option<Disposition>,
     /// How sure the source is of it.
     pub strength: Option<Strength>,
@@ -93,13 +111,40 @@ pub struct Contribution {
     pub age: Option<Duration>,
     /// Evidence in micro-nats: positive towards malicious, negative towards benign.
     pub micro_nats: i64,
-    /// Whether claim and verdict are on the same side; `None` if either takes no side.
+    /// Whether the claim points the same way as the verdict; `None` where either takes no side.
     pub agrees: Option<bool>,
-    /// The term in one readable sentence.
-    pub sentence: String,
+    /// The evidence on its way to the term; `None` for the prior and the calibration.
+    pub weighing: Option<Weighing>,
 }
 
-/// The origin of a [`Contribution`].
+/// The evidence of one source on the way to its term, in micro-nats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighing {
+    /// As if the source had affirmed its claim just now.
+    pub fresh: i64,
+    /// At its age.
+    pub own: i64,
+    /// Beside the others of its family; with the calibration it is the term.
+    pub pooled: i64,
+}
+
+impl Contribution {
+    /// The term of the prior or of the calibration.
+    fn without_source(term: Term, micro_nats: i64) -> Self {
+        Self {
+            term,
+            reliability: None,
+            claim: None,
+            strength: None,
+            age: None,
+            micro_nats,
+            agrees: None,
+            weighing: None,
+        }
+    }
+}
+
+/// Whose term a [`Contribution`] is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Term {

@@ -255,7 +255,7 @@ async fn the_xsoar_policy_judges_by_what_that_integration_computes_from_the_same
     let as_there = server.enrich_as(request).await;
     assert_eq!(as_there.verdict.disposition(), pb::Disposition::Benign);
     assert_eq!(as_there.verdict.deciding_source, "sources/virustotal");
-    assert_eq!(as_there.verdict.summary, "benign: virustotal (B) decides; 1 of 1 source says benign");
+    assert_eq!(as_there.verdict.summary, "benign: virustotal (B) decides; 1 of 1 source says benign: virustotal (B)");
     let pb::outcome::Result::Finding(finding) = as_there.outcome("virustotal") else { panic!("{as_there:?}") };
     assert_eq!(finding.claim(), pb::Disposition::Unknown);
     let there = finding.xsoar.as_ref().expect("what that integration computes");

@@ -384,7 +384,7 @@ mod tests {
         let create_time = UNIX_EPOCH + Duration::from_secs(number);
         let mut verdict = fuse(&Policy::built_in()[0], &indicator, create_time, Vec::new());
         let block = (0..64).map(|place| new_id(UNIX_EPOCH + Duration::from_secs(place)));
-        verdict.summary = block.collect();
+        verdict.deciding_source = Some(block.collect());
         let (id, caller) = (number.to_string(), "tester".to_owned());
         let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Green, verdict, answers: Vec::new() };
         store.append(record.into()).await

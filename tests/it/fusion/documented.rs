@@ -2,7 +2,7 @@
 
 use concord::finding::Reliability;
 use concord::indicator::IndicatorType;
-use concord::verdict::{LetterRow, TypeNumbers, WeightedRule};
+use concord::verdict::{Decay, LetterRow, TypeNumbers, WeightedRule};
 use strum::VariantArray;
 
 use super::build::DAY;
@@ -34,10 +34,11 @@ fn check_type(cells: &[&str], numbers: &TypeNumbers) {
     assert_eq!(cells[1].parse(), Ok(numbers.prior), "{cells:?}");
     match numbers.decay {
         None => assert_eq!(cells[2], "claims do not age"),
-        Some(decay) => {
+        Some(Decay::HalfLife { grace, half_life }) => {
             let days = |span: std::time::Duration| format!("{} days", span.as_secs() / DAY);
-            assert_eq!(cells[2..], [days(decay.grace), days(decay.half_life)], "{cells:?}");
+            assert_eq!(cells[2..], [days(grace), days(half_life)], "{cells:?}");
         }
+        Some(Decay::Polynomial { .. }) => panic!("the page has no column for it"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use concord::finding::{Disposition, Family, NotAskedReason, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
-use concord::verdict::{Calibration, Term, fuse};
+use concord::verdict::{Calibration, Term, fuse, sentence, summary};
 use strum::VariantArray;
 
 use super::build::{
@@ -15,7 +15,7 @@ fn a_lone_virustotal_far_over_its_threshold_is_malicious_for_every_type() {
         let strength = Strength::over(60, 10).get();
         let lone = strong(claim("virustotal", Reliability::B, Disposition::Malicious), Some(strength));
         let verdict = judge(indicator_type, vec![lone]);
-        assert_eq!(verdict.disposition, Disposition::Malicious, "{indicator_type:?}: {}", verdict.summary);
+        assert_eq!(verdict.disposition, Disposition::Malicious, "{indicator_type:?}: {}", summary(&verdict));
     }
 }
 
@@ -27,8 +27,9 @@ fn two_best_sources_that_contradict_are_suspicious_and_a_person_should_look() {
     );
     assert_eq!(verdict.disposition, Disposition::Suspicious);
     assert!(verdict.conflict.is_some_and(|conflict| conflict.flagged));
-    let expected = "suspicious (51.4 %): 1 of 2 sources says malicious, 1 says benign; they contradict each other";
-    assert_eq!(verdict.summary, expected);
+    let expected = "suspicious (51.4 %): 1 of 2 sources says malicious: one (A); 1 says benign: two (A); they \
+                    contradict each other";
+    assert_eq!(summary(&verdict), expected);
 }
 
 #[test]
@@ -44,9 +45,9 @@ fn the_summary_names_what_the_verdict_rests_on_and_who_is_missing() {
             not_asked("f", Reliability::B, NotAskedReason::Tlp),
         ],
     );
-    let expected = "malicious (98.1 %): 2 of 4 sources say malicious, 1 has no record, 1 failed, \
-                    1 could not be asked in time or quota";
-    assert_eq!(verdict.summary, expected);
+    let expected = "malicious (98.1 %): 2 of 4 sources say malicious: a (A), b (C); 1 has no record; 1 failed: d; \
+                    1 could not be asked in time or quota: e";
+    assert_eq!(summary(&verdict), expected);
     assert!(verdict.partial);
     assert_eq!(verdict.coverage, 0.75);
     let terms: Vec<&Term> = verdict.contributions.iter().map(|contribution| &contribution.term).collect();
@@ -57,7 +58,7 @@ fn the_summary_names_what_the_verdict_rests_on_and_who_is_missing() {
 #[test]
 fn when_nobody_was_asked_the_summary_says_so() {
     let verdict = judge(IndicatorType::File, vec![not_asked("a", Reliability::A, NotAskedReason::Tlp)]);
-    assert_eq!(verdict.summary, "unknown: nothing known (prior 25 %): no source was asked");
+    assert_eq!(summary(&verdict), "unknown: nothing known (prior 25 %): no source was asked");
     assert_eq!(verdict.coverage, 0.0);
     assert!(!verdict.partial);
 }
@@ -78,7 +79,7 @@ fn every_term_is_explained_in_a_sentence() {
             failed("h", Reliability::A),
         ],
     );
-    let sentences: Vec<&str> = verdict.contributions.iter().map(|term| term.sentence.as_str()).collect();
+    let sentences: Vec<String> = verdict.contributions.iter().map(|term| sentence(&verdict, term)).collect();
     let expected = [
         "Before any source is asked, a chance of 25 % of a looked-up URL being malicious is assumed.",
         "The policy is not corrected by feedback.",
@@ -111,11 +112,11 @@ fn the_summary_says_which_claims_weigh_less_than_they_look() {
             in_family(claim("e", Reliability::D, Disposition::Malicious), mirror("list:e")),
         ],
     );
-    let expected = "5 of 5 sources say malicious (1 faded, 1 mirrored, 1 of letter F)";
-    assert!(verdict.summary.ends_with(expected), "{}", verdict.summary);
+    let expected = "5 of 5 sources say malicious (1 faded, 1 mirrored, 1 of letter F): a (B), d (C), b (B), and 2 more";
+    assert!(summary(&verdict).ends_with(expected), "{}", summary(&verdict));
     let weightless = judge(IndicatorType::Url, vec![claim("a", Reliability::F, Disposition::Malicious)]);
-    let expected = "unknown: nothing that weighs (prior 25 %): 1 of 1 source says malicious (1 of letter F)";
-    assert_eq!(weightless.summary, expected);
+    let expected = "unknown: nothing that weighs (prior 25 %): 1 of 1 source says malicious (1 of letter F): a (F)";
+    assert_eq!(summary(&weightless), expected);
 }
 
 #[test]
@@ -128,8 +129,8 @@ fn the_location_of_a_list_is_not_in_a_sentence() {
             in_family(claim("b", Reliability::B, Disposition::Benign), list()),
         ],
     );
-    let sentence = &verdict.contributions[2].sentence;
-    assert!(sentence.contains("since the sources of allow.txt are not independent"), "{sentence}");
+    let shown = sentence(&verdict, &verdict.contributions[2]);
+    assert!(shown.contains("since the sources of allow.txt are not independent"), "{shown}");
 }
 
 #[test]
@@ -152,9 +153,9 @@ fn under_xsoar_the_most_reliable_claim_decides_and_a_tie_goes_to_the_worse() {
     assert_eq!(verdict.log_odds_micro, None);
     assert_eq!(verdict.conflict, None);
     assert!(verdict.contributions.is_empty());
-    let expected = "suspicious: c (B) decides; 1 of 5 sources says suspicious, 1 says malicious, 1 says benign, \
-                    1 takes no side, 1 failed";
-    assert_eq!(verdict.summary, expected);
+    let expected = "suspicious: c (B) decides; 1 of 5 sources says suspicious: c (B); 1 says malicious: d (C); 1 says \
+                    benign: b (B); 1 takes no side; 1 failed: e";
+    assert_eq!(summary(&verdict), expected);
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn under_xsoar_no_claim_is_unknown_and_a_source_rated_f_decides_when_alone() {
     let silent = xsoar(vec![outcome("a", Reliability::A, OutcomeBody::NoRecord)]);
     assert_eq!(silent.disposition, Disposition::Unknown);
     assert_eq!(silent.deciding_source, None);
-    assert_eq!(silent.summary, "unknown: 1 of 1 source has no record");
+    assert_eq!(summary(&silent), "unknown: 1 of 1 source has no record");
     let lone = xsoar(vec![claim("a", Reliability::F, Disposition::Malicious)]);
     assert_eq!(lone.disposition, Disposition::Malicious);
 }
@@ -186,7 +187,8 @@ fn calibration_moves_the_sum_as_platt_does_and_says_so() {
     let fitted = fuse(&policy, &indicator(IndicatorType::File), now(), outcomes());
     let off = fitted.log_odds_micro.unwrap() as f64 - (-250_000.0 + 0.9 * plain as f64);
     assert!(off.abs() <= 2.0, "off by {off} micro-nats");
-    assert_eq!(fitted.contributions[1].sentence, "Fitting the policy to feedback moves the sum by -0.140 nats.");
+    let shown = sentence(&fitted, &fitted.contributions[1]);
+    assert_eq!(shown, "Fitting the policy to feedback moves the sum by -0.140 nats.");
 }
 
 #[test]

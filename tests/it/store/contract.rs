@@ -58,7 +58,7 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
 async fn a_list_ends_at_its_bytes_and_a_large_row_stands_alone(store: Arc<dyn Store>) {
     for (id, seconds, text) in [("a", 1.0, 10), ("b", 2.0, 50_000), ("c", 3.0, 4_000), ("d", 4.0, 4_000)] {
         let mut large = record(id, "192.0.2.1", Disposition::Benign, seconds);
-        large.verdict.summary = "x".repeat(text);
+        large.verdict.deciding_source = Some("x".repeat(text));
         store.append(large.into()).await.expect("stored");
         let named = Disclosure { caller: "x".repeat(text), ..disclosure(id, "192.0.2.1", "s", seconds) };
         store.record_disclosure(named).await.expect("stored");
@@ -146,7 +146,8 @@ async fn pruning_to_a_size_removes_the_oldest_of_all_and_stops_there(store: Arc<
         let (id, seconds) = (format!("{number:03}"), f64::from(number));
         let mut large = record(&id, "192.0.2.1", Disposition::Benign, seconds);
         // Hexadecimal digits of which no two are alike, so that they cannot be compressed away.
-        large.verdict.summary = (0..200).map(|place| format!("{:016x}", noise(number * 200 + place))).collect();
+        large.verdict.deciding_source =
+            Some((0..200).map(|place| format!("{:016x}", noise(number * 200 + place))).collect());
         store.append(large.into()).await.expect("stored");
         store.record_disclosure(disclosure(&id, "192.0.2.1", "s", seconds)).await.expect("stored");
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
 use concord::store::{self, DisclosureFilter, Durability, PageLimit, Swap, VerdictFilter, VerdictRecord};
+use concord::verdict::{Analysis, RuleKind};
 use rusqlite::Connection;
 use tokio::sync::Mutex;
 
@@ -17,8 +18,22 @@ const DATABASE: &str = "database-v1.db";
 const VERDICT: &str = "verdict-v1.binpb.zst";
 const WINDOWS: [(QuotaPer, u64); 3] = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
 
-fn stored_verdict() -> VerdictRecord {
+/// The second form adds what would change the verdict, and how evidence came to its term.
+const VERDICT_2: &str = "verdict-v2.binpb.zst";
+
+fn stored_verdict_2() -> VerdictRecord {
     record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789)
+}
+
+fn stored_verdict() -> VerdictRecord {
+    let mut record = stored_verdict_2();
+    let verdict = &mut record.verdict;
+    verdict.lacks_coverage = false;
+    verdict.mean = None;
+    verdict.analysis = Analysis::default();
+    verdict.policy.rule = RuleKind::Weighted;
+    verdict.contributions.iter_mut().for_each(|contribution| contribution.weighing = None);
+    record
 }
 
 async fn fixture(name: &str) -> PathBuf {
@@ -33,6 +48,15 @@ async fn fixture(name: &str) -> PathBuf {
 }
 
 async fn write_fixtures(folder: &Path) {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let database = scratch.path().join("concord.db");
+    let store = store::open(&database, Durability::Normal).expect("opens");
+    store.append(stored_verdict_2().into()).await.expect("stored");
+    store.close().await.expect("closed");
+    fs::write(folder.join(VERDICT_2), body(&database)).expect("written");
+    if folder.join(DATABASE).exists() {
+        return;
+    }
     let database = folder.join(DATABASE);
     let store = store::open(&database, Durability::Normal).expect("opens");
     store.append(stored_verdict().into()).await.expect("stored");
@@ -74,14 +98,19 @@ async fn a_database_of_the_first_version_is_read() {
     assert_eq!(disclosures, Ok(vec![disclosure("d1", "192.0.2.1", "x", 1.0)]));
 }
 
-#[tokio::test]
-async fn a_verdict_of_the_first_version_is_read() {
+async fn check_verdict(name: &str, expected: VerdictRecord) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("concord.db");
     let store = store::open(&path, Durability::Normal).expect("opens");
     let other = record("v1", "192.0.2.1", Disposition::Unknown, 0.123_456_789);
     store.append(other.into()).await.expect("stored");
-    let frozen = fs::read(fixture(VERDICT).await).expect("a fixture");
+    let frozen = fs::read(fixture(name).await).expect("a fixture");
     Connection::open(&path).expect("connects").execute("UPDATE verdicts SET body = ?1", [frozen]).expect("written");
-    assert_eq!(store.verdict("v1").await, Ok(Some(stored_verdict())));
+    assert_eq!(store.verdict("v1").await, Ok(Some(expected)), "{name}");
+}
+
+#[tokio::test]
+async fn a_verdict_of_every_version_is_read() {
+    check_verdict(VERDICT, stored_verdict()).await;
+    check_verdict(VERDICT_2, stored_verdict_2()).await;
 }

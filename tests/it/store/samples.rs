@@ -11,7 +11,10 @@ use concord::source::{QuotaPer, QuotaWindow};
 use concord::store::{
     Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
 };
-use concord::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
+use concord::verdict::{
+    Analysis, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers, PolicyRef, Reach, Reading, ReportChange,
+    RuleKind, Term, Verdict, Weighing,
+};
 
 /// 2026-03-31T23:59:00Z: the last minute of a month.
 pub const MONTH_END: Duration = Duration::from_secs(1_775_001_540);
@@ -77,7 +80,7 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
         age: Some(Duration::new(86_400, 999_999_999)),
         micro_nats,
         agrees: Some(true),
-        sentence: "says so".into(),
+        weighing: Some(Weighing { fresh: -7, own: -6, pooled: i64::MIN }),
     };
     let bare = Contribution {
         reliability: None,
@@ -85,6 +88,7 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
         strength: None,
         age: None,
         agrees: None,
+        weighing: None,
         ..term(Term::Prior, i64::MIN)
     };
     use NotAskedReason as Reason;
@@ -123,7 +127,9 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
     Verdict {
         indicator,
         disposition: Disposition::Malicious,
-        summary: "Malicious.".into(),
+        lacks_coverage: true,
+        mean: Some(-0.0),
+        analysis: rich_analysis(),
         probability: Some(0.999_999_999_999_999_9),
         log_odds_micro: Some(i64::MAX),
         coverage: 2.0 / 3.0,
@@ -131,9 +137,31 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
         contributions: vec![bare, term(Term::Calibration, 0), term(Term::Source("a".into()), -5)],
         deciding_source: Some("a".into()),
         outcomes,
-        policy: PolicyRef { name: "weighted".into(), revision: 3 },
+        policy: PolicyRef { name: "weighted".into(), revision: 3, rule: RuleKind::Majority },
         partial: true,
         judged_time: at(2.000_000_001),
+    }
+}
+
+/// With every kind of change, and each part that may be absent both ways.
+fn rich_analysis() -> Analysis {
+    let left_out = |micro_nats| LeaveOneOut { source: "a".into(), micro_nats, disposition: Disposition::Unknown };
+    let flip = |reading, from, log_odds_micro| Flip {
+        disposition: Disposition::Benign,
+        reading,
+        changes: vec![ReportChange { source: "b".into(), from, to: Disposition::Unknown }],
+        log_odds_micro,
+    };
+    let newcomers = Newcomers { count: 2, reliability: Reliability::E, claim: Disposition::Malicious };
+    let margin = |micro_nats, example| Margin { disposition: Disposition::Suspicious, micro_nats, example };
+    Analysis {
+        leave_one_out: vec![left_out(None), left_out(Some(i64::MIN))],
+        flips: vec![
+            flip(Reading::MissingAnswers, None, None),
+            flip(Reading::WrongAnswers, Some(Disposition::Malicious), Some(i64::MAX)),
+        ],
+        margins: vec![margin(-1, None), margin(0, Some(newcomers))],
+        reach: Reach { can_change: true, sources: vec!["b".into(), "c".into()] },
     }
 }
 

@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use prost::Message;
 
+mod analysis;
+
 use super::StoreError;
 use crate::finding::{
     Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody,
     Relation, RelationName, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim,
 };
 use crate::indicator::{Form, Indicator};
-use crate::verdict::{Conflict, Contribution, PolicyRef, Term, Verdict};
+use crate::verdict::{Analysis, Conflict, Contribution, PolicyRef, Reading, RuleKind, Term, Verdict, Weighing};
 
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 mod stored {
@@ -101,6 +103,8 @@ stored_enum!(Reliability: APlus A B C D E F);
 stored_enum!(FamilyBasis: Declared Republished SameKind);
 stored_enum!(SourceErrorKind: Unauthorized Forbidden BadQuestion QuotaExhausted Refused Unavailable Timeout Malformed TooLarge);
 stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline);
+stored_enum!(Reading: MissingAnswers WrongAnswers);
+stored_enum!(RuleKind: Weighted Xsoar Worst Majority Mean);
 
 impl From<&Indicator> for stored::Indicator {
     fn from(indicator: &Indicator) -> Self {
@@ -119,11 +123,23 @@ impl TryFrom<stored::Indicator> for Indicator {
 
 impl From<&Verdict> for stored::Verdict {
     fn from(verdict: &Verdict) -> Self {
+        let analysis = &verdict.analysis;
+        let policy = stored::Policy {
+            name: verdict.policy.name.clone(),
+            revision: verdict.policy.revision,
+            rule: stored::RuleKind::from(verdict.policy.rule).into(),
+        };
         Self {
             indicator: Some((&verdict.indicator).into()),
             disposition: stored::Disposition::from(verdict.disposition).into(),
-            summary: verdict.summary.clone(),
+            summary: String::new(),
             probability: verdict.probability,
+            mean: verdict.mean,
+            lacks_coverage: verdict.lacks_coverage,
+            leave_one_out: analysis.leave_one_out.iter().map(Into::into).collect(),
+            flips: analysis.flips.iter().map(Into::into).collect(),
+            margins: analysis.margins.iter().map(Into::into).collect(),
+            reach: Some((&analysis.reach).into()),
             log_odds_micro: verdict.log_odds_micro,
             coverage: Some(verdict.coverage),
             conflict: verdict
@@ -132,7 +148,7 @@ impl From<&Verdict> for stored::Verdict {
             contributions: verdict.contributions.iter().map(Into::into).collect(),
             deciding_source: verdict.deciding_source.clone(),
             outcomes: verdict.outcomes.iter().map(Into::into).collect(),
-            policy: Some(stored::Policy { name: verdict.policy.name.clone(), revision: verdict.policy.revision }),
+            policy: Some(policy),
             partial: verdict.partial,
             judged_time: Some(verdict.judged_time.into()),
         }
@@ -149,9 +165,16 @@ impl TryFrom<stored::Verdict> for Verdict {
         };
         Ok(Self {
             disposition: verdict.disposition().try_into()?,
-            policy: PolicyRef { name: policy.name.clone(), revision: policy.revision },
+            policy: PolicyRef { name: policy.name.clone(), revision: policy.revision, rule: rule(policy)? },
             indicator: required(verdict.indicator)?.try_into()?,
-            summary: verdict.summary,
+            lacks_coverage: verdict.lacks_coverage,
+            mean: verdict.mean,
+            analysis: Analysis {
+                leave_one_out: verdict.leave_one_out.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+                flips: verdict.flips.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+                margins: verdict.margins.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+                reach: verdict.reach.map(Into::into).unwrap_or_default(),
+            },
             probability: verdict.probability,
             log_odds_micro: verdict.log_odds_micro,
             coverage: required(verdict.coverage)?,
@@ -162,6 +185,15 @@ impl TryFrom<stored::Verdict> for Verdict {
             partial: verdict.partial,
             judged_time: time(required(verdict.judged_time)?)?,
         })
+    }
+}
+
+/// The rule of a policy. The first version had two policies and did not say it.
+fn rule(policy: &stored::Policy) -> Result<RuleKind, StoreError> {
+    match policy.rule() {
+        stored::RuleKind::Unspecified if policy.name == "xsoar" => Ok(RuleKind::Xsoar),
+        stored::RuleKind::Unspecified => Ok(RuleKind::Weighted),
+        rule => rule.try_into(),
     }
 }
 
@@ -179,7 +211,12 @@ impl From<&Contribution> for stored::Contribution {
             age: contribution.age.map(stored_duration),
             micro_nats: contribution.micro_nats,
             agrees: contribution.agrees,
-            sentence: contribution.sentence.clone(),
+            sentence: String::new(),
+            weighing: contribution.weighing.map(|weighing| stored::Weighing {
+                fresh: weighing.fresh,
+                own: weighing.own,
+                pooled: weighing.pooled,
+            }),
         }
     }
 }
@@ -200,7 +237,11 @@ impl TryFrom<stored::Contribution> for Contribution {
             age: contribution.age.map(duration).transpose()?,
             micro_nats: contribution.micro_nats,
             agrees: contribution.agrees,
-            sentence: contribution.sentence,
+            weighing: contribution.weighing.map(|weighing| Weighing {
+                fresh: weighing.fresh,
+                own: weighing.own,
+                pooled: weighing.pooled,
+            }),
         })
     }
 }

@@ -1,0 +1,91 @@
+//! What would change a verdict: each source left out, the smallest set of other reports, the distance to each threshold,
+//! and whether a missing answer could still change it.
+//!
+//! Definitions: `docs/fusion.md`, "What would change it".
+
+use super::change::{Analysis, LeaveOneOut, Reach};
+use super::judge::{Judge, Model};
+use super::report::Change;
+use super::weighted::Weighted;
+use super::{flips, margins};
+use crate::finding::Disposition;
+
+pub(super) fn analyze(judge: &Judge<'_>) -> Analysis {
+    let missing: Vec<usize> =
+        (0..judge.outcomes.len()).filter(|source| judge.outcomes[*source].body.leaves_verdict_partial()).collect();
+    Analysis {
+        leave_one_out: leave_one_out(judge),
+        flips: flips::flips(judge, &missing),
+        margins: margins::margins(judge),
+        reach: reach(judge, &missing),
+    }
+}
+
+fn leave_one_out(judge: &Judge<'_>) -> Vec<LeaveOneOut> {
+    let with = judge.judge();
+    let answered = (0..judge.outcomes.len()).filter(|source| judge.outcomes[*source].body.is_answer());
+    answered
+        .map(|source| {
+            let without = judge.judge_without(source);
+            LeaveOneOut {
+                source: judge.outcomes[source].source.clone(),
+                micro_nats: with.log_odds.zip(without.log_odds).map(|(with, without)| with - without),
+                disposition: without.disposition,
+            }
+        })
+        .collect()
+}
+
+/// What answers of these sources, which have given none, could still change. Exact: no answer does what is ruled out here
+/// (`docs/fusion.md`, "What would change it").
+pub(super) fn reach(judge: &Judge<'_>, missing: &[usize]) -> Reach {
+    let can_change = |sources: &[usize]| {
+        let now = judge.judge().disposition;
+        if sources.is_empty() {
+            return false;
+        }
+        // Were they asked and failed, coverage would fall.
+        if judge.judge_failing(sources).disposition != now {
+            return true;
+        }
+        match &judge.model {
+            Model::Claims(model) if model.is_majority() => {
+                model.majority_can_change(sources.len()) || extremes(judge, sources).iter().any(|then| *then != now)
+            }
+            Model::Claims(_) | Model::Weighted(_) => extremes(judge, sources).iter().any(|then| *then != now),
+        }
+    };
+    let sources = missing.iter().filter(|source| can_change(&[**source]));
+    Reach {
+        can_change: can_change(missing),
+        sources: sources.map(|source| judge.outcomes[*source].source.clone()).collect(),
+    }
+}
+
+/// The dispositions if all these sources spoke as much as they can for benign, and as much as they can for malicious.
+/// Whatever they say lies between, since every rule but the majority is monotone.
+fn extremes(judge: &Judge<'_>, sources: &[usize]) -> [Disposition; 2] {
+    [Disposition::Benign, Disposition::Malicious].map(|claim| {
+        let change = |source: usize| {
+            let micro = match &judge.model {
+                Model::Weighted(model) => extreme(model, source, claim),
+                Model::Claims(_) => 0,
+            };
+            Change { source, claim, micro }
+        };
+        let changes: Vec<_> = sources.iter().map(|source| change(*source)).collect();
+        let judgement = judge.judge_with(&changes);
+        match (&judge.model, judgement.log_odds) {
+            (Model::Weighted(model), Some(log_odds)) if !judgement.lacks_coverage && model.rounding() > 0 => {
+                let widened = if claim == Disposition::Benign { -model.rounding() } else { model.rounding() };
+                model.disposition(log_odds + widened)
+            }
+            _ => judgement.disposition,
+        }
+    })
+}
+
+fn extreme(model: &Weighted<'_>, source: usize, claim: Disposition) -> i64 {
+    let (least, most) = model.bounds(source);
+    if claim == Disposition::Benign { least } else { most }
+}

@@ -1,0 +1,231 @@
+//! The smallest sets of other reports that lead to another disposition: every single report and every pair is tried;
+//! beyond, sources are changed one after the other, those that matter most first.
+
+use super::change::{Flip, Reading, ReportChange};
+use super::judge::{Judge, Judgement, Model};
+use super::report::Change;
+use super::weighted::{Cuts, Weighted};
+use crate::finding::Disposition;
+
+const CLAIMS: [Disposition; 4] =
+    [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
+
+/// The best set found so far for one disposition: fewest steps from what was said, then least moved.
+struct Best {
+    rank: (usize, u64),
+    changes: Vec<Change>,
+    judgement: Judgement,
+}
+
+/// For each reading and each other disposition one smallest set, the smallest first.
+pub(super) fn flips(judge: &Judge<'_>, missing: &[usize]) -> Vec<Flip> {
+    let answered: Vec<usize> =
+        (0..judge.outcomes.len()).filter(|source| judge.outcomes[*source].body.is_answer()).collect();
+    let mut found = Vec::new();
+    for (reading, sources) in [(Reading::WrongAnswers, answered.as_slice()), (Reading::MissingAnswers, missing)] {
+        let best = Search::new(judge, sources).run();
+        found.extend(best.into_iter().flatten().map(|best| (best.rank, written(judge, reading, best))));
+    }
+    found.sort_by(|(left_rank, left), (right_rank, right)| {
+        let key = |rank: &(usize, u64), flip: &Flip| (flip.changes.len(), *rank, flip.disposition);
+        key(left_rank, left).cmp(&key(right_rank, right))
+    });
+    found.into_iter().map(|(_, flip)| flip).collect()
+}
+
+fn written(judge: &Judge<'_>, reading: Reading, best: Best) -> Flip {
+    let mut changes = best.changes;
+    changes.sort_by_key(|change| change.source);
+    let change = |change: &Change| ReportChange {
+        source: judge.outcomes[change.source].source.clone(),
+        from: judge.claim(change.source),
+        to: change.claim,
+    };
+    Flip {
+        disposition: best.judgement.disposition,
+        reading,
+        changes: changes.iter().map(change).collect(),
+        log_odds_micro: best.judgement.log_odds,
+    }
+}
+
+/// The search among the sources of one reading.
+struct Search<'j, 'a> {
+    judge: &'j Judge<'a>,
+    now: Judgement,
+    /// What each source might say instead.
+    alternatives: Vec<Vec<Change>>,
+    /// By score of the disposition.
+    best: [Option<Best>; 4],
+}
+
+impl<'j, 'a> Search<'j, 'a> {
+    fn new(judge: &'j Judge<'a>, sources: &[usize]) -> Self {
+        let alternatives = sources
+            .iter()
+            .map(|source| {
+                let said = judge.claim(*source).unwrap_or_default();
+                CLAIMS.into_iter().filter(|claim| *claim != said).map(|claim| judge.change(*source, claim)).collect()
+            })
+            .collect();
+        Self { judge, now: judge.judge(), alternatives, best: Default::default() }
+    }
+
+    fn run(mut self) -> [Option<Best>; 4] {
+        self.singles();
+        if !self.is_complete() {
+            self.pairs();
+        }
+        for disposition in CLAIMS {
+            if disposition != self.now.disposition && self.best[index(disposition)].is_none() {
+                self.best[index(disposition)] = self.greedy(disposition);
+            }
+        }
+        self.best
+    }
+
+    fn is_complete(&self) -> bool {
+        CLAIMS.iter().all(|claim| *claim == self.now.disposition || self.best[index(*claim)].is_some())
+    }
+
+    fn singles(&mut self) {
+        let singles: Vec<[Change; 1]> = self.alternatives.iter().flatten().map(|change| [*change]).collect();
+        for changes in singles {
+            let judgement = self.judge.judge_with(&changes);
+            self.offer(&changes, judgement);
+        }
+    }
+
+    fn pairs(&mut self) {
+        let alternatives = std::mem::take(&mut self.alternatives);
+        // A smaller set is never replaced by a pair.
+        let is_open = self.best.each_ref().map(Option::is_none);
+        let sums = Sums::new(self.judge);
+        let moves: Vec<Vec<i64>> =
+            alternatives.iter().map(|changes| changes.iter().map(|change| sums.moved(change)).collect()).collect();
+        for (place, (one, one_moves)) in alternatives.iter().zip(&moves).enumerate() {
+            for (other, other_moves) in alternatives.iter().zip(&moves).skip(place + 1) {
+                let is_plain = sums.are_independent(one, other);
+                for (first, first_moved) in one.iter().zip(one_moves) {
+                    for (second, second_moved) in other.iter().zip(other_moves) {
+                        if is_plain && !is_open[index(sums.disposition(first_moved + second_moved))] {
+                            continue;
+                        }
+                        let changes = [*first, *second];
+                        let judgement = self.judge.judge_with(&changes);
+                        if is_open[index(judgement.disposition)] {
+                            self.offer(&changes, judgement);
+                        }
+                    }
+                }
+            }
+        }
+        self.alternatives = alternatives;
+    }
+
+    /// Keeps these changes if they are better than what is known for the disposition that they lead to.
+    fn offer(&mut self, changes: &[Change], judgement: Judgement) {
+        if judgement.disposition == self.now.disposition {
+            return;
+        }
+        let rank = self.rank(changes, judgement);
+        let best = &mut self.best[index(judgement.disposition)];
+        if best.as_ref().is_none_or(|best| rank < best.rank) {
+            *best = Some(Best { rank, changes: changes.to_vec(), judgement });
+        }
+    }
+
+    /// Steps from what was said to what would be said, from benign over nothing and suspicious to malicious; then how far the
+    /// log-odds move.
+    fn rank(&self, changes: &[Change], judgement: Judgement) -> (usize, u64) {
+        let steps = changes.iter().map(|change| {
+            let said = self.judge.claim(change.source).unwrap_or_default();
+            place(said).abs_diff(place(change.claim))
+        });
+        let moved = self.now.log_odds.zip(judgement.log_odds).map_or(0, |(now, then)| now.abs_diff(then));
+        (steps.sum(), moved)
+    }
+
+    /// Changes one source after the other to the disposition that is wanted, those that matter most first, until it is
+    /// reached; then takes back what was not needed.
+    fn greedy(&self, wanted: Disposition) -> Option<Best> {
+        let mut candidates: Vec<(i64, Change)> = self
+            .alternatives
+            .iter()
+            .filter_map(|alternatives| alternatives.iter().find(|change| change.claim == wanted))
+            .map(|change| (self.swing(change), *change))
+            .collect();
+        candidates.sort_by_key(|(swing, change)| (std::cmp::Reverse(*swing), change.source));
+        let mut changes: Vec<Change> = Vec::new();
+        for (_, change) in candidates {
+            changes.push(change);
+            if self.judge.judge_with(&changes).disposition == wanted {
+                return Some(self.pruned(changes));
+            }
+        }
+        None
+    }
+
+    /// How much a change matters: how far it moves the sum, or how reliable its source is.
+    fn swing(&self, change: &Change) -> i64 {
+        match &self.judge.model {
+            Model::Weighted(model) => (model.log_odds_with(&[*change]) - model.log_odds).abs(),
+            Model::Claims(_) => {
+                let letter = self.judge.outcomes[change.source].reliability;
+                -(letter as i64)
+            }
+        }
+    }
+
+    fn pruned(&self, mut changes: Vec<Change>) -> Best {
+        let wanted = self.judge.judge_with(&changes).disposition;
+        // What came last matters least.
+        for place in (0..changes.len()).rev() {
+            let removed = changes.remove(place);
+            if self.judge.judge_with(&changes).disposition != wanted {
+                changes.insert(place, removed);
+            }
+        }
+        let judgement = self.judge.judge_with(&changes);
+        Best { rank: self.rank(&changes, judgement), changes, judgement }
+    }
+}
+
+/// What single changes do to the sum: for sources of two families together as much as each alone. Most pairs are ruled out by
+/// it without being judged.
+struct Sums<'j, 'a> {
+    weighted: Option<(&'j Weighted<'a>, Cuts)>,
+}
+
+impl<'j, 'a> Sums<'j, 'a> {
+    fn new(judge: &'j Judge<'a>) -> Self {
+        let weighted = match &judge.model {
+            Model::Weighted(model) if !judge.has_minimum_coverage() => Some((model, model.cuts())),
+            Model::Weighted(_) | Model::Claims(_) => None,
+        };
+        Self { weighted }
+    }
+
+    fn moved(&self, change: &Change) -> i64 {
+        self.weighted.as_ref().map_or(0, |(model, _)| model.log_odds_with(&[*change]) - model.log_odds)
+    }
+
+    fn are_independent(&self, one: &[Change], other: &[Change]) -> bool {
+        match (&self.weighted, one.first(), other.first()) {
+            (Some((model, _)), Some(one), Some(other)) => !model.are_family(one.source, other.source),
+            _ => false,
+        }
+    }
+
+    fn disposition(&self, moved: i64) -> Disposition {
+        self.weighted.as_ref().map_or(Disposition::Unknown, |(model, cuts)| cuts.disposition(model.log_odds + moved))
+    }
+}
+
+fn index(disposition: Disposition) -> usize {
+    usize::from(disposition.dbot_score())
+}
+
+fn place(claim: Disposition) -> usize {
+    CLAIMS.iter().position(|other| *other == claim).unwrap_or_default()
+}
