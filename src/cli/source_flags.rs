@@ -113,7 +113,7 @@ mod tests {
             ("--reliability Z", "'--reliability': "),
             ("--quota minute", "'--quota': write minute=4"),
             ("--quota minute=0", "'--quota': must be at least 1"),
-            ("--quota hour=3", "'--quota': "),
+            ("--quota second=3", "'--quota': "),
             ("--max-tlp PINK", "'--max-tlp': "),
             ("--timeout soon", "'--timeout': "),
             ("--enabled maybe", "true|false"),

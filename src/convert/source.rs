@@ -240,8 +240,8 @@ fn write_window(window: &QuotaWindow) -> pb::QuotaWindow {
 }
 
 convert_enum!(
-    read_period, write_period: QuotaPeriod <=> QuotaPer { Minute, Day, Week, Month },
-    "1 (MINUTE), 2 (DAY), 3 (MONTH), 4 (WEEK)"
+    read_period, write_period: QuotaPeriod <=> QuotaPer { Minute, Hour, Day, Week, Month },
+    "1 (MINUTE), 2 (DAY), 3 (MONTH), 4 (WEEK), 5 (HOUR)"
 );
 
 /// Reads a request to change a source, noting every violation. Fields that are not set are left alone.

@@ -131,7 +131,7 @@ impl<T: Written<Form = String>> Written for Clearable<T> {
     }
 }
 
-/// Calls by window: `minute`, `day`, `week`, `month`.
+/// Calls by window: `minute`, `hour`, `day`, `week`, `month`.
 impl Written for Vec<QuotaWindow> {
     const SYNTAX: Syntax = Syntax::Quota;
 

@@ -28,7 +28,7 @@ macro_rules! with_source_fields {
             family: Clearable<String> => family;
             /// Tier of service
             tier: String => tier;
-            /// Calls that each window (minute, day, week, month) allows
+            /// Calls that each window (minute, hour, day, week, month) allows
             quota: Vec<QuotaWindow> => quota;
             /// Time for one attempt
             timeout: Duration => timeout;

@@ -160,6 +160,8 @@ pub struct QuotaWindow {
 pub enum QuotaPer {
     /// A sliding window of 61 seconds: a minute, and a second for calls to arrive.
     Minute,
+    /// The hour of UTC.
+    Hour,
     /// The calendar day of UTC.
     Day,
     /// The ISO week of UTC: from Monday to Monday.
@@ -178,6 +180,7 @@ impl QuotaPer {
     pub fn longest(self) -> Duration {
         Duration::from_secs(match self {
             Self::Minute => 61,
+            Self::Hour => 3_600,
             Self::Day => 86_400,
             Self::Week => 7 * 86_400,
             Self::Month => 31 * 86_400,

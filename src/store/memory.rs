@@ -17,7 +17,7 @@ use super::{
     VerdictStore, WindowUse, encode,
 };
 use crate::indicator::Indicator;
-use crate::source::QuotaWindow;
+use crate::source::{QuotaPer, QuotaWindow};
 use crate::sync::lock;
 
 /// The sort key of a list: time in nanoseconds, then identifier.
@@ -328,6 +328,13 @@ impl Ledger for Memory {
             let at = Moment::at(at)?;
             let none = AccountWindows::default();
             Ok(state.accounts.get(account).unwrap_or(&none).uses(windows, &at))
+        })
+    }
+
+    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
+        self.run(move |state| {
+            let raised = state.accounts.entry(account.to_owned()).or_default().raise(&used, &Moment::at(at)?);
+            Ok(raised.iter().all(Option::is_some))
         })
     }
 

@@ -302,7 +302,7 @@ pub struct WindowUse {
     /// Number of calls that are used.
     pub used: u64,
     /// When a unit becomes available. For a sliding minute: when its oldest call is 61 s old, since a call may take a
-    /// second to arrive. Otherwise: at the end of the day, week or month.
+    /// second to arrive. Otherwise: at the end of the hour, day, week or month.
     pub resets_at: SystemTime,
 }
 
@@ -389,6 +389,10 @@ pub trait Ledger: Send + Sync {
         windows: &'a [QuotaWindow],
         at: SystemTime,
     ) -> BoxFuture<'a, Vec<WindowUse>>;
+    /// Raises the recorded use of these windows of an account to what the source reports: others spend with the same
+    /// credential. Never lowers it. Durable before it resolves. Returns `false` if a window began less than five minutes
+    /// before `at`: the source may have reported the one before, so that window is left as it is.
+    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool>;
     /// Records a disclosure, before the call is made.
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
     /// Disclosures that match the filter, newest first, starting after `after`.

@@ -19,9 +19,13 @@ const SECOND: i64 = 1_000_000_000;
 /// Length of the sliding minute: 61 seconds, because a call may reach the source later than it was recorded.
 const MINUTE_WINDOW: i64 = 60 * SECOND + MINUTE_SLACK;
 const MINUTE_SLACK: i64 = SECOND;
+const HOUR: i64 = 3_600 * SECOND;
 /// A record that is further ahead of the clock than this was made before the clock stepped back. One that is less far
 /// ahead belongs to a concurrent call.
 const CLOCK_STEP: i64 = 60 * SECOND;
+
+/// How long after the start of a window a source may still report the use of the one before: its clock may be behind.
+const TURNING: i64 = 300 * SECOND;
 
 /// How long individual calls are stored: much longer than the window, so that none is lost if the clock jumps ahead and
 /// back.
@@ -30,10 +34,11 @@ const CALL_RETENTION: i64 = 3_600 * SECOND;
 /// How long the counters of calendar windows are stored.
 const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
 
-/// A point in time and the starts of its calendar windows. Days, weeks and months are those of UTC.
+/// A point in time and the starts of its calendar windows. Hours, days, weeks and months are those of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) now: i64,
+    hour: i64,
     day: i64,
     next_day: i64,
     week: i64,
@@ -53,6 +58,7 @@ impl Moment {
         let monday = date.checked_sub(i64::from(date.weekday().to_monday_zero_offset()).days())?;
         Ok(Self {
             now,
+            hour: now - now.rem_euclid(HOUR),
             day: start(date)?,
             next_day: start(date.tomorrow()?)?,
             week: start(monday)?,
@@ -66,16 +72,23 @@ impl Moment {
     pub(super) fn window_start(&self, per: QuotaPer) -> i64 {
         match per {
             QuotaPer::Minute => self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1),
+            QuotaPer::Hour => self.hour,
             QuotaPer::Day => self.day,
             QuotaPer::Week => self.week,
             QuotaPer::Month => self.month,
         }
     }
 
+    /// Whether this window began long enough ago for what a source reports to be about the same one.
+    pub(super) fn is_well_inside(&self, per: QuotaPer) -> bool {
+        self.now.saturating_sub(self.window_start(per)) >= TURNING
+    }
+
     /// The calendar windows in which a call that is made now counts. In the last second of a window these include the
     /// next one, since the call may only arrive then.
     pub(super) fn calendar_windows(&self) -> impl Iterator<Item = (QuotaPer, i64)> {
         let next = |per| match per {
+            QuotaPer::Hour => Some(self.hour.saturating_add(HOUR)),
             QuotaPer::Day => Some(self.next_day),
             QuotaPer::Week => Some(self.next_week),
             QuotaPer::Month => Some(self.next_month),
@@ -119,6 +132,7 @@ impl Moment {
     fn window_use(&self, window: &QuotaWindow, count: WindowCount) -> WindowUse {
         let resets_at = match window.per {
             QuotaPer::Minute => count.next_to_expire.map_or(self.now, |call| call.saturating_add(MINUTE_WINDOW)),
+            QuotaPer::Hour => self.hour.saturating_add(HOUR),
             QuotaPer::Day => self.next_day,
             QuotaPer::Week => self.next_week,
             QuotaPer::Month => self.next_month,
@@ -133,13 +147,13 @@ fn start(date: Date) -> Result<i64, jiff::Error> {
 }
 
 /// The calendar periods that have counters. A week consists of whole days, so its count is the sum of theirs.
-pub(super) const COUNTED: [QuotaPer; 2] = [QuotaPer::Day, QuotaPer::Month];
+pub(super) const COUNTED: [QuotaPer; 3] = [QuotaPer::Hour, QuotaPer::Day, QuotaPer::Month];
 
 /// The period whose counters give the use of this calendar period.
 pub(super) fn counted_by(per: QuotaPer) -> QuotaPer {
     match per {
         QuotaPer::Week => QuotaPer::Day,
-        QuotaPer::Minute | QuotaPer::Day | QuotaPer::Month => per,
+        QuotaPer::Minute | QuotaPer::Hour | QuotaPer::Day | QuotaPer::Month => per,
     }
 }
 

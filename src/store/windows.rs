@@ -13,7 +13,7 @@ use crate::source::{QuotaPer, QuotaWindow};
 use crate::store::Acquired;
 
 /// A calendar window: its period, and when it starts.
-type CalendarWindow = (QuotaPer, i64);
+pub(super) type CalendarWindow = (QuotaPer, i64);
 
 /// The quota that an account has spent.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,9 @@ pub(super) struct AccountWindows {
     /// the step. Not stored.
     moved: Moved,
 }
+
+/// The most that is believed to be used of a window: a source that says more must not overflow a counter.
+const MOST_USED: u64 = 1 << 40;
 
 #[derive(Clone, Debug, Default)]
 struct Moved {
@@ -133,6 +136,21 @@ impl AccountWindows {
         Some(Redated { from: *from, to: *to })
     }
 
+    /// Raises the use of these windows to what the source reports. Returns which counters grew by how much; `None` for a
+    /// window that began so recently that the report may be about the one before.
+    pub(super) fn raise(&mut self, used: &[(QuotaPer, u64)], at: &Moment) -> Vec<Option<(CalendarWindow, u64)>> {
+        let counted = used.iter().filter(|(per, _)| COUNTED.contains(per));
+        let raised = counted.map(|(per, used)| {
+            at.is_well_inside(*per).then(|| {
+                let recorded = self.count(&QuotaWindow { per: *per, limit: u64::MAX }, at).used;
+                let (window, more) = ((*per, at.window_start(*per)), (*used).min(MOST_USED).saturating_sub(recorded));
+                *self.counts.entry(window).or_default() += more;
+                (window, more)
+            })
+        });
+        raised.collect()
+    }
+
     /// Removes a unit whose call did not reach the source. Returns `false` if it is not recorded.
     pub(super) fn give_back(&mut self, at: &Moment) -> bool {
         let Ok(position) = self.calls.binary_search(&at.now) else { return false };
@@ -187,7 +205,7 @@ impl AccountWindows {
                 let next = inside.get(over).map(|call| if *call > at.latest_plausible() { at.now } else { *call });
                 WindowCount { used, next_to_expire: next.or((used > 0).then_some(at.now)) }
             }
-            QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
+            QuotaPer::Hour | QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
                 let per = counted_by(window.per);
                 let counted: u64 = self.counts.range((per, start)..=(per, i64::MAX)).map(|(_, count)| count).sum();
                 let moved = self.moved.counts.get(&(per, start)).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The ledger in SQLite: each call with its time for the sliding minute, a counter for each calendar day and month.
+//! The ledger in SQLite: each call with its time for the sliding minute, a counter for each hour, calendar day and month.
 //!
 //! The state of the accounts is also held in memory. Only the writer changes it, within its transaction. After a change
 //! that fails or is not committed, the writer reads the account from the database again.
@@ -345,6 +345,17 @@ impl Ledger for Sqlite {
                 Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &at))
             });
             uses.await
+        })
+    }
+
+    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
+        let account = account.to_owned();
+        self.change(move |connection, accounts| {
+            let raised = accounts.get(connection, &account)?.raise(&used, &Moment::at(at)?);
+            for (window, more) in raised.iter().flatten().filter(|(_, more)| *more > 0) {
+                add_to_count(connection, &account, *window, i64::try_from(*more).unwrap_or(i64::MAX))?;
+            }
+            Ok(raised.iter().all(Option::is_some))
         })
     }
 

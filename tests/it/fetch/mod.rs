@@ -246,6 +246,7 @@ impl FakeLedger {
     fn window(&self, window: QuotaWindow, at: SystemTime) -> WindowUse {
         let duration = match window.per {
             QuotaPer::Minute => 60 * SECOND,
+            QuotaPer::Hour => 3_600 * SECOND,
             QuotaPer::Day => 86_400 * SECOND,
             QuotaPer::Week => 7 * 86_400 * SECOND,
             QuotaPer::Month => 30 * 86_400 * SECOND,
@@ -320,6 +321,16 @@ impl Ledger for FakeLedger {
 
     fn usage<'a>(&'a self, _: &'a str, windows: &'a [QuotaWindow], at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move { Ok(windows.iter().map(|window| self.window(*window, at)).collect()) })
+    }
+
+    fn raise<'a>(&'a self, _: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let most = used.iter().map(|(_, used)| *used as usize).max().unwrap_or_default();
+            let mut acquired_at = self.acquired_at.lock().unwrap();
+            let more = most.saturating_sub(acquired_at.len());
+            acquired_at.extend(std::iter::repeat_n(at, more));
+            Ok(true)
+        })
     }
 
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {

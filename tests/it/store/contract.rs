@@ -309,6 +309,32 @@ async fn a_week_resets_on_monday_and_not_with_the_month(store: Arc<dyn Store>) {
     assert_eq!(spent(&*store, &windows, monday - 3_600.0).await.used, 3);
 }
 
+async fn an_hour_resets_with_the_clock(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Hour, 1), (QuotaPer::Day, 9)];
+    assert_eq!(granted(&*store, &windows, 30.0).await, [1, 1]);
+    let full = spent(&*store, &windows, 59.9).await;
+    assert_eq!((full.per, full.resets_at), (QuotaPer::Hour, at(60.0)));
+    assert_eq!(granted(&*store, &windows, 60.0).await, [1, 1]);
+    assert_eq!(spent(&*store, &windows, 3_659.9).await.resets_at, at(3_660.0));
+    assert_eq!(granted(&*store, &windows, 3_660.0).await, [1, 2]);
+}
+
+async fn what_the_source_says_is_used_counts_where_it_is_more_than_is_recorded(store: Arc<dyn Store>) {
+    let windows = [(QuotaPer::Hour, 9), (QuotaPer::Day, 9), (QuotaPer::Month, 30)];
+    granted(&*store, &windows, 0.0).await;
+    granted(&*store, &windows, 1.0).await;
+    let stated = vec![(QuotaPer::Hour, 1), (QuotaPer::Day, 8), (QuotaPer::Month, 12)];
+    assert_eq!(store.raise("account", stated, at(2.0)).await, Ok(true));
+    assert_eq!(granted(&*store, &windows, 3.0).await, [3, 9, 13], "less than is recorded changes nothing");
+    assert_eq!(spent(&*store, &windows, 4.0).await.per, QuotaPer::Day);
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, u64::MAX)], at(5.0)).await, Ok(true));
+    // The source's clock may not have turned yet.
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 9)], at(359.9)).await, Ok(false));
+    assert_eq!(granted(&*store, &windows, 360.0).await, [1, 1, 1]);
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 5)], at(360.0)).await, Ok(true));
+    assert_eq!(granted(&*store, &windows, 361.0).await, [2, 6, 2]);
+}
+
 async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Minute, 1), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
     assert_eq!(granted(&*store, &windows, 0.0).await, [1, 1, 1]);
@@ -528,6 +554,8 @@ contract![
     a_call_that_overtook_another_still_counts_its_full_minute,
     day_and_month_reset_with_the_calendar,
     a_week_resets_on_monday_and_not_with_the_month,
+    an_hour_resets_with_the_clock,
+    what_the_source_says_is_used_counts_where_it_is_more_than_is_recorded,
     a_unit_is_taken_of_all_windows_or_of_none,
     a_unit_is_given_back_once_in_every_window_that_it_was_taken_of,
     a_unit_is_given_back_to_the_day_in_which_it_was_taken,
