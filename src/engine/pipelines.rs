@@ -124,6 +124,11 @@ impl SourcePipelines {
         next
     }
 
+    /// The sources as of the last use, without building pipelines.
+    pub(super) fn latest(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
     /// Drops all pipelines, which cancels loads of lists.
     pub(super) fn release(&self) {
         let current = self.current.load_full();

@@ -1,11 +1,14 @@
 //! Usage of the sources: their calls and quota, and the calls that caches saved.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Engine;
 use crate::error::Error;
 use crate::fetch::{CounterSnapshot, SourcePipeline};
 use crate::finding::SourceError;
+use crate::settings::{ResolvedSource, State};
 use crate::store::WindowUse;
 
 /// The usage of one source since the server started, and the current use of its quota windows.
@@ -53,6 +56,21 @@ impl Engine {
         let pipelines = self.pipelines.current();
         let entry = pipelines.entries.iter().find(|entry| entry.name() == name)?;
         entry.pipeline.as_ref().ok()?.credential_refusal()
+    }
+
+    /// Whether each source, by name, can be asked: it is active and its credential was not refused.
+    pub fn askable_sources(&self) -> BTreeMap<String, bool> {
+        // Only reports: pipelines that are not in use yet are not built for it.
+        let pipelines = self.pipelines.latest();
+        let is_askable = |source: &ResolvedSource| {
+            let entry = pipelines.find(&source.settings.name);
+            let in_use = entry.filter(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
+            let can_be_asked = |pipeline: &SourcePipeline| pipeline.credential_refusal().is_none();
+            let is_fit = in_use.is_none_or(|entry| entry.pipeline.as_ref().is_ok_and(can_be_asked));
+            source.state == State::Active && is_fit
+        };
+        let sources = self.registry.snapshot();
+        sources.iter().map(|source| (source.settings.name.clone(), is_askable(source))).collect()
     }
 
     /// Until when the source of this name is suspended, because it reported its quota as used up.

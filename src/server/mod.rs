@@ -3,7 +3,7 @@
 //! `router.rs` stacks the services and their layers on one port, `page.rs` answers requests that are not gRPC, `hosts.rs`
 //! refuses foreign web pages. `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
 //! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `active_call.rs` sends
-//! answers. `housekeeping.rs` does periodic work. Nothing here decides about indicators or sources.
+//! answers. `housekeeping.rs` does periodic work, `health.rs` reports health. Nothing here decides about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -35,6 +35,7 @@ mod active_call;
 mod admission;
 mod connections;
 mod fair_pool;
+mod health;
 mod hosts;
 mod housekeeping;
 mod listen;
@@ -151,6 +152,7 @@ impl Running {
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
         let (router, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
+        let of_sources = health::SourceHealth::start(engine.clone(), reporter.clone()).await;
         let serving = listen::Serving::new(router, acceptor, &config.limits, stop.clone());
         let (address, socket, network) = match listen {
             Listen::InProcess => (None, None, None),
@@ -171,12 +173,13 @@ impl Running {
             }
         };
         tracker.spawn(housekeeping::prune(store.clone(), clock.clone(), guard, config.retention, stop.clone()));
-        let health = reporter.clone();
+        let of_store = reporter.clone();
         let report = move |status| {
-            let health = health.clone();
-            async move { router::report_health(&health, status).await }
+            let of_store = of_store.clone();
+            async move { health::report(&of_store, status).await }
         };
         tracker.spawn(housekeeping::watch(store.clone(), report, stop.clone()));
+        tracker.spawn(of_sources.watch(stop.clone()));
         tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
         Ok(Self {
             address,
@@ -212,7 +215,7 @@ impl Running {
     /// Shuts down: accepts no new calls, waits for those in flight, and completes pending writes to the store.
     pub async fn stop(self) {
         info!("shutting down");
-        router::report_health(&self.reporter, ServingStatus::NotServing).await;
+        health::report(&self.reporter, ServingStatus::NotServing).await;
         self.serving.stop.cancel();
         self.tracker.close();
         self.serving.tasks.close();

@@ -8,7 +8,6 @@
 //! which is too early for a stream.
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ use super::admission::{self, Admission, GRPC_STATUS, IdleStreams, WATCH, trailer
 use super::connections::Connection;
 use super::fair_pool::FairPool;
 use super::hosts::{self, Hosts};
-use super::{StartError, page};
+use super::{StartError, health, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::pb;
@@ -83,8 +82,8 @@ pub(super) async fn build(
         default_deadline: config.default_deadline,
     };
     let hosts = Hosts::new(!config.tokens.is_empty(), &config.host_names, &config.cors_origins);
-    let (reporter, health) = tonic_health::server::health_reporter();
-    report_health(&reporter, ServingStatus::Serving).await;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    health::report(&reporter, ServingStatus::Serving).await;
 
     // Even if `max_in_flight` is small, the largest permitted request takes only a quarter of the slots.
     let bytes_per_slot = BODY_BYTES_PER_SLOT.max(4 * limit / config.limits.max_in_flight);
@@ -108,7 +107,7 @@ pub(super) async fn build(
         .layer(from_fn_with_state(authenticator.clone(), authenticate))
         .layer(from_fn_with_state(hosts.clone(), hosts::check));
     let watches = IdleStreams::watches(config.limits.max_health_watches);
-    let health = Routes::new(health)
+    let health = Routes::new(health_service)
         .into_axum_router()
         .reset_fallback()
         .layer(from_fn_with_state(stop, end_watch))
@@ -128,14 +127,6 @@ pub(super) async fn build(
         None => router,
     };
     Ok((router, reporter))
-}
-
-/// Reports this health for every service, and for the server as a whole.
-pub(super) async fn report_health(reporter: &HealthReporter, status: ServingStatus) {
-    let services: BTreeSet<_> = pb::METHOD_PATHS.iter().filter_map(|path| path.split('/').nth(1)).collect();
-    for service in services.into_iter().chain([""]) {
-        reporter.set_service_status(service, status).await;
-    }
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -1,7 +1,11 @@
 //! What one port serves: health, reflection, metrics, gRPC-Web, a page for people, and who may call.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use concord::pb;
 use prost::Message;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -9,7 +13,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::{DEADLINE, TestServer, indicator, malicious_virustotal, virustotal_at, with_deadline};
+use crate::harness::{DEADLINE, Replay, TestServer, indicator, malicious_virustotal, virustotal_at, with_deadline};
 
 /// SHA-256 of `token`.
 const TOKEN_HASH: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
@@ -135,6 +139,40 @@ async fn a_watch_of_the_health_reports_the_shutdown_and_does_not_delay_it() {
     server.stop().await;
     assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn the_health_of_a_source_says_whether_it_can_be_asked_and_never_is_that_of_the_server() {
+    let is_right = Arc::new(AtomicBool::new(false));
+    let right = is_right.clone();
+    let virustotal = Replay::start(Box::new(move |_| match right.load(Ordering::Relaxed) {
+        true => (200, json!({"data": {}})),
+        false => (401, json!({"error": {"code": "WrongCredentialsError"}})),
+    }));
+    let virustotal = virustotal.await;
+    let off = "[sources.off]\nkind = \"urlhaus\"\ncredential = \"x\"\nenabled = false\n";
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + off)).await;
+    let client = HealthClient::new(server.channel.clone());
+    let check = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        client.clone().check(request).await.map(|checked| checked.into_inner().status).map_err(|status| status.code())
+    };
+    assert_eq!((check("sources/off").await, check("sources/nobody").await), (Ok(2), Err(Code::NotFound)));
+    let request = HealthCheckRequest { service: "sources/virustotal".to_owned() };
+    let mut watch = client.clone().watch(request).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    server.enrich("198.51.100.7").await;
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 2, "its credential was refused");
+    assert_eq!((check("sources/virustotal").await, check("").await), (Ok(2), Ok(1)));
+    is_right.store(true, Ordering::Relaxed);
+    let test = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    server.sources().test_source(test).await.unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1, "a test lifts it");
+    let source = pb::Source { name: "sources/virustotal".into(), enabled: Some(false), ..Default::default() };
+    let change = pb::ConfigureSourceRequest { source: Some(source), ..Default::default() };
+    server.sources().configure_source(change).await.unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 2, "it is switched off");
+    server.stop().await;
 }
 
 #[tokio::test]
