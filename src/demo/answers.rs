@@ -52,6 +52,7 @@ impl Reply {
 pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
     let parts: Vec<&str> = question.path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
+        ["virustotal", "users", _, "overall_quotas"] => virustotal_quotas(),
         ["virustotal", "users", ..] => virustotal_user(),
         ["virustotal", collection, id] => virustotal(collection, id, now),
         ["virustotal", _, id, "communicating_files"] => communicating_files(id, now),
@@ -96,6 +97,11 @@ fn abuse_ch(time: SystemTime) -> String {
 
 fn date(time: SystemTime) -> String {
     rfc3339(time).chars().take(10).collect()
+}
+
+/// The quota of the key. Reports no window, so that the demonstration is not limited.
+fn virustotal_quotas() -> Reply {
+    Reply::new(200, json!({ "data": {} }))
 }
 
 /// The owner of the key, with what is left of its quota.

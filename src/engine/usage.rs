@@ -51,6 +51,22 @@ impl Engine {
         Ok(usage)
     }
 
+    /// What the user should know of the credential of the source of this name: that its tier is not the declared one, or that
+    /// its allowance could not be read.
+    pub fn credential_warnings(&self, name: &str) -> Vec<String> {
+        let pipelines = self.pipelines.current();
+        let Some(entry) = pipelines.find(name) else { return Vec::new() };
+        let Ok(pipeline) = &entry.pipeline else { return Vec::new() };
+        let declared = &entry.source.settings.tier;
+        let tier = pipeline.allowance().and_then(|allowance| allowance.tier.clone());
+        let other = tier.filter(|tier| tier != declared).map(|tier| {
+            format!("its credential is of tier {tier}, but the source is declared as {declared}: set tier = \"{tier}\"")
+        });
+        let failure = pipeline.allowance_failure();
+        let failure = failure.map(|why| format!("the allowance of its credential could not be read: {why}"));
+        other.into_iter().chain(failure).collect()
+    }
+
     /// The error of the source of this name if it is not asked because it refused the credential.
     pub fn credential_refusal(&self, name: &str) -> Option<SourceError> {
         let pipelines = self.pipelines.current();

@@ -1,13 +1,13 @@
 //! Layer 6: suspends an account after its source reported that the quota is used up or the credential is wrong. This
 //! layer is outside the quota layer, so that no unit is spent on a question that the source would refuse.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::attempt::{AttemptError, quota_spent};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, SourceError, SourceErrorKind};
-use crate::source::QuotaWindow;
+use crate::source::{Allowance, QuotaWindow};
 use crate::sync::lock;
 
 /// Why a source that reported its quota as used up is not asked.
@@ -18,13 +18,19 @@ const DEFAULT_SUSPENSION: Duration = Duration::from_secs(60);
 /// A source may suspend its account for at least this long, even if all its quota windows are shorter.
 const MIN_SUSPENSION_LIMIT: Duration = Duration::from_secs(86_400);
 
-/// The suspension of an account. It outlives the pipelines that use the account, so that a change of settings does not
-/// lift it.
+/// Time until an allowance is read again after a transient failure, or after a reading close to the start of a window.
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(300);
+/// Minimum time between two readings of an allowance.
+const MIN_READING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The suspension of an account, and its allowance as reported by the source. It outlives the pipelines that use the
+/// account, so that a change of settings does not lose them.
 #[derive(Debug, Default)]
 pub struct AccountState {
     suspended_until: Mutex<Option<Monotonic>>,
     /// What the source said when it refused the credential.
     refused_credential: Mutex<Option<String>>,
+    readings: Mutex<AllowanceReadings>,
 }
 
 impl AccountState {
@@ -46,8 +52,24 @@ impl AccountState {
         Some(SourceError::new(SourceErrorKind::Unauthorized, detail))
     }
 
-    /// Lifts the suspension and forgets the refusal of the credential.
+    /// The allowance that the source reported, if it was read.
+    pub fn allowance(&self) -> Option<Arc<Allowance>> {
+        lock(&self.readings).allowance.clone()
+    }
+
+    /// Why the allowance could not be read last time, if so.
+    pub fn allowance_failure(&self) -> Option<String> {
+        lock(&self.readings).failure.clone()
+    }
+
+    /// The windows that apply: those of the settings, bounded by the allowance.
+    pub(super) fn windows(&self, configured: &[QuotaWindow]) -> Vec<QuotaWindow> {
+        self.allowance().map_or_else(|| configured.to_vec(), |allowance| allowance.bound(configured))
+    }
+
+    /// Lifts the suspension, forgets the refusal of the credential, and has the allowance read again.
     pub fn lift(&self) {
+        self.readings().expire();
         *lock(&self.suspended_until) = None;
         *lock(&self.refused_credential) = None;
     }
@@ -64,9 +86,61 @@ impl AccountState {
             let wait = error.retry_after.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_SUSPENSION);
             let longest = windows.iter().map(|window| window.per.longest()).max().unwrap_or_default();
             let wait = wait.min(longest.max(MIN_SUSPENSION_LIMIT));
-            let mut until = lock(&self.suspended_until);
-            // Of two calls in flight, the one with the shorter wait must not shorten the suspension.
-            *until = (*until).max(Some(now + wait));
+            self.suspend(now + wait);
+            // The source may report which window is used up, and thus when the suspension can end.
+            self.readings().expire();
         }
+    }
+
+    /// The readings of the allowance, locked.
+    pub(super) fn readings(&self) -> MutexGuard<'_, AllowanceReadings> {
+        lock(&self.readings)
+    }
+
+    /// Suspends the account until this moment, or keeps a longer suspension.
+    pub(super) fn suspend(&self, until: Monotonic) {
+        let mut suspended = lock(&self.suspended_until);
+        // Of two calls in flight, the one with the shorter wait must not shorten the suspension.
+        *suspended = (*suspended).max(Some(until));
+    }
+}
+
+/// The readings of an account's allowance: the last result, and when the next one is due.
+#[derive(Debug, Default)]
+pub(super) struct AllowanceReadings {
+    allowance: Option<Arc<Allowance>>,
+    /// Why the last reading failed.
+    failure: Option<String>,
+    /// When the last reading began.
+    begun: Option<Monotonic>,
+    /// When the next reading is due; `None`: at once.
+    due: Option<Monotonic>,
+}
+
+impl AllowanceReadings {
+    pub(super) fn is_due(&self, now: Monotonic) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
+    /// Notes that a reading begins. Another one is due later in case this one is aborted.
+    pub(super) fn begin(&mut self, now: Monotonic) {
+        (self.begun, self.due) = (Some(now), Some(now + READ_AGAIN));
+    }
+
+    pub(super) fn succeed(&mut self, allowance: Allowance, due: Monotonic) {
+        (self.allowance, self.failure, self.due) = (Some(Arc::new(allowance)), None, Some(due));
+    }
+
+    pub(super) fn fail(&mut self, why: String, due: Monotonic) {
+        (self.failure, self.due) = (Some(why), Some(due));
+    }
+
+    pub(super) fn schedule(&mut self, due: Monotonic) {
+        self.due = Some(due);
+    }
+
+    /// Makes a reading due as soon as the interval permits, since the last one may be outdated.
+    fn expire(&mut self) {
+        self.due = self.begun.map(|begun| begun + MIN_READING_INTERVAL).min(self.due);
     }
 }

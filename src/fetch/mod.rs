@@ -8,12 +8,14 @@
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
 //!
 //! A look-up in a list needs none of these layers: `list_pipeline.rs`.
 
 mod account;
 mod acquirer;
+mod allowance;
 mod attempt;
 mod cache;
 mod coalesce;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::attempt::AttemptError;
 use super::lookup::Fetched;
 use crate::clock::Clock;
-use crate::finding::OutcomeBody;
+use crate::finding::{OutcomeBody, SourceError};
 use crate::source::{Answer, ListStatus};
 
 /// The use of one source since the server started.
@@ -92,6 +92,13 @@ impl SourceCounters {
     pub(super) fn count_returned_unit(&self) {
         self.units.fetch_sub(1, Ordering::Relaxed);
         metrics::counter!("concord_source_quota_units_returned_total", "source" => self.label.clone()).increment(1);
+    }
+
+    /// Counts a reading of the allowance, which is not a call about an indicator.
+    pub(super) fn count_allowance_reading(&self, error: Option<&SourceError>) {
+        let outcome = error.map_or("answer", |error| error.kind.as_str());
+        metrics::counter!("concord_source_allowance_readings_total", "source" => self.label.clone(), "outcome" => outcome)
+            .increment(1);
     }
 
     /// Sets the metric of the time until which the source is suspended.

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::account::AccountState;
 use super::acquirer::UnitAcquirer;
+use super::allowance::AllowanceReader;
 use super::attempt::{self, AttemptError};
 use super::cache::{CacheEntry, Cached, SourceCache, SourceCacheView};
 use super::coalesce::InFlight;
@@ -29,7 +30,7 @@ use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
+use crate::source::{Allowance, Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
 use crate::store::{AnswerStore, Ledger, WindowUse, spent_window};
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
@@ -101,6 +102,22 @@ impl SourcePipeline {
         }
     }
 
+    /// The allowance that the source reported, if it was read.
+    pub fn allowance(&self) -> Option<Arc<Allowance>> {
+        match self {
+            Self::Remote(pipeline) => pipeline.account.allowance(),
+            Self::List(_) => None,
+        }
+    }
+
+    /// Why the allowance could not be read last time, if so.
+    pub fn allowance_failure(&self) -> Option<String> {
+        match self {
+            Self::Remote(pipeline) => pipeline.account.allowance_failure(),
+            Self::List(_) => None,
+        }
+    }
+
     /// Asks the probe questions for `TestSource`, each once and paid like any other, and reads the answers.
     pub async fn probe(&self, caller: &str) -> Probe {
         match self {
@@ -154,6 +171,7 @@ pub struct RemotePipeline {
     retry_budget: RetryBudget,
     account: Arc<AccountState>,
     quota: Quota,
+    allowance: Arc<AllowanceReader>,
     disclosures: DisclosureLog,
     transport: Arc<dyn Transport>,
 }
@@ -173,18 +191,30 @@ impl RemotePipeline {
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
-            raw_answers: RawAnswerWriter { source: name.clone(), store: parts.answers, tracker },
+            raw_answers: RawAnswerWriter { source: name.clone(), store: parts.answers, tracker: tracker.clone() },
             retry_budget: RetryBudget::default(),
-            account: account_state,
+            allowance: Arc::new(AllowanceReader {
+                source: source.clone(),
+                settings: settings.clone(),
+                account: parts.account.clone(),
+                state: account_state.clone(),
+                transport: transport.clone(),
+                ledger: ledger.clone(),
+                clock: clock.clone(),
+                tracker,
+                counters: counters.clone(),
+            }),
             quota: Quota {
-                source: name,
+                source: name.clone(),
                 account: parts.account,
+                state: account_state.clone(),
                 windows: settings.quota.clone(),
                 acquirer: parts.acquirer,
                 ledger,
                 clock: clock.clone(),
                 counters: counters.clone(),
             },
+            account: account_state,
             disclosures,
             transport,
             source,
@@ -266,6 +296,8 @@ impl RemotePipeline {
         waiters.close_if_abandoned(clock.monotonic())?;
         // 6. Account. Outside the quota, so that a question that the source would refuse costs nothing.
         self.account.credential_refusal().map_or(Ok(()), |error| Err(AttemptError::Local(error)))?;
+        // In the background, and also if the quota is used up: the source may allow more by now.
+        self.allowance.read_if_due();
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // A question that must not be sent is neither paid nor recorded as disclosed.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
@@ -300,7 +332,9 @@ impl RemotePipeline {
         }
         let answer = answer.map_err(AttemptError::from);
         self.counters.count_result(&answer);
-        self.account.note(&answer, &self.settings.quota, clock.monotonic());
+        self.account.note(&answer, &self.quota.windows(), clock.monotonic());
+        // Due at once if the source reported that its quota is used up.
+        self.allowance.read_if_due();
         self.counters.note_suspension(self.account.suspended_until(clock));
         self.counters.note_credential(self.account.credential_refusal().is_none());
         answer
@@ -334,6 +368,11 @@ impl RemotePipeline {
     async fn probe(&self, caller: &str) -> Probe {
         tracing::info!(source = self.settings.name, caller, "probing the source");
         self.account.lift();
+        let (probe, ()) = tokio::join!(self.ask_probe(), self.allowance.read_now());
+        probe
+    }
+
+    async fn ask_probe(&self) -> Probe {
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             // Every attempt needs a waiter, so the probe is its own.

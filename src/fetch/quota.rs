@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::account::AccountState;
 use super::acquirer::{AcquireError, Acquisition, Call, UnitAcquirer, UnitGuard};
 use super::attempt::{AttemptError, quota_spent};
 use super::observe::SourceCounters;
@@ -17,6 +18,8 @@ use crate::store::{Acquired, Disclosure, Ledger, WindowUse};
 pub(super) struct Quota {
     pub(super) source: String,
     pub(super) account: String,
+    pub(super) state: Arc<AccountState>,
+    /// The windows of the settings.
     pub(super) windows: Vec<QuotaWindow>,
     pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -25,6 +28,11 @@ pub(super) struct Quota {
 }
 
 impl Quota {
+    /// The windows that apply now.
+    pub(super) fn windows(&self) -> Vec<QuotaWindow> {
+        self.state.windows(&self.windows)
+    }
+
     /// Acquires a unit of every window, and records what the call discloses in the same transaction.
     pub(super) async fn acquire(
         &self,
@@ -33,12 +41,8 @@ impl Quota {
     ) -> Result<UnitGuard, AttemptError> {
         // A source without windows acquires units too: another source may share its account, or it may get windows
         // later.
-        let call = Call {
-            account: self.account.clone(),
-            source: self.source.clone(),
-            windows: self.windows.clone(),
-            disclosures,
-        };
+        let call =
+            Call { account: self.account.clone(), source: self.source.clone(), windows: self.windows(), disclosures };
         match self.acquirer.acquire(call, waiters).await {
             Ok(Acquisition { acquired: Acquired::Granted(windows), unit }) => {
                 waiters.count_unit(windows);
@@ -64,10 +68,11 @@ impl Quota {
 
     /// The current use of the windows. Empty if there are none, or the ledger cannot be reached.
     pub(super) async fn usage(&self) -> Vec<WindowUse> {
-        if self.windows.is_empty() {
+        let windows = self.windows();
+        if windows.is_empty() {
             return Vec::new();
         }
-        let usage = self.ledger.usage(&self.account, &self.windows, self.clock.now()).await;
+        let usage = self.ledger.usage(&self.account, &windows, self.clock.now()).await;
         usage.unwrap_or_else(|error| {
             tracing::error!(source = self.source, %error, "the ledger cannot be reached");
             Vec::new()

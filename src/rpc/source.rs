@@ -66,6 +66,7 @@ impl SourceRpc {
     fn write_current(&self, source: &ResolvedSource) -> pb::Source {
         let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
         let mut written = pb::Source { suspended_until_time, ..write(source) };
+        written.warnings.extend(self.engine.credential_warnings(&source.settings.name));
         if let Some(refusal) = self.engine.credential_refusal(&source.settings.name)
             && written.state() == pb::SourceState::Active
         {

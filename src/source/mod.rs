@@ -17,6 +17,7 @@ use crate::finding::{Family, Finding, SourceError};
 use crate::indicator::{Form, Indicator};
 
 mod about;
+mod allowance;
 mod egress;
 mod index;
 mod options;
@@ -26,6 +27,7 @@ mod settings;
 mod unconfigured;
 
 pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Relationship, Tier, TransportKind};
+pub use allowance::{Allowance, WindowAllowance};
 pub use egress::EgressRules;
 pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};
 pub use options::{
@@ -107,6 +109,20 @@ pub trait Source: Send + Sync + 'static {
 
     /// Reads the answers to [`Source::probe`], one per question, each either an answer or why there is none.
     fn read_probe(&self, answers: &[Result<Answer, SourceError>]) -> Probe;
+
+    /// The question about the allowance of the credential, which costs no quota. `None`: the source does not report it.
+    fn allowance_question(&self) -> Option<Question> {
+        None
+    }
+
+    /// Reads the answer to [`Source::allowance_question`].
+    ///
+    /// # Errors
+    /// When the answer does not say it.
+    fn read_allowance(&self, answer: &Answer) -> Result<Allowance, SourceError> {
+        let _ = answer;
+        Err(SourceError::malformed("this kind does not read allowances"))
+    }
 
     /// Whether this source looks up this form: a DNS zone of names takes no address.
     fn supports(&self, form: Form) -> bool {

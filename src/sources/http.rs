@@ -11,9 +11,9 @@ use super::json::{self, Object};
 use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength};
 use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
-    About, Answer, BuildError, BuildResult, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion,
-    Lookup, OptionDef, OptionSpec, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView, Tier,
-    TransportKind, check_status,
+    About, Allowance, Answer, BuildError, BuildResult, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod,
+    HttpQuestion, Lookup, OptionDef, OptionSpec, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView,
+    Tier, TransportKind, check_status,
 };
 
 /// What most kinds that ask over HTTP have in common; each adds its names, forms, tiers and times to live.
@@ -230,6 +230,16 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         None
     }
 
+    /// The question about the allowance of the key, if the source reports it.
+    fn allowance_question(&self, _: &Api) -> Option<Question> {
+        None
+    }
+
+    /// Reads the answer to [`JsonSource::allowance_question`].
+    fn read_allowance(&self, _: &Object<'_>) -> Result<Allowance, SourceError> {
+        Err(SourceError::malformed("this kind does not read allowances"))
+    }
+
     /// Adds what the answer to a probe says beside being one, such as the quota that is left.
     fn extend_probe(&self, _: &mut Probe, _: &Answer) {}
 }
@@ -311,6 +321,15 @@ impl<S: JsonSource> Source for HttpSource<S> {
             (SourceErrorKind::QuotaExhausted, None) => error.retry_after(self.source.quota_renewal(answer)),
             _ => error,
         })
+    }
+
+    fn allowance_question(&self) -> Option<Question> {
+        self.api.has_credential.then(|| self.source.allowance_question(&self.api)).flatten()
+    }
+
+    fn read_allowance(&self, answer: &Answer) -> Result<Allowance, SourceError> {
+        let value = json::parse(success(answer)?)?;
+        self.source.read_allowance(&Object::root(&value)?)
     }
 
     fn probe(&self) -> Vec<Question> {

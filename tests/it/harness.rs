@@ -50,6 +50,9 @@ pub struct Replay {
     pub address: SocketAddr,
     calls: watch::Sender<usize>,
     paths: Arc<Mutex<Vec<String>>>,
+    /// What it says of the key's quota, which it counts apart.
+    quotas: Arc<Mutex<(u16, Value)>>,
+    quota_readings: watch::Sender<usize>,
     /// Each answer takes a permit; none are needed once it is closed.
     gate: Arc<Semaphore>,
     stop: CancellationToken,
@@ -71,12 +74,23 @@ impl Replay {
         let gate = Arc::new(Semaphore::new(0));
         let paths = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
+        let quotas = Arc::new(Mutex::new((200, json!({ "data": {} }))));
+        let quota_readings = watch::Sender::new(0);
+        let (stated, read) = (quotas.clone(), quota_readings.clone());
         let (counted, seen, answers, passes) = (calls.clone(), paths.clone(), Arc::new(answers), gate.clone());
         let router = Router::new().fallback(move |uri: Uri, _: Bytes| {
-            seen.lock().unwrap().push(uri.path().to_owned());
-            counted.send_modify(|calls| *calls += 1);
+            let quotas = uri.path().ends_with("/overall_quotas").then(|| stated.lock().unwrap().clone());
+            if quotas.is_some() {
+                read.send_modify(|readings| *readings += 1);
+            } else {
+                seen.lock().unwrap().push(uri.path().to_owned());
+                counted.send_modify(|calls| *calls += 1);
+            }
             let (answers, passes) = (answers.clone(), passes.clone());
             async move {
+                if let Some((status, body)) = quotas {
+                    return reply(status, body);
+                }
                 if let Ok(permit) = passes.acquire().await {
                     permit.forget();
                 }
@@ -91,7 +105,7 @@ impl Replay {
                 _ = axum::serve(listener, router).into_future() => {}
             }
         });
-        Self { address, calls, paths, gate, stop }
+        Self { address, calls, paths, quotas, quota_readings, gate, stop }
     }
 
     pub fn calls(&self) -> usize {
@@ -101,6 +115,21 @@ impl Replay {
     /// Resolves when it was called this often.
     pub async fn called(&self, times: usize) {
         self.calls.subscribe().wait_for(|calls| *calls >= times).await.unwrap();
+    }
+
+    /// Says this of the key's quota from now on.
+    pub fn tell_quotas(&self, status: u16, body: Value) {
+        *self.quotas.lock().unwrap() = (status, body);
+    }
+
+    /// Resolves when it was asked this often about the key's quota.
+    pub async fn asked_for_quotas(&self, times: usize) {
+        self.quota_readings.subscribe().wait_for(|readings| *readings >= times).await.unwrap();
+    }
+
+    /// How often it was asked about the key's quota.
+    pub fn quota_readings(&self) -> usize {
+        *self.quota_readings.borrow()
     }
 
     /// Answers one call.

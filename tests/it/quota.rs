@@ -160,3 +160,111 @@ async fn a_source_that_cannot_be_reached_costs_nothing_and_says_why() {
     assert_eq!((usage[0].units, usage[0].quota[0].used), (0, 0));
     server.stop().await;
 }
+
+/// What VirusTotal says of a key: used and allowed in an hour, a day and a month.
+fn quotas(hour: [u64; 2], day: [u64; 2], month: [u64; 2]) -> serde_json::Value {
+    let quota = |[used, allowed]: [u64; 2]| serde_json::json!({"user": {"used": used, "allowed": allowed}});
+    let (hour, day, month) = (quota(hour), quota(day), quota(month));
+    serde_json::json!({"data": {"api_requests_hourly": hour, "api_requests_daily": day, "api_requests_monthly": month}})
+}
+
+async fn test_virustotal(server: &TestServer) -> pb::TestSourceResponse {
+    let test = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
+    server.sources().test_source(test).await.unwrap().into_inner()
+}
+
+async fn quota_of_virustotal(server: &TestServer) -> Vec<(pb::QuotaPeriod, u64, u64)> {
+    let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+    usage[0].quota.iter().map(|window| (window.period(), window.used, window.limit)).collect()
+}
+
+async fn warnings_of_virustotal(server: &TestServer) -> Vec<String> {
+    let got = pb::GetSourceRequest { name: "sources/virustotal".into() };
+    let got = server.sources().get_source(got).await.unwrap().into_inner().source.unwrap().warnings;
+    let listed = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.sources[0].warnings, got);
+    got
+}
+
+#[tokio::test]
+async fn a_premium_key_says_what_it_may_spend_and_what_others_spent_with_it() {
+    let virustotal = malicious_virustotal().await;
+    virustotal.tell_quotas(200, quotas([3, 6_000], [70, 20_000], [900, 600_000]));
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + "tier = \"premium\"\n")).await;
+    assert_eq!(quota_of_virustotal(&server).await, []);
+    test_virustotal(&server).await;
+    let (hour, day, month) = (pb::QuotaPeriod::Hour, pb::QuotaPeriod::Day, pb::QuotaPeriod::Month);
+    let read = quota_of_virustotal(&server).await;
+    let limits: Vec<_> = read.iter().map(|(period, _, limit)| (*period, *limit)).collect();
+    assert_eq!(limits, [(hour, 6_000), (day, 20_000), (month, 600_000)]);
+    // With the call of the test itself or without, as it left after or before.
+    assert!((3..=4).contains(&read[0].1) && (70..=71).contains(&read[1].1) && (900..=901).contains(&read[2].1));
+    assert_eq!(warnings_of_virustotal(&server).await, Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_quota_of_a_key_is_read_when_it_is_first_used_and_every_hour_and_is_no_call() {
+    let virustotal = malicious_virustotal().await;
+    let folder = Arc::new(TempDir::new().unwrap());
+    let clock = Arc::new(ManualClock::new(start_time()));
+    let configuration = virustotal_at(virustotal.address);
+    virustotal.tell_quotas(200, quotas([1, 240], [444, 500], [444, 15_500]));
+    let server = TestServer::start_on(folder.clone(), clock.clone(), &configuration).await;
+    server.enrich("198.51.100.1").await;
+    virustotal.asked_for_quotas(1).await;
+    server.enrich("198.51.100.2").await;
+    clock.advance(Duration::from_secs(3_600));
+    server.enrich("198.51.100.3").await;
+    virustotal.asked_for_quotas(2).await;
+    // Which waits for what is done in the background.
+    server.stop().await;
+    assert_eq!((virustotal.quota_readings(), virustotal.calls()), (2, 3));
+    let server = TestServer::start_on(folder, clock, &configuration).await;
+    let day = quota_of_virustotal(&server).await.into_iter().find(|window| window.0 == pb::QuotaPeriod::Day);
+    assert!(day.is_some_and(|(_, used, limit)| (444..=447).contains(&used) && limit == 500), "{day:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_tier_that_the_key_does_not_have_stands_in_the_state_of_the_source() {
+    let virustotal = malicious_virustotal().await;
+    virustotal.tell_quotas(200, quotas([0, 240], [0, 500], [0, 15_500]));
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + "tier = \"premium\"\n")).await;
+    assert_eq!(warnings_of_virustotal(&server).await, Vec::<String>::new(), "nothing was asked yet");
+    test_virustotal(&server).await;
+    let warnings = warnings_of_virustotal(&server).await;
+    assert_eq!(
+        warnings,
+        ["its credential is of tier free, but the source is declared as premium: set tier = \"free\""]
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_quota_that_cannot_be_read_harms_nothing_and_is_said() {
+    let virustotal = malicious_virustotal().await;
+    virustotal.tell_quotas(403, serde_json::json!({"error": {"code": "ForbiddenError"}}));
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    test_virustotal(&server).await;
+    assert_eq!(server.enrich("198.51.100.1").await.verdict.disposition(), pb::Disposition::Malicious);
+    let warnings = warnings_of_virustotal(&server).await;
+    assert!(warnings[0].starts_with("the allowance of its credential could not be read"), "{warnings:?}");
+    assert!(warnings[0].contains("403") && !warnings[0].contains("s3cret"), "{warnings:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_day_is_used_up_by_others_is_left_alone_until_the_day_turns() {
+    let virustotal = malicious_virustotal().await;
+    virustotal.tell_quotas(200, quotas([9, 240], [500, 500], [900, 15_500]));
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    test_virustotal(&server).await;
+    let refused = server.enrich("198.51.100.1").await;
+    let pb::outcome::Result::NotAsked(not_asked) = refused.outcome("virustotal") else { panic!("{refused:?}") };
+    assert_eq!(not_asked.until.unwrap().seconds, 1_790_035_200, "2026-09-22T00:00:00Z");
+    let got = pb::GetSourceRequest { name: "sources/virustotal".into() };
+    let got = server.sources().get_source(got).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(got.suspended_until_time.map(|time| time.seconds), Some(1_790_035_200));
+    server.stop().await;
+}

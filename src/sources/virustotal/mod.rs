@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use strum::VariantArray;
 
-use self::options::{Options, PREMIUM, RatingRule};
+use self::options::{FREE, Options, PREMIUM, RatingRule};
 use self::relations::Relations;
 use self::report::Report;
 use super::http::{self, Api, JsonSource, ReadResult};
@@ -21,8 +21,8 @@ use super::json::Object;
 use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
-    About, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question, QuotaPer, Reading,
-    RelationsWanted, SourceView, check_status,
+    About, Allowance, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question,
+    QuotaPer, Reading, RelationsWanted, SourceView, check_status,
 };
 
 mod facts;
@@ -52,11 +52,11 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     base_url: http::base_url("https://www.virustotal.com/api/v3/"),
     tiers: vec![
         http::tier(
-            "free",
+            FREE,
             "public key",
             &[(QuotaPer::Minute, 4), (QuotaPer::Day, quota::FREE_PER_DAY), (QuotaPer::Month, 15_500)],
         ),
-        http::tier(PREMIUM, "paid; the plan sets the quota", &[]),
+        http::tier(PREMIUM, "paid; VirusTotal reports the quota of the key", &[]),
     ],
     reliability: Reliability::B,
     cache_ttl: http::hours(24, 1),
@@ -226,12 +226,15 @@ impl JsonSource for VirusTotal {
     }
 
     fn probe(&self, api: &Api) -> Option<Question> {
-        Some(Question::Http(HttpQuestion {
-            method: HttpMethod::Get,
-            url: api.address(&["users", "{credential}"]),
-            headers: vec![("accept".to_owned(), "application/json".to_owned())],
-            credential: CredentialPlace::HeaderAndPath(KEY_HEADER.into()),
-        }))
+        Some(user(api, &[]))
+    }
+
+    fn allowance_question(&self, api: &Api) -> Option<Question> {
+        Some(user(api, &["overall_quotas"]))
+    }
+
+    fn read_allowance(&self, record: &Object<'_>) -> Result<Allowance, SourceError> {
+        quota::read_allowance(record)
     }
 
     fn extend_probe(&self, probe: &mut Probe, answer: &Answer) {
@@ -323,6 +326,16 @@ fn about(api: &Api, form: Form, value: &str, below: &[&str]) -> Question {
         Form::Md5 | Form::Sha1 | Form::Sha256 => ("files", value),
     };
     api.get(&[&[collection, id], below].concat())
+}
+
+/// A question about the owner of the key: these path segments below it.
+fn user(api: &Api, below: &[&str]) -> Question {
+    Question::Http(HttpQuestion {
+        method: HttpMethod::Get,
+        url: api.address(&[&["users", "{credential}"], below].concat()),
+        headers: vec![("accept".to_owned(), "application/json".to_owned())],
+        credential: CredentialPlace::HeaderAndPath(KEY_HEADER.into()),
+    })
 }
 
 /// The question for a further page of a relationship.

@@ -8,6 +8,8 @@ use crate::indicator::IndicatorType;
 use crate::source::{BuildError, Choice, OptionDef, OptionSpec, SourceView};
 use crate::sources::http::{ThresholdOptions, Thresholds};
 
+/// The tier of a public key.
+pub(super) const FREE: &str = "free";
 /// The tier of a paid key.
 pub(super) const PREMIUM: &str = "premium";
 

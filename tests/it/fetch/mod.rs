@@ -14,8 +14,9 @@ use concord::fetch::{
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
-    About, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
+    About, Allowance, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
     OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, TransportKind,
+    WindowAllowance,
 };
 use concord::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit,
@@ -24,6 +25,7 @@ use concord::store::{
 use futures_util::future;
 use tokio_util::task::TaskTracker;
 
+mod allowance;
 mod cache;
 mod coalesce;
 mod conversation;
@@ -81,6 +83,9 @@ struct ScriptedTransport {
     clock: ManualClock,
     replies: Mutex<Vec<ScriptedReply>>,
     asked: Mutex<Vec<(SystemTime, Question)>>,
+    /// The same for questions about the allowance.
+    allowances: Mutex<Vec<ScriptedReply>>,
+    allowance_readings: Mutex<Vec<SystemTime>>,
     log: Log,
 }
 
@@ -115,10 +120,17 @@ impl ScriptedTransport {
 impl Transport for ScriptedTransport {
     fn send<'a>(&'a self, question: &'a Question) -> future::BoxFuture<'a, Result<Answer, SendError>> {
         Box::pin(async move {
-            self.log.lock().unwrap().push("sent");
-            self.asked.lock().unwrap().push((self.clock.now(), question.clone()));
+            let is_look_up = !matches!(question, Question::Http(http) if http.url.path() == "/allowance");
+            let replies = if is_look_up {
+                self.log.lock().unwrap().push("sent");
+                self.asked.lock().unwrap().push((self.clock.now(), question.clone()));
+                &self.replies
+            } else {
+                self.allowance_readings.lock().unwrap().push(self.clock.now());
+                &self.allowances
+            };
             let reply = {
-                let mut replies = self.replies.lock().unwrap();
+                let mut replies = replies.lock().unwrap();
                 if replies.len() > 1 {
                     replies.remove(0)
                 } else {
@@ -174,6 +186,19 @@ impl Source for Word {
             ("none", _) => Ok(Reading::NoRecord),
             _ => Err(SourceError::malformed("an unknown word")),
         }
+    }
+
+    fn allowance_question(&self) -> Option<Question> {
+        self.options.contains_key("allowance").then(|| question("allowance", 1))
+    }
+
+    /// `9 of 500`: of a day.
+    fn read_allowance(&self, answer: &Answer) -> Result<Allowance, SourceError> {
+        let text = String::from_utf8_lossy(answer.http()?.1).into_owned();
+        let (used, limit) = text.split_once(" of ").ok_or_else(|| SourceError::malformed("no allowance"))?;
+        let number = |text: &str| text.parse().map_err(|_| SourceError::malformed("not a number"));
+        let window = QuotaWindow { per: QuotaPer::Day, limit: number(limit)? };
+        Ok(Allowance { tier: None, windows: vec![WindowAllowance { window, used: number(used)? }] })
     }
 
     fn probe(&self) -> Vec<Question> {
@@ -403,6 +428,8 @@ impl Harness {
             clock: clock.clone(),
             replies: Mutex::new(replies.to_vec()),
             asked: Mutex::default(),
+            allowances: Mutex::default(),
+            allowance_readings: Mutex::default(),
             log: log.clone(),
         });
         let ledger = Arc::new(FakeLedger {
