@@ -34,6 +34,23 @@ impl DatabaseFile {
         Ok(Self { path: path.to_owned(), identity, content: Arc::new(content), log: None })
     }
 
+    /// Checks that the log beside it is not that of another database: SQLite would write the log's changes into whatever file
+    /// is there.
+    ///
+    /// # Errors
+    /// The file is not a database of this program, and a log with changes lies beside it.
+    pub(super) fn check_log(&self) -> Result<(), StoreError> {
+        let log = beside(&self.path, "-wal");
+        if schema::is_marked(&self.content) || !fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Ok(());
+        }
+        let (log, path) = (log.display(), self.path.display());
+        Err(StoreError::rejected(format!(
+            "database {path}: was not written by this program, and {log} holds changes of another database: put the \
+             database of that log back, or restore a backup there and move {log} away"
+        )))
+    }
+
     /// Remembers the write-ahead log, which exists while a writing connection is open.
     pub(super) fn with_log(self) -> Self {
         Self { log: identity_at(&beside(&self.path, "-wal")), ..self }

@@ -98,8 +98,9 @@ impl Sqlite {
     }
 
     fn open_with(path: &Path, durability: Durability, reserve: Arc<Reserve>) -> Result<Self, StoreError> {
-        let mut connection = connect(path)?;
         let file = DatabaseFile::at(path)?;
+        file.check_log()?;
+        let mut connection = connect(path)?;
         // Checked before anything is changed, since the file may belong to another program.
         schema::check_version(&connection, path)?;
         configure(&connection, durability)?;
@@ -112,8 +113,9 @@ impl Sqlite {
 
     /// See [`super::open_read_only`].
     pub(super) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        schema::check_version(&connect(path)?, path)?;
         let (file, reserve) = (DatabaseFile::at(path)?, Arc::new(Reserve::of(path)));
+        file.check_log()?;
+        schema::check_version(&connect(path)?, path)?;
         Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts: Arc::default() })
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use super::{StoreError, error_kind};
 
 /// SQLite's application ID of the database: "Cncd" in ASCII.
 const APPLICATION_ID: i64 = 0x436e_6364;
@@ -90,7 +90,9 @@ pub(super) fn is_marked(file: &File) -> bool {
 pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let way_out = "restore a backup there, or move the file away to start with an empty store";
-    if number("PRAGMA application_id")? != APPLICATION_ID {
+    let found = number("PRAGMA application_id")
+        .map_err(|error| StoreError::new(error_kind(&error), format!("database {}: {error}", path.display())))?;
+    if found != APPLICATION_ID {
         let is_empty = number("PRAGMA user_version")? == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
         let what = if is_empty {
             "is empty, which this program never leaves it"

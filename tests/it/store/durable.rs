@@ -143,7 +143,9 @@ fn a_file_that_is_not_a_database_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("concord.db");
     fs::write(&path, "not a database, but long enough to be looked at as if it were one".repeat(20)).expect("written");
-    assert_eq!(refusal(folder.path()).kind, StoreErrorKind::Corrupt);
+    let error = refusal(folder.path());
+    assert_eq!(error.kind, StoreErrorKind::Corrupt);
+    assert!(error.detail.contains(path.to_str().expect("a path")), "{error}");
 }
 
 #[test]
@@ -183,6 +185,28 @@ async fn a_log_without_its_database_is_not_used_as_a_new_store() {
     let error = refusal(folder.path());
     assert!(error.detail.contains("concord.db-wal holds changes of a database that is gone"), "{error}");
     assert!(!folder.path().join("concord.db").exists());
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_beside_a_log_is_refused_and_both_are_left_alone() {
+    let foreign_folder = tempfile::tempdir().expect("a folder");
+    let foreign = foreign_folder.path().join("foreign.db");
+    let other = Connection::open(&foreign).expect("opens");
+    other.execute_batch("CREATE TABLE other (a); INSERT INTO other VALUES (1);").expect("made");
+    for content in [Vec::new(), b"plain text".to_vec(), fs::read(&foreign).expect("its bytes")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        store.append(record("v1", "192.0.2.1", Disposition::Malicious, 0.0).into()).await.expect("stored");
+        let left = killed_now(folder.path());
+        let (path, log) = (left.path().join("concord.db"), left.path().join("concord.db-wal"));
+        fs::write(&path, &content).expect("replaced");
+        let before = fs::read(&log).expect("a log");
+        let error = refusal(left.path());
+        let named = format!("database {}: was not written by this program, and {}", path.display(), log.display());
+        assert!(error.detail.starts_with(&named) && error.detail.contains("put the database of that log back"), "{error}");
+        assert!(store::open_read_only(&path).is_err());
+        assert_eq!((fs::read(&path).expect("a file"), fs::read(&log).expect("a log")), (content, before));
+    }
 }
 
 #[tokio::test]
