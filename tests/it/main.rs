@@ -35,6 +35,7 @@ mod secrets;
 mod settings;
 mod source_service;
 mod source_text;
+mod store_failures;
 mod sources;
 mod store;
 mod surface;

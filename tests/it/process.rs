@@ -8,6 +8,7 @@ use concord::clock::{Clock, SystemClock};
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
+use concord::pb::verdict_service_client::VerdictServiceClient;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -41,9 +42,25 @@ impl Process {
 
     /// The same with these variables in its environment.
     async fn start_with(folder: &Path, configuration: &str, environment: &[(&str, &str)]) -> (Self, Channel) {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_concord")), folder, configuration, environment).await
+    }
+
+    /// The same where no file can grow beyond so many bytes. A write that goes further fails as on a full disk.
+    async fn start_with_short_files(folder: &Path, configuration: &str, bytes: usize) -> (Self, Channel) {
+        let mut command = Command::new("/bin/sh");
+        let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512);
+        command.args(["-c", &limit, env!("CARGO_BIN_EXE_concord")]);
+        Self::start_by(command, folder, configuration, &[]).await
+    }
+
+    async fn start_by(
+        mut command: Command,
+        folder: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> (Self, Channel) {
         let file = folder.join("concord.toml");
         std::fs::write(&file, configuration).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
         command.env_clear().env("HOME", folder).env("CONCORD_LOG", "trace").arg("--config").arg(file);
         command.envs(environment.iter().copied());
         command.arg("--data-directory").arg(folder.join("data")).args(["serve", "--listen", "127.0.0.1:0"]);
@@ -110,6 +127,35 @@ async fn four_units_are_never_five_also_with_a_kill_in_between() {
         enrich(&second, &format!("198.51.100.{last}")).await;
     }
     assert_eq!(virustotal.calls(), 4);
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_no_unit_can_be_written_no_source_is_asked_and_what_was_paid_is_known_after_a_restart() {
+    let virustotal = malicious_virustotal().await;
+    let folder = TempDir::new().unwrap();
+    let configuration = virustotal_at(virustotal.address) + "quota = { minute = 100000, month = 100000 }\n";
+    let (server, channel) = Process::start_with_short_files(folder.path(), &configuration, 512 * 1024).await;
+    let mut last = 0;
+    let error = loop {
+        let verdict = enrich(&channel, &format!("198.51.100.{last}")).await;
+        let Some(pb::outcome::Result::Finding(_)) = &verdict.outcomes[0].result else { break verdict };
+        assert_eq!(verdict.name, "", "history gives way");
+        last += 1;
+        assert!(last < 250, "the log has no room for so many");
+    };
+    let Some(pb::outcome::Result::Error(error)) = &error.outcomes[0].result else { panic!("{error:?}") };
+    assert!(error.detail.contains("the source was not asked"), "{error:?}");
+    let asked = virustotal.calls();
+    assert_eq!(asked, last);
+    let list = VerdictServiceClient::new(channel).list_verdicts(pb::ListVerdictsRequest::default()).await.unwrap();
+    assert!(list.into_inner().verdicts.is_empty(), "and what is there can be read");
+    drop(server);
+    let (server, channel) = Process::start(folder.path(), &configuration).await;
+    let plan = pb::PlanEnrichmentRequest { indicator: Some(indicator("192.0.2.7")), ..Default::default() };
+    let plan = EnrichmentServiceClient::new(channel).plan_enrichment(plan).await.unwrap().into_inner();
+    let text = format!("{plan:?}");
+    assert!(text.contains(&format!("used: {asked}")), "{asked} in {text}");
     drop(server);
 }
 
