@@ -67,6 +67,15 @@ pub struct VerdictKey {
     generation: u64,
 }
 
+impl VerdictKey {
+    /// Bytes that it takes beside itself, about.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let texts = self.sources.iter().chain(&self.lookup.relations.names);
+        let texts: usize = texts.map(|text| size_of::<String>() + text.len()).sum();
+        self.lookup.indicator.value().len() + texts + self.policy.0.len()
+    }
+}
+
 #[cfg(test)]
 impl VerdictKey {
     /// A key for this indicator with default values for everything else.

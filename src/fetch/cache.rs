@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use super::conversation::{ConversationOutcome, least_ttl};
 use super::lookup::AnswerTime;
-use super::raw_answers::{Step, body_length};
+use super::raw_answers::Step;
 use crate::clock::Monotonic;
-use crate::finding::OutcomeBody;
+use crate::finding::{Finding, OutcomeBody};
 use crate::source::{About, CacheTtl, Lookup, OptionValue, SourceSettings};
+
+/// What the cache keeps of an entry for itself: its place in the table, its order of use and its frequency.
+const CACHE_OVERHEAD: usize = 320;
 
 /// Cached answers of all sources, bounded in bytes. A handle that is cheap to clone. It outlives the pipelines that use
 /// it, so that a change of a source's settings does not discard paid answers.
@@ -26,7 +29,7 @@ pub struct SourceCache {
 impl SourceCache {
     /// Makes a cache that is bounded to approximately `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
-        let weigh = |_: &Key, entry: &Arc<CacheEntry>| entry.weight();
+        let weigh = |(_, lookup): &Key, entry: &Arc<CacheEntry>| entry.weight(lookup);
         Self { entries: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build() }
     }
 }
@@ -72,11 +75,14 @@ impl CacheEntry {
         least_ttl(&self.steps)
     }
 
-    /// Estimated size in bytes: twice the answers, since the finding repeats parts of them, plus a constant for the
-    /// rest.
-    fn weight(&self) -> u32 {
-        let answers: usize = self.steps.iter().map(|step| body_length(&step.answer)).sum();
-        u32::try_from(answers.saturating_mul(2).saturating_add(1024)).unwrap_or(u32::MAX)
+    /// Bytes that it takes with its key, about.
+    fn weight(&self, lookup: &Lookup) -> u32 {
+        let names: usize = lookup.relations.names.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let key = size_of::<Key>() + lookup.indicator.value().len() + names;
+        let finding = self.body.as_ref().and_then(OutcomeBody::finding).map_or(0, Finding::heap_bytes);
+        let steps: usize = self.steps.iter().map(Step::bytes).sum();
+        let bytes = CACHE_OVERHEAD + key + size_of::<Self>() + finding + steps;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 

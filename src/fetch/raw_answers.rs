@@ -19,6 +19,25 @@ pub(super) struct Step {
     pub(super) hash: String,
 }
 
+impl Step {
+    /// Bytes that it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let pairs = |pairs: &[(String, String)]| -> usize {
+            pairs.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len()).sum()
+        };
+        let question = match &self.question {
+            Question::Http(question) => question.url.as_str().len() + pairs(&question.headers),
+            Question::Dns(question) => question.name.len() + question.zone.len(),
+            Question::List(_) => 0,
+        };
+        let headers = match &self.answer.body {
+            AnswerBody::Http { headers, .. } => pairs(headers),
+            AnswerBody::Dns(_) | AnswerBody::List(_) => 0,
+        };
+        size_of::<Self>() + question + headers + body_length(&self.answer) + self.hash.len()
+    }
+}
+
 /// The raw answers behind an outcome, in the order of the questions. Clones share them. A look-up in a list has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawAnswers(Arc<[Step]>);

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 mod bounds;
 mod disposition;
+mod memory;
 mod outcome;
 mod relation;
 mod reliability;

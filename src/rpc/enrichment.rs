@@ -35,7 +35,7 @@ use crate::store::new_id;
 
 /// Indicators of one batch that are enriched at the same time.
 const BATCH_CONCURRENCY: usize = 16;
-const VERDICT_CACHE_BYTES: u64 = 128 * 1024 * 1024;
+const VERDICT_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Implements `EnrichmentService`. Cheap to clone: clones share all state.
 #[derive(Clone)]
