@@ -114,7 +114,8 @@ impl InFlight {
         running.insert(key.clone(), (waiters.clone(), outcome.clone()));
         drop(running);
         let registered = Registered { running: self.running.clone(), key, waiters: waiters.clone() };
-        let conversation = conversation(waiters);
+        // Boxed, or the task would hold its size twice: before it begins and while it runs.
+        let conversation = Box::pin(conversation(waiters));
         self.tracker.spawn(async move {
             let outcome = conversation.await;
             // By now the answer is in the cache, where later look-ups find it.

@@ -37,6 +37,8 @@ use crate::source::{
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Maximum of redirects on the same host.
 const MAX_REDIRECTS: usize = 3;
+/// Connections to a source that are kept for the next questions.
+const MAX_IDLE_CONNECTIONS: usize = 64;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
 /// Headers that adapters may read, in addition to all that begin with `x-ratelimit` or `x-rate-limit`.
 const KEPT_HEADERS: [&str; 5] = ["retry-after", "content-type", "etag", "last-modified", "location"];
@@ -128,7 +130,9 @@ impl HttpTransport {
             .connect_timeout(self.connect_timeout)
             // reqwest must not retry by itself: such a call would bypass the quota.
             .retry(reqwest::retry::never())
-            .pool_idle_timeout(Duration::from_secs(60));
+            .pool_idle_timeout(Duration::from_secs(60))
+            // What a burst opened is not kept: each connection has buffers.
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS);
         builder.build().map_err(|error| unavailable("no client could be made", &error))
     }
 

@@ -228,7 +228,7 @@ impl RemotePipeline {
     /// Layers 1 to 3: the part of a look-up that runs for each caller.
     async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
         // 1. Observe. Outermost, so that it counts cache hits and refusals too.
-        observe::measured(&self.counters, &*self.clock, async {
+        observe::measured(&self.counters, &*self.clock, Box::pin(async {
             // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
             let now = self.clock.monotonic();
             let steps = match self.cache.find(&request.lookup, request.max_age, now) {
@@ -242,7 +242,7 @@ impl RemotePipeline {
             let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
             let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
             self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
-        })
+        }))
         .await
     }
 
