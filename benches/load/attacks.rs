@@ -19,6 +19,7 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
 
 use super::LARGE;
 use super::server::Server;
@@ -40,11 +41,12 @@ enum Attack {
     UnreadBatches,
     SilentReflection,
     UnfinishedBodies,
+    NewEnrichmentsAtOnce,
     OneCallerWithEverything,
 }
 
 /// Every attack for so long, each against a server of its own.
-pub async fn attacks(length: Duration) {
+pub async fn attacks(length: Duration, only: Option<&str>) {
     println!("attacks of {} s each, and what bystanders feel of them", length.as_secs());
     use Attack::*;
     for attack in [
@@ -54,8 +56,12 @@ pub async fn attacks(length: Duration) {
         UnreadBatches,
         SilentReflection,
         UnfinishedBodies,
+        NewEnrichmentsAtOnce,
         OneCallerWithEverything,
     ] {
+        if only.is_some_and(|only| only != format!("{attack:?}")) {
+            continue;
+        }
         let upstream = Upstream::start(Behaviour::Delay(Duration::from_millis(50))).await;
         let server = Server::start_with(&upstream, LARGE, TOKENS).await;
         let bystander = Bystander::start(&server.address);
@@ -99,6 +105,7 @@ impl Attack {
                 let path = "/concord.v1.SourceService/ListSources";
                 hold(&address, 65_535, 4, 300, path, Some("token"), &[0, 0], false).await;
             }
+            Self::NewEnrichmentsAtOnce => new_enrichments(&address).await,
             Self::OneCallerWithEverything => everything(&server.address, 10_000).await,
         }
     }
@@ -159,6 +166,28 @@ async fn hold(
     held.join_all().await;
 }
 
+/// A thousand enrichments of new indicators at the same moment, behind a shut window, every five seconds.
+async fn new_enrichments(address: &str) {
+    for round in 0_u64.. {
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(RawClient::connect(address, 0).await.expect("a connection"));
+        }
+        let calls = (0..1_000_usize).map(|number| {
+            let client = &clients[number % clients.len()];
+            async move {
+                let value = format!("2001:db8:2:{round:x}::{number:x}");
+                let indicator = Some(pb::Indicator { r#type: 0, value });
+                let request = framed(&pb::EnrichRequest { indicator, ..Default::default() });
+                let path = "/concord.v1.EnrichmentService/Enrich";
+                client.send(path, Some("token"), Bytes::from(request), true).await
+            }
+        });
+        let _answers = futures_util::future::join_all(calls).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
 /// One caller who has as many calls waiting at any time.
 async fn everything(address: &str, calls: usize) {
     let mut channels = Vec::new();
@@ -174,10 +203,10 @@ async fn everything(address: &str, calls: usize) {
                 let value = format!("2001:db8:{:x}:{:x}::{:x}", round & 0xffff, number / 0x1_0000, number % 0x1_0000);
                 let request =
                     pb::EnrichRequest { indicator: Some(pb::Indicator { r#type: 0, value }), ..Default::default() };
-                let refused = client.enrich(authorized("token", request)).await.is_err();
-                // As a client does that is told to come back in a second.
-                let pause = if refused { Duration::from_secs(1) } else { Duration::ZERO };
-                tokio::time::sleep(pause).await;
+                let refused = client.enrich(authorized("token", request)).await.err();
+                // As a client does that is told when to come back.
+                let pause = refused.and_then(|status| status.get_error_details().retry_info()?.retry_delay);
+                tokio::time::sleep(pause.unwrap_or_default()).await;
             }
         });
     }
@@ -190,7 +219,7 @@ pub fn authorized<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
-fn framed(message: &impl Message) -> Vec<u8> {
+pub fn framed(message: &impl Message) -> Vec<u8> {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.encoded_len()).expect("a small message"));

@@ -3,12 +3,13 @@
 //! counts from the schedule, so that a server that stalls is not spared the calls it kept from starting.
 //!
 //! `cargo bench --bench load` runs everything; `cargo bench --bench load -- bursts deadlines` runs these, and
-//! `cargo bench --bench load -- mixed seconds=600` the mixed load for ten minutes.
+//! `cargo bench --bench load -- mixed seconds=600` the mixed load for ten minutes. `attack=UnreadBatches` picks one attack.
 
 #![expect(clippy::disallowed_methods, reason = "a load client lives in real time")]
 
 mod attacks;
 mod client;
+mod frames;
 mod mixed;
 mod server;
 mod upstream;
@@ -27,6 +28,7 @@ const LARGE: u64 = 100_000;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let length = wanted.iter().find_map(|argument| argument.strip_prefix("seconds=")?.parse().ok());
+    let only = wanted.iter().find_map(|argument| argument.strip_prefix("attack="));
     let wanted: Vec<_> = wanted.iter().filter(|argument| !argument.contains('=')).collect();
     // Callers are elsewhere in reality: here they give way to the server and to whoever measures.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -45,6 +47,9 @@ fn main() {
         if is_wanted("deadlines") {
             deadlines().await;
         }
+        if is_wanted("frames") {
+            frames().await;
+        }
         if is_wanted("batches") {
             batches().await;
         }
@@ -52,7 +57,7 @@ fn main() {
             takes().await;
         }
         if is_wanted("attacks") {
-            attacks::attacks(Duration::from_secs(length.unwrap_or(15))).await;
+            attacks::attacks(Duration::from_secs(length.unwrap_or(15)), only).await;
         }
         if is_wanted("mixed") {
             mixed::mixed(Duration::from_secs(length.unwrap_or(60))).await;
@@ -92,6 +97,22 @@ async fn deadlines() {
             client.at_once(20, Duration::from_millis(300)).await;
             let report = client.at_once(callers, deadline).await;
             println!("  {callers:>5} callers, {:>4} ms: {report}", deadline.as_millis());
+        }
+    }
+}
+
+/// The same by a client that costs nothing, so that whatever is late is late by the server.
+async fn frames() {
+    println!("callers whose requests are all sent at once, against hanging sources: what the server makes of them");
+    for deadline in [100, 500].map(Duration::from_millis) {
+        for callers in [20, 200, 1_000, 5_000] {
+            let upstream = Upstream::start(Behaviour::Hang).await;
+            let server = Server::start(&upstream, LARGE).await;
+            let client = Client::connect(&server.address).await;
+            client.at_once(20, Duration::from_millis(300)).await;
+            let address = server.address.clone();
+            let report = tokio::task::spawn_blocking(move || frames::at_once(&address, callers, deadline)).await;
+            println!("  {callers:>5} callers, {:>4} ms: {}", deadline.as_millis(), report.expect("a report"));
         }
     }
 }

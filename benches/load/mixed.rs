@@ -1,6 +1,7 @@
 //! Everything at once for as long as is wanted: look-ups known and new, batches, lists, unread answers and idle connections.
 //! What was paid must be what left, and neither memory nor waiting may grow.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,12 +26,13 @@ const NEW: u64 = 20;
 /// Parts of the run that are reported one by one.
 const PARTS: u32 = 10;
 
-#[derive(Default)]
 struct Counts {
+    begun: Instant,
     answered: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
-    first_failure: Mutex<String>,
+    /// How often each failure came, and when first.
+    failures: Mutex<BTreeMap<String, (u64, Duration)>>,
 }
 
 /// The mixed load for so long.
@@ -44,7 +46,7 @@ pub async fn mixed(length: Duration) {
     let server = Server::start_with(&upstream, LARGE, TOKENS).await;
     let endpoint = Endpoint::from_shared(server.address.clone()).expect("an address");
     let channel = endpoint.connect().await.expect("a connection");
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(Counts::new());
     let mut load = JoinSet::new();
     load.spawn(look_ups(channel.clone(), counts.clone()));
     load.spawn(batches(channel.clone(), counts.clone()));
@@ -64,7 +66,9 @@ pub async fn mixed(length: Duration) {
             server.memory() >> 20,
         );
     }
-    println!("  the first failure: {:?}", counts.first_failure.lock().expect("a text"));
+    for (failure, (times, first)) in counts.failures.lock().expect("the failures").iter() {
+        println!("  {times} failed, the first after {} ms: {failure}", first.as_millis());
+    }
     load.shutdown().await;
     drop(bystander);
     // What was under way when its caller had left may still pay or arrive.
@@ -85,7 +89,7 @@ async fn look_ups(channel: Channel, counts: Arc<Counts>) {
         };
         let request = pb::EnrichRequest { indicator: Some(pb::Indicator { r#type: 0, value }), ..Default::default() };
         let (mut client, counts) = (EnrichmentServiceClient::new(channel.clone()), counts.clone());
-        calls.spawn(async move { counts.note(client.enrich(authorized("token", request)).await) });
+        calls.spawn(async move { counts.note("enrich", client.enrich(authorized("token", request)).await) });
         while calls.try_join_next().is_some() {}
     }
 }
@@ -99,7 +103,7 @@ async fn batches(channel: Channel, counts: Arc<Counts>) {
         let request = pb::BatchEnrichRequest { indicators, ..Default::default() };
         let mut client = EnrichmentServiceClient::new(channel.clone());
         let answered = client.batch_enrich(authorized("token", request)).await;
-        if let Ok(stream) = counts.note(answered) {
+        if let Ok(stream) = counts.note("batch", answered) {
             let mut stream = stream.into_inner();
             while let Ok(Some(_)) = stream.message().await {}
         }
@@ -112,20 +116,24 @@ async fn lists(channel: Channel, counts: Arc<Counts>) {
         schedule.tick().await;
         let request = pb::ListVerdictsRequest { page_size: 50, ..Default::default() };
         let mut client = VerdictServiceClient::new(channel.clone());
-        let _ = counts.note(client.list_verdicts(authorized("token", request)).await);
+        let _ = counts.note("list", client.list_verdicts(authorized("token", request)).await);
     }
 }
 
 impl Counts {
-    fn note<T>(&self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
+    fn new() -> Self {
+        let (answered, refused, failed) = Default::default();
+        Self { begun: Instant::now(), answered, refused, failed, failures: Mutex::default() }
+    }
+
+    fn note<T>(&self, what: &str, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
         let counter = match &result {
             Ok(_) => &self.answered,
             Err(status) if status.code() == tonic::Code::ResourceExhausted => &self.refused,
             Err(status) => {
-                let mut first = self.first_failure.lock().expect("a text");
-                if first.is_empty() {
-                    *first = format!("{status}");
-                }
+                let mut failures = self.failures.lock().expect("the failures");
+                let entry = failures.entry(format!("{what}: {status:?}")).or_insert((0, self.begun.elapsed()));
+                entry.0 += 1;
                 &self.failed
             }
         };
