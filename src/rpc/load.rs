@@ -24,6 +24,10 @@ const INITIAL_COST: Duration = Duration::from_micros(500);
 const MIN_COST: Duration = Duration::from_micros(100);
 /// A request is refused if the backlog takes longer than its remaining time divided by this.
 const BACKLOG_DIVISOR: u32 = 2;
+/// An admitted request is refused if it does not begin within its remaining time, less its margin, divided by this.
+const BEGIN_DIVISOR: u32 = 3;
+/// Upper bound of the delay that refused requests are told because of each other.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// A cheaper sample lowers the cost by at most `1 / DECAY_DIVISOR` of it, so that the estimate is not too low when a
 /// burst of costly requests follows a quiet phase.
 const DECAY_DIVISOR: u32 = 16;
@@ -94,6 +98,8 @@ pub(crate) struct Load {
 struct InFlight {
     total: usize,
     owners: HashMap<Owner, usize>,
+    /// When the next refused request is to be tried again.
+    next_retry: Monotonic,
 }
 
 impl InFlight {
@@ -110,6 +116,13 @@ impl InFlight {
                 self.owners.remove(owner);
             }
         }
+    }
+
+    /// How long a request should wait that is refused now: for the backlog, and for those that were refused before it.
+    fn retry_after(&mut self, now: Monotonic, backlog: Duration, cost: Duration) -> Duration {
+        let retry = self.next_retry.max(now + backlog).min(now + MAX_RETRY_AFTER.max(backlog));
+        self.next_retry = retry + cost;
+        retry.since(now)
     }
 
     /// How many enrichments are served before a new one of this owner, if the workers serve the owners in turn: all of
@@ -157,16 +170,20 @@ impl Load {
             return Err(Error::Exhausted {
                 subject: "time before the deadline".into(),
                 message: format!("the requests in flight take {} ms to answer", backlog.as_millis()),
-                retry_after: Some(backlog),
+                retry_after: Some(in_flight.retry_after(self.clock.monotonic(), backlog, self.time_for(1))),
             });
         }
         in_flight.add(owner, 1);
         drop(in_flight);
         self.transitions.fetch_add(1, Ordering::Relaxed);
+        let arrived = self.clock.monotonic();
+        // All work in flight competes for the workers, whoever owns it. The request still keeps half of its time.
+        let margin = self.time_for(total + 1).min(left / BACKLOG_DIVISOR);
         Ok(Admitted(Arc::new(AdmittedState {
-            arrived: self.clock.monotonic(),
-            // All work in flight competes for the workers, whoever owns it. The request still keeps half of its time.
-            margin: self.time_for(total + 1).min(left / BACKLOG_DIVISOR),
+            arrived,
+            begin_by: arrived + left.saturating_sub(margin) / BEGIN_DIVISOR,
+            ahead: total,
+            margin,
             owner: owner.clone(),
             size: AtomicUsize::new(1),
             load: self.clone(),
@@ -178,6 +195,16 @@ impl Load {
         let cost = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
         let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
         cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / workers
+    }
+
+    /// Raises the cost if this many enrichments took at least this time.
+    fn raise_cost(&self, time: Duration, enrichments: usize) {
+        let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
+        let cost = time * workers / u32::try_from(enrichments).unwrap_or(u32::MAX).max(1);
+        let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
+        if cost > before {
+            self.cost.store(nanos(cost.min(before * MAX_RISE_FACTOR)), Ordering::Relaxed);
+        }
     }
 
     fn enter(&self, owner: &Owner, enrichments: usize) {
@@ -226,6 +253,10 @@ pub(crate) struct Admitted(Arc<AdmittedState>);
 #[derive(Debug)]
 struct AdmittedState {
     arrived: Monotonic,
+    /// A request that begins later would hardly be answered before its deadline.
+    begin_by: Monotonic,
+    /// How many were in flight when it arrived.
+    ahead: usize,
     margin: Duration,
     owner: Owner,
     size: AtomicUsize,
@@ -242,6 +273,23 @@ impl Admitted {
     /// that was in flight when it arrived.
     pub(crate) fn margin(&self) -> Duration {
         self.0.margin
+    }
+
+    /// Why an admitted request is refused after all: it has waited too long for a worker. The estimated cost was too low
+    /// then, and is raised.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        let state = &self.0;
+        let now = state.load.clock.monotonic();
+        if now < state.begin_by {
+            return None;
+        }
+        let waited = now.since(state.arrived);
+        state.load.raise_cost(waited, state.ahead + 1);
+        Some(Error::Exhausted {
+            subject: "time before the deadline".into(),
+            message: format!("no worker was free for {} ms", waited.as_millis()),
+            retry_after: Some(waited * 2),
+        })
     }
 
     /// Counts the request as this many enrichments from now on, and returns the time that these take.
@@ -292,6 +340,9 @@ mod tests {
         let refused = load.admit(&caller(), Duration::from_millis(100)).unwrap_err();
         let Error::Exhausted { retry_after, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(retry_after, Some(Duration::from_millis(60)));
+        let refused = load.admit(&caller(), Duration::from_millis(100)).unwrap_err();
+        let Error::Exhausted { retry_after, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(retry_after, Some(Duration::from_millis(70)), "after the one that was refused before");
         assert!(load.admit(&caller(), Duration::from_millis(200)).is_ok(), "a request with more time is admitted");
         drop(admitted);
         assert!(load.admit(&caller(), Duration::from_millis(100)).is_ok(), "the backlog is gone");
@@ -361,5 +412,18 @@ mod tests {
         );
         drop((of_heavy, of_light));
         assert!(lock(&load.in_flight).owners.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_waits_too_long_for_a_worker_is_refused_and_raises_the_cost() {
+        let clock = Arc::new(ManualClock::new(std::time::SystemTime::UNIX_EPOCH));
+        let load = Load::new(Handle::current(), clock.clone());
+        load.cost.store(nanos(Duration::from_millis(1)), Ordering::Relaxed);
+        let admitted = load.admit(&caller(), Duration::from_millis(301)).unwrap();
+        clock.advance(Duration::from_millis(99));
+        assert!(admitted.refusal().is_none());
+        clock.advance(Duration::from_millis(1));
+        assert!(matches!(admitted.refusal(), Some(Error::Exhausted { retry_after: Some(_), .. })));
+        assert_eq!(load.cost.load(Ordering::Relaxed), nanos(Duration::from_millis(4)), "at most four times in one step");
     }
 }

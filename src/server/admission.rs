@@ -13,7 +13,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{Bytes, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Code;
@@ -21,6 +21,7 @@ use tonic::Code;
 use super::active_call::ActiveCall;
 use super::connections::Connection;
 use super::fair_pool::{FairPool, Permit};
+use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::rpc::auth::{Caller, Owner};
 use crate::rpc::load::{Load, Slots};
@@ -29,12 +30,14 @@ use crate::rpc::{deadline, status};
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Path prefix of the requests that ask sources.
 const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
+/// What the slots bound.
+const IN_FLIGHT: &str = "requests in flight";
 pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Limit of concurrent reflection streams.
 const MAX_REFLECTIONS: usize = 64;
 /// One owner may have at most `1 / PER_OWNER_DIVISOR` of the streams of one kind.
 const PER_OWNER_DIVISOR: usize = 4;
-/// Delay that a client is told to wait after a refusal because all slots are occupied.
+/// Delay that a client is told to wait after its request was evicted.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The limits that apply to requests of the services.
@@ -60,20 +63,49 @@ impl IdleStreams {
     pub(super) fn reflections() -> Self {
         Self { slots: FairPool::new(MAX_REFLECTIONS, MAX_REFLECTIONS / PER_OWNER_DIVISOR), what: "reflection streams" }
     }
-}
 
-/// Admits a request if a slot is free and, for an enrichment, if it can be answered before its deadline. The permit is
-/// held until the body of the answer ends.
-pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
-    let owner = owner(&request);
-    if request.uri().path().starts_with(ENRICHMENTS) {
-        let left = deadline::read_headers(request.headers()).unwrap_or(admission.default_deadline);
-        match admission.load.admit(&owner, left) {
-            Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
-            Err(error) => return error_response(&error),
+    async fn run(&self, owner: Owner, request: Request, next: Next) -> Response {
+        match acquire(&self.slots, owner, self.what, &call(request.extensions())) {
+            Ok(permit) => run_with_permit(permit, self.what, request, next).await,
+            Err(error) => error_response(&error),
         }
     }
-    run_with_permit(&admission.slots, owner, "requests in flight", request, next).await
+}
+
+/// The permit of an admitted request, as an extension of it.
+#[derive(Clone)]
+struct AdmittedPermit(Arc<Permit<ActiveCall>>);
+
+impl Admission {
+    /// Admits a request if a slot is free and, for an enrichment, if it can be answered before its deadline. The request
+    /// holds its permit from now on.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if there is no slot, or no time.
+    pub(super) fn admit<B>(&self, request: &mut http::Request<B>, owner: Owner) -> Result<(), Error> {
+        if request.uri().path().starts_with(ENRICHMENTS) {
+            let left = deadline::read_headers(request.headers()).unwrap_or(self.default_deadline);
+            let admitted = self.load.admit(&owner, left)?;
+            request.extensions_mut().insert(admitted);
+        }
+        let permit = acquire(&self.slots, owner, IN_FLIGHT, &call(request.extensions()))?;
+        request.extensions_mut().insert(AdmittedPermit(permit));
+        Ok(())
+    }
+}
+
+/// Admits a request unless that was done on its arrival. The permit is held until the body of the answer ends.
+pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<AdmittedPermit>().is_none() {
+        let owner = owner(&request);
+        if let Err(error) = admission.admit(&mut request, owner) {
+            return error_response(&error);
+        }
+    }
+    match request.extensions_mut().remove::<AdmittedPermit>() {
+        Some(AdmittedPermit(permit)) => run_with_permit(permit, IN_FLIGHT, request, next).await,
+        None => next.run(request).await,
+    }
 }
 
 /// Refuses a health watch beyond the limit.
@@ -84,7 +116,7 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
     // Health needs no credential, so only the address tells callers apart.
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let owner = connection.as_ref().map_or_else(unknown, |connection| connection.address_owner());
-    let answer = run_with_permit(&streams.slots, owner, streams.what, request, next).await;
+    let answer = streams.run(owner, request, next).await;
     // A refusal is a trailers-only response, so its status is in the headers.
     if let Some(connection) = connection.filter(|_| answer.headers().contains_key(GRPC_STATUS)) {
         connection.record_refusal();
@@ -94,11 +126,11 @@ pub(super) async fn admit_watch(State(streams): State<IdleStreams>, request: Req
 
 /// Refuses a reflection stream beyond the limit.
 pub(super) async fn admit_reflection(State(streams): State<IdleStreams>, request: Request, next: Next) -> Response {
-    run_with_permit(&streams.slots, owner(&request), streams.what, request, next).await
+    streams.run(owner(&request), request, next).await
 }
 
 /// The owner that an authenticated request counts against.
-fn owner(request: &Request) -> Owner {
+pub(super) fn owner(request: &Request) -> Owner {
     let extensions = request.extensions();
     match (extensions.get::<Arc<Connection>>(), extensions.get::<Caller>()) {
         (Some(connection), Some(caller)) => connection.owner(caller),
@@ -110,38 +142,50 @@ fn unknown() -> Owner {
     Owner::Caller("unknown".into())
 }
 
-/// Runs a request while it holds a permit, which its answer keeps. The request ends early if it is evicted.
-async fn run_with_permit(
+fn call(extensions: &Extensions) -> Arc<ActiveCall> {
+    extensions.get::<Arc<ActiveCall>>().cloned().unwrap_or_default()
+}
+
+fn acquire(
     slots: &Arc<FairPool<ActiveCall>>,
     owner: Owner,
+    what: &str,
+    call: &Arc<ActiveCall>,
+) -> Result<Arc<Permit<ActiveCall>>, Error> {
+    let permit = slots.acquire(owner.clone(), call);
+    let refused = || limit_reached(what, slots.retry_after(&owner, SystemClock.monotonic()));
+    permit.map(Arc::new).ok_or_else(refused)
+}
+
+/// Runs a request while it holds a permit, which its answer keeps. The request ends early if it is evicted.
+async fn run_with_permit(
+    permit: Arc<Permit<ActiveCall>>,
     what: &'static str,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let call = request.extensions().get::<Arc<ActiveCall>>().cloned().unwrap_or_default();
-    let Some(permit) = slots.acquire(owner, &call) else { return error_response(&limit_reached(what)) };
-    let permit = Arc::new(permit);
+    let call = call(request.extensions());
     let extra_slots: Arc<dyn Slots> = permit.clone();
     request.extensions_mut().insert(extra_slots);
     let answer = tokio::select! {
         biased;
         answer = next.run(request) => answer,
-        () = call.evicted() => return error_response(&limit_reached(what)),
+        () = call.evicted() => return error_response(&limit_reached(what, RETRY_AFTER)),
     };
     answer.map(|body| {
         Body::new(PermitBody { body, evicted: Box::pin(call.evicted()), what, is_ended: false, _permit: permit })
     })
 }
 
-fn limit_reached(what: &str) -> Error {
+fn limit_reached(what: &str, retry_after: Duration) -> Error {
     Error::Exhausted {
         subject: what.into(),
         message: "the limit is reached, and no other caller has more of them than this one".into(),
-        retry_after: Some(RETRY_AFTER),
+        retry_after: Some(retry_after),
     }
 }
 
-fn error_response(error: &Error) -> Response {
+pub(super) fn error_response(error: &Error) -> Response {
     status::of(error).into_http::<Body>()
 }
 

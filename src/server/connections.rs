@@ -97,15 +97,18 @@ impl Connections {
 }
 
 impl Connection {
-    /// Registers a new call.
-    pub(super) fn begin_call(self: &Arc<Self>) -> Arc<ActiveCall> {
-        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+    /// A call that arrives now.
+    pub(super) fn new_call(&self) -> Arc<ActiveCall> {
         // The arrival time orders calls across all connections; it need not be unique.
         let now = SystemClock.monotonic();
-        let call = ActiveCall::new(now.nanos());
         *lock(&self.last_active) = now;
-        lock(&self.calls).insert(number, Arc::downgrade(&call));
-        call
+        ActiveCall::new(now.nanos())
+    }
+
+    /// Registers a call that was not refused on arrival.
+    pub(super) fn register(&self, call: &Arc<ActiveCall>) {
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        lock(&self.calls).insert(number, Arc::downgrade(call));
     }
 
     /// The owner that a call of this caller counts against: the caller if it is named, otherwise its address. Callers

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
+use crate::clock::Monotonic;
 use crate::rpc::auth::Owner;
 use crate::rpc::load::Slots;
 use crate::sync::lock;
@@ -12,6 +14,10 @@ use crate::sync::lock;
 /// A permit that cannot grow by at least `max / MIN_GROWTH_DIVISOR` slots is refused: with fewer, its work would run
 /// almost serially and occupy its first slot for very long.
 const MIN_GROWTH_DIVISOR: usize = 256;
+
+/// Delay after the first refusal, and the time over which as many retries are spread as there are slots.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// An item that occupies a slot and can be evicted from it.
 pub(super) trait Evict: Send + Sync + 'static {
@@ -40,6 +46,8 @@ struct State<T> {
 /// The slots of one owner.
 struct OwnerSlots<T> {
     slots: usize,
+    /// When the next refused item of this owner is to be tried again.
+    next_retry: Monotonic,
     entries: HashMap<u64, Entry<T>>,
 }
 
@@ -96,6 +104,15 @@ impl<T: Evict> FairPool<T> {
         Some(permit)
     }
 
+    /// How long a refused owner should wait. Retries are spread: if all came at the same time, most would be refused again.
+    pub(super) fn retry_after(&self, owner: &Owner, now: Monotonic) -> Duration {
+        let mut state = lock(&self.state);
+        let Some(held) = state.owners.get_mut(owner) else { return RETRY_AFTER };
+        let retry = held.next_retry.max(now + RETRY_AFTER).min(now + MAX_RETRY_AFTER);
+        held.next_retry = retry + RETRY_AFTER / u32::try_from(self.max).unwrap_or(u32::MAX);
+        retry.since(now)
+    }
+
     /// The number of occupied slots.
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
@@ -105,7 +122,7 @@ impl<T: Evict> FairPool<T> {
 
 impl<T> Default for OwnerSlots<T> {
     fn default() -> Self {
-        Self { slots: 0, entries: HashMap::new() }
+        Self { slots: 0, next_retry: Monotonic::default(), entries: HashMap::new() }
     }
 }
 
@@ -277,5 +294,21 @@ mod tests {
         assert_eq!((batch.grow(15), pool.used()), (Some(4), 13));
         drop(batch);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn retries_of_refused_items_are_spread() {
+        let pool = FairPool::new(10, 10);
+        let (item, now) = (item(0), Monotonic::default());
+        assert_eq!(pool.retry_after(&caller("a"), now), RETRY_AFTER);
+        let _held = pool.acquire(caller("a"), &item);
+        let times: Vec<_> = (0..11).map(|_| pool.retry_after(&caller("a"), now).as_millis()).collect();
+        assert_eq!((times[0], times[1], times[10]), (1_000, 1_100, 2_000));
+        assert_eq!(pool.retry_after(&caller("b"), now), RETRY_AFTER, "it waits for its own only");
+        for _ in 0..1_000 {
+            pool.retry_after(&caller("a"), now);
+        }
+        assert_eq!(pool.retry_after(&caller("a"), now), MAX_RETRY_AFTER);
+        assert_eq!(pool.retry_after(&caller("a"), now + Duration::from_secs(60)), RETRY_AFTER);
     }
 }

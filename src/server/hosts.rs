@@ -36,7 +36,10 @@ impl Hosts {
     }
 
     /// The error for a request that must be refused.
-    fn refusal(&self, request: &Request) -> Option<Error> {
+    pub(super) fn refusal<B>(&self, request: &http::Request<B>) -> Option<Error> {
+        if request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local) {
+            return None;
+        }
         let headers = request.headers();
         let origin = text(headers, &header::ORIGIN);
         let is_listed = origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin));
@@ -62,8 +65,7 @@ impl Hosts {
 /// Refuses a request that a web page of another site may have sent. Web pages cannot reach the socket or the process
 /// itself. Health is exempt, since orchestrators use host names of their own.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    let is_local = request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local);
-    match hosts.refusal(&request).filter(|_| !is_local) {
+    match hosts.refusal(&request) {
         Some(error) => status::of(&error).into_http::<Body>(),
         None => next.run(request).await,
     }

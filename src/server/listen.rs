@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,6 +21,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::connections::{Connection, Connections};
+use super::early_refusal::EarlyRefusal;
 use super::tls;
 use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
@@ -38,6 +40,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Serving {
     router: Router,
+    early_refusal: Arc<EarlyRefusal>,
     acceptor: Option<TlsAcceptor>,
     connections: Arc<Connections>,
     /// Limit of concurrent calls on one connection.
@@ -106,9 +109,16 @@ async fn sniff_protocol(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u
 }
 
 impl Serving {
-    pub(super) fn new(router: Router, acceptor: Option<TlsAcceptor>, limits: &Limits, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        router: Router,
+        early_refusal: EarlyRefusal,
+        acceptor: Option<TlsAcceptor>,
+        limits: &Limits,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             router,
+            early_refusal: Arc::new(early_refusal),
             acceptor,
             connections: Connections::new(limits),
             max_calls: limits.max_calls_per_connection,
@@ -184,14 +194,18 @@ impl Serving {
         connection: Arc<Connection>,
     ) {
         let (peer, served) = (Arc::new(peer), connection.clone());
-        let router = self.router;
+        let (router, early_refusal) = (self.router, self.early_refusal);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let call = served.begin_call();
+            let call = served.new_call();
             request.extensions_mut().insert(peer.clone());
-            request.extensions_mut().insert(served.clone());
             request.extensions_mut().insert(call.clone());
+            if let Some(refusal) = early_refusal.check(&mut request, &peer, &served) {
+                return Either::Left(std::future::ready(Ok(refusal)));
+            }
+            served.register(&call);
+            request.extensions_mut().insert(served.clone());
             let answer = router.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|answer| answer.map(|body| call.chunk_body(body))) }
+            Either::Right(async move { answer.await.map(|answer| answer.map(|body| call.chunk_body(body))) })
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
@@ -228,8 +242,14 @@ impl Serving {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
+    use tokio::runtime::Handle;
 
     use super::*;
+    use crate::rpc::auth::Authenticator;
+    use crate::rpc::load::Load;
+    use crate::server::admission::Admission;
+    use crate::server::fair_pool::FairPool;
+    use crate::server::hosts::Hosts;
 
     fn serving() -> Serving {
         let limits = Limits {
@@ -242,7 +262,14 @@ mod tests {
             send_timeout: HANDSHAKE_TIMEOUT,
             max_message_bytes: 65_536,
         };
-        Serving::new(Router::new(), None, &limits, CancellationToken::new())
+        let admission = Admission {
+            slots: FairPool::new(1, 1),
+            load: Load::new(Handle::current(), Arc::new(SystemClock)),
+            default_deadline: HANDSHAKE_TIMEOUT,
+        };
+        let (authenticator, hosts) = (Authenticator::new(Vec::new()), Hosts::new(false, &[], &[]));
+        let early_refusal = EarlyRefusal { authenticator, hosts, admission };
+        Serving::new(Router::new(), early_refusal, None, &limits, CancellationToken::new())
     }
 
     #[tokio::test(start_paused = true)]

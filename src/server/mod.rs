@@ -2,8 +2,9 @@
 //!
 //! `router.rs` stacks the services and their layers on one port, `page.rs` answers requests that are not gRPC, `hosts.rs`
 //! refuses foreign web pages. `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
-//! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `active_call.rs` sends
-//! answers. `housekeeping.rs` does periodic work, `health.rs` reports health. Nothing here decides about indicators or sources.
+//! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `early_refusal.rs` admits
+//! on arrival, `turns.rs` says which request begins next, `active_call.rs` sends answers, `paced.rs` reads in small steps.
+//! `housekeeping.rs` does periodic work, `health.rs` reports health. Nothing here decides about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::telemetry;
 mod active_call;
 mod admission;
 mod connections;
+mod early_refusal;
 mod fair_pool;
 mod health;
 mod hosts;
@@ -43,12 +45,14 @@ mod network;
 mod page;
 mod router;
 mod tls;
+mod turns;
 
 use network::Network;
 
 /// Time limit for a shutdown to wait for calls in flight.
 const DRAIN: Duration = Duration::from_secs(15);
-const SOURCE_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+/// With the verdict cache, the requests in flight and the program itself less than 250 MB.
+const SOURCE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const DUPLEX_BYTES: usize = 64 * 1024;
 
 /// Why a server does not start, as a message for the operator.
@@ -151,9 +155,9 @@ impl Running {
         let stop = CancellationToken::new();
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
-        let (router, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
+        let (router, early_refusal, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
         let of_sources = health::SourceHealth::start(engine.clone(), reporter.clone()).await;
-        let serving = listen::Serving::new(router, acceptor, &config.limits, stop.clone());
+        let serving = listen::Serving::new(router, early_refusal, acceptor, &config.limits, stop.clone());
         let (address, socket, network) = match listen {
             Listen::InProcess => (None, None, None),
             Listen::Everywhere => {

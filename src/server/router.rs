@@ -1,6 +1,6 @@
 //! The services on one port, and the layers that every request passes on its way to them.
 //!
-//! The layers, outermost first: CORS (a preflight request carries no token), panic handler, request counter, separation
+//! Calls for which there is no slot or no time are refused before, by `early_refusal.rs`. The layers, outermost first: CORS (a preflight request carries no token), panic handler, request counter, separation
 //! of gRPC from other requests (`page.rs`), gRPC-Web (translated here, so that the inner layers see only gRPC), check
 //! of the host name (`hosts.rs`), authentication, admission (`admission.rs`), hand-over to the workers, limit on the
 //! request body, service. Health needs no token, so that an orchestrator can probe it; metrics do. Neither counts
@@ -23,7 +23,6 @@ use http_body_util::{BodyStream, StreamBody};
 use hyper::body::{Bytes, Frame};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -33,10 +32,12 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::admission::{self, Admission, GRPC_STATUS, IdleStreams, WATCH, trailers};
+use super::admission::{self, Admission, GRPC_STATUS, IdleStreams, WATCH, error_response, trailers};
 use super::connections::Connection;
+use super::early_refusal::{EarlyRefusal, count_request};
 use super::fair_pool::FairPool;
 use super::hosts::{self, Hosts};
+use super::turns::{Ended, Turns};
 use super::{StartError, health, page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
@@ -45,7 +46,7 @@ use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
-use crate::rpc::load::{Load, Slots};
+use crate::rpc::load::{Admitted, Load, Slots};
 use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
@@ -73,7 +74,7 @@ pub(super) async fn build(
     load: Arc<Load>,
     workers: Handle,
     stop: CancellationToken,
-) -> Result<(Router, HealthReporter), StartError> {
+) -> Result<(Router, EarlyRefusal, HealthReporter), StartError> {
     let limit = config.limits.max_message_bytes;
     let authenticator = Authenticator::new(config.tokens.clone());
     let admission = Admission {
@@ -82,6 +83,7 @@ pub(super) async fn build(
         default_deadline: config.default_deadline,
     };
     let hosts = Hosts::new(!config.tokens.is_empty(), &config.host_names, &config.cors_origins);
+    let early_refusal = EarlyRefusal { authenticator: authenticator.clone(), hosts: hosts.clone(), admission: admission.clone() };
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::report(&reporter, ServingStatus::Serving).await;
 
@@ -92,8 +94,8 @@ pub(super) async fn build(
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
         .layer(from_fn_with_state(bytes_per_slot, limit_request_body))
-        .layer(from_fn_with_state(workers, run_on_workers))
-        .layer(from_fn_with_state(admission, admission::admit));
+        .layer(from_fn_with_state(Turns::new(workers), run_on_workers))
+        .layer(from_fn_with_state(admission.clone(), admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
     // A reflection call is a stream of requests without a fixed end, so the time limit applies to each request of it.
     let reflection = Routes::new(reflection().build_v1().map_err(failed)?)
@@ -120,13 +122,13 @@ pub(super) async fn build(
         .layer(from_fn_with_state(hosts, hosts::check))
         .fallback(move |request: Request| async move { page::answer(&request, scheme) })
         .layer(from_fn_with_state(grpc, route_grpc))
-        .layer(from_fn(count_request))
+        .layer(from_fn(count))
         .layer(CatchPanicLayer::custom(panic_response));
     let router = match cors(&config.cors_origins)? {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    Ok((router, reporter))
+    Ok((router, early_refusal, reporter))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -156,12 +158,8 @@ async fn metrics(State(authenticator): State<Authenticator>, request: Request) -
     }
 }
 
-/// Counts a request under its method. All unknown paths share one label: otherwise a client could create any number of
-/// time series.
-async fn count_request(request: Request, next: Next) -> Response {
-    let path = pb::METHOD_PATHS.get(request.uri().path());
-    let method = path.map_or("other", |path| path.trim_start_matches("/concord.v1."));
-    metrics::counter!("concord_requests_total", "method" => method).increment(1);
+async fn count(request: Request, next: Next) -> Response {
+    count_request(request.uri().path());
     next.run(request).await
 }
 
@@ -178,6 +176,10 @@ fn mark_connection_authenticated(request: &Request, caller: &Caller) {
 }
 
 async fn authenticate(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
+    // Authenticated on arrival.
+    if request.extensions().get::<Caller>().is_some() {
+        return next.run(request).await;
+    }
     match caller(&authenticator, &request) {
         Ok(caller) => {
             mark_connection_authenticated(&request, &caller);
@@ -194,15 +196,17 @@ async fn authenticate(State(authenticator): State<Authenticator>, mut request: R
 }
 
 /// Runs a request on the worker runtime, so that it does not delay the threads that accept connections and write
-/// answers. The task is aborted when the caller disconnects.
-async fn run_on_workers(State(workers): State<Handle>, request: Request, next: Next) -> Response {
-    let answer = AbortOnDropHandle::new(workers.spawn(next.run(request))).await;
-    answer.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(cause) => panic_response(cause),
-        Err(_) => {
+/// answers. It is aborted when the caller disconnects.
+async fn run_on_workers(State(turns): State<Arc<Turns>>, request: Request, next: Next) -> Response {
+    let (owner, admitted) = (admission::owner(&request), request.extensions().get::<Admitted>().cloned());
+    match turns.run(owner, admitted, next.run(request)).await {
+        Ended::Answered(answer) => answer,
+        Ended::Panicked(cause) => panic_response(cause),
+        Ended::Refused(error) => error_response(&error),
+        Ended::ShutDown => {
             error_response(&Error::Unavailable { message: "the server is shutting down".into(), retry_after: None })
         }
-    })
+    }
 }
 
 /// Bounds the body of a request in time, since a body that never ends would occupy its slot forever, and in memory.
@@ -285,10 +289,6 @@ async fn end_watch(State(stop): State<CancellationToken>, request: Request, next
     let last = stream::iter([Ok(Frame::trailers(trailers(Code::Unavailable, "the server is shutting down")))]);
     let cut_off = |body| BodyStream::new(body).take_until(Box::pin(stopped)).chain(last);
     answer.map(|body| Body::new(StreamBody::new(cut_off(body))))
-}
-
-fn error_response(error: &Error) -> Response {
-    status::of(error).into_http::<Body>()
 }
 
 /// Turns a panic into a status, so that only its own call fails. No panic is known to be reachable from outside.
