@@ -58,14 +58,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 
 impl dyn Clock {
     /// What the future resolves to, or `None` if that takes longer than `limit`. A future that is ready always wins.
-    pub fn timeout<'a, T>(
-        &'a self,
-        limit: Duration,
-        future: impl Future<Output = T> + Send + 'a,
-    ) -> impl Future<Output = Option<T>> + Send + 'a
-    where
-        T: 'a,
-    {
+    pub fn timeout<T>(&self, limit: Duration, future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
         // Held by an `async` block itself it would take its size twice: once as it comes and once while it runs.
         let mut future = Box::pin(future);
         async move {

@@ -272,13 +272,18 @@ fn io_reason(_: std::io::Error) -> h2::Reason {
 
 /// Somebody who calls on schedule and measures, on a thread of its own.
 pub struct Bystander {
-    measured: std::sync::Mutex<std::sync::mpsc::Receiver<Result<(Duration, usize), String>>>,
+    measured: std::sync::Mutex<std::sync::mpsc::Receiver<Measured>>,
     stop: Arc<AtomicBool>,
 }
+
+/// How long a call of this sort took and when it ended, or why it failed.
+type Measured = Result<(Duration, usize, Instant), String>;
 
 /// What a bystander felt.
 pub struct Felt {
     pub times: Vec<(Duration, usize)>,
+    /// When the last call ended that took more than 50 ms, from the beginning on, and how many there were.
+    pub slow: (usize, Duration),
     pub failures: Vec<String>,
 }
 
@@ -338,7 +343,7 @@ impl Bystander {
                         };
                         let result = tokio::time::timeout(Duration::from_secs(10), call).await;
                         let result = result.unwrap_or_else(|_| Err(format!("nothing in 10 s of {}", number % 4)));
-                        let _ = sender.send(result.map(|()| (due.elapsed(), number as usize % 4)));
+                        let _ = sender.send(result.map(|()| (due.elapsed(), number as usize % 4, Instant::now())));
                     });
                     while calls.try_join_next().is_some() {}
                 }
@@ -353,10 +358,15 @@ impl Bystander {
         drop(measured());
         let begun = Instant::now();
         tokio::time::sleep(length.saturating_sub(begun.elapsed())).await;
-        let mut felt = Felt { times: Vec::new(), failures: Vec::new() };
+        let mut felt = Felt { times: Vec::new(), slow: Default::default(), failures: Vec::new() };
         for result in measured() {
             match result {
-                Ok(time) => felt.times.push(time),
+                Ok((time, kind, ended)) => {
+                    felt.times.push((time, kind));
+                    if time > Duration::from_millis(50) {
+                        felt.slow = (felt.slow.0 + 1, ended.saturating_duration_since(begun));
+                    }
+                }
                 Err(why) => felt.failures.push(why),
             }
         }
@@ -385,10 +395,12 @@ impl fmt::Display for Felt {
         let (count, failed) = (self.times.len(), self.failures.len());
         write!(
             f,
-            "{count} answered, p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms, {failed} failed",
+            "{count} answered, p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms, {} above 50 ms, the last after {:.1} s, {failed} failed",
             at(50),
             at(99),
-            at(100)
+            at(100),
+            self.slow.0,
+            self.slow.1.as_secs_f64()
         )?;
         write!(f, " (p99: health {:.1}, metrics {:.1}, list {:.1}, enrich {:.1})", of(0), of(1), of(2), of(3))?;
         let first = self.failures.first().map(|why| format!(" ({})", why.chars().take(120).collect::<String>()));

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::connections::{Connection, Connections};
 use super::early_refusal::EarlyRefusal;
+use super::paced::Paced;
 use super::tls;
 use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
@@ -218,7 +219,7 @@ impl Serving {
             // hyper's default limit would take that for an attack and close the connection.
             .max_pending_accept_reset_streams(usize::try_from(self.max_calls).unwrap_or(usize::MAX))
             .max_send_buf_size(SEND_BUFFER_BYTES);
-        let mut stream = TimeoutStream::new(stream);
+        let mut stream = TimeoutStream::new(Paced::new(stream));
         stream.set_write_timeout(Some(self.send_timeout));
         let http = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
         tokio::pin!(http);

@@ -42,6 +42,7 @@ mod hosts;
 mod housekeeping;
 mod listen;
 mod network;
+mod paced;
 mod page;
 mod router;
 mod tls;
