@@ -47,6 +47,9 @@ pub async fn mixed(length: Duration) {
     let endpoint = Endpoint::from_shared(server.address.clone()).expect("an address");
     let channel = endpoint.connect().await.expect("a connection");
     let counts = Arc::new(Counts::new());
+    // A connection without a credential would make way for the idle ones of the same address.
+    let mut client = VerdictServiceClient::new(channel.clone());
+    client.list_verdicts(authorized("token", pb::ListVerdictsRequest::default())).await.expect("a list");
     let mut load = JoinSet::new();
     load.spawn(look_ups(channel.clone(), counts.clone()));
     load.spawn(batches(channel.clone(), counts.clone()));

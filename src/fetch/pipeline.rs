@@ -228,21 +228,26 @@ impl RemotePipeline {
     /// Layers 1 to 3: the part of a look-up that runs for each caller.
     async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
         // 1. Observe. Outermost, so that it counts cache hits and refusals too.
-        observe::measured(&self.counters, &*self.clock, Box::pin(async {
-            // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
-            let now = self.clock.monotonic();
-            let steps = match self.cache.find(&request.lookup, request.max_age, now) {
-                Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
-                Cached::Answers(entry) => Some(entry.steps.clone()),
-                Cached::Nothing => None,
-            };
-            // 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The
-            // inner layers run in a task of their own.
-            let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
-            let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
-            let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
-            self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
-        }))
+        observe::measured(
+            &self.counters,
+            &*self.clock,
+            Box::pin(async {
+                // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
+                let now = self.clock.monotonic();
+                let steps = match self.cache.find(&request.lookup, request.max_age, now) {
+                    Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
+                    Cached::Answers(entry) => Some(entry.steps.clone()),
+                    Cached::Nothing => None,
+                };
+                // 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The
+                // inner layers run in a task of their own.
+                let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
+                let conversation =
+                    |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
+                let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
+                self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
+            }),
+        )
         .await
     }
 

@@ -424,6 +424,10 @@ mod tests {
         assert!(admitted.refusal().is_none());
         clock.advance(Duration::from_millis(1));
         assert!(matches!(admitted.refusal(), Some(Error::Exhausted { retry_after: Some(_), .. })));
-        assert_eq!(load.cost.load(Ordering::Relaxed), nanos(Duration::from_millis(4)), "at most four times in one step");
+        assert_eq!(
+            load.cost.load(Ordering::Relaxed),
+            nanos(Duration::from_millis(4)),
+            "at most four times in one step"
+        );
     }
 }

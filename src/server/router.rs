@@ -83,7 +83,8 @@ pub(super) async fn build(
         default_deadline: config.default_deadline,
     };
     let hosts = Hosts::new(!config.tokens.is_empty(), &config.host_names, &config.cors_origins);
-    let early_refusal = EarlyRefusal { authenticator: authenticator.clone(), hosts: hosts.clone(), admission: admission.clone() };
+    let early_refusal =
+        EarlyRefusal { authenticator: authenticator.clone(), hosts: hosts.clone(), admission: admission.clone() };
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::report(&reporter, ServingStatus::Serving).await;
 

@@ -203,7 +203,10 @@ async fn a_file_of_another_program_beside_a_log_is_refused_and_both_are_left_alo
         let before = fs::read(&log).expect("a log");
         let error = refusal(left.path());
         let named = format!("database {}: was not written by this program, and {}", path.display(), log.display());
-        assert!(error.detail.starts_with(&named) && error.detail.contains("put the database of that log back"), "{error}");
+        assert!(
+            error.detail.starts_with(&named) && error.detail.contains("put the database of that log back"),
+            "{error}"
+        );
         assert!(store::open_read_only(&path).is_err());
         assert_eq!((fs::read(&path).expect("a file"), fs::read(&log).expect("a log")), (content, before));
     }
