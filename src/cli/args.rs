@@ -453,6 +453,17 @@ pub(super) enum Verdict {
         #[arg(long, short, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Show what differs between two verdicts on the same indicator, and by what
+    #[command(after_help = "Examples:\n  concord verdict diff verdicts/0193a1b2 verdicts/0193c3d4")]
+    Diff {
+        /// The verdict from which the differences are counted: verdicts/ID, or the ID alone
+        before: String,
+        /// The verdict to which they lead
+        after: String,
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListOutput,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -9,7 +9,7 @@ use super::args::{Client, Disclosures, Output, Verdict, VerdictList};
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::json::{document, lines, list, print_messages};
-use super::{Failure, csv, print, table, verdict_table};
+use super::{Failure, csv, diff, print, table, verdict_table};
 use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_disposition;
 use crate::convert::write_timestamp;
@@ -21,6 +21,7 @@ pub(super) async fn verdicts(client: &Client, command: Verdict) -> Result<ExitCo
     let done = Connection::with(client, async |connection| match &command {
         Verdict::List(list) => list_verdicts(connection, list).await,
         Verdict::Show { name, facts, output } => show(connection, name, *facts, *output).await,
+        Verdict::Diff { before, after, output } => diff::print_difference(connection, before, after, *output).await,
     });
     done.await.map(|()| ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use crate::server::StartError;
 mod args;
 mod connect;
 mod csv;
+mod diff;
 mod enrich;
 mod graph;
 mod history;

@@ -29,6 +29,7 @@ macro_rules! convert_enum {
     };
 }
 
+pub(crate) mod comparison;
 pub(crate) mod enrichment;
 pub(crate) mod indicator;
 pub(crate) mod source;

@@ -17,7 +17,9 @@ mod reliability;
 mod strength;
 
 pub use disposition::Disposition;
-pub use outcome::{Family, FamilyBasis, NotAsked, NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
+pub use outcome::{
+    Family, FamilyBasis, NotAsked, NotAskedReason, Outcome, OutcomeBody, OutcomeKind, SourceError, SourceErrorKind,
+};
 pub use relation::{Relation, RelationName};
 pub use reliability::Reliability;
 pub use strength::Strength;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use strum::{Display, IntoStaticStr, VariantArray};
+use strum::{Display, EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::{Disposition, Finding, Reliability};
 use crate::error::{ParseEnumError, parse_enum};
@@ -30,8 +30,9 @@ pub struct Outcome {
 }
 
 /// The result of asking one source.
-#[derive(Clone, Debug, PartialEq, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, EnumDiscriminants, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
+#[strum_discriminants(name(OutcomeKind), derive(Hash, VariantArray), doc = "Which result asking a source had.")]
 pub enum OutcomeBody {
     /// The source knows the indicator.
     Finding(Finding),

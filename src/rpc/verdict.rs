@@ -8,12 +8,13 @@ use tonic::{Request, Response, Status};
 use super::load::{AnswerMemory, out_of_answer_memory};
 use super::pagination::Page;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
-use crate::convert::{Violations, indicator, read_name, read_period};
+use crate::convert::{Violations, comparison, indicator, read_name, read_period};
 use crate::error::{Error, Reason, Violation};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
 use crate::store::{AnswerStore, Cursor, VerdictFilter, VerdictRecord, VerdictStore};
+use crate::verdict::compare;
 
 /// Implements `VerdictService` on top of the store.
 pub(crate) struct VerdictRpc {
@@ -32,17 +33,41 @@ impl VerdictRpc {
         let view = violations.check(read_view(request.view, "view"));
         let (id, view) = violations.finish(id.zip(view))?;
         let record = self.verdicts.verdict(&id).await?;
-        let record = record.ok_or_else(|| Error::NotFound {
-            reason: Reason::VerdictNotFound,
-            name: request.name,
-            hint: "ListVerdicts shows those that the retention still holds".into(),
-        })?;
+        let record = record.ok_or_else(|| not_found(request.name))?;
         // Raw answers may be as large as a page.
         let _turn = if view == View::Raw { Page::turn().await } else { None };
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
         let bytes = raw.values().flatten().map(String::len).sum();
         let verdict = offload(bytes, move || write_record(&record, true, view, &raw)).await;
         if memory.reserve(verdict.encoded_len()) { Ok(verdict) } else { Err(out_of_answer_memory()) }
+    }
+
+    async fn compare(
+        &self,
+        request: pb::CompareVerdictsRequest,
+        mut memory: AnswerMemory,
+    ) -> Result<pb::CompareVerdictsResponse, Error> {
+        let mut violations = Violations::default();
+        let mut records = [None, None];
+        for (record, (field, name)) in records.iter_mut().zip([("before", request.before), ("after", request.after)]) {
+            if let Some(id) = violations.check(read_name(&name, "verdicts", field)) {
+                let found = self.verdicts.verdict(&id).await?;
+                *record = violations.resolve(field, found.ok_or_else(|| not_found(name)));
+            }
+        }
+        let [before, after] = records;
+        if let Some((before, after)) = before.as_ref().zip(after.as_ref())
+            && before.verdict.indicator != after.verdict.indicator
+        {
+            let [of_before, of_after] = [before, after].map(|record| record.verdict.indicator.redacted());
+            let message =
+                format!("is on {of_after}, but `before` is on {of_before}: both must be on the same indicator");
+            violations.add(Violation::invalid("after", message));
+        }
+        let (before, after) = violations.finish(before.zip(after))?;
+        let comparison = comparison::write(&before, &after, &compare(&before.verdict, &after.verdict));
+        let response = pb::CompareVerdictsResponse { comparison: Some(comparison) };
+        if memory.reserve(response.encoded_len()) { Ok(response) } else { Err(out_of_answer_memory()) }
     }
 
     /// The raw answers behind a verdict, as far as they are still retained.
@@ -88,6 +113,14 @@ impl VerdictRpc {
     }
 }
 
+fn not_found(name: String) -> Error {
+    Error::NotFound {
+        reason: Reason::VerdictNotFound,
+        name,
+        hint: "ListVerdicts shows those that the retention still holds".into(),
+    }
+}
+
 #[tonic::async_trait]
 impl VerdictService for VerdictRpc {
     async fn get_verdict(
@@ -105,5 +138,13 @@ impl VerdictService for VerdictRpc {
     ) -> Result<Response<pb::ListVerdictsResponse>, Status> {
         let memory = AnswerMemory::from_request(&request);
         Ok(Response::new(self.list(request.into_inner(), memory).await?))
+    }
+
+    async fn compare_verdicts(
+        &self,
+        request: Request<pb::CompareVerdictsRequest>,
+    ) -> Result<Response<pb::CompareVerdictsResponse>, Status> {
+        let memory = AnswerMemory::from_request(&request);
+        Ok(Response::new(self.compare(request.into_inner(), memory).await?))
     }
 }

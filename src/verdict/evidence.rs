@@ -27,7 +27,7 @@ pub(super) fn logit_micro(probability: f64) -> i64 {
 }
 
 /// The probability with these log-odds.
-pub(super) fn probability(log_odds_micro: i64) -> f64 {
+pub(crate) fn probability(log_odds_micro: i64) -> f64 {
     1.0 / (1.0 + (-nats(log_odds_micro)).exp())
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Formulas and numbers: `docs/fusion.md`. `policy/` holds the numbers. `judge.rs` applies a policy to outcomes: `weighted.rs`
 //! adds evidence (`evidence.rs` weighs one report, `family.rs` pools sources that share data), `claims.rs` has the rules that
-//! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `explain/` writes the sentences of
-//! both when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
+//! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `compare.rs` compares two,
+//! `explain/` writes the sentences when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
 
@@ -19,6 +19,7 @@ mod analysis;
 mod change;
 mod check;
 mod claims;
+mod compare;
 mod evidence;
 mod explain;
 mod family;
@@ -31,8 +32,14 @@ mod report;
 mod weighted;
 
 pub use change::{Analysis, Flip, LeaveOneOut, Margin, Newcomers, Reach, Reading, ReportChange};
+pub use compare::{
+    BeforeAfter, Cause, Comparison, DispositionCause, Part, TermChange, TermState, ThresholdChange, compare,
+};
+pub(crate) use evidence::probability as probability_at;
 pub(crate) use explain::percent;
-pub use explain::{flip_sentence, margin_sentence, reach_sentence, sentence, summary};
+pub use explain::{
+    comparison_summary, flip_sentence, margin_sentence, reach_sentence, sentence, summary, term_change_sentence,
+};
 pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
 pub use policy::{
     Calibration, ClaimShares, ConflictNumbers, Decay, LearnedCoverage, LetterRow, LetterTable, LetterWeights, MeanRule,
@@ -74,6 +81,17 @@ pub struct Verdict {
     pub partial: bool,
     /// The time for which it was judged; ages count back from here.
     pub judged_time: SystemTime,
+}
+
+impl Verdict {
+    /// What a source says under the rule of the verdict. Only the rule `xsoar` has its own reading of a finding.
+    fn claim_of(&self, outcome: &Outcome) -> Option<Disposition> {
+        let finding = outcome.body.finding()?;
+        match &finding.xsoar {
+            Some(xsoar) if self.policy.rule == RuleKind::Xsoar => Some(xsoar.claim),
+            _ => Some(finding.claim),
+        }
+    }
 }
 
 /// Which policy, and which revision of it.

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
 
 /// The deadline of calls that are to meet it. The server's clock moves by hand, so that nobody waits for so long.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -325,4 +326,15 @@ pub fn config(folder: &TempDir, text: &str) -> Config {
     };
     let kinds = concord::sources::all();
     load(LoadInput { file: Some(file), environment: Environment::new(), flags, kinds }).unwrap()
+}
+
+/// The fields that a refusal names.
+pub fn violated(refused: &tonic::Status) -> Vec<String> {
+    let details = refused.get_error_details();
+    details
+        .bad_request()
+        .into_iter()
+        .flat_map(|request| &request.field_violations)
+        .map(|violation| violation.field.clone())
+        .collect()
 }

@@ -1,11 +1,14 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use concord::clock::ManualClock;
 use concord::pb;
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, indicator, malicious_virustotal, start_time, virustotal_at};
+use crate::harness::{
+    Replay, TestServer, indicator, malicious_virustotal, report, start_time, violated, virustotal_at,
+};
 
 #[tokio::test]
 async fn a_verdict_is_stored_as_it_was_given_and_survives_a_restart() {
@@ -86,5 +89,51 @@ async fn a_token_with_other_parameters_is_refused() {
     };
     let refused = server.verdicts().list_verdicts(other).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_verdicts_are_compared_and_the_differences_add_up() {
+    let answer = Arc::new(AtomicU64::new(60));
+    let virustotal = {
+        let answer = answer.clone();
+        Replay::start(Box::new(move |_| (200, report(answer.load(Ordering::SeqCst), 0)))).await
+    };
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let before = server.enrich("198.51.100.7").await.verdict;
+    answer.store(0, Ordering::SeqCst);
+    server.clock.advance(Duration::from_secs(40 * 86_400));
+    let after = server.enrich("198.51.100.7").await.verdict;
+    let request = pb::CompareVerdictsRequest { before: before.name.clone(), after: after.name.clone() };
+    let comparison = server.verdicts().compare_verdicts(request).await.unwrap().into_inner().comparison.unwrap();
+    assert_eq!(comparison.disposition_before(), pb::Disposition::Malicious);
+    assert_eq!(comparison.disposition_after(), after.disposition());
+    assert_eq!(comparison.cause(), pb::DispositionCause::Evidence);
+    let difference = after.log_odds_micro_nats.unwrap() - before.log_odds_micro_nats.unwrap();
+    assert_eq!(comparison.difference_micro_nats, Some(difference));
+    assert_eq!(comparison.terms.iter().filter_map(|term| term.difference_micro_nats).sum::<i64>(), difference);
+    let virustotal = comparison.terms.last().unwrap();
+    assert_eq!(virustotal.causes, [i32::from(pb::ChangeCause::Claim)]);
+    assert!(virustotal.sentence.contains("said malicious before and now"), "{}", virustotal.sentence);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn verdicts_of_two_indicators_are_not_compared_and_the_field_is_named() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let [one, other] = [server.enrich("198.51.100.1").await.verdict, server.enrich("198.51.100.2").await.verdict];
+    let compare = async |before: &str, after: &str| {
+        let request = pb::CompareVerdictsRequest { before: before.into(), after: after.into() };
+        server.verdicts().compare_verdicts(request).await.unwrap_err()
+    };
+    let refused = compare(&one.name, &other.name).await;
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(violated(&refused), ["after"]);
+    assert!(refused.message().contains("198.51.100.2") && refused.message().contains("198.51.100.1"), "{refused}");
+    let missing = compare(&one.name, "verdicts/nothing").await;
+    assert_eq!(missing.code(), tonic::Code::NotFound);
+    let both = compare("", "sources/a").await;
+    assert_eq!((both.code(), violated(&both)), (tonic::Code::InvalidArgument, vec!["before".into(), "after".into()]));
     server.stop().await;
 }

@@ -41,4 +41,5 @@ mod store_failures;
 mod surface;
 mod tls;
 mod transport;
+mod verdict_diff;
 mod verdict_reuse;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{percent, plural};
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
-use crate::verdict::{Contribution, RuleKind, Term, Verdict, Weighing};
+use crate::verdict::{Contribution, Term, Verdict, Weighing};
 
 /// More names than this would hide the first ones.
 const MOST_NAMES: usize = 3;
@@ -72,7 +72,7 @@ fn groups(verdict: &Verdict) -> Vec<String> {
         }
     };
     for claim in claims {
-        let mut members: Vec<_> = outcomes.iter().filter(|outcome| claim_of(verdict, outcome) == Some(claim)).collect();
+        let mut members: Vec<_> = outcomes.iter().filter(|outcome| verdict.claim_of(outcome) == Some(claim)).collect();
         members.sort_by_key(|outcome| (Reverse(weight(verdict, outcome)), outcome.reliability));
         let names = names(&members, true);
         let weak = weak(verdict, &members);
@@ -97,15 +97,6 @@ fn groups(verdict: &Verdict) -> Vec<String> {
         parts.push(format!("{} could not be asked in time or quota: {}", missed.len(), names(&missed, false)));
     }
     parts
-}
-
-/// What the source says under the verdict's rule. Only the rule `xsoar` has its own reading of a finding.
-fn claim_of(verdict: &Verdict, outcome: &Outcome) -> Option<Disposition> {
-    let finding = outcome.body.finding()?;
-    match &finding.xsoar {
-        Some(xsoar) if verdict.policy.rule == RuleKind::Xsoar => Some(xsoar.claim),
-        _ => Some(finding.claim),
-    }
 }
 
 /// How much evidence the source adds, whatever its side.

@@ -2,6 +2,7 @@
 //! sentences that a person reads.
 
 mod build;
+mod compare;
 mod documented;
 mod properties;
 mod sentences;

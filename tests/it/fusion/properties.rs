@@ -18,11 +18,11 @@ const SIDES: [Disposition; 3] = [Disposition::Benign, Disposition::Suspicious, D
 const BY_HARM: [Disposition; 4] =
     [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
 
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     ProptestConfig { cases: 1500, failure_persistence: None, rng_seed: RngSeed::Fixed(20), ..ProptestConfig::default() }
 }
 
-fn any_type() -> impl Strategy<Value = IndicatorType> {
+pub fn any_type() -> impl Strategy<Value = IndicatorType> {
     select(IndicatorType::VARIANTS)
 }
 
@@ -84,11 +84,11 @@ fn named(outcomes: Vec<Outcome>, prefix: &str) -> Vec<Outcome> {
         .collect()
 }
 
-fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
+pub fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
     proptest::collection::vec(any_claim(), 0..10).prop_map(|outcomes| named(outcomes, "s"))
 }
 
-fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
+pub fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
     proptest::collection::vec(any_silence(), 0..6).prop_map(|outcomes| named(outcomes, "t"))
 }
 
