@@ -13,8 +13,8 @@ use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Maintenance,
-    PageLimit, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit, VerdictFilter, VerdictRecord,
-    VerdictStore, WindowUse, encode,
+    PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit,
+    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
@@ -36,6 +36,8 @@ struct State {
     verdict_times: HashMap<String, i64>,
     answers: HashMap<String, StoredAnswer>,
     sources: BTreeMap<String, SourceRow>,
+    /// By name and change.
+    policies: BTreeMap<(String, u64), PolicyRow>,
     accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
@@ -263,6 +265,33 @@ impl State {
     /// Revision of the stored row; 0 if there is none.
     fn revision(&self, name: &str) -> u64 {
         self.sources.get(name).map_or(0, |row| row.revision)
+    }
+}
+
+impl PolicyStore for Memory {
+    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>> {
+        self.run(|state| {
+            let by_name: BTreeMap<_, _> = state.policies.values().map(|row| (row.name.as_str(), row)).collect();
+            Ok(by_name.into_values().cloned().collect())
+        })
+    }
+
+    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>> {
+        self.run(move |state| {
+            let made = |row: &&PolicyRow| row.name == name && row.revision == revision && row.document.is_some();
+            Ok(state.policies.values().find(made).cloned())
+        })
+    }
+
+    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap> {
+        self.run(move |state| {
+            let last = state.policies.keys().rfind(|(name, _)| *name == row.name).map_or(0, |(_, change)| *change);
+            if row.change != last + 1 {
+                return Ok(Swap::Conflict);
+            }
+            state.policies.insert((row.name.clone(), row.change), row);
+            Ok(Swap::Done)
+        })
     }
 }
 

@@ -23,6 +23,7 @@ mod answers;
 mod file;
 mod filter;
 mod ledger;
+mod policies;
 mod readers;
 mod reserve;
 mod schema;

@@ -13,7 +13,8 @@ use super::{StoreError, error_kind};
 const APPLICATION_ID: i64 = 0x436e_6364;
 
 /// Step `n` migrates a database from version `n` to `n + 1`.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE verdicts (
     id TEXT PRIMARY KEY,
     time INTEGER NOT NULL,
@@ -73,7 +74,19 @@ CREATE TABLE disclosures (
 CREATE INDEX disclosures_by_time ON disclosures (time, id);
 CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
-"];
+",
+    "
+CREATE TABLE policies (
+    name TEXT NOT NULL,
+    change INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    from_file INTEGER NOT NULL,
+    document TEXT,
+    PRIMARY KEY (name, change)
+) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages
 /// that the file no longer contains.

@@ -6,8 +6,8 @@ use concord::finding::Disposition;
 use concord::indicator::{Form, Indicator};
 use concord::source::QuotaPer;
 use concord::store::{
-    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store, Swap,
-    VerdictFilter,
+    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, PolicyRow, Retention, SourceRow, Store,
+    Swap, VerdictFilter,
 };
 
 use super::samples::{
@@ -208,6 +208,35 @@ async fn source_rows_are_listed_by_name(store: Arc<dyn Store>) {
     let rows = store.source_rows().await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert!(rows.iter().all(|row| row.credential.is_none()));
+}
+
+fn policy_row(name: &str, change: u64, revision: u32, document: Option<&str>) -> PolicyRow {
+    let document = document.map(str::to_owned);
+    PolicyRow { name: name.into(), change, revision, time: at(change as f64), from_file: change == 1, document }
+}
+
+async fn a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay(store: Arc<dyn Store>) {
+    let changes = [
+        policy_row("strict", 1, 1, Some("{1}")),
+        policy_row("strict", 2, 2, Some("{2}")),
+        policy_row("strict", 3, 2, None),
+        policy_row("strict", 4, 3, Some("{3}")),
+    ];
+    assert_eq!(store.last_policy_changes().await, Ok(Vec::new()));
+    assert_eq!(store.append_policy_change(changes[1].clone()).await, Ok(Swap::Conflict), "the first is missing");
+    for change in &changes {
+        assert_eq!(store.append_policy_change(change.clone()).await, Ok(Swap::Done));
+        assert_eq!(store.append_policy_change(change.clone()).await, Ok(Swap::Conflict), "it is there");
+        assert_eq!(store.last_policy_changes().await, Ok(vec![change.clone()]));
+    }
+    let other = policy_row("calm", 1, 1, Some("{4}"));
+    assert_eq!(store.append_policy_change(other.clone()).await, Ok(Swap::Done));
+    assert_eq!(store.last_policy_changes().await, Ok(vec![other, changes[3].clone()]));
+    for (revision, change) in [(1, 0), (2, 1), (3, 3)] {
+        assert_eq!(store.policy_revision("strict", revision).await, Ok(Some(changes[change].clone())));
+    }
+    assert_eq!(store.policy_revision("strict", 4).await, Ok(None));
+    assert_eq!(store.policy_revision("loud", 1).await, Ok(None));
 }
 
 async fn a_minute_slides(store: Arc<dyn Store>) {
@@ -546,6 +575,7 @@ contract![
     pruning_leaves_the_quota_of_today,
     a_source_row_changes_only_from_the_revision_expected,
     source_rows_are_listed_by_name,
+    a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay,
     a_minute_slides,
     no_sixty_seconds_hold_more_than_the_limit,
     a_clock_that_steps_back_frees_nothing,
