@@ -24,6 +24,7 @@ mod indicators;
 mod lists;
 mod many_sources;
 mod never_send;
+mod policies;
 mod process;
 mod protocol;
 mod quota;

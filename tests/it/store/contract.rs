@@ -6,13 +6,13 @@ use concord::finding::Disposition;
 use concord::indicator::{Form, Indicator};
 use concord::source::QuotaPer;
 use concord::store::{
-    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, PolicyRow, Retention, SourceRow, Store,
-    Swap, VerdictFilter,
+    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store, Swap,
+    VerdictFilter,
 };
 
 use super::samples::{
-    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
-    windows_of,
+    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, policy_row, record, row, second, spent, take,
+    unit, windows_of,
 };
 
 /// A number that looks like chance.
@@ -210,11 +210,6 @@ async fn source_rows_are_listed_by_name(store: Arc<dyn Store>) {
     assert!(rows.iter().all(|row| row.credential.is_none()));
 }
 
-fn policy_row(name: &str, change: u64, revision: u32, document: Option<&str>) -> PolicyRow {
-    let document = document.map(str::to_owned);
-    PolicyRow { name: name.into(), change, revision, time: at(change as f64), from_file: change == 1, document }
-}
-
 async fn a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay(store: Arc<dyn Store>) {
     let changes = [
         policy_row("strict", 1, 1, Some("{1}")),
@@ -236,7 +231,6 @@ async fn a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay(store: Ar
         assert_eq!(store.policy_revision("strict", revision).await, Ok(Some(changes[change].clone())));
     }
     assert_eq!(store.policy_revision("strict", 4).await, Ok(None));
-    assert_eq!(store.policy_revision("loud", 1).await, Ok(None));
 }
 
 async fn a_minute_slides(store: Arc<dyn Store>) {

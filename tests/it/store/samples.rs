@@ -9,7 +9,8 @@ use concord::finding::{
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{QuotaPer, QuotaWindow};
 use concord::store::{
-    Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
+    Acquire, Acquired, Disclosure, PolicyRow, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord,
+    WindowUse,
 };
 use concord::verdict::{
     Analysis, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers, PolicyRef, Reach, Reading, ReportChange,
@@ -246,4 +247,10 @@ pub fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclo
 
 pub fn row(revision: u64, document: &str) -> SourceRow {
     SourceRow { name: "alpha".into(), revision, document: document.into(), credential: Some(vec![0, 159, 255]) }
+}
+
+/// The first change comes from a file, the others from the API.
+pub fn policy_row(name: &str, change: u64, revision: u32, document: Option<&str>) -> PolicyRow {
+    let document = document.map(str::to_owned);
+    PolicyRow { name: name.into(), change, revision, time: at(change as f64), from_file: change == 1, document }
 }
