@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest;
-use prost::Message;
-use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::Context;
 use super::background::BackgroundTasks;
 use super::load::AnswerMemory;
-use super::made_changes::MadeChanges;
+use super::made_changes::{MadeChanges, digest_of};
 use super::pagination::Page;
 use crate::clock::Clock;
 use crate::convert::enrichment::{read_request_id, write_window_use};
@@ -42,8 +39,6 @@ pub(crate) struct SourceRpc {
     tasks: BackgroundTasks,
     /// Changes that were made under a request identifier.
     changes: MadeChanges,
-    /// Held while a change is made, so that a concurrent repetition waits for its result.
-    change_lock: Arc<Mutex<()>>,
 }
 
 impl SourceRpc {
@@ -55,7 +50,7 @@ impl SourceRpc {
         tasks: BackgroundTasks,
     ) -> Self {
         let changes = MadeChanges::new(CHANGES_BYTES);
-        Self { registry, ledger, engine, clock, tasks, changes, change_lock: Arc::default() }
+        Self { registry, ledger, engine, clock, tasks, changes }
     }
 
     fn context<T>(&self, request: &Request<T>) -> Context {
@@ -90,7 +85,7 @@ impl SourceRpc {
             return self.validate(&change, violations).await.map(|source| write(&source));
         }
         let configure = async { self.registry.configure(change).await.map(|source| write(&source)) };
-        self.once((caller, request_id), request_digest, configure).await
+        self.changes.once((caller, request_id), request_digest, self.clock.as_ref(), configure).await
     }
 
     /// The source as it would be after the change.
@@ -121,29 +116,7 @@ impl SourceRpc {
         }
         let delete =
             async { self.registry.delete(&name, etag, allow_missing, false).await.map(|()| pb::Source::default()) };
-        self.once((caller, request_id), request_digest, delete).await.map(|_| ())
-    }
-
-    /// Makes a change, unless this caller already made it under the same request identifier; then returns the result of
-    /// that one. Changes with an empty identifier are always made.
-    async fn once(
-        &self,
-        key: (String, String),
-        request_digest: Vec<u8>,
-        change: impl Future<Output = Result<pb::Source, Error>>,
-    ) -> Result<pb::Source, Error> {
-        let _lock = self.change_lock.lock().await;
-        if key.1.is_empty() {
-            return change.await;
-        }
-        if let Some(made) = self.changes.get(&key, self.clock.monotonic()) {
-            let message = "was used for another change within the last ten minutes: use a new one for each change";
-            let reused = || Error::invalid("request_id", Reason::FieldInvalid, message);
-            return if made.request_digest == request_digest { Ok(made.source()) } else { Err(reused()) };
-        }
-        let source = change.await?;
-        self.changes.insert(key, request_digest, self.clock.monotonic(), &source);
-        Ok(source)
+        self.changes.once((caller, request_id), request_digest, self.clock.as_ref(), delete).await.map(|_| ())
     }
 
     fn list(&self, request: &pb::ListSourcesRequest, memory: AnswerMemory) -> Result<pb::ListSourcesResponse, Error> {
@@ -231,10 +204,6 @@ impl SourceRpc {
         let usage = self.engine.usage(&names).await?;
         Ok(pb::GetUsageResponse { usage: usage.iter().map(write_usage).collect() })
     }
-}
-
-fn digest_of(request: &impl Message) -> Vec<u8> {
-    digest::digest(&digest::SHA256, &request.encode_to_vec()).as_ref().to_vec()
 }
 
 fn write_usage(usage: &Usage) -> pb::SourceUsage {
