@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 8] = [
+const PROTOCOL: [&str; 9] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
+    "concord/v1/feedback.proto",
     "concord/v1/error.proto",
     "concord/v1/source.proto",
     "concord/v1/enrichment_service.proto",

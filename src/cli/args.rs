@@ -14,6 +14,10 @@ use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
 use crate::source::parse_duration;
 
+mod feedback;
+
+pub(super) use feedback::{Feedback, Judgement, Record};
+
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
@@ -124,6 +128,11 @@ pub(super) enum Command {
     Verdict {
         #[command(subcommand)]
         command: Verdict,
+    },
+    /// Record, list and retract what analysts say of indicators
+    Feedback {
+        #[command(subcommand)]
+        command: Feedback,
     },
     /// Show which sources would be asked and what it would cost, without asking
     Plan(Plan),

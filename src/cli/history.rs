@@ -53,13 +53,13 @@ fn since(time: Option<Duration>) -> Option<prost_types::Timestamp> {
     time.and_then(|time| SystemClock.now().checked_sub(time)).map(write_timestamp)
 }
 
-fn page_size(limit: usize) -> i32 {
+pub(super) fn page_size(limit: usize) -> i32 {
     i32::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(1)
 }
 
 /// At most `limit` entries, from as many pages as it takes. `fetch` gets the token of a page, and returns its entries and
 /// the token of the next.
-async fn all_pages<T>(
+pub(super) async fn all_pages<T>(
     limit: usize,
     fetch: impl AsyncFn(String) -> Result<(Vec<T>, String), Failure>,
 ) -> Result<Vec<T>, Failure> {

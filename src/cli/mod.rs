@@ -16,6 +16,7 @@ mod connect;
 mod csv;
 mod diff;
 mod enrich;
+mod feedback;
 mod graph;
 mod history;
 mod import_xsoar;
@@ -74,7 +75,8 @@ impl From<tonic::Status> for Failure {
 
 /// A message of the server that names the commands in place of the methods of the protocol.
 fn in_commands(message: &str) -> String {
-    const METHODS: [(&str, &str); 3] = [
+    const METHODS: [(&str, &str); 4] = [
+        ("ListFeedback", "`concord feedback list`"),
         ("ListSourceKinds", "`concord source kinds`"),
         ("ListSources", "`concord source list`"),
         ("ListVerdicts", "`concord verdict list`"),
@@ -144,6 +146,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Enrich(enrich) => enrich::run(&client, enrich).await,
         Command::Source { command } => source::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
+        Command::Feedback { command } => feedback::run(&client, command).await,
         Command::Plan(plan) => plan::run(&client, plan).await,
         Command::Graph(graph) => graph::run(&client, graph).await,
         Command::Usage(usage) => plan::usage(&client, usage).await,

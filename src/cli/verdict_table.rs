@@ -24,6 +24,9 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, fact
     for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
         text.push_str(&hanging(&printable(&format!("note: {note}"))));
     }
+    for word in &verdict.feedback {
+        text.push_str(&hanging(&printable(&analyst_word(word))));
+    }
     if verdict.outcomes.iter().any(was_asked) || !verdict.contributions.is_empty() {
         text.push_str(&fitted(sources(verdict, receipt), Some(6)));
     }
@@ -67,6 +70,13 @@ fn headline(verdict: &pb::Verdict) -> String {
     let value = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let head = format!("{}  {}\n", painted(disposition, colour(disposition)), printable(value));
     head + &paragraph(&printable(&summary(verdict)), "  ")
+}
+
+/// What an analyst says beside the verdict.
+fn analyst_word(word: &pb::AnalystWord) -> String {
+    let judgement = words(word.judgement().as_str_name(), "JUDGEMENT_");
+    let until = word.expire_time.as_ref().map(|end| format!(", until {}", moment(end))).unwrap_or_default();
+    format!("feedback: {} says {judgement}: {} ({}{until})", word.author, word.reason, word.feedback)
 }
 
 /// The summary without the disposition, which stands before it.

@@ -13,7 +13,7 @@ use crate::verdict::{
 
 convert_enum!(
     write_disposition_cause: DispositionCause <=> DispositionCause {
-        Evidence, Thresholds, EvidenceAndThresholds, Coverage, Rule,
+        Evidence, Thresholds, EvidenceAndThresholds, Coverage, Rule, Pin,
     }
 );
 convert_enum!(write_outcome_kind: OutcomeKind <=> OutcomeKind { Finding, NoRecord, Error, NotAsked });

@@ -31,6 +31,7 @@ macro_rules! convert_enum {
 
 pub(crate) mod comparison;
 pub(crate) mod enrichment;
+pub(crate) mod feedback;
 pub(crate) mod indicator;
 pub(crate) mod source;
 pub(crate) mod verdict;

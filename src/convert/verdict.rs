@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::feedback::write_word;
 use super::indicator::{write as write_indicator, write_disposition, write_reliability};
 use super::{unknown_enum, write_duration, write_timestamp};
 use crate::error::Violation;
@@ -74,6 +75,9 @@ pub(crate) fn write(verdict: &Verdict, view: View, raw: &RawAnswers) -> pb::Verd
         leave_one_out: verdict.analysis.leave_one_out.iter().map(write_leave_one_out).collect(),
         flips: verdict.analysis.flips.iter().map(write_flip).collect(),
         margins: verdict.analysis.margins.iter().map(write_margin).collect(),
+        sources_disposition: write_disposition(verdict.sources_disposition).into(),
+        pin: verdict.pin.as_ref().map(write_word),
+        feedback: verdict.feedback.iter().map(write_word).collect(),
         reach: Some(write_reach(&verdict.analysis.reach, reach_sentence(verdict))),
     }
 }

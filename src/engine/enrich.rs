@@ -17,7 +17,7 @@ use crate::finding::{OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::Tlp;
 use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
-use crate::verdict::{Policy, Verdict};
+use crate::verdict::{ActiveFeedback, Policy, Verdict};
 
 /// Maximum time for which a whole verdict is reused, so that its evidence does not become outdated.
 const MAX_REUSE: Duration = Duration::from_secs(600);
@@ -65,6 +65,15 @@ pub struct VerdictKey {
     policy: (String, u32),
     tlp: Tlp,
     generation: u64,
+    /// Identifiers of what analysts say of the indicator.
+    feedback: Vec<String>,
+}
+
+impl VerdictKey {
+    /// Whether the verdict shows the feedback that this key was made with. Feedback may be recorded or end between both.
+    pub fn has_feedback_of(&self, verdict: &Verdict) -> bool {
+        self.feedback == verdict.feedback_ids()
+    }
 }
 
 impl VerdictKey {
@@ -81,7 +90,7 @@ impl VerdictKey {
     /// A key for this indicator with default values for everything else.
     pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
         let (lookup, policy) = (Lookup::new(indicator), (String::new(), 1));
-        Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0 }
+        Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0, feedback: Vec::new() }
     }
 }
 
@@ -102,9 +111,10 @@ impl Engine {
         Ok(Some(VerdictKey {
             lookup: request.lookup(),
             sources,
-            policy: (policy.policy.name.clone(), policy.policy.revision),
+            policy: (policy.name.clone(), policy.revision),
             tlp: request.tlp,
             generation: self.pipelines.current().number,
+            feedback: self.active_feedback(&request.indicator).ids(),
         }))
     }
 
@@ -120,12 +130,11 @@ impl Engine {
         request: &EnrichRequest,
         mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<Enriched, Error> {
-        // A policy that is changed meanwhile judges later requests.
-        let resolved = self.policy(request.policy.as_deref())?;
-        let policy = &resolved.policy;
+        let policy = self.policy(request.policy.as_deref())?;
         let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
+        let feedback = self.active_feedback(&request.indicator);
         let mut fetched = Vec::with_capacity(chosen.len());
         let mut pending: FuturesUnordered<_> =
             chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
@@ -133,12 +142,12 @@ impl Engine {
             fetched.push(next);
             if let (Some(progress), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
                 let outcomes = fetched.iter().map(|fetched| fetched.outcome.clone()).collect();
-                let interim_verdict = self.judge(policy, &request.indicator, outcomes);
+                let interim_verdict = self.judge(policy, &request.indicator, outcomes, &feedback);
                 progress(Progress { fetched: last.clone(), interim_verdict, waiting: pending.len() });
             }
         }
-        let reusable_until = self.reusable_until(&chosen, &fetched);
-        self.record(policy, request, budget, fetched, reusable_until).await
+        let reusable_until = self.reusable_until(&chosen, &fetched, &feedback);
+        self.record(policy, request, budget, fetched, &feedback, reusable_until).await
     }
 
     /// Looks up in one source. Never fails, and takes no longer than the budget.
@@ -165,9 +174,17 @@ impl Engine {
         })
     }
 
-    /// Until when all outcomes may be reused: the shortest time that the settings of their sources allow.
-    fn reusable_until(&self, chosen: &[&SourceEntry], fetched: &[Fetched]) -> Option<Monotonic> {
-        let mut left = MAX_REUSE;
+    /// Until when all outcomes may be reused: the shortest time that the settings of their sources allow, and no longer than
+    /// all feedback holds.
+    fn reusable_until(
+        &self,
+        chosen: &[&SourceEntry],
+        fetched: &[Fetched],
+        feedback: &ActiveFeedback,
+    ) -> Option<Monotonic> {
+        let now = self.clock.now();
+        let end = feedback.first_end().map(|end| end.duration_since(now).unwrap_or_default());
+        let mut left = end.map_or(MAX_REUSE, |end| end.min(MAX_REUSE));
         for Fetched { outcome, receipt } in fetched {
             let entry = chosen.iter().find(|entry| entry.name() == outcome.source)?;
             let reuse = reuse_for(entry, &outcome.body)?.min(receipt.ttl.unwrap_or(MAX_REUSE));
@@ -182,6 +199,7 @@ impl Engine {
         request: &EnrichRequest,
         budget: Budget,
         mut fetched: Vec<Fetched>,
+        feedback: &ActiveFeedback,
         reusable_until: Option<Monotonic>,
     ) -> Result<Enriched, Error> {
         fetched.sort_by(|a, b| a.outcome.source.cmp(&b.outcome.source));
@@ -193,7 +211,7 @@ impl Engine {
             receipts.push((outcome.source.clone(), receipt));
             outcomes.push(outcome);
         }
-        let verdict = self.judge(policy, &request.indicator, outcomes);
+        let verdict = self.judge(policy, &request.indicator, outcomes, feedback);
         let create_time = verdict.judged_time;
         let record = Arc::new(VerdictRecord {
             id: new_id(create_time),

@@ -4,8 +4,8 @@
 //! This module knows no protobuf and opens no connection: `fetch` asks, `verdict` fuses, `store` stores. Start with
 //! `enrich.rs`.
 //! `plan.rs` decides which sources are asked, `withhold.rs` what is withheld from them, and `budget.rs` how long it may take.
-//! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, and `late_verdicts.rs` stores
-//! verdicts that were answered at the deadline.
+//! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, `feedback.rs` knows
+//! what analysts say, and `late_verdicts.rs` stores verdicts that were answered at the deadline.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,17 +14,18 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::fetch::SourceCache;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
-use crate::settings::{NeverSend, PolicyRegistry, Registry, ResolvedPolicy};
+use crate::settings::{NeverSend, Registry, nearest};
 use crate::source::{EgressRules, Lookup, RelationsWanted};
 use crate::store::Store;
-use crate::verdict::{Policy, Verdict, fuse};
+use crate::verdict::{ActiveFeedback, Policy, Verdict, fuse};
 
 mod budget;
 mod enrich;
+mod feedback;
 mod graph;
 mod late_verdicts;
 mod pipelines;
@@ -51,14 +52,14 @@ pub struct Rules {
     pub egress: EgressRules,
     /// Time for a request whose caller sets no deadline.
     pub default_deadline: Duration,
+    /// The policy for requests that name none, without `policies/`.
+    pub default_policy: String,
 }
 
 /// The parts of an engine.
 pub struct Parts {
     /// The configured sources.
     pub registry: Arc<Registry>,
-    /// The policies.
-    pub policies: Arc<PolicyRegistry>,
     /// Stores verdicts, answers and the ledger.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -105,9 +106,10 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     rules: Rules,
-    policies: Arc<PolicyRegistry>,
+    policies: Vec<Policy>,
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
+    feedback: feedback::FeedbackIndex,
 }
 
 impl Engine {
@@ -129,17 +131,30 @@ impl Engine {
             clock: parts.clock,
             tracker: parts.tracker,
             rules: parts.rules,
-            policies: parts.policies,
+            policies: Policy::built_in(),
             pipelines,
+            feedback: feedback::FeedbackIndex::default(),
         }
     }
 
     /// The policy of this name (without `policies/`), or the default.
     ///
     /// # Errors
-    /// [`Error::NotFound`], which names existing policies.
-    pub fn policy(&self, name: Option<&str>) -> Result<Arc<ResolvedPolicy>, Error> {
-        self.policies.get(name)
+    /// [`Error::NotFound`], which lists the existing policies.
+    pub fn policy(&self, name: Option<&str>) -> Result<&Policy, Error> {
+        let wanted = name.unwrap_or(&self.rules.default_policy);
+        self.policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| Error::NotFound {
+            reason: Reason::PolicyNotFound,
+            name: format!("policies/{wanted}"),
+            hint: self.policy_hint(wanted),
+        })
+    }
+
+    fn policy_hint(&self, wanted: &str) -> String {
+        let names: Vec<_> = self.policies.iter().map(|policy| policy.name.as_str()).collect();
+        let near = nearest(wanted, &names).map(|near| format!("did you mean policies/{near}? "));
+        let all: Vec<_> = names.iter().map(|name| format!("policies/{name}")).collect();
+        format!("{}use one of {}", near.unwrap_or_default(), all.join(", "))
     }
 
     /// The budget of a request that begins now and has this deadline; `reserve` is the time needed to answer the other
@@ -158,8 +173,14 @@ impl Engine {
         self.pipelines.release();
     }
 
-    fn judge(&self, policy: &Policy, indicator: &Indicator, outcomes: Vec<Outcome>) -> Verdict {
-        fuse(policy, indicator, self.clock.now(), outcomes)
+    fn judge(
+        &self,
+        policy: &Policy,
+        indicator: &Indicator,
+        outcomes: Vec<Outcome>,
+        feedback: &ActiveFeedback,
+    ) -> Verdict {
+        fuse(policy, indicator, self.clock.now(), outcomes).with_feedback(feedback.clone())
     }
 }
 

@@ -216,7 +216,9 @@ impl EnrichmentRpc {
     }
 
     fn cache_verdict(&self, key: Option<CacheKey>, bytes: &Bytes, enriched: &Enriched) {
-        if let (Some(key), Some(until)) = (key, enriched.reusable_until) {
+        let verdict = &enriched.record.verdict;
+        if let (Some(key), Some(until)) = (key.filter(|(key, _)| key.has_feedback_of(verdict)), enriched.reusable_until)
+        {
             let sources = CachedSource::all_of(enriched);
             self.cache
                 .insert(key, CachedVerdict { bytes: bytes.clone(), made: self.clock.monotonic(), until, sources });

@@ -2,7 +2,8 @@
 //!
 //! Each service gets only the parts that it uses; `server` wires them. `auth.rs` authenticates callers, `deadline.rs` reads
 //! their deadlines, and `load.rs` decides whether there is time to answer. `status.rs` is the only file that makes a gRPC
-//! status. `plan.rs` and `relation_graph.rs` write the engine's results as messages, `background.rs` runs work that outlives
+//! status. `feedback.rs` has the methods of the
+//! verdict service on what analysts say, `plan.rs` and `relation_graph.rs` write the engine's results as messages, `background.rs` runs work that outlives
 //! the future of a call, `verdict_cache.rs` caches whole verdicts, `made_changes.rs` detects repeated changes, and
 //! `pagination.rs` makes pages and their tokens.
 
@@ -16,6 +17,7 @@ pub(crate) mod auth;
 mod background;
 pub(crate) mod deadline;
 mod enrichment;
+mod feedback;
 pub(crate) mod load;
 mod made_changes;
 mod pagination;

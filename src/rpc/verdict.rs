@@ -1,30 +1,52 @@
-//! The `VerdictService`: reads the history of verdicts.
+//! The `VerdictService`: reads and compares the history of verdicts. `feedback.rs` has what analysts say.
 
 use std::sync::Arc;
 
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::Context;
+use super::background::BackgroundTasks;
 use super::load::{AnswerMemory, out_of_answer_memory};
+use super::made_changes::MadeChanges;
 use super::pagination::Page;
+use crate::clock::Clock;
 use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, comparison, indicator, read_name, read_period};
+use crate::engine::Engine;
 use crate::error::{Error, Reason, Violation};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
-use crate::store::{AnswerStore, Cursor, VerdictFilter, VerdictRecord, VerdictStore};
+use crate::store::{Cursor, Store, VerdictFilter, VerdictRecord};
 use crate::verdict::compare;
 
-/// Implements `VerdictService` on top of the store.
+/// Memory for the results of changes that may be repeated.
+const CHANGES_BYTES: u64 = 1024 * 1024;
+
+/// Implements `VerdictService` on top of the store; the engine knows which feedback is active. Cheap to clone: clones share
+/// all state.
+#[derive(Clone)]
 pub(crate) struct VerdictRpc {
-    verdicts: Arc<dyn VerdictStore>,
-    answers: Arc<dyn AnswerStore>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) changes: MadeChanges,
+    tasks: BackgroundTasks,
 }
 
 impl VerdictRpc {
-    pub(crate) fn new(verdicts: Arc<dyn VerdictStore>, answers: Arc<dyn AnswerStore>) -> Self {
-        Self { verdicts, answers }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
+        tasks: BackgroundTasks,
+    ) -> Self {
+        Self { store, engine, clock, changes: MadeChanges::new(CHANGES_BYTES), tasks }
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> String {
+        Context::from_request(request, self.clock.as_ref()).caller
     }
 
     async fn get(&self, request: pb::GetVerdictRequest, mut memory: AnswerMemory) -> Result<pb::Verdict, Error> {
@@ -32,8 +54,8 @@ impl VerdictRpc {
         let id = violations.check(read_name(&request.name, "verdicts", "name"));
         let view = violations.check(read_view(request.view, "view"));
         let (id, view) = violations.finish(id.zip(view))?;
-        let record = self.verdicts.verdict(&id).await?;
-        let record = record.ok_or_else(|| not_found(request.name))?;
+        let record = self.store.verdict(&id).await?;
+        let record = record.ok_or_else(|| verdict_not_found(request.name))?;
         // Raw answers may be as large as a page.
         let _turn = if view == View::Raw { Page::turn().await } else { None };
         let raw = if view == View::Raw { self.raw_answers(&record).await } else { RawAnswers::new() };
@@ -51,8 +73,8 @@ impl VerdictRpc {
         let mut records = [None, None];
         for (record, (field, name)) in records.iter_mut().zip([("before", request.before), ("after", request.after)]) {
             if let Some(id) = violations.check(read_name(&name, "verdicts", field)) {
-                let found = self.verdicts.verdict(&id).await?;
-                *record = violations.resolve(field, found.ok_or_else(|| not_found(name)));
+                let found = self.store.verdict(&id).await?;
+                *record = violations.resolve(field, found.ok_or_else(|| verdict_not_found(name)));
             }
         }
         let [before, after] = records;
@@ -74,7 +96,7 @@ impl VerdictRpc {
     async fn raw_answers(&self, record: &VerdictRecord) -> RawAnswers {
         let mut raw = RawAnswers::new();
         for (source, hash) in &record.answers {
-            if let Ok(Some(answer)) = self.answers.answer(hash).await {
+            if let Ok(Some(answer)) = self.store.answer(hash).await {
                 raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer.body).into_owned());
             }
         }
@@ -103,7 +125,7 @@ impl VerdictRpc {
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let (page, view) = violations.finish(page.zip(view))?;
         let _turn = Page::turn().await;
-        let listed = self.verdicts.verdicts(filter, page.limit(), page.after()).await?;
+        let listed = self.store.verdicts(filter, page.limit(), page.after()).await?;
         let (verdicts, next_page_token) = offload(listed.bytes, move || {
             let cursor = |record: &VerdictRecord| Cursor { time: record.create_time, id: record.id.clone() };
             page.write(&listed, memory, cursor, |record| write_record(record, true, view, &RawAnswers::new()))
@@ -113,7 +135,7 @@ impl VerdictRpc {
     }
 }
 
-fn not_found(name: String) -> Error {
+pub(super) fn verdict_not_found(name: String) -> Error {
     Error::NotFound {
         reason: Reason::VerdictNotFound,
         name,
@@ -146,5 +168,33 @@ impl VerdictService for VerdictRpc {
     ) -> Result<Response<pb::CompareVerdictsResponse>, Status> {
         let memory = AnswerMemory::from_request(&request);
         Ok(Response::new(self.compare(request.into_inner(), memory).await?))
+    }
+
+    async fn record_feedback(
+        &self,
+        request: Request<pb::RecordFeedbackRequest>,
+    ) -> Result<Response<pb::RecordFeedbackResponse>, Status> {
+        let (caller, rpc) = (self.caller(&request), self.clone());
+        let record = rpc.record_new_feedback(request.into_inner(), caller);
+        let feedback = Some(self.tasks.run_to_completion(record).await?);
+        Ok(Response::new(pb::RecordFeedbackResponse { feedback }))
+    }
+
+    async fn list_feedback(
+        &self,
+        request: Request<pb::ListFeedbackRequest>,
+    ) -> Result<Response<pb::ListFeedbackResponse>, Status> {
+        let memory = AnswerMemory::from_request(&request);
+        Ok(Response::new(self.list_all_feedback(request.into_inner(), memory).await?))
+    }
+
+    async fn retract_feedback(
+        &self,
+        request: Request<pb::RetractFeedbackRequest>,
+    ) -> Result<Response<pb::RetractFeedbackResponse>, Status> {
+        let (caller, rpc) = (self.caller(&request), self.clone());
+        let retract = rpc.retract_old_feedback(request.into_inner(), caller);
+        let feedback = Some(self.tasks.run_to_completion(retract).await?);
+        Ok(Response::new(pb::RetractFeedbackResponse { feedback }))
     }
 }

@@ -12,13 +12,14 @@ use super::quota::Moment;
 use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Maintenance,
-    PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit,
-    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore,
+    Ledger, Listed, Maintenance, PageLimit, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit,
+    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::sync::lock;
+use crate::verdict::{Feedback, Retraction};
 
 /// The sort key of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);
@@ -35,9 +36,8 @@ struct State {
     verdicts: BTreeMap<Position, VerdictRecord>,
     verdict_times: HashMap<String, i64>,
     answers: HashMap<String, StoredAnswer>,
+    feedback: BTreeMap<Position, Feedback>,
     sources: BTreeMap<String, SourceRow>,
-    /// By name and change.
-    policies: BTreeMap<(String, u64), PolicyRow>,
     accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
@@ -268,29 +268,58 @@ impl State {
     }
 }
 
-impl PolicyStore for Memory {
-    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>> {
-        self.run(|state| {
-            let by_name: BTreeMap<_, _> = state.policies.values().map(|row| (row.name.as_str(), row)).collect();
-            Ok(by_name.into_values().cloned().collect())
-        })
-    }
-
-    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>> {
+impl FeedbackStore for Memory {
+    fn record_feedback(&self, feedback: Feedback) -> BoxFuture<'_, ()> {
         self.run(move |state| {
-            let made = |row: &&PolicyRow| row.name == name && row.revision == revision && row.document.is_some();
-            Ok(state.policies.values().find(made).cloned())
-        })
-    }
-
-    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap> {
-        self.run(move |state| {
-            let last = state.policies.keys().rfind(|(name, _)| *name == row.name).map_or(0, |(_, change)| *change);
-            if row.change != last + 1 {
-                return Ok(Swap::Conflict);
+            if state.feedback.values().any(|other| other.id == feedback.id) {
+                return Err(StoreError::rejected(format!("feedback {} exists", feedback.id)));
             }
-            state.policies.insert((row.name.clone(), row.change), row);
-            Ok(Swap::Done)
+            let indicator = without_password(&feedback.indicator);
+            let position = (nanos(feedback.create_time), feedback.id.clone());
+            state.feedback.insert(position, Feedback { indicator, ..feedback });
+            Ok(())
+        })
+    }
+
+    fn feedback<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Feedback>> {
+        self.run(move |state| Ok(state.feedback.values().find(|feedback| feedback.id == id).cloned()))
+    }
+
+    fn list_feedback(
+        &self,
+        filter: FeedbackFilter,
+        limit: PageLimit,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Listed<Feedback>> {
+        self.run(move |state| {
+            let indicator = filter.indicator.as_ref().map(without_password);
+            let matching = newest(&state.feedback, after).filter(|feedback| {
+                indicator.as_ref().is_none_or(|wanted| *wanted == feedback.indicator)
+                    && filter.active_at.is_none_or(|at| feedback.is_active(at))
+            });
+            Listed::fill(limit, matching.map(|feedback| Ok(feedback_with_bytes(feedback.clone()))))
+        })
+    }
+
+    fn retract_feedback<'a>(&'a self, id: &'a str, retraction: Retraction) -> BoxFuture<'a, Option<Feedback>> {
+        self.run(move |state| {
+            let Some(feedback) = state.feedback.values_mut().find(|feedback| feedback.id == id) else {
+                return Ok(None);
+            };
+            feedback.retraction.get_or_insert(retraction);
+            Ok(Some(feedback.clone()))
+        })
+    }
+
+    fn prune_feedback(&self, before: SystemTime) -> BoxFuture<'_, u64> {
+        self.run(move |state| {
+            let count = state.feedback.len();
+            let ended = |feedback: &Feedback| {
+                let retracted = feedback.retraction.as_ref().map(|retraction| retraction.time);
+                retracted.into_iter().chain(feedback.expire_time).any(|end| end < before)
+            };
+            state.feedback.retain(|_, feedback| !ended(feedback));
+            Ok(removed(count, state.feedback.len()))
         })
     }
 }

@@ -1,5 +1,4 @@
-//! Storage of what outlives a request: verdicts, answers, source settings, policies, and the ledger of quota and
-//! disclosures.
+//! Storage of what outlives a request: verdicts, answers, what analysts said, source settings, and the ledger of quota and disclosures.
 //!
 //! The traits are small and follow the uses, not the tables; the current time is always an argument. Only [`open`]
 //! chooses a backend: `sqlite/` is durable, `memory.rs` is for tests and paused time. One contract test suite runs on
@@ -18,7 +17,7 @@ use futures_util::future;
 use crate::finding::{Disposition, counted};
 use crate::indicator::{Indicator, Tlp};
 use crate::source::{QuotaPer, QuotaWindow};
-use crate::verdict::Verdict;
+use crate::verdict::{Feedback, Retraction, Verdict};
 
 mod directory;
 mod encode;
@@ -178,6 +177,42 @@ pub trait VerdictStore: Send + Sync {
     fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64>;
 }
 
+/// Which feedback to list; unset fields do not filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeedbackFilter {
+    /// Only on this indicator.
+    pub indicator: Option<Indicator>,
+    /// Only what holds at this moment.
+    pub active_at: Option<SystemTime>,
+}
+
+/// What analysts said. Changes are durable before the call returns.
+pub trait FeedbackStore: Send + Sync {
+    /// Records feedback.
+    fn record_feedback(&self, feedback: Feedback) -> BoxFuture<'_, ()>;
+    /// The feedback of this identifier.
+    fn feedback<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Feedback>>;
+    /// Feedback that matches the filter, newest first, starting after `after`.
+    fn list_feedback(
+        &self,
+        filter: FeedbackFilter,
+        limit: PageLimit,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Listed<Feedback>>;
+    /// Marks feedback as retracted, unless it is already, and returns it as it is then; `None` if there is none.
+    fn retract_feedback<'a>(&'a self, id: &'a str, retraction: Retraction) -> BoxFuture<'a, Option<Feedback>>;
+    /// Removes feedback that ended before this time, and returns its number. What is active stays, however old.
+    fn prune_feedback(&self, before: SystemTime) -> BoxFuture<'_, u64>;
+}
+
+/// Pairs feedback with its approximate size in a list, in bytes.
+fn feedback_with_bytes(feedback: Feedback) -> (Feedback, usize) {
+    let texts = [&feedback.id, &feedback.author, &feedback.reason, &feedback.caller];
+    let retraction = feedback.retraction.as_ref().map_or(0, |retraction| retraction.reason.len());
+    let bytes = 128 + feedback.indicator.value().len() + texts.into_iter().map(String::len).sum::<usize>() + retraction;
+    (feedback, bytes)
+}
+
 /// A raw answer of a source, stored once per fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawAnswer {
@@ -198,7 +233,7 @@ pub struct Retention {
     pub answers_age: Duration,
     /// If the compressed answers exceed this many bytes, the oldest are removed.
     pub answers_bytes: u64,
-    /// Verdicts older than this are removed.
+    /// Verdicts older than this, and feedback that ended before it, are removed.
     pub verdicts_age: Duration,
     /// Disclosures older than this are removed.
     pub disclosures_age: Duration,
@@ -269,33 +304,6 @@ pub trait SourceStore: Send + Sync {
     fn put_source_row(&self, row: SourceRow, expected: u64) -> BoxFuture<'_, Swap>;
     /// Removes a row if the stored one has revision `expected`.
     fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
-}
-
-/// One change of a policy: a new revision, or its deletion. A stored change never changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyRow {
-    /// Name without `policies/`.
-    pub name: String,
-    /// Counts the changes of this policy, from 1 without gaps; the compare-and-set key.
-    pub change: u64,
-    /// The revision that it makes, from 1; of a deletion: the last revision before it.
-    pub revision: u32,
-    /// When it was made.
-    pub time: SystemTime,
-    /// Whether it was made by the configuration file, not over the API.
-    pub from_file: bool,
-    /// The policy as JSON, written and read by `settings`; `None`: it was deleted.
-    pub document: Option<String>,
-}
-
-/// The policies of this installation, with all their revisions. Changes are durable before the call returns.
-pub trait PolicyStore: Send + Sync {
-    /// The last change of every policy, by name; deleted ones too.
-    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>>;
-    /// The change that made this revision.
-    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>>;
-    /// Adds a change if it is the one after the last of its policy.
-    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap>;
 }
 
 /// A request to spend one unit of quota on a call.
@@ -458,7 +466,7 @@ pub trait Maintenance: Send + Sync {
 }
 
 /// A whole store.
-pub trait Store: VerdictStore + AnswerStore + SourceStore + PolicyStore + Ledger + Maintenance + 'static {
+pub trait Store: VerdictStore + AnswerStore + SourceStore + FeedbackStore + Ledger + Maintenance + 'static {
     /// Removes all records whose retention has ended at `now`.
     fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         Box::pin(async move {
@@ -480,6 +488,7 @@ pub trait Store: VerdictStore + AnswerStore + SourceStore + PolicyStore + Ledger
             self.prune_quota(now).await?;
             let answers = self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?;
             let verdicts = self.prune_verdicts(before(retention.verdicts_age)).await?;
+            self.prune_feedback(before(retention.verdicts_age)).await?;
             let disclosures = self.prune_disclosures(before(retention.disclosures_age)).await?;
             let beyond = self.prune_to(retention.store_bytes).await?;
             Ok(Pruned {
@@ -491,4 +500,4 @@ pub trait Store: VerdictStore + AnswerStore + SourceStore + PolicyStore + Ledger
     }
 }
 
-impl<T: VerdictStore + AnswerStore + SourceStore + PolicyStore + Ledger + Maintenance + 'static> Store for T {}
+impl<T: VerdictStore + AnswerStore + SourceStore + FeedbackStore + Ledger + Maintenance + 'static> Store for T {}

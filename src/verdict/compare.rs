@@ -65,6 +65,8 @@ pub enum DispositionCause {
     Coverage,
     /// The policies have different rules.
     Rule,
+    /// An analyst pinned one of the verdicts, or another word is pinned.
+    Pin,
 }
 
 /// A threshold that is another.
@@ -309,6 +311,10 @@ fn disposition_cause(before: &Verdict, after: &Verdict, cuts: &BeforeAfter<Optio
     if before.disposition == after.disposition {
         return None;
     }
+    let pin = |verdict: &Verdict| verdict.pin.as_ref().map(|pin| pin.feedback.clone());
+    if pin(before) != pin(after) {
+        return Some(DispositionCause::Pin);
+    }
     if before.policy.rule != after.policy.rule {
         return Some(DispositionCause::Rule);
     }
@@ -339,7 +345,7 @@ fn cuts(verdict: &Verdict) -> Option<Cuts> {
         Some(log_odds + margin.micro_nats)
     };
     // A margin leads to the nearest log-odds of the other disposition: from above that is its greatest, from below its least.
-    Some(match verdict.disposition {
+    Some(match verdict.sources_disposition {
         Disposition::Malicious => Cuts {
             malicious: nearest(Disposition::Suspicious)? + 1,
             suspicious: nearest(Disposition::Unknown)? + 1,

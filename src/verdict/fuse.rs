@@ -77,6 +77,9 @@ fn fused(
     let mut verdict = Verdict {
         indicator: indicator.clone(),
         disposition: judgement.disposition,
+        sources_disposition: judgement.disposition,
+        pin: None,
+        feedback: Vec::new(),
         lacks_coverage: judgement.lacks_coverage,
         probability: judgement.log_odds.map(evidence::probability),
         mean: None,
@@ -156,7 +159,8 @@ fn contributions(model: &Weighted<'_>, outcomes: &[Outcome], verdict: Dispositio
     contributions
 }
 
-fn agrees(claim: Disposition, verdict: Disposition) -> Option<bool> {
+/// Whether a claim points the same way as a verdict; `None` where either takes no side.
+pub(super) fn agrees(claim: Disposition, verdict: Disposition) -> Option<bool> {
     Some(points_to_harm(claim)? == points_to_harm(verdict)?)
 }
 

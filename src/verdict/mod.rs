@@ -4,7 +4,7 @@
 //! Formulas and numbers: `docs/fusion.md`. `policy/` holds the numbers. `judge.rs` applies a policy to outcomes: `weighted.rs`
 //! adds evidence (`evidence.rs` weighs one report, `family.rs` pools sources that share data), `claims.rs` has the rules that
 //! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `compare.rs` compares two,
-//! `explain/` writes the sentences when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
+//! `feedback.rs` adds what analysts say, `explain/` writes the sentences when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
 
@@ -23,6 +23,7 @@ mod compare;
 mod evidence;
 mod explain;
 mod family;
+mod feedback;
 mod flips;
 mod fuse;
 mod judge;
@@ -40,6 +41,7 @@ pub(crate) use explain::percent;
 pub use explain::{
     comparison_summary, flip_sentence, margin_sentence, reach_sentence, sentence, summary, term_change_sentence,
 };
+pub use feedback::{ActiveFeedback, AnalystJudgement, AnalystWord, Feedback, Retraction};
 pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
 pub use policy::{
     Calibration, ClaimShares, ConflictNumbers, Decay, LearnedCoverage, LetterRow, LetterTable, LetterWeights, MeanRule,
@@ -51,9 +53,15 @@ pub use policy::{
 pub struct Verdict {
     /// The indicator that was looked up, in normal form.
     pub indicator: Indicator,
-    /// What the sources together say of it.
+    /// The judgement: an analyst's, where one pinned it, else what the sources together say.
     pub disposition: Disposition,
-    /// Whether it is unknown only because fewer of the asked sources answered than the policy wants.
+    /// What the sources together say of it, whatever analysts say.
+    pub sources_disposition: Disposition,
+    /// The analyst's word that is the verdict.
+    pub pin: Option<AnalystWord>,
+    /// What else analysts say of it, the newest first. It decides nothing.
+    pub feedback: Vec<AnalystWord>,
+    /// Whether the sources leave it unknown only because fewer of the asked sources answered than the policy wants.
     pub lacks_coverage: bool,
     /// Probability that the indicator is malicious, 0 to 1; `None` under a policy without one.
     pub probability: Option<f64>,
@@ -69,7 +77,7 @@ pub struct Verdict {
     /// The terms of the sum: prior, calibration, then each source that was asked, in order of name. Empty under a policy
     /// without a sum.
     pub contributions: Vec<Contribution>,
-    /// The source whose claim alone decided, under a policy in which one does.
+    /// The source whose claim alone decided what the sources say, under a policy in which one does.
     pub deciding_source: Option<String>,
     /// What would change it; empty where that was not asked for.
     pub analysis: Analysis,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::harness::{TestServer, malicious_virustotal, virustotal_at};
 
-async fn concord(server: &TestServer, arguments: &[&str]) -> Output {
+/// The command line with these arguments, beside this server.
+pub async fn concord(server: &TestServer, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
     command.env_clear().env("HOME", server.folder.path());
     command.arg("--data-directory").arg(server.folder.path().join("data")).args(arguments);

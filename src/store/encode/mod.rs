@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 
 mod analysis;
+mod feedback;
 
 use super::StoreError;
 use crate::finding::{
@@ -15,7 +16,9 @@ use crate::finding::{
     Relation, RelationName, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim,
 };
 use crate::indicator::{Form, Indicator};
-use crate::verdict::{Analysis, Conflict, Contribution, PolicyRef, Reading, RuleKind, Term, Verdict, Weighing};
+use crate::verdict::{
+    Analysis, AnalystJudgement, Conflict, Contribution, PolicyRef, Reading, RuleKind, Term, Verdict, Weighing,
+};
 
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 mod stored {
@@ -104,6 +107,7 @@ stored_enum!(FamilyBasis: Declared Republished SameKind);
 stored_enum!(SourceErrorKind: Unauthorized Forbidden BadQuestion QuotaExhausted Refused Unavailable Timeout Malformed TooLarge);
 stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline);
 stored_enum!(Reading: MissingAnswers WrongAnswers);
+stored_enum!(AnalystJudgement: TruePositive FalsePositive Benign);
 stored_enum!(RuleKind: Weighted Xsoar Worst Majority Mean);
 
 impl From<&Indicator> for stored::Indicator {
@@ -140,6 +144,9 @@ impl From<&Verdict> for stored::Verdict {
             flips: analysis.flips.iter().map(Into::into).collect(),
             margins: analysis.margins.iter().map(Into::into).collect(),
             reach: Some((&analysis.reach).into()),
+            pin: verdict.pin.as_ref().map(Into::into),
+            feedback: verdict.feedback.iter().map(Into::into).collect(),
+            sources_disposition: Some(stored::Disposition::from(verdict.sources_disposition).into()),
             log_odds_micro: verdict.log_odds_micro,
             coverage: Some(verdict.coverage),
             conflict: verdict
@@ -163,8 +170,15 @@ impl TryFrom<stored::Verdict> for Verdict {
         let conflict = |conflict: stored::Conflict| {
             Ok::<_, StoreError>(Conflict { mass: required(conflict.mass)?, flagged: conflict.flagged })
         };
+        let sources_disposition = match verdict.sources_disposition {
+            Some(_) => verdict.sources_disposition(),
+            None => verdict.disposition(),
+        };
         Ok(Self {
             disposition: verdict.disposition().try_into()?,
+            sources_disposition: sources_disposition.try_into()?,
+            pin: verdict.pin.map(TryInto::try_into).transpose()?,
+            feedback: verdict.feedback.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             policy: PolicyRef { name: policy.name.clone(), revision: policy.revision, rule: rule(policy)? },
             indicator: required(verdict.indicator)?.try_into()?,
             lacks_coverage: verdict.lacks_coverage,

@@ -20,10 +20,10 @@ use crate::error::ParseEnumError;
 use crate::sync::lock;
 
 mod answers;
+mod feedback;
 mod file;
 mod filter;
 mod ledger;
-mod policies;
 mod readers;
 mod reserve;
 mod schema;

@@ -76,15 +76,24 @@ CREATE INDEX disclosures_by_indicator ON disclosures (value, form, time, id);
 CREATE INDEX disclosures_by_source ON disclosures (source, time, id);
 ",
     "
-CREATE TABLE policies (
-    name TEXT NOT NULL,
-    change INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
+CREATE TABLE feedback (
+    id TEXT PRIMARY KEY,
     time INTEGER NOT NULL,
-    from_file INTEGER NOT NULL,
-    document TEXT,
-    PRIMARY KEY (name, change)
-) STRICT, WITHOUT ROWID;
+    form TEXT NOT NULL,
+    value TEXT NOT NULL,
+    judgement TEXT NOT NULL,
+    author TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    pin INTEGER NOT NULL,
+    expires INTEGER,
+    verdict TEXT,
+    caller TEXT NOT NULL,
+    retracted INTEGER,
+    retracted_by TEXT,
+    retraction_reason TEXT
+) STRICT;
+CREATE INDEX feedback_by_time ON feedback (time, id);
+CREATE INDEX feedback_by_indicator ON feedback (value, form, time, id);
 ",
 ];
 

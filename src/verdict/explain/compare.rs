@@ -58,6 +58,7 @@ fn cause_words(cause: DispositionCause) -> &'static str {
         DispositionCause::EvidenceAndThresholds => "by the evidence and the thresholds",
         DispositionCause::Coverage => "by how many sources answered",
         DispositionCause::Rule => "by the rule of the policy",
+        DispositionCause::Pin => "by an analyst's word",
     }
 }
 

@@ -1,12 +1,13 @@
 //! The sentences that explain a verdict. They say what went in and what came out; nothing is decided here.
 //!
 //! `term.rs` explains one term of the sum, `summary.rs` is the line that an analyst reads first, `change.rs` says what would
-//! change the verdict, `compare.rs` what differs between two.
+//! change the verdict, `compare.rs` what differs between two, `feedback.rs` what analysts said.
 
 use super::evidence::nats;
 
 mod change;
 mod compare;
+mod feedback;
 mod summary;
 mod term;
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use super::feedback::pinned;
 use super::{percent, plural};
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 use crate::verdict::{Contribution, Term, Verdict, Weighing};
@@ -11,7 +12,8 @@ const MOST_NAMES: usize = 3;
 
 /// The one line that an analyst reads first.
 pub fn summary(verdict: &Verdict) -> String {
-    let mut text = headline(verdict);
+    let pinned = verdict.pin.as_ref().map(|pin| format!("{}: {}; the sources say ", verdict.disposition, pinned(pin)));
+    let mut text = pinned.unwrap_or_default() + &headline(verdict);
     if let Some(name) = &verdict.deciding_source
         && let Some(outcome) = verdict.outcomes.iter().find(|outcome| outcome.source == *name)
     {
@@ -24,8 +26,9 @@ pub fn summary(verdict: &Verdict) -> String {
     text
 }
 
+/// What the sources say.
 fn headline(verdict: &Verdict) -> String {
-    let Verdict { disposition, probability, mean, .. } = verdict;
+    let Verdict { sources_disposition: disposition, probability, mean, .. } = verdict;
     let is_evidence = |term: &Contribution| matches!(term.term, Term::Source(_)) && term.micro_nats != 0;
     if verdict.lacks_coverage {
         let evidence = match (probability, mean) {
@@ -57,7 +60,7 @@ fn groups(verdict: &Verdict) -> Vec<String> {
     let outcomes = &verdict.outcomes;
     let asked = outcomes.iter().filter(|outcome| outcome.body.was_attempted()).count();
     let mut claims = [Disposition::Malicious, Disposition::Suspicious, Disposition::Benign, Disposition::Unknown];
-    claims.sort_by_key(|claim| *claim != verdict.disposition);
+    claims.sort_by_key(|claim| *claim != verdict.sources_disposition);
     let mut parts = Vec::new();
     let mut part = |members: Vec<&Outcome>, text: &dyn Fn(usize) -> String| {
         let count = members.len();

@@ -4,6 +4,7 @@
 mod build;
 mod compare;
 mod documented;
+mod feedback;
 mod properties;
 mod sentences;
 mod vectors;

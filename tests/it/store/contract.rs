@@ -10,9 +10,14 @@ use concord::store::{
     VerdictFilter,
 };
 
+use super::feedback::{
+    feedback_comes_back_exactly_and_is_recorded_once,
+    feedback_is_listed_newest_first_by_indicator_and_by_what_is_active, feedback_is_retracted_once_and_stays_on_record,
+    pruning_leaves_feedback_that_is_active_however_old,
+};
 use super::samples::{
-    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, policy_row, record, row, second, spent, take,
-    unit, windows_of,
+    acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
+    windows_of,
 };
 
 /// A number that looks like chance.
@@ -208,29 +213,6 @@ async fn source_rows_are_listed_by_name(store: Arc<dyn Store>) {
     let rows = store.source_rows().await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert!(rows.iter().all(|row| row.credential.is_none()));
-}
-
-async fn a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay(store: Arc<dyn Store>) {
-    let changes = [
-        policy_row("strict", 1, 1, Some("{1}")),
-        policy_row("strict", 2, 2, Some("{2}")),
-        policy_row("strict", 3, 2, None),
-        policy_row("strict", 4, 3, Some("{3}")),
-    ];
-    assert_eq!(store.last_policy_changes().await, Ok(Vec::new()));
-    assert_eq!(store.append_policy_change(changes[1].clone()).await, Ok(Swap::Conflict), "the first is missing");
-    for change in &changes {
-        assert_eq!(store.append_policy_change(change.clone()).await, Ok(Swap::Done));
-        assert_eq!(store.append_policy_change(change.clone()).await, Ok(Swap::Conflict), "it is there");
-        assert_eq!(store.last_policy_changes().await, Ok(vec![change.clone()]));
-    }
-    let other = policy_row("calm", 1, 1, Some("{4}"));
-    assert_eq!(store.append_policy_change(other.clone()).await, Ok(Swap::Done));
-    assert_eq!(store.last_policy_changes().await, Ok(vec![other, changes[3].clone()]));
-    for (revision, change) in [(1, 0), (2, 1), (3, 3)] {
-        assert_eq!(store.policy_revision("strict", revision).await, Ok(Some(changes[change].clone())));
-    }
-    assert_eq!(store.policy_revision("strict", 4).await, Ok(None));
 }
 
 async fn a_minute_slides(store: Arc<dyn Store>) {
@@ -569,7 +551,6 @@ contract![
     pruning_leaves_the_quota_of_today,
     a_source_row_changes_only_from_the_revision_expected,
     source_rows_are_listed_by_name,
-    a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay,
     a_minute_slides,
     no_sixty_seconds_hold_more_than_the_limit,
     a_clock_that_steps_back_frees_nothing,
@@ -596,4 +577,8 @@ contract![
     usage_of_an_unknown_account_is_nothing,
     disclosures_are_listed_by_what_and_to_whom,
     a_closed_store_refuses_work_and_may_be_closed_again,
+    feedback_comes_back_exactly_and_is_recorded_once,
+    feedback_is_listed_newest_first_by_indicator_and_by_what_is_active,
+    feedback_is_retracted_once_and_stays_on_record,
+    pruning_leaves_feedback_that_is_active_however_old,
 ];

@@ -18,7 +18,7 @@ const DATABASE: &str = "database-v1.db";
 const VERDICT: &str = "verdict-v1.binpb.zst";
 const WINDOWS: [(QuotaPer, u64); 3] = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9), (QuotaPer::Month, 9)];
 
-/// The second form adds what would change the verdict, and how evidence came to its term.
+/// The second form adds what would change the verdict, how evidence came to its term, and what analysts say.
 const VERDICT_2: &str = "verdict-v2.binpb.zst";
 
 fn stored_verdict_2() -> VerdictRecord {
@@ -30,6 +30,9 @@ fn stored_verdict() -> VerdictRecord {
     let verdict = &mut record.verdict;
     verdict.lacks_coverage = false;
     verdict.mean = None;
+    verdict.pin = None;
+    verdict.feedback.clear();
+    verdict.sources_disposition = verdict.disposition;
     verdict.analysis = Analysis::default();
     verdict.policy.rule = RuleKind::Weighted;
     verdict.contributions.iter_mut().for_each(|contribution| contribution.weighing = None);

@@ -3,6 +3,7 @@
 mod contract;
 mod directory;
 mod durable;
+mod feedback;
 mod frozen;
 mod samples;
 mod seal;

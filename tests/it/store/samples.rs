@@ -9,12 +9,11 @@ use concord::finding::{
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{QuotaPer, QuotaWindow};
 use concord::store::{
-    Acquire, Acquired, Disclosure, PolicyRow, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord,
-    WindowUse,
+    Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
 };
 use concord::verdict::{
-    Analysis, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers, PolicyRef, Reach, Reading, ReportChange,
-    RuleKind, Term, Verdict, Weighing,
+    Analysis, AnalystJudgement, AnalystWord, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers, PolicyRef,
+    Reach, Reading, ReportChange, RuleKind, Term, Verdict, Weighing,
 };
 
 /// 2026-03-31T23:59:00Z: the last minute of a month.
@@ -128,6 +127,9 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
     Verdict {
         indicator,
         disposition: Disposition::Malicious,
+        sources_disposition: Disposition::Suspicious,
+        pin: Some(word(AnalystJudgement::TruePositive, Some(at(9.000_000_001)))),
+        feedback: vec![word(AnalystJudgement::FalsePositive, None), word(AnalystJudgement::Benign, Some(at(9.0)))],
         lacks_coverage: true,
         mean: Some(-0.0),
         analysis: rich_analysis(),
@@ -141,6 +143,17 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
         policy: PolicyRef { name: "weighted".into(), revision: 3, rule: RuleKind::Majority },
         partial: true,
         judged_time: at(2.000_000_001),
+    }
+}
+
+fn word(judgement: AnalystJudgement, expire_time: Option<SystemTime>) -> AnalystWord {
+    AnalystWord {
+        feedback: "f1".into(),
+        judgement,
+        author: "alice".into(),
+        reason: "our scanner".into(),
+        create_time: at(1.000_000_001),
+        expire_time,
     }
 }
 
@@ -247,10 +260,4 @@ pub fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclo
 
 pub fn row(revision: u64, document: &str) -> SourceRow {
     SourceRow { name: "alpha".into(), revision, document: document.into(), credential: Some(vec![0, 159, 255]) }
-}
-
-/// The first change comes from a file, the others from the API.
-pub fn policy_row(name: &str, change: u64, revision: u32, document: Option<&str>) -> PolicyRow {
-    let document = document.map(str::to_owned);
-    PolicyRow { name: name.into(), change, revision, time: at(change as f64), from_file: change == 1, document }
 }

@@ -1,0 +1,29 @@
+//! The words on what analysts said.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use crate::verdict::AnalystWord;
+
+/// A longer reason would hide what the sources say.
+const MOST_REASON: usize = 100;
+
+/// That the verdict is an analyst's: `pinned by alice until 2026-12-24 ("our scanner")`.
+pub(super) fn pinned(pin: &AnalystWord) -> String {
+    let until = pin.expire_time.map(|end| format!(" until {}", date(end))).unwrap_or_default();
+    format!("pinned by {}{until} (\"{}\")", pin.author, shortened(&pin.reason))
+}
+
+fn shortened(reason: &str) -> String {
+    match reason.char_indices().nth(MOST_REASON) {
+        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
+        None => reason.to_owned(),
+    }
+}
+
+/// The day in UTC.
+fn date(time: SystemTime) -> String {
+    let text = Timestamp::try_from(time).map(|time| time.to_string()).unwrap_or_default();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
