@@ -18,6 +18,8 @@ use crate::source::{Answer, Lookup, Question, Reading, Source};
 
 /// Maximum of questions in one conversation, including those answered from the cache, unless the source declares more.
 const MAX_STEPS: usize = 6;
+/// Refused questions of one conversation that a source may leave out.
+const MAX_REFUSALS: usize = 4;
 
 /// The result of a conversation.
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ impl Conversation<'_> {
         let mut cached = VecDeque::from(cached.to_vec());
         let mut question = first.clone();
         let mut transcript = Transcript::default();
-        let mut was_refused = false;
+        let mut refusals = 0;
         let max_steps = MAX_STEPS.max(self.source.max_questions(self.lookup) as usize);
         while transcript.answers.len() < max_steps {
             let mut refused = None;
@@ -91,13 +93,14 @@ impl Conversation<'_> {
                 // Later questions depend on earlier answers, so once one question differs, no further cached step fits.
                 Some(_) | None => {
                     cached.clear();
-                    match ask(question).await {
+                    match ask(question.clone()).await {
                         Ok(step) => transcript.push(step),
-                        // At most one refusal per conversation, so that a kind whose every question is refused does not
-                        // ask forever.
-                        Err(error) => match (self.refused(&transcript, &error), was_refused) {
-                            (Some(reading), false) => (refused, was_refused) = (Some(reading), true),
-                            (Some(_) | None, _) => return self.interrupted(transcript, error),
+                        // Bounded, so that a kind whose every question is refused does not ask forever.
+                        Err(error) => match self.refused(&transcript, &question, &error) {
+                            Some(reading) if refusals < MAX_REFUSALS => {
+                                (refused, refusals) = (Some(reading), refusals + 1);
+                            }
+                            Some(_) | None => return self.interrupted(transcript, error),
                         },
                     }
                 }
@@ -130,10 +133,10 @@ impl Conversation<'_> {
     }
 
     /// How the source reads the answers before a refused question, if it can.
-    fn refused(&self, transcript: &Transcript, error: &AttemptError) -> Option<Reading> {
+    fn refused(&self, transcript: &Transcript, question: &Question, error: &AttemptError) -> Option<Reading> {
         match error {
             AttemptError::Source(error) if !transcript.answers.is_empty() => {
-                self.source.read_refused(self.lookup, &transcript.answers, error)
+                self.source.read_refused(self.lookup, &transcript.answers, question, error)
             }
             AttemptError::Source(_)
             | AttemptError::Unreachable(_)

@@ -71,10 +71,16 @@ pub trait Source: Send + Sync + 'static {
     /// When the answers do not answer the question.
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError>;
 
-    /// What the answers so far mean where the source refused the next question for good, as a plan that does not include
+    /// What the answers so far mean where the source refused this next question for good, as a plan that does not include
     /// it. `None`: the partial finding counts, and the question is asked again by the next look-up.
-    fn read_refused(&self, lookup: &Lookup, answers: &[Answer], error: &SourceError) -> Option<Reading> {
-        let _ = (lookup, answers, error);
+    fn read_refused(
+        &self,
+        lookup: &Lookup,
+        answers: &[Answer],
+        refused: &Question,
+        error: &SourceError,
+    ) -> Option<Reading> {
+        let _ = (lookup, answers, refused, error);
         None
     }
 

@@ -192,9 +192,8 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         1
     }
 
-    /// Takes note of the refusal of a further question, `answered` answers having come before. Whether the answers so far
-    /// now read as a whole.
-    fn note_refusal(&self, _answered: usize, _: &SourceError) -> bool {
+    /// Takes note of the refusal of this further question. Whether the answers so far can now be read without it.
+    fn note_refusal(&self, _: &Api, _: &Lookup, _refused: &Question, _: &SourceError) -> bool {
         false
     }
 
@@ -300,8 +299,15 @@ impl<S: JsonSource> Source for HttpSource<S> {
         self.source.follow_up(&self.api, lookup, &record, finding, &answers[1..])
     }
 
-    fn read_refused(&self, lookup: &Lookup, answers: &[Answer], error: &SourceError) -> Option<Reading> {
-        self.source.note_refusal(answers.len(), error).then(|| self.read(lookup, answers).ok()).flatten()
+    fn read_refused(
+        &self,
+        lookup: &Lookup,
+        answers: &[Answer],
+        refused: &Question,
+        error: &SourceError,
+    ) -> Option<Reading> {
+        let is_known = self.source.note_refusal(&self.api, lookup, refused, error);
+        is_known.then(|| self.read(lookup, answers).ok()).flatten()
     }
 
     fn normalize(&self, lookup: &Lookup) -> Lookup {

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 /// The tests that need them; `tests/skipped.rs` says at the end of a run how many were skipped.
-pub const TESTS: [&str; 7] = [
+pub const TESTS: [&str; 8] = [
     "every_recorded_report_is_rated_both_ways_in_one_table",
     "every_recorded_look_up_reads_to_the_outcome_that_the_list_states",
     "free_texts_yield_what_the_public_suites_find",
     "preferred_vendors_of_the_recorded_url_are_cut_off_in_that_integration",
+    "recorded_resolutions_and_comments_are_facts",
     "recorded_lists_name_what_the_table_of_look_ups_says",
     "single_values_are_read_as_the_public_suites_read_them",
     "spamhaus_codes_as_published_each_have_a_line_of_their_own",

@@ -4,7 +4,7 @@ use concord::pb;
 use concord::pb::source_plan::Action;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Replay, TestServer, indicator, report, virustotal_at, with_deadline};
+use crate::harness::{DEADLINE, Enriched, Replay, TestServer, indicator, report, virustotal_at, with_deadline};
 
 /// A report with these relationships: name, and descriptors as type and identifier.
 fn related(malicious: u64, relationships: &[(&str, &[(&str, &str)])]) -> (u16, Value) {
@@ -311,4 +311,73 @@ async fn a_refused_key_is_not_asked_again_until_the_source_is_tested_and_never_l
     server.sources().test_source(request).await.unwrap();
     assert_eq!(source.calls(), 2, "the test asks");
     server.stop().await;
+}
+
+/// `web`, with a comment on everything and resolutions that are answered with this status.
+fn web_with_details(resolutions: u16) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
+    move |path| match path {
+        "comments" => (200, json!({"data": [{"type": "comment", "attributes": {"text": "seen as a c2"}}]})),
+        "resolutions" if resolutions == 200 => (200, json!({"data": [{"attributes": {"ip_address": "192.0.2.7"}}]})),
+        "resolutions" => (resolutions, json!({"error": {"code": "ForbiddenError"}})),
+        path => web(path),
+    }
+}
+
+/// One VirusTotal at this address that is asked for comments and resolutions.
+fn detailed_at(source: &Replay) -> String {
+    format!(
+        "{}quota = {{ minute = 100 }}\noptions = {{ comments = true, resolutions = true }}\n",
+        virustotal_at(source.address)
+    )
+}
+
+/// Enriches with the facts in the answer.
+async fn enrich_fully(server: &TestServer, value: &str) -> Enriched {
+    let options = Some(pb::EnrichOptions { view: pb::View::Full.into(), ..Default::default() });
+    server.enrich_as(pb::EnrichRequest { indicator: Some(indicator(value)), options }).await
+}
+
+fn finding(enriched: &Enriched) -> &pb::Finding {
+    let pb::outcome::Result::Finding(finding) = enriched.outcome("virustotal") else { panic!("{enriched:?}") };
+    finding
+}
+
+fn facts(finding: &pb::Finding) -> Vec<&str> {
+    let names = finding.facts.iter().map(|fact| fact.name.as_str());
+    names.filter(|name| ["comments", "resolutions"].contains(name)).collect()
+}
+
+#[tokio::test]
+async fn details_cost_a_call_each_that_the_plan_shows_and_the_cache_keeps() {
+    let source = Replay::start(Box::new(web_with_details(200))).await;
+    let server = TestServer::start(&detailed_at(&source)).await;
+    let request = pb::PlanEnrichmentRequest { indicator: Some(indicator("example.com")), ..Default::default() };
+    let plan = server.enrichment().plan_enrichment(request).await.unwrap().into_inner();
+    let Some(Action::Call(call)) = &plan.sources[0].action else { panic!("{plan:?}") };
+    assert_eq!((call.units, call.max_units), (1, 3));
+    let enriched = enrich_fully(&server, "example.com").await;
+    assert_eq!(facts(finding(&enriched)), ["resolutions", "comments"]);
+    assert_eq!((source.calls(), enriched.receipt.sources[0].units), (3, 3));
+    enrich_fully(&server, "example.com").await;
+    assert_eq!(source.calls(), 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_detail_that_fails_harms_nothing_and_one_that_is_refused_is_not_asked_for_again() {
+    for (status, calls) in [(403, 3 + 2), (503, 1 + 3 + 1 + 3)] {
+        let source = Replay::start(Box::new(web_with_details(status))).await;
+        let server = TestServer::start(&detailed_at(&source)).await;
+        server.clock.skip_sleeps(std::time::Duration::from_secs(1));
+        for domain in ["example.com", "example.net"] {
+            let enriched = enrich_fully(&server, domain).await;
+            let finding = finding(&enriched);
+            assert_eq!(finding.claim(), pb::Disposition::Unknown);
+            let reason = finding.reasons.last().unwrap();
+            assert!(reason.contains(if status == 403 { "refused this key" } else { "incomplete" }), "{reason}");
+            assert_eq!(facts(finding), if status == 403 { vec!["comments"] } else { vec![] });
+        }
+        assert_eq!(source.calls(), calls, "status {status}");
+        server.stop().await;
+    }
 }

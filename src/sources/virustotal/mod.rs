@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use strum::VariantArray;
 
+use self::details::{Detail, RefusedDetails};
 use self::options::{FREE, Options, PREMIUM, RatingRule};
 use self::relations::Relations;
 use self::report::Report;
@@ -25,6 +26,7 @@ use crate::source::{
     QuotaPer, Reading, RelationsWanted, SourceView, check_status,
 };
 
+mod details;
 mod facts;
 mod options;
 mod premium;
@@ -69,7 +71,8 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
 });
 
 pub(super) fn build(view: &SourceView<'_>) -> BuildResult {
-    let source = VirusTotal { options: Options::read(view)?, premium_refused: AtomicBool::new(false) };
+    let options = Options::read(view)?;
+    let source = VirusTotal { options, premium_refused: AtomicBool::new(false), refused_details: Default::default() };
     http::source(&ABOUT, view, CredentialPlace::Header(KEY_HEADER.into()), source)
 }
 
@@ -78,6 +81,7 @@ struct VirusTotal {
     /// Whether the key was refused a premium question. It holds until the source is built anew or tested, so that a free
     /// key that is declared premium wastes one call and not one for each indicator.
     premium_refused: AtomicBool,
+    refused_details: RefusedDetails,
 }
 
 impl JsonSource for VirusTotal {
@@ -177,7 +181,11 @@ impl JsonSource for VirusTotal {
             pages.extend(next.map(|cursor| (name, cursor)));
         }
         finding.relations = relations.found;
-        Ok(Reading::Found(finding))
+        let details = self.options.details(wanted);
+        match details::add(details, &self.refused_details, (api, lookup), answers, &mut finding) {
+            Some(next) => Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next) }),
+            None => Ok(Reading::Found(finding)),
+        }
     }
 
     /// What the settings ask for anyway makes no other look-up.
@@ -194,16 +202,23 @@ impl JsonSource for VirusTotal {
     fn max_questions(&self, lookup: &Lookup) -> u32 {
         let asks = self.checks_relationships(lookup) && !self.premium_refused.load(Ordering::Relaxed);
         let related = if asks { premium::RELATIONSHIPS.len() as u32 } else { 0 };
-        (1 + related).saturating_add(lookup.relations.max_calls)
+        let details = self.options.details(lookup.indicator.indicator_type());
+        let details = details.filter(|detail| !self.refused_details.contains(*detail)).count() as u32;
+        (1 + related + details).saturating_add(lookup.relations.max_calls)
     }
 
-    fn note_refusal(&self, answered: usize, error: &SourceError) -> bool {
-        // The first premium question tells; where one was answered, a refusal is about something else.
-        let is_premium_refused = answered == 1 && error.kind == SourceErrorKind::Forbidden;
-        if is_premium_refused {
-            self.premium_refused.store(true, Ordering::Relaxed);
+    fn note_refusal(&self, api: &Api, lookup: &Lookup, refused: &Question, error: &SourceError) -> bool {
+        if error.kind != SourceErrorKind::Forbidden {
+            return false;
         }
-        is_premium_refused
+        // The first premium question shows it; if one was answered, a refusal is about something else.
+        if *refused == premium::first_question(api, lookup) {
+            self.premium_refused.store(true, Ordering::Relaxed);
+            return true;
+        }
+        let detail = Detail::of(refused, api, lookup);
+        detail.into_iter().for_each(|detail| self.refused_details.insert(detail));
+        detail.is_some()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -239,6 +254,7 @@ impl JsonSource for VirusTotal {
 
     fn extend_probe(&self, probe: &mut Probe, answer: &Answer) {
         self.premium_refused.store(false, Ordering::Relaxed);
+        self.refused_details.clear();
         let status = answer.http().map(|(status, _)| status);
         if status == Ok(404) && known_code(answer) == Some(NOT_FOUND) {
             *probe = Probe::new(Ok(()), Some(false), "the source knows no user of this key".to_owned());

@@ -2,6 +2,7 @@
 
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
+use super::details::Detail;
 use super::relations;
 use super::vendors::{self, Vendors};
 use crate::indicator::IndicatorType;
@@ -88,6 +89,16 @@ const EXTENDED_DATA: OptionDef<bool> = OptionDef::flag(
     "Whether facts name every engine with its category, label, method and version, not only those that object.",
 );
 
+const COMMENTS: OptionDef<bool> =
+    OptionDef::flag("comments", false, "Whether facts hold the newest comments of the community: one further call.");
+const RESOLUTIONS: OptionDef<bool> = OptionDef::flag(
+    "resolutions",
+    false,
+    "Whether facts hold the resolutions of an address or domain (passive DNS): one further call.",
+);
+const BEHAVIOUR: OptionDef<bool> =
+    OptionDef::flag("behaviour", false, "Whether facts hold what sandboxes saw a file do: one further call.");
+
 macro_rules! relation_options {
     ($type:literal) => {
         OptionDef::list(
@@ -140,6 +151,8 @@ pub(super) struct Options {
     pub(super) relationship_malicious: u64,
     pub(super) relationship_suspicious: u64,
     pub(super) extended_data: bool,
+    /// The details to ask for beside a report.
+    details: Vec<Detail>,
     /// The relationships wanted per type of indicator, in the order of [`IndicatorType::VARIANTS`].
     relationships: Vec<(IndicatorType, Vec<&'static str>)>,
 }
@@ -166,6 +179,9 @@ pub(super) fn specs() -> Vec<OptionSpec> {
         RELATIONSHIPS_URL.spec(),
         RELATIONSHIPS_FILE.spec(),
         EXTENDED_DATA.spec(),
+        COMMENTS.spec(),
+        RESOLUTIONS.spec(),
+        BEHAVIOUR.spec(),
     ]);
     specs
 }
@@ -190,6 +206,12 @@ impl Options {
                 .map_err(|message| BuildError::invalid(option.name, message))?;
             relationships.push((*wanted, names));
         }
+        let details = [
+            (Detail::Resolutions, view.get(&RESOLUTIONS)?),
+            (Detail::Behaviour, view.get(&BEHAVIOUR)?),
+            (Detail::Comments, view.get(&COMMENTS)?),
+        ];
+        let details = details.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(detail, _)| detail).collect();
         Ok(Self {
             is_premium,
             ip: IP.get(view)?,
@@ -210,6 +232,7 @@ impl Options {
             relationship_malicious: view.get(&RELATIONSHIP_MALICIOUS)?,
             relationship_suspicious: view.get(&RELATIONSHIP_SUSPICIOUS)?,
             extended_data: view.get(&EXTENDED_DATA)?,
+            details,
             relationships,
         })
     }
@@ -228,6 +251,11 @@ impl Options {
     pub(super) fn relationships(&self, wanted: IndicatorType) -> &[&'static str] {
         let found = self.relationships.iter().find(|(known, _)| *known == wanted);
         found.map_or(&[], |(_, names)| names)
+    }
+
+    /// The details to ask for with a report on this type of indicator.
+    pub(super) fn details(&self, wanted: IndicatorType) -> impl Iterator<Item = Detail> {
+        self.details.iter().copied().filter(move |detail| detail.applies_to(wanted))
     }
 
     /// What is probably not meant so, one sentence each.

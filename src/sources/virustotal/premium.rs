@@ -18,6 +18,11 @@ pub(super) const RELATIONSHIPS: [(&str, &str); 3] = [
     ("referrer_files", "referrer file"),
 ];
 
+/// The question by which a key shows whether it is premium.
+pub(super) fn first_question(api: &Api, lookup: &Lookup) -> Question {
+    super::related(api, lookup, &[RELATIONSHIPS[0].0])
+}
+
 /// The check of one look-up.
 pub(super) struct Check<'a> {
     pub(super) options: &'a Options,

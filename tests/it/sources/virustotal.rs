@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use concord::finding::{Disposition, Finding, SourceError, SourceErrorKind};
+use concord::finding::{Disposition, FactValue, Finding, SourceError, SourceErrorKind};
 use concord::indicator::Indicator;
 use concord::source::{Answer, Kind, Lookup, Question, Reading, Source};
 use concord::sources;
@@ -29,6 +29,9 @@ struct Scenario {
     body: Option<Value>,
     #[serde(default)]
     related: Option<Related>,
+    /// What each detail is answered with; a number is a status of failure.
+    #[serde(default)]
+    details: BTreeMap<String, Value>,
     documented: Documented,
     xsoar: Xsoar,
 }
@@ -67,6 +70,8 @@ struct Documented {
     strength: Option<f64>,
     #[serde(default)]
     reasons: Vec<String>,
+    #[serde(default)]
+    facts: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     calls: Option<usize>,
     #[serde(default)]
@@ -147,6 +152,10 @@ fn play(source: &dyn Source, scenario: &Scenario) -> (Result<Finding, SourceErro
             Err(error) => return (Err(error), calls),
             Ok(Reading::More { next, .. }) => {
                 calls += 1;
+                if let Some(detail) = scenario.details.get(&path_of(&next)) {
+                    reading = play_detail(source, &lookup, &mut answers, &next, detail);
+                    continue;
+                }
                 match &scenario.related {
                     Some(Related::Files(files)) => {
                         let files = &files[&path_of(&next)];
@@ -156,12 +165,43 @@ fn play(source: &dyn Source, scenario: &Scenario) -> (Result<Finding, SourceErro
                     }
                     Some(Related::Refused(Refused::Refused)) => {
                         let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
-                        reading = Ok(source.read_refused(&lookup, &answers, &error).expect("the report stands"));
+                        reading = Ok(source.read_refused(&lookup, &answers, &next, &error).expect("the report stands"));
                     }
                     None => panic!("{}: it asks {} and the scenario has no answer", scenario.name, path_of(&next)),
                 }
             }
         }
+    }
+}
+
+/// Answers the question about a detail, or refuses it.
+fn play_detail(
+    source: &dyn Source,
+    lookup: &Lookup,
+    answers: &mut Vec<Answer>,
+    asked: &Question,
+    detail: &Value,
+) -> Result<Reading, SourceError> {
+    match detail.as_u64() {
+        Some(403) => {
+            let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
+            return Ok(source.read_refused(lookup, answers, asked, &error).expect("the report stands"));
+        }
+        Some(status) => {
+            let body = json!({"error": {"code": "NotFoundError"}}).to_string().into_bytes();
+            answers.push(answer(u16::try_from(status).expect("a status"), Vec::new(), body));
+        }
+        None => answers.push(json_answer(detail)),
+    }
+    source.read(lookup, answers)
+}
+
+/// The texts of a fact of this name.
+fn fact(finding: &Finding, name: &str) -> Vec<String> {
+    match finding.facts.iter().find(|fact| fact.name == name).map(|fact| &fact.value) {
+        Some(FactValue::List(texts)) => texts.clone(),
+        Some(other) => panic!("{name} is {other:?}"),
+        None => Vec::new(),
     }
 }
 
@@ -186,6 +226,11 @@ fn differences(scenario: &Scenario) -> Vec<String> {
             if let Some(missing) = wanted.reasons.iter().find(|part| !reasons.any(|reason| reason.contains(*part))) {
                 differ("reasons", missing, &finding.reasons);
             }
+            for (name, texts) in &wanted.facts {
+                if *texts != fact(finding, name) {
+                    differ(name, texts, &fact(finding, name));
+                }
+            }
             if calls != wanted.calls.unwrap_or(1) {
                 differ("calls", &wanted.calls, &calls);
             }
@@ -199,12 +244,13 @@ fn differences(scenario: &Scenario) -> Vec<String> {
         Err(error) if wanted.error.as_ref().is_some_and(|part| error.detail.contains(part)) => {}
         Err(error) => differ("documented", &(&wanted.claim, &wanted.error), error),
     }
-    // The rating of that integration alone: it never asks further, and its failure is an error.
+    // The rating of that integration alone: it asks for nothing but details, and its failure is an error.
     let mut options = scenario.settings.clone();
     options.insert("rating".into(), "xsoar".into());
     let (found, calls) = play(&*source(&options, scenario.tier.as_deref()), scenario);
     match (&found, &scenario.xsoar.claim, &scenario.xsoar.fails) {
-        (Ok(finding), Some(claim), None) if *claim == finding.claim.as_str() && calls == 1 => {}
+        (Ok(finding), Some(claim), None) if *claim == finding.claim.as_str() && calls == 1 + scenario.details.len() => {
+        }
         (Err(error), None, Some(part))
             if error.kind == SourceErrorKind::Malformed && error.detail.contains(part.as_str()) => {}
         // A report on another indicator is refused whatever rates it.
@@ -312,9 +358,9 @@ fn a_key_that_is_refused_once_is_not_asked_again_until_it_is_tested() {
     let report = Report { harmless: 90, ..Report::default() };
     let answers = [json_answer(&json!({"data": {"attributes": report.attributes()}}))];
     assert_eq!(source.max_questions(&lookup), 4);
-    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::More { .. })));
+    let Ok(Reading::More { next, .. }) = source.read(&lookup, &answers) else { panic!("it asks no further") };
     let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
-    assert!(source.read_refused(&lookup, &answers, &error).is_some());
+    assert!(source.read_refused(&lookup, &answers, &next, &error).is_some());
     assert!(matches!(source.read(&lookup, &answers), Ok(Reading::Found(_))), "it would ask again");
     assert_eq!(source.max_questions(&lookup), 1);
     source.read_probe(&[Ok(answer(200, Vec::new(), b"{\"data\": {}}".to_vec()))]);
@@ -370,4 +416,24 @@ fn preferred_vendors_of_the_recorded_url_are_cut_off_in_that_integration() {
     assert_eq!(rate(1), (Disposition::Malicious, Disposition::Malicious));
     // Only one of them is among the first twenty engines of the report.
     assert_eq!(rate(2), (Disposition::Malicious, Disposition::Suspicious));
+}
+
+#[test]
+fn recorded_resolutions_and_comments_are_facts() {
+    let Some(folder) = recordings::folder_for("recorded_resolutions_and_comments_are_facts") else { return };
+    let recorded = |file: &str| answer(200, Vec::new(), std::fs::read(folder.join("virustotal").join(file)).unwrap());
+    let report =
+        json_answer(&json!({"data": {"attributes": Report { harmless: 90, ..Report::default() }.attributes()}}));
+    let options = BTreeMap::from(["comments", "resolutions"].map(|name| (name.to_owned(), json!(true))));
+    let source = source(&options, None);
+    for (indicator, file, first) in [
+        ("jppost-ge.top", "domain-resolutions.json", "193.148.69.9 (2019-08-08)"),
+        ("45.83.140.140", "ip-resolutions-paged.json", "jppost-ayu.top (2019-08-20)"),
+    ] {
+        let answers = [report.clone(), recorded(file), recorded("comments-page.json")];
+        let Ok(Reading::Found(finding)) = source.read(&lookup(indicator), &answers) else { panic!("{file}") };
+        assert_eq!(fact(&finding, "resolutions")[0], first);
+        assert_eq!(fact(&finding, "comments")[0], "2021-03-21: another comment");
+        assert_eq!(finding.claim, Disposition::Unknown);
+    }
 }
