@@ -12,7 +12,7 @@ use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
 
 use super::build::{DAY, aged, changed, claim, failed, in_family, indicator, judge, now, outcome, policy, strong};
-use super::properties::{any_claims, any_silences, any_type, config};
+use super::random::{any_claims, any_silences, any_type, config};
 
 /// A fitted policy of another revision.
 fn revised() -> Policy {

@@ -5,6 +5,8 @@ mod build;
 mod compare;
 mod documented;
 mod feedback;
+mod laws_of_change;
 mod properties;
+mod random;
 mod sentences;
 mod vectors;

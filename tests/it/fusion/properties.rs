@@ -1,96 +1,15 @@
 //! What holds for any outcomes. Cases are random, but always the same ones.
 
-use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability};
-use concord::indicator::IndicatorType;
-use concord::verdict::{Calibration, Verdict, fuse};
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use std::time::Duration;
+
+use concord::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability};
+use concord::verdict::{Calibration, Decay, LearnedCoverage, SourceRow, Verdict, fuse};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
-use proptest::test_runner::RngSeed;
 use strum::VariantArray;
 
-use super::build::{
-    aged, changed, claim, failed, in_family, indicator, judge, not_asked, now, outcome, policy, strong, term,
-};
-
-const SIDES: [Disposition; 3] = [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious];
-
-/// Claims from benign to malicious, with "takes no side" where it belongs in evidence.
-const BY_HARM: [Disposition; 4] =
-    [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
-
-pub fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1500, failure_persistence: None, rng_seed: RngSeed::Fixed(20), ..ProptestConfig::default() }
-}
-
-pub fn any_type() -> impl Strategy<Value = IndicatorType> {
-    select(IndicatorType::VARIANTS)
-}
-
-fn any_letter() -> impl Strategy<Value = Reliability> {
-    select(Reliability::VARIANTS)
-}
-
-fn any_strength() -> impl Strategy<Value = Option<f64>> {
-    prop_oneof![Just(None), (0..=100_u32).prop_map(|percent| Some(f64::from(percent) / 100.0))]
-}
-
-fn any_family() -> impl Strategy<Value = Option<Family>> {
-    let name = || select(&["f", "g", "h"][..]).prop_map(String::from);
-    // An empty key becomes the name of the source.
-    let any_key = || select(&["", "", "f", "k", "l"][..]).prop_map(String::from);
-    prop_oneof![
-        Just(None),
-        (name(), any_key()).prop_map(|(name, key)| Some(Family::declared(name, key))),
-        (name(), any_key()).prop_map(|(name, key)| Some(Family::republished(name, key))),
-        name().prop_map(|name| Some(Family::same_kind(name))),
-    ]
-}
-
-/// A claim of a source, whose name is given later.
-fn any_claim() -> impl Strategy<Value = Outcome> {
-    (any_letter(), select(Disposition::VARIANTS), any_strength(), -3..400_i64, any_family()).prop_map(
-        |(letter, disposition, strength, days, family)| {
-            let outcome = aged(strong(claim("", letter, disposition), strength), days);
-            match family {
-                Some(family) => in_family(outcome, family),
-                None => outcome,
-            }
-        },
-    )
-}
-
-fn any_silence() -> impl Strategy<Value = Outcome> {
-    let no_record = |letter| outcome("", letter, OutcomeBody::NoRecord);
-    prop_oneof![
-        any_letter().prop_map(no_record),
-        any_letter().prop_map(|letter| failed("", letter)),
-        (any_letter(), select(NotAskedReason::VARIANTS)).prop_map(|(letter, reason)| not_asked("", letter, reason)),
-    ]
-}
-
-/// Gives each outcome a name of its own, and a family of its own where it has none.
-fn named(outcomes: Vec<Outcome>, prefix: &str) -> Vec<Outcome> {
-    (0..)
-        .zip(outcomes)
-        .map(|(number, mut outcome): (u32, _)| {
-            outcome.source = format!("{prefix}{number:02}");
-            if outcome.family.name.is_empty() {
-                outcome.family = Family::same_kind(outcome.source.clone());
-            } else if outcome.family.independence_key.is_empty() {
-                outcome.family.independence_key.clone_from(&outcome.source);
-            }
-            outcome
-        })
-        .collect()
-}
-
-pub fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
-    proptest::collection::vec(any_claim(), 0..10).prop_map(|outcomes| named(outcomes, "s"))
-}
-
-pub fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
-    proptest::collection::vec(any_silence(), 0..6).prop_map(|outcomes| named(outcomes, "t"))
-}
+use super::build::{DAY, aged, changed, claim, in_family, indicator, judge, now, outcome, policy, strong, term};
+use super::random::{BY_HARM, SIDES, any_claim, any_claims, any_letter, any_silences, any_type, config, named};
 
 fn log_odds(verdict: &Verdict) -> i64 {
     verdict.log_odds_micro.expect("the weighted rule has log-odds")
@@ -120,7 +39,7 @@ proptest! {
     #[test]
     fn the_order_of_arrival_changes_nothing(
         kind in any_type(), claims in any_claims(), silences in any_silences(), salt in any::<u64>(),
-        name in select(&["weighted", "xsoar"][..]), again in any_claims(),
+        name in select(&["weighted", "xsoar", "worst", "majority", "mean"][..]), again in any_claims(),
     ) {
         let mut outcomes = claims;
         outcomes.extend(silences);
@@ -229,14 +148,42 @@ proptest! {
     }
 
     #[test]
-    fn an_older_claim_is_never_stronger(
+    fn an_older_claim_is_never_stronger_in_either_age_mode(
         kind in any_type(), extra in any_claim(), young in -3..300_i64, more in 0..300_i64,
+        polynomial in any::<bool>(), lifetime in 1..400_u64, speed in 1..60_u32,
     ) {
+        let policy = changed(|rule| {
+            if polynomial {
+                let lifetime = Duration::from_secs(lifetime * DAY);
+                let decay = Some(Decay::Polynomial { lifetime, speed: f64::from(speed) / 10.0 });
+                for numbers in [&mut rule.ip, &mut rule.domain, &mut rule.url, &mut rule.file] {
+                    numbers.decay = decay;
+                }
+            }
+        });
         let weight = |days| {
             let outcome = aged(Outcome { source: "x".into(), ..extra.clone() }, days);
-            term(&judge(kind, vec![outcome]), "x").map(i64::abs)
+            term(&fuse(&policy, &indicator(kind), now(), vec![outcome]), "x").map(i64::abs)
         };
         prop_assert!(weight(young + more) <= weight(young));
+        if polynomial && young + more >= lifetime.cast_signed() {
+            prop_assert_eq!(weight(young + more), Some(0));
+        }
+    }
+
+    #[test]
+    fn silence_never_weighs_more_than_half_of_what_benign_weighs(
+        kind in any_type(), letter in any_letter(), if_malicious in 0..100_u32, if_benign in 0..100_u32,
+    ) {
+        let share = |percent: u32| f64::from(percent.min(99)) / 100.0;
+        let coverage = Some(LearnedCoverage { if_malicious: share(if_malicious), if_benign: share(if_benign) });
+        let row = SourceRow { source: "x".into(), claims: None, coverage };
+        let policy = changed(|rule| rule.sources = vec![row]);
+        let weight = |outcome| term(&fuse(&policy, &indicator(kind), now(), vec![outcome]), "x").unwrap_or_default();
+        let silence = weight(outcome("x", letter, OutcomeBody::NoRecord));
+        prop_assert!(silence.abs() <= weight(claim("x", letter, Disposition::Benign)).abs() / 2);
+        // Whoever covers malicious indicators better speaks for harmlessness by having no record.
+        prop_assert!(silence.signum() * (if_malicious.cmp(&if_benign) as i64) <= 0);
     }
 
     #[test]

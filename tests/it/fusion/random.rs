@@ -1,0 +1,90 @@
+//! Random outcomes for the laws. Cases are random, but always the same ones.
+
+use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use concord::indicator::IndicatorType;
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
+use proptest::sample::select;
+use proptest::test_runner::RngSeed;
+use strum::VariantArray;
+
+use super::build::{aged, claim, failed, in_family, not_asked, outcome, strong};
+
+pub const SIDES: [Disposition; 3] = [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious];
+
+/// Claims from benign to malicious, with "takes no side" where it belongs in evidence.
+pub const BY_HARM: [Disposition; 4] =
+    [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
+
+pub fn config() -> ProptestConfig {
+    ProptestConfig { cases: 1500, failure_persistence: None, rng_seed: RngSeed::Fixed(20), ..ProptestConfig::default() }
+}
+
+pub fn any_type() -> impl Strategy<Value = IndicatorType> {
+    select(IndicatorType::VARIANTS)
+}
+
+pub fn any_letter() -> impl Strategy<Value = Reliability> {
+    select(Reliability::VARIANTS)
+}
+
+pub fn any_strength() -> impl Strategy<Value = Option<f64>> {
+    prop_oneof![Just(None), (0..=100_u32).prop_map(|percent| Some(f64::from(percent) / 100.0))]
+}
+
+pub fn any_family() -> impl Strategy<Value = Option<Family>> {
+    let name = || select(&["f", "g", "h"][..]).prop_map(String::from);
+    // An empty key becomes the name of the source.
+    let any_key = || select(&["", "", "f", "k", "l"][..]).prop_map(String::from);
+    prop_oneof![
+        Just(None),
+        (name(), any_key()).prop_map(|(name, key)| Some(Family::declared(name, key))),
+        (name(), any_key()).prop_map(|(name, key)| Some(Family::republished(name, key))),
+        name().prop_map(|name| Some(Family::same_kind(name))),
+    ]
+}
+
+/// A claim of a source, whose name is given later.
+pub fn any_claim() -> impl Strategy<Value = Outcome> {
+    (any_letter(), select(Disposition::VARIANTS), any_strength(), -3..400_i64, any_family()).prop_map(
+        |(letter, disposition, strength, days, family)| {
+            let outcome = aged(strong(claim("", letter, disposition), strength), days);
+            match family {
+                Some(family) => in_family(outcome, family),
+                None => outcome,
+            }
+        },
+    )
+}
+
+pub fn any_silence() -> impl Strategy<Value = Outcome> {
+    let no_record = |letter| outcome("", letter, OutcomeBody::NoRecord);
+    prop_oneof![
+        any_letter().prop_map(no_record),
+        any_letter().prop_map(|letter| failed("", letter)),
+        (any_letter(), select(NotAskedReason::VARIANTS)).prop_map(|(letter, reason)| not_asked("", letter, reason)),
+    ]
+}
+
+/// Gives each outcome a name of its own, and a family of its own where it has none.
+pub fn named(outcomes: Vec<Outcome>, prefix: &str) -> Vec<Outcome> {
+    (0..)
+        .zip(outcomes)
+        .map(|(number, mut outcome): (u32, _)| {
+            outcome.source = format!("{prefix}{number:02}");
+            if outcome.family.name.is_empty() {
+                outcome.family = Family::same_kind(outcome.source.clone());
+            } else if outcome.family.independence_key.is_empty() {
+                outcome.family.independence_key.clone_from(&outcome.source);
+            }
+            outcome
+        })
+        .collect()
+}
+
+pub fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
+    proptest::collection::vec(any_claim(), 0..10).prop_map(|outcomes| named(outcomes, "s"))
+}
+
+pub fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
+    proptest::collection::vec(any_silence(), 0..6).prop_map(|outcomes| named(outcomes, "t"))
+}
