@@ -44,6 +44,9 @@ pub struct EnrichResponse {
     /// Related indicators, where the request asks for them.
     #[prost(message, optional, tag = "3")]
     pub graph: Option<RelationGraph>,
+    /// What other policies make of the same outcomes, where the request asks for it.
+    #[prost(message, repeated, tag = "4")]
+    pub comparisons: Vec<PolicyComparison>,
 }
 
 impl EnrichResponse {

@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args as ClapArgs, ColorChoice, CommandFactory, FromArgMat
 use clap_complete::Shell;
 
 use super::source_flags::SourceFlags;
+use super::verdict_table::Detail;
 use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
 use crate::source::parse_duration;
@@ -216,14 +217,40 @@ pub(super) struct LookupArgs {
     pub(super) timeout: Duration,
 }
 
+/// How much of a verdict a table shows.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub(super) struct DetailArgs {
+    /// Show every term of the sum in a sentence, the verdict without each source, and all that would change it
+    #[arg(long, conflicts_with = "wide")]
+    pub(super) explain: bool,
+    /// Show every source with every column
+    #[arg(long)]
+    pub(super) wide: bool,
+}
+
+impl DetailArgs {
+    pub(super) fn detail(self) -> Detail {
+        match self {
+            Self { explain: true, .. } => Detail::Explain,
+            Self { wide: true, .. } => Detail::Wide,
+            Self { .. } => Detail::Compact,
+        }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = ENRICH_HELP)]
 pub(super) struct Enrich {
     #[command(flatten)]
     pub(super) options: EnrichArgs,
-    /// Policy that judges: weighted or xsoar [default: the server's]
+    /// Policy that judges: weighted, xsoar, worst, majority, mean or one of your own [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
+    /// Show what these policies make of the same answers; separated by commas. Alone: all that are built in
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0..=1, require_equals = true, default_missing_value = "weighted,xsoar,worst,majority,mean")]
+    pub(super) compare: Vec<String>,
+    #[command(flatten)]
+    pub(super) detail: DetailArgs,
     /// What to print
     #[arg(long, short, value_enum, default_value = "table")]
     pub(super) output: Output,
@@ -259,6 +286,7 @@ Examples:
   concord enrich 'hxxp://files[.]example[.]com/invoice.exe' --facts
   concord enrich --file indicators.txt --wait 1h -o jsonl
   pbpaste | concord enrich --extract - --source virustotal,urlhaus
+  concord enrich 192.0.2.77 --explain --compare
   concord enrich ./sample.bin --exit-code";
 
 /// The indicators to plan for, as they would be enriched.
@@ -347,6 +375,8 @@ pub(super) enum Output {
     Jsonl,
     /// One row an indicator
     Csv,
+    /// One JSON list: Cortex XSOAR's entry context of each indicator, with a DBotScore for each source and for the verdict
+    Dbot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -458,6 +488,8 @@ pub(super) enum Verdict {
         /// Show in the table what the sources report beside their claims, and their own pages
         #[arg(long)]
         facts: bool,
+        #[command(flatten)]
+        detail: DetailArgs,
         /// What to print
         #[arg(long, short, value_enum, default_value = "table")]
         output: Output,

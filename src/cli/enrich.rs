@@ -53,7 +53,13 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
 /// allows, what quota held back.
 async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Totals, Failure> {
     let short = enrich.short || (inputs.len() >= SHORT && !enrich.long);
-    let layout = Layout { output: enrich.output, short, facts: enrich.facts, ends_with_reader: !enrich.exit_code };
+    let layout = Layout {
+        output: enrich.output,
+        short,
+        facts: enrich.facts,
+        detail: enrich.detail.detail(),
+        ends_with_reader: !enrich.exit_code,
+    };
     let mut report = Report::new(layout, bar(inputs.len()), inputs);
     let patience = Patience { until: SystemClock.monotonic() + enrich.wait.unwrap_or_default() };
     let mut pending: Vec<usize> = (0..inputs.len()).collect();
@@ -156,12 +162,13 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::Batch
     let many = indicators.len() > PROGRESS_FROM;
     let view = match enrich.output {
         Output::Table if !enrich.facts => pb::View::Basic,
-        Output::Table | Output::Json | Output::Jsonl | Output::Csv => pb::View::Full,
+        Output::Table | Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => pb::View::Full,
     };
     let mut request = Request::new(pb::BatchEnrichRequest {
         indicators,
         options: Some(pb::EnrichOptions {
             policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
+            compare_policies: enrich.compare.iter().map(|name| full_name(name, "policies")).collect(),
             view: view.into(),
             ..options(&enrich.options.lookup)
         }),

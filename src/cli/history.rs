@@ -9,7 +9,8 @@ use super::args::{Client, Disclosures, Output, Verdict, VerdictList};
 use super::connect::Connection;
 use super::enrich::full_name;
 use super::json::{document, lines, list, print_messages};
-use super::{Failure, csv, diff, print, table, verdict_table};
+use super::verdict_table::{self, Detail};
+use super::{Failure, csv, dbot, diff, print, table};
 use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_disposition;
 use crate::convert::write_timestamp;
@@ -20,7 +21,7 @@ const LONGEST_PAGE: usize = 1000;
 pub(super) async fn verdicts(client: &Client, command: Verdict) -> Result<ExitCode, Failure> {
     let done = Connection::with(client, async |connection| match &command {
         Verdict::List(list) => list_verdicts(connection, list).await,
-        Verdict::Show { name, facts, output } => show(connection, name, *facts, *output).await,
+        Verdict::Show { name, facts, detail, output } => show(connection, name, detail.detail(), *facts, *output).await,
         Verdict::Diff { before, after, output } => diff::print_difference(connection, before, after, *output).await,
     });
     done.await.map(|()| ExitCode::SUCCESS)
@@ -43,7 +44,7 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
     let verdicts = verdicts.await?;
     match list.output {
         Output::Table => print_list(&verdicts)?,
-        Output::Json | Output::Jsonl | Output::Csv => print(&document_text(&verdicts, list.output)?)?,
+        Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => print(&document_text(&verdicts, list.output)?)?,
     }
     Ok(())
 }
@@ -88,12 +89,12 @@ fn print_list(verdicts: &[pb::Verdict]) -> Result<(), Failure> {
     print(&table::fitted(rows, Some(3)))
 }
 
-async fn show(connection: &Connection, name: &str, facts: bool, output: Output) -> Result<(), Failure> {
+async fn show(connection: &Connection, name: &str, detail: Detail, facts: bool, output: Output) -> Result<(), Failure> {
     let request = pb::GetVerdictRequest { name: full_name(name, "verdicts"), view: pb::View::Full.into() };
     let verdict = connection.verdicts().get_verdict(request).await?.into_inner().verdict.unwrap_or_default();
     match output {
-        Output::Table => print(&verdict_table::verdict(&verdict, None, facts)),
-        Output::Json | Output::Jsonl | Output::Csv => print(&document_text(&[verdict], output)?),
+        Output::Table => print(&verdict_table::verdict(&verdict, None, detail, facts)),
+        Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => print(&document_text(&[verdict], output)?),
     }
 }
 
@@ -101,6 +102,9 @@ fn document_text(verdicts: &[pb::Verdict], output: Output) -> Result<String, Fai
     if output == Output::Csv {
         let rows = verdicts.iter().map(|verdict| csv::row(verdict, ""));
         return Ok(std::iter::once(csv::header()).chain(rows).collect());
+    }
+    if output == Output::Dbot {
+        return Ok(list(&verdicts.iter().map(dbot::context).collect::<Vec<_>>()));
     }
     let documents: Vec<_> = verdicts.iter().map(|verdict| document("Verdict", verdict)).collect::<Result<_, _>>()?;
     Ok(if output == Output::Json { list(&documents) } else { lines(&documents) })

@@ -14,6 +14,7 @@ use crate::server::StartError;
 mod args;
 mod connect;
 mod csv;
+mod dbot;
 mod diff;
 mod enrich;
 mod feedback;
@@ -153,7 +154,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
-            let verdict = |verdict: &_, receipt: Option<&_>| verdict_table::verdict(verdict, receipt, false);
+            let verdict = |verdict: &_, receipt: Option<&_>| {
+                verdict_table::verdict(verdict, receipt, verdict_table::Detail::Compact, false)
+            };
             let renderers = Renderers { verdict, usage: plan::usage_table, graph: graph::draw };
             match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {
                 Ok(()) | Err(DemoError::ReaderGone) => Ok(ExitCode::SUCCESS),

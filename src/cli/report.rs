@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 
 use super::args::Output;
 use super::input::Input;
-use super::{Failure, csv, json, table, try_print, verdict_table};
+use super::verdict_table::{self, Detail};
+use super::{Failure, csv, dbot, json, table, try_print};
 use crate::finding::counted;
 use crate::indicator::redact_text;
 use crate::pb;
@@ -155,6 +156,8 @@ pub(super) struct Layout {
     /// One line an indicator in a table.
     pub(super) short: bool,
     pub(super) facts: bool,
+    /// How much a table shows of each verdict.
+    pub(super) detail: Detail,
     /// Whether a reader that is gone ends the command. It does not where the exit code says what was found.
     pub(super) ends_with_reader: bool,
 }
@@ -182,14 +185,17 @@ impl<'a> Report<'a> {
         match self.layout.output {
             _ if std::mem::replace(&mut self.begun, true) => Ok(()),
             Output::Csv => self.print(&csv::header()),
-            Output::Json => self.print("[\n"),
+            Output::Json | Output::Dbot => self.print("[\n"),
             Output::Table | Output::Jsonl => Ok(()),
         }
     }
 
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         self.bar.finish_and_clear();
-        if self.layout.output == Output::Json { self.print("\n]\n") } else { Ok(()) }
+        match self.layout.output {
+            Output::Json | Output::Dbot => self.print("\n]\n"),
+            Output::Table | Output::Jsonl | Output::Csv => Ok(()),
+        }
     }
 
     /// Adds the answer to the input of this index.
@@ -220,7 +226,8 @@ impl<'a> Report<'a> {
         match self.layout.output {
             Output::Json | Output::Jsonl => self.document(index, Wire::Error(error)),
             Output::Csv => Ok(csv::refused(&error.text, &error.message)),
-            Output::Table => Ok(String::new()),
+            // Entry context has no place for it.
+            Output::Table | Output::Dbot => Ok(String::new()),
         }
     }
 
@@ -241,7 +248,12 @@ impl<'a> Report<'a> {
                 let longest = self.inputs.iter().map(|input| input.value.chars().count()).max().unwrap_or_default();
                 Ok(verdict_table::line(verdict, longest))
             }
-            Output::Table => Ok(verdict_table::verdict(verdict, Some(receipt), self.layout.facts)),
+            Output::Table => {
+                let Layout { detail, facts, .. } = self.layout;
+                let table = verdict_table::verdict(verdict, Some(receipt), detail, facts);
+                Ok(table + &verdict_table::comparisons(&answer.comparisons))
+            }
+            Output::Dbot => Ok(json::indented(&dbot::context(verdict))),
             Output::Csv => Ok(csv::row(verdict, &receipt.text)),
             Output::Json | Output::Jsonl => self.document(index, Wire::Answer(answer)),
         }
@@ -260,7 +272,7 @@ impl<'a> Report<'a> {
         }
         let between = match self.layout.output {
             Output::Table if !self.layout.short => "\n",
-            Output::Json => ",\n",
+            Output::Json | Output::Dbot => ",\n",
             Output::Table | Output::Jsonl | Output::Csv => "",
         };
         let between = if self.printed { between } else { "" };

@@ -15,12 +15,16 @@ use crate::store::WindowUse;
 /// Most indicators that one batch may carry.
 const BATCH_LIMIT: usize = 1000;
 const MAX_REQUEST_ID: usize = 128;
+/// Most policies that one request may compare.
+const MAX_COMPARED: usize = 16;
 
 /// The options that all methods of the service share. Whether sources and policy exist is not known yet.
 #[derive(Clone, Debug)]
 pub(crate) struct EnrichOptions {
     pub(crate) sources: Vec<NamedField>,
     pub(crate) policy: Option<NamedField>,
+    /// Policies that are to judge the same outcomes as well.
+    pub(crate) compare_policies: Vec<NamedField>,
     pub(crate) tlp: Tlp,
     pub(crate) max_age: Option<Duration>,
     pub(crate) view: View,
@@ -61,6 +65,20 @@ fn read_relations(relations: pb::RelationOptions, violations: &mut Violations) -
     RelationOptions { wanted: RelationsWanted { names, max_calls }, depth: depth.max(1) }
 }
 
+fn read_compared(names: &[String], violations: &mut Violations) -> Vec<NamedField> {
+    const FIELD: &str = "options.compare_policies";
+    if names.len() > MAX_COMPARED {
+        let message = format!("{} policies; at most {MAX_COMPARED} in one request", names.len());
+        violations.add(Violation::new(FIELD, Reason::TooMany, message));
+        return Vec::new();
+    }
+    let name = |(index, name): (usize, &String)| {
+        let field = format!("{FIELD}[{index}]");
+        violations.check(read_name(name, "policies", &field)).map(|name| NamedField { name, field })
+    };
+    names.iter().enumerate().filter_map(name).collect()
+}
+
 pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut Violations) -> EnrichOptions {
     let options = options.unwrap_or_default();
     let sources = read_sources(&options.sources, "options.sources", violations);
@@ -68,11 +86,13 @@ pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut 
         let name = violations.check(read_name(name, "policies", "options.policy"))?;
         Some(NamedField { name, field: "options.policy".into() })
     });
+    let compare_policies = read_compared(&options.compare_policies, violations);
     let max_age = options.max_age.and_then(|age| violations.check(read_duration(age, "options.max_age")));
     let request_id = violations.check(read_request_id(options.request_id, "options.request_id"));
     EnrichOptions {
         sources,
         policy,
+        compare_policies,
         max_age,
         request_id: request_id.unwrap_or_default(),
         relations: options.relations.map(|relations| read_relations(relations, violations)),

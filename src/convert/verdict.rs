@@ -13,7 +13,7 @@ use crate::pb;
 use crate::store::VerdictRecord;
 use crate::verdict::{
     Contribution, Flip, LeaveOneOut, Margin, Reach, Reading, ReportChange, Term, Verdict, flip_sentence,
-    margin_sentence, reach_sentence, sentence, summary,
+    margin_sentence, policy_sentence, reach_sentence, sentence, summary,
 };
 
 /// How much of a verdict to return; each view includes those before it.
@@ -118,6 +118,21 @@ fn write_margin(margin: &Margin) -> pb::Margin {
         reliability: reliability.into(),
         claim: claim.into(),
         sentence: margin_sentence(margin),
+    }
+}
+
+/// What another policy makes of the outcomes of a verdict.
+pub(crate) fn write_comparison(other: &Verdict, verdict: &Verdict) -> pb::PolicyComparison {
+    pb::PolicyComparison {
+        policy: format!("policies/{}", other.policy.name),
+        policy_revision: other.policy.revision,
+        rule: other.policy.rule.as_str().to_owned(),
+        disposition: write_disposition(other.disposition).into(),
+        agrees: other.disposition == verdict.disposition,
+        probability: other.probability,
+        mean: other.mean,
+        deciding_source: other.deciding_source.as_ref().map(|name| source_name(name)).unwrap_or_default(),
+        sentence: policy_sentence(other),
     }
 }
 

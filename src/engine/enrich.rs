@@ -14,10 +14,10 @@ use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::fetch::{Fetched, LookupRequest, Receipt};
 use crate::finding::{OutcomeBody, SourceError, SourceErrorKind};
-use crate::indicator::Tlp;
+use crate::indicator::{Indicator, Tlp};
 use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
-use crate::verdict::{ActiveFeedback, Policy, Verdict};
+use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse_without_analysis, reach};
 
 /// Maximum time for which a whole verdict is reused, so that its evidence does not become outdated.
 const MAX_REUSE: Duration = Duration::from_secs(600);
@@ -53,6 +53,8 @@ pub struct Progress {
     pub interim_verdict: Verdict,
     /// How many sources have not answered yet.
     pub waiting: usize,
+    /// What their answers can still change.
+    pub reach: Reach,
 }
 
 /// Everything that determines the verdict, and nothing else. Requests with equal keys may share a verdict while it is
@@ -139,15 +141,52 @@ impl Engine {
         let mut pending: FuturesUnordered<_> =
             chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
         while let Some(next) = pending.next().await {
-            fetched.push(next);
-            if let (Some(progress), Some(last)) = (progress.as_deref_mut(), fetched.last()) {
-                let outcomes = fetched.iter().map(|fetched| fetched.outcome.clone()).collect();
-                let interim_verdict = self.judge(policy, &request.indicator, outcomes, &feedback);
-                progress(Progress { fetched: last.clone(), interim_verdict, waiting: pending.len() });
+            if let Some(progress) = progress.as_deref_mut() {
+                progress(self.progress(policy, &request.indicator, &chosen, &fetched, &next, &feedback));
             }
+            fetched.push(next);
         }
         let reusable_until = self.reusable_until(&chosen, &fetched, &feedback);
         self.record(policy, request, budget, fetched, &feedback, reusable_until).await
+    }
+
+    /// The verdict over what has come so far, the newest outcome included, and what the rest can still change.
+    fn progress(
+        &self,
+        policy: &Policy,
+        indicator: &Indicator,
+        chosen: &[&SourceEntry],
+        earlier: &[Fetched],
+        newest: &Fetched,
+        feedback: &ActiveFeedback,
+    ) -> Progress {
+        let outcomes: Vec<_> = earlier.iter().chain([newest]).map(|fetched| fetched.outcome.clone()).collect();
+        let has_answered = |entry: &SourceEntry| outcomes.iter().any(|outcome| outcome.source == entry.name());
+        let pending: Vec<_> = chosen.iter().filter(|entry| !has_answered(entry)).map(|entry| entry.pending()).collect();
+        let now = self.clock.now();
+        Progress {
+            fetched: newest.clone(),
+            waiting: pending.len(),
+            // Nothing that sources say changes what an analyst has pinned.
+            reach: match &feedback.pin {
+                Some(_) => Reach::default(),
+                None => reach(policy, indicator, now, outcomes.clone(), &pending),
+            },
+            interim_verdict: fuse_without_analysis(policy, indicator, now, outcomes).with_feedback(feedback.clone()),
+        }
+    }
+
+    /// What other policies make of the outcomes of this verdict, in the order given. What analysts said is left out.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown policy.
+    pub fn compare(&self, verdict: &Verdict, policies: &[String]) -> Result<Vec<Verdict>, Error> {
+        let judged = |name: &String| {
+            let policy = self.policy(Some(name))?;
+            let outcomes = verdict.outcomes.clone();
+            Ok(fuse_without_analysis(policy, &verdict.indicator, verdict.judged_time, outcomes))
+        };
+        policies.iter().map(judged).collect()
     }
 
     /// Looks up in one source. Never fails, and takes no longer than the budget.

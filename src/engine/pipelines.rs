@@ -21,6 +21,7 @@ use crate::settings::{Registry, ResolvedSource};
 use crate::source::{EgressRules, Lookup, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
 use crate::store::Store;
 use crate::sync::lock;
+use crate::verdict::PendingSource;
 
 /// The parts that all pipelines share.
 pub(super) struct SharedParts {
@@ -56,6 +57,15 @@ impl SourceEntry {
     /// Whether a look-up discloses the indicator to a remote source.
     pub(super) fn is_remote(&self) -> bool {
         self.source.kind.about().transport.is_remote()
+    }
+
+    /// This source while its answer is awaited.
+    pub(super) fn pending(&self) -> PendingSource {
+        PendingSource {
+            name: self.name().to_owned(),
+            reliability: self.source.settings.reliability,
+            family: self.family.clone(),
+        }
     }
 
     /// An outcome of this source that did not come from its pipeline.

@@ -20,7 +20,9 @@ use super::relation_graph::write_graph;
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
 use crate::convert::enrichment::{EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted};
-use crate::convert::verdict::{RawAnswers, View, source_name, write, write_outcome, write_record};
+use crate::convert::verdict::{
+    RawAnswers, View, source_name, write, write_comparison, write_outcome, write_reach, write_record,
+};
 use crate::convert::{Violations, write_duration};
 use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress, Walk};
 use crate::error::{Error, Violation};
@@ -89,7 +91,7 @@ impl EnrichmentRpc {
         for source in &options.sources {
             violations.resolve(&source.field, self.registry.check(&source.name));
         }
-        if let Some(policy) = &options.policy {
+        for policy in options.policy.iter().chain(&options.compare_policies) {
             violations.resolve(&policy.field, self.engine.policy(Some(&policy.name)));
         }
         if options.request_id.is_empty() {
@@ -132,7 +134,9 @@ impl EnrichmentRpc {
     ) -> Result<pb::EnrichResponse, Error> {
         let view = call.options.view;
         let request = call.request(submitted.indicator.clone());
-        let key = self.engine.verdict_key(&request)?.filter(|_| view < View::Raw).map(|key| (key, view));
+        // A cached verdict is bytes alone, which other policies cannot judge.
+        let may_reuse = view < View::Raw && call.options.compare_policies.is_empty();
+        let key = self.engine.verdict_key(&request)?.filter(|_| may_reuse).map(|key| (key, view));
         let mut receipt = pb::Receipt {
             request_id: call.options.request_id.clone(),
             text: submitted.text.clone(),
@@ -143,7 +147,8 @@ impl EnrichmentRpc {
             receipt.sources = self.record_cache_hit(&cached);
             receipt.verdict_from_cache = true;
             let graph = self.graph(&request, call, None, 0).await?;
-            return Ok(pb::EnrichResponse { verdict: cached.bytes.clone(), receipt: Some(receipt), graph });
+            let verdict = cached.bytes.clone();
+            return Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons: Vec::new() });
         }
         let enriched = self.engine.enrich(&request, progress).await?;
         receipt.sources = enriched.receipts.iter().map(|(source, receipt)| write_receipt(source, receipt)).collect();
@@ -152,9 +157,12 @@ impl EnrichmentRpc {
         }
         let verdict = encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
-        let outcomes = &enriched.record.verdict.outcomes;
-        let graph = self.graph(&request, call, Some(outcomes), further_calls(&enriched)).await?;
-        Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph })
+        let judged = &enriched.record.verdict;
+        let graph = self.graph(&request, call, Some(&judged.outcomes), further_calls(&enriched)).await?;
+        let compared: Vec<_> = call.options.compare_policies.iter().map(|policy| policy.name.clone()).collect();
+        let comparisons = self.engine.compare(judged, &compared)?;
+        let comparisons = comparisons.iter().map(|other| write_comparison(other, judged)).collect();
+        Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons })
     }
 
     /// The graph of related indicators, if the call asks for it. `made` counts the calls already made of those that it
@@ -457,5 +465,7 @@ fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
         receipt: Some(write_receipt(&outcome.source, &progress.fetched.receipt)),
         verdict_so_far: Some(verdict_so_far),
         waiting: u32::try_from(progress.waiting).unwrap_or(u32::MAX),
+        reach: Some(write_reach(&progress.reach, String::new())),
+        final_early: progress.waiting > 0 && !progress.reach.can_change,
     }
 }

@@ -39,7 +39,8 @@ pub use compare::{
 pub(crate) use evidence::probability as probability_at;
 pub(crate) use explain::percent;
 pub use explain::{
-    comparison_summary, flip_sentence, margin_sentence, reach_sentence, sentence, summary, term_change_sentence,
+    comparison_summary, flip_sentence, margin_sentence, policy_sentence, reach_sentence, sentence, summary,
+    term_change_sentence,
 };
 pub use feedback::{ActiveFeedback, AnalystJudgement, AnalystWord, Feedback, Retraction};
 pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};

@@ -179,8 +179,55 @@ async fn the_stream_sends_each_outcome_and_ends_with_the_answer() {
     let Event::Progress(first) = &events[0] else { panic!("{:?}", events[0]) };
     assert_eq!(first.waiting, 1);
     assert_eq!(first.verdict_so_far.as_ref().unwrap().disposition(), pb::Disposition::Malicious);
+    // The other key of the same service is the same opinion: it can only contradict.
+    let reach = first.reach.as_ref().unwrap();
+    assert_eq!((reach.can_change, first.final_early), (true, false));
+    assert_eq!(reach.sources.len(), 1);
+    let Event::Progress(second) = &events[1] else { panic!("{:?}", events[1]) };
+    assert_eq!((second.waiting, second.final_early), (0, false), "nobody is awaited");
+    assert!(!second.reach.as_ref().unwrap().can_change);
     let Event::Final(last) = &events[2] else { panic!("{:?}", events[2]) };
     assert_eq!(last.decode_verdict().unwrap().outcomes.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_stream_says_when_no_answer_can_change_the_verdict_any_more() {
+    let quick = malicious_virustotal().await;
+    let slow = Replay::held(Box::new(|_| (200, report(0, 0)))).await;
+    // What cannot be judged weighs nothing, whatever it says.
+    let other = virustotal_at(slow.address).replace("[sources.virustotal]", "[sources.other]\nreliability = \"F\"");
+    let server = TestServer::start(&(virustotal_at(quick.address) + &other)).await;
+    let request = pb::StreamEnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let mut stream = server.enrichment().stream_enrich(with_deadline(request)).await.unwrap().into_inner();
+    let Some(Event::Progress(first)) = stream.message().await.unwrap().unwrap().event else { panic!("no progress") };
+    assert_eq!((first.waiting, first.final_early), (1, true));
+    assert_eq!(first.reach, Some(pb::Reach::default()));
+    slow.release();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn other_policies_judge_the_same_outcomes_beside_the_verdict() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let policies = ["mean", "worst", "xsoar", "weighted"].map(|name| format!("policies/{name}"));
+    let options = pb::EnrichOptions { compare_policies: policies.clone().into(), ..Default::default() };
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), options: Some(options) };
+    let mut client = server.enrichment();
+    for calls in [1, 1] {
+        let answer = client.enrich(request.clone()).await.unwrap().into_inner();
+        let names: Vec<_> = answer.comparisons.iter().map(|other| other.policy.clone()).collect();
+        assert_eq!(names, policies);
+        for other in &answer.comparisons {
+            assert_eq!(other.disposition(), pb::Disposition::Malicious, "{other:?}");
+            assert!(other.agrees && !other.sentence.is_empty());
+        }
+        assert_eq!(answer.comparisons[0].mean, Some(1.0));
+        assert_eq!(answer.comparisons[1].deciding_source, "sources/virustotal");
+        assert_eq!(answer.comparisons[3].probability, answer.decode_verdict().unwrap().probability);
+        assert_eq!(virustotal.calls(), calls, "comparing costs no call");
+    }
     server.stop().await;
 }
 

@@ -66,6 +66,7 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
                         max_calls: 101,
                         depth: 4,
                     }),
+                    compare_policies: vec!["policies/worst".into(), "xsoar".into(), "policies/strict".into()],
                 }),
             },
         ),

@@ -1,18 +1,21 @@
 //! The sentences that explain a verdict. They say what went in and what came out; nothing is decided here.
 //!
 //! `term.rs` explains one term of the sum, `summary.rs` is the line that an analyst reads first, `change.rs` says what would
-//! change the verdict, `compare.rs` what differs between two, `feedback.rs` what analysts said.
+//! change the verdict, `compare.rs` what differs between two, `policy.rs` why a policy judges as it does, `feedback.rs` what
+//! analysts said.
 
 use super::evidence::nats;
 
 mod change;
 mod compare;
 mod feedback;
+mod policy;
 mod summary;
 mod term;
 
 pub use change::{flip_sentence, margin_sentence, reach_sentence};
 pub use compare::{comparison_summary, term_change_sentence};
+pub use policy::policy_sentence;
 pub use summary::summary;
 pub use term::sentence;
 

@@ -2,33 +2,61 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, CellAlignment, Color, Table};
+use comfy_table::{Cell, CellAlignment};
 
 use super::table::{
-    cell, colour, disposition, fitted, hanging, letter, moment, painted, paragraph, plain, printable, shortened,
+    cell, colour, coloured, disposition, fitted, hanging, moment, painted, paragraph, plain, printable, shortened,
     source_id, trim_lines, width, words,
 };
 use crate::pb;
-use crate::pb::contribution::Term;
 use crate::pb::outcome::Result as Wire;
-use crate::verdict::percent;
+
+mod compact;
+mod explain;
+mod wide;
 
 /// Facts that analysts look for first.
 const FIRST_FACTS: [&str; 5] = ["as_number", "as_owner", "country", "engines_malicious", "last_seen"];
 /// Longest indicator in a list, one a line.
 const LONGEST_VALUE: usize = 64;
 
+/// How much of a verdict is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What decides, in eighty columns.
+    #[default]
+    Compact,
+    /// Every term in a sentence, and all that would change the verdict.
+    Explain,
+    /// Every source with every column.
+    Wide,
+}
+
 /// The whole verdict. Facts are shown where wanted and sent.
-pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, facts: bool) -> String {
+pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, detail: Detail, facts: bool) -> String {
     let mut text = headline(verdict);
-    for note in receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default() {
-        text.push_str(&hanging(&printable(&format!("note: {note}"))));
-    }
-    for word in &verdict.feedback {
-        text.push_str(&hanging(&printable(&analyst_word(word))));
-    }
-    if verdict.outcomes.iter().any(was_asked) || !verdict.contributions.is_empty() {
-        text.push_str(&fitted(sources(verdict, receipt), Some(6)));
+    let lines = |text: &mut String, lines: Vec<String>| {
+        lines.iter().for_each(|line| text.push_str(&hanging(&printable(line))));
+    };
+    let notes = receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default();
+    lines(&mut text, notes.iter().map(|note| format!("note: {note}")).collect());
+    lines(&mut text, verdict.feedback.iter().map(analyst_word).collect());
+    match detail {
+        Detail::Compact => {
+            lines(&mut text, explain::first_changes(verdict));
+            text.extend(compact::table(verdict, receipt).map(|table| fitted(table, None)));
+            lines(&mut text, compact::silent(verdict));
+        }
+        Detail::Explain => {
+            lines(&mut text, explain::changes(verdict));
+            text.extend(explain::table(verdict).map(|table| fitted(table, Some(3))));
+        }
+        Detail::Wide => {
+            lines(&mut text, explain::first_changes(verdict));
+            if verdict.outcomes.iter().any(wide::was_asked) || !verdict.contributions.is_empty() {
+                text.push_str(&fitted(wide::table(verdict, receipt), Some(6)));
+            }
+        }
     }
     text.push_str(&hanging(&printable(&not_asked(&verdict.outcomes))));
     if facts {
@@ -36,6 +64,24 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, fact
     }
     text.push_str(&footer(verdict));
     trim_lines(&text)
+}
+
+/// What other policies make of the same outcomes, one row each.
+pub(super) fn comparisons(comparisons: &[pb::PolicyComparison]) -> String {
+    if comparisons.is_empty() {
+        return String::new();
+    }
+    let mut rows = plain(&["  POLICY", "SAYS", "AGREES", "WHY"]);
+    for comparison in comparisons {
+        let policy = comparison.policy.strip_prefix("policies/").unwrap_or(&comparison.policy);
+        rows.add_row(vec![
+            cell(format!("  {policy}")),
+            coloured(disposition(comparison.disposition)),
+            Cell::new(if comparison.agrees { "yes" } else { "no" }),
+            cell(&comparison.sentence),
+        ]);
+    }
+    fitted(rows, Some(3))
 }
 
 /// The verdict on one line: what it is, of what, and why. Cut where a terminal is narrower.
@@ -87,139 +133,6 @@ fn summary(verdict: &pb::Verdict) -> String {
     match rest.strip_prefix('(').and_then(|rest| rest.split_once("): ")) {
         Some((probability, why)) => format!("{probability}: {why}"),
         None => rest.to_owned(),
-    }
-}
-
-/// One row a term: the prior, each source that was asked, and their sum.
-fn sources(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Table {
-    let mut table = plain(&["  SOURCE", "LETTER", "SAYS", "WEIGHT (nats)", "AGREES", "FROM", "WHY"]);
-    let unsourced = |name: &str, micro_nats: i64, why: &str| {
-        let name = Cell::new(format!("  {name}"));
-        let (letter, says, agrees, from) = (Cell::new(""), Cell::new(""), Cell::new(""), Cell::new(""));
-        vec![name, letter, says, weight(micro_nats), agrees, from, cell(why)]
-    };
-    for contribution in &verdict.contributions {
-        let name = match &contribution.term {
-            Some(Term::Prior(_)) => "(prior)",
-            // The policy corrects nothing.
-            Some(Term::Calibration(_)) if contribution.micro_nats == 0 => continue,
-            Some(Term::Calibration(_)) => "(calibration)",
-            Some(Term::Source(_)) | None => continue,
-        };
-        table.add_row(unsourced(name, contribution.micro_nats, &contribution.sentence));
-    }
-    for outcome in verdict.outcomes.iter().filter(|outcome| was_asked(outcome)) {
-        table.add_row(source_row(outcome, verdict, receipt));
-    }
-    if let (Some(sum), Some(probability)) = (verdict.log_odds_micro_nats, verdict.probability) {
-        let why = format!("the log-odds of a probability of {}", percent(probability));
-        table.add_row(unsourced("(sum)", sum, &why));
-    }
-    table
-}
-
-fn was_asked(outcome: &pb::Outcome) -> bool {
-    !matches!(outcome.result, Some(Wire::NotAsked(_)))
-}
-
-fn source_row(outcome: &pb::Outcome, verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Vec<Cell> {
-    let is_of_source =
-        |term: &&pb::Contribution| matches!(&term.term, Some(Term::Source(source)) if *source == outcome.source);
-    let contribution = verdict.contributions.iter().find(is_of_source);
-    let source_receipt =
-        receipt.and_then(|receipt| receipt.sources.iter().find(|source| source.source == outcome.source));
-    let decides = if verdict.deciding_source == outcome.source { "* " } else { "  " };
-    vec![
-        cell(format!("{decides}{}", source_id(&outcome.source))),
-        Cell::new(letter(outcome.reliability)),
-        claim_cell(outcome, verdict),
-        contribution.map_or_else(|| Cell::new(""), |term| weight(term.micro_nats)),
-        Cell::new(match contribution.and_then(|term| term.agrees) {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "",
-        }),
-        Cell::new(obtained(source_receipt, outcome)),
-        cell(with_note(why(outcome, verdict, contribution), source_receipt)),
-    ]
-}
-
-/// What Cortex XSOAR's integration computes, where the policy judges by it and it differs from what the source says.
-fn judged_as_xsoar<'a>(finding: &'a pb::Finding, verdict: &pb::Verdict) -> Option<&'a pb::XsoarClaim> {
-    finding.xsoar.as_ref().filter(|xsoar| verdict.policy == "policies/xsoar" && xsoar.claim != finding.claim)
-}
-
-fn claim_cell(outcome: &pb::Outcome, verdict: &pb::Verdict) -> Cell {
-    match &outcome.result {
-        Some(Wire::Finding(finding)) => {
-            let claim = judged_as_xsoar(finding, verdict).map_or(finding.claim, |xsoar| xsoar.claim);
-            Cell::new(disposition(claim))
-        }
-        Some(Wire::NoRecord(_)) => Cell::new("no record"),
-        Some(Wire::Error(_)) => Cell::new("error").fg(Color::Yellow),
-        Some(Wire::NotAsked(_)) | None => Cell::new(""),
-    }
-}
-
-/// The source's own reasons, and why they weigh what they weigh.
-fn why(outcome: &pb::Outcome, verdict: &pb::Verdict, contribution: Option<&pb::Contribution>) -> String {
-    match &outcome.result {
-        Some(Wire::Finding(finding)) => {
-            if let Some(xsoar) = judged_as_xsoar(finding, verdict) {
-                return format!("as Cortex XSOAR rates it: {}; here {}", xsoar.reason, disposition(finding.claim));
-            }
-            let mut parts = finding.reasons.clone();
-            match (contribution, finding.strength) {
-                (Some(contribution), _) => parts.extend(weighing(outcome, contribution)),
-                (None, Some(strength)) => parts.push(format!("with strength {strength:.2}")),
-                (None, None) => {}
-            }
-            parts.join("; ")
-        }
-        Some(Wire::NoRecord(_)) => "nothing on this indicator".into(),
-        Some(Wire::Error(error)) => {
-            format!("{}: {}", words(error.kind().as_str_name(), "SOURCE_ERROR_KIND_"), error.detail)
-        }
-        Some(Wire::NotAsked(_)) | None => String::new(),
-    }
-}
-
-/// The sentence of the term, without the source, its claim and the weight, which have columns.
-fn weighing(outcome: &pb::Outcome, contribution: &pb::Contribution) -> Option<String> {
-    let sentence = contribution.sentence.trim_end_matches('.');
-    let who = format!(
-        "{} ({}) says {}",
-        source_id(&outcome.source),
-        letter(outcome.reliability),
-        disposition(contribution.claim)
-    );
-    let Some(rest) = sentence.strip_prefix(&who) else {
-        return Some(sentence.to_owned()).filter(|sentence| !sentence.ends_with("takes no side"));
-    };
-    let rest = match rest.rsplit_once(": ") {
-        Some((rest, weight)) if weight.ends_with(" nats") || weight == "no evidence" => rest,
-        Some(_) | None => rest,
-    };
-    Some(rest.trim_start_matches([',', ' ']).to_owned()).filter(|rest| !rest.is_empty())
-}
-
-/// The reason, with the note of the receipt.
-fn with_note(why: String, receipt: Option<&pb::SourceReceipt>) -> String {
-    let note = receipt.map(|receipt| receipt.note.as_str()).unwrap_or_default();
-    // A list that is not fresh may say so in its reason already.
-    let is_repeated = note.rsplit_once(": ").is_some_and(|(_, reason)| why.contains(reason));
-    if note.is_empty() || is_repeated { why } else { format!("{why} ({note})") }
-}
-
-/// How the outcome was obtained.
-fn obtained(receipt: Option<&pb::SourceReceipt>, outcome: &pb::Outcome) -> &'static str {
-    match (receipt, &outcome.result) {
-        (Some(receipt), _) if receipt.from_cache => "cache",
-        (Some(receipt), _) if receipt.shared => "shared",
-        (Some(receipt), _) if receipt.called => "asked",
-        // An answer without a call: a list.
-        (Some(_), Some(Wire::Finding(_) | Wire::NoRecord(_))) => "local",
-        (Some(_), _) | (None, _) => "",
     }
 }
 
@@ -313,18 +226,7 @@ fn weight(micro_nats: i64) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn why_a_list_is_not_fresh_is_shown_once() {
-        let note = "the copy in use is not fresh: line 3: no entry";
-        let receipt = pb::SourceReceipt { note: note.into(), ..Default::default() };
-        let shown = |why: &str| with_note(why.into(), Some(&receipt));
-        assert_eq!(
-            shown("the last reload was not taken: line 3: no entry"),
-            "the last reload was not taken: line 3: no entry"
-        );
-        assert_eq!(shown("the list names it"), format!("the list names it ({note})"));
-    }
+    use crate::pb::contribution::Term;
 
     fn finding(source: &str, finding: pb::Finding) -> pb::Outcome {
         let reliability = pb::Reliability::B.into();
@@ -389,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_verdict_is_shown_once_and_each_weight_with_its_reason_and_the_sum() {
-        let shown = super::verdict(&faded(), None, false);
+        let shown = super::verdict(&faded(), None, Detail::Wide, false);
         let expected = "unknown  192.0.2.1
   17.8 %: 1 of 1 source says malicious (1 faded)
    SOURCE   LETTER  SAYS       WEIGHT (nats)  AGREES  FROM  WHY
@@ -408,8 +310,8 @@ mod tests {
 
     #[test]
     fn facts_are_shown_where_wanted_what_analysts_look_for_first_and_the_page_whole() {
-        assert!(!super::verdict(&faded(), None, false).contains("country"));
-        let shown = super::verdict(&faded(), None, true);
+        assert!(!super::verdict(&faded(), None, Detail::Compact, false).contains("country"));
+        let shown = super::verdict(&faded(), None, Detail::Compact, true);
         let facts = "  vt: country NL; tags botnet; size 7\n  vt: https://example.com/page\n";
         assert!(shown.contains(facts), "{shown}");
     }
@@ -432,7 +334,9 @@ mod tests {
             ..Default::default()
         };
         let receipt = pb::Receipt { notes: vec![evil.into()], ..Default::default() };
-        let shown = super::verdict(&verdict, Some(&receipt), true) + &line(&verdict, 100);
+        let details = [Detail::Compact, Detail::Explain, Detail::Wide];
+        let shown = details.map(|detail| super::verdict(&verdict, Some(&receipt), detail, true)).concat()
+            + &line(&verdict, 100);
         let controls = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!shown.contains(controls), "{shown:?}");
         assert!(shown.contains("owned"));
