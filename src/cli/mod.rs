@@ -33,6 +33,7 @@ mod table;
 mod verdict_table;
 
 use args::{Args, Command};
+use verdict_table::Detail;
 
 /// Why a command failed, in words for the user.
 #[derive(Debug)]
@@ -154,10 +155,14 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Disclosures(filter) => history::disclosures(&client, filter).await,
         Command::Store { command } => store::run(&client, command).await,
         Command::Demo { keep } => {
-            let verdict = |verdict: &_, receipt: Option<&_>| {
-                verdict_table::verdict(verdict, receipt, verdict_table::Detail::Compact, false)
+            let renderers = Renderers {
+                verdict: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Compact, false),
+                explained: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Explain, false),
+                wide: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Wide, false),
+                comparisons: verdict_table::comparisons,
+                usage: plan::usage_table,
+                graph: graph::draw,
             };
-            let renderers = Renderers { verdict, usage: plan::usage_table, graph: graph::draw };
             match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {
                 Ok(()) | Err(DemoError::ReaderGone) => Ok(ExitCode::SUCCESS),
                 Err(error @ DemoError::Failed(_)) => Err(Failure::new(error.to_string())),

@@ -61,6 +61,11 @@ fn failed(error: impl fmt::Display) -> DemoError {
 /// How the demonstration shows answers. The command line has the tables, and imports this room.
 pub(crate) struct Renderers {
     pub(crate) verdict: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
+    /// With every term in a sentence, and all that would change the verdict.
+    pub(crate) explained: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
+    /// With every column.
+    pub(crate) wide: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
+    pub(crate) comparisons: fn(&[pb::PolicyComparison]) -> String,
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
     /// As SVG.
     pub(crate) graph: fn(&pb::RelationGraph) -> String,

@@ -65,11 +65,28 @@ pub(super) async fn play(
     // A verdict with a list in it is cached for a second only, so that each source may answer from its own cache.
     let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
     writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })?;
+    explained_scene(&channel, renderers, out).await?;
     premium_scene(&channel, renderers, out).await?;
     graph_scene(&channel, out, renderers, graph_file).await?;
     let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;
     let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
     Ok(write!(out, "{}", (renderers.usage)(&usage))?)
+}
+
+/// The disagreement in full, and what five policies make of it.
+async fn explained_scene(
+    channel: &Channel,
+    renderers: &Renderers,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
+    let policies = ["weighted", "xsoar", "worst", "majority", "mean"];
+    let compare_policies = policies.map(|name| format!("policies/{name}")).into();
+    let options = pb::EnrichOptions { compare_policies, ..Default::default() };
+    let answer = enrich(channel, "203.0.113.5", options).await?;
+    let verdict = answer.decode_verdict().map_err(failed)?;
+    let text = (renderers.explained)(&verdict, answer.receipt.as_ref());
+    let compared = (renderers.comparisons)(&answer.comparisons);
+    Ok(writeln!(out, "the disagreement explained, and five policies side by side\n{text}{compared}")?)
 }
 
 /// The same key once free and once premium, which asks for related files.
@@ -95,7 +112,7 @@ async fn premium_scene(
         let options = pb::EnrichOptions { sources: vec![VIRUSTOTAL.into()], ..Default::default() };
         let answer = enrich(channel, answers::SUSPECT, options).await?;
         let verdict = answer.decode_verdict().map_err(failed)?;
-        let text = (renderers.verdict)(&verdict, answer.receipt.as_ref());
+        let text = (renderers.wide)(&verdict, answer.receipt.as_ref());
         let calls: u32 = answer.receipt.iter().flat_map(|receipt| &receipt.sources).map(|source| source.units).sum();
         writeln!(out, "{tier}: {shows}\n{text}  calls to VirusTotal: {calls}\n")?;
     }

@@ -70,6 +70,11 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
     let parts = [
         "agreement",
         "contradict",
+        "would make it unknown",
+        "WITHOUT IT",
+        "majority says benign, because 2 of 3 claims are benign",
+        "mean says suspicious",
+        "worst says malicious",
         "0 of 94 engines",
         "timeout",
         "quota spent",
