@@ -128,7 +128,7 @@ pub(crate) fn write_comparison(other: &Verdict, verdict: &Verdict) -> pb::Policy
         policy_revision: other.policy.revision,
         rule: other.policy.rule.as_str().to_owned(),
         disposition: write_disposition(other.disposition).into(),
-        agrees: other.disposition == verdict.disposition,
+        agrees: other.disposition == verdict.sources_disposition,
         probability: other.probability,
         mean: other.mean,
         deciding_source: other.deciding_source.as_ref().map(|name| source_name(name)).unwrap_or_default(),

@@ -440,38 +440,6 @@ async fn ten_indicators_have_a_line_each_and_the_whole_tables_where_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verdict_is_shown_in_eighty_columns_and_in_full_where_wanted() {
-    let virustotal = malicious_virustotal().await;
-    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
-    let enrich = async |more: &[&str]| {
-        let mut command = concord(server.folder.path());
-        command.args(["enrich", "198.51.100.7"]).args(more);
-        let output = run(command).await;
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        text(&output.stdout)
-    };
-    let compact = enrich(&[]).await;
-    assert!(compact.lines().all(|line| line.chars().count() <= 80), "{compact}");
-    let explained = enrich(&["--explain"]).await;
-    for part in ["(prior)", "(sum)", "WITHOUT IT", "unknown (-4.", "would make it", "+3.507 nats."] {
-        assert!(explained.contains(part), "{part} is missing in\n{explained}");
-    }
-    let wide = enrich(&["--wide"]).await;
-    assert!(wide.contains("AGREES") && wide.contains("cache"), "{wide}");
-    let compared = enrich(&["--compare"]).await;
-    for part in ["POLICY", "weighted", "xsoar", "worst", "majority", "mean", "because 1 of 1 claims are malicious"] {
-        assert!(compared.contains(part), "{part} is missing in\n{compared}");
-    }
-    let dbot = enrich(&["--output", "dbot"]).await;
-    let contexts: serde_json::Value = serde_json::from_str(&dbot).unwrap();
-    let scores = contexts[0].as_object().unwrap().values().next().unwrap();
-    let vendors: Vec<_> = scores.as_array().unwrap().iter().map(|score| (&score["Vendor"], &score["Score"])).collect();
-    assert_eq!(format!("{vendors:?}"), "[(String(\"virustotal\"), Number(3)), (String(\"Concord\"), Number(3))]");
-    assert_eq!(virustotal.calls(), 1);
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_for_many_uses_quota_up_and_every_list_has_a_form_for_machines() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::listen(&virustotal_at(virustotal.address)).await;

@@ -44,3 +44,4 @@ mod tls;
 mod transport;
 mod verdict_diff;
 mod verdict_reuse;
+mod verdict_table;

@@ -302,9 +302,14 @@ mod exhaustive {
         fn no_smaller_set_leads_where_a_flip_leads(
             policy in any_policy(), kind in any_type(),
             outcomes in proptest::collection::vec(any_claim(), 0..5).prop_map(|outcomes| named(outcomes, "s")),
-            silences in proptest::collection::vec(any_letter(), 0..3),
+            silences in proptest::collection::vec(any_letter(), 0..3), one_family in any::<bool>(),
         ) {
             let mut outcomes = outcomes;
+            if one_family {
+                for outcome in &mut outcomes {
+                    outcome.family = Family::declared("shared", outcome.source.clone());
+                }
+            }
             let silent: Vec<_> =
                 silences.into_iter().map(|letter| not_asked("", letter, NotAskedReason::QuotaSpent)).collect();
             outcomes.extend(named(silent, "t"));
