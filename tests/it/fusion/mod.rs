@@ -8,5 +8,6 @@ mod feedback;
 mod laws_of_change;
 mod properties;
 mod random;
+mod scenarios;
 mod sentences;
 mod vectors;
