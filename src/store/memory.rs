@@ -13,8 +13,8 @@ use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore,
-    Ledger, Listed, Maintenance, PageLimit, Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Swap, Unit,
-    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
+    Ledger, Listed, Maintenance, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow, SourceStore,
+    StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
@@ -38,6 +38,8 @@ struct State {
     answers: HashMap<String, StoredAnswer>,
     feedback: BTreeMap<Position, Feedback>,
     sources: BTreeMap<String, SourceRow>,
+    /// By name and change.
+    policies: BTreeMap<(String, u64), PolicyRow>,
     accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
@@ -320,6 +322,33 @@ impl FeedbackStore for Memory {
             };
             state.feedback.retain(|_, feedback| !ended(feedback));
             Ok(removed(count, state.feedback.len()))
+        })
+    }
+}
+
+impl PolicyStore for Memory {
+    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>> {
+        self.run(|state| {
+            let by_name: BTreeMap<_, _> = state.policies.values().map(|row| (row.name.as_str(), row)).collect();
+            Ok(by_name.into_values().cloned().collect())
+        })
+    }
+
+    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>> {
+        self.run(move |state| {
+            let made = |row: &&PolicyRow| row.name == name && row.revision == revision && row.document.is_some();
+            Ok(state.policies.values().find(made).cloned())
+        })
+    }
+
+    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap> {
+        self.run(move |state| {
+            let last = state.policies.keys().rfind(|(name, _)| *name == row.name).map_or(0, |(_, change)| *change);
+            if row.change != last + 1 {
+                return Ok(Swap::Conflict);
+            }
+            state.policies.insert((row.name.clone(), row.change), row);
+            Ok(Swap::Done)
         })
     }
 }

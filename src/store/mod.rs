@@ -1,4 +1,5 @@
-//! Storage of what outlives a request: verdicts, answers, what analysts said, source settings, and the ledger of quota and disclosures.
+//! Storage of what outlives a request: verdicts, answers, what analysts said, source settings, policies, and the ledger of
+//! quota and disclosures.
 //!
 //! The traits are small and follow the uses, not the tables; the current time is always an argument. Only [`open`]
 //! chooses a backend: `sqlite/` is durable, `memory.rs` is for tests and paused time. One contract test suite runs on
@@ -306,6 +307,33 @@ pub trait SourceStore: Send + Sync {
     fn delete_source_row<'a>(&'a self, name: &'a str, expected: u64) -> BoxFuture<'a, Swap>;
 }
 
+/// One change of a policy: a new revision, or its deletion. A stored change never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// Name without `policies/`.
+    pub name: String,
+    /// Counts the changes of this policy, from 1 without gaps; the compare-and-set key.
+    pub change: u64,
+    /// The revision that it makes, from 1; of a deletion: the last revision before it.
+    pub revision: u32,
+    /// When it was made.
+    pub time: SystemTime,
+    /// Whether it was made by the configuration file, not over the API.
+    pub from_file: bool,
+    /// The policy as JSON, written and read by `settings`; `None`: it was deleted.
+    pub document: Option<String>,
+}
+
+/// The policies of this installation, with all their revisions. Changes are durable before the call returns.
+pub trait PolicyStore: Send + Sync {
+    /// The last change of every policy, by name; deleted ones too.
+    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>>;
+    /// The change that made this revision.
+    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>>;
+    /// Adds a change if it is the one after the last of its policy.
+    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap>;
+}
+
 /// A request to spend one unit of quota on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acquire {
@@ -466,7 +494,9 @@ pub trait Maintenance: Send + Sync {
 }
 
 /// A whole store.
-pub trait Store: VerdictStore + AnswerStore + SourceStore + FeedbackStore + Ledger + Maintenance + 'static {
+pub trait Store:
+    VerdictStore + AnswerStore + SourceStore + PolicyStore + FeedbackStore + Ledger + Maintenance + 'static
+{
     /// Removes all records whose retention has ended at `now`.
     fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
         Box::pin(async move {
@@ -500,4 +530,7 @@ pub trait Store: VerdictStore + AnswerStore + SourceStore + FeedbackStore + Ledg
     }
 }
 
-impl<T: VerdictStore + AnswerStore + SourceStore + FeedbackStore + Ledger + Maintenance + 'static> Store for T {}
+impl<T: VerdictStore + AnswerStore + SourceStore + PolicyStore + FeedbackStore + Ledger + Maintenance + 'static> Store
+    for T
+{
+}

@@ -95,6 +95,17 @@ CREATE TABLE feedback (
 CREATE INDEX feedback_by_time ON feedback (time, id);
 CREATE INDEX feedback_by_indicator ON feedback (value, form, time, id);
 ",
+    "
+CREATE TABLE policies (
+    name TEXT NOT NULL,
+    change INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    from_file INTEGER NOT NULL,
+    document TEXT,
+    PRIMARY KEY (name, change)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages

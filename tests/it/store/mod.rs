@@ -5,5 +5,6 @@ mod directory;
 mod durable;
 mod feedback;
 mod frozen;
+mod policies;
 mod samples;
 mod seal;
