@@ -42,8 +42,11 @@ pub enum Reason {
     EtagMismatch,
     /// A new address, proxy or TLS setting would receive a credential that was given for another.
     CredentialRequired,
-    /// The source is declared in the configuration file or by the environment and cannot be deleted over the API.
+    /// The resource is built in, or declared in the configuration file or by the environment, and the API cannot do this to
+    /// it.
     DeclaredElsewhere,
+    /// Something else needs the resource, so that it cannot be deleted.
+    InUse,
     /// An address that may not be reached: link-local, cloud metadata, or not allowed over the API.
     EgressForbidden,
     /// The server lacks what the call needs (no store, no key).

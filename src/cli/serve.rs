@@ -30,6 +30,9 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
         for (name, warning) in config.warnings(sources::all()) {
             print(&format!("warning: sources.{name}: {warning}\n"))?;
         }
+        if let Some(warning) = config.policy_warning() {
+            print(&format!("warning: {warning}\n"))?;
+        }
         let declared = counted(config.sources.len(), "source");
         print(&format!("the configuration is valid: {declared} declared\n"))?;
         return Ok(ExitCode::SUCCESS);

@@ -113,7 +113,7 @@ impl Engine {
         Ok(Some(VerdictKey {
             lookup: request.lookup(),
             sources,
-            policy: (policy.name.clone(), policy.revision),
+            policy: (policy.policy.name.clone(), policy.policy.revision),
             tlp: request.tlp,
             generation: self.pipelines.current().number,
             feedback: self.active_feedback(&request.indicator).ids(),
@@ -132,7 +132,9 @@ impl Engine {
         request: &EnrichRequest,
         mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
     ) -> Result<Enriched, Error> {
-        let policy = self.policy(request.policy.as_deref())?;
+        // A policy that is changed meanwhile judges later requests.
+        let resolved = self.policy(request.policy.as_deref())?;
+        let policy = &resolved.policy;
         let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;

@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
-use crate::error::{Error, Reason};
+use crate::error::Error;
 use crate::fetch::SourceCache;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
-use crate::settings::{NeverSend, Registry, nearest};
+use crate::settings::{NeverSend, PolicyRegistry, Registry, ResolvedPolicy};
 use crate::source::{EgressRules, Lookup, RelationsWanted};
 use crate::store::Store;
 use crate::verdict::{ActiveFeedback, Policy, Verdict, fuse};
@@ -52,14 +52,14 @@ pub struct Rules {
     pub egress: EgressRules,
     /// Time for a request whose caller sets no deadline.
     pub default_deadline: Duration,
-    /// The policy for requests that name none, without `policies/`.
-    pub default_policy: String,
 }
 
 /// The parts of an engine.
 pub struct Parts {
     /// The configured sources.
     pub registry: Arc<Registry>,
+    /// The policies.
+    pub policies: Arc<PolicyRegistry>,
     /// Stores verdicts, answers and the ledger.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -106,7 +106,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     rules: Rules,
-    policies: Vec<Policy>,
+    policies: Arc<PolicyRegistry>,
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
     feedback: feedback::FeedbackIndex,
@@ -131,7 +131,7 @@ impl Engine {
             clock: parts.clock,
             tracker: parts.tracker,
             rules: parts.rules,
-            policies: Policy::built_in(),
+            policies: parts.policies,
             pipelines,
             feedback: feedback::FeedbackIndex::default(),
         }
@@ -140,21 +140,9 @@ impl Engine {
     /// The policy of this name (without `policies/`), or the default.
     ///
     /// # Errors
-    /// [`Error::NotFound`], which lists the existing policies.
-    pub fn policy(&self, name: Option<&str>) -> Result<&Policy, Error> {
-        let wanted = name.unwrap_or(&self.rules.default_policy);
-        self.policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| Error::NotFound {
-            reason: Reason::PolicyNotFound,
-            name: format!("policies/{wanted}"),
-            hint: self.policy_hint(wanted),
-        })
-    }
-
-    fn policy_hint(&self, wanted: &str) -> String {
-        let names: Vec<_> = self.policies.iter().map(|policy| policy.name.as_str()).collect();
-        let near = nearest(wanted, &names).map(|near| format!("did you mean policies/{near}? "));
-        let all: Vec<_> = names.iter().map(|name| format!("policies/{name}")).collect();
-        format!("{}use one of {}", near.unwrap_or_default(), all.join(", "))
+    /// [`Error::NotFound`], which names existing policies.
+    pub fn policy(&self, name: Option<&str>) -> Result<Arc<ResolvedPolicy>, Error> {
+        self.policies.get(name)
     }
 
     /// The budget of a request that begins now and has this deadline; `reserve` is the time needed to answer the other

@@ -145,10 +145,14 @@ fn without_value(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use toml::Table;
 
     use super::*;
+    use crate::settings::{fields, flatten};
     use crate::sources;
+    use crate::verdict::Policy;
 
     fn names<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
         let mut names = Vec::new();
@@ -185,6 +189,14 @@ mod tests {
                 &options,
                 kind.options.iter().map(|option| option.name.as_str()).collect(),
             );
+        }
+        let policies: Vec<_> = file["policies"].as_table().unwrap().values().filter_map(Value::as_table).collect();
+        let shown: BTreeSet<_> = policies.iter().flat_map(|table| flatten(table).unwrap().fields.into_keys()).collect();
+        for policy in Policy::built_in() {
+            let fields = fields(&policy).into_iter().map(|field| field.path);
+            // One type is shown with the other mode of decay.
+            let fields = fields.filter(|path| !shown.contains(path) && !path.starts_with("weighted.url.decay."));
+            absent.extend(fields.map(|path| format!("policies: {path}")));
         }
         assert!(absent.is_empty(), "deploy/concord.toml lacks {}", absent.join(", "));
     }

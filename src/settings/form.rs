@@ -166,6 +166,15 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
+/// A duration in days where it is whole days, so that 365 of them are not taken for a year.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds > 0 && seconds.is_multiple_of(86_400) && duration.subsec_nanos() == 0 {
+        return format!("{}d", seconds / 86_400);
+    }
+    humantime::format_duration(duration).to_string()
+}
+
 pub(super) fn serialize<T: Written, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(T::write).serialize(serializer)
 }

@@ -11,11 +11,13 @@ use secrecy::{ExposeSecret, SecretString};
 use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
 
+use super::name::check_name;
 use super::patch::SourceInFile;
+use super::policies::read_declared;
 use super::raw::Raw;
 use super::{
-    Clearable, Config, ConfigErrors, Declared, Environment, Flags, Limits, LogSettings, NeverSend, Origin, SourcePatch,
-    TlsConfig, Token, build, credential, document, find_kind,
+    Clearable, Config, ConfigErrors, Declared, DeclaredPolicy, Environment, Flags, Limits, LogSettings, NeverSend,
+    Origin, SourcePatch, TlsConfig, Token, build, credential, document, find_kind, nearest,
 };
 use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{EnvironmentProxies, Kind, Proxy, parse_duration};
@@ -128,7 +130,8 @@ impl Loader<'_> {
             data_directory: chosen_directory(self.input, raw.data_directory),
             log: self.log(raw.log),
             default_deadline: self.deadline(raw.default_deadline.as_deref()),
-            default_policy: self.policy(raw.default_policy),
+            default_policy: self.default_policy(raw.default_policy, raw.policies.keys().cloned()),
+            policies: self.policies(&raw.policies),
             limits: self.limits(&raw.limits),
             never_send: NeverSend::parse(&raw.never_send).unwrap_or_else(|violations| {
                 self.violations.extend(violations);
@@ -249,7 +252,7 @@ impl Loader<'_> {
     fn tokens(&mut self, raw: &std::collections::BTreeMap<String, String>) -> Vec<Token> {
         let mut tokens = Vec::new();
         for (name, text) in raw {
-            if check_name(name).is_err() || RESERVED_CALLERS.contains(&name.as_str()) {
+            if check_name("caller", name).is_err() || RESERVED_CALLERS.contains(&name.as_str()) {
                 let message =
                     "a caller's name is 1 to 63 lower-case letters, digits, - or _, and neither local nor anonymous";
                 self.refuse(&format!("tokens.{name}"), message);
@@ -283,13 +286,34 @@ impl Loader<'_> {
         LogSettings { format, filter }
     }
 
-    fn policy(&mut self, name: Option<String>) -> String {
-        let name =
-            name.map(|name| name.trim_start_matches("policies/").to_owned()).unwrap_or_else(|| "weighted".into());
-        let known = crate::verdict::Policy::built_in();
-        if !known.iter().any(|policy| policy.name == name) {
-            let known: Vec<_> = known.iter().map(|policy| policy.name.as_str()).collect();
-            self.refuse("default_policy", format!("{name:?} is no policy; use one of {}", known.join(", ")));
+    fn policies(&mut self, raw: &std::collections::BTreeMap<String, toml::Table>) -> Vec<DeclaredPolicy> {
+        let mut declared = Vec::new();
+        for (name, table) in raw {
+            match read_declared(name, table) {
+                Ok(policy) => declared.push(DeclaredPolicy { policy, file: self.file.clone().unwrap_or_default() }),
+                Err(violations) => {
+                    let path = format!("policies.{name}");
+                    self.violations.extend(violations.into_iter().map(|violation| violation.nested_in(&path)));
+                }
+            }
+        }
+        declared
+    }
+
+    /// The name of the default policy. One that is neither built in nor declared may have been made over the API, which
+    /// only a start finds out.
+    fn default_policy(&mut self, name: Option<String>, declared: impl Iterator<Item = String>) -> String {
+        let Some(name) = name else { return "weighted".into() };
+        let name = name.trim_start_matches("policies/").to_owned();
+        let own = crate::verdict::Policy::built_in().into_iter().map(|policy| policy.name);
+        let known: Vec<_> = own.chain(declared).collect();
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
+        if let Err(message) = check_name("policy", &name) {
+            self.refuse("default_policy", message);
+        } else if !known.contains(&name.as_str())
+            && let Some(near) = nearest(&name, &known)
+        {
+            self.refuse("default_policy", format!("{name:?} is no policy; did you mean {near}?"));
         }
         name
     }
@@ -428,7 +452,7 @@ impl Loader<'_> {
 
     fn source(&mut self, name: String, mut raw: SourceInFile) -> Declared {
         let path = format!("sources.{name}");
-        if let Err(violation) = check_name(&name) {
+        if let Err(violation) = check_name("source", &name) {
             self.violations.push(Violation::invalid(&path, violation));
         }
         let credential = self.credential(&path, raw.credential.as_deref());
@@ -489,16 +513,6 @@ impl Loader<'_> {
 
 fn has_credential(source: &Declared, credential: &str) -> bool {
     source.credential.as_ref().is_some_and(|own| own.expose_secret() == credential)
-}
-
-/// Lower-case letters, digits, `-`, `_`; at most 63 characters.
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-    if !name.is_empty() && name.len() <= 63 && name.bytes().all(allowed) {
-        Ok(())
-    } else {
-        Err("a source's name is 1 to 63 lower-case letters, digits, - or _")
-    }
 }
 
 /// A folder by its whole path: one that is relative is below the folder in which the server starts.

@@ -2,7 +2,7 @@
 //!
 //! Read `load.rs` first: with `document.rs`, which parses the file into `raw.rs`, it makes the [`Config`]; `tls.rs` and
 //! `never_send.rs` (with `url_rule.rs`) read parts of it, `render.rs` prints it. One layer of a source's settings is a
-//! `patch.rs`, written as `form.rs` says. `registry.rs` holds the sources in effect (`resolved.rs`): `resolver.rs` lays what the
+//! `patch.rs`, written as `form.rs` says. `policies/` holds the policies in effect. `registry.rs` holds the sources in effect (`resolved.rs`): `resolver.rs` lays what the
 //! API set (`api_override.rs`), as far as it may (`api_policy.rs`), over what is declared, and `build.rs` makes the source.
 //! The only room that reads the environment and the configuration file.
 
@@ -20,6 +20,7 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::error::Violation;
 use crate::source::{EgressRules, EnvironmentProxies, Kind};
 use crate::store::{Durability, Retention};
+use crate::verdict::Policy;
 
 mod api_override;
 mod api_policy;
@@ -28,9 +29,11 @@ mod credential;
 mod document;
 mod form;
 mod load;
+mod name;
 mod never_send;
 mod options;
 mod patch;
+mod policies;
 mod raw;
 mod registry;
 mod render;
@@ -46,6 +49,10 @@ pub use never_send::NeverSend;
 pub(crate) use options::nearest;
 pub use patch::SourcePatch;
 pub(crate) use patch::{SOURCE_FIELDS, SourceField, with_source_fields};
+pub use policies::{
+    FieldValue, PolicyChange, PolicyField, PolicyFields, PolicyOrigin, PolicyRegistry, ResolvedPolicy, Unit, fields,
+};
+pub(crate) use policies::{FlatTable, flatten, in_order, is_optional_table};
 pub use registry::Registry;
 pub use resolved::{Change, ResolvedSource, State};
 pub use tls::TlsConfig;
@@ -99,6 +106,8 @@ pub struct Config {
     pub key: Option<SecretString>,
     /// Sources that the file and the environment declare, in order of name.
     pub sources: Vec<Declared>,
+    /// Policies that the file declares, in order of name.
+    pub policies: Vec<DeclaredPolicy>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }
@@ -129,6 +138,16 @@ impl Config {
         self.sources.iter().filter_map(missing).collect()
     }
 
+    /// The warning that nothing declares the default policy.
+    pub fn policy_warning(&self) -> Option<String> {
+        let name = &self.default_policy;
+        let is_declared = self.policies.iter().any(|declared| declared.policy.name == *name);
+        let is_known = is_declared || Policy::built_in().iter().any(|policy| policy.name == *name);
+        (!is_known).then(|| {
+            format!("default_policy: {name} is neither built in nor declared here: the server starts only if it was made over the API")
+        })
+    }
+
     /// What in the settings of each declared source is probably not meant so.
     pub fn warnings(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
         let mut warnings = Vec::new();
@@ -144,6 +163,15 @@ impl Config {
 
 fn find_kind<'a>(kinds: &'a [Arc<dyn Kind>], name: Option<&String>) -> Option<&'a Arc<dyn Kind>> {
     kinds.iter().find(|kind| Some(&kind.about().kind) == name)
+}
+
+/// A policy that the configuration file declares.
+#[derive(Clone, Debug)]
+pub struct DeclaredPolicy {
+    /// The policy, checked; its revision is known once it is compared with what is stored.
+    pub policy: Policy,
+    /// The file.
+    pub file: PathBuf,
 }
 
 /// A source as the file or the environment declares it.

@@ -28,6 +28,8 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     pub(super) retention: RawRetention,
     pub(super) sources: BTreeMap<String, SourceInFile>,
+    /// Their values have one path each, so that they are not read here.
+    pub(super) policies: BTreeMap<String, toml::Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 
-use super::Config;
+use super::form::duration;
+use super::{Config, FieldValue, fields};
 
 impl Config {
     /// The configuration in effect as TOML, every secret shown as `***`.
@@ -53,6 +53,15 @@ impl Config {
         line(out, "verdicts_age", quoted(duration(self.retention.verdicts_age)));
         line(out, "disclosures_age", quoted(duration(self.retention.disclosures_age)));
         line(out, "store_bytes", self.retention.store_bytes);
+        for super::DeclaredPolicy { policy, file } in &self.policies {
+            let _ = write!(out, "\n# declared by {}\n[policies.{}]\n", file.display(), policy.name);
+            line(out, "base", quoted(policy.rule.kind().as_str()));
+            for field in fields(policy) {
+                let written = field.value.written();
+                let is_bare = matches!(field.value, FieldValue::Number(_) | FieldValue::Flag(_));
+                line(out, &field.path, if is_bare { written } else { quoted(written) });
+            }
+        }
         for source in &self.sources {
             let _ = write!(out, "\n# declared by {}\n{}", source.origin, declared(source));
         }
@@ -78,15 +87,6 @@ fn declared(source: &super::Declared) -> String {
 
 fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = writeln!(out, "{name} = {value}");
-}
-
-/// A duration in days where it is whole days, so that 365 of them are not taken for a year.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds > 0 && seconds.is_multiple_of(86_400) && duration.subsec_nanos() == 0 {
-        return format!("{}d", seconds / 86_400);
-    }
-    humantime::format_duration(duration).to_string()
 }
 
 /// A TOML text.

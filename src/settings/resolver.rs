@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::api_override::{ApiOverride, Unreadable, etag_of};
 use super::api_policy::{self, ApiPolicy};
-use super::load::check_name;
+use super::name::check_name;
 use super::{Change, Config, Declared, ResolvedSource, SOURCE_FIELDS, SourcePatch, State, build, find_kind, nearest};
 use crate::error::{Error, Reason, Violation, merge_new};
 use crate::source::{Kind, SourceSettings, Unconfigured};
@@ -64,7 +64,7 @@ impl Resolver {
         let row = row.filter(|row| declared.is_some() || !row.is_patch());
         let mut violations = Vec::new();
         if declared.is_none() && row.is_none() {
-            if let Err(message) = check_name(name) {
+            if let Err(message) = check_name("source", name) {
                 violations.push(Violation::invalid("source.name", message));
             } else if !change.allow_missing {
                 return Ok(None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use concord::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability};
-use concord::verdict::{Calibration, Decay, LearnedCoverage, SourceRow, Verdict, fuse};
+use concord::verdict::{Calibration, Decay, LearnedCoverage, Policy, SourceRow, Thresholds, Verdict, fuse};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
 use strum::VariantArray;
@@ -82,6 +82,34 @@ proptest! {
         prop_assert_eq!(judge(kind, silences.clone()).disposition, Disposition::Unknown);
         let compatible = fuse(&policy("xsoar"), &indicator(kind), now(), silences);
         prop_assert_eq!(compatible.disposition, Disposition::Unknown);
+    }
+
+    #[test]
+    fn every_policy_that_passes_its_checks_judges_silence_as_unknown(
+        kind in any_type(), silences in any_silences(), prior in 0.0..1.0_f64,
+        (malicious, suspicious, benign) in (0.0..1.0_f64, 0.0..1.0_f64, 0.0..1.0_f64),
+        shift in -2.0..2.0_f64, scale in 0.0..3.0_f64, minimum_coverage in 0.0..=1.0_f64,
+    ) {
+        // Sorted, so that some of them pass.
+        let mut levels = [malicious, suspicious, benign];
+        levels.sort_by(f64::total_cmp);
+        let [benign, suspicious, malicious] = levels;
+        let of_rule = changed(|rule| {
+            rule.thresholds = Thresholds { malicious, suspicious, benign };
+            rule.calibration = Calibration { shift, scale };
+            for numbers in [&mut rule.ip, &mut rule.domain, &mut rule.url, &mut rule.file] {
+                numbers.prior = prior;
+            }
+        });
+        let policy = Policy { minimum_coverage, ..of_rule };
+        if policy.violations().is_empty() {
+            let verdict = fuse(&policy, &indicator(kind), now(), silences.clone());
+            prop_assert_eq!(verdict.disposition, Disposition::Unknown);
+        }
+        for policy in Policy::built_in() {
+            let verdict = fuse(&policy, &indicator(kind), now(), silences.clone());
+            prop_assert_eq!(verdict.disposition, Disposition::Unknown);
+        }
     }
 
     #[test]
