@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 9] = [
+const PROTOCOL: [&str; 11] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
@@ -16,6 +16,8 @@ const PROTOCOL: [&str; 9] = [
     "concord/v1/source.proto",
     "concord/v1/enrichment_service.proto",
     "concord/v1/source_service.proto",
+    "concord/v1/policy.proto",
+    "concord/v1/policy_service.proto",
     "concord/v1/verdict_service.proto",
 ];
 

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use prost::Message;
 use prost::bytes::Bytes;
+use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorSet;
 
 #[allow(clippy::all, reason = "generated code")]
@@ -17,6 +18,10 @@ pub use generated::*;
 
 /// The descriptors of the protocol, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/concord.bin"));
+
+/// The same for messages whose type is known only at run time.
+pub(crate) static DESCRIPTORS: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default());
 
 /// Path of every method of the protocol: `/concord.v1.EnrichmentService/Enrich`.
 pub(crate) static METHOD_PATHS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {

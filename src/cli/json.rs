@@ -1,22 +1,19 @@
 //! Messages of the protocol as JSON, in the one form that protobuf defines for them (proto3 JSON).
 
-use std::sync::LazyLock;
-
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
 use super::args::ListOutput;
 use super::{Failure, print};
-use crate::pb::FILE_DESCRIPTOR_SET;
+use crate::pb::DESCRIPTORS;
 
 /// The message `concord.v1.{name}` as a document. Members that hold their default are written too, so that scripts need
 /// not know which are left out.
 pub(super) fn document(name: &str, message: &impl Message) -> Result<Value, Failure> {
-    static POOL: LazyLock<DescriptorPool> =
-        LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default());
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{name} cannot be written as JSON: {error}"));
-    let descriptor = POOL.get_message_by_name(&format!("concord.v1.{name}")).ok_or_else(|| failed(&"unknown type"))?;
+    let descriptor =
+        DESCRIPTORS.get_message_by_name(&format!("concord.v1.{name}")).ok_or_else(|| failed(&"unknown type"))?;
     let message =
         DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
     let options = SerializeOptions::new().skip_default_fields(false);

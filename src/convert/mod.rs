@@ -33,6 +33,7 @@ pub(crate) mod comparison;
 pub(crate) mod enrichment;
 pub(crate) mod feedback;
 pub(crate) mod indicator;
+pub(crate) mod policy;
 pub(crate) mod source;
 pub(crate) mod verdict;
 

@@ -22,6 +22,7 @@ pub(crate) mod load;
 mod made_changes;
 mod pagination;
 mod plan;
+mod policy;
 mod relation_graph;
 mod source;
 pub(crate) mod status;
@@ -32,6 +33,7 @@ pub(crate) use background::BackgroundTasks;
 pub(crate) use enrichment::EnrichmentRpc;
 // For the fuzz targets.
 pub use pagination::{read_token, write_token};
+pub(crate) use policy::PolicyRpc;
 pub(crate) use source::SourceRpc;
 pub(crate) use verdict::VerdictRpc;
 

@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
 use crate::rpc::load::Load;
-use crate::rpc::{BackgroundTasks, EnrichmentRpc, SourceRpc, VerdictRpc};
-use crate::settings::{Config, NO_SOURCE_HINT, Registry};
+use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, VerdictRpc};
+use crate::settings::{Config, NO_SOURCE_HINT, PolicyRegistry, Registry};
 use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::telemetry;
@@ -137,9 +137,15 @@ impl Running {
         if let Some(warning) = ignored_proxies(config, &registry) {
             warn!("{warning}");
         }
+        let policies = PolicyRegistry::open(config, store.clone(), clock.clone()).await.map_err(start_error)?;
+        if let Err(missing) = policies.get(None) {
+            return Err(StartError(format!("default_policy: {missing}")));
+        }
+        let policies = Arc::new(policies);
         let tracker = TaskTracker::new();
         let engine = Arc::new(Engine::new(Parts {
             registry: registry.clone(),
+            policies: policies.clone(),
             store: store.clone(),
             clock: clock.clone(),
             cache: SourceCache::new(SOURCE_CACHE_BYTES),
@@ -152,6 +158,7 @@ impl Running {
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
             sources: SourceRpc::new(registry, store.clone(), engine.clone(), clock.clone(), tasks.clone()),
+            policies: PolicyRpc::new(policies, clock.clone(), tasks.clone()),
             verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks),
         };
         let stop = CancellationToken::new();
@@ -276,7 +283,6 @@ fn rules(config: &Config) -> Rules {
         internal_suffixes: config.internal_suffixes.clone(),
         egress: config.egress(false),
         default_deadline: config.default_deadline,
-        default_policy: config.default_policy.clone(),
     }
 }
 

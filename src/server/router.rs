@@ -43,11 +43,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentServiceServer;
+use crate::pb::policy_service_server::PolicyServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
 use crate::rpc::load::{Admitted, Load, Slots};
-use crate::rpc::{EnrichmentRpc, SourceRpc, VerdictRpc, status};
+use crate::rpc::{EnrichmentRpc, PolicyRpc, SourceRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
@@ -63,6 +64,7 @@ const BODY_BYTES_PER_SLOT: usize = 64 * 1024;
 pub(super) struct Services {
     pub(super) enrichment: EnrichmentRpc,
     pub(super) sources: SourceRpc,
+    pub(super) policies: PolicyRpc,
     pub(super) verdicts: VerdictRpc,
 }
 
@@ -92,6 +94,7 @@ pub(super) async fn build(
     let bytes_per_slot = BODY_BYTES_PER_SLOT.max(4 * limit / config.limits.max_in_flight);
     let services = Routes::new(EnrichmentServiceServer::new(services.enrichment).max_decoding_message_size(limit))
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
+        .add_service(PolicyServiceServer::new(services.policies).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .into_axum_router()
         .layer(from_fn_with_state(bytes_per_slot, limit_request_body))

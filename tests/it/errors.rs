@@ -247,12 +247,102 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
     let delete = pb::DeleteSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
     let refused = server.sources().delete_source(delete).await.unwrap_err();
     describe("deleting what the file declares", &refused, &mut text);
+    policy_errors(&server, &mut text).await;
     server.stop().await;
 
     // The file's place differs from run to run.
     let folder = std::env::temp_dir().display().to_string();
     let text: String = text.lines().map(|line| mask_place(line, &folder) + "\n").collect();
     golden("errors.txt", &text);
+}
+
+/// What is wrong with policies that a request makes.
+async fn policy_errors(server: &TestServer, text: &mut String) {
+    let configure =
+        |policy| pb::ConfigurePolicyRequest { policy: Some(policy), allow_missing: true, ..Default::default() };
+    let weighted = |rule| {
+        configure(pb::Policy {
+            name: "policies/mine".into(),
+            rule: Some(pb::policy::Rule::Weighted(rule)),
+            ..Default::default()
+        })
+    };
+    let thresholds = |malicious, suspicious, benign| pb::WeightedRule {
+        thresholds: Some(pb::Thresholds { malicious, suspicious, benign }),
+        ..Default::default()
+    };
+    let shares = |benign| {
+        let shares = pb::ClaimShares { benign: Some(benign), ..Default::default() };
+        let row = pb::LetterRow { if_malicious: None, if_benign: Some(shares) };
+        pb::WeightedRule { letters: Some(pb::LetterTable { b: Some(row), ..Default::default() }), ..Default::default() }
+    };
+    let lasting = |seconds| {
+        let grace = Some(prost_types::Duration { seconds, nanos: 0 });
+        let mode = pb::decay::Mode::HalfLife(pb::HalfLife { grace, half_life: None });
+        let decay = Some(pb::Decay { mode: Some(mode) });
+        pb::WeightedRule { ip: Some(pb::TypeNumbers { prior: None, decay }), ..Default::default() }
+    };
+    let masked = |paths: &[&str]| pb::ConfigurePolicyRequest {
+        update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        ..weighted(pb::WeightedRule::default())
+    };
+    let named = |name: &str| configure(pb::Policy { name: name.into(), ..Default::default() });
+    let requests = [
+        ("no policy", pb::ConfigurePolicyRequest { policy: None, ..named("") }),
+        ("thresholds that do not rise", weighted(thresholds(Some(0.2), Some(0.27), Some(0.1)))),
+        ("a prior that would already be a verdict", weighted(thresholds(None, None, Some(0.2)))),
+        ("a negative correlation", weighted(pb::WeightedRule { family_correlation: Some(-0.1), ..Default::default() })),
+        ("shares that do not add up", weighted(shares(0.5))),
+        ("a negative duration", weighted(lasting(-1))),
+        (
+            "a row of a source without anything",
+            weighted(pb::WeightedRule {
+                sources: [("vt".to_owned(), pb::SourceRow::default())].into(),
+                ..Default::default()
+            }),
+        ),
+        ("a mask with letters that do not exist", masked(&["weighted.letters.g", "weighted.tresholds", "etag"])),
+        (
+            "a mask that is wrong beside a number that is",
+            pb::ConfigurePolicyRequest {
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["weighted.colour".into(), "minimum_coverage".into()],
+                }),
+                ..configure(pb::Policy {
+                    name: "policies/mine".into(),
+                    minimum_coverage: Some(1.5),
+                    ..Default::default()
+                })
+            },
+        ),
+        ("a policy that is built in", named("policies/weighted")),
+        (
+            "a base that does not exist",
+            pb::ConfigurePolicyRequest { base: "policies/wieghted".into(), ..named("policies/mine") },
+        ),
+        ("without allow_missing", pb::ConfigurePolicyRequest { allow_missing: false, ..named("policies/mine") }),
+        (
+            "everything at once",
+            pb::ConfigurePolicyRequest {
+                request_id: "x y".into(),
+                base: "weighted".into(),
+                ..weighted(pb::WeightedRule {
+                    family_correlation: Some(2.0),
+                    ..thresholds(Some(0.2), Some(0.27), Some(0.1))
+                })
+            },
+        ),
+    ];
+    for (what, request) in requests {
+        let refused = server.policies().configure_policy(request).await.unwrap_err();
+        describe(&format!("policies: {what}"), &refused, text);
+    }
+    let delete = pb::DeletePolicyRequest { name: "policies/xsoar".into(), ..Default::default() };
+    let refused = server.policies().delete_policy(delete).await.unwrap_err();
+    describe("policies: deleting one that is built in", &refused, text);
+    let get = pb::GetPolicyRequest { name: "policies/weighted".into(), revision: 1 };
+    let refused = server.policies().get_policy(get).await.unwrap_err();
+    describe("policies: an earlier revision of one that is built in", &refused, text);
 }
 
 fn mask_place(line: &str, folder: &str) -> String {

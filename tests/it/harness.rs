@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use concord::clock::{Clock, ManualClock, SystemClock};
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
+use concord::pb::policy_service_client::PolicyServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use concord::pb::verdict_service_client::VerdictServiceClient;
 use concord::server::{Listen, Running};
@@ -231,6 +232,10 @@ impl TestServer {
 
     pub fn sources(&self) -> SourceServiceClient<Channel> {
         SourceServiceClient::new(self.channel.clone())
+    }
+
+    pub fn policies(&self) -> PolicyServiceClient<Channel> {
+        PolicyServiceClient::new(self.channel.clone())
     }
 
     pub fn verdicts(&self) -> VerdictServiceClient<Channel> {

@@ -212,7 +212,8 @@ async fn both_versions_of_reflection_name_the_services() {
     let mut client = ClientAlpha::new(server.channel.clone());
     let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
     let alpha = format!("{:?}", answers.message().await.unwrap());
-    for service in ["concord.v1.EnrichmentService", "concord.v1.SourceService", "concord.v1.VerdictService"] {
+    for service in ["EnrichmentService", "PolicyService", "SourceService", "VerdictService"] {
+        let service = &format!("concord.v1.{service}");
         assert!(text.contains(service) && alpha.contains(service), "{service}");
     }
     server.stop().await;
