@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args as ClapArgs, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(super) use super::output::{GraphFormat, ListOutput, Output};
+pub(super) use super::policy_args::{Policy, PolicySet};
 use super::source_flags::SourceFlags;
 use super::verdict_table::Detail;
 use crate::finding::Disposition;
@@ -124,6 +126,11 @@ pub(super) enum Command {
     Source {
         #[command(subcommand)]
         command: Source,
+    },
+    /// Show, make and compare policies
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
     },
     /// Read verdicts made before
     Verdict {
@@ -243,7 +250,7 @@ impl DetailArgs {
 pub(super) struct Enrich {
     #[command(flatten)]
     pub(super) options: EnrichArgs,
-    /// Policy that judges: weighted, xsoar, worst, majority, mean or one of your own [default: the server's]
+    /// Policy that judges; `concord policy list` has them [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
     /// Show what these policies make of the same answers; separated by commas. Alone: all that are built in
@@ -342,18 +349,6 @@ pub(super) struct Graph {
     pub(super) out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum GraphFormat {
-    /// A picture that browsers show
-    Svg,
-    /// For Graphviz
-    Dot,
-    /// For wikis and code hosts that draw Mermaid
-    Mermaid,
-    /// One JSON list that holds the graph: a message of the protocol in protobuf's JSON form
-    Json,
-}
-
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  concord usage\n  concord usage virustotal -o json")]
 pub(super) struct Usage {
@@ -363,30 +358,6 @@ pub(super) struct Usage {
     /// What to print
     #[arg(long, short, value_enum, default_value = "table")]
     pub(super) output: ListOutput,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    /// For people: the verdict and the sources side by side
-    Table,
-    /// One JSON list: messages of the protocol in protobuf's JSON form
-    Json,
-    /// The same documents, one a line, each as it is ready
-    Jsonl,
-    /// One row an indicator
-    Csv,
-    /// One JSON list: Cortex XSOAR's entry context of each indicator, with a DBotScore for each source and for the verdict
-    Dbot,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ListOutput {
-    /// For people
-    Table,
-    /// One JSON list: messages of the protocol in protobuf's JSON form
-    Json,
-    /// The same documents, one a line
-    Jsonl,
 }
 
 #[derive(Debug, Subcommand)]

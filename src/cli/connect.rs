@@ -18,6 +18,7 @@ use super::args::Client;
 use super::{Failure, root_cause};
 use crate::clock::{Clock, SystemClock};
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
+use crate::pb::policy_service_client::PolicyServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
 use crate::pb::verdict_service_client::VerdictServiceClient;
 use crate::server::{Listen, Running};
@@ -147,6 +148,10 @@ impl Connection {
 
     pub(super) fn sources(&self) -> SourceServiceClient<AuthorizedChannel> {
         SourceServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn policies(&self) -> PolicyServiceClient<AuthorizedChannel> {
+        PolicyServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(super) fn verdicts(&self) -> VerdictServiceClient<AuthorizedChannel> {

@@ -23,7 +23,10 @@ mod history;
 mod import_xsoar;
 mod input;
 mod json;
+mod output;
 mod plan;
+mod policy;
+mod policy_args;
 mod report;
 mod serve;
 mod source;
@@ -77,11 +80,12 @@ impl From<tonic::Status> for Failure {
 
 /// A message of the server that names the commands in place of the methods of the protocol.
 fn in_commands(message: &str) -> String {
-    const METHODS: [(&str, &str); 4] = [
+    const METHODS: [(&str, &str); 5] = [
         ("ListFeedback", "`concord feedback list`"),
         ("ListSourceKinds", "`concord source kinds`"),
         ("ListSources", "`concord source list`"),
         ("ListVerdicts", "`concord verdict list`"),
+        ("ListPolicies", "`concord policy list`"),
     ];
     METHODS.iter().fold(message.to_owned(), |text, (method, command)| text.replace(method, command))
 }
@@ -147,6 +151,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => serve::run(&client, &serve).await,
         Command::Enrich(enrich) => enrich::run(&client, enrich).await,
         Command::Source { command } => source::run(&client, command).await,
+        Command::Policy { command } => policy::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
         Command::Feedback { command } => feedback::run(&client, command).await,
         Command::Plan(plan) => plan::run(&client, plan).await,

@@ -186,7 +186,7 @@ impl Engine {
         let judged = |name: &String| {
             let policy = self.policy(Some(name))?;
             let outcomes = verdict.outcomes.clone();
-            Ok(fuse_without_analysis(policy, &verdict.indicator, verdict.judged_time, outcomes))
+            Ok(fuse_without_analysis(&policy.policy, &verdict.indicator, verdict.judged_time, outcomes))
         };
         policies.iter().map(judged).collect()
     }

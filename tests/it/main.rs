@@ -25,6 +25,8 @@ mod indicators;
 mod lists;
 mod many_sources;
 mod never_send;
+mod policies;
+mod policy_service;
 mod process;
 mod protocol;
 mod quota;
