@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::convert::indicator::{read_disposition, read_reliability};
 use crate::finding::{Disposition, Reliability};
 use crate::pb;
+use crate::pb::contribution::Term;
 use crate::pb::outcome::Result as Wire;
 
 /// The vendor of the verdict's own score.
@@ -33,9 +34,7 @@ pub(super) fn context(verdict: &pb::Verdict) -> Value {
         .map(|(source, claim, reliability, message)| score(source, *claim, *reliability, message))
         .collect();
     let disposition = claimed(verdict.disposition);
-    // The verdict is as reliable as the best source that says the same.
-    let same = answers.iter().filter(|(_, claim, ..)| *claim == disposition).map(|(_, _, reliability, _)| *reliability);
-    let reliability = same.min().unwrap_or(Reliability::F);
+    let reliability = of_verdict(verdict, &answers, disposition);
     scores.push(score(VENDOR, disposition, reliability, &verdict.summary));
 
     let mut entry = Map::new();
@@ -53,6 +52,33 @@ pub(super) fn context(verdict: &pb::Verdict) -> Value {
             scores,
         format!("{name}(val.{key} && val.{key} == obj.{key})"): [entry],
     })
+}
+
+/// How reliable the verdict is: as the user's own word where an analyst pinned it, else as the source that decides, else as the
+/// best source on its side.
+fn of_verdict(
+    verdict: &pb::Verdict,
+    answers: &[(String, Disposition, Reliability, String)],
+    disposition: Disposition,
+) -> Reliability {
+    if verdict.pin.is_some() {
+        return Reliability::APlus;
+    }
+    let decides = |source: &str| verdict.deciding_source.trim_start_matches("sources/") == source;
+    let agrees = |source: &str| {
+        verdict.contributions.iter().any(|term| {
+            let is_of = matches!(&term.term, Some(Term::Source(name)) if name.trim_start_matches("sources/") == source);
+            is_of && term.agrees == Some(true)
+        })
+    };
+    let found = |is: &dyn Fn(&str, Disposition) -> bool| {
+        let these = answers.iter().filter(|(source, claim, ..)| is(source, *claim));
+        these.map(|(_, _, reliability, _)| *reliability).min()
+    };
+    found(&|source, _| decides(source))
+        .or_else(|| found(&|source, _| agrees(source)))
+        .or_else(|| found(&|_, claim| claim == disposition))
+        .unwrap_or(Reliability::F)
 }
 
 /// Source, claim, reliability and reasons of an answer. A source that failed or was not asked has no score: 0 would say that

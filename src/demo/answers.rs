@@ -55,7 +55,7 @@ pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
         ["virustotal", "users", _, "overall_quotas"] => virustotal_quotas(),
         ["virustotal", "users", ..] => virustotal_user(),
         ["virustotal", collection, id] => virustotal(collection, id, now),
-        ["virustotal", _, id, "communicating_files"] => communicating_files(id, now),
+        ["virustotal", _, id, "downloaded_files"] => downloaded_files(id, now),
         ["abuseipdb", "check"] => abuseipdb(&value_of(question.query, "ipAddress").unwrap_or_default(), now),
         ["urlhaus", _] => urlhaus(question.form, now),
         ["greynoise", "v3", "community", ip] => greynoise(ip, now),
@@ -212,8 +212,8 @@ fn relationships(collection: &str, id: &str) -> Option<Value> {
     }
 }
 
-/// The files that communicate with an address: those of the suspect one are suspicious.
-fn communicating_files(id: &str, now: SystemTime) -> Reply {
+/// The files that were downloaded from an address: those of the suspect one are suspicious.
+fn downloaded_files(id: &str, now: SystemTime) -> Reply {
     let detections: &[u32] = if id == SUSPECT { &[7, 6, 0] } else { &[] };
     let file = |malicious: &u32| {
         let stats = json!({ "malicious": malicious, "suspicious": 0, "harmless": 0, "undetected": 70 - malicious });

@@ -98,7 +98,7 @@ async fn premium_scene(
     let mut sources = SourceServiceClient::new(channel.clone());
     for (tier, shows) in [
         ("free", "a rating with its reasons: five engines object, which is suspicious"),
-        ("premium", "the same with a premium key: two of its communicating files are bad, which settles it"),
+        ("premium", "the same with a premium key: two of its downloaded files are bad, which settles it"),
     ] {
         let source = pb::Source {
             name: VIRUSTOTAL.into(),

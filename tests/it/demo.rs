@@ -82,7 +82,7 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
         "policies/xsoar",
         "tlp:",
         "5 of 94 engines say malicious or suspicious (threshold 5)",
-        "2 of 3 communicating files are suspicious or malicious (threshold 2)",
+        "2 of 3 downloaded files are suspicious or malicious (threshold 2)",
         "calls to VirusTotal: 2",
         "files.example.com communicated-by 5f1c0de0",
         "from cache: yes, nobody was asked",

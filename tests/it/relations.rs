@@ -220,17 +220,17 @@ async fn premium(answers: crate::harness::Answers) -> (usize, pb::Disposition, u
 async fn the_premium_check_makes_one_to_four_calls_as_documented_and_each_is_paid() {
     use pb::Disposition::{Malicious, Unknown};
     assert_eq!(premium(checked(60, &[])).await, (1, Malicious, 1));
-    assert_eq!(premium(checked(0, &[("communicating_files", &[20, 20, 20])])).await, (2, Malicious, 2));
-    let third = &[("communicating_files", &[] as &[u64]), ("downloaded_files", &[20, 20, 20])];
+    assert_eq!(premium(checked(0, &[("downloaded_files", &[20, 20, 20])])).await, (2, Malicious, 2));
+    let third = &[("downloaded_files", &[] as &[u64]), ("communicating_files", &[20, 20, 20])];
     assert_eq!(premium(checked(0, third)).await, (3, Malicious, 3));
-    let none = &[("communicating_files", &[] as &[u64]), ("downloaded_files", &[]), ("referrer_files", &[1])];
+    let none = &[("downloaded_files", &[] as &[u64]), ("communicating_files", &[]), ("referrer_files", &[1])];
     assert_eq!(premium(checked(0, none)).await, (4, Unknown, 4));
 }
 
 #[tokio::test]
 async fn a_key_that_is_not_premium_wastes_one_call_until_it_is_tested() {
     let source = Replay::start(Box::new(|path| match path {
-        "communicating_files" => (403, json!({"error": {"code": "ForbiddenError", "message": "no"}})),
+        "downloaded_files" => (403, json!({"error": {"code": "ForbiddenError", "message": "no"}})),
         _ => (200, report(5, 0)),
     }))
     .await;

@@ -11,10 +11,11 @@ use crate::source::{Answer, Lookup, Question};
 use crate::sources::http::{self, Api};
 use crate::sources::json::{self, Object};
 
-/// The relationships that are looked at, in this order, each with its words for people.
+/// The relationships that are looked at, in this order, each with its words for people. The first is one that a free key is
+/// refused, so that a key that is not premium shows it at once; communicating files are given to every key.
 pub(super) const RELATIONSHIPS: [(&str, &str); 3] = [
-    ("communicating_files", "communicating file"),
     ("downloaded_files", "downloaded file"),
+    ("communicating_files", "communicating file"),
     ("referrer_files", "referrer file"),
 ];
 
