@@ -36,7 +36,13 @@ pub(super) fn read_allowance(record: &Object<'_>) -> Result<Allowance, SourceErr
     let least_left = |(member, per): (&str, QuotaPer)| {
         let quota = quotas.object(member).ok()??;
         let holders = ["user", "group"].into_iter().filter_map(|holder| read_window(&quota, holder, per));
-        holders.min_by_key(|allowed| allowed.window.limit.saturating_sub(allowed.used))
+        // The count of a window is never lowered, so that it must fit the same limit each time, whoever has less left.
+        let left = |allowed: &WindowAllowance| allowed.window.limit.saturating_sub(allowed.used);
+        holders.reduce(|one, other| {
+            let limit = one.window.limit.min(other.window.limit);
+            let used = limit.saturating_sub(left(&one).min(left(&other)));
+            WindowAllowance { window: QuotaWindow { per, limit }, used }
+        })
     };
     let windows: Vec<_> = WINDOWS.into_iter().filter_map(least_left).collect();
     Ok(Allowance { tier: tier(&windows).map(str::to_owned), windows })
