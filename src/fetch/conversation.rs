@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::attempt::AttemptError;
 use super::lookup::AnswerTime;
 use super::raw_answers::Step;
-use super::read::read;
+use super::read::{read, read_refused};
 use super::waiters::{Waiters, incomplete};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Finding, OutcomeBody, SourceError};
@@ -96,7 +96,7 @@ impl Conversation<'_> {
                     match ask(question.clone()).await {
                         Ok(step) => transcript.push(step),
                         // Bounded, so that a kind whose every question is refused does not ask forever.
-                        Err(error) => match self.refused(&transcript, &question, &error) {
+                        Err(error) => match self.refused(&transcript, &question, &error).await {
                             Some(reading) if refusals < MAX_REFUSALS => {
                                 (refused, refusals) = (Some(reading), refusals + 1);
                             }
@@ -133,10 +133,10 @@ impl Conversation<'_> {
     }
 
     /// How the source reads the answers before a refused question, if it can.
-    fn refused(&self, transcript: &Transcript, question: &Question, error: &AttemptError) -> Option<Reading> {
+    async fn refused(&self, transcript: &Transcript, question: &Question, error: &AttemptError) -> Option<Reading> {
         match error {
             AttemptError::Source(error) if !transcript.answers.is_empty() => {
-                self.source.read_refused(self.lookup, &transcript.answers, question, error)
+                read_refused(self.source, self.lookup, &transcript.answers, question, error).await
             }
             AttemptError::Source(_)
             | AttemptError::Unreachable(_)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::raw_answers::{Step, body_length};
 use crate::finding::{OutcomeBody, SourceError};
 use crate::offload::offload;
-use crate::source::{Answer, Lookup, Probe, Reading, Source};
+use crate::source::{Answer, Lookup, Probe, Question, Reading, Source};
 
 /// Reads what the answers so far say about the indicator.
 pub(super) async fn read(
@@ -17,6 +17,20 @@ pub(super) async fn read(
     let bytes = answers.iter().map(body_length).sum();
     let (source, lookup, answers) = (source.clone(), lookup.clone(), answers.clone());
     offload(bytes, move || source.read(&lookup, &answers).map(bounded)).await
+}
+
+/// Reads what the answers before a refused question say, if the source can make do with them.
+pub(super) async fn read_refused(
+    source: &Arc<dyn Source>,
+    lookup: &Lookup,
+    answers: &Arc<Vec<Answer>>,
+    question: &Question,
+    error: &SourceError,
+) -> Option<Reading> {
+    let bytes = answers.iter().map(body_length).sum();
+    let (source, lookup, answers) = (source.clone(), lookup.clone(), answers.clone());
+    let (question, error) = (question.clone(), error.clone());
+    offload(bytes, move || source.read_refused(&lookup, &answers, &question, &error).map(bounded)).await
 }
 
 fn bounded(reading: Reading) -> Reading {
