@@ -148,8 +148,11 @@ impl Engine {
             }
             fetched.push(next);
         }
-        let reusable_until = self.reusable_until(&chosen, &fetched, &feedback);
-        self.record(policy, request, budget, fetched, &feedback, reusable_until).await
+        // What analysts said while sources were asked counts, and such a verdict is none of those who ask by the earlier key.
+        let latest = self.active_feedback(&request.indicator);
+        let is_same = latest.ids() == feedback.ids();
+        let reusable_until = self.reusable_until(&chosen, &fetched, &latest).filter(|_| is_same);
+        self.record(policy, request, budget, fetched, &latest, reusable_until).await
     }
 
     /// The verdict over what has come so far, the newest outcome included, and what the rest can still change.

@@ -8,6 +8,7 @@ use crate::convert::enrichment::read_request_id;
 use crate::convert::feedback::{NewFeedback, read_author, read_new, read_reason, write};
 use crate::convert::{Violations, indicator, read_name};
 use crate::error::{Error, Reason, Violation};
+use crate::indicator::Indicator;
 use crate::pb;
 use crate::store::{Cursor, FeedbackFilter};
 use crate::verdict::{Feedback, Retraction};
@@ -42,6 +43,11 @@ impl VerdictRpc {
         let indicator = indicator.or(of_verdict).ok_or_else(|| {
             Error::invalid("indicator.value", Reason::FieldRequired, "an indicator or a verdict is needed")
         })?;
+        if pin && is_masked(&indicator) {
+            let message = "the URL holds a password, which is masked wherever it is stored, so that a pin would hold for other \
+                           URLs as well: record it without pin";
+            return Err(Error::invalid("pin", Reason::FieldInvalid, message));
+        }
         let feedback = Feedback {
             id: String::new(),
             indicator,
@@ -107,4 +113,10 @@ impl VerdictRpc {
         })?;
         Ok(write(&feedback, now))
     }
+}
+
+/// Whether the indicator is a URL with a password, or was one before it was stored.
+fn is_masked(indicator: &Indicator) -> bool {
+    let redacted = indicator.redacted();
+    redacted != indicator.value() || redacted.contains("***")
 }

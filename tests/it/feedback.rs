@@ -77,6 +77,23 @@ async fn a_pin_is_the_verdict_until_it_expires_and_a_cached_verdict_never_hides_
 }
 
 #[tokio::test]
+async fn a_url_with_a_password_is_not_pinned_since_it_is_stored_masked() {
+    let (_virustotal, server) = started().await;
+    let until = server.clock.now() + DAY;
+    // Masking it leaves what other URLs, with other passwords, leave as well.
+    for value in
+        ["http://user:secret@www.example.com/", "http://www.example.com/?to=http%3A%2F%2Fu%3Ap%40files.example.com"]
+    {
+        let refused = server.verdicts().record_feedback(pinned(value, pb::Judgement::Benign, until)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{value}");
+        assert!(refused.message().starts_with("pin: "), "{}", refused.message());
+        assert!(!refused.message().contains("secret"), "{}", refused.message());
+        record(&server, said(value, pb::Judgement::Benign)).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn retracted_feedback_ends_at_once_and_stays_on_record() {
     let (_virustotal, server) = started().await;
     let until = server.clock.now() + DAY;

@@ -53,8 +53,13 @@ fn without(verdict: &pb::Verdict, source: &str) -> String {
 pub(super) fn changes(verdict: &pb::Verdict) -> Vec<String> {
     let reach = verdict.reach.iter().map(|reach| reach.sentence.clone()).filter(|sentence| !sentence.is_empty());
     let flips = verdict.flips.iter().map(|flip| flip.sentence.clone());
-    let margins = verdict.margins.iter().map(|margin| margin.sentence.clone());
+    let margins = margins(verdict).map(|margin| margin.sentence.clone());
     reach.chain(flips).chain(margins).collect()
+}
+
+/// The distances to other dispositions. What an analyst pinned is changed by none of them.
+fn margins(verdict: &pb::Verdict) -> impl Iterator<Item = &pb::Margin> {
+    verdict.margins.iter().filter(|_| verdict.pin.is_none())
 }
 
 /// The two or three statements that an analyst reads before the numbers.
@@ -62,6 +67,6 @@ pub(super) fn first_changes(verdict: &pb::Verdict) -> Vec<String> {
     let reach = verdict.reach.iter().map(|reach| &reach.sentence).find(|sentence| !sentence.is_empty());
     let wrong = pb::Reading::WrongAnswers;
     let flip = verdict.flips.iter().find(|flip| flip.reading() == wrong).map(|flip| &flip.sentence);
-    let margin = verdict.margins.iter().find(|margin| margin.sources > 0).map(|margin| &margin.sentence);
+    let margin = margins(verdict).find(|margin| margin.sources > 0).map(|margin| &margin.sentence);
     [reach, flip, margin].into_iter().flatten().cloned().collect()
 }
