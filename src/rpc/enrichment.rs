@@ -460,6 +460,8 @@ fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
     let answers = if view == View::Raw { raw(&progress.fetched.receipt) } else { Vec::new() };
     let mut verdict_so_far = write(&progress.interim_verdict, View::Basic, &Default::default());
     verdict_so_far.outcomes = Vec::new();
+    // What can still change it is said of the sources that are awaited.
+    verdict_so_far.reach = None;
     pb::EnrichProgress {
         outcome: Some(write_outcome(outcome, view, answers)),
         receipt: Some(write_receipt(&outcome.source, &progress.fetched.receipt)),

@@ -89,11 +89,15 @@ impl<'a> Weigher<'a> {
 
     /// The least and the greatest evidence that any answer of the source can carry.
     pub(super) fn bounds(&self) -> (i64, i64) {
-        let strongest = |report| self.weigh(report, Some(Strength::MAX), Duration::ZERO);
-        let reports = [Report::Benign, Report::NoRecord, Report::Suspicious, Report::Malicious].map(strongest);
-        let least = reports.iter().copied().min().unwrap_or_default();
-        let most = reports.iter().copied().max().unwrap_or_default();
-        (least.min(0), most.max(0))
+        let (mut least, mut most) = (0, 0);
+        for report in [Report::Benign, Report::NoRecord, Report::Suspicious, Report::Malicious] {
+            // The next better letter may be the weaker one, in a policy of the user's own.
+            for strength in [None, Some(Strength::MAX)] {
+                let evidence = self.weigh(report, strength, Duration::ZERO);
+                (least, most) = (least.min(evidence), most.max(evidence));
+            }
+        }
+        (least, most)
     }
 
     /// The evidence of a fresh claim; above full strength it moves towards that of the next better letter. A row of the

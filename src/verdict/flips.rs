@@ -7,6 +7,10 @@ use super::report::Change;
 use super::weighted::{Cuts, Weighted};
 use crate::finding::Disposition;
 
+/// Most pairs of reports that are judged in full. Sources of two families need no judging; of a family with very many sources
+/// the pairs beyond this are left to the search that changes one source after the other.
+const MOST_PAIRS: usize = 20_000;
+
 const CLAIMS: [Disposition; 4] =
     [Disposition::Benign, Disposition::Unknown, Disposition::Suspicious, Disposition::Malicious];
 
@@ -64,8 +68,12 @@ impl<'j, 'a> Search<'j, 'a> {
         let alternatives = sources
             .iter()
             .map(|source| {
-                let said = judge.claim(*source).unwrap_or_default();
-                CLAIMS.into_iter().filter(|claim| *claim != said).map(|claim| judge.change(*source, claim)).collect()
+                let said = judge.claim(*source);
+                CLAIMS
+                    .into_iter()
+                    .filter(|claim| Some(*claim) != said)
+                    .map(|claim| judge.change(*source, claim))
+                    .collect()
             })
             .collect();
         Self { judge, now: judge.judge(), alternatives, best: Default::default() }
@@ -101,6 +109,7 @@ impl<'j, 'a> Search<'j, 'a> {
         // A smaller set is never replaced by a pair.
         let is_open = self.best.each_ref().map(Option::is_none);
         let sums = Sums::new(self.judge);
+        let mut left = MOST_PAIRS;
         let moves: Vec<Vec<i64>> =
             alternatives.iter().map(|changes| changes.iter().map(|change| sums.moved(change)).collect()).collect();
         for (place, (one, one_moves)) in alternatives.iter().zip(&moves).enumerate() {
@@ -111,6 +120,10 @@ impl<'j, 'a> Search<'j, 'a> {
                         if is_plain && !is_open[index(sums.disposition(first_moved + second_moved))] {
                             continue;
                         }
+                        if left == 0 {
+                            continue;
+                        }
+                        left -= 1;
                         let changes = [*first, *second];
                         let judgement = self.judge.judge_with(&changes);
                         if is_open[index(judgement.disposition)] {
@@ -153,7 +166,8 @@ impl<'j, 'a> Search<'j, 'a> {
             .alternatives
             .iter()
             .filter_map(|alternatives| alternatives.iter().find(|change| change.claim == wanted))
-            .map(|change| (self.swing(change), *change))
+            .map(|change| (self.swing(change, wanted), *change))
+            .filter(|(swing, _)| *swing > 0)
             .collect();
         candidates.sort_by_key(|(swing, change)| (std::cmp::Reverse(*swing), change.source));
         let mut changes: Vec<Change> = Vec::new();
@@ -166,13 +180,16 @@ impl<'j, 'a> Search<'j, 'a> {
         None
     }
 
-    /// How much a change matters: how far it moves the sum, or how reliable its source is.
-    fn swing(&self, change: &Change) -> i64 {
+    /// How much a change matters: how far it moves the sum towards what is wanted, or how reliable its source is.
+    fn swing(&self, change: &Change, wanted: Disposition) -> i64 {
         match &self.judge.model {
-            Model::Weighted(model) => (model.log_odds_with(&[*change]) - model.log_odds).abs(),
+            Model::Weighted(model) => {
+                let moved = model.log_odds_with(&[*change]) - model.log_odds;
+                if place(wanted) > place(self.now.disposition) { moved } else { -moved }
+            }
             Model::Claims(_) => {
                 let letter = self.judge.outcomes[change.source].reliability;
-                -(letter as i64)
+                i64::from(u8::MAX) - letter as i64
             }
         }
     }

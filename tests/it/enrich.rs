@@ -203,6 +203,7 @@ async fn the_stream_says_when_no_answer_can_change_the_verdict_any_more() {
     let Some(Event::Progress(first)) = stream.message().await.unwrap().unwrap().event else { panic!("no progress") };
     assert_eq!((first.waiting, first.final_early), (1, true));
     assert_eq!(first.reach, Some(pb::Reach::default()));
+    assert_eq!(first.verdict_so_far.as_ref().unwrap().reach, None, "only of the sources that are awaited");
     slow.release();
     server.stop().await;
 }

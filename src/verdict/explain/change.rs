@@ -15,32 +15,27 @@ pub fn flip_sentence(flip: &Flip) -> String {
     let names: Vec<String> = flip.changes.iter().map(|change| change.source.clone()).collect();
     match flip.reading {
         Reading::MissingAnswers => {
+            let missing = if names.len() == 1 { "whose answer is missing" } else { "whose answers are missing" };
             let what = match same {
-                Some(to) => format!("{} still {}", joined(&names), said(to, names.len())),
-                None => joined(
-                    &flip
-                        .changes
-                        .iter()
-                        .map(|change| format!("{} {}", change.source, said(change.to, 1)))
-                        .collect::<Vec<_>>(),
-                ),
+                Some(to) => format!("{}, {missing}, {}", joined(&names), said(to, names.len())),
+                None => format!("of those {missing} {}", each(&flip.changes)),
             };
             format!("It would be {then} if {what}.")
         }
         Reading::WrongAnswers => {
             let what = match same {
                 Some(to) => format!("{} {}", joined(&names), said(to, names.len())),
-                None => joined(
-                    &flip
-                        .changes
-                        .iter()
-                        .map(|change| format!("{} {}", change.source, said(change.to, 1)))
-                        .collect::<Vec<_>>(),
-                ),
+                None => each(&flip.changes),
             };
             format!("It would be {then} if {what}{}.", instead(&flip.changes))
         }
     }
+}
+
+fn each(changes: &[ReportChange]) -> String {
+    let changes: Vec<String> =
+        changes.iter().map(|change| format!("{} {}", change.source, said(change.to, 1))).collect();
+    joined(&changes)
 }
 
 fn said(to: Disposition, count: usize) -> String {
