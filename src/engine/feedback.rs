@@ -13,6 +13,8 @@ use crate::verdict::{ActiveFeedback, Feedback, Retraction};
 
 /// Bounds the memory of the index.
 const MOST_ACTIVE: usize = 100_000;
+/// Most of them on one indicator, all of which are read for each of its verdicts.
+const MOST_ON_ONE: usize = 100;
 
 /// An indicator in the form in which it is stored, without the password of a URL.
 type Key = (Form, String);
@@ -47,6 +49,16 @@ impl FeedbackIndex {
             return ActiveFeedback::default();
         }
         index.get(&key(indicator)).map(|entries| ActiveFeedback::new(entries, at)).unwrap_or_default()
+    }
+
+    /// Whether one more entry on this indicator would be among those that can be read with each verdict.
+    fn has_room_for(&self, indicator: &Indicator, at: SystemTime) -> bool {
+        let mut index = lock(&self.0);
+        let Some(entries) = index.get_mut(&key(indicator)) else { return true };
+        if entries.len() >= MOST_ON_ONE {
+            entries.retain(|entry| entry.is_active(at));
+        }
+        entries.len() < MOST_ON_ONE
     }
 
     /// Whether there is room for one more entry. What has expired is dropped where that is needed.
@@ -85,6 +97,15 @@ impl Engine {
     /// # Errors
     /// [`Error::Exhausted`] if too much feedback is active, or if the store fails.
     pub async fn record_feedback(&self, feedback: Feedback) -> Result<Feedback, Error> {
+        if !self.feedback.has_room_for(&feedback.indicator, self.clock.now()) {
+            return Err(Error::Exhausted {
+                subject: "active feedback".into(),
+                message: format!(
+                    "{MOST_ON_ONE} entries on this indicator are active: retract some, or let them expire"
+                ),
+                retry_after: None,
+            });
+        }
         if !self.feedback.has_room(self.clock.now()) {
             return Err(Error::Exhausted {
                 subject: "active feedback".into(),

@@ -94,6 +94,23 @@ async fn a_url_with_a_password_is_not_pinned_since_it_is_stored_masked() {
 }
 
 #[tokio::test]
+async fn one_indicator_holds_a_hundred_words_and_another_is_taken_once_one_is_retracted() {
+    let (_virustotal, server) = started().await;
+    let mut first = None;
+    for _ in 0..100 {
+        let name = record(&server, said("198.51.100.7", pb::Judgement::Benign)).await.name;
+        first.get_or_insert(name);
+    }
+    let mut client = server.verdicts();
+    let refused = client.record_feedback(said("198.51.100.7", pb::Judgement::Benign)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    record(&server, said("198.51.100.8", pb::Judgement::Benign)).await;
+    retract(&server, &first.unwrap()).await;
+    record(&server, said("198.51.100.7", pb::Judgement::Benign)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn retracted_feedback_ends_at_once_and_stays_on_record() {
     let (_virustotal, server) = started().await;
     let until = server.clock.now() + DAY;
