@@ -27,7 +27,10 @@ const MIN_READING_INTERVAL: Duration = Duration::from_secs(60);
 /// account, so that a change of settings does not lose them.
 #[derive(Debug, Default)]
 pub struct AccountState {
+    /// By a refusal of the source.
     suspended_until: Mutex<Option<Monotonic>>,
+    /// By its last report that a window is used up; a report that more is allowed by now ends it.
+    used_up_until: Mutex<Option<Monotonic>>,
     /// What the source said when it refused the credential.
     refused_credential: Mutex<Option<String>>,
     readings: Mutex<AllowanceReadings>,
@@ -36,7 +39,8 @@ pub struct AccountState {
 impl AccountState {
     /// The wall time until which the account is suspended; `None` if it is not.
     pub fn suspended_until(&self, clock: &dyn Clock) -> Option<SystemTime> {
-        let left = (*lock(&self.suspended_until))?.since(clock.monotonic());
+        let until = (*lock(&self.suspended_until)).max(*lock(&self.used_up_until));
+        let left = until?.since(clock.monotonic());
         if left.is_zero() { None } else { clock.now().checked_add(left) }
     }
 
@@ -71,6 +75,7 @@ impl AccountState {
     pub fn lift(&self) {
         self.readings().expire();
         *lock(&self.suspended_until) = None;
+        *lock(&self.used_up_until) = None;
         *lock(&self.refused_credential) = None;
     }
 
@@ -95,6 +100,11 @@ impl AccountState {
     /// The readings of the allowance, locked.
     pub(super) fn readings(&self) -> MutexGuard<'_, AllowanceReadings> {
         lock(&self.readings)
+    }
+
+    /// Notes until when a window is used up by the source's latest report; `None`: none is.
+    pub(super) fn note_used_up(&self, until: Option<Monotonic>) {
+        *lock(&self.used_up_until) = until;
     }
 
     /// Suspends the account until this moment, or keeps a longer suspension.

@@ -74,9 +74,7 @@ impl AllowanceReader {
                 if !is_complete {
                     self.state.readings().schedule(now + READ_AGAIN);
                 }
-                if let Some(spent) = spent_window(&uses) {
-                    self.suspend(&spent);
-                }
+                self.note_used_up(spent_window(&uses).as_ref());
             }
             Err(error) => {
                 tracing::error!(source = self.settings.name, %error, "the reported use could not be recorded");
@@ -104,10 +102,11 @@ impl AllowanceReader {
         self.source.read_allowance(&answer.map_err(|failure| failure.error)?)
     }
 
-    /// Suspends the account until this window resets, since the source would refuse everything before.
-    fn suspend(&self, spent: &WindowUse) {
-        let wait = spent.resets_at.duration_since(self.clock.now()).unwrap_or_default();
-        self.state.suspend(self.clock.monotonic() + wait);
+    /// Suspends the account until this window resets, since the source would refuse everything before; `None` ends what an
+    /// earlier report began.
+    fn note_used_up(&self, spent: Option<&WindowUse>) {
+        let wait = |spent: &WindowUse| spent.resets_at.duration_since(self.clock.now()).unwrap_or_default();
+        self.state.note_used_up(spent.map(|spent| self.clock.monotonic() + wait(spent)));
         self.counters.note_suspension(self.state.suspended_until(&*self.clock));
     }
 }

@@ -110,6 +110,21 @@ async fn a_source_that_says_enough_is_left_alone_until_the_window_turns_that_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_report_that_more_is_allowed_by_now_ends_what_the_report_before_it_began() {
+    let replies = [ScriptedReply::says("found 9"), ScriptedReply::status(429, None), ScriptedReply::says("found 9")];
+    let allowances = ["0 of 500", "500 of 500", "500 of 1000"].map(ScriptedReply::says);
+    let harness = telling(&replies, &allowances);
+    harness.look_up_and_rest(1).await;
+    harness.clock.sleep(60 * SECOND).await;
+    harness.look_up_and_rest(2).await;
+    assert!(harness.suspended_until().is_some());
+    harness.clock.sleep(HOUR).await;
+    assert_eq!(not_asked(&harness.look_up_and_rest(3).await).reason, NotAskedReason::QuotaSpent);
+    assert_eq!((harness.allowance_readings(), harness.suspended_until()), (3, None), "quota was bought");
+    assert_eq!(finding(&harness.look_up_and_rest(4).await).0, Disposition::Malicious);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_says_enough_while_no_window_is_used_up_is_left_alone_for_a_minute() {
     let replies = [ScriptedReply::status(429, None), ScriptedReply::says("found 9")];
     let harness = telling(&replies, &[ScriptedReply::says("9 of 500")]);
