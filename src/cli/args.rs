@@ -273,6 +273,12 @@ pub(super) struct Enrich {
     /// Wait for quota, at most this long, and ask again what it held back
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) wait: Option<Duration>,
+    /// Write the answers to a new file, in the order of the indicators; with -o jsonl or -o csv
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Go on after the last whole answer in the file of --out, with the same indicators; begins where there is no file
+    #[arg(long, requires = "out")]
+    pub(super) resume: bool,
     /// End with a code for the worst that was found; 0 only where all is benign
     #[arg(long)]
     pub(super) exit_code: bool,
@@ -292,6 +298,7 @@ Without it: 0, or 1 where an indicator was refused or the command failed. Wrong 
 Examples:
   concord enrich 'hxxp://files[.]example[.]com/invoice.exe' --facts
   concord enrich --file indicators.txt --wait 1h -o jsonl
+  concord enrich --file a-million.txt -o csv --out answers.csv --resume
   pbpaste | concord enrich --extract - --source virustotal,urlhaus
   concord enrich 192.0.2.77 --explain --compare
   concord enrich ./sample.bin --exit-code";

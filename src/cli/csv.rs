@@ -82,6 +82,13 @@ pub(super) fn refused(text: &str, why: &str) -> String {
     record(cells)
 }
 
+/// What a record says was submitted; `None` if it is no record of this form.
+pub(super) fn submitted(record: &str) -> Option<String> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(record.as_bytes());
+    let cells = reader.records().next()?.ok()?;
+    cells.get(COLUMNS.len() - 1).filter(|_| cells.len() == COLUMNS.len()).map(str::to_owned)
+}
+
 fn record(cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     // Writing to memory does not fail, and text stays UTF-8.
@@ -109,7 +116,7 @@ fn sources(outcomes: &[pb::Outcome]) -> String {
 }
 
 /// A text that no spreadsheet runs as a formula and that sends no control sequence to a terminal.
-fn escape_formula(text: &str) -> String {
+pub(super) fn escape_formula(text: &str) -> String {
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
     let text = text.replace(control, "\u{fffd}");
     if text.starts_with(starts_formula) { format!("'{text}") } else { text }

@@ -1,41 +1,81 @@
 //! `concord enrich`.
 
-use std::io::IsTerminal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Request;
 
+use super::answer_file::AnswerFile;
 use super::args::{Client, Enrich, LookupArgs, Output};
+use super::chunks::{CHUNK_INDICATORS, Chunk, Chunks};
 use super::connect::Connection;
-use super::input::{self, Input};
-use super::report::{Layout, Report, Totals, held_back};
+use super::input::{self, Input, Inputs};
+use super::progress::Progress;
+use super::report::{Layout, Report, held_back};
 use super::{Failure, table};
 use crate::clock::{Clock, SystemClock};
 use crate::convert::indicator::write_tlp;
 use crate::convert::{write_duration, write_timestamp};
+use crate::error::Reason;
 use crate::finding::counted;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
 
-/// Most indicators in one call, the limit of the protocol.
-const CHUNK_INDICATORS: usize = 1000;
-/// Most bytes of indicators in one call: a quarter of what a server accepts by default.
-const CHUNK_BYTES: usize = 1024 * 1024;
 /// Most indicators in one call that asks again for what quota held back: a window rarely holds more.
 const RETRIED_INDICATORS: usize = 16;
 /// Shortest wait for quota, where the server's clock is behind this one.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// From this number of indicators on, a bar shows the progress on a terminal, and the time-out is the server's.
-const PROGRESS_FROM: usize = 5;
+/// Up to this number of indicators, the time-out is that of the arguments, above it the server's for each.
+const ONE_TIMEOUT_UP_TO: usize = 5;
 /// From this number of indicators on, a table has one line for each.
 const SHORT: usize = 10;
+/// Pauses before a call that failed on its way is repeated; after the last the command ends.
+const RETRY_PAUSES_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+/// Exit code of a command that was interrupted, as shells know it.
+const INTERRUPTED: u8 = 130;
 
 pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Failure> {
-    let inputs = input::indicators(&enrich.options)?;
-    let totals = Connection::with(client, async |connection| ask(connection, &enrich, &inputs).await).await?;
+    if enrich.out.is_some() && !matches!(enrich.output, Output::Jsonl | Output::Csv) {
+        return Err(Failure::new("--out needs -o jsonl or -o csv: only these can be gone on with"));
+    }
+    let file = enrich.out.as_ref().map(|out| AnswerFile::open(out, enrich.output, enrich.resume)).transpose()?;
+    let before = file.as_ref().map_or(0, |file| file.answered);
+    let mut chunks = Chunks::start(Inputs::open(&enrich.options)?, before);
+    let first = chunks.next().await?.ok_or_else(input::no_input)?;
+    if let (Some(file), Some(last)) = (&file, &first.last_answered) {
+        file.check_last(last)?;
+    }
+    if first.inputs.is_empty() {
+        eprintln!("concord: the file has the answers of all {} already", counted(before, "indicator"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let layout = Layout {
+        output: enrich.output,
+        short: enrich.short || (first.inputs.len() >= SHORT && !enrich.long),
+        facts: enrich.facts,
+        detail: enrich.detail.detail(),
+        ends_with_reader: !enrich.exit_code,
+    };
+    let count = if first.is_last { Some(before + first.inputs.len()) } else { Inputs::count(&enrich.options) };
+    let mut report = Report::new(layout, Progress::new(count, before), file);
+    let ended = Connection::with(client, async |connection| ask(connection, &enrich, first, chunks, &mut report).await);
+    let ended = ended.await;
+    let end = report.end();
+    let Report { progress, totals, .. } = report;
+    let done = progress.done();
+    let ended = match ended {
+        Ok(Ended::Completed) => end.map(|()| totals.exit_code(enrich.exit_code)),
+        Ok(Ended::Interrupted) => {
+            eprintln!("concord: interrupted: {}", how_to_go_on(done, &enrich));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(failure) if done > before => {
+            Err(Failure { text: format!("{failure}; {}", how_to_go_on(done, &enrich)), ..failure })
+        }
+        Err(failure) => Err(failure),
+    };
     if totals.not_stored > 0 {
         let verdicts = counted(totals.not_stored, "verdict");
         eprintln!("concord: the server could not store {verdicts}; its log says why");
@@ -46,89 +86,162 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
     if let Some(line) = totals.line() {
         eprintln!("concord: {line}");
     }
-    Ok(totals.exit_code(enrich.exit_code))
+    ended
 }
 
-/// Asks in the order of the inputs, so that the first get what quota there is; then again, as often as the time for waiting
-/// allows, what quota held back.
-async fn ask(connection: &Connection, enrich: &Enrich, inputs: &[Input]) -> Result<Totals, Failure> {
-    let short = enrich.short || (inputs.len() >= SHORT && !enrich.long);
-    let layout = Layout {
-        output: enrich.output,
-        short,
-        facts: enrich.facts,
-        detail: enrich.detail.detail(),
-        ends_with_reader: !enrich.exit_code,
-    };
-    let mut report = Report::new(layout, bar(inputs.len()), inputs);
-    let patience = Patience { until: SystemClock.monotonic() + enrich.wait.unwrap_or_default() };
-    let mut pending: Vec<usize> = (0..inputs.len()).collect();
-    let mut most = CHUNK_INDICATORS;
-    while !pending.is_empty() {
-        let held = ask_pending(connection, enrich, &pending, most, &patience, &mut report).await?;
-        let Some(until) = held.iter().map(|(_, until)| *until).min() else { break };
-        let (count, time) = (counted(held.len(), "indicator"), table::moment(&write_timestamp(until)));
-        report.notice(&format!("waiting for quota until {time}, for {count}"));
-        let wait = until.duration_since(SystemClock.now()).unwrap_or_default();
-        SystemClock.sleep(wait.max(SHORTEST_WAIT)).await;
-        pending = held.into_iter().map(|(index, _)| index).collect();
-        most = RETRIED_INDICATORS;
+fn how_to_go_on(done: usize, enrich: &Enrich) -> String {
+    let answered = counted(done, "indicator");
+    match (&enrich.out, enrich.resume) {
+        (Some(_), true) => format!("{answered} answered; the same command goes on"),
+        (Some(_), false) => format!("{answered} answered; the same command with --resume goes on"),
+        (None, _) => format!("{answered} answered; with --out FILE and --resume it could be gone on with"),
     }
-    report.end()?;
-    Ok(report.totals)
 }
 
-/// Asks about the inputs of these indexes and reports the answers. Where quota held sources back and comes free in time,
-/// nothing is reported yet: returns the indexes of these inputs, each with the time at which to ask again.
-async fn ask_pending(
+/// How the look-ups ended.
+enum Ended {
+    Completed,
+    /// The user asked for the end.
+    Interrupted,
+}
+
+/// Asks about all inputs, in their order.
+async fn ask(
     connection: &Connection,
     enrich: &Enrich,
-    pending: &[usize],
-    most: usize,
-    patience: &Patience,
-    report: &mut Report<'_>,
-) -> Result<Vec<(usize, SystemTime)>, Failure> {
-    let mut held = Vec::new();
-    let mut rest = pending;
-    while let Some(chunk) = chunk(report.inputs, rest, most) {
-        rest = rest.get(chunk.len()..).unwrap_or_default();
-        let indicators = chunk.iter().filter_map(|index| report.inputs.get(*index)).map(Input::indicator).collect();
-        let mut answers = connection.enrichment().batch_enrich(request(enrich, indicators)).await?.into_inner();
-        report.begin()?;
-        let mut held_of_chunk = Vec::new();
-        let mut answered = 0;
-        while let Some(answer) = answers.message().await? {
-            let index = chunk.get(usize::try_from(answer.index).unwrap_or_default()).copied();
-            let (Some(index), Some(result)) = (index, answer.result) else { continue };
-            answered += 1;
-            let verdict = match &result {
-                Wire::Answer(answer) => Some(
-                    answer
-                        .decode_verdict()
-                        .map_err(|error| Failure::new(format!("the server's answer cannot be read: {error}")))?,
-                ),
-                Wire::Error(_) => None,
-            };
-            match verdict.as_ref().and_then(|verdict| patience.ask_again_at(verdict)) {
-                Some(until) => held_of_chunk.push((index, until)),
-                None => report.add(index, result, verdict.as_ref())?,
+    first: Chunk,
+    chunks: Chunks,
+    report: &mut Report,
+) -> Result<Ended, Failure> {
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::select! {
+        biased;
+        _ = interrupted => Ok(Ended::Interrupted),
+        done = ask_all(connection, enrich, first, chunks, report) => done.map(|()| Ended::Completed),
+    }
+}
+
+async fn ask_all(
+    connection: &Connection,
+    enrich: &Enrich,
+    first: Chunk,
+    mut chunks: Chunks,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let patience = Patience { until: SystemClock.monotonic() + enrich.wait.unwrap_or_default() };
+    let many = first.inputs.len() > ONE_TIMEOUT_UP_TO;
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        report.make_room(&chunk.inputs);
+        ChunkLookup { connection, enrich, chunk: &chunk, patience: &patience, many, report }.run().await?;
+        next = chunks.next().await?;
+    }
+    Ok(())
+}
+
+/// The look-up of the inputs of one chunk.
+struct ChunkLookup<'a> {
+    connection: &'a Connection,
+    enrich: &'a Enrich,
+    chunk: &'a Chunk,
+    patience: &'a Patience,
+    /// Whether there are so many inputs that each has the server's own time.
+    many: bool,
+    report: &'a mut Report,
+}
+
+impl ChunkLookup<'_> {
+    /// Asks in the order of the inputs, so that the first get what quota there is; then again, as often as the time for
+    /// waiting allows, what quota held back. A call that fails on its way is repeated for what it left unanswered.
+    async fn run(mut self) -> Result<(), Failure> {
+        let mut pending: BTreeSet<usize> = (0..self.chunk.inputs.len()).collect();
+        let mut held = BTreeMap::new();
+        let mut most = CHUNK_INDICATORS;
+        let mut pauses = RETRY_PAUSES_SECONDS.iter();
+        loop {
+            if pending.is_empty() {
+                let Some(until) = held.values().min().copied() else { return Ok(()) };
+                self.wait(held.len(), until).await;
+                pending.extend(std::mem::take(&mut held).into_keys());
+                most = RETRIED_INDICATORS;
+            }
+            let asked: Vec<usize> = pending.iter().take(most).copied().collect();
+            if let Err(failure) = self.call(&asked, &mut pending, &mut held).await {
+                let has_begun = self.report.is_begun();
+                let pause = pauses.next().filter(|_| failure.retryable && has_begun);
+                let Some(seconds) = pause else { return Err(failure) };
+                self.report.notice(&format!("the call failed, it is repeated in {seconds} s: {failure}"));
+                SystemClock.sleep(Duration::from_secs(*seconds)).await;
+                continue;
+            }
+            pauses = RETRY_PAUSES_SECONDS.iter();
+            let until = asked.iter().map(|position| held.get(position)).min().flatten().copied();
+            if let Some(until) = until.filter(|_| most == RETRIED_INDICATORS) {
+                // Quota would hold back the later ones, too.
+                held.extend(std::mem::take(&mut pending).into_iter().map(|position| (position, until)));
             }
         }
-        if answered < chunk.len() {
-            let asked = counted(chunk.len(), "indicator");
-            return Err(Failure::new(format!("the server answered {answered} of {asked}")));
-        }
-        held_of_chunk.sort();
-        let is_spent = held_of_chunk.len() == chunk.len();
-        let until = held_of_chunk.iter().map(|(_, until)| *until).min();
-        held.extend(held_of_chunk);
-        if let Some(until) = until.filter(|_| is_spent && most == RETRIED_INDICATORS) {
-            // Quota would hold back the later ones, too.
-            held.extend(rest.iter().map(|index| (*index, until)));
-            break;
-        }
     }
-    Ok(held)
+
+    async fn wait(&self, count: usize, until: SystemTime) {
+        let (count, time) = (counted(count, "indicator"), table::moment(&write_timestamp(until)));
+        self.report.notice(&format!("waiting for quota until {time}, for {count}"));
+        let wait = until.duration_since(SystemClock.now()).unwrap_or_default();
+        SystemClock.sleep(wait.max(SHORTEST_WAIT)).await;
+    }
+
+    /// Asks about the inputs at these positions and reports the answers. An answered position is no longer pending; where
+    /// quota held sources back and comes free in time, it is held until then instead of reported.
+    async fn call(
+        &mut self,
+        asked: &[usize],
+        pending: &mut BTreeSet<usize>,
+        held: &mut BTreeMap<usize, SystemTime>,
+    ) -> Result<(), Failure> {
+        let input = |position: &usize| Some((*position, self.chunk.inputs.get(*position)?));
+        let inputs: Vec<(usize, &Input)> = asked.iter().filter_map(input).collect();
+        let (refused, sent): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, input)| input.refusal.is_some());
+        if !sent.is_empty() {
+            let indicators = sent.iter().map(|(_, input)| input.indicator()).collect();
+            let request = request(self.enrich, indicators, self.many);
+            let mut answers = self.connection.enrichment().batch_enrich(request).await?.into_inner();
+            self.report.begin()?;
+            let mut answered = 0;
+            while let Some(answer) = answers.message().await? {
+                let sent = sent.get(usize::try_from(answer.index).unwrap_or(usize::MAX));
+                let (Some((position, input)), Some(result)) = (sent, answer.result) else { continue };
+                let verdict = match &result {
+                    Wire::Answer(answer) => Some(
+                        answer
+                            .decode_verdict()
+                            .map_err(|error| Failure::new(format!("the server's answer cannot be read: {error}")))?,
+                    ),
+                    Wire::Error(_) => None,
+                };
+                answered += 1;
+                pending.remove(position);
+                match verdict.as_ref().and_then(|verdict| self.patience.ask_again_at(verdict)) {
+                    Some(until) => drop(held.insert(*position, until)),
+                    None => self.report.add(self.chunk.first + position, input, result, verdict.as_ref())?,
+                }
+            }
+            if answered < sent.len() {
+                let asked = counted(sent.len(), "indicator");
+                return Err(Failure::new(format!("the server answered {answered} of {asked}")));
+            }
+        }
+        for (position, input) in refused {
+            self.report.begin()?;
+            pending.remove(&position);
+            let error = pb::BatchError {
+                reason: Reason::IndicatorInvalid.as_str().to_owned(),
+                message: input.refusal.unwrap_or_default().to_owned(),
+                ..Default::default()
+            };
+            self.report.add(self.chunk.first + position, input, Wire::Error(error), None)?;
+        }
+        Ok(())
+    }
 }
 
 /// How long quota is waited for.
@@ -146,20 +259,7 @@ impl Patience {
     }
 }
 
-/// The first of the pending inputs, as many as fit into one call.
-fn chunk<'a>(inputs: &[Input], pending: &'a [usize], most: usize) -> Option<&'a [usize]> {
-    let mut bytes = 0;
-    let fits = |index: &&usize| {
-        bytes += inputs.get(**index).map_or(0, |input| input.value.len());
-        bytes <= CHUNK_BYTES
-    };
-    let fitting = pending.iter().take(most).take_while(fits).count();
-    // One that is too large by itself is sent, so that the server refuses it alone.
-    pending.get(..fitting.max(1))
-}
-
-fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>) -> Request<pb::BatchEnrichRequest> {
-    let many = indicators.len() > PROGRESS_FROM;
+fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, many: bool) -> Request<pb::BatchEnrichRequest> {
     let view = match enrich.output {
         Output::Table if !enrich.facts => pb::View::Basic,
         Output::Table | Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => pb::View::Full,
@@ -194,38 +294,9 @@ pub(super) fn full_name(name: &str, collection: &str) -> String {
     if name.starts_with(&format!("{collection}/")) { name.to_owned() } else { format!("{collection}/{name}") }
 }
 
-fn bar(length: usize) -> ProgressBar {
-    if length < PROGRESS_FROM || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX)).with_style(style)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sizes(lengths: &[usize]) -> Vec<usize> {
-        let inputs: Vec<Input> = lengths.iter().map(|length| "a".repeat(*length).into()).collect();
-        let pending: Vec<usize> = (0..inputs.len()).collect();
-        let mut rest = pending.as_slice();
-        let mut sizes = Vec::new();
-        while let Some(next) = chunk(&inputs, rest, CHUNK_INDICATORS) {
-            sizes.push(next.len());
-            rest = rest.get(next.len()..).unwrap_or_default();
-        }
-        sizes
-    }
-
-    #[test]
-    fn a_call_carries_neither_too_many_indicators_nor_too_many_bytes() {
-        assert_eq!(sizes(&[10; 2500]), [1000, 1000, 500]);
-        assert_eq!(sizes(&[8192; 300]), [128, 128, 44]);
-        assert_eq!(sizes(&[CHUNK_BYTES + 1, 1]), [1, 1], "one that is too large goes by itself");
-        assert_eq!(sizes(&[]), [0; 0]);
-    }
 
     #[test]
     fn only_quota_that_comes_free_in_time_is_waited_for() {

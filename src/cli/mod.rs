@@ -11,7 +11,9 @@ use clap::ColorChoice;
 use crate::demo::{DemoError, Renderers};
 use crate::server::StartError;
 
+mod answer_file;
 mod args;
+mod chunks;
 mod connect;
 mod csv;
 mod dbot;
@@ -27,6 +29,7 @@ mod output;
 mod plan;
 mod policy;
 mod policy_args;
+mod progress;
 mod report;
 mod serve;
 mod source;
@@ -44,11 +47,13 @@ struct Failure {
     text: String,
     /// Whether the transport failed, so that there is no answer of the server.
     unanswered: bool,
+    /// Whether the same call may succeed a little later: the server was not reached, is stopping or has too much to do.
+    retryable: bool,
 }
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), unanswered: false }
+        Self { text: text.into(), unanswered: false, retryable: false }
     }
 
     /// A file or stream that could not be used.
@@ -71,9 +76,10 @@ impl From<tonic::Status> for Failure {
             (message, _) => message,
         };
         // A status of the server has no source; the root cause of a transport failure (a refused certificate) helps.
+        let is_busy = matches!(status.code(), tonic::Code::Unavailable | tonic::Code::ResourceExhausted);
         match root_cause(&status) {
-            Some(cause) => Self { text: format!("{text}: {cause}"), unanswered: true },
-            None => Self::new(text),
+            Some(cause) => Self { text: format!("{text}: {cause}"), unanswered: true, retryable: true },
+            None => Self { retryable: is_busy, ..Self::new(text) },
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
-
+use super::answer_file::AnswerFile;
 use super::args::Output;
 use super::input::Input;
+use super::progress::Progress;
 use super::verdict_table::{self, Detail};
 use super::{Failure, csv, dbot, json, table, try_print};
 use crate::finding::counted;
@@ -162,22 +162,34 @@ pub(super) struct Layout {
     pub(super) ends_with_reader: bool,
 }
 
-/// Prints the answers in the order of the request (lines of JSON as they come), and sums them up.
-pub(super) struct Report<'a> {
+/// Prints the answers in the order of the inputs (lines of JSON on standard output as they come), and sums them up.
+pub(super) struct Report {
     layout: Layout,
-    bar: ProgressBar,
-    pub(super) inputs: &'a [Input],
+    pub(super) progress: Progress,
+    /// Where the answers go; `None`: standard output.
+    file: Option<AnswerFile>,
+    /// The longest value so far, in characters.
+    longest: usize,
     next: usize,
+    /// Answers to later inputs than the next; at most those of one call.
     waiting: BTreeMap<usize, String>,
     begun: bool,
     printed: bool,
     pub(super) totals: Totals,
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(layout: Layout, bar: ProgressBar, inputs: &'a [Input]) -> Self {
-        let (next, waiting, begun, printed) = (0, BTreeMap::new(), false, false);
-        Self { layout, bar, inputs, next, waiting, begun, printed, totals: Totals::default() }
+impl Report {
+    pub(super) fn new(layout: Layout, progress: Progress, file: Option<AnswerFile>) -> Self {
+        let next = file.as_ref().map_or(0, |file| file.answered);
+        let begun = file.as_ref().is_some_and(|file| !file.is_empty());
+        let (waiting, totals) = (BTreeMap::new(), Totals::default());
+        Self { layout, progress, file, longest: 0, next, waiting, begun, printed: false, totals }
+    }
+
+    /// Makes room in the table for the values of these inputs.
+    pub(super) fn make_room(&mut self, inputs: &[Input]) {
+        let longest = inputs.iter().map(|input| input.value.chars().count()).max().unwrap_or_default();
+        self.longest = self.longest.max(longest);
     }
 
     /// Prints what stands above the answers; called once the first call is accepted.
@@ -190,23 +202,41 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Whether a call was accepted.
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun
+    }
+
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        self.bar.finish_and_clear();
+        self.progress.finish();
         match self.layout.output {
+            _ if !self.begun => Ok(()),
             Output::Json | Output::Dbot => self.print("\n]\n"),
             Output::Table | Output::Jsonl | Output::Csv => Ok(()),
         }
     }
 
-    /// Adds the answer to the input of this index.
-    pub(super) fn add(&mut self, index: usize, result: Wire, verdict: Option<&pb::Verdict>) -> Result<(), Failure> {
-        self.bar.inc(1);
+    /// Adds the answer to this input, which has this index among all.
+    pub(super) fn add(
+        &mut self,
+        index: usize,
+        input: &Input,
+        result: Wire,
+        verdict: Option<&pb::Verdict>,
+    ) -> Result<(), Failure> {
+        let units = match &result {
+            Wire::Answer(answer) => {
+                answer.receipt.iter().flat_map(|receipt| &receipt.sources).map(|source| source.units).sum()
+            }
+            Wire::Error(_) => 0,
+        };
         let text = match (result, verdict) {
-            (Wire::Answer(answer), Some(verdict)) => self.answer(index, answer, verdict)?,
-            (Wire::Error(error), _) => self.refused(index, error)?,
+            (Wire::Answer(answer), Some(verdict)) => self.answer(index, input, answer, verdict)?,
+            (Wire::Error(error), _) => self.refused(index, input, error)?,
             (Wire::Answer(_), None) => String::new(),
         };
-        if self.layout.output == Output::Jsonl {
+        self.progress.add(units);
+        if self.layout.output == Output::Jsonl && self.file.is_none() {
             return self.print(&text);
         }
         self.waiting.insert(index, text);
@@ -218,9 +248,9 @@ impl<'a> Report<'a> {
     }
 
     /// An indicator without a verdict: a message for people, and in its place a document or row for machines.
-    fn refused(&mut self, index: usize, mut error: pb::BatchError) -> Result<String, Failure> {
+    fn refused(&mut self, index: usize, input: &Input, mut error: pb::BatchError) -> Result<String, Failure> {
         self.totals.refuse();
-        error.text = redact_text(self.inputs.get(index).map(|input| input.text.as_str()).unwrap_or_default());
+        error.text = redact_text(&input.text);
         let text = table::shortened(&table::printable(&error.text));
         self.notice(&format!("{text}: {}", table::printable(&error.message)));
         match self.layout.output {
@@ -234,20 +264,18 @@ impl<'a> Report<'a> {
     fn answer(
         &mut self,
         index: usize,
+        input: &Input,
         mut answer: pb::EnrichResponse,
         verdict: &pb::Verdict,
     ) -> Result<String, Failure> {
         self.totals.add(verdict);
         let receipt = answer.receipt.get_or_insert_default();
         // The receipt masks the user and password of a URL, but does not know the path of a file.
-        if let Some(input) = self.inputs.get(index).filter(|input| input.is_file()) {
+        if input.is_file() {
             receipt.text = input.text.clone();
         }
         match self.layout.output {
-            Output::Table if self.layout.short => {
-                let longest = self.inputs.iter().map(|input| input.value.chars().count()).max().unwrap_or_default();
-                Ok(verdict_table::line(verdict, longest))
-            }
+            Output::Table if self.layout.short => Ok(verdict_table::line(verdict, self.longest)),
             Output::Table => {
                 let Layout { detail, facts, .. } = self.layout;
                 let table = verdict_table::verdict(verdict, Some(receipt), detail, facts);
@@ -282,11 +310,14 @@ impl<'a> Report<'a> {
 
     /// A message for people, beside the answers.
     pub(super) fn notice(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("concord: {text}"));
+        self.progress.suspend(|| eprintln!("concord: {text}"));
     }
 
-    fn print(&self, text: &str) -> Result<(), Failure> {
-        self.bar.suspend(|| try_print(text, self.layout.ends_with_reader))
+    fn print(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.file {
+            Some(file) => file.write(text),
+            None => self.progress.suspend(|| try_print(text, self.layout.ends_with_reader)),
+        }
     }
 }
 

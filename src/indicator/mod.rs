@@ -32,7 +32,7 @@ mod url;
 mod wildcard;
 mod wrapping;
 
-pub use encoding::decode_text;
+pub use encoding::{decode_text, is_utf16};
 pub use extract::{ExtractOptions, Extracted, SkippedHash, extract, extract_with_skipped};
 pub use hash::hex;
 pub use percent::decode_percent;

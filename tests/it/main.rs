@@ -23,6 +23,7 @@ mod indicator;
 mod indicator_cases;
 mod indicators;
 mod lists;
+mod long_input;
 mod many_sources;
 mod never_send;
 mod policies;
