@@ -351,6 +351,25 @@ impl PolicyStore for Memory {
             Ok(Swap::Done)
         })
     }
+
+    fn prune_policies(&self, before: SystemTime, keep: u32) -> BoxFuture<'_, u64> {
+        self.run(move |state| {
+            let count = state.policies.len();
+            let (mut replaced, mut last) = (HashMap::new(), HashMap::new());
+            for ((name, change), row) in &state.policies {
+                last.insert(name.clone(), *change);
+                if nanos(row.time) < nanos(before) {
+                    replaced.insert(name.clone(), *change);
+                }
+            }
+            state.policies.retain(|(name, change), _| {
+                let is_replaced = replaced.get(name).is_some_and(|replacing| change < replacing);
+                let is_newest = last.get(name).is_none_or(|last| change + u64::from(keep) > *last);
+                !is_replaced || is_newest
+            });
+            Ok(removed(count, state.policies.len()))
+        })
+    }
 }
 
 impl Ledger for Memory {

@@ -234,7 +234,8 @@ pub struct Retention {
     pub answers_age: Duration,
     /// If the compressed answers exceed this many bytes, the oldest are removed.
     pub answers_bytes: u64,
-    /// Verdicts older than this, and feedback that ended before it, are removed.
+    /// Verdicts older than this are removed; so are feedback that ended before it and revisions of policies that were
+    /// replaced a day before it, except the newest hundred of each policy.
     pub verdicts_age: Duration,
     /// Disclosures older than this are removed.
     pub disclosures_age: Duration,
@@ -332,6 +333,9 @@ pub trait PolicyStore: Send + Sync {
     fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>>;
     /// Adds a change if it is the one after the last of its policy.
     fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap>;
+    /// Removes the changes that were replaced before this time, except the newest `keep` of each policy. The last
+    /// always stays.
+    fn prune_policies(&self, before: SystemTime, keep: u32) -> BoxFuture<'_, u64>;
 }
 
 /// A request to spend one unit of quota on a call.
@@ -493,6 +497,12 @@ pub trait Maintenance: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+/// The newest changes of each policy that stay however old they are.
+const KEPT_POLICY_CHANGES: u32 = 100;
+/// A verdict may name a revision that was replaced while its sources were asked, and a clock may be corrected. A revision that
+/// was replaced longer than this before the oldest verdict that stays is named by none.
+const POLICY_GRACE: Duration = Duration::from_secs(86_400);
+
 /// A whole store.
 pub trait Store:
     VerdictStore + AnswerStore + SourceStore + PolicyStore + FeedbackStore + Ledger + Maintenance + 'static
@@ -519,6 +529,7 @@ pub trait Store:
             let answers = self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?;
             let verdicts = self.prune_verdicts(before(retention.verdicts_age)).await?;
             self.prune_feedback(before(retention.verdicts_age)).await?;
+            self.prune_policies(before(retention.verdicts_age + POLICY_GRACE), KEPT_POLICY_CHANGES).await?;
             let disclosures = self.prune_disclosures(before(retention.disclosures_age)).await?;
             let beyond = self.prune_to(retention.store_bytes).await?;
             Ok(Pruned {

@@ -93,7 +93,7 @@ impl PolicyRegistry {
     /// This revision of a policy, also one that was changed or deleted since.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a revision that there never was, and for earlier revisions of a policy that is built in.
+    /// [`Error::NotFound`] for a revision that there never was or that was pruned, and for earlier revisions of a policy that is built in.
     pub async fn revision(&self, name: &str, revision: u32) -> Result<Arc<ResolvedPolicy>, Error> {
         let current = self.find(name);
         if let Some(current) = current.as_ref().filter(|current| current.policy.revision == revision) {

@@ -1,4 +1,6 @@
-//! Policies in SQLite: rows are only added, each after the last of its policy.
+//! Policies in SQLite: rows are only added, each after the last of its policy, and pruned once no verdict names them.
+
+use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
@@ -49,6 +51,17 @@ impl PolicyStore for Sqlite {
             let (time, document) = (nanos(row.time), row.document);
             let rows = statement.execute(params![row.name, row.change, row.revision, time, row.from_file, document])?;
             Ok(if rows == 0 { Swap::Conflict } else { Swap::Done })
+        })
+    }
+
+    fn prune_policies(&self, before: SystemTime, keep: u32) -> BoxFuture<'_, u64> {
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "DELETE FROM policies AS row
+                 WHERE change < (SELECT max(change) FROM policies WHERE name = row.name AND time < ?1)
+                   AND change <= (SELECT max(change) FROM policies WHERE name = row.name) - ?2",
+            )?;
+            Ok(statement.execute(params![nanos(before), keep])? as u64)
         })
     }
 }

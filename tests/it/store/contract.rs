@@ -15,7 +15,10 @@ use super::feedback::{
     feedback_is_listed_newest_first_by_indicator_and_by_what_is_active, feedback_is_retracted_once_and_stays_on_record,
     pruning_leaves_feedback_that_is_active_however_old,
 };
-use super::policies::a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay;
+use super::policies::{
+    a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay,
+    revisions_that_no_verdict_can_name_are_pruned_except_the_newest,
+};
 use super::samples::{
     acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
     windows_of,
@@ -553,6 +556,7 @@ contract![
     a_source_row_changes_only_from_the_revision_expected,
     source_rows_are_listed_by_name,
     a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay,
+    revisions_that_no_verdict_can_name_are_pruned_except_the_newest,
     a_minute_slides,
     no_sixty_seconds_hold_more_than_the_limit,
     a_clock_that_steps_back_frees_nothing,
