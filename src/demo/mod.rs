@@ -65,7 +65,7 @@ pub(crate) struct Renderers {
     pub(crate) explained: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
     /// With every column.
     pub(crate) wide: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
-    pub(crate) comparisons: fn(&[pb::PolicyComparison]) -> String,
+    pub(crate) comparisons: fn(&[pb::PolicyComparison], &pb::Verdict) -> String,
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
     /// As SVG.
     pub(crate) graph: fn(&pb::RelationGraph) -> String,

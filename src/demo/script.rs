@@ -85,7 +85,7 @@ async fn explained_scene(
     let answer = enrich(channel, "203.0.113.5", options).await?;
     let verdict = answer.decode_verdict().map_err(failed)?;
     let text = (renderers.explained)(&verdict, answer.receipt.as_ref());
-    let compared = (renderers.comparisons)(&answer.comparisons);
+    let compared = (renderers.comparisons)(&answer.comparisons, &verdict);
     Ok(writeln!(out, "the disagreement explained, and five policies side by side\n{text}{compared}")?)
 }
 

@@ -33,6 +33,8 @@ impl<T: PartialEq> BeforeAfter<T> {
 pub struct Comparison {
     /// The dispositions.
     pub disposition: BeforeAfter<Disposition>,
+    /// What the sources say of verdicts that an analyst pinned; `None` where none did.
+    pub under_pin: BeforeAfter<Option<Disposition>>,
     /// Why the disposition is another; `None` where it is the same.
     pub cause: Option<DispositionCause>,
     /// The log-odds in micro-nats; `None` under a policy without a sum.
@@ -173,6 +175,7 @@ pub fn compare(before: &Verdict, after: &Verdict) -> Comparison {
     let log_odds_micro = BeforeAfter { before: before.log_odds_micro, after: after.log_odds_micro };
     Comparison {
         disposition: BeforeAfter { before: before.disposition, after: after.disposition },
+        under_pin: BeforeAfter { before: under_pin(before), after: under_pin(after) },
         cause: disposition_cause(before, after, &cuts),
         log_odds_micro,
         difference_micro: log_odds_micro.after.zip(log_odds_micro.before).map(|(after, before)| after - before),
@@ -182,6 +185,10 @@ pub fn compare(before: &Verdict, after: &Verdict) -> Comparison {
         policy,
         terms,
     }
+}
+
+fn under_pin(verdict: &Verdict) -> Option<Disposition> {
+    verdict.pin.as_ref().map(|_| verdict.sources_disposition)
 }
 
 /// The term of the prior or of the calibration.

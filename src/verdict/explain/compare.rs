@@ -10,22 +10,17 @@ const MOST_TERMS: usize = 3;
 
 /// What differs between two verdicts, on one line.
 pub fn comparison_summary(comparison: &Comparison) -> String {
-    let Comparison { disposition, log_odds_micro, .. } = comparison;
-    let shown = |disposition: Disposition, log_odds: Option<i64>| match log_odds {
-        Some(log_odds) => format!("{disposition} ({})", percent(probability(log_odds))),
-        None => disposition.to_string(),
-    };
-    let after = shown(disposition.after, log_odds_micro.after);
-    let mut parts = vec![match comparison.cause {
-        None if log_odds_micro.is_same() => format!("It stays {after}"),
-        None => match log_odds_micro.before {
-            Some(before) => format!("It stays {after}, which was {}", percent(probability(before))),
-            None => format!("It stays {after}"),
-        },
-        Some(cause) => {
-            let before = shown(disposition.before, log_odds_micro.before);
-            format!("It went from {before} to {after}, {}", cause_words(cause))
+    let Comparison { disposition, under_pin, log_odds_micro, .. } = comparison;
+    let before = shown(disposition.before, under_pin.before, log_odds_micro.before);
+    let after = shown(disposition.after, under_pin.after, log_odds_micro.after);
+    let is_pinned = under_pin.before.is_some() || under_pin.after.is_some();
+    let mut parts = vec![match (comparison.cause, log_odds_micro.before) {
+        (Some(cause), _) => format!("It went from {before} to {after}, {}", cause_words(cause)),
+        (None, _) if is_pinned && before != after => format!("It stays {after}, and was {before}"),
+        (None, Some(earlier)) if !is_pinned && !log_odds_micro.is_same() => {
+            format!("It stays {after}, which was {}", percent(probability(earlier)))
         }
+        (None, _) => format!("It stays {after}"),
     }];
     if let Some(difference) = comparison.difference_micro.filter(|difference| *difference != 0) {
         parts.push(format!("{} in all{}", signed(difference), largest_terms(comparison)));
@@ -45,10 +40,21 @@ pub fn comparison_summary(comparison: &Comparison) -> String {
         parts.push(format!("{after} decides instead of {before}"));
     }
     let changed = comparison.terms.iter().filter(|term| !term.causes.is_empty()).count();
-    if parts.len() == 1 && changed == 0 {
+    if parts.len() == 1 && changed == 0 && comparison.cause.is_none() {
         parts.push("nothing that matters is different".to_owned());
     }
     parts.join("; ") + "."
+}
+
+/// A disposition with the probability behind it. A pinned one has none: that of the sources goes with what they say.
+fn shown(disposition: Disposition, under_pin: Option<Disposition>, log_odds: Option<i64>) -> String {
+    let percentage = log_odds.map(|log_odds| percent(probability(log_odds)));
+    match (under_pin, percentage) {
+        (Some(sources), Some(percentage)) => format!("{disposition} (pinned; the sources say {sources}, {percentage})"),
+        (Some(sources), None) => format!("{disposition} (pinned; the sources say {sources})"),
+        (None, Some(percentage)) => format!("{disposition} ({percentage})"),
+        (None, None) => disposition.to_string(),
+    }
 }
 
 fn cause_words(cause: DispositionCause) -> &'static str {
