@@ -25,8 +25,8 @@ pub(super) async fn run(client: &Client, command: Feedback) -> Result<ExitCode, 
                 reason: reason.clone(),
                 validate_only: false,
             };
-            let retracted = connection.verdicts().retract_feedback(request).await?.into_inner().feedback;
-            print(&format!("retracted {}\n", table::printable(&retracted.unwrap_or_default().name)))
+            let answer = connection.verdicts().retract_feedback(request).await?.into_inner();
+            print(&format!("{}\n", table::printable(&retracted(&answer))))
         }
     });
     done.await.map(|()| ExitCode::SUCCESS)
@@ -90,12 +90,23 @@ fn feedback_table(feedback: &[pb::Feedback]) -> String {
             entry.indicator.as_ref().map(|indicator| table::shortened(&indicator.value)).unwrap_or_default(),
             table::words(entry.judgement().as_str_name(), "JUDGEMENT_"),
             state(entry),
-            entry.author.clone(),
+            table::by(&entry.author, &entry.caller),
             entry.name.clone(),
             entry.reason.clone(),
         ]));
     }
     table::fitted(rows, Some(6))
+}
+
+fn retracted(answer: &pb::RetractFeedbackResponse) -> String {
+    let feedback = answer.feedback.clone().unwrap_or_default();
+    match feedback.retraction.filter(|_| answer.was_retracted) {
+        Some(pb::FeedbackRetraction { author, reason, time }) => {
+            let time = time.as_ref().map(table::moment).unwrap_or_default();
+            format!("{} was retracted before, by {author} at {time}: {reason}", feedback.name)
+        }
+        None => format!("retracted {}", feedback.name),
+    }
 }
 
 /// Whether it holds, and until when.

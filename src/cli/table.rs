@@ -220,6 +220,11 @@ pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     windows.collect::<Vec<_>>().join(", ")
 }
 
+/// Who says so: the author, and the caller where it is another.
+pub(super) fn by(author: &str, caller: &str) -> String {
+    if caller.is_empty() || author == caller { author.to_owned() } else { format!("{author} (caller {caller})") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,5 +151,6 @@ pub(crate) fn write_word(word: &AnalystWord) -> pb::AnalystWord {
         reason: word.reason.clone(),
         create_time: Some(write_timestamp(word.create_time)),
         expire_time: word.expire_time.map(write_timestamp),
+        caller: word.caller.clone(),
     }
 }

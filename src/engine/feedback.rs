@@ -1,6 +1,6 @@
 //! What analysts say, in memory: an enrichment reads no store to know whether its indicator is pinned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -13,6 +13,8 @@ use crate::verdict::{ActiveFeedback, Feedback, Retraction};
 
 /// Bounds the memory of the index.
 const MOST_ACTIVE: usize = 100_000;
+/// Most of them of one caller, so that none takes the places of all others.
+const MOST_OF_ONE_CALLER: usize = MOST_ACTIVE / 4;
 /// Most of them on one indicator, all of which are read for each of its verdicts.
 const MOST_ON_ONE: usize = 100;
 
@@ -21,57 +23,123 @@ type Key = (Form, String);
 
 /// The active feedback by indicator.
 #[derive(Default)]
-pub(super) struct FeedbackIndex(Mutex<HashMap<Key, Vec<Feedback>>>);
+pub(super) struct FeedbackIndex(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    by_indicator: HashMap<Key, Vec<Entry>>,
+    /// How many entries each caller has.
+    of_caller: HashMap<String, usize>,
+    count: usize,
+    /// The entries that end by themselves, by that time and their identifier.
+    ends: BTreeMap<(SystemTime, String), Key>,
+}
+
+struct Entry {
+    feedback: Feedback,
+    /// No verdict names an entry that might yet fail to be stored.
+    is_stored: bool,
+}
 
 fn key(indicator: &Indicator) -> Key {
     (indicator.form(), indicator.redacted())
 }
 
-impl FeedbackIndex {
-    fn insert(&self, feedback: Feedback) {
-        lock(&self.0).entry(key(&feedback.indicator)).or_default().push(feedback);
+impl Entries {
+    fn insert(&mut self, feedback: Feedback, is_stored: bool) {
+        let key = key(&feedback.indicator);
+        if let Some(end) = feedback.expire_time {
+            self.ends.insert((end, feedback.id.clone()), key.clone());
+        }
+        *self.of_caller.entry(feedback.caller.clone()).or_default() += 1;
+        self.count += 1;
+        self.by_indicator.entry(key).or_default().push(Entry { feedback, is_stored });
     }
 
-    fn remove(&self, feedback: &Feedback) {
-        let mut index = lock(&self.0);
-        let key = key(&feedback.indicator);
-        if let Some(entries) = index.get_mut(&key) {
-            entries.retain(|entry| entry.id != feedback.id);
-            if entries.is_empty() {
-                index.remove(&key);
+    fn remove(&mut self, key: &Key, id: &str) {
+        let Some(entries) = self.by_indicator.get_mut(key) else { return };
+        let Some(place) = entries.iter().position(|entry| entry.feedback.id == id) else { return };
+        let Feedback { caller, expire_time, id, .. } = entries.remove(place).feedback;
+        if entries.is_empty() {
+            self.by_indicator.remove(key);
+        }
+        if let Some(end) = expire_time {
+            self.ends.remove(&(end, id));
+        }
+        self.count -= 1;
+        if let Some(count) = self.of_caller.get_mut(&caller) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_caller.remove(&caller);
             }
         }
     }
 
-    fn active(&self, indicator: &Indicator, at: SystemTime) -> ActiveFeedback {
-        let index = lock(&self.0);
-        if index.is_empty() {
-            return ActiveFeedback::default();
+    fn remove_expired(&mut self, at: SystemTime) {
+        while self.ends.first_key_value().is_some_and(|((end, _), _)| *end <= at)
+            && let Some(((_, id), key)) = self.ends.pop_first()
+        {
+            self.remove(&key, &id);
         }
-        index.get(&key(indicator)).map(|entries| ActiveFeedback::new(entries, at)).unwrap_or_default()
     }
 
-    /// Whether one more entry on this indicator would be among those that can be read with each verdict.
-    fn has_room_for(&self, indicator: &Indicator, at: SystemTime) -> bool {
-        let mut index = lock(&self.0);
-        let Some(entries) = index.get_mut(&key(indicator)) else { return true };
-        if entries.len() >= MOST_ON_ONE {
-            entries.retain(|entry| entry.is_active(at));
+    /// Why there is no room for this entry; `None`: there is.
+    fn lacks_room(&self, feedback: &Feedback) -> Option<String> {
+        let on_one = self.by_indicator.get(&key(&feedback.indicator)).map_or(0, Vec::len);
+        let of_caller = self.of_caller.get(&feedback.caller).copied().unwrap_or_default();
+        if on_one >= MOST_ON_ONE {
+            Some(format!("{MOST_ON_ONE} entries on this indicator are active"))
+        } else if of_caller >= MOST_OF_ONE_CALLER {
+            Some(format!(
+                "{MOST_OF_ONE_CALLER} entries of {}, the most that one caller may have, are active",
+                feedback.caller
+            ))
+        } else {
+            (self.count >= MOST_ACTIVE).then(|| format!("{MOST_ACTIVE} entries are active"))
         }
-        entries.len() < MOST_ON_ONE
+    }
+}
+
+impl FeedbackIndex {
+    fn insert(&self, feedback: Feedback) {
+        lock(&self.0).insert(feedback, true);
     }
 
-    /// Whether there is room for one more entry. What has expired is dropped where that is needed.
-    fn has_room(&self, at: SystemTime) -> bool {
-        let mut index = lock(&self.0);
-        let count = |index: &HashMap<Key, Vec<Feedback>>| index.values().map(Vec::len).sum::<usize>();
-        if count(&index) >= MOST_ACTIVE {
-            index.retain(|_, entries| {
-                entries.retain(|entry| entry.is_active(at));
-                !entries.is_empty()
+    /// Takes a place for an entry that is about to be stored, if there is room.
+    fn reserve(&self, feedback: &Feedback, at: SystemTime) -> Result<(), Error> {
+        let mut entries = lock(&self.0);
+        entries.remove_expired(at);
+        if let Some(what) = entries.lacks_room(feedback) {
+            return Err(Error::Exhausted {
+                subject: "active feedback".into(),
+                message: format!("{what}: retract some (ListFeedback shows them), or let them expire"),
+                retry_after: None,
             });
         }
-        count(&index) < MOST_ACTIVE
+        entries.insert(feedback.clone(), false);
+        Ok(())
+    }
+
+    /// Shows an entry that is stored now.
+    fn publish(&self, feedback: &Feedback) {
+        let mut entries = lock(&self.0);
+        let entries = entries.by_indicator.get_mut(&key(&feedback.indicator));
+        if let Some(entry) = entries.into_iter().flatten().find(|entry| entry.feedback.id == feedback.id) {
+            entry.is_stored = true;
+        }
+    }
+
+    fn remove(&self, feedback: &Feedback) {
+        lock(&self.0).remove(&key(&feedback.indicator), &feedback.id);
+    }
+
+    fn active(&self, indicator: &Indicator, at: SystemTime) -> ActiveFeedback {
+        let entries = lock(&self.0);
+        if entries.count == 0 {
+            return ActiveFeedback::default();
+        }
+        let entries = entries.by_indicator.get(&key(indicator)).into_iter().flatten();
+        ActiveFeedback::new(entries.filter(|entry| entry.is_stored).map(|entry| &entry.feedback), at)
     }
 }
 
@@ -95,31 +163,23 @@ impl Engine {
     /// Records feedback under a new identifier. Verdicts made from now on show it.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] if too much feedback is active, or if the store fails.
+    /// [`Error::Exhausted`] if too much feedback is active, of all callers, of this one or on this indicator; or if the store
+    /// fails.
     pub async fn record_feedback(&self, feedback: Feedback) -> Result<Feedback, Error> {
-        if !self.feedback.has_room_for(&feedback.indicator, self.clock.now()) {
-            return Err(Error::Exhausted {
-                subject: "active feedback".into(),
-                message: format!(
-                    "{MOST_ON_ONE} entries on this indicator are active: retract some, or let them expire"
-                ),
-                retry_after: None,
-            });
-        }
-        if !self.feedback.has_room(self.clock.now()) {
-            return Err(Error::Exhausted {
-                subject: "active feedback".into(),
-                message: format!("{MOST_ACTIVE} entries are active: retract some, or let them expire"),
-                retry_after: None,
-            });
-        }
         let feedback = Feedback { id: new_id(feedback.create_time), ..feedback };
-        self.store.record_feedback(feedback.clone()).await?;
-        self.feedback.insert(feedback.clone());
+        self.feedback.reserve(&feedback, self.clock.now())?;
+        match self.store.record_feedback(feedback.clone()).await {
+            Ok(()) => self.feedback.publish(&feedback),
+            Err(error) => {
+                self.feedback.remove(&feedback);
+                return Err(error.into());
+            }
+        }
         Ok(feedback)
     }
 
-    /// Takes feedback back, and returns it as it is then; `None` if there is none of this identifier.
+    /// Takes feedback back, and returns it as it is then; `None` if there is none of this identifier. The retraction in it is
+    /// another where somebody had taken it back before.
     ///
     /// # Errors
     /// If the store fails.
@@ -129,5 +189,73 @@ impl Engine {
             self.feedback.remove(feedback);
         }
         Ok(feedback)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::verdict::AnalystJudgement;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn said(number: usize, caller: &str, end: Option<SystemTime>) -> Feedback {
+        let value = format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
+        Feedback {
+            id: format!("{caller}{number}"),
+            indicator: Indicator::parse(&value).unwrap().indicator,
+            judgement: AnalystJudgement::Benign,
+            author: "alice".into(),
+            reason: "our scanner".into(),
+            pin: false,
+            create_time: at(0),
+            expire_time: end,
+            verdict: None,
+            caller: caller.into(),
+            retraction: None,
+        }
+    }
+
+    #[test]
+    fn no_caller_takes_more_than_its_share_and_what_ends_frees_it() {
+        let index = FeedbackIndex::default();
+        let end = |number: usize| (number == 0).then(|| at(10));
+        for number in 0..MOST_OF_ONE_CALLER {
+            index.reserve(&said(number, "soar", end(number)), at(0)).unwrap();
+        }
+        let one_more = said(MOST_OF_ONE_CALLER, "soar", None);
+        let refused = index.reserve(&one_more, at(9)).unwrap_err().to_string();
+        assert!(refused.contains("25000 entries of soar") && refused.contains("retract"), "{refused}");
+        index.reserve(&said(0, "other", None), at(9)).unwrap();
+        index.reserve(&one_more, at(10)).unwrap();
+        index.reserve(&said(MOST_OF_ONE_CALLER + 1, "soar", None), at(10)).unwrap_err();
+        index.remove(&one_more);
+        index.reserve(&one_more, at(10)).unwrap();
+    }
+
+    #[test]
+    fn all_callers_together_fill_the_index_and_no_more() {
+        let index = FeedbackIndex::default();
+        for number in 0..MOST_ACTIVE {
+            index.reserve(&said(number, &format!("caller{}", number % 5), None), at(0)).unwrap();
+        }
+        let refused = index.reserve(&said(0, "late", None), at(0)).unwrap_err().to_string();
+        assert!(refused.contains("100000 entries are active"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_not_stored_yet_takes_a_place_and_is_not_shown() {
+        let index = FeedbackIndex::default();
+        let feedback = said(1, "soar", None);
+        index.reserve(&feedback, at(0)).unwrap();
+        assert_eq!(index.active(&feedback.indicator, at(0)), ActiveFeedback::default());
+        index.publish(&feedback);
+        assert_eq!(index.active(&feedback.indicator, at(0)).ids(), [feedback.id.clone()]);
+        index.remove(&feedback);
+        assert_eq!(index.active(&feedback.indicator, at(0)), ActiveFeedback::default());
     }
 }

@@ -92,7 +92,7 @@ impl VerdictRpc {
         self,
         request: pb::RetractFeedbackRequest,
         caller: String,
-    ) -> Result<pb::Feedback, Error> {
+    ) -> Result<pb::RetractFeedbackResponse, Error> {
         let now = self.clock.now();
         let mut violations = Violations::default();
         let id = violations.check(read_name(&request.name, "feedback", "name"));
@@ -102,16 +102,17 @@ impl VerdictRpc {
         let retraction = Retraction { author, reason, time: now };
         let feedback = if request.validate_only {
             let found = self.store.feedback(&id).await?;
-            found.map(|found| Feedback { retraction: found.retraction.or(Some(retraction)), ..found })
+            found.map(|found| Feedback { retraction: found.retraction.or(Some(retraction.clone())), ..found })
         } else {
-            self.engine.retract_feedback(&id, retraction).await?
+            self.engine.retract_feedback(&id, retraction.clone()).await?
         };
         let feedback = feedback.ok_or_else(|| Error::NotFound {
             reason: Reason::FeedbackNotFound,
             name: request.name,
             hint: "ListFeedback shows what is on record".into(),
         })?;
-        Ok(write(&feedback, now))
+        let was_retracted = feedback.retraction.as_ref() != Some(&retraction);
+        Ok(pb::RetractFeedbackResponse { feedback: Some(write(&feedback, now)), was_retracted })
     }
 }
 

@@ -194,7 +194,6 @@ impl VerdictService for VerdictRpc {
     ) -> Result<Response<pb::RetractFeedbackResponse>, Status> {
         let (caller, rpc) = (self.caller(&request), self.clone());
         let retract = rpc.retract_old_feedback(request.into_inner(), caller);
-        let feedback = Some(self.tasks.run_to_completion(retract).await?);
-        Ok(Response::new(pb::RetractFeedbackResponse { feedback }))
+        Ok(Response::new(self.tasks.run_to_completion(retract).await?))
     }
 }

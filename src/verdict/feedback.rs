@@ -103,8 +103,10 @@ pub struct AnalystWord {
     pub feedback: String,
     /// What the analyst found.
     pub judgement: AnalystJudgement,
-    /// Who says so.
+    /// Who says so, as the caller wrote it.
     pub author: String,
+    /// Name of the caller that recorded it. Empty in verdicts from before it was stored with them.
+    pub caller: String,
     /// Why.
     pub reason: String,
     /// When it was recorded.
@@ -119,6 +121,7 @@ impl From<&Feedback> for AnalystWord {
             feedback: feedback.id.clone(),
             judgement: feedback.judgement,
             author: feedback.author.clone(),
+            caller: feedback.caller.clone(),
             reason: feedback.reason.clone(),
             create_time: feedback.create_time,
             expire_time: feedback.expire_time,
@@ -137,8 +140,8 @@ pub struct ActiveFeedback {
 
 impl ActiveFeedback {
     /// The feedback on an indicator that holds at this time.
-    pub fn new(feedback: &[Feedback], at: SystemTime) -> Self {
-        let mut active: Vec<&Feedback> = feedback.iter().filter(|feedback| feedback.is_active(at)).collect();
+    pub fn new<'a>(feedback: impl IntoIterator<Item = &'a Feedback>, at: SystemTime) -> Self {
+        let mut active: Vec<&Feedback> = feedback.into_iter().filter(|feedback| feedback.is_active(at)).collect();
         active.sort_by_key(|feedback| Reverse((feedback.create_time, &feedback.id)));
         let pin = active.iter().position(|feedback| feedback.pin).map(|place| active.remove(place));
         Self {

@@ -37,9 +37,9 @@ async fn record(server: &TestServer, request: pb::RecordFeedbackRequest) -> pb::
     server.verdicts().record_feedback(request).await.unwrap().into_inner().feedback.unwrap()
 }
 
-async fn retract(server: &TestServer, name: &str) -> pb::Feedback {
+async fn retract(server: &TestServer, name: &str) -> pb::RetractFeedbackResponse {
     let request = pb::RetractFeedbackRequest { name: name.into(), reason: "a mistake".into(), ..Default::default() };
-    server.verdicts().retract_feedback(request).await.unwrap().into_inner().feedback.unwrap()
+    server.verdicts().retract_feedback(request).await.unwrap().into_inner()
 }
 
 async fn listed(server: &TestServer, request: pb::ListFeedbackRequest) -> Vec<pb::Feedback> {
@@ -61,10 +61,11 @@ async fn a_pin_is_the_verdict_until_it_expires_and_a_cached_verdict_never_hides_
     assert_eq!(verdict.disposition(), pb::Disposition::Benign);
     assert_eq!(verdict.dbot_score, 1);
     assert_eq!(verdict.sources_disposition(), pb::Disposition::Malicious);
-    assert!(verdict.summary.starts_with("benign: pinned by alice until "), "{}", verdict.summary);
+    assert!(verdict.summary.starts_with("benign: pinned by alice (caller local) until "), "{}", verdict.summary);
     assert!(verdict.summary.contains("(\"our scanner\"); the sources say malicious ("), "{}", verdict.summary);
     let pin = verdict.pin.unwrap();
     assert_eq!((pin.feedback.as_str(), pin.judgement()), (feedback.name.as_str(), pb::Judgement::FalsePositive));
+    assert_eq!((pin.author.as_str(), pin.caller.as_str()), ("alice", "local"), "an author is anybody's word");
     let other = server.enrich("198.51.100.8").await.verdict;
     assert_eq!((other.disposition(), other.pin), (pb::Disposition::Malicious, None));
 
@@ -116,11 +117,15 @@ async fn retracted_feedback_ends_at_once_and_stays_on_record() {
     let until = server.clock.now() + DAY;
     let feedback = record(&server, pinned("198.51.100.7", pb::Judgement::Benign, until)).await;
     assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Benign);
-    let retracted = retract(&server, &feedback.name).await;
+    let answer = retract(&server, &feedback.name).await;
+    assert!(!answer.was_retracted);
+    let retracted = answer.feedback.unwrap();
     assert!(!retracted.active);
     let retraction = retracted.retraction.clone().unwrap();
     assert_eq!((retraction.author.as_str(), retraction.reason.as_str()), ("local", "a mistake"));
-    assert_eq!(retract(&server, &feedback.name).await, retracted, "retracting again changes nothing");
+    server.clock.advance(Duration::from_secs(1));
+    let again = pb::RetractFeedbackResponse { feedback: Some(retracted.clone()), was_retracted: true };
+    assert_eq!(retract(&server, &feedback.name).await, again, "retracting again changes nothing and says so");
     assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
     assert_eq!(listed(&server, pb::ListFeedbackRequest::default()).await, [retracted]);
     let active = pb::ListFeedbackRequest { active_only: true, ..Default::default() };
@@ -253,13 +258,20 @@ async fn feedback_is_recorded_shown_listed_and_retracted_at_the_command_line() {
     let shown = run(&[&record[..], &["--pin", "--until", &until]].concat()).await;
     assert!(shown.contains("198.51.100.7") && shown.contains("pinned until"), "{shown}");
     let shown = run(&["enrich", "198.51.100.7"]).await;
-    assert!(shown.starts_with("benign  198.51.100.7\n  pinned by alice until "), "{shown}");
+    assert!(shown.starts_with("benign  198.51.100.7\n  pinned by alice (caller local) until "), "{shown}");
     assert!(shown.contains("the sources say malicious"), "{shown}");
+    let shown = run(&["enrich", "198.51.100.7", "--compare=xsoar"]).await;
+    assert!(shown.contains("compared with what the sources say (malicious), not with the pin"), "{shown}");
     let listed = run(&["feedback", "list", "--active", "-o", "json"]).await;
     let documents: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let name = documents[0]["name"].as_str().unwrap();
     assert_eq!(documents[0]["judgement"], "JUDGEMENT_BENIGN");
-    run(&["feedback", "retract", name, "--reason", "a mistake"]).await;
+    let retract = ["feedback", "retract", name, "--reason", "a mistake"];
+    assert_eq!(run(&retract).await, format!("retracted {name}\n"));
+    server.clock.advance(Duration::from_secs(1));
+    let again = run(&retract).await;
+    assert!(again.starts_with(&format!("{name} was retracted before, by local at ")), "{again}");
+    assert!(run(&["feedback", "list"]).await.contains("alice (caller local)"));
     assert!(run(&["feedback", "list"]).await.contains("retracted by local"));
     let refused = concord(&server, &record[..5]).await;
     assert_eq!(refused.status.code(), Some(2), "a judgement without its reason: {}", text(&refused.stderr));

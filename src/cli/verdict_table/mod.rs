@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{Cell, CellAlignment};
 
 use super::table::{
-    cell, colour, coloured, disposition, fitted, hanging, moment, painted, paragraph, plain, printable, shortened,
+    by, cell, colour, coloured, disposition, fitted, hanging, moment, painted, paragraph, plain, printable, shortened,
     source_id, trim_lines, width, words,
 };
 use crate::pb;
@@ -66,10 +66,16 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, deta
     trim_lines(&text)
 }
 
-/// What other policies make of the same outcomes, one row each.
-pub(super) fn comparisons(comparisons: &[pb::PolicyComparison]) -> String {
+/// What other policies make of the same outcomes, one row each. They are compared with what the sources say under the policy of
+/// the verdict, which a pin hides.
+pub(super) fn comparisons(comparisons: &[pb::PolicyComparison], verdict: &pb::Verdict) -> String {
     if comparisons.is_empty() {
         return String::new();
+    }
+    let mut text = String::new();
+    if verdict.pin.is_some() {
+        let sources = disposition(verdict.sources_disposition);
+        text += &hanging(&format!("other policies, compared with what the sources say ({sources}), not with the pin:"));
     }
     let mut rows = plain(&["  POLICY", "SAYS", "AGREES", "WHY"]);
     for comparison in comparisons {
@@ -81,7 +87,7 @@ pub(super) fn comparisons(comparisons: &[pb::PolicyComparison]) -> String {
             cell(&comparison.sentence),
         ]);
     }
-    fitted(rows, Some(3))
+    text + &fitted(rows, Some(3))
 }
 
 /// The verdict on one line: what it is, of what, and why. Cut where a terminal is narrower.
@@ -122,7 +128,8 @@ fn headline(verdict: &pb::Verdict) -> String {
 fn analyst_word(word: &pb::AnalystWord) -> String {
     let judgement = words(word.judgement().as_str_name(), "JUDGEMENT_");
     let until = word.expire_time.as_ref().map(|end| format!(", until {}", moment(end))).unwrap_or_default();
-    format!("feedback: {} says {judgement}: {} ({}{until})", word.author, word.reason, word.feedback)
+    let by = by(&word.author, &word.caller);
+    format!("feedback: {by} says {judgement}: {} ({}{until})", word.reason, word.feedback)
 }
 
 /// The summary without the disposition, which stands before it.

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use concord::finding::{Disposition, Outcome, Reliability};
 use concord::indicator::IndicatorType;
 use concord::verdict::{
-    ActiveFeedback, AnalystJudgement, DispositionCause, Feedback, Retraction, Verdict, compare, fuse, reach_sentence,
-    summary,
+    ActiveFeedback, AnalystJudgement, DispositionCause, Feedback, Retraction, Verdict, compare, comparison_summary,
+    fuse, reach_sentence, summary,
 };
 
 use super::build::{DAY, claim, failed, indicator, now, policy};
@@ -47,7 +47,7 @@ fn a_pin_is_the_verdict_under_every_policy_with_what_the_sources_say_beside_it()
         assert_eq!(pinned.sources_disposition, free.disposition, "{name}");
         assert_eq!(pinned.contributions.len(), free.contributions.len());
         assert_eq!((pinned.log_odds_micro, pinned.probability), (free.log_odds_micro, free.probability));
-        let start = "benign: pinned by alice until 2024-11-03 (\"our scanner\"); the sources say ";
+        let start = "benign: pinned by alice (caller soar) until 2024-11-03 (\"our scanner\"); the sources say ";
         assert_eq!(summary(&pinned), format!("{start}{}", summary(&free)));
     }
 }
@@ -94,4 +94,16 @@ fn a_verdict_that_was_pinned_meanwhile_differs_by_the_pin() {
     assert_eq!(comparison.cause, Some(DispositionCause::Pin));
     assert_eq!(comparison.difference_micro, Some(0));
     assert!(comparison.thresholds.is_empty(), "the thresholds are read from the sources' margins");
+    let pin = "benign (pinned; the sources say malicious, 84.4 %)";
+    assert_eq!(
+        comparison_summary(&comparison),
+        format!("It went from malicious (84.4 %) to {pin}, by an analyst's word.")
+    );
+    assert_eq!(
+        comparison_summary(&compare(&pinned, &pinned)),
+        format!("It stays {pin}; nothing that matters is different.")
+    );
+    let doubted = judged("weighted", &[said("f2", AnalystJudgement::TruePositive, true)]);
+    let kept = comparison_summary(&compare(&judged("weighted", &[]), &doubted));
+    assert!(kept.starts_with("It stays malicious (pinned; the sources say malicious, "), "{kept}");
 }

@@ -8,7 +8,7 @@ use concord::verdict::{AnalystJudgement, Feedback, Retraction};
 
 use super::samples::{at, ip};
 
-fn feedback(id: &str, value: &str, seconds: f64, expires: Option<f64>) -> Feedback {
+pub fn feedback(id: &str, value: &str, seconds: f64, expires: Option<f64>) -> Feedback {
     Feedback {
         id: id.into(),
         indicator: ip(value),
@@ -24,7 +24,7 @@ fn feedback(id: &str, value: &str, seconds: f64, expires: Option<f64>) -> Feedba
     }
 }
 
-fn retraction(reason: &str, seconds: f64) -> Retraction {
+pub fn retraction(reason: &str, seconds: f64) -> Retraction {
     Retraction { author: "bob".into(), reason: reason.into(), time: at(seconds) }
 }
 

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
-use concord::store::{self, DisclosureFilter, Durability, PageLimit, Swap, VerdictFilter, VerdictRecord};
-use concord::verdict::{Analysis, RuleKind};
+use concord::store::{
+    self, DisclosureFilter, Durability, FeedbackFilter, PageLimit, PolicyRow, Swap, VerdictFilter, VerdictRecord,
+};
+use concord::verdict::{Analysis, Feedback, RuleKind};
 use rusqlite::Connection;
 use tokio::sync::Mutex;
 
-use super::samples::{answer, at, disclosure, granted, record, row, windows_of};
+use super::feedback::{feedback, retraction};
+use super::policies::policy_row;
+use super::samples::{answer, at, disclosure, record, row, windows_of};
 
 const DATABASE: &str = "database-v1.db";
 const VERDICT: &str = "verdict-v1.binpb.zst";
@@ -20,9 +24,24 @@ const WINDOWS: [(QuotaPer, u64); 3] = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9)
 
 /// The second form adds what would change the verdict, how evidence came to its term, and what analysts say.
 const VERDICT_2: &str = "verdict-v2.binpb.zst";
+/// The third form adds the caller beside the author of what analysts say.
+const VERDICT_3: &str = "verdict-v3.binpb.zst";
+/// Adds what analysts said, and policies.
+const DATABASE_2: &str = "database-v2.db";
+
+fn stored_verdict_3() -> VerdictRecord {
+    record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789)
+}
 
 fn stored_verdict_2() -> VerdictRecord {
-    record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789)
+    let mut record = stored_verdict_3();
+    let verdict = &mut record.verdict;
+    verdict.pin.iter_mut().chain(&mut verdict.feedback).for_each(|word| word.caller.clear());
+    record
+}
+
+fn stored_policies() -> [PolicyRow; 3] {
+    [policy_row("strict", 1, 1, Some("{1}")), policy_row("strict", 2, 2, Some("{2}")), policy_row("strict", 3, 2, None)]
 }
 
 fn stored_verdict() -> VerdictRecord {
@@ -50,25 +69,25 @@ async fn fixture(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// Files of earlier forms cannot be written any more.
 async fn write_fixtures(folder: &Path) {
     let scratch = tempfile::tempdir().expect("a folder");
     let database = scratch.path().join("concord.db");
     let store = store::open(&database, Durability::Normal).expect("opens");
-    store.append(stored_verdict_2().into()).await.expect("stored");
-    store.close().await.expect("closed");
-    fs::write(folder.join(VERDICT_2), body(&database)).expect("written");
-    if folder.join(DATABASE).exists() {
-        return;
+    store.append(stored_verdict_3().into()).await.expect("stored");
+    store.record_feedback(feedback("f1", "192.0.2.1", 1.0, Some(9.0))).await.expect("stored");
+    store.record_feedback(feedback("f2", "192.0.2.1", 2.0, None)).await.expect("stored");
+    store.retract_feedback("f2", retraction("a mistake", 3.0)).await.expect("stored");
+    for row in stored_policies() {
+        assert_eq!(store.append_policy_change(row).await, Ok(Swap::Done));
     }
-    let database = folder.join(DATABASE);
-    let store = store::open(&database, Durability::Normal).expect("opens");
-    store.append(stored_verdict().into()).await.expect("stored");
-    store.keep_answer(answer("f00d", b"body", 1.25)).await.expect("stored");
-    assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
-    granted(&*store, &WINDOWS, 0.0).await;
-    store.record_disclosure(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
     store.close().await.expect("closed");
-    fs::write(folder.join(VERDICT), body(&database)).expect("written");
+    if !folder.join(VERDICT_3).exists() {
+        fs::write(folder.join(VERDICT_3), body(&database)).expect("written");
+    }
+    if !folder.join(DATABASE_2).exists() {
+        fs::copy(&database, folder.join(DATABASE_2)).expect("copied");
+    }
 }
 
 fn body(database: &Path) -> Vec<u8> {
@@ -101,6 +120,24 @@ async fn a_database_of_the_first_version_is_read() {
     assert_eq!(disclosures, Ok(vec![disclosure("d1", "192.0.2.1", "x", 1.0)]));
 }
 
+#[tokio::test]
+async fn a_database_with_feedback_and_policies_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    fs::copy(fixture(DATABASE_2).await, &path).expect("copied");
+    let store = store::open(&path, Durability::Normal).expect("opens");
+    assert_eq!(store.verdict("v1").await, Ok(Some(stored_verdict_3())));
+    let active = feedback("f1", "192.0.2.1", 1.0, Some(9.0));
+    let ended = feedback("f2", "192.0.2.1", 2.0, None);
+    let retracted = Feedback { retraction: Some(retraction("a mistake", 3.0)), ..ended };
+    let listed = store.list_feedback(FeedbackFilter::default(), PageLimit::rows(9), None).await;
+    assert_eq!(listed.map(|listed| listed.rows), Ok(vec![retracted, active]));
+    let [first, second, deleted] = stored_policies();
+    assert_eq!(store.policy_revision("strict", 1).await, Ok(Some(first)));
+    assert_eq!(store.policy_revision("strict", 2).await, Ok(Some(second)));
+    assert_eq!(store.last_policy_changes().await, Ok(vec![deleted]));
+}
+
 async fn check_verdict(name: &str, expected: VerdictRecord) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("concord.db");
@@ -116,4 +153,5 @@ async fn check_verdict(name: &str, expected: VerdictRecord) {
 async fn a_verdict_of_every_version_is_read() {
     check_verdict(VERDICT, stored_verdict()).await;
     check_verdict(VERDICT_2, stored_verdict_2()).await;
+    check_verdict(VERDICT_3, stored_verdict_3()).await;
 }

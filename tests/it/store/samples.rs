@@ -12,8 +12,8 @@ use concord::store::{
     Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
 };
 use concord::verdict::{
-    Analysis, AnalystJudgement, AnalystWord, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers, PolicyRef,
-    Reach, Reading, ReportChange, RuleKind, Term, Verdict, Weighing,
+    Analysis, AnalystJudgement, AnalystWord, Assumption, Conflict, Contribution, Flip, LeaveOneOut, Margin, Newcomers,
+    PolicyRef, Reach, ReportChange, RuleKind, Term, Verdict, Weighing,
 };
 
 /// 2026-03-31T23:59:00Z: the last minute of a month.
@@ -139,7 +139,7 @@ pub fn rich_verdict(indicator: Indicator) -> Verdict {
         conflict: Some(Conflict { mass: 0.1 * 3.0, flagged: true }),
         contributions: vec![bare, term(Term::Calibration, 0), term(Term::Source("a".into()), -5)],
         deciding_source: Some("a".into()),
-        outcomes,
+        outcomes: outcomes.into_iter().map(Into::into).collect(),
         policy: PolicyRef { name: "weighted".into(), revision: 3, rule: RuleKind::Majority },
         partial: true,
         judged_time: at(2.000_000_001),
@@ -151,6 +151,7 @@ fn word(judgement: AnalystJudgement, expire_time: Option<SystemTime>) -> Analyst
         feedback: "f1".into(),
         judgement,
         author: "alice".into(),
+        caller: "soar".into(),
         reason: "our scanner".into(),
         create_time: at(1.000_000_001),
         expire_time,
@@ -160,9 +161,9 @@ fn word(judgement: AnalystJudgement, expire_time: Option<SystemTime>) -> Analyst
 /// With every kind of change, and each part that may be absent both ways.
 fn rich_analysis() -> Analysis {
     let left_out = |micro_nats| LeaveOneOut { source: "a".into(), micro_nats, disposition: Disposition::Unknown };
-    let flip = |reading, from, log_odds_micro| Flip {
+    let flip = |assumption, from, log_odds_micro| Flip {
         disposition: Disposition::Benign,
-        reading,
+        assumption,
         changes: vec![ReportChange { source: "b".into(), from, to: Disposition::Unknown }],
         log_odds_micro,
     };
@@ -171,8 +172,8 @@ fn rich_analysis() -> Analysis {
     Analysis {
         leave_one_out: vec![left_out(None), left_out(Some(i64::MIN))],
         flips: vec![
-            flip(Reading::MissingAnswers, None, None),
-            flip(Reading::WrongAnswers, Some(Disposition::Malicious), Some(i64::MAX)),
+            flip(Assumption::MissingAnswers, None, None),
+            flip(Assumption::WrongAnswers, Some(Disposition::Malicious), Some(i64::MAX)),
         ],
         margins: vec![margin(-1, None), margin(0, Some(newcomers))],
         reach: Reach { can_change: true, sources: vec!["b".into(), "c".into()] },
