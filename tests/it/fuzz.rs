@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 mod targets;
 
 /// A generator of numbers (xorshift), so that a failure is found again.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,7 +44,7 @@ const PIECES: [&str; 22] = [
     "99999999999999999999",
 ];
 
-fn mutate(random: &mut Random, seed: &[u8], other: &[u8]) -> Vec<u8> {
+pub fn mutate(random: &mut Random, seed: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(3) {
         let at = random.below(bytes.len() + 1);

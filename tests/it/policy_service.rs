@@ -6,12 +6,16 @@ use std::sync::Arc;
 use concord::clock::ManualClock;
 use concord::pb;
 use concord::pb::policy::Rule;
+use prost::Message;
 use prost_types::FieldMask;
 use tempfile::TempDir;
 
+use crate::fuzz::{Random, mutate};
 use crate::harness::{TestServer, malicious_virustotal, start_time, virustotal_at};
 
 const MINE: &str = "policies/mine";
+/// What a check of a range may forget.
+const NUMBERS: [f64; 8] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX, f64::MIN_POSITIVE, -1.0, 1e-320];
 
 /// The policy `mine`, with this probability from which on a verdict is malicious.
 fn malicious_from(threshold: f64) -> pb::Policy {
@@ -249,5 +253,40 @@ async fn policies_are_made_shown_compared_and_deleted_on_the_command_line() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(part), "{text}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_bytes_given_to_configure_policy_make_it_panic() {
+    let server = TestServer::start("").await;
+    let listed = server.policies().list_policies(pb::ListPoliciesRequest::default()).await.unwrap().into_inner();
+    let mut seeds: Vec<Vec<u8>> = vec![change(malicious_from(0.9)).encode_to_vec()];
+    for policy in listed.policies {
+        let mask = FieldMask { paths: vec!["summary".into(), "minimum_coverage".into()] };
+        let request = change(pb::Policy { name: MINE.into(), etag: String::new(), ..policy });
+        seeds.push(pb::ConfigurePolicyRequest { update_mask: Some(mask), ..request.clone() }.encode_to_vec());
+        seeds.push(request.encode_to_vec());
+    }
+    let (mut random, mut read, mut done) = (Random(0x9e37_79b9_7f4a_7c15), 0, 0);
+    for number in 0..3000 {
+        let (seed, other) = (&seeds[number % seeds.len()], &seeds[random.below(seeds.len())]);
+        let mut bytes = if random.below(2) == 0 { mutate(&mut random, seed, other) } else { seed.clone() };
+        for _ in 0..random.below(3) {
+            let at = random.below(bytes.len());
+            let number = NUMBERS[random.below(NUMBERS.len())].to_le_bytes();
+            bytes.iter_mut().skip(at).zip(number).for_each(|(byte, new)| *byte = new);
+        }
+        let Ok(request) = pb::ConfigurePolicyRequest::decode(bytes.as_slice()) else { continue };
+        read += 1;
+        match configure(&server, request.clone()).await {
+            Ok(_) => done += 1,
+            Err(refused) => {
+                let broken =
+                    [tonic::Code::Internal, tonic::Code::Unknown, tonic::Code::Cancelled, tonic::Code::Unavailable];
+                assert!(!broken.contains(&refused.code()), "{refused:?} on {request:?}");
+            }
+        }
+    }
+    assert!(read > 500 && done > 50, "{read} requests were read, {done} done");
     server.stop().await;
 }
