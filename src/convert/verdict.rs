@@ -12,7 +12,7 @@ use crate::finding::{
 use crate::pb;
 use crate::store::VerdictRecord;
 use crate::verdict::{
-    Contribution, Flip, LeaveOneOut, Margin, Reach, Reading, ReportChange, Term, Verdict, flip_sentence,
+    Assumption, Contribution, Flip, LeaveOneOut, Margin, Reach, ReportChange, Term, Verdict, flip_sentence,
     margin_sentence, policy_sentence, reach_sentence, sentence, summary,
 };
 
@@ -90,7 +90,7 @@ fn write_leave_one_out(left_out: &LeaveOneOut) -> pb::LeaveOneOut {
     }
 }
 
-convert_enum!(write_reading: Reading <=> Reading { MissingAnswers, WrongAnswers });
+convert_enum!(write_assumption: Assumption <=> Assumption { MissingAnswers, WrongAnswers });
 
 fn write_flip(flip: &Flip) -> pb::Flip {
     let change = |change: &ReportChange| pb::ReportChange {
@@ -100,7 +100,7 @@ fn write_flip(flip: &Flip) -> pb::Flip {
     };
     pb::Flip {
         disposition: write_disposition(flip.disposition).into(),
-        reading: write_reading(flip.reading).into(),
+        assumption: write_assumption(flip.assumption).into(),
         changes: flip.changes.iter().map(change).collect(),
         log_odds_micro_nats: flip.log_odds_micro,
         sentence: flip_sentence(flip),

@@ -1,7 +1,7 @@
 //! One enrichment, from the request to the stored verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,11 +13,11 @@ use super::{Budget, Engine, EnrichRequest};
 use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::fetch::{Fetched, LookupRequest, Receipt};
-use crate::finding::{OutcomeBody, SourceError, SourceErrorKind};
-use crate::indicator::{Indicator, Tlp};
+use crate::finding::{Outcome, OutcomeBody, SourceError, SourceErrorKind};
+use crate::indicator::Tlp;
 use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
-use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse_without_analysis, reach};
+use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse, fuse_without_analysis, reach};
 
 /// Maximum time for which a whole verdict is reused, so that its evidence does not become outdated.
 const MAX_REUSE: Duration = Duration::from_secs(600);
@@ -46,15 +46,25 @@ pub struct Enriched {
 
 /// A new outcome, and the verdict as it would be without further ones.
 #[derive(Clone, Debug)]
-pub struct Progress {
-    /// The new outcome, with its receipt.
-    pub fetched: Fetched,
+pub struct Progress<'a> {
+    /// The new outcome.
+    pub outcome: &'a Outcome,
+    /// How it was obtained.
+    pub receipt: &'a Receipt,
     /// The verdict of the outcomes so far.
     pub interim_verdict: Verdict,
     /// How many sources have not answered yet.
     pub waiting: usize,
     /// What their answers can still change.
     pub reach: Reach,
+}
+
+/// What every judgement of one enrichment has in common. One time for all of them, so that no verdict contradicts what was
+/// said to be final.
+struct Judging<'a> {
+    policy: &'a Policy,
+    request: &'a EnrichRequest,
+    at: SystemTime,
 }
 
 /// Everything that determines the verdict, and nothing else. Requests with equal keys may share a verdict while it is
@@ -130,55 +140,31 @@ impl Engine {
     pub async fn enrich(
         &self,
         request: &EnrichRequest,
-        mut progress: Option<&mut (dyn FnMut(Progress) + Send)>,
+        mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<Enriched, Error> {
         // A policy that is changed meanwhile judges later requests.
         let resolved = self.policy(request.policy.as_deref())?;
-        let policy = &resolved.policy;
+        let judging = Judging { policy: &resolved.policy, request, at: self.clock.now() };
         let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
         let feedback = self.active_feedback(&request.indicator);
-        let mut fetched = Vec::with_capacity(chosen.len());
+        let (mut outcomes, mut receipts) = (Vec::with_capacity(chosen.len()), Vec::with_capacity(chosen.len()));
         let mut pending: FuturesUnordered<_> =
             chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
-        while let Some(next) = pending.next().await {
+        while let Some(Fetched { outcome, receipt }) = pending.next().await {
+            let outcome = Arc::new(outcome);
+            outcomes.push(outcome.clone());
             if let Some(progress) = progress.as_deref_mut() {
-                progress(self.progress(policy, &request.indicator, &chosen, &fetched, &next, &feedback));
+                progress(judging.progress(&chosen, &outcomes, &outcome, &receipt, &feedback));
             }
-            fetched.push(next);
+            receipts.push((outcome.source.clone(), receipt));
         }
         // What analysts said while sources were asked counts, and such a verdict is none of those who ask by the earlier key.
         let latest = self.active_feedback(&request.indicator);
         let is_same = latest.ids() == feedback.ids();
-        let reusable_until = self.reusable_until(&chosen, &fetched, &latest).filter(|_| is_same);
-        self.record(policy, request, budget, fetched, &latest, reusable_until).await
-    }
-
-    /// The verdict over what has come so far, the newest outcome included, and what the rest can still change.
-    fn progress(
-        &self,
-        policy: &Policy,
-        indicator: &Indicator,
-        chosen: &[&SourceEntry],
-        earlier: &[Fetched],
-        newest: &Fetched,
-        feedback: &ActiveFeedback,
-    ) -> Progress {
-        let outcomes: Vec<_> = earlier.iter().chain([newest]).map(|fetched| fetched.outcome.clone()).collect();
-        let has_answered = |entry: &SourceEntry| outcomes.iter().any(|outcome| outcome.source == entry.name());
-        let pending: Vec<_> = chosen.iter().filter(|entry| !has_answered(entry)).map(|entry| entry.pending()).collect();
-        let now = self.clock.now();
-        Progress {
-            fetched: newest.clone(),
-            waiting: pending.len(),
-            // Nothing that sources say changes what an analyst has pinned.
-            reach: match &feedback.pin {
-                Some(_) => Reach::default(),
-                None => reach(policy, indicator, now, outcomes.clone(), &pending),
-            },
-            interim_verdict: fuse_without_analysis(policy, indicator, now, outcomes).with_feedback(feedback.clone()),
-        }
+        let reusable_until = self.reusable_until(&chosen, &outcomes, &receipts, &latest).filter(|_| is_same);
+        self.record(judging, budget, outcomes, receipts, &latest, reusable_until).await
     }
 
     /// What other policies make of the outcomes of this verdict, in the order given. What analysts said is left out.
@@ -223,13 +209,14 @@ impl Engine {
     fn reusable_until(
         &self,
         chosen: &[&SourceEntry],
-        fetched: &[Fetched],
+        outcomes: &[Arc<Outcome>],
+        receipts: &[(String, Receipt)],
         feedback: &ActiveFeedback,
     ) -> Option<Monotonic> {
         let now = self.clock.now();
         let end = feedback.first_end().map(|end| end.duration_since(now).unwrap_or_default());
         let mut left = end.map_or(MAX_REUSE, |end| end.min(MAX_REUSE));
-        for Fetched { outcome, receipt } in fetched {
+        for (outcome, (_, receipt)) in outcomes.iter().zip(receipts) {
             let entry = chosen.iter().find(|entry| entry.name() == outcome.source)?;
             let reuse = reuse_for(entry, &outcome.body)?.min(receipt.ttl.unwrap_or(MAX_REUSE));
             left = left.min(reuse.saturating_sub(receipt.age));
@@ -239,24 +226,21 @@ impl Engine {
 
     async fn record(
         &self,
-        policy: &Policy,
-        request: &EnrichRequest,
+        judging: Judging<'_>,
         budget: Budget,
-        mut fetched: Vec<Fetched>,
+        outcomes: Vec<Arc<Outcome>>,
+        mut receipts: Vec<(String, Receipt)>,
         feedback: &ActiveFeedback,
         reusable_until: Option<Monotonic>,
     ) -> Result<Enriched, Error> {
-        fetched.sort_by(|a, b| a.outcome.source.cmp(&b.outcome.source));
-        let mut outcomes = Vec::with_capacity(fetched.len());
-        let mut receipts = Vec::with_capacity(fetched.len());
-        let mut answers = Vec::new();
-        for Fetched { outcome, receipt } in fetched {
-            answers.extend(receipt.answers.hashes().map(|hash| (outcome.source.clone(), hash.to_owned())));
-            receipts.push((outcome.source.clone(), receipt));
-            outcomes.push(outcome);
-        }
-        let verdict = self.judge(policy, &request.indicator, outcomes, feedback);
-        let create_time = verdict.judged_time;
+        receipts.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let answers = receipts
+            .iter()
+            .flat_map(|(source, receipt)| receipt.answers.hashes().map(|hash| (source.clone(), hash.to_owned())))
+            .collect();
+        let Judging { policy, request, at } = judging;
+        let verdict = fuse(policy, &request.indicator, at, outcomes).with_feedback(feedback.clone());
+        let create_time = self.clock.now();
         let record = Arc::new(VerdictRecord {
             id: new_id(create_time),
             create_time,
@@ -289,6 +273,34 @@ impl Engine {
         };
         note_not_stored(&why);
         false
+    }
+}
+
+impl Judging<'_> {
+    /// The verdict over the outcomes so far, the newest included, and what the rest can still change.
+    fn progress<'a>(
+        &self,
+        chosen: &[&SourceEntry],
+        outcomes: &[Arc<Outcome>],
+        newest: &'a Outcome,
+        receipt: &'a Receipt,
+        feedback: &ActiveFeedback,
+    ) -> Progress<'a> {
+        let Self { policy, request, at } = *self;
+        let has_answered = |entry: &SourceEntry| outcomes.iter().any(|outcome| outcome.source == entry.name());
+        let pending: Vec<_> = chosen.iter().filter(|entry| !has_answered(entry)).map(|entry| entry.pending()).collect();
+        let interim_verdict = fuse_without_analysis(policy, &request.indicator, at, outcomes.to_vec());
+        Progress {
+            outcome: newest,
+            receipt,
+            waiting: pending.len(),
+            // Nothing that sources say changes what an analyst has pinned.
+            reach: match &feedback.pin {
+                Some(_) => Reach::default(),
+                None => reach(policy, &request.indicator, at, outcomes.to_vec(), &pending),
+            },
+            interim_verdict: interim_verdict.with_feedback(feedback.clone()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! would follow. Every call is paid, and counts against the caller's limit.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::pipelines::SourceEntry;
 use super::plan::Decision;
@@ -88,7 +89,7 @@ impl Engine {
         request: &EnrichRequest,
         budget: Budget,
         walk: Walk,
-        outcomes: Option<&[Outcome]>,
+        outcomes: Option<&[Arc<Outcome>]>,
     ) -> Result<RelationGraph, Error> {
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;

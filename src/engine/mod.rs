@@ -16,12 +16,10 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
 use crate::fetch::SourceCache;
-use crate::finding::Outcome;
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSend, PolicyRegistry, Registry, ResolvedPolicy};
 use crate::source::{EgressRules, Lookup, RelationsWanted};
 use crate::store::Store;
-use crate::verdict::{ActiveFeedback, Policy, Verdict, fuse};
 
 mod budget;
 mod enrich;
@@ -159,16 +157,6 @@ impl Engine {
     pub fn release(&self) {
         self.late_verdicts.close();
         self.pipelines.release();
-    }
-
-    fn judge(
-        &self,
-        policy: &Policy,
-        indicator: &Indicator,
-        outcomes: Vec<Outcome>,
-        feedback: &ActiveFeedback,
-    ) -> Verdict {
-        fuse(policy, indicator, self.clock.now(), outcomes).with_feedback(feedback.clone())
     }
 }
 

@@ -34,6 +34,7 @@ use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::{Registry, nearest};
 use crate::store::new_id;
+use crate::verdict::pending_sentence;
 
 /// Indicators of one batch that are enriched at the same time.
 const BATCH_CONCURRENCY: usize = 16;
@@ -130,7 +131,7 @@ impl EnrichmentRpc {
         &self,
         submitted: &SubmittedText,
         call: &EnrichCall,
-        progress: Option<&mut (dyn FnMut(Progress) + Send)>,
+        progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<pb::EnrichResponse, Error> {
         let view = call.options.view;
         let request = call.request(submitted.indicator.clone());
@@ -171,7 +172,7 @@ impl EnrichmentRpc {
         &self,
         request: &EnrichRequest,
         call: &EnrichCall,
-        outcomes: Option<&[Outcome]>,
+        outcomes: Option<&[Arc<Outcome>]>,
         made: u32,
     ) -> Result<Option<pb::RelationGraph>, Error> {
         let Some(relations) = &call.options.relations else { return Ok(None) };
@@ -278,8 +279,8 @@ impl EnrichmentService for EnrichmentRpc {
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let message = |event| pb::StreamEnrichResponse { event: Some(event) };
             let progress_sender = sender.clone();
-            let mut report = |progress: Progress| {
-                let event = Event::Progress(write_progress(progress, call.options.view));
+            let mut report = |progress: Progress<'_>| {
+                let event = Event::Progress(write_progress(&progress, call.options.view));
                 // Sending fails if the caller has disconnected; then the task is about to end anyway.
                 let _ = progress_sender.try_send(Ok(message(event)));
             };
@@ -455,19 +456,19 @@ fn raw(receipt: &Receipt) -> Vec<String> {
     receipt.answers.bodies().map(|body| String::from_utf8_lossy(&body).into_owned()).collect()
 }
 
-fn write_progress(progress: Progress, view: View) -> pb::EnrichProgress {
-    let outcome = &progress.fetched.outcome;
-    let answers = if view == View::Raw { raw(&progress.fetched.receipt) } else { Vec::new() };
-    let mut verdict_so_far = write(&progress.interim_verdict, View::Basic, &Default::default());
+fn write_progress(progress: &Progress<'_>, view: View) -> pb::EnrichProgress {
+    let Progress { outcome, receipt, interim_verdict, waiting, reach } = progress;
+    let answers = if view == View::Raw { raw(receipt) } else { Vec::new() };
+    let mut verdict_so_far = write(interim_verdict, View::Basic, &Default::default());
     verdict_so_far.outcomes = Vec::new();
     // What can still change it is said of the sources that are awaited.
     verdict_so_far.reach = None;
     pb::EnrichProgress {
         outcome: Some(write_outcome(outcome, view, answers)),
-        receipt: Some(write_receipt(&outcome.source, &progress.fetched.receipt)),
+        receipt: Some(write_receipt(&outcome.source, receipt)),
         verdict_so_far: Some(verdict_so_far),
-        waiting: u32::try_from(progress.waiting).unwrap_or(u32::MAX),
-        reach: Some(write_reach(&progress.reach, String::new())),
-        final_early: progress.waiting > 0 && !progress.reach.can_change,
+        waiting: u32::try_from(*waiting).unwrap_or(u32::MAX),
+        reach: Some(write_reach(reach, pending_sentence(reach, *waiting, interim_verdict.disposition))),
+        final_early: *waiting > 0 && !reach.can_change,
     }
 }

@@ -118,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::finding::Outcome;
     use crate::indicator::{Indicator, Tlp};
     use crate::store::{self, Durability, Memory, VerdictRecord};
     use crate::verdict::{Policy, fuse};
@@ -130,7 +131,7 @@ mod tests {
         let guard = PruneGuard::from_store(&store, &clock).await;
         assert_eq!(guard.prune_time(&clock), at(9000), "an empty store loses nothing");
         let indicator = Indicator::parse("192.0.2.1").unwrap().indicator;
-        let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::new());
+        let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::<Outcome>::new());
         let append = async |id: &str, create_time| {
             let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
             let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };

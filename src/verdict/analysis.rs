@@ -74,13 +74,13 @@ fn extremes(judge: &Judge<'_>, sources: &[usize]) -> [Disposition; 2] {
             Change { source, claim, micro }
         };
         let changes: Vec<_> = sources.iter().map(|source| change(*source)).collect();
-        let judgement = judge.judge_with(&changes);
-        match (&judge.model, judgement.log_odds) {
-            (Model::Weighted(model), Some(log_odds)) if !judgement.lacks_coverage && model.rounding() > 0 => {
+        let assessment = judge.judge_with(&changes);
+        match (&judge.model, assessment.log_odds) {
+            (Model::Weighted(model), Some(log_odds)) if !assessment.lacks_coverage && model.rounding() > 0 => {
                 let widened = if claim == Disposition::Benign { -model.rounding() } else { model.rounding() };
                 model.disposition(log_odds + widened)
             }
-            _ => judgement.disposition,
+            _ => assessment.disposition,
         }
     })
 }

@@ -30,10 +30,10 @@ pub struct LeaveOneOut {
     pub disposition: Disposition,
 }
 
-/// Why a report might be another than it is.
+/// Why a report might be another than it is: what a flip assumes of the sources.
 #[derive(Clone, Copy, Debug, IntoStaticStr, VariantArray, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[strum(serialize_all = "snake_case")]
-pub enum Reading {
+pub enum Assumption {
     /// Sources whose answer is missing may still answer: they failed, or could not be asked in quota or time.
     MissingAnswers,
     /// Sources that answered may be wrong.
@@ -46,7 +46,7 @@ pub struct Flip {
     /// The disposition then.
     pub disposition: Disposition,
     /// Why the reports might be others.
-    pub reading: Reading,
+    pub assumption: Assumption,
     /// The other reports, in order of the sources' names.
     pub changes: Vec<ReportChange>,
     /// The log-odds then, in micro-nats; `None` under a policy without a sum.

@@ -5,6 +5,7 @@
 //! computes from the same answer, `xsoar` judges by that claim.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use super::policy::{MeanRule, Rule};
 use super::report::Change;
@@ -13,7 +14,7 @@ use crate::finding::{Disposition, Outcome, OutcomeBody};
 /// A rule over the claims of outcomes.
 pub(super) struct Claims<'a> {
     rule: &'a Rule,
-    outcomes: &'a [Outcome],
+    outcomes: &'a [Arc<Outcome>],
 }
 
 /// What a rule over claims says, and with what.
@@ -26,7 +27,7 @@ pub(super) struct Decision {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(rule: &'a Rule, outcomes: &'a [Outcome]) -> Self {
+    pub(super) fn new(rule: &'a Rule, outcomes: &'a [Arc<Outcome>]) -> Self {
         Self { rule, outcomes }
     }
 

@@ -1,8 +1,8 @@
 //! The smallest sets of other reports that lead to another disposition: every single report and every pair is tried;
 //! beyond, sources are changed one after the other, those that matter most first.
 
-use super::change::{Flip, Reading, ReportChange};
-use super::judge::{Judge, Judgement, Model};
+use super::change::{Assumption, Flip, ReportChange};
+use super::judge::{Assessment, Judge, Model};
 use super::report::Change;
 use super::weighted::{Cuts, Weighted};
 use crate::finding::Disposition;
@@ -18,17 +18,19 @@ const CLAIMS: [Disposition; 4] =
 struct Best {
     rank: (usize, u64),
     changes: Vec<Change>,
-    judgement: Judgement,
+    assessment: Assessment,
 }
 
-/// For each reading and each other disposition one smallest set, the smallest first.
+/// For each assumption and each other disposition one smallest set, the smallest first.
 pub(super) fn flips(judge: &Judge<'_>, missing: &[usize]) -> Vec<Flip> {
     let answered: Vec<usize> =
         (0..judge.outcomes.len()).filter(|source| judge.outcomes[*source].body.is_answer()).collect();
     let mut found = Vec::new();
-    for (reading, sources) in [(Reading::WrongAnswers, answered.as_slice()), (Reading::MissingAnswers, missing)] {
+    for (assumption, sources) in
+        [(Assumption::WrongAnswers, answered.as_slice()), (Assumption::MissingAnswers, missing)]
+    {
         let best = Search::new(judge, sources).run();
-        found.extend(best.into_iter().flatten().map(|best| (best.rank, written(judge, reading, best))));
+        found.extend(best.into_iter().flatten().map(|best| (best.rank, written(judge, assumption, best))));
     }
     found.sort_by(|(left_rank, left), (right_rank, right)| {
         let key = |rank: &(usize, u64), flip: &Flip| (flip.changes.len(), *rank, flip.disposition);
@@ -37,7 +39,7 @@ pub(super) fn flips(judge: &Judge<'_>, missing: &[usize]) -> Vec<Flip> {
     found.into_iter().map(|(_, flip)| flip).collect()
 }
 
-fn written(judge: &Judge<'_>, reading: Reading, best: Best) -> Flip {
+fn written(judge: &Judge<'_>, assumption: Assumption, best: Best) -> Flip {
     let mut changes = best.changes;
     changes.sort_by_key(|change| change.source);
     let change = |change: &Change| ReportChange {
@@ -46,17 +48,17 @@ fn written(judge: &Judge<'_>, reading: Reading, best: Best) -> Flip {
         to: change.claim,
     };
     Flip {
-        disposition: best.judgement.disposition,
-        reading,
+        disposition: best.assessment.disposition,
+        assumption,
         changes: changes.iter().map(change).collect(),
-        log_odds_micro: best.judgement.log_odds,
+        log_odds_micro: best.assessment.log_odds,
     }
 }
 
-/// The search among the sources of one reading.
+/// The search among the sources of one assumption.
 struct Search<'j, 'a> {
     judge: &'j Judge<'a>,
-    now: Judgement,
+    now: Assessment,
     /// What each source might say instead.
     alternatives: Vec<Vec<Change>>,
     /// By score of the disposition.
@@ -99,8 +101,8 @@ impl<'j, 'a> Search<'j, 'a> {
     fn singles(&mut self) {
         let singles: Vec<[Change; 1]> = self.alternatives.iter().flatten().map(|change| [*change]).collect();
         for changes in singles {
-            let judgement = self.judge.judge_with(&changes);
-            self.offer(&changes, judgement);
+            let assessment = self.judge.judge_with(&changes);
+            self.offer(&changes, assessment);
         }
     }
 
@@ -125,9 +127,9 @@ impl<'j, 'a> Search<'j, 'a> {
                         }
                         left -= 1;
                         let changes = [*first, *second];
-                        let judgement = self.judge.judge_with(&changes);
-                        if is_open[index(judgement.disposition)] {
-                            self.offer(&changes, judgement);
+                        let assessment = self.judge.judge_with(&changes);
+                        if is_open[index(assessment.disposition)] {
+                            self.offer(&changes, assessment);
                         }
                     }
                 }
@@ -137,25 +139,25 @@ impl<'j, 'a> Search<'j, 'a> {
     }
 
     /// Keeps these changes if they are better than what is known for the disposition that they lead to.
-    fn offer(&mut self, changes: &[Change], judgement: Judgement) {
-        if judgement.disposition == self.now.disposition {
+    fn offer(&mut self, changes: &[Change], assessment: Assessment) {
+        if assessment.disposition == self.now.disposition {
             return;
         }
-        let rank = self.rank(changes, judgement);
-        let best = &mut self.best[index(judgement.disposition)];
+        let rank = self.rank(changes, assessment);
+        let best = &mut self.best[index(assessment.disposition)];
         if best.as_ref().is_none_or(|best| rank < best.rank) {
-            *best = Some(Best { rank, changes: changes.to_vec(), judgement });
+            *best = Some(Best { rank, changes: changes.to_vec(), assessment });
         }
     }
 
     /// Steps from what was said to what would be said, from benign over nothing and suspicious to malicious; then how far the
     /// log-odds move.
-    fn rank(&self, changes: &[Change], judgement: Judgement) -> (usize, u64) {
+    fn rank(&self, changes: &[Change], assessment: Assessment) -> (usize, u64) {
         let steps = changes.iter().map(|change| {
             let said = self.judge.claim(change.source).unwrap_or_default();
             place(said).abs_diff(place(change.claim))
         });
-        let moved = self.now.log_odds.zip(judgement.log_odds).map_or(0, |(now, then)| now.abs_diff(then));
+        let moved = self.now.log_odds.zip(assessment.log_odds).map_or(0, |(now, then)| now.abs_diff(then));
         (steps.sum(), moved)
     }
 
@@ -203,8 +205,8 @@ impl<'j, 'a> Search<'j, 'a> {
                 changes.insert(place, removed);
             }
         }
-        let judgement = self.judge.judge_with(&changes);
-        Best { rank: self.rank(&changes, judgement), changes, judgement }
+        let assessment = self.judge.judge_with(&changes);
+        Best { rank: self.rank(&changes, assessment), changes, assessment }
     }
 }
 

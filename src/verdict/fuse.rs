@@ -1,6 +1,7 @@
 //! Fusion: one outcome a source, then the policy's rule.
 
 use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::analysis::analyze;
@@ -16,7 +17,7 @@ use crate::indicator::Indicator;
 /// the outcomes does not matter.
 ///
 /// Of several outcomes of one source only one counts: an answer before a failure, then the newest, then the worst.
-pub fn fuse(policy: &Policy, indicator: &Indicator, at: SystemTime, outcomes: Vec<Outcome>) -> Verdict {
+pub fn fuse(policy: &Policy, indicator: &Indicator, at: SystemTime, outcomes: Vec<impl Into<Arc<Outcome>>>) -> Verdict {
     fused(policy, indicator, at, outcomes, analyze)
 }
 
@@ -25,7 +26,7 @@ pub fn fuse_without_analysis(
     policy: &Policy,
     indicator: &Indicator,
     at: SystemTime,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<impl Into<Arc<Outcome>>>,
 ) -> Verdict {
     fused(policy, indicator, at, outcomes, |_| Analysis::default())
 }
@@ -46,18 +47,20 @@ pub fn reach(
     policy: &Policy,
     indicator: &Indicator,
     at: SystemTime,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<impl Into<Arc<Outcome>>>,
     pending: &[PendingSource],
 ) -> Reach {
-    let silent = pending.iter().map(|source| Outcome {
-        source: source.name.clone(),
-        kind: String::new(),
-        reliability: source.reliability,
-        family: source.family.clone(),
-        time: at,
-        body: OutcomeBody::NotAsked(NotAsked::new(NotAskedReason::Deadline, "")),
+    let silent = pending.iter().map(|source| {
+        Arc::new(Outcome {
+            source: source.name.clone(),
+            kind: String::new(),
+            reliability: source.reliability,
+            family: source.family.clone(),
+            time: at,
+            body: OutcomeBody::NotAsked(NotAsked::new(NotAskedReason::Deadline, "")),
+        })
     });
-    let outcomes = one_outcome_per_source(outcomes.into_iter().chain(silent).collect(), at);
+    let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into).chain(silent), at);
     let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
     let is_pending = |source: &usize| pending.iter().any(|pending| pending.name == outcomes[*source].source);
     let missing: Vec<usize> = (0..outcomes.len()).filter(is_pending).collect();
@@ -68,22 +71,22 @@ fn fused(
     policy: &Policy,
     indicator: &Indicator,
     at: SystemTime,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<impl Into<Arc<Outcome>>>,
     analyze: fn(&Judge<'_>) -> Analysis,
 ) -> Verdict {
-    let outcomes = one_outcome_per_source(outcomes, at);
+    let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into), at);
     let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
-    let judgement = judge.judge();
+    let assessment = judge.judge();
     let mut verdict = Verdict {
         indicator: indicator.clone(),
-        disposition: judgement.disposition,
-        sources_disposition: judgement.disposition,
+        disposition: assessment.disposition,
+        sources_disposition: assessment.disposition,
         pin: None,
         feedback: Vec::new(),
-        lacks_coverage: judgement.lacks_coverage,
-        probability: judgement.log_odds.map(evidence::probability),
+        lacks_coverage: assessment.lacks_coverage,
+        probability: assessment.log_odds.map(evidence::probability),
         mean: None,
-        log_odds_micro: judgement.log_odds,
+        log_odds_micro: assessment.log_odds,
         coverage: judge.coverage(),
         conflict: None,
         contributions: Vec::new(),
@@ -97,7 +100,7 @@ fn fused(
     match &judge.model {
         Model::Weighted(model) => {
             verdict.conflict = Some(model.conflict());
-            verdict.contributions = contributions(model, &outcomes, judgement.disposition);
+            verdict.contributions = contributions(model, &outcomes, assessment.disposition);
         }
         Model::Claims(model) => {
             let (_, decision) = model.judge_with(&[]);
@@ -110,7 +113,8 @@ fn fused(
     verdict
 }
 
-fn one_outcome_per_source(mut outcomes: Vec<Outcome>, at: SystemTime) -> Vec<Outcome> {
+fn one_outcome_per_source(outcomes: impl Iterator<Item = Arc<Outcome>>, at: SystemTime) -> Vec<Arc<Outcome>> {
+    let mut outcomes: Vec<_> = outcomes.collect();
     outcomes.sort_by(|left, right| left.source.cmp(&right.source).then_with(|| by_precedence(left, right, at)));
     outcomes.dedup_by(|later, first| later.source == first.source);
     outcomes
@@ -139,7 +143,7 @@ fn precedence(outcome: &Outcome, at: SystemTime) -> impl Ord + use<> {
 }
 
 /// The terms of the sum: prior, calibration, then each source that was asked.
-fn contributions(model: &Weighted<'_>, outcomes: &[Outcome], verdict: Disposition) -> Vec<Contribution> {
+fn contributions(model: &Weighted<'_>, outcomes: &[Arc<Outcome>], verdict: Disposition) -> Vec<Contribution> {
     let mut contributions = Vec::with_capacity(outcomes.len() + 2);
     contributions.push(Contribution::without_source(Term::Prior, model.prior));
     contributions.push(Contribution::without_source(Term::Calibration, model.calibration));

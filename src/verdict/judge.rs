@@ -1,6 +1,7 @@
 //! A policy applied to one outcome a source, as numbers: the disposition as it is, and as it would be if some sources
 //! reported something else. What the explanation of a verdict asks, it asks here.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::claims::Claims;
@@ -12,7 +13,7 @@ use crate::indicator::IndicatorType;
 
 /// A policy applied to outcomes, one a source, in order of name.
 pub(super) struct Judge<'a> {
-    pub(super) outcomes: &'a [Outcome],
+    pub(super) outcomes: &'a [Arc<Outcome>],
     pub(super) model: Model<'a>,
     minimum_coverage: f64,
     coverage: Coverage,
@@ -33,7 +34,7 @@ pub(super) struct Coverage {
 
 /// What a policy makes of outcomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Judgement {
+pub(super) struct Assessment {
     pub(super) disposition: Disposition,
     /// Whether the disposition is unknown only because too few of the asked sources answered.
     pub(super) lacks_coverage: bool,
@@ -46,7 +47,7 @@ impl<'a> Judge<'a> {
         policy: &'a Policy,
         indicator_type: IndicatorType,
         at: SystemTime,
-        outcomes: &'a [Outcome],
+        outcomes: &'a [Arc<Outcome>],
     ) -> Self {
         let model = match &policy.rule {
             Rule::Weighted(rule) => Model::Weighted(Weighted::new(rule, indicator_type, at, outcomes)),
@@ -57,13 +58,13 @@ impl<'a> Judge<'a> {
         Self { outcomes, model, minimum_coverage: policy.minimum_coverage, coverage: Coverage::of(outcomes) }
     }
 
-    /// The judgement on the outcomes as they are.
-    pub(super) fn judge(&self) -> Judgement {
+    /// The assessment on the outcomes as they are.
+    pub(super) fn judge(&self) -> Assessment {
         self.judge_with(&[])
     }
 
-    /// The judgement if these sources had reported something else. A source that was silent has answered then.
-    pub(super) fn judge_with(&self, changes: &[Change]) -> Judgement {
+    /// The assessment if these sources had reported something else. A source that was silent has answered then.
+    pub(super) fn judge_with(&self, changes: &[Change]) -> Assessment {
         let mut coverage = self.coverage;
         for change in changes {
             let body = &self.outcomes[change.source].body;
@@ -73,8 +74,8 @@ impl<'a> Judge<'a> {
         self.judge_at(coverage, changes)
     }
 
-    /// The judgement without one source, as if it had not been asked.
-    pub(super) fn judge_without(&self, source: usize) -> Judgement {
+    /// The assessment without one source, as if it had not been asked.
+    pub(super) fn judge_without(&self, source: usize) -> Assessment {
         let body = &self.outcomes[source].body;
         let mut coverage = self.coverage;
         coverage.asked -= usize::from(body.was_attempted());
@@ -82,14 +83,14 @@ impl<'a> Judge<'a> {
         self.judge_at(coverage, &[Change { source, claim: Disposition::Unknown, micro: 0 }])
     }
 
-    /// The judgement if these sources were asked and failed.
-    pub(super) fn judge_failing(&self, sources: &[usize]) -> Judgement {
+    /// The assessment if these sources were asked and failed.
+    pub(super) fn judge_failing(&self, sources: &[usize]) -> Assessment {
         let mut coverage = self.coverage;
         coverage.asked += sources.iter().filter(|source| !self.outcomes[**source].body.was_attempted()).count();
         self.judge_at(coverage, &[])
     }
 
-    fn judge_at(&self, coverage: Coverage, changes: &[Change]) -> Judgement {
+    fn judge_at(&self, coverage: Coverage, changes: &[Change]) -> Assessment {
         let (disposition, log_odds) = match &self.model {
             Model::Weighted(model) => {
                 let log_odds = model.log_odds_with(changes);
@@ -99,7 +100,7 @@ impl<'a> Judge<'a> {
         };
         let lacks_coverage = disposition != Disposition::Unknown && coverage.share() < self.minimum_coverage;
         let disposition = if lacks_coverage { Disposition::Unknown } else { disposition };
-        Judgement { disposition, lacks_coverage, log_odds }
+        Assessment { disposition, lacks_coverage, log_odds }
     }
 
     /// Whether too few answers alone can make a verdict unknown.
@@ -132,7 +133,7 @@ impl<'a> Judge<'a> {
 }
 
 impl Coverage {
-    fn of(outcomes: &[Outcome]) -> Self {
+    fn of(outcomes: &[Arc<Outcome>]) -> Self {
         let count = |is: fn(&OutcomeBody) -> bool| outcomes.iter().filter(|outcome| is(&outcome.body)).count();
         Self { asked: count(OutcomeBody::was_attempted), answered: count(OutcomeBody::is_answer) }
     }

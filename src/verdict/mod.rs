@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use strum::IntoStaticStr;
@@ -32,15 +33,15 @@ mod policy;
 mod report;
 mod weighted;
 
-pub use change::{Analysis, Flip, LeaveOneOut, Margin, Newcomers, Reach, Reading, ReportChange};
+pub use change::{Analysis, Assumption, Flip, LeaveOneOut, Margin, Newcomers, Reach, ReportChange};
 pub use compare::{
     BeforeAfter, Cause, Comparison, DispositionCause, Part, TermChange, TermState, ThresholdChange, compare,
 };
 pub(crate) use evidence::probability as probability_at;
 pub(crate) use explain::percent;
 pub use explain::{
-    comparison_summary, flip_sentence, margin_sentence, policy_sentence, reach_sentence, sentence, summary,
-    term_change_sentence,
+    comparison_summary, flip_sentence, margin_sentence, pending_sentence, policy_sentence, reach_sentence, sentence,
+    summary, term_change_sentence,
 };
 pub use feedback::{ActiveFeedback, AnalystJudgement, AnalystWord, Feedback, Retraction};
 pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
@@ -82,13 +83,13 @@ pub struct Verdict {
     pub deciding_source: Option<String>,
     /// What would change it; empty where that was not asked for.
     pub analysis: Analysis,
-    /// The outcome of each source, in order of name.
-    pub outcomes: Vec<Outcome>,
+    /// The outcome of each source, in order of name; shared with whoever judges the same outcomes again.
+    pub outcomes: Vec<Arc<Outcome>>,
     /// The policy that judged.
     pub policy: PolicyRef,
     /// Whether an opinion that was expected is missing: an error, quota spent, or no time left.
     pub partial: bool,
-    /// The time for which it was judged; ages count back from here.
+    /// The time for which it was judged, at which the enrichment began; ages count back from here.
     pub judged_time: SystemTime,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Formulas: `docs/fusion.md`, "The sum" and "Contradiction".
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smallvec::SmallVec;
@@ -53,7 +54,7 @@ impl<'a> Weighted<'a> {
         rule: &'a WeightedRule,
         indicator_type: IndicatorType,
         at: SystemTime,
-        outcomes: &'a [Outcome],
+        outcomes: &'a [Arc<Outcome>],
     ) -> Self {
         let numbers = rule.of_type(indicator_type);
         let families: SmallVec<[_; 16]> = outcomes.iter().map(|outcome| &outcome.family).collect();

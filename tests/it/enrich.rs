@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_stream::StreamExt;
 
 use crate::harness::{
-    DEADLINE, Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at, with_deadline,
+    DEADLINE, Replay, TestServer, indicator, malicious_virustotal, report, start_time, virustotal_at, with_deadline,
 };
 
 #[tokio::test]
@@ -183,6 +183,7 @@ async fn the_stream_sends_each_outcome_and_ends_with_the_answer() {
     let reach = first.reach.as_ref().unwrap();
     assert_eq!((reach.can_change, first.final_early), (true, false));
     assert_eq!(reach.sources.len(), 1);
+    assert!(reach.sentence.ends_with(" could still change it."), "{}", reach.sentence);
     let Event::Progress(second) = &events[1] else { panic!("{:?}", events[1]) };
     assert_eq!((second.waiting, second.final_early), (0, false), "nobody is awaited");
     assert!(!second.reach.as_ref().unwrap().can_change);
@@ -202,9 +203,17 @@ async fn the_stream_says_when_no_answer_can_change_the_verdict_any_more() {
     let mut stream = server.enrichment().stream_enrich(with_deadline(request)).await.unwrap().into_inner();
     let Some(Event::Progress(first)) = stream.message().await.unwrap().unwrap().event else { panic!("no progress") };
     assert_eq!((first.waiting, first.final_early), (1, true));
-    assert_eq!(first.reach, Some(pb::Reach::default()));
-    assert_eq!(first.verdict_so_far.as_ref().unwrap().reach, None, "only of the sources that are awaited");
+    let sentence = "No answer still to come can change it: it stays malicious.".to_owned();
+    assert_eq!(first.reach, Some(pb::Reach { sentence, ..Default::default() }));
+    let so_far = first.verdict_so_far.unwrap();
+    assert_eq!(so_far.reach, None, "only of the sources that are awaited");
+    // In so many days the claim would have lost its weight.
+    server.clock.set_wall(start_time() + Duration::from_secs(4000 * 86_400));
     slow.release();
+    let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
+    let Some(Event::Final(last)) = events.last() else { panic!("{events:?}") };
+    let verdict = last.decode_verdict().unwrap();
+    assert_eq!((verdict.disposition(), verdict.judged_time), (so_far.disposition(), so_far.judged_time));
     server.stop().await;
 }
 

@@ -65,8 +65,8 @@ fn margins(verdict: &pb::Verdict) -> impl Iterator<Item = &pb::Margin> {
 /// The two or three statements that an analyst reads before the numbers.
 pub(super) fn first_changes(verdict: &pb::Verdict) -> Vec<String> {
     let reach = verdict.reach.iter().map(|reach| &reach.sentence).find(|sentence| !sentence.is_empty());
-    let wrong = pb::Reading::WrongAnswers;
-    let flip = verdict.flips.iter().find(|flip| flip.reading() == wrong).map(|flip| &flip.sentence);
+    let wrong = pb::Assumption::WrongAnswers;
+    let flip = verdict.flips.iter().find(|flip| flip.assumption() == wrong).map(|flip| &flip.sentence);
     let margin = margins(verdict).find(|margin| margin.sources > 0).map(|margin| &margin.sentence);
     [reach, flip, margin].into_iter().flatten().cloned().collect()
 }

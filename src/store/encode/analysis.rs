@@ -34,7 +34,7 @@ impl From<&Flip> for stored::Flip {
         };
         Self {
             disposition: stored::Disposition::from(flip.disposition).into(),
-            reading: stored::Reading::from(flip.reading).into(),
+            assumption: stored::Assumption::from(flip.assumption).into(),
             changes: flip.changes.iter().map(change).collect(),
             log_odds_micro: flip.log_odds_micro,
         }
@@ -54,7 +54,7 @@ impl TryFrom<stored::Flip> for Flip {
         };
         Ok(Self {
             disposition: flip.disposition().try_into()?,
-            reading: flip.reading().try_into()?,
+            assumption: flip.assumption().try_into()?,
             changes: flip.changes.into_iter().map(change).collect::<Result<_, _>>()?,
             log_odds_micro: flip.log_odds_micro,
         })

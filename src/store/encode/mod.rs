@@ -3,6 +3,7 @@
 //! An unknown enum value, a missing part or a number out of range is an error and never becomes a default. The proto
 //! file says how the messages may change.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
@@ -17,7 +18,7 @@ use crate::finding::{
 };
 use crate::indicator::{Form, Indicator};
 use crate::verdict::{
-    Analysis, AnalystJudgement, Conflict, Contribution, PolicyRef, Reading, RuleKind, Term, Verdict, Weighing,
+    Analysis, AnalystJudgement, Assumption, Conflict, Contribution, PolicyRef, RuleKind, Term, Verdict, Weighing,
 };
 
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
@@ -106,7 +107,7 @@ stored_enum!(Reliability: APlus A B C D E F);
 stored_enum!(FamilyBasis: Declared Republished SameKind);
 stored_enum!(SourceErrorKind: Unauthorized Forbidden BadQuestion QuotaExhausted Refused Unavailable Timeout Malformed TooLarge);
 stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline);
-stored_enum!(Reading: MissingAnswers WrongAnswers);
+stored_enum!(Assumption: MissingAnswers WrongAnswers);
 stored_enum!(AnalystJudgement: TruePositive FalsePositive Benign);
 stored_enum!(RuleKind: Weighted Xsoar Worst Majority Mean);
 
@@ -154,7 +155,7 @@ impl From<&Verdict> for stored::Verdict {
                 .map(|conflict| stored::Conflict { mass: Some(conflict.mass), flagged: conflict.flagged }),
             contributions: verdict.contributions.iter().map(Into::into).collect(),
             deciding_source: verdict.deciding_source.clone(),
-            outcomes: verdict.outcomes.iter().map(Into::into).collect(),
+            outcomes: verdict.outcomes.iter().map(|outcome| stored::Outcome::from(outcome.as_ref())).collect(),
             policy: Some(policy),
             partial: verdict.partial,
             judged_time: Some(verdict.judged_time.into()),
@@ -195,7 +196,7 @@ impl TryFrom<stored::Verdict> for Verdict {
             conflict: verdict.conflict.map(conflict).transpose()?,
             contributions: verdict.contributions.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             deciding_source: verdict.deciding_source,
-            outcomes: verdict.outcomes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            outcomes: verdict.outcomes.into_iter().map(shared_outcome).collect::<Result<_, _>>()?,
             partial: verdict.partial,
             judged_time: time(required(verdict.judged_time)?)?,
         })
@@ -258,6 +259,10 @@ impl TryFrom<stored::Contribution> for Contribution {
             }),
         })
     }
+}
+
+fn shared_outcome(outcome: stored::Outcome) -> Result<Arc<Outcome>, StoreError> {
+    Outcome::try_from(outcome).map(Arc::new)
 }
 
 impl From<&Outcome> for stored::Outcome {
@@ -418,7 +423,7 @@ mod tests {
 
     fn verdict() -> Verdict {
         let indicator = Indicator::parse("192.0.2.1").expect("an address").indicator;
-        fuse(&Policy::built_in()[0], &indicator, UNIX_EPOCH, Vec::new())
+        fuse(&Policy::built_in()[0], &indicator, UNIX_EPOCH, Vec::<Outcome>::new())
     }
 
     fn decoded(verdict: &Verdict) -> Verdict {

@@ -285,6 +285,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::finding::Outcome;
     use crate::indicator::{Indicator, Tlp};
     use crate::source::{QuotaPer, QuotaWindow};
     use crate::store::{Acquire, Acquired, Ledger, Retention, Store, Unit, VerdictRecord, VerdictStore, new_id};
@@ -386,7 +387,7 @@ mod tests {
     async fn append(store: &Sqlite, number: u64) -> Result<(), StoreError> {
         let indicator = Indicator::parse("192.0.2.1").expect("an address").indicator;
         let create_time = UNIX_EPOCH + Duration::from_secs(number);
-        let mut verdict = fuse(&Policy::built_in()[0], &indicator, create_time, Vec::new());
+        let mut verdict = fuse(&Policy::built_in()[0], &indicator, create_time, Vec::<Outcome>::new());
         let block = (0..64).map(|place| new_id(UNIX_EPOCH + Duration::from_secs(place)));
         verdict.deciding_source = Some(block.collect());
         let (id, caller) = (number.to_string(), "tester".to_owned());

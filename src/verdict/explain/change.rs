@@ -2,7 +2,7 @@
 
 use super::{joined, signed};
 use crate::finding::Disposition;
-use crate::verdict::{Flip, Margin, Newcomers, Reach, Reading, ReportChange, Verdict};
+use crate::verdict::{Assumption, Flip, Margin, Newcomers, Reach, ReportChange, Verdict};
 
 /// A flip in one sentence.
 pub fn flip_sentence(flip: &Flip) -> String {
@@ -13,8 +13,8 @@ pub fn flip_sentence(flip: &Flip) -> String {
         _ => None,
     };
     let names: Vec<String> = flip.changes.iter().map(|change| change.source.clone()).collect();
-    match flip.reading {
-        Reading::MissingAnswers => {
+    match flip.assumption {
+        Assumption::MissingAnswers => {
             let missing = if names.len() == 1 { "whose answer is missing" } else { "whose answers are missing" };
             let what = match same {
                 Some(to) => format!("{}, {missing}, {}", joined(&names), said(to, names.len())),
@@ -22,7 +22,7 @@ pub fn flip_sentence(flip: &Flip) -> String {
             };
             format!("It would be {then} if {what}.")
         }
-        Reading::WrongAnswers => {
+        Assumption::WrongAnswers => {
             let what = match same {
                 Some(to) => format!("{} {}", joined(&names), said(to, names.len())),
                 None => each(&flip.changes),
@@ -70,6 +70,19 @@ pub fn margin_sentence(margin: &Margin) -> String {
             format!("{count} more {reliability} sources saying {claim} would make it {disposition} ({distance}).")
         }
         None => format!("It is {distance} from being {disposition}."),
+    }
+}
+
+/// Whether answers that are still to come could change a disposition, in one sentence; empty where none is awaited.
+pub fn pending_sentence(reach: &Reach, waiting: usize, disposition: Disposition) -> String {
+    if waiting == 0 {
+        String::new()
+    } else if !reach.can_change {
+        format!("No answer still to come can change it: it stays {disposition}.")
+    } else if reach.sources.is_empty() {
+        "The answers still to come together could change it, none of them alone.".to_owned()
+    } else {
+        format!("{} could still change it.", joined(&reach.sources))
     }
 }
 

@@ -13,7 +13,7 @@ mod policy;
 mod summary;
 mod term;
 
-pub use change::{flip_sentence, margin_sentence, reach_sentence};
+pub use change::{flip_sentence, margin_sentence, pending_sentence, reach_sentence};
 pub use compare::{comparison_summary, term_change_sentence};
 pub use policy::policy_sentence;
 pub use summary::summary;

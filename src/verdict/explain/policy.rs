@@ -1,7 +1,7 @@
 //! Why a policy judges as it does: read beside the same sentence of another policy, why the two differ.
 
 use super::{percent, signed};
-use crate::finding::{Disposition, Outcome};
+use crate::finding::Disposition;
 use crate::verdict::{RuleKind, Term, Verdict};
 
 /// Why the policy of this verdict judges as it does, in one sentence.
@@ -42,8 +42,8 @@ pub fn policy_sentence(verdict: &Verdict) -> String {
 }
 
 fn decided(verdict: &Verdict, why: &str) -> String {
-    let is_it = |outcome: &&Outcome| verdict.deciding_source.as_deref() == Some(&outcome.source);
-    match verdict.outcomes.iter().find(is_it) {
+    let name = verdict.deciding_source.as_deref();
+    match verdict.outcomes.iter().find(|outcome| name == Some(&outcome.source)) {
         Some(outcome) => format!("because {} ({}) does, {why}", outcome.source, outcome.reliability),
         None => "because no source takes a side".to_owned(),
     }

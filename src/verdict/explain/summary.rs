@@ -42,7 +42,9 @@ fn headline(verdict: &Verdict) -> String {
     match probability {
         // A percentage would look like a finding.
         Some(probability) if !verdict.contributions.iter().any(is_evidence) => {
-            let is_claim = |outcome: &Outcome| outcome.body.claim().is_some_and(|claim| claim != Disposition::Unknown);
+            let is_claim = |outcome: &std::sync::Arc<Outcome>| {
+                outcome.body.claim().is_some_and(|claim| claim != Disposition::Unknown)
+            };
             let claims = verdict.outcomes.iter().any(is_claim);
             let what = if claims { "nothing that weighs" } else { "nothing known" };
             format!("{disposition}: {what} (prior {:.0} %): ", probability * 100.0)
@@ -57,7 +59,7 @@ fn headline(verdict: &Verdict) -> String {
 
 /// One part for each thing that sources said or did, those who say what the verdict says first.
 fn groups(verdict: &Verdict) -> Vec<String> {
-    let outcomes = &verdict.outcomes;
+    let outcomes: Vec<&Outcome> = verdict.outcomes.iter().map(AsRef::as_ref).collect();
     let asked = outcomes.iter().filter(|outcome| outcome.body.was_attempted()).count();
     let mut claims = [Disposition::Malicious, Disposition::Suspicious, Disposition::Benign, Disposition::Unknown];
     claims.sort_by_key(|claim| *claim != verdict.sources_disposition);
@@ -75,7 +77,8 @@ fn groups(verdict: &Verdict) -> Vec<String> {
         }
     };
     for claim in claims {
-        let mut members: Vec<_> = outcomes.iter().filter(|outcome| verdict.claim_of(outcome) == Some(claim)).collect();
+        let mut members: Vec<_> =
+            outcomes.iter().copied().filter(|outcome| verdict.claim_of(outcome) == Some(claim)).collect();
         members.sort_by_key(|outcome| (Reverse(weight(verdict, outcome)), outcome.reliability));
         let names = names(&members, true);
         let weak = weak(verdict, &members);
@@ -86,16 +89,17 @@ fn groups(verdict: &Verdict) -> Vec<String> {
             }
         });
     }
-    let silent = outcomes.iter().filter(|outcome| outcome.body == OutcomeBody::NoRecord).collect();
+    let silent = outcomes.iter().copied().filter(|outcome| outcome.body == OutcomeBody::NoRecord).collect();
     part(silent, &|count| format!("{} no record", plural(count, "has", "have")));
-    let failed: Vec<_> = outcomes.iter().filter(|outcome| matches!(outcome.body, OutcomeBody::Error(_))).collect();
+    let failed: Vec<_> =
+        outcomes.iter().copied().filter(|outcome| matches!(outcome.body, OutcomeBody::Error(_))).collect();
     let failed_names = names(&failed, false);
     part(failed, &|_| format!("failed: {failed_names}"));
     if asked == 0 {
         parts.push("no source was asked".to_owned());
     }
     let is_missed = |outcome: &&Outcome| !outcome.body.was_attempted() && outcome.body.leaves_verdict_partial();
-    let missed: Vec<_> = outcomes.iter().filter(is_missed).collect();
+    let missed: Vec<_> = outcomes.iter().copied().filter(is_missed).collect();
     if !missed.is_empty() {
         parts.push(format!("{} could not be asked in time or quota: {}", missed.len(), names(&missed, false)));
     }

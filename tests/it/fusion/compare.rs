@@ -174,7 +174,7 @@ fn a_disposition_can_change_by_the_thresholds_alone() {
                     by policy weighted revision 9 instead of weighted revision 2; malicious now begins at 95.0 % instead \
                     of 80.0 %.";
     assert_eq!(comparison_summary(&comparison), expected);
-    let fewer = compare(&before, &fuse(&stricter, &indicator(IndicatorType::Domain), now(), vec![]));
+    let fewer = compare(&before, &fuse(&stricter, &indicator(IndicatorType::Domain), now(), Vec::<Outcome>::new()));
     assert_eq!(fewer.cause, Some(DispositionCause::EvidenceAndThresholds));
     let silent = compare(&before, &judged(vec![]));
     assert_eq!(silent.cause, Some(DispositionCause::Evidence));

@@ -1,10 +1,12 @@
 //! What a verdict says would change it does change it, and nothing else does: every statement is checked by judging again.
 
+use std::time::Duration;
+
 use concord::finding::{Disposition, Family, Finding, NotAskedReason, Outcome, OutcomeBody, Reliability};
 use concord::indicator::IndicatorType;
 use concord::verdict::{
-    Calibration, Flip, LearnedCoverage, PendingSource, Policy, Reach, Reading, Rule, SourceRow, Verdict, WeightedRule,
-    fuse, reach,
+    Assumption, Calibration, Flip, LearnedCoverage, PendingSource, Policy, Reach, Rule, SourceRow, Verdict,
+    WeightedRule, fuse, reach,
 };
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 use proptest::sample::select;
@@ -20,22 +22,48 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         policy.minimum_coverage = f64::from(percent) / 100.0;
         policy
     });
-    let tuned = (30..200_u32, 0..=10_u32, 0..60_u32, any::<bool>()).prop_map(|(scale, rho, silence, odd_letters)| {
+    let numbers = (any_priors(), -1.0..1.0_f64, 30..200_u32, 0..=10_u32, 0..60_u32, any::<bool>());
+    let tuned = numbers.prop_map(|(priors, shift, scale, rho, silence, odd_letters)| {
         changed(|rule| {
+            set_priors(rule, priors);
             if odd_letters {
                 // Users may find a source of a better letter to be the weaker one.
                 (rule.letters.a, rule.letters.c) = (rule.letters.d, rule.letters.a);
             }
-            rule.calibration = Calibration { shift: 0.0, scale: f64::from(scale) / 100.0 };
+            rule.calibration = Calibration { shift, scale: f64::from(scale) / 100.0 };
             rule.family_correlation = f64::from(rho) / 10.0;
-            // The prior must stay unknown after the calibration.
+            // A wide band, so that most priors stay unknown after the calibration.
             rule.thresholds.suspicious = 0.45;
-            rule.thresholds.benign = 0.05;
+            rule.thresholds.benign = 0.02;
             let coverage = LearnedCoverage { if_malicious: f64::from(silence) / 100.0, if_benign: 0.1 };
             rule.sources = vec![SourceRow { source: "t00".into(), claims: None, coverage: Some(coverage) }];
         })
     });
-    prop_oneof![2 => built_in, 1 => with_coverage, 2 => tuned]
+    prop_oneof![2 => built_in, 1 => with_coverage, 2 => tuned.prop_filter("a valid policy", is_valid)]
+}
+
+/// The weighted policy with a prior of its own for each type, and with a shift in whole micro-nats.
+fn any_weighted() -> impl Strategy<Value = Policy> {
+    let policy = (any_priors(), -1_000_000..1_000_000_i64).prop_map(|(priors, shift)| {
+        changed(|rule| {
+            set_priors(rule, priors);
+            rule.calibration.shift = shift as f64 / 1e6;
+        })
+    });
+    policy.prop_filter("a valid policy", is_valid)
+}
+
+fn any_priors() -> impl Strategy<Value = [f64; 4]> {
+    [0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64]
+}
+
+fn set_priors(rule: &mut WeightedRule, priors: [f64; 4]) {
+    let types = [&mut rule.ip, &mut rule.domain, &mut rule.url, &mut rule.file];
+    types.into_iter().zip(priors).for_each(|(numbers, prior)| numbers.prior = prior);
+}
+
+fn is_valid(policy: &Policy) -> bool {
+    policy.violations().is_empty()
 }
 
 fn any_outcomes() -> impl Strategy<Value = Vec<Outcome>> {
@@ -67,10 +95,10 @@ fn flipped(outcomes: &[Outcome], flip: &Flip) -> Vec<Outcome> {
     outcomes.iter().map(change).collect()
 }
 
-fn may_change(outcome: &Outcome, reading: Reading) -> bool {
-    match reading {
-        Reading::WrongAnswers => outcome.body.is_answer(),
-        Reading::MissingAnswers => outcome.body.leaves_verdict_partial(),
+fn may_change(outcome: &Outcome, assumption: Assumption) -> bool {
+    match assumption {
+        Assumption::WrongAnswers => outcome.body.is_answer(),
+        Assumption::MissingAnswers => outcome.body.leaves_verdict_partial(),
     }
 }
 
@@ -79,10 +107,10 @@ fn reachable(
     policy: &Policy,
     kind: IndicatorType,
     outcomes: &[Outcome],
-    reading: Reading,
+    assumption: Assumption,
     two: bool,
 ) -> Vec<Disposition> {
-    let open: Vec<usize> = (0..outcomes.len()).filter(|place| may_change(&outcomes[*place], reading)).collect();
+    let open: Vec<usize> = (0..outcomes.len()).filter(|place| may_change(&outcomes[*place], assumption)).collect();
     let mut found = Vec::new();
     for (number, place) in open.iter().enumerate() {
         for to in Disposition::VARIANTS {
@@ -111,6 +139,17 @@ fn any_completion() -> impl Strategy<Value = Vec<Outcome>> {
     });
     proptest::collection::vec(prop_oneof![3 => any_claim().boxed(), 1 => silent.boxed()], 1..5)
         .prop_map(|outcomes| named(outcomes, "p"))
+}
+
+/// The same outcomes, received and affirmed this long after the time for which they are judged.
+fn arriving(mut outcomes: Vec<Outcome>, seconds: u64) -> Vec<Outcome> {
+    for outcome in &mut outcomes {
+        outcome.time = now() + Duration::from_secs(seconds);
+        if let OutcomeBody::Finding(finding) = &mut outcome.body {
+            finding.observed_time = None;
+        }
+    }
+    outcomes
 }
 
 fn pending(outcomes: &[Outcome]) -> Vec<PendingSource> {
@@ -163,7 +202,7 @@ proptest! {
             prop_assert_eq!(flip.log_odds_micro, then.log_odds_micro);
             for change in &flip.changes {
                 let outcome = outcomes.iter().find(|outcome| outcome.source == change.source);
-                prop_assert!(outcome.is_some_and(|outcome| may_change(outcome, flip.reading)), "{:?}", flip);
+                prop_assert!(outcome.is_some_and(|outcome| may_change(outcome, flip.assumption)), "{:?}", flip);
                 prop_assert_ne!(change.from, Some(change.to));
             }
         }
@@ -183,8 +222,9 @@ proptest! {
     }
 
     #[test]
-    fn no_newcomer_does_otherwise_than_a_margin_says(kind in any_type(), outcomes in any_outcomes()) {
-        let policy = policy("weighted");
+    fn no_newcomer_does_otherwise_than_a_margin_says(
+        policy in any_weighted(), kind in any_type(), outcomes in any_outcomes(),
+    ) {
         let verdict = judged(&policy, kind, &outcomes);
         for margin in &verdict.analysis.margins {
             let Some(example) = margin.example else { continue };
@@ -195,12 +235,17 @@ proptest! {
     }
 
     #[test]
-    fn a_margin_is_the_least_evidence_that_reaches_its_disposition(kind in any_type(), outcomes in any_outcomes()) {
-        let verdict = judged(&policy("weighted"), kind, &outcomes);
+    fn a_margin_is_the_least_evidence_that_reaches_its_disposition(
+        policy in any_weighted(), kind in any_type(), outcomes in any_outcomes(),
+    ) {
+        let verdict = judged(&policy, kind, &outcomes);
         prop_assert_eq!(verdict.analysis.margins.len(), 3);
         // The shift of the calibration moves the sum by exactly that much.
         let moved = |micro: i64| {
-            let policy = changed(|rule| rule.calibration.shift = micro as f64 / 1e6);
+            let mut policy = policy.clone();
+            if let Rule::Weighted(rule) = &mut policy.rule {
+                rule.calibration.shift = (rule.calibration.shift * 1e6 + micro as f64).round() / 1e6;
+            }
             judged(&policy, kind, &outcomes)
         };
         for margin in &verdict.analysis.margins {
@@ -215,7 +260,10 @@ proptest! {
     #[test]
     fn no_answer_changes_what_is_said_to_be_settled(
         policy in any_policy(), kind in any_type(), outcomes in any_outcomes(), completion in any_completion(),
+        seconds in proptest::option::of(0..600_u64),
     ) {
+        // Answers also arrive after the time for which all of them are judged.
+        let completion = seconds.map_or(completion.clone(), |seconds| arriving(completion, seconds));
         let now = so_far(&policy, kind, &outcomes);
         let reach = reach_of(&policy, kind, &outcomes, &pending(&completion));
         let mut complete = outcomes.clone();
@@ -318,15 +366,15 @@ mod exhaustive {
                 silences.into_iter().map(|letter| not_asked("", letter, NotAskedReason::QuotaSpent)).collect();
             outcomes.extend(named(silent, "t"));
             let verdict = judged(&policy, kind, &outcomes);
-            for reading in Reading::VARIANTS {
+            for assumption in Assumption::VARIANTS {
                 let size = |disposition| {
-                    let is_it = |flip: &&Flip| flip.reading == *reading && flip.disposition == disposition;
+                    let is_it = |flip: &&Flip| flip.assumption == *assumption && flip.disposition == disposition;
                     verdict.analysis.flips.iter().find(is_it).map(|flip| flip.changes.len())
                 };
-                for disposition in reachable(&policy, kind, &outcomes, *reading, false) {
+                for disposition in reachable(&policy, kind, &outcomes, *assumption, false) {
                     prop_assert!(disposition == verdict.disposition || size(disposition) == Some(1));
                 }
-                for disposition in reachable(&policy, kind, &outcomes, *reading, true) {
+                for disposition in reachable(&policy, kind, &outcomes, *assumption, true) {
                     let found = disposition == verdict.disposition || size(disposition).is_some_and(|size| size <= 2);
                     prop_assert!(found, "{:?} by two: {:?}", disposition, verdict.analysis.flips);
                 }
