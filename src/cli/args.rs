@@ -15,7 +15,7 @@ use super::source_flags::SourceFlags;
 use super::verdict_table::Detail;
 use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
-use crate::source::parse_duration;
+use crate::source::{Priority, parse_duration};
 
 mod feedback;
 
@@ -219,6 +219,10 @@ pub(super) struct LookupArgs {
     /// How old a cached answer may be; 0s asks anew [default: as old as each source allows]
     #[arg(long, value_parser = parse_duration, value_name = "AGE")]
     pub(super) max_age: Option<Duration>,
+    /// interactive or background, which leaves the reserve of each quota to people [default: background with more than five
+    /// indicators]
+    #[arg(long)]
+    pub(super) priority: Option<Priority>,
     /// Time for the answer; with more than five indicators each has the server's own time
     #[arg(long, value_parser = read_timeout, default_value = "10s", value_name = "TIME")]
     pub(super) timeout: Duration,

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::report::{Layout, Report, held_back};
 use super::{Failure, table};
 use crate::clock::{Clock, SystemClock};
+use crate::convert::enrichment::write_priority;
 use crate::convert::indicator::write_tlp;
 use crate::convert::{write_duration, write_timestamp};
 use crate::error::Reason;
@@ -22,13 +23,14 @@ use crate::finding::counted;
 use crate::pb;
 use crate::pb::batch_enrich_response::Result as Wire;
 use crate::settings::NO_SOURCE_HINT;
+use crate::source::Priority;
 
 /// Most indicators in one call that asks again for what quota held back: a window rarely holds more.
 const RETRIED_INDICATORS: usize = 16;
 /// Shortest wait for quota, where the server's clock is behind this one.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// Up to this number of indicators, the time-out is that of the arguments, above it the server's for each.
-const ONE_TIMEOUT_UP_TO: usize = 5;
+pub(super) const ONE_TIMEOUT_UP_TO: usize = 5;
 /// From this number of indicators on, a table has one line for each.
 const SHORT: usize = 10;
 /// Pauses before a call that failed on its way is repeated; after the last the command ends.
@@ -270,7 +272,7 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, many: bool) -> Reque
             policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
             compare_policies: enrich.compare.iter().map(|name| full_name(name, "policies")).collect(),
             view: view.into(),
-            ..options(&enrich.options.lookup)
+            ..options(&enrich.options.lookup, many)
         }),
     });
     if !many {
@@ -280,11 +282,13 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, many: bool) -> Reque
 }
 
 /// The options that `enrich`, `plan` and `graph` share.
-pub(super) fn options(args: &LookupArgs) -> pb::EnrichOptions {
+pub(super) fn options(args: &LookupArgs, many: bool) -> pb::EnrichOptions {
+    let default_priority = if many { Priority::Background } else { Priority::Interactive };
     pb::EnrichOptions {
         sources: args.sources.iter().map(|name| full_name(name, "sources")).collect(),
         tlp: write_tlp(args.tlp).into(),
         max_age: args.max_age.map(write_duration),
+        priority: write_priority(args.priority.unwrap_or(default_priority)).into(),
         ..Default::default()
     }
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use super::args::{Client, ListOutput, Plan, Usage};
 use super::connect::Connection;
-use super::enrich::{full_name, options};
+use super::enrich::{ONE_TIMEOUT_UP_TO, full_name, options};
 use super::input::{self, Input};
 use super::json::print_messages;
-use super::report::Totals;
+use super::report::{Totals, lacks_quota};
 use super::verdict_table::not_asked_reason;
 use super::{Failure, print, table};
 use crate::finding::counted;
@@ -45,7 +45,8 @@ impl Planned {
     async fn add_all(&mut self, connection: &Connection, args: &Plan, inputs: &[Input]) -> Result<(), Failure> {
         for input in inputs {
             let indicator = Some(input.indicator());
-            let request = pb::PlanEnrichmentRequest { indicator, options: Some(options(&args.options.lookup)) };
+            let options = Some(options(&args.options.lookup, inputs.len() > ONE_TIMEOUT_UP_TO));
+            let request = pb::PlanEnrichmentRequest { indicator, options };
             let planned = connection.enrichment().plan_enrichment(request).await;
             match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
                 Ok(plan) => {
@@ -84,7 +85,7 @@ impl Planned {
                 }
             }
             if let Some(Action::NotAsked(not_asked)) = &source.action
-                && not_asked.reason() == pb::NotAskedReason::QuotaSpent
+                && lacks_quota(not_asked)
             {
                 self.totals.hold_back(&source.source, not_asked);
             }

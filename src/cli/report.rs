@@ -142,11 +142,16 @@ impl Totals {
 /// The sources that quota kept from being asked.
 pub(super) fn held_back(verdict: &pb::Verdict) -> impl Iterator<Item = (&str, &pb::NotAsked)> {
     verdict.outcomes.iter().filter_map(|outcome| match &outcome.result {
-        Some(pb::outcome::Result::NotAsked(not_asked)) if not_asked.reason() == pb::NotAskedReason::QuotaSpent => {
+        Some(pb::outcome::Result::NotAsked(not_asked)) if lacks_quota(not_asked) => {
             Some((outcome.source.as_str(), not_asked))
         }
         Some(_) | None => None,
     })
+}
+
+/// Whether a source was not asked for want of a unit, which comes free later.
+pub(super) fn lacks_quota(not_asked: &pb::NotAsked) -> bool {
+    matches!(not_asked.reason(), pb::NotAskedReason::QuotaSpent | pb::NotAskedReason::QuotaReserve)
 }
 
 /// How answers are printed.

@@ -25,7 +25,7 @@ fn flag(field: &'static SourceField) -> Arg {
             .value_name("true|false")
             .value_parser(["true", "false"].map(PossibleValue::new))
             .hide_possible_values(true),
-        Syntax::Text(what) => flag.value_name(what),
+        Syntax::Text(what) | Syntax::Number(what) => flag.value_name(what),
         Syntax::Quota => flag.value_name("WINDOW=CALLS").value_delimiter(',').action(ArgAction::Append),
     }
 }
@@ -36,6 +36,7 @@ fn document(field: &SourceField, texts: &[&String]) -> Result<Value, String> {
     Ok(match field.syntax {
         Syntax::Flag => json!(last == "true"),
         Syntax::Text(_) => json!(last),
+        Syntax::Number(_) => json!(last.parse::<u32>().map_err(|_| "must be a whole number")?),
         Syntax::Quota => {
             let mut windows = Map::new();
             for text in texts {
@@ -114,6 +115,7 @@ mod tests {
             ("--quota minute", "'--quota': write minute=4"),
             ("--quota minute=0", "'--quota': must be at least 1"),
             ("--quota second=3", "'--quota': "),
+            ("--quota-reserve some", "'--quota-reserve': must be a whole number"),
             ("--max-tlp PINK", "'--max-tlp': "),
             ("--timeout soon", "'--timeout': "),
             ("--enabled maybe", "true|false"),

@@ -9,7 +9,7 @@ use super::{NamedField, Violations, read_duration, read_name, read_sources, writ
 use crate::error::{Reason, Violation};
 use crate::indicator::{Indicator, Tlp};
 use crate::pb;
-use crate::source::RelationsWanted;
+use crate::source::{Priority, RelationsWanted};
 use crate::store::WindowUse;
 
 /// Most indicators that one batch may carry.
@@ -31,6 +31,8 @@ pub(crate) struct EnrichOptions {
     /// Empty where the caller gave none.
     pub(crate) request_id: String,
     pub(crate) relations: Option<RelationOptions>,
+    /// `None`: the default of the method.
+    pub(crate) priority: Option<Priority>,
 }
 
 /// Which related indicators are wanted, and how far to walk.
@@ -79,6 +81,11 @@ fn read_compared(names: &[String], violations: &mut Violations) -> Vec<NamedFiel
     names.iter().enumerate().filter_map(name).collect()
 }
 
+convert_enum!(
+    read_priority, write_priority: Priority <=> Priority { Interactive, Background },
+    "1 (INTERACTIVE), 2 (BACKGROUND)"
+);
+
 pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut Violations) -> EnrichOptions {
     let options = options.unwrap_or_default();
     let sources = read_sources(&options.sources, "options.sources", violations);
@@ -95,6 +102,7 @@ pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut 
         compare_policies,
         max_age,
         request_id: request_id.unwrap_or_default(),
+        priority: violations.check(read_priority(options.priority, "options.priority")).flatten(),
         relations: options.relations.map(|relations| read_relations(relations, violations)),
         tlp: violations.check(read_tlp(options.tlp, "options.tlp")).flatten().unwrap_or_default(),
         view: violations.check(read_view(options.view, "options.view")).unwrap_or_default(),

@@ -87,6 +87,18 @@ impl Wire for bool {
     }
 }
 
+impl Wire for u32 {
+    type Message = Option<u32>;
+
+    fn read(message: Option<u32>, _: &str, _: &mut Violations) -> Option<Self> {
+        message
+    }
+
+    fn write(value: Option<u32>) -> Option<u32> {
+        value
+    }
+}
+
 impl Wire for String {
     type Message = String;
 

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::fetch::SourceCache;
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSend, PolicyRegistry, Registry, ResolvedPolicy};
-use crate::source::{EgressRules, Lookup, RelationsWanted};
+use crate::source::{EgressRules, Lookup, Priority, RelationsWanted};
 use crate::store::Store;
 
 mod budget;
@@ -83,6 +83,8 @@ pub struct EnrichRequest {
     pub tlp: Tlp,
     /// Maximum age of a cached answer; `None`: as old as each source allows.
     pub max_age: Option<Duration>,
+    /// Who is served first where quota is scarce.
+    pub priority: Priority,
     /// Which related indicators are wanted.
     pub relations: RelationsWanted,
     /// Name of the caller.

@@ -81,7 +81,7 @@ impl Engine {
             return Planned::Cached(cached.receipt.age);
         }
         let quota = pipeline.quota_usage().await;
-        match pipeline.quota_refusal(&quota) {
+        match pipeline.quota_refusal(request.priority, &quota) {
             Some(not_asked) => Planned::NotAsked(not_asked),
             None => {
                 let discloses = entry.is_remote();

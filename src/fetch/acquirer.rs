@@ -1,25 +1,28 @@
 //! Acquires quota units for all waiting calls in one statement of the ledger. A call that comes to nothing does not
 //! pay: calls that nobody waits for any more are skipped, and a unit that cannot be delivered to its call is given
 //! back.
+//!
+//! If a window is used up, calls whose callers have time until it opens wait in a `lines.rs` queue; the others are refused.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::AttemptError;
+use super::fair_queue::Claim;
+use super::lines::{Lines, Next, Waiting};
+use super::quota::Terms;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
 use crate::source::QuotaWindow;
 use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
-/// Maximum of units that are acquired in one statement.
-const BATCH: usize = 1024;
-/// Maximum of calls that wait for the ledger, so that a ledger that hangs does not fill the memory.
+/// Maximum of calls that wait for a unit, so that a ledger that hangs does not fill the memory.
 const MAX_WAITING: usize = 8192;
 /// If the wall clock gains more than this on the monotonic clock between two acquisitions, it counts as set forward.
 const CLOCK_DRIFT: Duration = Duration::from_secs(1);
@@ -32,11 +35,13 @@ pub struct UnitAcquirer {
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     queue: Mutex<Queue>,
+    /// Wakes the task that works on the queue.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    lines: Lines,
     /// Whether a task is working on the queue.
     is_running: bool,
     /// Duration of the last statement.
@@ -45,34 +50,32 @@ struct Queue {
     clocks: Option<(SystemTime, Monotonic)>,
 }
 
-/// A call that waits for its unit.
-struct Waiting {
-    call: Call,
-    waiters: Arc<Waiters>,
-    reply: oneshot::Sender<Result<Acquisition, AcquireError>>,
-}
-
 /// What a call spends, and what it discloses to the source.
+#[derive(Clone)]
 pub(super) struct Call {
-    pub(super) account: String,
+    pub(super) terms: Arc<Terms>,
     pub(super) source: String,
-    pub(super) windows: Vec<QuotaWindow>,
     pub(super) disclosures: Vec<Disclosure>,
 }
 
-/// The result of an acquisition: a unit, or the quota window that is used up.
+/// A unit, and the use of the windows after it, as they apply to the priority of the call.
 pub(super) struct Acquisition {
-    pub(super) acquired: Acquired,
+    pub(super) uses: Vec<WindowUse>,
     pub(super) unit: UnitGuard,
 }
 
-/// Why the ledger was not asked, or failed.
+/// Why there is no unit.
 pub(super) enum AcquireError {
     /// Nobody waits any more, or the time is up.
     Abandoned(AttemptError),
+    /// The window that is used up for longer than the callers can wait.
+    Spent(Claim, WindowUse),
     /// The ledger cannot be reached.
     Ledger(StoreError),
 }
+
+/// Delivers the result of an acquisition to its call.
+pub(super) type Reply = oneshot::Sender<Result<Acquisition, AcquireError>>;
 
 /// A unit whose call is in flight. Dropping the guard records the end of the call, from which the unit's window is
 /// counted.
@@ -85,32 +88,72 @@ pub(super) struct UnitGuard {
 impl UnitAcquirer {
     /// Acquires units from this ledger.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { ledger, clock, tracker, queue: Mutex::default() })
+        Arc::new(Self { ledger, clock, tracker, queue: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Acquires a unit for this call, batched with all other waiting calls.
+    /// Acquires a unit for this call, batched with all other waiting calls. If a window is used up, waits for it to open as
+    /// long as the callers have time.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         call: Call,
         waiters: &Arc<Waiters>,
     ) -> Result<Acquisition, AcquireError> {
-        let (reply, taken) = oneshot::channel();
-        let begin = {
-            let mut queue = lock(&self.queue);
-            if queue.waiting.len() >= MAX_WAITING {
-                queue.waiting.retain(|waiting| !waiting.reply.is_closed());
-                if queue.waiting.len() >= MAX_WAITING {
-                    return Err(AcquireError::Ledger(StoreError::unavailable("too many calls wait for the ledger")));
+        let acquired = self.wait_for_unit(call, waiters).await;
+        waiters.resume(self.clock.monotonic());
+        acquired
+    }
+
+    async fn wait_for_unit(self: &Arc<Self>, call: Call, waiters: &Arc<Waiters>) -> Result<Acquisition, AcquireError> {
+        loop {
+            waiters.close_if_abandoned(self.clock.monotonic()).map_err(AcquireError::Abandoned)?;
+            let Some(claim) = waiters.claim() else { return Err(AcquireError::Abandoned(AttemptError::no_time())) };
+            let priority = claim.priority;
+            let mut taken = self.enqueue(claim, call.clone(), waiters)?;
+            // Once nobody waits, or somebody with a higher priority, the call leaves its place in the queue.
+            let moved = async {
+                while waiters.claim().is_some_and(|claim| claim.priority <= priority) {
+                    waiters.changed().await;
                 }
+            };
+            tokio::select! {
+                biased;
+                taken = &mut taken => {
+                    let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server is shutting down")));
+                    return taken.unwrap_or_else(|_| ended());
+                }
+                () = moved => {}
             }
-            queue.waiting.push(Waiting { call, waiters: waiters.clone(), reply });
-            !std::mem::replace(&mut queue.is_running, true)
-        };
-        if begin {
-            self.tracker.spawn(self.clone().acquire_all());
+            drop(taken);
+            self.changed.notify_one();
         }
-        let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server is shutting down")));
-        taken.await.unwrap_or_else(|_| ended())
+    }
+
+    /// Adds the call to the queue, and starts the task that works on it if none runs.
+    fn enqueue(
+        self: &Arc<Self>,
+        claim: Claim,
+        call: Call,
+        waiters: &Arc<Waiters>,
+    ) -> Result<oneshot::Receiver<Result<Acquisition, AcquireError>>, AcquireError> {
+        let (reply, taken) = oneshot::channel();
+        let mut queue = lock(&self.queue);
+        if queue.lines.len() >= MAX_WAITING {
+            queue.lines.remove_left();
+            if queue.lines.len() >= MAX_WAITING {
+                return Err(AcquireError::Ledger(StoreError::unavailable("too many calls wait for a unit")));
+            }
+        }
+        let (now, took) = (self.clock.monotonic(), queue.took);
+        let waiting = Waiting { claim, call, waiters: waiters.clone(), reply };
+        let is_open = queue.lines.push(waiting, took, now);
+        let begin = !std::mem::replace(&mut queue.is_running, true);
+        drop(queue);
+        if begin {
+            self.tracker.spawn(self.clone().work_on_queue());
+        } else if is_open {
+            self.changed.notify_one();
+        }
+        Ok(taken)
     }
 
     /// Records the end of a call. Until this succeeds the unit counts as in use, so transient failures are retried.
@@ -124,19 +167,24 @@ impl UnitAcquirer {
         }
     }
 
-    async fn acquire_all(self: Arc<Self>) {
+    async fn work_on_queue(self: Arc<Self>) {
         loop {
-            let (batch, took) = {
+            let (next, took) = {
                 let mut queue = lock(&self.queue);
-                let count = queue.waiting.len().min(BATCH);
-                let batch: Vec<_> = queue.waiting.drain(..count).collect();
-                queue.is_running = !batch.is_empty();
-                (batch, queue.took)
+                let next = queue.lines.next(self.clock.monotonic());
+                queue.is_running = !matches!(next, Next::Nothing);
+                (next, queue.took)
             };
-            if batch.is_empty() {
-                return;
+            match next {
+                Next::Acquire(batch) => self.acquire_batch(batch, took).await,
+                Next::Wait(wait) => {
+                    tokio::select! {
+                        () = self.clock.sleep(wait) => {}
+                        () = self.changed.notified() => {}
+                    }
+                }
+                Next::Nothing => return,
             }
-            self.acquire_batch(batch, took).await;
         }
     }
 
@@ -151,20 +199,20 @@ impl UnitAcquirer {
         let (now, begun) = (self.clock.now(), self.clock.monotonic());
         let set_forward = self.set_forward(now, begun);
         let mut calls = Vec::with_capacity(batch.len());
-        let mut waiting = Vec::with_capacity(batch.len());
-        for Waiting { call, waiters, reply } in batch {
+        let mut asking = Vec::with_capacity(batch.len());
+        for waiting in batch {
             // A call without time for the statement itself could not use the unit.
-            let in_time = waiters
-                .close_if_abandoned(begun)
-                .and_then(|()| if waiters.time_left(begun) > took { Ok(()) } else { Err(AttemptError::no_time()) });
+            let in_time = waiting.waiters.close_if_abandoned(begun).and_then(|()| {
+                if waiting.waiters.time_left(begun) > took { Ok(()) } else { Err(AttemptError::no_time()) }
+            });
             if let Err(error) = in_time {
-                // Sending fails if the caller no longer waits.
-                let _ = reply.send(Err(AcquireError::Abandoned(error)));
+                waiting.refuse(AcquireError::Abandoned(error));
                 continue;
             }
-            let unit = Unit { account: call.account, source: call.source, at: now };
-            waiting.push((unit.clone(), call.windows.clone(), reply));
-            calls.push(Acquire { unit, windows: call.windows, disclosures: call.disclosures });
+            let Call { terms, source, disclosures } = waiting.call.clone();
+            let unit = Unit { account: terms.account.clone(), source, at: now };
+            calls.push(Acquire { unit: unit.clone(), windows: terms.windows_for(waiting.claim.priority), disclosures });
+            asking.push((unit, waiting));
         }
         let acquired = match set_forward {
             Some(from) => match self.ledger.follow_clock_forward(from, now).await {
@@ -173,28 +221,34 @@ impl UnitAcquirer {
             },
             None => self.ledger.acquire(calls).await,
         };
-        if acquired.is_ok() {
-            lock(&self.queue).clocks = Some((now, begun));
-        }
-        lock(&self.queue).took = self.clock.monotonic().since(begun);
-        match acquired {
-            Ok(acquired) => {
-                for ((unit, windows, reply), acquired) in waiting.into_iter().zip(acquired) {
-                    let unit = match &acquired {
-                        Acquired::Granted(_) => UnitGuard { unit: Some(unit), windows, acquirer: self.clone() },
-                        Acquired::Spent(_) => UnitGuard { unit: None, windows, acquirer: self.clone() },
-                    };
-                    if let Err(Ok(undelivered)) = reply.send(Ok(Acquisition { acquired, unit })) {
-                        self.tracker.spawn(async move { undelivered.unit.give_back().await });
-                    }
-                }
-            }
+        let ended = self.clock.monotonic();
+        let took = ended.since(begun);
+        lock(&self.queue).took = took;
+        let acquired = match acquired {
+            Ok(acquired) => acquired,
             Err(error) => {
-                for (_, _, reply) in waiting {
-                    // Sending fails if the caller no longer waits.
-                    let _ = reply.send(Err(AcquireError::Ledger(error.clone())));
+                return asking.into_iter().for_each(|(_, waiting)| waiting.refuse(AcquireError::Ledger(error.clone())));
+            }
+        };
+        lock(&self.queue).clocks = Some((now, begun));
+        let mut refused = Vec::new();
+        for ((unit, waiting), acquired) in asking.into_iter().zip(acquired) {
+            match acquired {
+                Acquired::Granted(uses) => self.deliver(unit, waiting, uses),
+                Acquired::Spent(window) => {
+                    let wait = window.resets_at.duration_since(now).unwrap_or_default();
+                    refused.push((waiting, window, wait));
                 }
             }
+        }
+        lock(&self.queue).lines.put_back(refused, took, begun);
+    }
+
+    fn deliver(self: &Arc<Self>, unit: Unit, waiting: Waiting, uses: Vec<WindowUse>) {
+        let windows = waiting.call.terms.windows.clone();
+        let unit = UnitGuard { unit: Some(unit), windows, acquirer: self.clone() };
+        if let Err(Ok(undelivered)) = waiting.reply.send(Ok(Acquisition { uses, unit })) {
+            self.tracker.spawn(async move { undelivered.unit.give_back().await });
         }
     }
 }
@@ -205,12 +259,20 @@ impl UnitGuard {
     pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
-        self.acquirer.ledger.give_back(unit.clone(), &self.windows).await.unwrap_or_else(|error| {
-            tracing::warn!(source, %error, "a quota unit could not be given back");
-            // The unit stays acquired; dropping the guard records the end of its call.
-            self.unit = Some(unit);
-            None
-        })
+        let given_back = self.acquirer.ledger.give_back(unit.clone(), &self.windows).await;
+        match given_back {
+            Ok(uses) => {
+                lock(&self.acquirer.queue).lines.open(&unit.account);
+                self.acquirer.changed.notify_one();
+                uses
+            }
+            Err(error) => {
+                tracing::warn!(source, %error, "a quota unit could not be given back");
+                // The unit stays acquired; dropping the guard records the end of its call.
+                self.unit = Some(unit);
+                None
+            }
+        }
     }
 }
 
@@ -226,7 +288,7 @@ impl Drop for UnitGuard {
 
 impl fmt::Debug for UnitAcquirer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnitAcquirer").field("waiting", &lock(&self.queue).waiting.len()).finish_non_exhaustive()
+        f.debug_struct("UnitAcquirer").field("waiting", &lock(&self.queue).lines.len()).finish_non_exhaustive()
     }
 }
 
@@ -236,6 +298,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::source::Priority;
     use crate::store::Memory;
 
     #[test]
@@ -244,11 +307,11 @@ mod tests {
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
         let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
         let end = Monotonic::default() + Duration::from_secs(9);
-        let (waiters, _guard) = Waiters::begin(end, end, None);
-        let (account, source) = ("account".to_owned(), "source".to_owned());
-        let call = Call { account, source, windows: Vec::new(), disclosures: Vec::new() };
+        let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
+        let (waiters, _guard) = Waiters::begin(end, end, claim, None);
+        let terms = Arc::new(Terms { account: "account".to_owned(), windows: Vec::new(), reserve: 0 });
+        let call = Call { terms, source: "source".to_owned(), disclosures: Vec::new() };
         let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
-        assert!(matches!(acquisition.acquired, Acquired::Granted(_)));
         drop(runtime);
         drop(acquisition);
     }

@@ -76,7 +76,7 @@ impl From<SendError> for AttemptError {
 }
 
 /// The outcome for a quota that is used up until this time.
-pub(super) fn quota_spent(detail: &str, until: SystemTime) -> NotAsked {
+pub(super) fn quota_spent(detail: impl Into<String>, until: SystemTime) -> NotAsked {
     NotAsked { until: Some(until), ..NotAsked::new(NotAskedReason::QuotaSpent, detail) }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::fair_queue::Claim;
 use super::raw_answers::RawAnswers;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, Outcome, OutcomeBody};
 use crate::indicator::Tlp;
-use crate::source::{Lookup, SourceSettings};
+use crate::source::{Lookup, Priority, SourceSettings};
 use crate::store::WindowUse;
 
 /// One look-up of one source, as the engine asks for it.
@@ -18,10 +19,18 @@ pub struct LookupRequest {
     pub deadline: Monotonic,
     /// Maximum age of a cached answer. `None`: as old as the source's settings allow. Zero: always ask.
     pub max_age: Option<Duration>,
+    /// Who is served first where quota is scarce.
+    pub priority: Priority,
     /// The caller, for the disclosure ledger.
     pub caller: String,
     /// The TLP of the indicator, for the disclosure ledger.
     pub tlp: Tlp,
+}
+
+impl LookupRequest {
+    pub(super) fn claim(&self) -> Claim {
+        Claim { priority: self.priority, caller: self.caller.clone() }
+    }
 }
 
 /// An outcome and its receipt.

@@ -7,7 +7,7 @@
 //! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
-//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
 //!
@@ -22,9 +22,11 @@ mod coalesce;
 mod conversation;
 mod disclosure;
 mod dns;
+mod fair_queue;
 mod feed;
 mod http;
 mod http_error;
+mod lines;
 mod list;
 mod list_pipeline;
 mod lookup;

@@ -18,6 +18,7 @@ use super::coalesce::InFlight;
 use super::conversation::{Conversation, ConversationOutcome};
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
+use super::fair_queue::Claim;
 use super::http::HttpTransport;
 use super::list_pipeline::ListPipeline;
 use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
@@ -30,8 +31,10 @@ use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Allowance, Answer, EgressRules, Lookup, Probe, Question, Source, SourceSettings, TransportKind};
-use crate::store::{AnswerStore, Ledger, WindowUse, spent_window};
+use crate::source::{
+    Allowance, Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind,
+};
+use crate::store::{AnswerStore, Ledger, WindowUse};
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
@@ -71,13 +74,12 @@ impl SourcePipeline {
         }
     }
 
-    /// Why no call would be made now, given this usage: a window is used up, the account is suspended, or the source
+    /// Why no call of this priority would be made now, given this usage: a window is used up, the account is suspended, or the source
     /// refused the credential.
-    pub fn quota_refusal(&self, usage: &[WindowUse]) -> Option<NotAsked> {
+    pub fn quota_refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
             Self::Remote(pipeline) => {
-                let spent =
-                    spent_window(usage).map(|window| attempt::quota_spent(&window.describe(), window.resets_at));
+                let spent = pipeline.quota.refusal(priority, usage);
                 let refused = pipeline.account.credential_refusal();
                 let refused = refused.map(|error| NotAsked::new(NotAskedReason::NotConfigured, error.detail));
                 refused.or(spent).or_else(|| pipeline.account.refusal(&*pipeline.clock))
@@ -209,6 +211,7 @@ impl RemotePipeline {
                 account: parts.account,
                 state: account_state.clone(),
                 windows: settings.quota.clone(),
+                reserve: settings.quota_reserve,
                 acquirer: parts.acquirer,
                 ledger,
                 clock: clock.clone(),
@@ -267,10 +270,9 @@ impl RemotePipeline {
         }
         let disclosure = &DisclosureEntry::new(request);
         let conversation = Conversation { source: &self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
-        // 4. Total time. Bounds all steps and attempts together. When it is over, the partial finding is used.
-        let limit = waiters.end().since(now) + self.settings.timeout;
-        let outcome = self.clock.timeout(
-            limit,
+        // 4. Total time. Bounds all steps and attempts together, without the time for which they wait for a unit. When it is
+        // over, the partial finding is used.
+        let run = Box::pin(
             // Each question of the conversation passes all inner layers.
             conversation.run(cached.unwrap_or_default(), |question| async move {
                 // 5. Retry. Outside the quota, so that every attempt pays.
@@ -281,13 +283,29 @@ impl RemotePipeline {
                 Ok(Step { question, answer, received: self.clock.monotonic(), hash })
             }),
         );
-        let outcome = outcome.await.unwrap_or_else(|| {
-            let why = format!("no answer within {} ms over all attempts", limit.as_millis());
-            let (body, time) = waiters.timeout_outcome(AnswerTime::now(&*self.clock), &why);
-            ConversationOutcome::uncacheable(body, time)
-        });
+        let total = waiters.end().since(now) + self.settings.timeout;
+        let outcome = tokio::select! {
+            biased;
+            outcome = run => outcome,
+            () = self.time_over(waiters) => {
+                let why = format!("no answer within {} ms over all attempts", total.as_millis());
+                let (body, time) = waiters.timeout_outcome(AnswerTime::now(&*self.clock), &why);
+                ConversationOutcome::uncacheable(body, time)
+            }
+        };
         self.cache.insert(&request.lookup, &outcome, self.clock.monotonic());
         outcome
+    }
+
+    /// Resolves when a conversation has had its total time, which does not pass while it waits for a unit.
+    async fn time_over(&self, waiters: &Waiters) {
+        loop {
+            let left = (waiters.end() + self.settings.timeout).since(self.clock.monotonic());
+            if left.is_zero() {
+                return;
+            }
+            self.clock.sleep(left).await;
+        }
     }
 
     /// Layers 6 to 9: one attempt, for look-ups and for `TestSource`.
@@ -313,6 +331,11 @@ impl RemotePipeline {
         let unit = self.quota.acquire(waiters, records).await.inspect_err(|_| {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
+        // The account may have been suspended while the call waited for its unit.
+        if let Some(refusal) = self.account.refusal(clock) {
+            self.quota.give_back(waiters, unit).await;
+            return Err(AttemptError::NotAttempted(refusal));
+        }
         // Recording takes time, so all waiters may have left by now. From here on the call counts as made, so that a
         // waiter that times out gets a timeout instead of "not asked".
         if let Err(error) = waiters.close_if_abandoned(clock.monotonic()) {
@@ -373,16 +396,17 @@ impl RemotePipeline {
     async fn probe(&self, caller: &str) -> Probe {
         tracing::info!(source = self.settings.name, caller, "probing the source");
         self.account.lift();
-        let (probe, ()) = tokio::join!(self.ask_probe(), self.allowance.read_now());
+        let (probe, ()) = tokio::join!(self.ask_probe(caller), self.allowance.read_now());
         probe
     }
 
-    async fn ask_probe(&self) -> Probe {
+    async fn ask_probe(&self, caller: &str) -> Probe {
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             // Every attempt needs a waiter, so the probe is its own.
             let end = self.clock.monotonic() + self.in_flight.start_window;
-            let (waiters, _guard) = Waiters::begin(end, end, None);
+            let claim = Claim { priority: Priority::Interactive, caller: caller.to_owned() };
+            let (waiters, _guard) = Waiters::begin(end, end, claim, None);
             match self.attempt(&question, None, &waiters).await {
                 // Nothing was sent, so not even the connection to the source was tested.
                 Err(error @ AttemptError::NotAttempted(_)) if answers.is_empty() => {

@@ -11,8 +11,50 @@ use super::attempt::{AttemptError, quota_spent};
 use super::observe::SourceCounters;
 use super::waiters::Waiters;
 use crate::clock::Clock;
-use crate::source::QuotaWindow;
-use crate::store::{Acquired, Disclosure, Ledger, WindowUse};
+use crate::finding::{NotAsked, NotAskedReason, counted};
+use crate::source::{Priority, QuotaWindow, reserved_calls, windows_for};
+use crate::store::{Disclosure, Ledger, WindowUse, spent_window};
+
+/// The limits under which units of an account are spent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Terms {
+    pub(super) account: String,
+    pub(super) windows: Vec<QuotaWindow>,
+    /// Percentage of each window that only interactive requests may spend.
+    pub(super) reserve: u32,
+}
+
+impl Terms {
+    /// The windows as they apply to this priority.
+    pub(super) fn windows_for(&self, priority: Priority) -> Vec<QuotaWindow> {
+        windows_for(priority, &self.windows, self.reserve)
+    }
+
+    /// The use of the whole windows, given their use as it applies to a priority.
+    fn whole(&self, mut uses: Vec<WindowUse>) -> Vec<WindowUse> {
+        uses.iter_mut().for_each(|window| *window = self.whole_window(*window));
+        uses
+    }
+
+    fn whole_window(&self, window: WindowUse) -> WindowUse {
+        let whole = self.windows.iter().find(|whole| whole.per == window.per);
+        WindowUse { limit: whole.map_or(window.limit, |whole| whole.limit), ..window }
+    }
+
+    /// The outcome for a window that is used up for this priority.
+    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse) -> NotAsked {
+        let whole = self.whole_window(*window);
+        match priority {
+            Priority::Background if whole.used < whole.limit => {
+                let reserved = counted(reserved_calls(whole.limit, self.reserve), "call");
+                let detail = format!("{}; {reserved} reserved for interactive requests", whole.describe());
+                let reserve = NotAsked::new(NotAskedReason::QuotaReserve, detail);
+                NotAsked { until: Some(window.resets_at), ..reserve }
+            }
+            Priority::Background | Priority::Interactive => quota_spent(whole.describe(), window.resets_at),
+        }
+    }
+}
 
 /// Acquires units of one account on behalf of one source.
 pub(super) struct Quota {
@@ -21,6 +63,8 @@ pub(super) struct Quota {
     pub(super) state: Arc<AccountState>,
     /// The windows of the settings.
     pub(super) windows: Vec<QuotaWindow>,
+    /// Percentage of each window that only interactive requests may spend.
+    pub(super) reserve: u32,
     pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
@@ -33,6 +77,11 @@ impl Quota {
         self.state.windows(&self.windows)
     }
 
+    /// The limits that apply now.
+    fn terms(&self) -> Terms {
+        Terms { account: self.account.clone(), windows: self.windows(), reserve: self.reserve }
+    }
+
     /// Acquires a unit of every window, and records what the call discloses in the same transaction.
     pub(super) async fn acquire(
         &self,
@@ -41,21 +90,31 @@ impl Quota {
     ) -> Result<UnitGuard, AttemptError> {
         // A source without windows acquires units too: another source may share its account, or it may get windows
         // later.
-        let call =
-            Call { account: self.account.clone(), source: self.source.clone(), windows: self.windows(), disclosures };
+        let terms = Arc::new(self.terms());
+        let call = Call { terms: terms.clone(), source: self.source.clone(), disclosures };
         match self.acquirer.acquire(call, waiters).await {
-            Ok(Acquisition { acquired: Acquired::Granted(windows), unit }) => {
-                waiters.count_unit(windows);
+            Ok(Acquisition { uses, unit }) => {
+                waiters.count_unit(terms.whole(uses));
                 self.counters.count_unit();
                 Ok(unit)
             }
-            Ok(Acquisition { acquired: Acquired::Spent(window), .. }) => {
-                waiters.note_window(window);
-                Err(AttemptError::NotAttempted(quota_spent(&window.describe(), window.resets_at)))
+            Err(AcquireError::Spent(claim, window)) => {
+                waiters.note_window(terms.whole_window(window));
+                Err(AttemptError::NotAttempted(terms.refusal(claim.priority, &window)))
             }
             Err(AcquireError::Abandoned(error)) => Err(error),
             Err(AcquireError::Ledger(error)) => Err(AttemptError::ledger_unreachable(&self.source, &error)),
         }
+    }
+
+    /// Why no unit is available for this priority now, given the use of the whole windows.
+    pub(super) fn refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
+        let terms = self.terms();
+        let windows = terms.windows_for(priority);
+        let limit = |window: &WindowUse| windows.iter().find(|other| other.per == window.per).map(|other| other.limit);
+        let uses: Vec<_> =
+            usage.iter().map(|window| WindowUse { limit: limit(window).unwrap_or(window.limit), ..*window }).collect();
+        spent_window(&uses).map(|window| terms.refusal(priority, &window))
     }
 
     /// Gives back the unit of a call that did not reach the source. If that fails, the unit stays spent.

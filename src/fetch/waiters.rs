@@ -1,13 +1,17 @@
 //! The callers who wait for one conversation, and the state that they share.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::attempt::AttemptError;
+use super::fair_queue::Claim;
 use super::lookup::{AnswerTime, LookupRequest};
 use crate::clock::Monotonic;
-use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{Finding, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Indicator, Tlp};
 use crate::store::WindowUse;
 use crate::sync::lock;
@@ -29,12 +33,19 @@ impl DisclosureEntry {
 /// The waiters of one conversation, which continues until its end as long as any of them waits.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    end: Monotonic,
     state: Mutex<State>,
+    /// Signals that a waiter joined or left.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// From when on nothing further starts, unless the conversation waits for a unit.
+    end: Monotonic,
+    /// Since when the conversation waits for a unit, which does not count towards its end.
+    paused: Option<Monotonic>,
+    /// Why a unit is waited for.
+    refusal: Option<NotAsked>,
     waiting: BTreeMap<u64, Waiter>,
     next_number: u64,
     closed: bool,
@@ -52,6 +63,7 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     deadline: Monotonic,
+    claim: Claim,
     disclosure: Option<DisclosureEntry>,
 }
 
@@ -61,11 +73,12 @@ impl Waiters {
     pub(super) fn begin(
         end: Monotonic,
         deadline: Monotonic,
+        claim: Claim,
         disclosure: Option<DisclosureEntry>,
     ) -> (Arc<Self>, WaiterGuard) {
-        let waiting = BTreeMap::from([(0, Waiter { deadline, disclosure })]);
-        let state = State { waiting, next_number: 1, ..State::default() };
-        let waiters = Arc::new(Self { end, state: Mutex::new(state) });
+        let waiting = BTreeMap::from([(0, Waiter { deadline, claim, disclosure })]);
+        let state = State { end, waiting, next_number: 1, ..State::default() };
+        let waiters = Arc::new(Self { state: Mutex::new(state), changed: Notify::new() });
         (waiters.clone(), WaiterGuard { waiters, number: 0 })
     }
 
@@ -74,6 +87,7 @@ impl Waiters {
     pub(super) fn join(
         self: &Arc<Self>,
         deadline: Monotonic,
+        claim: Claim,
         disclosure: &DisclosureEntry,
     ) -> Option<(WaiterGuard, Option<String>)> {
         let mut state = lock(&self.state);
@@ -86,7 +100,8 @@ impl Waiters {
         if owed.is_some() {
             state.recorded.push(disclosure.clone());
         }
-        state.waiting.insert(number, Waiter { deadline, disclosure: Some(disclosure.clone()) });
+        state.waiting.insert(number, Waiter { deadline, claim, disclosure: Some(disclosure.clone()) });
+        self.changed.notify_one();
         Some((WaiterGuard { waiters: self.clone(), number }, owed))
     }
 
@@ -98,19 +113,51 @@ impl Waiters {
     pub(super) fn close_if_abandoned(&self, now: Monotonic) -> Result<(), AttemptError> {
         let mut state = lock(&self.state);
         let awaited = state.waiting.values().any(|waiter| waiter.deadline > now);
-        state.closed |= !awaited || now >= self.end;
+        state.closed |= !awaited || now >= state.end();
         if state.closed { Err(AttemptError::no_time()) } else { Ok(()) }
     }
 
     /// Time until the last waiter leaves or the conversation ends, whichever is first.
     pub(super) fn time_left(&self, now: Monotonic) -> Duration {
-        let latest = lock(&self.state).waiting.values().map(|waiter| waiter.deadline).max();
-        latest.map_or(Duration::ZERO, |latest| latest.min(self.end).since(now))
+        let state = lock(&self.state);
+        state.latest_deadline().min(state.end()).since(now)
+    }
+
+    /// Time until the last waiter leaves, as the time for which the conversation may wait for a unit.
+    pub(super) fn patience(&self, now: Monotonic) -> Duration {
+        lock(&self.state).latest_deadline().since(now)
     }
 
     /// The time from which on nothing further starts.
     pub(super) fn end(&self) -> Monotonic {
-        self.end
+        lock(&self.state).end()
+    }
+
+    /// For whom a unit is spent: the waiter of the highest priority, of several the first. `None`: nobody waits.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let state = lock(&self.state);
+        let first = state.waiting.iter().max_by_key(|(number, waiter)| (waiter.claim.priority, Reverse(**number)));
+        first.map(|(_, waiter)| waiter.claim.clone())
+    }
+
+    /// Resolves once a waiter joined or left.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Notes that the conversation waits for a unit from now on, and why. That time does not count towards its end.
+    pub(super) fn pause(&self, now: Monotonic, refusal: NotAsked) {
+        let mut state = lock(&self.state);
+        state.paused.get_or_insert(now);
+        state.refusal = Some(refusal);
+    }
+
+    /// Notes that the conversation does not wait for a unit any longer.
+    pub(super) fn resume(&self, now: Monotonic) {
+        let mut state = lock(&self.state);
+        if let Some(since) = state.paused.take() {
+            state.end = state.end + now.since(since);
+        }
     }
 
     /// Counts a unit that was acquired, and stores the use of the windows after it.
@@ -207,8 +254,21 @@ impl Waiters {
             None if state.calls > 0 => {
                 (OutcomeBody::Error(SourceError::new(SourceErrorKind::Timeout, why.to_owned())), now)
             }
-            None => (AttemptError::no_time().into_body(), now),
+            None => match &state.refusal {
+                Some(refusal) => (OutcomeBody::NotAsked(refusal.clone()), now),
+                None => (AttemptError::no_time().into_body(), now),
+            },
         }
+    }
+}
+
+impl State {
+    fn latest_deadline(&self) -> Monotonic {
+        self.waiting.values().map(|waiter| waiter.deadline).max().unwrap_or_default()
+    }
+
+    fn end(&self) -> Monotonic {
+        if self.paused.is_some() { self.end.max(self.latest_deadline()) } else { self.end }
     }
 }
 
@@ -234,5 +294,6 @@ impl WaiterGuard {
 impl Drop for WaiterGuard {
     fn drop(&mut self) {
         lock(&self.waiters.state).waiting.remove(&self.number);
+        self.waiters.changed.notify_one();
     }
 }

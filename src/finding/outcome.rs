@@ -266,6 +266,8 @@ pub enum NotAskedReason {
     QuotaSpent,
     /// No time was left before the deadline.
     Deadline,
+    /// What is left of a quota window is reserved for interactive requests.
+    QuotaReserve,
 }
 
 impl NotAskedReason {
@@ -277,7 +279,7 @@ impl NotAskedReason {
     /// Whether a limit prevented an opinion that was expected. The other reasons are rules.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
-            Self::QuotaSpent | Self::Deadline => true,
+            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve => true,
             Self::TypeUnsupported
             | Self::Disabled
             | Self::NotConfigured

@@ -33,6 +33,7 @@ use crate::offload::offload;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::{Registry, nearest};
+use crate::source::Priority;
 use crate::store::new_id;
 use crate::verdict::pending_sentence;
 
@@ -53,6 +54,8 @@ pub(crate) struct EnrichmentRpc {
 /// What one call asks about each of its indicators, for which caller, and until when.
 struct EnrichCall {
     options: EnrichOptions,
+    /// The priority where the options name none.
+    default_priority: Priority,
     caller: String,
     /// `None`: each indicator gets the default time, counted from when its own enrichment begins.
     budget: Option<Budget>,
@@ -68,6 +71,7 @@ impl EnrichCall {
             policy: self.options.policy.as_ref().map(|policy| policy.name.clone()),
             tlp: self.options.tlp,
             max_age: self.options.max_age,
+            priority: self.options.priority.unwrap_or(self.default_priority),
             relations: self.options.relations.as_ref().map(|relations| relations.wanted.clone()).unwrap_or_default(),
             caller: self.caller.clone(),
             budget: self.budget,
@@ -123,7 +127,8 @@ impl EnrichmentRpc {
     fn call(&self, options: EnrichOptions, context: Context) -> Result<EnrichCall, Error> {
         let reserve = context.admitted.as_ref().map(Admitted::margin).unwrap_or_default();
         let budget = Some(self.engine.budget(context.deadline, reserve)?);
-        Ok(EnrichCall { options, budget, caller: context.caller, admitted: context.admitted })
+        let default_priority = Priority::Interactive;
+        Ok(EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted })
     }
 
     /// Answers one indicator from the verdict cache, or else by an enrichment.
@@ -317,7 +322,8 @@ impl EnrichmentService for EnrichmentRpc {
             context.admitted.as_ref().map(|admitted| admitted.set_size(batch.distinct.len())).unwrap_or_default();
         // If the caller sets a deadline, all indicators share one budget.
         let budget = context.deadline.map(|_| self.engine.budget(context.deadline, reserve)).transpose()?;
-        let call = EnrichCall { options, budget, caller: context.caller, admitted: context.admitted };
+        let default_priority = Priority::Background;
+        let call = EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted };
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(slots, move |sender| async move {
             batch.run(&rpc, &call, slots, &sender).await;
@@ -331,7 +337,8 @@ impl EnrichmentService for EnrichmentRpc {
         let context = self.context(&request);
         let request = request.into_inner();
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
-        let call = EnrichCall { options, caller: context.caller, budget: None, admitted: context.admitted };
+        let (default_priority, budget) = (Priority::Interactive, None);
+        let call = EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted };
         let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
         Ok(Response::new(write_plan(submitted, &planned)))
     }

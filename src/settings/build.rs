@@ -151,6 +151,9 @@ fn check(settings: &SourceSettings, violations: &mut Vec<Violation>) {
     for window in settings.quota.iter().filter(|window| window.limit == 0) {
         refuse(&format!("quota.{}", window.per.as_str()), NO_CALLS);
     }
+    if settings.quota_reserve > 100 {
+        refuse("quota_reserve", "must be from 0 to 100 percent");
+    }
     let rules = EgressRules::default();
     let base_url = settings.base_url.as_ref().map(|url| rules.check_url(url));
     let proxy = settings.proxy.as_ref().map(|proxy| rules.check_proxy(proxy));

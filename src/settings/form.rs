@@ -23,6 +23,8 @@ pub(crate) enum Syntax {
     Flag,
     /// A text of this sort.
     Text(&'static str),
+    /// A whole number of this sort.
+    Number(&'static str),
     /// Calls by window.
     Quota,
 }
@@ -77,6 +79,20 @@ impl Written for bool {
     }
 
     fn write(&self) -> bool {
+        *self
+    }
+}
+
+impl Written for u32 {
+    const SYNTAX: Syntax = Syntax::Number("PERCENT");
+
+    type Form = u32;
+
+    fn read(form: u32) -> Result<Option<Self>, String> {
+        Ok(Some(form))
+    }
+
+    fn write(&self) -> u32 {
         *self
     }
 }

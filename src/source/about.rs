@@ -146,7 +146,7 @@ impl CredentialNeed {
 }
 
 /// At most `limit` calls in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QuotaWindow {
     /// Which window.
     pub per: QuotaPer,

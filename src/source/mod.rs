@@ -21,6 +21,7 @@ mod allowance;
 mod egress;
 mod index;
 mod options;
+mod priority;
 mod proxy;
 mod question;
 mod settings;
@@ -33,6 +34,7 @@ pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYT
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
 };
+pub use priority::{Priority, reserved_calls, windows_for};
 pub use proxy::{EnvironmentProxies, Proxy, ProxyServer};
 pub use question::{
     Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod,

@@ -14,6 +14,9 @@ use super::{About, CacheTtl, OptionValue, Proxy, QuotaWindow};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
 
+/// Percentage of each quota window that is reserved for interactive requests unless the user sets another.
+const DEFAULT_QUOTA_RESERVE: u32 = 20;
+
 /// The settings of one source as they are in effect: nothing optional that is needed, every option filled in.
 #[derive(Clone)]
 pub struct SourceSettings {
@@ -35,6 +38,8 @@ pub struct SourceSettings {
     pub base_url: Option<Url>,
     /// Its quota; empty means none.
     pub quota: Vec<QuotaWindow>,
+    /// Percentage of each quota window that only interactive requests may spend, 0 to 100.
+    pub quota_reserve: u32,
     /// Time for one attempt.
     pub timeout: Duration,
     /// How long answers are cached.
@@ -83,6 +88,7 @@ impl SourceSettings {
             credential: None,
             base_url: about.base_url.clone(),
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
+            quota_reserve: DEFAULT_QUOTA_RESERVE,
             timeout: about.timeout,
             cache_ttl: about.cache_ttl,
             max_tlp: about.max_tlp,

@@ -67,6 +67,7 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
                         depth: 4,
                     }),
                     compare_policies: vec!["policies/worst".into(), "xsoar".into(), "policies/strict".into()],
+                    priority: 7,
                 }),
             },
         ),

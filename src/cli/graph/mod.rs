@@ -92,7 +92,7 @@ fn request(args: &Graph) -> Result<Request<pb::EnrichRequest>, Failure> {
                 max_calls: args.max_calls,
                 depth: args.depth,
             }),
-            ..options(&args.lookup)
+            ..options(&args.lookup, false)
         }),
     });
     request.set_timeout(args.lookup.timeout);

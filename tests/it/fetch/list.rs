@@ -10,7 +10,7 @@ use concord::finding::{Disposition, Family, Finding, NotAskedReason, OutcomeBody
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
     About, Answer, AnswerBody, EgressRules, ListAnswer, ListIndex, ListIndexBuilder, ListLocation, ListQuestion,
-    Lookup, Probe, Question, Reading, Source, TransportKind,
+    Lookup, Priority, Probe, Question, Reading, Source, TransportKind,
 };
 use tempfile::NamedTempFile;
 use tokio_util::task::TaskTracker;
@@ -94,7 +94,14 @@ impl Bed {
     async fn look_up(&self, text: &str, time: Duration) -> Fetched {
         let lookup = Lookup::new(address(text));
         let deadline = self.clock.monotonic() + time;
-        let request = LookupRequest { lookup, deadline, max_age: None, caller: "tester".into(), tlp: Tlp::Green };
+        let request = LookupRequest {
+            lookup,
+            deadline,
+            max_age: None,
+            priority: Priority::Interactive,
+            caller: "tester".into(),
+            tlp: Tlp::Green,
+        };
         self.pipeline.look_up(request).await
     }
 }

@@ -15,8 +15,8 @@ use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Relia
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
     About, Allowance, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
-    OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier, TransportKind,
-    WindowAllowance,
+    OptionValue, Priority, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier,
+    TransportKind, WindowAllowance,
 };
 use concord::store::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit,
@@ -31,6 +31,7 @@ mod coalesce;
 mod conversation;
 mod list;
 mod quota_and_retry;
+mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -264,6 +265,8 @@ struct FakeLedger {
     lags: Mutex<Vec<Duration>>,
     /// When calls ended whose unit was taken.
     settled_at: Mutex<Vec<SystemTime>>,
+    /// How many units were asked for.
+    asked: Mutex<usize>,
     log: Log,
 }
 
@@ -303,6 +306,7 @@ impl Ledger for FakeLedger {
             let lag = self.lags.lock().unwrap().pop();
             self.clock.sleep(lag.unwrap_or_default()).await;
             self.reachable()?;
+            *self.asked.lock().unwrap() += calls.len();
             let take = |Acquire { unit, windows, disclosures }| {
                 let uses = |ledger: &Self| windows.iter().map(|window| ledger.window(*window, unit.at)).collect();
                 let before: Vec<WindowUse> = uses(self);
@@ -441,6 +445,7 @@ impl Harness {
             hangs: Mutex::default(),
             lags: Mutex::default(),
             settled_at: Mutex::default(),
+            asked: Mutex::default(),
             log: log.clone(),
         });
         let (shared_clock, tracker): (Arc<dyn Clock>, _) = (Arc::new(clock.clone()), TaskTracker::new());
@@ -485,6 +490,7 @@ impl Harness {
             lookup: Lookup::new(indicator),
             deadline: self.clock.monotonic() + time,
             max_age: None,
+            priority: Priority::Interactive,
             caller: "tester".into(),
             tlp: Tlp::Green,
         }

@@ -33,7 +33,7 @@ async fn a_spent_quota_is_not_asked_and_says_until_when() {
     let harness = Harness::per_minute(1, &[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     harness.clock.sleep(20 * SECOND).await;
-    let request = harness.request_for("192.0.2.2", 60 * SECOND);
+    let request = harness.request_for("192.0.2.2", 30 * SECOND);
     let now = harness.clock.now();
     let refused = harness.pipeline.look_up(request).await;
     let not_asked = not_asked(&refused.outcome);

@@ -1,0 +1,199 @@
+//! The calls that wait for a unit, one line for each account and its limits.
+//!
+//! While no unit is available for a priority, its part of the line is closed until the window opens. Then only as many calls
+//! ask the ledger as the window can have units, so that a window that opens causes no rush.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acquirer::{AcquireError, Call, Reply};
+use super::fair_queue::{Claim, Claims, FairQueue};
+use super::quota::Terms;
+use super::waiters::Waiters;
+use crate::clock::Monotonic;
+use crate::source::Priority;
+use crate::store::WindowUse;
+
+/// Maximum of units that are acquired in one statement.
+const BATCH: usize = 1024;
+/// A window that is said to be open by now is asked again after this.
+const MIN_CLOSED: Duration = Duration::from_millis(50);
+
+/// A call that waits for its unit.
+pub(super) struct Waiting {
+    pub(super) claim: Claim,
+    pub(super) call: Call,
+    pub(super) waiters: Arc<Waiters>,
+    pub(super) reply: Reply,
+}
+
+/// All lines.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: BTreeMap<Arc<Terms>, Line>,
+    /// Counts the rounds, so that each line is the first of a statement in turn.
+    rounds: usize,
+}
+
+#[derive(Default)]
+struct Line {
+    calls: FairQueue<Waiting>,
+    /// Until when no unit is available for a priority, and the window that is used up.
+    closed: BTreeMap<Priority, (Monotonic, WindowUse)>,
+}
+
+/// What is next to do.
+pub(super) enum Next {
+    /// Ask the ledger for these.
+    Acquire(Vec<Waiting>),
+    /// Wait until a line opens.
+    Wait(Duration),
+    /// Nobody waits.
+    Nothing,
+}
+
+impl Claims for Waiting {
+    fn claim(&self) -> &Claim {
+        &self.claim
+    }
+}
+
+impl Waiting {
+    /// Whether its callers have time until `opens`, and for the statement of the ledger then.
+    fn can_wait(&self, opens: Monotonic, took: Duration, now: Monotonic) -> bool {
+        self.waiters.patience(now) > opens.since(now) + took
+    }
+
+    pub(super) fn refuse(self, error: AcquireError) {
+        // Sending fails if the caller no longer waits.
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+impl Line {
+    /// Until when a priority is closed. While interactive calls wait, background calls wait behind them.
+    fn closed(&self, priority: Priority, now: Monotonic) -> Option<(Monotonic, WindowUse)> {
+        let of = |priority| self.closed.get(&priority).filter(|(opens, _)| *opens > now).copied();
+        match priority {
+            Priority::Interactive => of(Priority::Interactive),
+            Priority::Background => of(Priority::Background)
+                .or_else(|| of(Priority::Interactive).filter(|_| self.calls.has(Priority::Interactive))),
+        }
+    }
+
+    /// Takes the calls that may ask the ledger now, at most `most`.
+    fn take_open(&mut self, terms: &Terms, most: usize, now: Monotonic, taken: &mut Vec<Waiting>) {
+        for priority in [Priority::Interactive, Priority::Background] {
+            if self.closed(priority, now).is_some() {
+                continue;
+            }
+            let limit = terms.windows_for(priority).iter().map(|window| window.limit).min();
+            let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most).clamp(1, most));
+            taken.extend(std::iter::from_fn(|| self.calls.pop(priority)).take(limit));
+            if self.calls.has(priority) {
+                return;
+            }
+        }
+    }
+
+    /// When the first of its waiting calls may ask the ledger.
+    fn opens(&self, now: Monotonic) -> Option<Monotonic> {
+        let waiting =
+            [Priority::Interactive, Priority::Background].into_iter().filter(|priority| self.calls.has(*priority));
+        waiting.map(|priority| self.closed(priority, now).map_or(now, |(opens, _)| opens)).min()
+    }
+}
+
+impl Lines {
+    /// The number of calls that wait.
+    pub(super) fn len(&self) -> usize {
+        self.lines.values().map(|line| line.calls.len()).sum()
+    }
+
+    /// Adds a call. Returns `false` if it must wait for a window to open, so that the ledger need not be asked now.
+    pub(super) fn push(&mut self, waiting: Waiting, took: Duration, now: Monotonic) -> bool {
+        let line = self.lines.entry(waiting.call.terms.clone()).or_default();
+        let closed = line.closed(waiting.claim.priority, now).filter(|_| !line.calls.is_empty());
+        let Some((opens, window)) = closed else {
+            line.calls.push(waiting);
+            return true;
+        };
+        let claim = waiting.claim.clone();
+        if waiting.can_wait(opens, took, now) {
+            waiting.waiters.pause(now, waiting.call.terms.refusal(claim.priority, &window));
+            line.calls.push(waiting);
+        } else {
+            waiting.refuse(AcquireError::Spent(claim, window));
+        }
+        false
+    }
+
+    /// Takes the calls that may ask the ledger now, in the order in which they get units.
+    pub(super) fn next(&mut self, now: Monotonic) -> Next {
+        self.remove_left();
+        if self.lines.is_empty() {
+            return Next::Nothing;
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        let most = (BATCH / self.lines.len()).max(1);
+        let first = self.rounds % self.lines.len();
+        let mut taken = Vec::new();
+        let mut lines: Vec<_> = self.lines.iter_mut().collect();
+        lines.rotate_left(first);
+        lines.into_iter().for_each(|(terms, line)| line.take_open(terms, most, now, &mut taken));
+        if taken.is_empty() {
+            let opens = self.lines.values().filter_map(|line| line.opens(now)).min();
+            return Next::Wait(opens.map(|opens| opens.since(now)).unwrap_or_default().max(MIN_CLOSED));
+        }
+        taken.sort_by_key(|waiting| std::cmp::Reverse(waiting.claim.priority));
+        Next::Acquire(taken)
+    }
+
+    /// Removes calls whose callers have left, and lines without calls.
+    pub(super) fn remove_left(&mut self) {
+        self.lines.retain(|_, line| {
+            for priority in [Priority::Interactive, Priority::Background] {
+                drop(line.calls.remove_unless(priority, |waiting| !waiting.reply.is_closed()));
+            }
+            !line.calls.is_empty()
+        });
+    }
+
+    /// Returns calls that got no unit to the front of their lines, which are closed until their windows open, after `wait`.
+    /// Calls whose callers have less time are refused.
+    pub(super) fn put_back(&mut self, refused: Vec<(Waiting, WindowUse, Duration)>, took: Duration, now: Monotonic) {
+        let mut closed = Vec::new();
+        for (waiting, window, wait) in refused.into_iter().rev() {
+            let (terms, priority) = (waiting.call.terms.clone(), waiting.claim.priority);
+            let line = self.lines.entry(terms.clone()).or_default();
+            line.closed.insert(priority, (now + wait.max(MIN_CLOSED), window));
+            line.calls.put_back(waiting);
+            if !closed.contains(&(terms.clone(), priority)) {
+                closed.push((terms, priority));
+            }
+        }
+        for (terms, priority) in closed {
+            let Some(line) = self.lines.get_mut(&terms) else { continue };
+            let Some((opens, window)) = line.closed.get(&priority).copied() else { continue };
+            let refusal = terms.refusal(priority, &window);
+            let waits = |waiting: &Waiting| {
+                let waits = waiting.can_wait(opens, took, now);
+                if waits {
+                    waiting.waiters.pause(now, refusal.clone());
+                }
+                waits
+            };
+            for waiting in line.calls.remove_unless(priority, waits) {
+                let claim = waiting.claim.clone();
+                waiting.refuse(AcquireError::Spent(claim, window));
+            }
+        }
+    }
+
+    /// Opens the lines of an account, since a unit was given back.
+    pub(super) fn open(&mut self, account: &str) {
+        let of_account = self.lines.iter_mut().filter(|(terms, _)| terms.account == account);
+        of_account.for_each(|(_, line)| line.closed.clear());
+    }
+}
