@@ -213,7 +213,8 @@ async fn a_unit_stays_spent_although_its_attempt_is_dropped() {
     let dropped = clock.timeout(SECOND, harness.pipeline.probe("tester")).await;
     assert!(dropped.is_none());
     assert_eq!(harness.ledger.acquired_at.lock().unwrap().len(), 1);
-    assert_eq!(not_asked(&harness.look_up().await.outcome).reason, NotAskedReason::QuotaSpent);
+    let later = harness.pipeline.look_up(harness.request_for("192.0.2.2", 30 * SECOND)).await;
+    assert_eq!(not_asked(&later.outcome).reason, NotAskedReason::QuotaSpent);
 }
 
 #[tokio::test(start_paused = true)]
