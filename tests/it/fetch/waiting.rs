@@ -228,7 +228,7 @@ proptest! {
                 let request = harness.request_of(arrival.priority, &caller, last, arrival.patience);
                 let (deadline, clock) = (request.deadline, harness.clock.clone());
                 let look_up = harness.begin(request);
-                look_ups.push(tokio::spawn(async move {
+                look_ups.push(harness.parts.tracker.spawn(async move {
                     let fetched = look_up.await.unwrap();
                     (fetched, clock.monotonic() <= deadline)
                 }));
