@@ -14,12 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::AttemptError;
 use super::fair_queue::Claim;
-use super::lines::{Lines, Next, Waiting};
-use super::quota::Terms;
+use super::lines::{AcquireError, Call, Lines, Next, Waiting};
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
 use crate::source::QuotaWindow;
-use crate::store::{Acquire, Acquired, Disclosure, Ledger, StoreError, Unit, WindowUse};
+use crate::store::{Acquire, Acquired, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
 /// Maximum of calls that wait for a unit, so that a ledger that hangs does not fill the memory.
@@ -41,7 +40,7 @@ pub struct UnitAcquirer {
 
 #[derive(Default)]
 struct Queue {
-    lines: Lines,
+    lines: Lines<Acquisition>,
     /// Whether a task is working on the queue.
     is_running: bool,
     /// Duration of the last statement.
@@ -50,32 +49,11 @@ struct Queue {
     clocks: Option<(SystemTime, Monotonic)>,
 }
 
-/// What a call spends, and what it discloses to the source.
-#[derive(Clone)]
-pub(super) struct Call {
-    pub(super) terms: Arc<Terms>,
-    pub(super) source: String,
-    pub(super) disclosures: Vec<Disclosure>,
-}
-
 /// A unit, and the use of the windows after it, as they apply to the priority of the call.
 pub(super) struct Acquisition {
     pub(super) uses: Vec<WindowUse>,
     pub(super) unit: UnitGuard,
 }
-
-/// Why there is no unit.
-pub(super) enum AcquireError {
-    /// Nobody waits any more, or the time is up.
-    Abandoned(AttemptError),
-    /// The window that is used up for longer than the callers can wait.
-    Spent(Claim, WindowUse),
-    /// The ledger cannot be reached.
-    Ledger(StoreError),
-}
-
-/// Delivers the result of an acquisition to its call.
-pub(super) type Reply = oneshot::Sender<Result<Acquisition, AcquireError>>;
 
 /// A unit whose call is in flight. Dropping the guard records the end of the call, from which the unit's window is
 /// counted.
@@ -195,7 +173,7 @@ impl UnitAcquirer {
         now.duration_since(expected).is_ok_and(|gain| gain > CLOCK_DRIFT).then_some(expected)
     }
 
-    async fn acquire_batch(self: &Arc<Self>, batch: Vec<Waiting>, took: Duration) {
+    async fn acquire_batch(self: &Arc<Self>, batch: Vec<Waiting<Acquisition>>, took: Duration) {
         let (now, begun) = (self.clock.now(), self.clock.monotonic());
         let set_forward = self.set_forward(now, begun);
         let mut calls = Vec::with_capacity(batch.len());
@@ -244,7 +222,7 @@ impl UnitAcquirer {
         lock(&self.queue).lines.put_back(refused, took, begun);
     }
 
-    fn deliver(self: &Arc<Self>, unit: Unit, waiting: Waiting, uses: Vec<WindowUse>) {
+    fn deliver(self: &Arc<Self>, unit: Unit, waiting: Waiting<Acquisition>, uses: Vec<WindowUse>) {
         let windows = waiting.call.terms.windows.clone();
         let unit = UnitGuard { unit: Some(unit), windows, acquirer: self.clone() };
         if let Err(Ok(undelivered)) = waiting.reply.send(Ok(Acquisition { uses, unit })) {
@@ -298,6 +276,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::fetch::terms::Terms;
     use crate::source::Priority;
     use crate::store::Memory;
 

@@ -7,59 +7,77 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acquirer::{AcquireError, Call, Reply};
+use tokio::sync::oneshot;
+
+use super::attempt::AttemptError;
 use super::fair_queue::{Claim, Claims, FairQueue};
-use super::quota::Terms;
+use super::terms::Terms;
 use super::waiters::Waiters;
 use crate::clock::Monotonic;
 use crate::source::Priority;
-use crate::store::WindowUse;
+use crate::store::{Disclosure, StoreError, WindowUse};
 
 /// Maximum of units that are acquired in one statement.
 const BATCH: usize = 1024;
 /// A window that is said to be open by now is asked again after this.
 const MIN_CLOSED: Duration = Duration::from_millis(50);
 
-/// A call that waits for its unit.
-pub(super) struct Waiting {
+/// What a call spends, and what it discloses to the source.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) terms: Arc<Terms>,
+    pub(super) source: String,
+    pub(super) disclosures: Vec<Disclosure>,
+}
+
+/// Why there is no unit.
+pub(super) enum AcquireError {
+    /// Nobody waits any more, or the time is up.
+    Abandoned(AttemptError),
+    /// The window that is used up for longer than the callers can wait.
+    Spent(Claim, WindowUse),
+    /// The ledger cannot be reached.
+    Ledger(StoreError),
+}
+
+/// A call that waits for its unit, a `U`.
+pub(super) struct Waiting<U> {
     pub(super) claim: Claim,
     pub(super) call: Call,
     pub(super) waiters: Arc<Waiters>,
-    pub(super) reply: Reply,
+    pub(super) reply: oneshot::Sender<Result<U, AcquireError>>,
 }
 
 /// All lines.
-#[derive(Default)]
-pub(super) struct Lines {
-    lines: BTreeMap<Arc<Terms>, Line>,
+pub(super) struct Lines<U> {
+    lines: BTreeMap<Arc<Terms>, Line<U>>,
     /// Counts the rounds, so that each line is the first of a statement in turn.
     rounds: usize,
 }
 
-#[derive(Default)]
-struct Line {
-    calls: FairQueue<Waiting>,
+struct Line<U> {
+    calls: FairQueue<Waiting<U>>,
     /// Until when no unit is available for a priority, and the window that is used up.
     closed: BTreeMap<Priority, (Monotonic, WindowUse)>,
 }
 
 /// What is next to do.
-pub(super) enum Next {
+pub(super) enum Next<U> {
     /// Ask the ledger for these.
-    Acquire(Vec<Waiting>),
+    Acquire(Vec<Waiting<U>>),
     /// Wait until a line opens.
     Wait(Duration),
     /// Nobody waits.
     Nothing,
 }
 
-impl Claims for Waiting {
+impl<U> Claims for Waiting<U> {
     fn claim(&self) -> &Claim {
         &self.claim
     }
 }
 
-impl Waiting {
+impl<U> Waiting<U> {
     /// Whether its callers have time until `opens`, and for the statement of the ledger then.
     fn can_wait(&self, opens: Monotonic, took: Duration, now: Monotonic) -> bool {
         self.waiters.patience(now) > opens.since(now) + took
@@ -71,7 +89,19 @@ impl Waiting {
     }
 }
 
-impl Line {
+impl<U> Default for Line<U> {
+    fn default() -> Self {
+        Self { calls: FairQueue::default(), closed: BTreeMap::new() }
+    }
+}
+
+impl<U> Default for Lines<U> {
+    fn default() -> Self {
+        Self { lines: BTreeMap::new(), rounds: 0 }
+    }
+}
+
+impl<U> Line<U> {
     /// Until when a priority is closed. While interactive calls wait, background calls wait behind them.
     fn closed(&self, priority: Priority, now: Monotonic) -> Option<(Monotonic, WindowUse)> {
         let of = |priority| self.closed.get(&priority).filter(|(opens, _)| *opens > now).copied();
@@ -83,7 +113,7 @@ impl Line {
     }
 
     /// Takes the calls that may ask the ledger now, at most `most`.
-    fn take_open(&mut self, terms: &Terms, most: usize, now: Monotonic, taken: &mut Vec<Waiting>) {
+    fn take_open(&mut self, terms: &Terms, most: usize, now: Monotonic, taken: &mut Vec<Waiting<U>>) {
         for priority in [Priority::Interactive, Priority::Background] {
             if self.closed(priority, now).is_some() {
                 continue;
@@ -105,14 +135,14 @@ impl Line {
     }
 }
 
-impl Lines {
+impl<U> Lines<U> {
     /// The number of calls that wait.
     pub(super) fn len(&self) -> usize {
         self.lines.values().map(|line| line.calls.len()).sum()
     }
 
     /// Adds a call. Returns `false` if it must wait for a window to open, so that the ledger need not be asked now.
-    pub(super) fn push(&mut self, waiting: Waiting, took: Duration, now: Monotonic) -> bool {
+    pub(super) fn push(&mut self, waiting: Waiting<U>, took: Duration, now: Monotonic) -> bool {
         let line = self.lines.entry(waiting.call.terms.clone()).or_default();
         let closed = line.closed(waiting.claim.priority, now).filter(|_| !line.calls.is_empty());
         let Some((opens, window)) = closed else {
@@ -130,7 +160,7 @@ impl Lines {
     }
 
     /// Takes the calls that may ask the ledger now, in the order in which they get units.
-    pub(super) fn next(&mut self, now: Monotonic) -> Next {
+    pub(super) fn next(&mut self, now: Monotonic) -> Next<U> {
         self.remove_left();
         if self.lines.is_empty() {
             return Next::Nothing;
@@ -162,7 +192,7 @@ impl Lines {
 
     /// Returns calls that got no unit to the front of their lines, which are closed until their windows open, after `wait`.
     /// Calls whose callers have less time are refused.
-    pub(super) fn put_back(&mut self, refused: Vec<(Waiting, WindowUse, Duration)>, took: Duration, now: Monotonic) {
+    pub(super) fn put_back(&mut self, refused: Vec<(Waiting<U>, WindowUse, Duration)>, took: Duration, now: Monotonic) {
         let mut closed = Vec::new();
         for (waiting, window, wait) in refused.into_iter().rev() {
             let (terms, priority) = (waiting.call.terms.clone(), waiting.claim.priority);
@@ -177,7 +207,7 @@ impl Lines {
             let Some(line) = self.lines.get_mut(&terms) else { continue };
             let Some((opens, window)) = line.closed.get(&priority).copied() else { continue };
             let refusal = terms.refusal(priority, &window);
-            let waits = |waiting: &Waiting| {
+            let waits = |waiting: &Waiting<U>| {
                 let waits = waiting.can_wait(opens, took, now);
                 if waits {
                     waiting.waiters.pause(now, refusal.clone());

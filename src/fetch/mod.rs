@@ -7,7 +7,7 @@
 //! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
 //! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
-//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
 //!
@@ -38,6 +38,7 @@ mod read;
 mod resolve;
 mod retry;
 mod route;
+mod terms;
 mod tls;
 mod transport;
 mod waiters;

@@ -393,8 +393,8 @@ async fn nothing_but_benign_ends_with_zero_and_many_end_with_their_totals() {
     assert_eq!(refused.status.code(), Some(1));
     let malicious = enrich("10.0.0.1 198.51.100.1 198.51.100.2 198.51.100.3 198.51.100.4 198.51.100.5").await;
     assert_eq!(malicious.status.code(), Some(20));
-    let totals = "concord: 6 indicators: 4 malicious, 2 unknown, 1 partial, 2 about which nobody was asked; \
-                  held back by quota: virustotal (1 indicator, until 2026-";
+    let totals = "concord: 6 indicators: 3 malicious, 3 unknown, 2 partial, 3 about which nobody was asked; \
+                  held back by quota: virustotal (2 indicators, until 2026-";
     assert!(text(&malicious.stderr).contains(totals), "{}", text(&malicious.stderr));
     server.stop().await;
 }
@@ -416,7 +416,7 @@ async fn whoever_waits_for_quota_gets_every_answer() {
         (notice, lines.last().unwrap(), child.wait_with_output().unwrap())
     });
     let (notice, totals, output) = waited.await.unwrap();
-    assert!(notice.ends_with("for 2 indicators"), "{notice}");
+    assert!(notice.ends_with("for 3 indicators"), "{notice}");
     assert!(totals.ends_with("6 indicators: 6 malicious"), "{totals}");
     assert_eq!(output.status.code(), Some(20));
     assert_eq!(text(&output.stdout).lines().count(), 6);

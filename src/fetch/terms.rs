@@ -1,0 +1,48 @@
+//! Which part of a quota window a request may spend, by its priority, and what it is told where there is none.
+
+use super::attempt::quota_spent;
+use crate::finding::{NotAsked, NotAskedReason, counted};
+use crate::source::{Priority, QuotaWindow, reserved_calls, windows_for};
+use crate::store::WindowUse;
+
+/// The limits under which units of an account are spent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Terms {
+    pub(super) account: String,
+    pub(super) windows: Vec<QuotaWindow>,
+    /// Percentage of each window that only interactive requests may spend.
+    pub(super) reserve: u32,
+}
+
+impl Terms {
+    /// The windows as they apply to this priority.
+    pub(super) fn windows_for(&self, priority: Priority) -> Vec<QuotaWindow> {
+        windows_for(priority, &self.windows, self.reserve)
+    }
+
+    /// The use of the whole windows, given their use as it applies to a priority.
+    pub(super) fn whole(&self, mut uses: Vec<WindowUse>) -> Vec<WindowUse> {
+        uses.iter_mut().for_each(|window| *window = self.whole_window(*window));
+        uses
+    }
+
+    /// The use of the whole window, given its use as it applies to a priority.
+    pub(super) fn whole_window(&self, window: WindowUse) -> WindowUse {
+        let whole = self.windows.iter().find(|whole| whole.per == window.per);
+        WindowUse { limit: whole.map_or(window.limit, |whole| whole.limit), ..window }
+    }
+
+    /// The outcome for a window that is used up for this priority.
+    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse) -> NotAsked {
+        let whole = self.whole_window(*window);
+        match priority {
+            Priority::Background if whole.used < whole.limit => {
+                let reserved = counted(reserved_calls(whole.limit, self.reserve), "call");
+                let detail = format!("{}; {reserved} reserved for interactive requests", whole.describe());
+                let reserve = NotAsked::new(NotAskedReason::QuotaReserve, detail);
+                NotAsked { until: Some(window.resets_at), ..reserve }
+            }
+            Priority::Background | Priority::Interactive => quota_spent(whole.describe(), window.resets_at),
+        }
+    }
+}
