@@ -261,14 +261,21 @@ fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListRe
 }
 
 /// Identifies the account whose quota is spent, without revealing the credential. Sources of one kind with the same
-/// credential share an account.
+/// credential share an account if they ask the same address: what a mirror answers must not count for the real account.
 fn account(settings: &SourceSettings, source: &dyn Source) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"concord quota account\0");
     context.update(settings.kind.as_bytes());
     context.update(b"\0");
     match &settings.credential {
-        Some(credential) => context.update(credential.expose_secret().as_bytes()),
+        Some(credential) => {
+            context.update(credential.expose_secret().as_bytes());
+            let other = settings.base_url.as_ref().filter(|url| !source.about().is_own_address(Some(*url)));
+            if let Some(url) = other {
+                context.update(b"\0");
+                context.update(url.as_str().trim_end_matches('/').as_bytes());
+            }
+        }
         // Without a credential, a service counts calls by client address, so all sources that ask it share an account.
         None => match &settings.base_url {
             Some(url) => context.update(url.as_str().as_bytes()),
@@ -310,5 +317,20 @@ mod tests {
         assert_eq!(with("k1"), with("k1"));
         assert_ne!(with("k1"), with("k2"));
         assert!(!with("secret").contains("secret"));
+    }
+
+    #[test]
+    fn a_key_at_a_mirror_is_another_account_than_the_same_key_at_the_source() {
+        let at = |address: &str| {
+            account_of("virustotal", |settings| {
+                settings.credential = Some("k".to_owned().into());
+                settings.base_url = address.parse().ok();
+            })
+        };
+        let own = account_of("virustotal", |settings| settings.credential = Some("k".to_owned().into()));
+        assert_eq!(at("https://www.virustotal.com/api/v3"), own);
+        assert_ne!(at("https://mirror.example.com/api/v3"), own);
+        assert_eq!(at("https://mirror.example.com/api/v3"), at("https://mirror.example.com/api/v3/"));
+        assert_ne!(at("https://mirror.example.com/api/v3"), at("https://other.example.com/api/v3"));
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the allowance of an account, as the source reports it: on first use, every hour while the account is used, and after
 //! the source reported that the quota is used up. Readings run in the background: no answer waits for one, none costs a unit,
-//! and a failure has no other effect than a warning.
+//! and a failure has no other effect than a warning. At another address than the kind's own, only `TestSource` reads it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,8 +33,12 @@ pub(super) struct AllowanceReader {
 }
 
 impl AllowanceReader {
-    /// Starts a reading in the background if one is due.
+    /// Starts a reading in the background if one is due. The question may show the credential in its path, which a mirror or
+    /// a gateway may log, so that other addresses than the kind's own get it only when a user asks for it.
     pub(super) fn read_if_due(self: &Arc<Self>) {
+        if !self.source.about().is_own_address(self.settings.base_url.as_ref()) {
+            return;
+        }
         let now = self.clock.monotonic();
         let mut readings = self.state.readings();
         if !readings.is_due(now) {

@@ -68,6 +68,14 @@ pub struct Relationship {
     pub is_premium: bool,
 }
 
+impl About {
+    /// Whether this is the kind's own address, and not that of a mirror, a gateway or a test.
+    pub fn is_own_address(&self, address: Option<&Url>) -> bool {
+        let trimmed = |url: Option<&Url>| url.map(|url| url.as_str().trim_end_matches('/').to_owned());
+        trimmed(address) == trimmed(self.base_url.as_ref())
+    }
+}
+
 /// A tier of service: what a free and a paid credential get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {

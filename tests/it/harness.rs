@@ -124,11 +124,6 @@ impl Replay {
         *self.quotas.lock().unwrap() = (status, body);
     }
 
-    /// Resolves when it was asked this often about the key's quota.
-    pub async fn asked_for_quotas(&self, times: usize) {
-        self.quota_readings.subscribe().wait_for(|readings| *readings >= times).await.unwrap();
-    }
-
     /// How often it was asked about the key's quota.
     pub fn quota_readings(&self) -> usize {
         *self.quota_readings.borrow()

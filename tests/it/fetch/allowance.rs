@@ -159,6 +159,22 @@ async fn a_reading_that_fails_changes_nothing_is_said_and_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_another_address_than_the_kinds_own_only_a_test_reads_it() {
+    let mut elsewhere = settings(&about());
+    elsewhere.options.insert("allowance".into(), OptionValue::Flag(true));
+    elsewhere.base_url = "https://mirror.example.com".parse().ok();
+    let harness = Harness::with(about(), elsewhere, &[ScriptedReply::says("found 9")]);
+    *harness.transport.allowances.lock().unwrap() = vec![ScriptedReply::says("7 of 500")];
+    harness.look_up_and_rest(1).await;
+    assert_eq!(harness.allowance_readings(), 0, "the credential may stand in the path of the question");
+    harness.pipeline.probe("tester").await;
+    assert_eq!((harness.allowance_readings(), harness.usage().await), (1, vec![(QuotaPer::Day, 500, 7)]));
+    harness.clock.sleep(HOUR).await;
+    harness.look_up_and_rest(2).await;
+    assert_eq!(harness.allowance_readings(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_test_reads_it_whenever_it_was_read_last() {
     let harness =
         telling(&[ScriptedReply::says("none")], &[ScriptedReply::says("0 of 9"), ScriptedReply::says("0 of 500")]);
