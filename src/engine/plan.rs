@@ -125,8 +125,8 @@ impl Engine {
             }
         };
         match withhold::withhold_reason(&self.rules, source, &lookup.indicator, request.tlp) {
-            Some(not_asked) => match pipeline.cached(lookup, request.max_age).await {
-                Some(cached) => Decision::Cached(Box::new(cached)),
+            Some(not_asked) => match pipeline.cached_in_part(lookup, request.max_age).await {
+                Some((cached, _)) => Decision::Cached(Box::new(cached)),
                 None => Decision::NotAsked(not_asked),
             },
             None => Decision::Ask(pipeline),

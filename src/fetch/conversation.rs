@@ -3,23 +3,21 @@
 //!
 //! `attempt` decides whether an answer is a refusal, since `retry` depends on it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
 use super::lookup::AnswerTime;
 use super::raw_answers::Step;
-use super::read::{read, read_refused};
+use super::read::read;
 use super::waiters::{Waiters, incomplete};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{Finding, OutcomeBody, SourceError};
+use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, Lookup, Question, Reading, Source};
 
-/// Maximum of questions in one conversation, including those answered from the cache, unless the source declares more.
+/// Maximum of questions in one conversation, including those answered from the cache, with a source that declares one. Those
+/// that a source declares more are added.
 const MAX_STEPS: usize = 6;
-/// Refused questions of one conversation that a source may leave out.
-const MAX_REFUSALS: usize = 4;
 
 /// The result of a conversation.
 #[derive(Clone, Debug)]
@@ -65,15 +63,15 @@ pub(super) struct Conversation<'a> {
 /// The questions and answers so far.
 #[derive(Default)]
 struct Transcript {
-    asked: Vec<(Question, Monotonic, String)>,
+    asked: Vec<(Question, Monotonic, Option<String>)>,
     answers: Arc<Vec<Answer>>,
     partial: Option<Finding>,
 }
 
 impl Conversation<'_> {
     /// Asks with `ask` and reads the answers until the reading is complete. `cached` holds the steps of an earlier
-    /// conversation.
-    pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question) -> F) -> ConversationOutcome
+    /// conversation. `ask` is told whether the question is optional.
+    pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question, bool) -> F) -> ConversationOutcome
     where
         F: Future<Output = Result<Step, AttemptError>>,
     {
@@ -81,50 +79,45 @@ impl Conversation<'_> {
             Ok(question) => question,
             Err(error) => return self.uncacheable(OutcomeBody::Error(error)),
         };
-        let mut cached = VecDeque::from(cached.to_vec());
-        let mut question = first.clone();
+        // What failed before is asked again.
+        let mut cached: Vec<Step> = cached.iter().filter(|step| step.answer.failure().is_none()).cloned().collect();
+        let (mut question, mut is_optional) = (first.clone(), false);
         let mut transcript = Transcript::default();
-        let mut refusals = 0;
-        let max_steps = MAX_STEPS.max(self.source.max_questions(self.lookup) as usize);
+        let max_steps = MAX_STEPS.saturating_add(self.source.max_questions(self.lookup) as usize) - 1;
         while transcript.answers.len() < max_steps {
-            let mut refused = None;
-            match cached.pop_front() {
-                Some(step) if step.question == question => transcript.push(step),
-                // Later questions depend on earlier answers, so once one question differs, no further cached step fits.
-                Some(_) | None => {
-                    cached.clear();
-                    match ask(question.clone()).await {
-                        Ok(step) => transcript.push(step),
-                        // Bounded, so that a kind whose every question is refused does not ask forever.
-                        Err(error) => match self.refused(&transcript, &question, &error).await {
-                            Some(reading) if refusals < MAX_REFUSALS => {
-                                (refused, refusals) = (Some(reading), refusals + 1);
-                            }
-                            Some(_) | None => return self.interrupted(transcript, error),
-                        },
-                    }
-                }
-            }
-            let reading = match refused {
-                Some(reading) => Ok(reading),
-                None => read(self.source, self.lookup, &transcript.answers).await,
+            let is_further = !transcript.answers.is_empty();
+            let step = match cached.iter().position(|step| step.question == question) {
+                Some(place) => cached.swap_remove(place),
+                None => match self.source.known_refusal(self.lookup, &question).filter(|_| is_further) {
+                    Some(error) => Step::failed(question, error, self.clock),
+                    None => match ask(question.clone(), is_optional).await {
+                        Ok(step) => step,
+                        Err(AttemptError::Source(error))
+                            if is_further && self.can_do_without(&question, is_optional, &error) =>
+                        {
+                            Step::failed(question, error, self.clock)
+                        }
+                        Err(error) => return self.interrupted(transcript, error),
+                    },
+                },
             };
-            match reading {
+            transcript.push(step);
+            match read(self.source, self.lookup, &transcript.answers).await {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
-                Ok(Reading::More { partial_finding, next }) => {
+                Ok(Reading::More { partial_finding, next, is_optional: optional }) => {
                     if let Some(finding) = partial_finding {
                         self.waiters.note_partial(&finding, self.time(&transcript));
                         transcript.partial = Some(finding);
                     }
-                    question = *next;
+                    (question, is_optional) = (*next, optional);
                 }
                 // The cached answers cannot be read under the current rating, so the conversation starts anew without
                 // them.
                 Err(_) if !self.waiters.was_asked() => {
                     cached.clear();
                     transcript = Transcript::default();
-                    question = first.clone();
+                    (question, is_optional) = (first.clone(), false);
                 }
                 Err(error) => return self.unreadable(transcript, error),
             }
@@ -132,17 +125,11 @@ impl Conversation<'_> {
         self.cut_short(transcript, max_steps)
     }
 
-    /// How the source reads the answers before a refused question, if it can.
-    async fn refused(&self, transcript: &Transcript, question: &Question, error: &AttemptError) -> Option<Reading> {
-        match error {
-            AttemptError::Source(error) if !transcript.answers.is_empty() => {
-                read_refused(self.source, self.lookup, &transcript.answers, question, error).await
-            }
-            AttemptError::Source(_)
-            | AttemptError::Unreachable(_)
-            | AttemptError::Local(_)
-            | AttemptError::NotAttempted(_) => None,
-        }
+    /// Whether the answers are read without this question, which failed with this error.
+    fn can_do_without(&self, question: &Question, is_optional: bool, error: &SourceError) -> bool {
+        // These concern every question of the account, and this one may be answered as soon as they are over.
+        let is_of_account = matches!(error.kind, SourceErrorKind::QuotaExhausted | SourceErrorKind::Unauthorized);
+        self.source.note_refusal(self.lookup, question, error) || (is_optional && !is_of_account)
     }
 
     /// The outcome after a failed step. The answers before it are cached, so that the next look-up pays only for the

@@ -108,7 +108,10 @@ impl fmt::Debug for ListPipeline {
 fn status(answer: &Answer) -> Option<&ListStatus> {
     match &answer.body {
         AnswerBody::List(ListAnswer::Listed { status, .. } | ListAnswer::NotListed(status)) => Some(status),
-        AnswerBody::List(ListAnswer::NeverLoaded(_)) | AnswerBody::Http { .. } | AnswerBody::Dns(_) => None,
+        AnswerBody::List(ListAnswer::NeverLoaded(_))
+        | AnswerBody::Http { .. }
+        | AnswerBody::Dns(_)
+        | AnswerBody::Failed(_) => None,
     }
 }
 

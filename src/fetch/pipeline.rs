@@ -4,7 +4,9 @@
 //! [`SourcePipeline`] is what the engine sees: the pipeline to a remote source, or the shorter one of a list.
 
 use std::fmt;
+use std::future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
@@ -25,7 +27,7 @@ use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
 use super::quota::Quota;
 use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
-use super::read::{read_probe, reread};
+use super::read::read_probe;
 use super::retry::{RetryBudget, with_retries};
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
@@ -60,6 +62,12 @@ impl SourcePipeline {
 
     /// The outcome from the cache alone; `None` if a call would be needed. Lists are not cached.
     pub async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+        self.cached_in_part(lookup, max_age).await.filter(|(_, is_whole)| *is_whole).map(|(fetched, _)| fetched)
+    }
+
+    /// What the cache alone says, and whether that is the whole outcome. If calls would be needed for the rest, it is a finding
+    /// that names what is missing. `None` if there is neither.
+    pub async fn cached_in_part(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         match self {
             Self::Remote(pipeline) => pipeline.cached(lookup, max_age).await,
             Self::List(_) => None,
@@ -274,12 +282,16 @@ impl RemotePipeline {
         // over, the partial finding is used.
         let run = Box::pin(
             // Each question of the conversation passes all inner layers.
-            conversation.run(cached.unwrap_or_default(), |question| async move {
-                // 5. Retry. Outside the quota, so that every attempt pays.
-                let seed = (&self.settings.name, &request.lookup);
+            conversation.run(cached.unwrap_or_default(), |question, is_optional| async move {
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
-                let answer = with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?;
-                let hash = self.raw_answers.store(&answer);
+                // 5. Retry. Outside the quota, so that every attempt pays; an optional answer is not worth another unit.
+                let answer = if is_optional {
+                    attempt().await?
+                } else {
+                    let seed = (&self.settings.name, &request.lookup);
+                    with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?
+                };
+                let hash = Some(self.raw_answers.store(&answer));
                 Ok(Step { question, answer, received: self.clock.monotonic(), hash })
             }),
         );
@@ -368,14 +380,30 @@ impl RemotePipeline {
         answer
     }
 
-    async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
+    async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         let now = self.clock.monotonic();
-        let (body, entry) = match self.cache.find(lookup, max_age, now) {
-            Cached::Outcome(body, entry) => (body, entry),
-            Cached::Answers(entry) => (reread(&self.source, lookup, &entry.steps).await?, entry),
+        let entry = match self.cache.find(lookup, max_age, now) {
+            Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
+            Cached::Answers(entry) => entry,
             Cached::Nothing => return None,
         };
-        Some(self.fetched_from_cache(body, &entry, now))
+        // The conversation without the questions.
+        let (waiters, _guard) = Waiters::begin(now, now, None);
+        let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
+        let is_whole = AtomicBool::new(true);
+        let outcome = conversation.run(entry.steps.clone(), |_, _| {
+            is_whole.store(false, Ordering::Relaxed);
+            future::ready(Err(AttemptError::Source(SourceError::unavailable(
+                "not asked, since only the cache was used",
+            ))))
+        });
+        let body = Some(outcome.await.body).filter(OutcomeBody::is_answer)?;
+        let mut fetched = self.fetched_from_cache(body, &entry, now);
+        let is_whole = is_whole.into_inner();
+        if !is_whole {
+            fetched.receipt.ttl = Some(Duration::ZERO);
+        }
+        Some((fetched, is_whole))
     }
 
     fn fetched_from_cache(&self, body: OutcomeBody, entry: &CacheEntry, now: Monotonic) -> Fetched {

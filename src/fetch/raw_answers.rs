@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Monotonic;
+use crate::clock::{Clock, Monotonic};
+use crate::finding::SourceError;
 use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer, Question};
 use crate::store::{AnswerStore, RawAnswer};
@@ -16,10 +17,17 @@ pub(super) struct Step {
     pub(super) question: Question,
     pub(super) answer: Answer,
     pub(super) received: Monotonic,
-    pub(super) hash: String,
+    /// `None` if there is no answer.
+    pub(super) hash: Option<String>,
 }
 
 impl Step {
+    /// A further question that failed.
+    pub(super) fn failed(question: Question, error: SourceError, clock: &dyn Clock) -> Self {
+        let answer = Answer { received: clock.now(), ttl: None, body: AnswerBody::Failed(error) };
+        Self { question, answer, received: clock.monotonic(), hash: None }
+    }
+
     /// Bytes that it takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
         let pairs = |pairs: &[(String, String)]| -> usize {
@@ -32,9 +40,9 @@ impl Step {
         };
         let headers = match &self.answer.body {
             AnswerBody::Http { headers, .. } => pairs(headers),
-            AnswerBody::Dns(_) | AnswerBody::List(_) => 0,
+            AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => 0,
         };
-        size_of::<Self>() + question + headers + body_length(&self.answer) + self.hash.len()
+        size_of::<Self>() + question + headers + body_length(&self.answer) + self.hash.as_ref().map_or(0, String::len)
     }
 }
 
@@ -49,7 +57,7 @@ impl RawAnswers {
 
     /// The hashes under which the answers are stored.
     pub fn hashes(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|step| step.hash.as_str())
+        self.0.iter().filter_map(|step| step.hash.as_deref())
     }
 
     /// Total size in bytes.
@@ -60,7 +68,7 @@ impl RawAnswers {
     /// The answers in the form in which they are stored. They may not be in the store yet, since writing runs in the
     /// background.
     pub fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.0.iter().map(|step| raw_bytes(&step.answer.body))
+        self.0.iter().filter(|step| step.hash.is_some()).map(|step| raw_bytes(&step.answer.body))
     }
 }
 
@@ -96,8 +104,8 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
         }
         AnswerBody::Dns(DnsAnswer::NxDomain) => b"NXDOMAIN\n".to_vec(),
         AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n").into_bytes(),
-        // Answers of lists are not stored.
-        AnswerBody::List(_) => Vec::new(),
+        // Neither is stored.
+        AnswerBody::List(_) | AnswerBody::Failed(_) => Vec::new(),
     }
 }
 
@@ -105,6 +113,6 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
 pub(super) fn body_length(answer: &Answer) -> usize {
     match &answer.body {
         AnswerBody::Http { body, .. } => body.len(),
-        AnswerBody::Dns(_) | AnswerBody::List(_) => 64,
+        AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => 64,
     }
 }

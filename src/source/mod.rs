@@ -55,8 +55,8 @@ pub trait Kind: Send + Sync + 'static {
     fn build(&self, view: &SourceView<'_>) -> BuildResult;
 }
 
-/// One configured source: writes questions and reads answers under the settings it was built with. Pure, but for what a
-/// refusal taught it of its credential ([`Source::read_refused`]).
+/// One configured source: writes questions and reads answers under the settings it was built with. Pure, but for the refusals
+/// that it remembers ([`Source::note_refusal`]), which no reading depends on.
 pub trait Source: Send + Sync + 'static {
     /// What its kind is.
     fn about(&self) -> &About;
@@ -67,22 +67,23 @@ pub trait Source: Send + Sync + 'static {
     /// When the indicator cannot be asked about: a form that the source does not look up, a name too long.
     fn ask(&self, lookup: &Lookup) -> Result<Question, SourceError>;
 
-    /// Reads all answers so far, in the order of their questions. Never panics on any bytes.
+    /// Reads all answers so far, in the order of their questions. A further question without an answer has
+    /// [`AnswerBody::Failed`] in its place. Never panics on any bytes.
     ///
     /// # Errors
     /// When the answers do not answer the question.
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError>;
 
-    /// What the answers so far mean where the source refused this next question for good, as a plan that does not include
-    /// it. `None`: the partial finding counts, and the question is asked again by the next look-up.
-    fn read_refused(
-        &self,
-        lookup: &Lookup,
-        answers: &[Answer],
-        refused: &Question,
-        error: &SourceError,
-    ) -> Option<Reading> {
-        let _ = (lookup, answers, refused, error);
+    /// Takes note that this further question failed with this error. Whether it failed for good, so that the answers are read
+    /// without it. `false`: the partial finding counts, and the question is asked again by the next look-up.
+    fn note_refusal(&self, lookup: &Lookup, question: &Question, error: &SourceError) -> bool {
+        let _ = (lookup, question, error);
+        false
+    }
+
+    /// Why this further question would be refused, as far as earlier refusals show: it is then not asked, and counts as failed.
+    fn known_refusal(&self, lookup: &Lookup, question: &Question) -> Option<SourceError> {
+        let _ = (lookup, question);
         None
     }
 
@@ -312,12 +313,15 @@ pub enum Reading {
     Found(Finding),
     /// The source has nothing on it.
     NoRecord,
-    /// One more question is needed; if it cannot be asked or fails, the partial finding is used.
+    /// One more question is needed; if it cannot be asked, or fails and is not optional, the partial finding is used.
     More {
         /// What is known without the next answer.
         partial_finding: Option<Finding>,
         /// The next question. Boxed, since most readings have none.
         next: Box<Question>,
+        /// Whether the answers can be read without its answer. It is then asked only once, and if it fails, the other
+        /// questions are asked nevertheless.
+        is_optional: bool,
     },
 }
 

@@ -110,6 +110,8 @@ pub enum AnswerBody {
     Dns(DnsAnswer),
     /// What the list says.
     List(ListAnswer),
+    /// A further question has no answer, for this reason. It stands in the answer's place.
+    Failed(SourceError),
 }
 
 /// A DNS response to a query for A records.
@@ -143,11 +145,20 @@ impl Answer {
     /// Status and body of an HTTP answer.
     ///
     /// # Errors
-    /// `Malformed` when the answer came by another transport.
+    /// `Malformed` when the answer came by another transport; why there is none, for [`AnswerBody::Failed`].
     pub fn http(&self) -> Result<(u16, &[u8]), SourceError> {
         match &self.body {
             AnswerBody::Http { status, body, .. } => Ok((*status, body)),
             AnswerBody::Dns(_) | AnswerBody::List(_) => Err(SourceError::malformed("not an HTTP answer")),
+            AnswerBody::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Why there is no answer, for [`AnswerBody::Failed`].
+    pub fn failure(&self) -> Option<&SourceError> {
+        match &self.body {
+            AnswerBody::Failed(error) => Some(error),
+            AnswerBody::Http { .. } | AnswerBody::Dns(_) | AnswerBody::List(_) => None,
         }
     }
 
@@ -157,7 +168,7 @@ impl Answer {
             AnswerBody::Http { headers, .. } => {
                 headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
             }
-            AnswerBody::Dns(_) | AnswerBody::List(_) => None,
+            AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => None,
         }
     }
 

@@ -444,6 +444,7 @@ fn addresses(answer: &Answer) -> Result<Option<&[Ipv4Addr]>, SourceError> {
         AnswerBody::Dns(DnsAnswer::NxDomain) => Ok(None),
         AnswerBody::Dns(DnsAnswer::Failure(code)) => Err(failure(code)),
         AnswerBody::Http { .. } | AnswerBody::List(_) => Err(SourceError::malformed("not a DNS answer")),
+        AnswerBody::Failed(error) => Err(error.clone()),
     }
 }
 

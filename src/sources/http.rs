@@ -192,9 +192,14 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         1
     }
 
-    /// Takes note of the refusal of this further question. Whether the answers so far can now be read without it.
-    fn note_refusal(&self, _: &Api, _: &Lookup, _refused: &Question, _: &SourceError) -> bool {
+    /// Takes note that this further question failed. Whether it failed for good.
+    fn note_refusal(&self, _: &Api, _: &Lookup, _: &Question, _: &SourceError) -> bool {
         false
+    }
+
+    /// Why this further question would be refused, as far as earlier refusals show.
+    fn known_refusal(&self, _: &Api, _: &Lookup, _: &Question) -> Option<SourceError> {
+        None
     }
 
     /// What in the settings is probably not meant so, one sentence each.
@@ -299,15 +304,12 @@ impl<S: JsonSource> Source for HttpSource<S> {
         self.source.follow_up(&self.api, lookup, &record, finding, &answers[1..])
     }
 
-    fn read_refused(
-        &self,
-        lookup: &Lookup,
-        answers: &[Answer],
-        refused: &Question,
-        error: &SourceError,
-    ) -> Option<Reading> {
-        let is_known = self.source.note_refusal(&self.api, lookup, refused, error);
-        is_known.then(|| self.read(lookup, answers).ok()).flatten()
+    fn note_refusal(&self, lookup: &Lookup, question: &Question, error: &SourceError) -> bool {
+        self.source.note_refusal(&self.api, lookup, question, error)
+    }
+
+    fn known_refusal(&self, lookup: &Lookup, question: &Question) -> Option<SourceError> {
+        self.source.known_refusal(&self.api, lookup, question)
     }
 
     fn normalize(&self, lookup: &Lookup) -> Lookup {

@@ -353,6 +353,7 @@ fn list_lookup(answer: &Answer) -> Result<(&ListStatus, Option<&ListEntry>), Sou
             Err(SourceError::unavailable(format!("the list was never loaded: {why}")))
         }
         AnswerBody::Http { .. } | AnswerBody::Dns(_) => Err(SourceError::malformed("not an answer of a list")),
+        AnswerBody::Failed(error) => Err(error.clone()),
     }
 }
 

@@ -364,20 +364,60 @@ async fn details_cost_a_call_each_that_the_plan_shows_and_the_cache_keeps() {
 }
 
 #[tokio::test]
-async fn a_detail_that_fails_harms_nothing_and_one_that_is_refused_is_not_asked_for_again() {
-    for (status, calls) in [(403, 3 + 2), (503, 1 + 3 + 1 + 3)] {
+async fn a_detail_that_fails_is_a_reason_and_one_that_is_refused_is_not_asked_for_again() {
+    for (status, calls) in [(403, 3 + 2), (503, 3 + 3)] {
         let source = Replay::start(Box::new(web_with_details(status))).await;
         let server = TestServer::start(&detailed_at(&source)).await;
         server.clock.skip_sleeps(std::time::Duration::from_secs(1));
-        for domain in ["example.com", "example.net"] {
+        for domain in ["example.com", "example.net", "example.com"] {
             let enriched = enrich_fully(&server, domain).await;
             let finding = finding(&enriched);
             assert_eq!(finding.claim(), pb::Disposition::Unknown);
             let reason = finding.reasons.last().unwrap();
-            assert!(reason.contains(if status == 403 { "refused this key" } else { "incomplete" }), "{reason}");
-            assert_eq!(facts(finding), if status == 403 { vec!["comments"] } else { vec![] });
+            let why = if status == 403 { "refused this key" } else { "resolutions could not be read: HTTP status 503" };
+            assert!(reason.contains(why), "{reason}");
+            assert_eq!(facts(finding), ["comments"]);
         }
         assert_eq!(source.calls(), calls, "status {status}");
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_plan_counts_the_premium_check_and_every_detail_that_is_on() {
+    let source = Replay::start(Box::new(web)).await;
+    let details = "options = { comments = true, resolutions = true, behaviour = true }\n";
+    let server = TestServer::start(&(premium_at(&source) + details)).await;
+    let file = "a".repeat(64);
+    // Files have no premium check; addresses and domains no behaviour, URLs no resolutions.
+    for (value, most) in [("example.com", 6), ("192.0.2.1", 6), ("http://example.com/a", 5), (file.as_str(), 3)] {
+        let request = pb::PlanEnrichmentRequest { indicator: Some(indicator(value)), options: None };
+        let plan = server.enrichment().plan_enrichment(request).await.unwrap().into_inner();
+        assert_eq!((plan.units, plan.max_units), (1, most), "{value}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_withheld_indicator_gets_what_is_cached_though_a_detail_was_switched_on_since() {
+    let source = Replay::start(Box::new(web_with_details(200))).await;
+    let server = TestServer::start(&virustotal_at(source.address)).await;
+    server.enrich("example.com").await;
+    let on = prost_types::Value { kind: Some(prost_types::value::Kind::BoolValue(true)) };
+    let options = Some(prost_types::Struct { fields: [("comments".to_owned(), on)].into() });
+    let changed = pb::Source { name: "sources/virustotal".into(), options, ..Default::default() };
+    let request = pb::ConfigureSourceRequest { source: Some(changed), ..Default::default() };
+    server.sources().configure_source(request).await.unwrap();
+    let options = Some(pb::EnrichOptions { tlp: pb::Tlp::Red.into(), ..Default::default() });
+    let request = pb::EnrichRequest { indicator: Some(indicator("example.com")), options };
+    let withheld = server.enrich_as(request.clone()).await;
+    let reason = finding(&withheld).reasons.last().unwrap();
+    assert_eq!(reason, "comments could not be read: not asked, since only the cache was used");
+    assert_eq!((source.calls(), withheld.receipt.sources[0].units), (1, 0));
+    // Once it was asked for, the withheld one gets it too.
+    assert_eq!(facts(finding(&enrich_fully(&server, "example.com").await)), ["comments"]);
+    let withheld = server.enrich_as(request).await;
+    assert!(!finding(&withheld).reasons.iter().any(|reason| reason.contains("not asked")), "{withheld:?}");
+    assert_eq!(source.calls(), 2);
+    server.stop().await;
 }

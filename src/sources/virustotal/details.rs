@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use strum::VariantArray;
 
 use super::{NOT_FOUND, known_code, related};
-use crate::finding::{Fact, Finding, SourceError};
+use crate::finding::{Fact, Finding, SourceError, SourceErrorKind};
 use crate::indicator::IndicatorType;
 use crate::source::{Answer, HttpQuestion, Lookup, Question};
 use crate::sources::http::{self, Api};
@@ -111,23 +111,21 @@ impl Detail {
 /// Adds the details to the finding, each from its answer. Returns the question about the first one without an answer.
 pub(super) fn add<'a>(
     wanted: impl Iterator<Item = Detail>,
-    refused: &RefusedDetails,
     (api, lookup): (&Api, &Lookup),
     mut answers: impl Iterator<Item = &'a Answer>,
     finding: &mut Finding,
 ) -> Option<Question> {
     for detail in wanted {
-        let name = detail.name();
-        if refused.contains(detail) {
-            finding.reasons.push(format!(
-                "{name}: not asked for, since VirusTotal refused this key; test or change the source to try again"
-            ));
-            continue;
-        }
         let Some(answer) = answers.next() else { return Some(detail.question(api, lookup)) };
         match detail.read(lookup, answer) {
             Ok(facts) => finding.facts.extend(facts),
-            Err(error) => finding.reasons.push(format!("{name}: the answer could not be read: {}", error.detail)),
+            Err(error) => finding.reasons.push(match error.kind {
+                SourceErrorKind::Forbidden => format!(
+                    "{}: not asked for, since VirusTotal refused this key; test or change the source to try again",
+                    detail.name()
+                ),
+                _ => format!("{} could not be read: {}", detail.name(), error.detail),
+            }),
         }
     }
     None

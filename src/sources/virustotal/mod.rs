@@ -146,26 +146,17 @@ impl JsonSource for VirusTotal {
         mut finding: Finding,
         further: &[Answer],
     ) -> Result<Reading, SourceError> {
-        let taken = match self.relationship_check(lookup, &finding) {
-            RelationshipCheck::Ask => {
-                let check = premium::Check { options: &self.options, api, lookup };
-                match check.read(&mut finding, further)? {
-                    premium::Progress::Ask(next) => {
-                        return Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next) });
-                    }
-                    premium::Progress::Done(taken) => taken,
-                }
-            }
-            RelationshipCheck::Refused => {
-                finding.reasons.push(
-                    "its related files were not asked for: VirusTotal refused this key a premium question; test or \
-                     change the source to try again"
-                        .to_owned(),
-                );
-                0
-            }
-            RelationshipCheck::None => 0,
+        let ask = |finding, next, is_optional| {
+            Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next), is_optional })
         };
+        let mut taken = 0;
+        if self.checks_relationships(lookup) && finding.claim != Disposition::Malicious {
+            let check = premium::Check { options: &self.options, api, lookup };
+            match check.read(&mut finding, further)? {
+                premium::Progress::Ask(next) => return ask(finding, next, false),
+                premium::Progress::Done(answers) => taken = answers,
+            }
+        }
         let wanted = lookup.indicator.indicator_type();
         let mut relations = Relations::default();
         let mut pages = VecDeque::from(relations.add_report(wanted, record));
@@ -174,16 +165,19 @@ impl JsonSource for VirusTotal {
             let Some((name, cursor)) = pages.pop_front() else { break };
             let Some(answer) = answers.next() else {
                 finding.relations = relations.found;
-                let next = Box::new(page(api, lookup, name, &cursor));
-                return Ok(Reading::More { partial_finding: Some(finding), next });
+                return ask(finding, page(api, lookup, name, &cursor), true);
             };
-            let next = relations.add_page(wanted, name, answer)?;
-            pages.extend(next.map(|cursor| (name, cursor)));
+            match relations.add_page(wanted, name, answer) {
+                Ok(next) => pages.extend(next.map(|cursor| (name, cursor))),
+                Err(error) => {
+                    finding.reasons.push(format!("a further page of {name} could not be read: {}", error.detail));
+                }
+            }
         }
         finding.relations = relations.found;
         let details = self.options.details(wanted);
-        match details::add(details, &self.refused_details, (api, lookup), answers, &mut finding) {
-            Some(next) => Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next) }),
+        match details::add(details, (api, lookup), answers, &mut finding) {
+            Some(next) => ask(finding, next, true),
             None => Ok(Reading::Found(finding)),
         }
     }
@@ -207,18 +201,27 @@ impl JsonSource for VirusTotal {
         (1 + related + details).saturating_add(lookup.relations.max_calls)
     }
 
-    fn note_refusal(&self, api: &Api, lookup: &Lookup, refused: &Question, error: &SourceError) -> bool {
+    fn note_refusal(&self, api: &Api, lookup: &Lookup, question: &Question, error: &SourceError) -> bool {
         if error.kind != SourceErrorKind::Forbidden {
             return false;
         }
         // The first premium question shows it; if one was answered, a refusal is about something else.
-        if *refused == premium::first_question(api, lookup) {
+        if *question == premium::first_question(api, lookup) {
             self.premium_refused.store(true, Ordering::Relaxed);
             return true;
         }
-        let detail = Detail::of(refused, api, lookup);
+        let detail = Detail::of(question, api, lookup);
         detail.into_iter().for_each(|detail| self.refused_details.insert(detail));
         detail.is_some()
+    }
+
+    fn known_refusal(&self, api: &Api, lookup: &Lookup, question: &Question) -> Option<SourceError> {
+        let is_refused = if *question == premium::first_question(api, lookup) {
+            self.premium_refused.load(Ordering::Relaxed)
+        } else {
+            Detail::of(question, api, lookup).is_some_and(|detail| self.refused_details.contains(detail))
+        };
+        is_refused.then(|| SourceError::new(SourceErrorKind::Forbidden, "refused before"))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -264,31 +267,11 @@ impl JsonSource for VirusTotal {
     }
 }
 
-/// What is to be done about the relationship check.
-enum RelationshipCheck {
-    /// Related files are asked for.
-    Ask,
-    /// They would be, but the key was refused.
-    Refused,
-    /// They are not wanted.
-    None,
-}
-
 impl VirusTotal {
     fn checks_relationships(&self, lookup: &Lookup) -> bool {
         // Files have no such check; `xsoar` rates the report alone, as that integration does.
         let is_file = lookup.indicator.indicator_type() == IndicatorType::File;
         self.options.relationship_check && !is_file && self.options.rating == RatingRule::Documented
-    }
-
-    fn relationship_check(&self, lookup: &Lookup, finding: &Finding) -> RelationshipCheck {
-        if !self.checks_relationships(lookup) || finding.claim == Disposition::Malicious {
-            RelationshipCheck::None
-        } else if self.premium_refused.load(Ordering::Relaxed) {
-            RelationshipCheck::Refused
-        } else {
-            RelationshipCheck::Ask
-        }
     }
 
     /// The relationships that this look-up asks for: those that it names, else those of the settings.

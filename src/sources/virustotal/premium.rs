@@ -56,6 +56,14 @@ impl Check<'_> {
             let Some(answer) = answers.get(index) else {
                 return Ok(Progress::Ask(super::related(self.api, self.lookup, &[relationship])));
             };
+            if answer.failure().is_some() {
+                finding.reasons.push(
+                    "its related files were not asked for: VirusTotal refused this key a premium question; test or \
+                     change the source to try again"
+                        .to_owned(),
+                );
+                return Ok(Progress::Done(index + 1));
+            }
             self.weigh(finding, base, noun, &self.files(answer)?);
             if finding.claim == Disposition::Malicious {
                 return Ok(Progress::Done(index + 1));

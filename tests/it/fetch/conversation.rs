@@ -7,7 +7,7 @@ use std::time::Duration;
 use concord::clock::Clock;
 use concord::fetch::{LookupRequest, PipelineParts};
 use concord::finding::{Disposition, Finding, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use concord::source::{About, Answer, Lookup, OptionValue, Probe, Question, Reading, Source};
+use concord::source::{About, Answer, Lookup, OptionValue, Probe, Question, QuotaPer, QuotaWindow, Reading, Source};
 
 use super::{Harness, SECOND, ScriptedReply, about, error, finding, not_asked, pipeline, question, settings};
 
@@ -79,6 +79,72 @@ async fn slow_steps_are_bounded_together_and_the_partial_finding_is_returned() {
     assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
     assert!(fetched.receipt.latency <= 6 * SECOND, "{:?}", fetched.receipt.latency);
     assert_eq!(harness.transport.calls(), 3);
+}
+
+/// A source with an optional question after the first, and this quota per minute.
+fn with_an_optional_question(per_minute: u64, replies: &[ScriptedReply]) -> Harness {
+    let mut settings = settings(&about());
+    settings.options.insert("extra".into(), OptionValue::Flag(true));
+    settings.quota = vec![QuotaWindow { per: QuotaPer::Minute, limit: per_minute }];
+    Harness::with(about(), settings, replies)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_question_that_fails_is_asked_once_and_leaves_an_outcome_that_is_cached_as_whole() {
+    let failures = [
+        (ScriptedReply::status(503, None), "HTTP status 503"),
+        (ScriptedReply::status(400, None), "HTTP status 400"),
+        (ScriptedReply::fails(SourceError::new(SourceErrorKind::TooLarge, "too large")), "too large"),
+        (ScriptedReply::says("found 9").after(11 * SECOND), "no answer within 10000 ms"),
+    ];
+    for (failure, why) in failures {
+        let harness = with_an_optional_question(100, &[ScriptedReply::says("found 7"), failure]);
+        let first = harness.look_up().await;
+        let (claim, reasons) = finding(&first.outcome);
+        assert_eq!(claim, Disposition::Malicious);
+        assert!(reasons[1].contains(why), "{reasons:?}");
+        assert_eq!((first.receipt.units, first.receipt.answers.hashes().count()), (2, 1), "{why}");
+        // Longer than "no record" is kept.
+        harness.clock.sleep(3_000 * SECOND).await;
+        let second = harness.look_up().await;
+        assert_eq!((second.receipt.from_cache, harness.transport.calls()), (true, 2), "{why}");
+        assert_eq!(second.outcome, first.outcome);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_question_that_no_quota_is_left_for_is_asked_by_the_next_look_up() {
+    let replies = [ScriptedReply::says("found 7"), ScriptedReply::says("found 2")];
+    let own_count = with_an_optional_question(1, &replies);
+    let refused = [replies[0].clone(), ScriptedReply::status(429, None), replies[1].clone()];
+    let by_source = with_an_optional_question(100, &refused);
+    for (harness, calls) in [(own_count, 2), (by_source, 3)] {
+        let (claim, reasons) = finding(&harness.look_up().await.outcome);
+        assert_eq!(claim, Disposition::Malicious);
+        assert!(reasons[1].starts_with("incomplete: "), "{reasons:?}");
+        harness.clock.sleep(60 * SECOND).await;
+        let second = harness.look_up().await;
+        assert_eq!((finding(&second.outcome).0, second.receipt.units), (Disposition::Suspicious, 1));
+        assert_eq!(harness.transport.calls(), calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_asked_again_after_a_change_of_settings_and_nothing_else_is() {
+    let replies = [ScriptedReply::says("found 7"), ScriptedReply::status(503, None), ScriptedReply::says("found 9")];
+    let mut harness = with_an_optional_question(100, &replies);
+    harness.look_up().await;
+    let mut changed = (*harness.parts.settings).clone();
+    changed.options.insert("threshold".into(), OptionValue::Integer(8));
+    harness.change(about(), changed);
+    let lookup = harness.request().lookup;
+    assert!(harness.pipeline.cached(&lookup, None).await.is_none(), "a call would be needed");
+    let (part, is_whole) = harness.pipeline.cached_in_part(&lookup, None).await.unwrap();
+    assert!(!is_whole && part.receipt.ttl == Some(Duration::ZERO), "nobody may keep it");
+    assert_eq!(finding(&part.outcome).1, ["the source says 7", "no more: not asked, since only the cache was used"]);
+    let fetched = harness.look_up().await;
+    assert_eq!(finding(&fetched.outcome).1, ["the source says 9"]);
+    assert_eq!((fetched.receipt.units, harness.transport.calls()), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]

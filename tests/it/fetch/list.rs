@@ -39,7 +39,9 @@ impl Source for Addresses {
             }
             Some(AnswerBody::List(ListAnswer::NotListed { .. })) => Ok(Reading::NoRecord),
             Some(AnswerBody::List(ListAnswer::NeverLoaded(why))) => Err(SourceError::unavailable(why.clone())),
-            Some(AnswerBody::Http { .. } | AnswerBody::Dns(_)) | None => Err(SourceError::malformed("no list")),
+            Some(AnswerBody::Http { .. } | AnswerBody::Dns(_) | AnswerBody::Failed(_)) | None => {
+                Err(SourceError::malformed("no list"))
+            }
         }
     }
 

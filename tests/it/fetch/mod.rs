@@ -148,7 +148,8 @@ impl Transport for ScriptedTransport {
     }
 }
 
-/// A kind that reads `found 5`, `none` and `more 5`; 5 is malicious if the option `threshold` is not above it.
+/// A kind that reads `found 5`, `none` and `more 5`; 5 is malicious if the option `threshold` is not above it. With the option
+/// `extra` it asks one optional question after the first.
 struct Word {
     about: About,
     options: BTreeMap<String, OptionValue>,
@@ -168,8 +169,10 @@ impl Source for Word {
     }
 
     fn read(&self, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
-        let last = answers.last().ok_or_else(|| SourceError::malformed("no answer"))?;
+        let last = answers.iter().rfind(|answer| answer.failure().is_none());
+        let last = last.ok_or_else(|| SourceError::malformed("no answer"))?;
         let text = String::from_utf8_lossy(last.http()?.1).into_owned();
+        let failure = answers.last().and_then(Answer::failure);
         let rated = |number: &str| {
             let number: i64 = number.parse().map_err(|_| SourceError::malformed("not a number"))?;
             let malicious =
@@ -179,9 +182,18 @@ impl Source for Word {
         };
         let next = || Box::new(question(lookup.indicator.value(), answers.len() + 1));
         match text.split_once(' ').unwrap_or((&text, "")) {
-            ("found", number) => Ok(Reading::Found(rated(number)?)),
-            ("more", "") => Ok(Reading::More { partial_finding: None, next: next() }),
-            ("more", number) => Ok(Reading::More { partial_finding: Some(rated(number)?), next: next() }),
+            ("found", number) if self.options.contains_key("extra") && answers.len() == 1 => {
+                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), is_optional: true })
+            }
+            ("found", number) => {
+                let mut finding = rated(number)?;
+                finding.reasons.extend(failure.map(|error| format!("no more: {}", error.detail)));
+                Ok(Reading::Found(finding))
+            }
+            ("more", "") => Ok(Reading::More { partial_finding: None, next: next(), is_optional: false }),
+            ("more", number) => {
+                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), is_optional: false })
+            }
             ("none", _) if self.options.contains_key("strict") => Err(SourceError::malformed("none is no answer")),
             ("fault", _) => panic!("a fault in the kind"),
             ("none", _) => Ok(Reading::NoRecord),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use concord::finding::{Disposition, FactValue, Finding, SourceError, SourceErrorKind};
 use concord::indicator::Indicator;
-use concord::source::{Answer, Kind, Lookup, Question, Reading, Source};
+use concord::source::{Answer, AnswerBody, Kind, Lookup, Question, Reading, Source};
 use concord::sources;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -151,6 +151,11 @@ fn play(source: &dyn Source, scenario: &Scenario) -> (Result<Finding, SourceErro
             Ok(Reading::NoRecord) => panic!("{}: no record", scenario.name),
             Err(error) => return (Err(error), calls),
             Ok(Reading::More { next, .. }) => {
+                if let Some(error) = source.known_refusal(&lookup, &next) {
+                    answers.push(failed(error));
+                    reading = source.read(&lookup, &answers);
+                    continue;
+                }
                 calls += 1;
                 if let Some(detail) = scenario.details.get(&path_of(&next)) {
                     reading = play_detail(source, &lookup, &mut answers, &next, detail);
@@ -164,14 +169,34 @@ fn play(source: &dyn Source, scenario: &Scenario) -> (Result<Finding, SourceErro
                         reading = source.read(&lookup, &answers);
                     }
                     Some(Related::Refused(Refused::Refused)) => {
-                        let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
-                        reading = Ok(source.read_refused(&lookup, &answers, &next, &error).expect("the report stands"));
+                        reading = play_refusal(source, &lookup, &mut answers, &next);
                     }
                     None => panic!("{}: it asks {} and the scenario has no answer", scenario.name, path_of(&next)),
                 }
             }
         }
     }
+}
+
+fn forbidden() -> SourceError {
+    SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError")
+}
+
+/// What stands in the place of an answer to a question that failed.
+fn failed(error: SourceError) -> Answer {
+    Answer { body: AnswerBody::Failed(error), ..answer(0, Vec::new(), Vec::new()) }
+}
+
+/// Refuses a question that the report stands without.
+fn play_refusal(
+    source: &dyn Source,
+    lookup: &Lookup,
+    answers: &mut Vec<Answer>,
+    refused: &Question,
+) -> Result<Reading, SourceError> {
+    assert!(source.note_refusal(lookup, refused, &forbidden()), "the report does not stand");
+    answers.push(failed(forbidden()));
+    source.read(lookup, answers)
 }
 
 /// Answers the question about a detail, or refuses it.
@@ -183,9 +208,11 @@ fn play_detail(
     detail: &Value,
 ) -> Result<Reading, SourceError> {
     match detail.as_u64() {
-        Some(403) => {
-            let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
-            return Ok(source.read_refused(lookup, answers, asked, &error).expect("the report stands"));
+        Some(403) => return play_refusal(source, lookup, answers, asked),
+        Some(503) => {
+            let error = SourceError::unavailable("HTTP status 503: TransientError");
+            assert!(!source.note_refusal(lookup, asked, &error), "a failure is no refusal");
+            answers.push(failed(error));
         }
         Some(status) => {
             let body = json!({"error": {"code": "NotFoundError"}}).to_string().into_bytes();
@@ -359,12 +386,64 @@ fn a_key_that_is_refused_once_is_not_asked_again_until_it_is_tested() {
     let answers = [json_answer(&json!({"data": {"attributes": report.attributes()}}))];
     assert_eq!(source.max_questions(&lookup), 4);
     let Ok(Reading::More { next, .. }) = source.read(&lookup, &answers) else { panic!("it asks no further") };
-    let error = SourceError::new(SourceErrorKind::Forbidden, "HTTP status 403: ForbiddenError");
-    assert!(source.read_refused(&lookup, &answers, &next, &error).is_some());
-    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::Found(_))), "it would ask again");
+    assert_eq!(source.known_refusal(&lookup, &next), None);
+    assert!(source.note_refusal(&lookup, &next, &forbidden()));
+    assert!(source.known_refusal(&lookup, &next).is_some(), "it would ask again");
     assert_eq!(source.max_questions(&lookup), 1);
+    test(&*source);
+    assert_eq!(
+        (source.known_refusal(&lookup, &next), source.max_questions(&lookup)),
+        (None, 4),
+        "the test did not lift it"
+    );
+}
+
+/// Tests a source, which makes it forget refusals.
+fn test(source: &dyn Source) {
     source.read_probe(&[Ok(answer(200, Vec::new(), b"{\"data\": {}}".to_vec()))]);
-    assert!(matches!(source.read(&lookup, &answers), Ok(Reading::More { .. })), "testing did not lift it");
+}
+
+#[test]
+fn refusals_and_tests_during_a_look_up_do_not_change_which_answer_belongs_to_which_question() {
+    let options = BTreeMap::from(["comments", "resolutions"].map(|name| (name.to_owned(), json!(true))));
+    let source = source(&options, Some("premium"));
+    let (asked, other) = (lookup("example.com"), lookup("example.net"));
+    let report = Report { harmless: 90, ..Report::default() };
+    let report = json_answer(&json!({"data": {"attributes": report.attributes()}}));
+    let files = json_answer(&json!({"data": []}));
+    let next = |lookup: &Lookup, answers: &[Answer]| match source.read(lookup, answers) {
+        Ok(Reading::More { next, .. }) => *next,
+        other => panic!("{other:?}"),
+    };
+    let resolutions = json_answer(&json!({"data": [{"attributes": {"ip_address": "192.0.2.7"}}]}));
+    let comments = json_answer(&json!({"data": [{"attributes": {"text": "c2"}}]}));
+    for related in [vec![files.clone(), files.clone(), files], vec![failed(forbidden())]] {
+        let mut answers = vec![report.clone()];
+        answers.extend(related);
+        // Another look-up is refused both, and a test lifts that.
+        for change in [true, false, true] {
+            if change {
+                let premium = next(&other, &[report.clone()]);
+                assert!(source.note_refusal(&other, &premium, &forbidden()));
+                let detail = next(&other, &[report.clone(), failed(forbidden())]);
+                assert!(source.note_refusal(&other, &detail, &forbidden()));
+            } else {
+                test(&*source);
+            }
+            assert_eq!(path_of(&next(&asked, &answers)), "resolutions");
+            let with_resolutions = [&answers[..], &[resolutions.clone()]].concat();
+            assert_eq!(path_of(&next(&asked, &with_resolutions)), "comments");
+            let Ok(Reading::Found(finding)) =
+                source.read(&asked, &[&with_resolutions[..], &[comments.clone()]].concat())
+            else {
+                panic!("it asks more")
+            };
+            assert_eq!(
+                (fact(&finding, "resolutions"), fact(&finding, "comments")),
+                (vec!["192.0.2.7".into()], vec!["c2".into()])
+            );
+        }
+    }
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn ask(server: SocketAddr) -> Result<Answer, SourceError> {
 fn list_lookup(answer: Answer) -> DnsAnswer {
     match answer.body {
         AnswerBody::Dns(answer) => answer,
-        AnswerBody::Http { .. } | AnswerBody::List(_) => panic!("{answer:?}"),
+        AnswerBody::Http { .. } | AnswerBody::List(_) | AnswerBody::Failed(_) => panic!("{answer:?}"),
     }
 }
 

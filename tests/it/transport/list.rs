@@ -77,7 +77,7 @@ impl TestList {
         let answer = self.reader.find(&indicator).await;
         match answer.body {
             AnswerBody::List(answer) => answer,
-            AnswerBody::Http { .. } | AnswerBody::Dns(_) => panic!("{answer:?}"),
+            AnswerBody::Http { .. } | AnswerBody::Dns(_) | AnswerBody::Failed(_) => panic!("{answer:?}"),
         }
     }
 
