@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 11] = [
+const PROTOCOL: [&str; 13] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
@@ -19,10 +19,12 @@ const PROTOCOL: [&str; 11] = [
     "concord/v1/policy.proto",
     "concord/v1/policy_service.proto",
     "concord/v1/verdict_service.proto",
+    "concord/v1/submission.proto",
+    "concord/v1/submission_service.proto",
 ];
 
 /// How the store writes its rows; never served.
-const STORE: [&str; 1] = ["concord/store/v1/verdict.proto"];
+const STORE: [&str; 2] = ["concord/store/v1/verdict.proto", "concord/store/v1/submission.proto"];
 
 #[expect(clippy::disallowed_methods, reason = "cargo names the folder for generated code in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {

@@ -384,6 +384,7 @@ pub(crate) fn write_disclosure(disclosure: &Disclosure) -> pb::Disclosure {
         to: disclosure.to.clone(),
         caller: disclosure.caller.clone(),
         tlp: write_tlp(disclosure.tlp).into(),
+        submission: disclosure.submission.as_ref().map(|id| format!("submissions/{id}")).unwrap_or_default(),
     }
 }
 

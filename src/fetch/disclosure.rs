@@ -53,6 +53,7 @@ impl DisclosureLog {
             to: host.to_owned(),
             caller: entry.caller.clone(),
             tlp: entry.tlp,
+            submission: entry.submission.clone(),
         }
     }
 

@@ -22,11 +22,18 @@ pub(super) struct DisclosureEntry {
     pub(super) indicator: Indicator,
     pub(super) caller: String,
     pub(super) tlp: Tlp,
+    /// The submission by which the content itself is given away.
+    pub(super) submission: Option<String>,
 }
 
 impl DisclosureEntry {
     pub(super) fn new(request: &LookupRequest) -> Self {
-        Self { indicator: request.lookup.indicator.clone(), caller: request.caller.clone(), tlp: request.tlp }
+        Self {
+            indicator: request.lookup.indicator.clone(),
+            caller: request.caller.clone(),
+            tlp: request.tlp,
+            submission: None,
+        }
     }
 }
 

@@ -94,6 +94,11 @@ impl DataDirectory {
         database_path(&self.path)
     }
 
+    /// The folder of the files that wait for their submission.
+    pub fn spool_path(&self) -> PathBuf {
+        self.path.join("spool")
+    }
+
     /// The key that seals credentials, unless the configuration gives one.
     pub fn key_path(&self) -> PathBuf {
         self.path.join("key")

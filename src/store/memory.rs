@@ -14,7 +14,8 @@ use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore,
     Ledger, Listed, Maintenance, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow, SourceStore,
-    StoreError, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
+    StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore,
+    WindowUse, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
@@ -43,6 +44,7 @@ struct State {
     accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
+    submissions: BTreeMap<String, Submission>,
 }
 
 struct StoredAnswer {
@@ -189,6 +191,58 @@ impl AnswerStore for Memory {
                 }
             }
             Ok(removed(count, state.answers.len()))
+        })
+    }
+}
+
+impl SubmissionStore for Memory {
+    fn put_submission(&self, mut submission: Submission, expected: u64) -> BoxFuture<'_, Swap> {
+        self.run(move |state| {
+            if state.submissions.get(&submission.id).map_or(0, |stored| stored.revision) != expected {
+                return Ok(Swap::Conflict);
+            }
+            submission.indicator = without_password(&submission.indicator);
+            state.submissions.insert(submission.id.clone(), submission);
+            Ok(Swap::Done)
+        })
+    }
+
+    fn submission<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Submission>> {
+        self.run(move |state| Ok(state.submissions.get(id).cloned()))
+    }
+
+    fn submissions(
+        &self,
+        filter: SubmissionFilter,
+        limit: PageLimit,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'_, Listed<Submission>> {
+        self.run(move |state| {
+            let position = |row: &Submission| (nanos(row.create_time), row.id.clone());
+            let rows: BTreeMap<_, _> = state.submissions.values().map(|row| (position(row), row)).collect();
+            let matching = newest(&rows, after).filter(|row| {
+                let wanted = filter.indicator.as_ref().map(without_password);
+                filter.state.is_none_or(|wanted| wanted == row.state)
+                    && filter.submitter.as_ref().is_none_or(|wanted| *wanted == row.submitter)
+                    && wanted.is_none_or(|wanted| wanted == row.indicator)
+            });
+            Listed::fill(limit, matching.map(|row| Ok((*row).clone().with_bytes())))
+        })
+    }
+
+    fn open_submissions(&self) -> BoxFuture<'_, Vec<Submission>> {
+        self.run(|state| {
+            let mut open: Vec<_> = state.submissions.values().filter(|row| !row.state.is_final()).cloned().collect();
+            open.sort_by_key(|row| (nanos(row.create_time), row.id.clone()));
+            Ok(open)
+        })
+    }
+
+    fn prune_submissions(&self, before: SystemTime) -> BoxFuture<'_, u64> {
+        self.run(move |state| {
+            let count = state.submissions.len();
+            state.submissions.retain(|_, row| !row.state.is_final() || nanos(row.update_time) >= nanos(before));
+            Ok(removed(count, state.submissions.len()))
         })
     }
 }

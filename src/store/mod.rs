@@ -1,5 +1,5 @@
-//! Storage of what outlives a request: verdicts, answers, what analysts said, source settings, policies, and the ledger of
-//! quota and disclosures.
+//! Storage of what outlives a request: verdicts, answers, what analysts said, submissions, source settings, policies, and
+//! the ledger of quota and disclosures.
 //!
 //! The traits are small and follow the uses, not the tables; the current time is always an argument. Only [`open`]
 //! chooses a backend: `sqlite/` is durable, `memory.rs` is for tests and paused time. One contract test suite runs on
@@ -29,6 +29,7 @@ mod permissions;
 mod quota;
 mod seal;
 mod sqlite;
+mod submission;
 mod time;
 mod windows;
 
@@ -37,7 +38,11 @@ pub use error::{StoreError, StoreErrorKind};
 pub use id::{new_id, new_incident};
 pub use memory::Memory;
 pub use quota::spent_window;
-pub use seal::Sealer;
+pub use seal::{PIECE_OVERHEAD, Sealer};
+pub use submission::{
+    AnalysisStatus, HoldReason, HoldReasonCode, Submission, SubmissionFilter, SubmissionReview, SubmissionState,
+    SubmissionStore, SubmissionType, SubmittedAnalysis, SubmittedFile,
+};
 
 /// A store operation in progress.
 pub type BoxFuture<'a, T> = future::BoxFuture<'a, Result<T, StoreError>>;
@@ -237,7 +242,7 @@ pub struct Retention {
     /// Verdicts older than this are removed; so are feedback that ended before it and revisions of policies that were
     /// replaced a day before it, except the newest hundred of each policy.
     pub verdicts_age: Duration,
-    /// Disclosures older than this are removed.
+    /// Disclosures older than this are removed, and submissions that ended before it.
     pub disclosures_age: Duration,
     /// If the whole store exceeds this many bytes, the oldest verdicts, answers and disclosures are removed.
     pub store_bytes: u64,
@@ -408,6 +413,8 @@ pub struct Disclosure {
     pub caller: String,
     /// The TLP of the request.
     pub tlp: Tlp,
+    /// Identifier of the submission by which the content itself was given away; `None`: only the indicator was asked about.
+    pub submission: Option<String>,
 }
 
 impl Disclosure {
@@ -505,7 +512,15 @@ const POLICY_GRACE: Duration = Duration::from_secs(86_400);
 
 /// A whole store.
 pub trait Store:
-    VerdictStore + AnswerStore + SourceStore + PolicyStore + FeedbackStore + Ledger + Maintenance + 'static
+    VerdictStore
+    + AnswerStore
+    + SourceStore
+    + PolicyStore
+    + FeedbackStore
+    + SubmissionStore
+    + Ledger
+    + Maintenance
+    + 'static
 {
     /// Removes all records whose retention has ended at `now`.
     fn prune(&self, retention: Retention, now: SystemTime) -> BoxFuture<'_, Pruned> {
@@ -531,6 +546,7 @@ pub trait Store:
             self.prune_feedback(before(retention.verdicts_age)).await?;
             self.prune_policies(before(retention.verdicts_age + POLICY_GRACE), KEPT_POLICY_CHANGES).await?;
             let disclosures = self.prune_disclosures(before(retention.disclosures_age)).await?;
+            self.prune_submissions(before(retention.disclosures_age)).await?;
             let beyond = self.prune_to(retention.store_bytes).await?;
             Ok(Pruned {
                 answers: answers + beyond.answers,
@@ -541,7 +557,15 @@ pub trait Store:
     }
 }
 
-impl<T: VerdictStore + AnswerStore + SourceStore + PolicyStore + FeedbackStore + Ledger + Maintenance + 'static> Store
-    for T
+impl<T> Store for T where
+    T: VerdictStore
+        + AnswerStore
+        + SourceStore
+        + PolicyStore
+        + FeedbackStore
+        + SubmissionStore
+        + Ledger
+        + Maintenance
+        + 'static
 {
 }

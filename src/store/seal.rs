@@ -1,4 +1,5 @@
-//! Encrypts credentials before they are stored: AES-256-GCM with a key from outside the database.
+//! Encrypts credentials before they are stored, and files that wait for their submission: AES-256-GCM with a key from outside
+//! the database.
 //!
 //! The name of the source is authenticated as well, so that a sealed credential that is moved to another row does not
 //! open. Neither `Debug` output nor errors contain keys or credentials.
@@ -119,6 +120,39 @@ impl Sealer {
         let plain = str::from_utf8(plain).map_err(|_| damaged())?;
         Ok(SecretString::from(plain))
     }
+
+    /// Seals one piece of a file: nonce, text and tag, [`PIECE_OVERHEAD`] bytes more than `plain`. Name of the file and number
+    /// of the piece are authenticated, so that pieces cannot change places.
+    ///
+    /// # Errors
+    /// If the system provides no random numbers.
+    pub fn seal_piece(&self, file: &str, number: u64, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut text = plain.to_vec();
+        let nonce = self.key.seal_in_place_append_tag(piece_of(file, number), &mut text);
+        let nonce = nonce.map_err(|_| StoreError::unavailable("a file could not be sealed"))?;
+        Ok([nonce.as_ref().as_slice(), &text].concat())
+    }
+
+    /// Opens a piece of [`Self::seal_piece`].
+    ///
+    /// # Errors
+    /// If it was sealed with another key or for another place, or is damaged.
+    pub fn open_piece(&self, file: &str, number: u64, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let damaged = || StoreError::corrupt(format!("piece {number} of the waiting file {file} does not open"));
+        let (nonce, text) = sealed.split_at_checked(aead::NONCE_LEN).ok_or_else(damaged)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
+        let mut text = text.to_vec();
+        let length = self.key.open_in_place(nonce, piece_of(file, number), &mut text).map_err(|_| damaged())?.len();
+        text.truncate(length);
+        Ok(text)
+    }
+}
+
+/// Bytes that sealing adds to a piece of a file.
+pub const PIECE_OVERHEAD: usize = aead::NONCE_LEN + 16;
+
+fn piece_of(file: &str, number: u64) -> Aad<Vec<u8>> {
+    Aad::from([b"concord waiting file ", file.as_bytes(), b" piece ", number.to_string().as_bytes()].concat())
 }
 
 /// The additional data: the name is authenticated but not encrypted.

@@ -8,8 +8,36 @@ use std::time::{Duration, SystemTime};
 
 use prost::Message;
 
+/// Maps an enum to that of the store's proto file and back. Both matches are exhaustive, so that a new variant on
+/// either side does not compile until it is listed.
+macro_rules! stored_enum {
+    ($name:ident: $($variant:ident)+) => {
+        impl From<$name> for stored::$name {
+            fn from(value: $name) -> Self {
+                match value {
+                    $($name::$variant => Self::$variant,)+
+                }
+            }
+        }
+
+        impl TryFrom<stored::$name> for $name {
+            type Error = StoreError;
+
+            fn try_from(value: stored::$name) -> Result<Self, StoreError> {
+                match value {
+                    $(stored::$name::$variant => Ok(Self::$variant),)+
+                    stored::$name::Unspecified => Err(unreadable(concat!("unknown ", stringify!($name)))),
+                }
+            }
+        }
+    };
+}
+
 mod analysis;
 mod feedback;
+mod submission;
+
+pub(super) use submission::{decode_submission, encode_submission};
 
 use super::StoreError;
 use crate::finding::{
@@ -74,31 +102,6 @@ fn duration(stored: prost_types::Duration) -> Result<Duration, StoreError> {
         (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
         _ => Err(unreadable("a duration is out of range")),
     }
-}
-
-/// Maps an enum to that of the store's proto file and back. Both matches are exhaustive, so that a new variant on
-/// either side does not compile until it is listed.
-macro_rules! stored_enum {
-    ($name:ident: $($variant:ident)+) => {
-        impl From<$name> for stored::$name {
-            fn from(value: $name) -> Self {
-                match value {
-                    $($name::$variant => Self::$variant,)+
-                }
-            }
-        }
-
-        impl TryFrom<stored::$name> for $name {
-            type Error = StoreError;
-
-            fn try_from(value: stored::$name) -> Result<Self, StoreError> {
-                match value {
-                    $(stored::$name::$variant => Ok(Self::$variant),)+
-                    stored::$name::Unspecified => Err(unreadable(concat!("unknown ", stringify!($name)))),
-                }
-            }
-        }
-    };
 }
 
 stored_enum!(Form: Ipv4 Ipv6 Domain Url Md5 Sha1 Sha256);

@@ -215,8 +215,8 @@ fn give_back(connection: &Connection, accounts: &mut Accounts, unit: &Unit) -> R
 
 fn disclose(connection: &Connection, disclosure: &Disclosure) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO disclosures (id, time, form, value, source, recipient, caller, tlp, submission)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
     )?;
     let rows = statement.execute(params![
         disclosure.id,
@@ -227,6 +227,7 @@ fn disclose(connection: &Connection, disclosure: &Disclosure) -> Result<(), Stor
         disclosure.to,
         disclosure.caller,
         disclosure.tlp.as_str(),
+        disclosure.submission,
     ])?;
     if rows == 0 { Err(StoreError::rejected(format!("disclosure {} exists", disclosure.id))) } else { Ok(()) }
 }
@@ -241,6 +242,7 @@ fn read_disclosure(row: &Row<'_>) -> Result<Disclosure, StoreError> {
         to: row.get("recipient")?,
         caller: row.get("caller")?,
         tlp: parse_column(&row.get::<_, String>("tlp")?)?,
+        submission: row.get("submission")?,
     })
 }
 

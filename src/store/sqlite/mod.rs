@@ -30,6 +30,7 @@ mod reserve;
 mod schema;
 mod size;
 mod sources;
+mod submissions;
 mod verdicts;
 mod writer;
 

@@ -106,6 +106,26 @@ CREATE TABLE policies (
     PRIMARY KEY (name, change)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+CREATE TABLE submissions (
+    id TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    submitter TEXT NOT NULL,
+    source TEXT NOT NULL,
+    form TEXT NOT NULL,
+    value TEXT NOT NULL,
+    state TEXT NOT NULL,
+    is_open INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX submissions_by_time ON submissions (time, id);
+CREATE INDEX submissions_by_indicator ON submissions (value, form, time, id);
+CREATE INDEX submissions_by_state ON submissions (state, time, id);
+CREATE INDEX submissions_open ON submissions (is_open, updated);
+ALTER TABLE disclosures ADD COLUMN submission TEXT;
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages

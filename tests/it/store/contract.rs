@@ -23,6 +23,10 @@ use super::samples::{
     acquire, answer, at, disclosure, everything_stays, granted, ids, ip, record, row, second, spent, take, unit,
     windows_of,
 };
+use super::submissions::{
+    a_submission_comes_back_exactly_and_changes_by_its_revision, pruning_leaves_submissions_that_are_open_however_old,
+    submissions_are_listed_newest_first_and_the_open_ones_oldest_first,
+};
 
 /// A number that looks like chance.
 fn noise(seed: u32) -> u64 {
@@ -587,4 +591,7 @@ contract![
     feedback_is_listed_newest_first_by_indicator_and_by_what_is_active,
     feedback_is_retracted_once_and_stays_on_record,
     pruning_leaves_feedback_that_is_active_however_old,
+    a_submission_comes_back_exactly_and_changes_by_its_revision,
+    submissions_are_listed_newest_first_and_the_open_ones_oldest_first,
+    pruning_leaves_submissions_that_are_open_however_old,
 ];

@@ -8,3 +8,4 @@ mod frozen;
 mod policies;
 mod samples;
 mod seal;
+mod submissions;

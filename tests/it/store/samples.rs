@@ -256,6 +256,7 @@ pub fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclo
         to: "api.example.com".into(),
         caller: "analyst".into(),
         tlp: Tlp::Green,
+        submission: None,
     }
 }
 
