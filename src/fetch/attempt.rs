@@ -4,14 +4,19 @@
 //! count.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::read::check;
 use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, Question, Source, SourceSettings};
+use crate::source::{Answer, HttpMethod, HttpQuestion, Question, Source, SourceSettings};
 use crate::store::{StoreError, StoreErrorKind};
+
+/// A line that sends a file more slowly is given up.
+const MIN_UPLOAD_BYTES_PER_SECOND: u64 = 128 * 1024;
+/// For a file however small, since the source also works on it before it answers.
+const MIN_UPLOAD_TIME: Duration = Duration::from_secs(60);
 
 /// Why an attempt returned no answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +93,7 @@ pub(super) async fn check_may_send(
     question: &Question,
 ) -> Result<(), AttemptError> {
     let allowed = clock.timeout(settings.timeout, transport.may_send(question)).await;
-    let late = || Err(SendError::not_sent(timed_out(settings, "the source's name was not resolved")));
+    let late = || Err(SendError::not_sent(timed_out(settings.timeout, "the source's name was not resolved")));
     Ok(allowed.unwrap_or_else(late)?)
 }
 
@@ -101,12 +106,23 @@ pub(super) async fn send(
     source: &Arc<dyn Source>,
     question: &Question,
 ) -> Result<Answer, SendError> {
-    let answer = clock.timeout(settings.timeout, transport.send(question)).await;
+    let limit = settings.timeout + upload_time(question);
+    let answer = clock.timeout(limit, transport.send(question)).await;
     // After a timeout it is not known whether the source received the question, so it counts as sent.
-    let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(settings, "no answer"))))?;
+    let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(limit, "no answer"))))?;
     check(source, answer).await.map_err(SendError::sent)
 }
 
-pub(super) fn timed_out(settings: &SourceSettings, what: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Timeout, format!("{what} within {} ms", settings.timeout.as_millis()))
+/// Time that an attempt has beside the timeout of the settings: that in which the file is sent over a slow line.
+fn upload_time(question: &Question) -> Duration {
+    match question {
+        Question::Http(HttpQuestion { method: HttpMethod::PostFile { file, .. }, .. }) => {
+            MIN_UPLOAD_TIME + Duration::from_secs(file.size / MIN_UPLOAD_BYTES_PER_SECOND)
+        }
+        Question::Http(_) | Question::Dns(_) | Question::List(_) => Duration::ZERO,
+    }
+}
+
+pub(super) fn timed_out(limit: Duration, what: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::Timeout, format!("{what} within {} ms", limit.as_millis()))
 }

@@ -13,10 +13,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect};
+use futures_util::{StreamExt, stream};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use reqwest::{Body, Certificate, Client, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
@@ -29,7 +29,7 @@ use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
-    Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, EgressRules, HttpMethod,
+    Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, EgressRules, FileBody, HttpMethod,
     HttpQuestion, ProxyServer, Question, SourceSettings, has_credential_placeholder,
 };
 
@@ -169,6 +169,7 @@ impl HttpTransport {
         let mut request = match &question.method {
             HttpMethod::Get => client.get(url),
             HttpMethod::PostForm(fields) => client.post(url).form(fields),
+            HttpMethod::PostFile { field, file } => upload(client.post(url), field, file),
         };
         for (name, value) in
             question.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(extra.iter().copied())
@@ -278,6 +279,26 @@ impl HttpTransport {
         self.rules.check_url(url).map_err(|why| SourceError::new(SourceErrorKind::Refused, why))?;
         self.ask(&question, conditions).await.map_err(|failure| failure.error)
     }
+}
+
+/// A form with one file, whose length is stated and whose bytes are read as they are sent. It can be sent only once, so that
+/// no redirect repeats it.
+fn upload(request: RequestBuilder, field: &str, file: &FileBody) -> RequestBuilder {
+    // No file contains its own hash.
+    let boundary = format!("concord-{:.48}", file.sha256);
+    let head = format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"{}\"\r\n\
+         content-type: application/octet-stream\r\n\r\n",
+        file.sha256
+    );
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let length = head.len() as u64 + file.size + tail.len() as u64;
+    let piece = |text: String| stream::iter([Ok(text.into_bytes())]);
+    let body = piece(head).chain(file.content.pieces()).chain(piece(tail));
+    request
+        .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+        .header(CONTENT_LENGTH, length)
+        .body(Body::wrap_stream(body))
 }
 
 /// The credential as a header that `Debug` hides.

@@ -84,7 +84,7 @@ impl ListPipeline {
             return Err(SourceError::new(SourceErrorKind::BadQuestion, "not a question to a list"));
         };
         let answer = self.clock.timeout(self.settings.timeout, self.list.find(&question.indicator)).await;
-        let answer = answer.ok_or_else(|| timed_out(&self.settings, "no answer"))?;
+        let answer = answer.ok_or_else(|| timed_out(self.settings.timeout, "no answer"))?;
         read::check(&self.source, answer).await
     }
 

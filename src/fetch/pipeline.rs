@@ -320,8 +320,13 @@ impl RemotePipeline {
         }
     }
 
-    /// Layers 6 to 9: one attempt, for look-ups and for `TestSource`.
-    async fn attempt(
+    /// The moment by which a question that is asked now must have been paid.
+    pub(super) fn start_by(&self) -> Monotonic {
+        self.clock.monotonic() + self.in_flight.start_window
+    }
+
+    /// Layers 6 to 9: one attempt, for look-ups, for submissions and for `TestSource`.
+    pub(super) async fn attempt(
         &self,
         question: &Question,
         disclosure: Option<&DisclosureEntry>,
@@ -432,7 +437,7 @@ impl RemotePipeline {
         let mut answers = Vec::new();
         for question in self.source.probe().into_iter().take(MAX_PROBE_QUESTIONS) {
             // Every attempt needs a waiter, so the probe is its own.
-            let end = self.clock.monotonic() + self.in_flight.start_window;
+            let end = self.start_by();
             let claim = Claim { priority: Priority::Interactive, caller: caller.to_owned() };
             let (waiters, _guard) = Waiters::begin(end, end, claim, None);
             match self.attempt(&question, None, &waiters).await {

@@ -19,17 +19,20 @@ use crate::indicator::{Form, Indicator};
 mod about;
 mod allowance;
 mod egress;
+mod file;
 mod index;
 mod options;
 mod priority;
 mod proxy;
 mod question;
 mod settings;
+mod submission;
 mod unconfigured;
 
 pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Relationship, Tier, TransportKind};
 pub use allowance::{Allowance, WindowAllowance};
 pub use egress::EgressRules;
+pub use file::{FileBody, FileContent};
 pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
@@ -41,6 +44,7 @@ pub use question::{
     HttpQuestion, ListAnswer, ListQuestion, Question, check_status, has_credential_placeholder,
 };
 pub use settings::SourceSettings;
+pub use submission::{AnalysisProgress, SubmissionAbout, SubmissionSource};
 pub use unconfigured::Unconfigured;
 
 /// An adapter to one sort of source.
@@ -131,6 +135,11 @@ pub trait Source: Send + Sync + 'static {
     fn read_allowance(&self, answer: &Answer) -> Result<Allowance, SourceError> {
         let _ = answer;
         Err(SourceError::malformed("this kind does not read allowances"))
+    }
+
+    /// What it takes for analysis; `None`: it only looks up.
+    fn submissions(&self) -> Option<&dyn SubmissionSource> {
+        None
     }
 
     /// Whether this source looks up this form: a DNS zone of names takes no address.

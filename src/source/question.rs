@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use super::{ListEntry, ListStatus};
+use super::{FileBody, ListEntry, ListStatus};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
 
@@ -40,6 +40,13 @@ pub enum HttpMethod {
     Get,
     /// POST with these fields as `application/x-www-form-urlencoded`.
     PostForm(Vec<(String, String)>),
+    /// POST of a file as `multipart/form-data`. Its name is sent as its SHA-256, since a name may disclose something too.
+    PostFile {
+        /// Name of the form's field.
+        field: String,
+        /// The file.
+        file: FileBody,
+    },
 }
 
 /// Where a credential goes in a request. The adapter names the place, only the transport knows the credential.

@@ -13,7 +13,7 @@ use crate::indicator::{Form, Indicator, Tlp};
 use crate::source::{
     About, Allowance, Answer, BuildError, BuildResult, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod,
     HttpQuestion, Lookup, OptionDef, OptionSpec, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView,
-    Tier, TransportKind, check_status,
+    SubmissionSource, Tier, TransportKind, check_status,
 };
 
 /// What most kinds that ask over HTTP have in common; each adds its names, forms, tiers and times to live.
@@ -100,6 +100,7 @@ pub(super) fn found(claim: Disposition, strength: f64, reason: impl Into<String>
 }
 
 /// Where a source is asked, and where its credential goes.
+#[derive(Clone)]
 pub(super) struct Api {
     base: Url,
     credential: CredentialPlace,
@@ -107,6 +108,11 @@ pub(super) struct Api {
 }
 
 impl Api {
+    #[cfg(test)]
+    pub(super) fn for_tests(base: Url, credential: CredentialPlace) -> Self {
+        Self { base, credential, has_credential: true }
+    }
+
     /// The address of these path segments under the base address, each percent-encoded.
     pub(super) fn address(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
@@ -244,6 +250,11 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         Err(SourceError::malformed("this kind does not read allowances"))
     }
 
+    /// What the source takes for analysis.
+    fn submissions(&self, _: &Api) -> Option<Box<dyn SubmissionSource>> {
+        None
+    }
+
     /// Adds what the answer to a probe says beside being one, such as the quota that is left.
     fn extend_probe(&self, _: &mut Probe, _: &Answer) {}
 }
@@ -258,13 +269,16 @@ pub(super) fn source<S: JsonSource>(
     let usable = view.base_url().filter(|url| !url.cannot_be_a_base());
     let base = usable.ok_or_else(|| BuildError::Missing("needs base_url, an address of http or https".into()))?;
     let has_credential = credential != CredentialPlace::None && view.has_credential();
-    Ok(Arc::new(HttpSource { about, api: Api { base: base.clone(), credential, has_credential }, source }))
+    let api = Api { base: base.clone(), credential, has_credential };
+    let submissions = source.submissions(&api);
+    Ok(Arc::new(HttpSource { about, api, source, submissions }))
 }
 
 struct HttpSource<S> {
     about: &'static About,
     api: Api,
     source: S,
+    submissions: Option<Box<dyn SubmissionSource>>,
 }
 
 impl<S: JsonSource> HttpSource<S> {
@@ -329,6 +343,10 @@ impl<S: JsonSource> Source for HttpSource<S> {
             (SourceErrorKind::QuotaExhausted, None) => error.retry_after(self.source.quota_renewal(answer)),
             _ => error,
         })
+    }
+
+    fn submissions(&self) -> Option<&dyn SubmissionSource> {
+        self.submissions.as_deref()
     }
 
     fn allowance_question(&self) -> Option<Question> {

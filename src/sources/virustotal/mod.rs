@@ -17,13 +17,14 @@ use self::details::{Detail, RefusedDetails};
 use self::options::{FREE, Options, PREMIUM, RatingRule};
 use self::relations::Relations;
 use self::report::Report;
+use self::submission::Submissions;
 use super::http::{self, Api, JsonSource, ReadResult};
 use super::json::Object;
 use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
     About, Allowance, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question,
-    QuotaPer, Reading, RelationsWanted, SourceView, check_status,
+    QuotaPer, Reading, RelationsWanted, SourceView, SubmissionSource, check_status,
 };
 
 mod details;
@@ -34,6 +35,7 @@ mod quota;
 mod rating;
 mod relations;
 mod report;
+mod submission;
 mod vendors;
 mod xsoar;
 
@@ -230,6 +232,10 @@ impl JsonSource for VirusTotal {
 
     /// The refusal with the service's own code.
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
+        // An answer to a submission; look-ups have no such status.
+        if answer.http().is_ok_and(|(status, _)| status == submission::CONFLICT) {
+            return Ok(());
+        }
         check_status(answer).map_err(|error| match known_code(answer) {
             Some(code) => {
                 SourceError::new(error.kind, format!("{}: {code}", error.detail)).retry_after(error.retry_after)
@@ -245,6 +251,10 @@ impl JsonSource for VirusTotal {
 
     fn probe(&self, api: &Api) -> Option<Question> {
         Some(user(api, &[]))
+    }
+
+    fn submissions(&self, api: &Api) -> Option<Box<dyn SubmissionSource>> {
+        Some(Box::new(Submissions::new(api.clone())))
     }
 
     fn allowance_question(&self, api: &Api) -> Option<Question> {

@@ -82,6 +82,7 @@ fn asked(question: &Question) -> String {
             let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("POST {} {}", http.url, fields.join("&"))
         }
+        HttpMethod::PostFile { .. } => panic!("a look-up sends no file"),
     }
 }
 

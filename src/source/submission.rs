@@ -1,0 +1,70 @@
+//! What a source takes for analysis, beside look-ups: the questions that give it a file or URL, and the reading of the
+//! analysis. As pure as [`Source`](super::Source): it opens no file and sends nothing.
+
+use url::Url;
+
+use super::{Answer, FileBody, Question};
+use crate::finding::SourceError;
+use crate::indicator::Indicator;
+
+/// What a source takes for analysis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubmissionAbout {
+    /// Largest file in bytes; `None`: it takes no files.
+    pub max_file_bytes: Option<u64>,
+    /// Whether it takes URLs.
+    pub takes_urls: bool,
+    /// Who sees what is submitted, in one sentence.
+    pub audience: &'static str,
+}
+
+/// A source that takes files or URLs for analysis.
+pub trait SubmissionSource: Send + Sync + 'static {
+    /// What it takes.
+    fn about(&self) -> SubmissionAbout;
+
+    /// The question for the address to upload a file of this size to; `None`: to the usual one.
+    fn ask_upload_address(&self, size: u64) -> Option<Question>;
+
+    /// Reads the answer to [`SubmissionSource::ask_upload_address`].
+    ///
+    /// # Errors
+    /// When the answer names none, or one of a host that is not the source's own.
+    fn read_upload_address(&self, answer: &Answer) -> Result<Url, SourceError>;
+
+    /// Uploads the file, to this address where one was asked for.
+    fn submit_file(&self, file: FileBody, address: Option<&Url>) -> Question;
+
+    /// Gives it the URL to visit.
+    fn submit_url(&self, url: &Indicator) -> Question;
+
+    /// Has it analyse again what it knows already.
+    fn rescan(&self, indicator: &Indicator) -> Question;
+
+    /// The identifier of the analysis, from the answer to a submission. Empty where the source says that it is analysing the
+    /// same already.
+    ///
+    /// # Errors
+    /// When the answer names none.
+    fn read_accepted(&self, answer: &Answer) -> Result<String, SourceError>;
+
+    /// The question how far the analysis is.
+    fn ask_analysis(&self, id: &str) -> Question;
+
+    /// Reads the answer to [`SubmissionSource::ask_analysis`].
+    ///
+    /// # Errors
+    /// When the answer does not say it.
+    fn read_analysis(&self, answer: &Answer) -> Result<AnalysisProgress, SourceError>;
+}
+
+/// How far an analysis is, as the source says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnalysisProgress {
+    /// It has not begun.
+    Queued,
+    /// It is under way.
+    InProgress,
+    /// It is complete.
+    Completed,
+}
