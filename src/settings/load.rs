@@ -17,7 +17,7 @@ use super::policies::read_declared;
 use super::raw::Raw;
 use super::{
     Clearable, Config, ConfigErrors, Declared, DeclaredPolicy, Environment, Flags, Limits, LogSettings, NeverSend,
-    Origin, SourcePatch, TlsConfig, Token, build, credential, document, find_kind, nearest,
+    Origin, SourcePatch, SubmissionRules, TlsConfig, Token, build, credential, document, find_kind, nearest,
 };
 use crate::error::{Violation, merge_new, parse_enum};
 use crate::source::{EnvironmentProxies, Kind, Proxy, parse_duration};
@@ -148,9 +148,11 @@ impl Loader<'_> {
             retention: self.retention(&raw.retention),
             durability: self.choice(raw.durability.as_deref(), "durability"),
             key: environment.get("CONCORD_KEY").cloned().map(SecretString::from),
+            submissions: SubmissionRules::default(),
             sources: Vec::new(),
             file: self.file.clone(),
         };
+        config.submissions = SubmissionRules::read(raw.submissions, &config.tokens, &mut self.violations);
         if config.data_directory.as_os_str().is_empty() {
             self.refuse("data_directory", "is empty; name a folder by its path");
         }

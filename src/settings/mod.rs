@@ -1,7 +1,7 @@
 //! What was written (file, environment, flags, API) becomes what is meant.
 //!
-//! Read `load.rs` first: with `document.rs`, which parses the file into `raw.rs`, it makes the [`Config`]; `tls.rs` and
-//! `never_send.rs` (with `url_rule.rs`) read parts of it, `render.rs` prints it. One layer of a source's settings is a
+//! Read `load.rs` first: with `document.rs`, which parses the file into `raw.rs`, it makes the [`Config`]; `tls.rs`,
+//! `submissions.rs` and `never_send.rs` (with `url_rule.rs`) are parts of it, `render.rs` prints it. One layer of a source's settings is a
 //! `patch.rs`, written as `form.rs` says. `policies/` holds the policies in effect. `registry.rs` holds the sources in effect (`resolved.rs`): `resolver.rs` lays what the
 //! API set (`api_override.rs`), as far as it may (`api_policy.rs`), over what is declared, and `build.rs` makes the source.
 //! The only room that reads the environment and the configuration file.
@@ -39,6 +39,7 @@ mod registry;
 mod render;
 mod resolved;
 mod resolver;
+mod submissions;
 mod tls;
 mod url_rule;
 
@@ -55,6 +56,7 @@ pub use policies::{
 pub(crate) use policies::{FlatTable, flatten, in_order, is_optional_table};
 pub use registry::Registry;
 pub use resolved::{Change, ResolvedSource, State};
+pub use submissions::SubmissionRules;
 pub use tls::TlsConfig;
 
 /// Hint of a first start with nothing declared.
@@ -104,6 +106,8 @@ pub struct Config {
     pub durability: Durability,
     /// Key that credentials are encrypted with, in base64; `None`: a file beside the store.
     pub key: Option<SecretString>,
+    /// The rules for submissions.
+    pub submissions: SubmissionRules,
     /// Sources that the file and the environment declare, in order of name.
     pub sources: Vec<Declared>,
     /// Policies that the file declares, in order of name.

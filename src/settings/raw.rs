@@ -27,6 +27,7 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
     pub(super) limits: RawLimits,
     pub(super) retention: RawRetention,
+    pub(super) submissions: RawSubmissions,
     pub(super) sources: BTreeMap<String, SourceInFile>,
     /// Their values have one path each, so that they are not read here.
     pub(super) policies: BTreeMap<String, toml::Table>,
@@ -68,4 +69,24 @@ pub(super) struct RawRetention {
     pub(super) verdicts_age: Option<String>,
     pub(super) disclosures_age: Option<String>,
     pub(super) store_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawSubmissions {
+    pub(super) submitters: Option<Vec<String>>,
+    pub(super) approvers: Option<Vec<String>>,
+    pub(super) max_file_bytes: Option<u64>,
+    pub(super) spool_bytes: Option<u64>,
+    pub(super) expiry: Option<String>,
+    pub(super) sensitive_words: Vec<String>,
+    pub(super) own_names: Vec<String>,
+    pub(super) sources: BTreeMap<String, RawSubmissionSource>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawSubmissionSource {
+    pub(super) enabled: bool,
+    pub(super) max_tlp: Option<String>,
 }

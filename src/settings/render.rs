@@ -53,6 +53,20 @@ impl Config {
         line(out, "verdicts_age", quoted(duration(self.retention.verdicts_age)));
         line(out, "disclosures_age", quoted(duration(self.retention.disclosures_age)));
         line(out, "store_bytes", self.retention.store_bytes);
+        let rules = &self.submissions;
+        out.push_str("\n[submissions]\n");
+        line(out, "submitters", list(&rules.submitters));
+        line(out, "approvers", list(&rules.approvers));
+        line(out, "max_file_bytes", rules.max_file_bytes);
+        line(out, "spool_bytes", rules.spool_bytes);
+        line(out, "expiry", quoted(duration(rules.expiry)));
+        line(out, "sensitive_words", list(&rules.sensitive_words));
+        line(out, "own_names", list(&rules.own_names));
+        for (name, max_tlp) in &rules.sources {
+            let _ = write!(out, "\n[submissions.sources.{name}]\n");
+            line(out, "enabled", true);
+            line(out, "max_tlp", quoted(max_tlp));
+        }
         for super::DeclaredPolicy { policy, file } in &self.policies {
             let _ = write!(out, "\n# declared by {}\n[policies.{}]\n", file.display(), policy.name);
             line(out, "base", quoted(policy.rule.kind().as_str()));
