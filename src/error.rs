@@ -65,6 +65,8 @@ pub enum Reason {
     Internal,
     /// No feedback has this name.
     FeedbackNotFound,
+    /// No submission has this name.
+    SubmissionNotFound,
 }
 
 impl Reason {

@@ -32,6 +32,7 @@ pub mod store;
 pub mod engine;
 pub mod fetch;
 pub mod settings;
+pub mod submission;
 
 // Floor 3, edge.
 mod convert;

@@ -5,7 +5,7 @@
 //! `enrich.rs`.
 //! `plan.rs` decides which sources are asked, `withhold.rs` what is withheld from them, and `budget.rs` how long it may take.
 //! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, `feedback.rs` knows
-//! what analysts say, and `late_verdicts.rs` stores verdicts that were answered at the deadline.
+//! what analysts say, `submission.rs` is for what is submitted, and `late_verdicts.rs` stores verdicts that were answered at the deadline.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ mod late_verdicts;
 mod pipelines;
 mod plan;
 mod probe;
+mod submission;
 mod usage;
 mod withhold;
 
@@ -37,6 +38,7 @@ pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
 pub use plan::{Planned, PlannedSource};
 pub use probe::Probed;
+pub use submission::SubmissionRoute;
 pub use usage::Usage;
 
 /// The rules and limits that apply to every enrichment.

@@ -44,7 +44,7 @@ pub(super) fn withhold_reason(
 }
 
 /// Why the indicator must not be sent to any remote source. A URL also discloses the URLs contained in it.
-fn external_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
+pub(super) fn external_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
     let within = indicator.urls_within();
     iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, disclosed))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("sync", &[]),
     ("offload", &[]),
     // floor 0
@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("settings", &["words", "source", "sources", "store", "clock"]),
     ("fetch", &["words", "source", "store", "clock", "sync", "offload"]),
     ("engine", &["*"]),
+    ("submission", &["*"]),
     // floor 3
     ("pb", &[]),
     ("convert", &["words", "source", "settings", "store", "pb"]),

@@ -1,0 +1,460 @@
+//! Gives files and URLs to sources, on purpose only: who may submit what to whom, what is inspected before, and who approves
+//! it. `Submissions` takes requests, `workflow.rs` brings each submission from state to state, `spool.rs` holds the files
+//! meanwhile, `inspect/` and `url.rs` find reasons to hold.
+//!
+//! Every state is durable before anything is done in it. A submission whose sending was interrupted is never sent again: its
+//! source is asked whether it arrived.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::engine::{Engine, SubmissionRoute};
+use crate::error::{Error, Reason, Violation};
+use crate::indicator::{Indicator, IndicatorType, Tlp};
+use crate::settings::SubmissionRules;
+use crate::store::{
+    PageLimit, Sealer, Store, Submission, SubmissionFilter, SubmissionReview, SubmissionState, SubmissionType,
+    SubmittedFile, Swap, new_id,
+};
+
+mod inspect;
+mod spool;
+mod url;
+mod workflow;
+
+pub use inspect::{Content, Inspection, Limits, Patterns, inspect_file};
+use spool::{Spool, SpoolWriter};
+
+/// Most submissions that are not final.
+const MAX_OPEN: usize = 1000;
+/// Inspections and uploads at the same time, each of which may hold a few documents in memory.
+const CONCURRENT: usize = 2;
+
+/// What submissions need.
+pub(crate) struct SubmissionParts {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) rules: SubmissionRules,
+    /// Suffixes of internal names, in addition to the built-in ones.
+    pub(crate) internal_suffixes: Vec<String>,
+    /// The folder of waiting files.
+    pub(crate) folder: PathBuf,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Takes submissions, and works on those that are open.
+pub(crate) struct Submissions {
+    engine: Arc<Engine>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
+    rules: SubmissionRules,
+    internal_suffixes: Vec<String>,
+    patterns: Arc<Patterns>,
+    spool: Arc<Spool>,
+    places: Semaphore,
+    /// Held while a submission is made, so that nothing is submitted twice at once.
+    making: Mutex<()>,
+    /// Changes with every change of a submission.
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+}
+
+/// A request to submit something.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSubmission {
+    pub(crate) source: String,
+    pub(crate) tlp: Tlp,
+    pub(crate) caller: String,
+    pub(crate) submission_type: SubmissionType,
+}
+
+/// A file that is being received.
+pub(crate) struct Upload {
+    new: NewSubmission,
+    id: String,
+    name: String,
+    limit: u64,
+    writer: SpoolWriter,
+}
+
+impl Submissions {
+    /// Opens the spool and goes on with every open submission.
+    ///
+    /// # Errors
+    /// If store or spool cannot be read, or the configured words are too many.
+    pub(crate) async fn open(parts: SubmissionParts) -> Result<Arc<Self>, String> {
+        let SubmissionParts { engine, store, clock, tracker, rules, internal_suffixes, folder, sealer, stop } = parts;
+        let open = store.open_submissions().await.map_err(|error| error.to_string())?;
+        let needed: Vec<_> = open.iter().filter(|row| row.file.is_some()).map(|row| row.id.as_str()).collect();
+        let failed = |error: io::Error| format!("the spool {}: {error}", folder.display());
+        let spool = Spool::open(folder.clone(), sealer, rules.spool_bytes, &needed).map_err(failed)?;
+        let patterns = Patterns::new(&rules.sensitive_words, &rules.own_names);
+        let patterns = patterns.map_err(|error| format!("submissions: too many words: {error}"))?;
+        let submissions = Arc::new(Self {
+            engine,
+            store,
+            clock,
+            tracker,
+            rules,
+            internal_suffixes,
+            patterns: Arc::new(patterns),
+            spool: Arc::new(spool),
+            places: Semaphore::new(CONCURRENT),
+            making: Mutex::default(),
+            changes: watch::Sender::new(0),
+            stop,
+        });
+        open.into_iter().for_each(|row| submissions.work_on(row.id));
+        Ok(submissions)
+    }
+
+    /// How long a held submission waits for its review.
+    pub(crate) fn expiry(&self) -> Duration {
+        self.rules.expiry
+    }
+
+    /// Notified at every change of a submission.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Ends when the server stops.
+    pub(crate) fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Checks whether this caller may submit this to this source.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, new: &NewSubmission) -> Result<SubmissionRoute, Error> {
+        if !self.rules.submitters.contains(&new.caller) {
+            let message =
+                format!("{} may not submit: submissions.submitters of the configuration names who may", new.caller);
+            return Err(Error::Forbidden { reason: Reason::Forbidden, message });
+        }
+        let route = self.engine.submission_route(&new.source)?;
+        let Some(max_tlp) = self.rules.sources.get(&new.source) else {
+            let message = format!(
+                "submissions to it are not enabled: the configuration file enables them under [submissions.sources.{}]",
+                new.source
+            );
+            let subject = format!("sources/{}", new.source);
+            return Err(Error::NotReady { reason: Reason::NotReady, subject, message });
+        };
+        let takes = match new.submission_type {
+            SubmissionType::File => route.submissions()?.about().max_file_bytes.is_some(),
+            SubmissionType::Url => route.submissions()?.about().takes_urls,
+            SubmissionType::Rescan => true,
+        };
+        if !takes {
+            let what: &str = new.submission_type.into();
+            let (subject, message) = (format!("sources/{}", new.source), format!("it takes no {what}"));
+            return Err(Error::NotReady { reason: Reason::NotReady, subject, message });
+        }
+        // A rescan gives nothing away but the interest, so that the limit of look-ups applies.
+        if new.submission_type != SubmissionType::Rescan && new.tlp > *max_tlp {
+            let message = format!(
+                "TLP:{} is above TLP:{max_tlp}, the highest that may be submitted to this source \
+                 (submissions.sources.{}.max_tlp)",
+                new.tlp, new.source
+            );
+            return Err(Error::invalid("tlp", Reason::Forbidden, message));
+        }
+        Ok(route)
+    }
+
+    /// Begins to receive a file.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn begin_file(&self, new: NewSubmission, name: String) -> Result<Upload, Error> {
+        let about = self.check(&new)?.submissions()?.about();
+        let limit = about.max_file_bytes.unwrap_or_default().min(self.rules.max_file_bytes);
+        let id = new_id(self.clock.now());
+        let writer = self.spool.begin(&id).map_err(|error| {
+            tracing::error!(%error, "a submitted file cannot be written");
+            Error::Unavailable { message: "the spool cannot be written".into(), retry_after: None }
+        })?;
+        Ok(Upload { new, id, name, limit, writer })
+    }
+
+    /// Stores the submission of a file that was received whole.
+    ///
+    /// # Errors
+    /// If it is empty or not what was stated, or as [`Self::submit_url`].
+    pub(crate) async fn finish_file(
+        self: &Arc<Self>,
+        upload: Upload,
+        stated_sha256: &str,
+        stated_size: u64,
+    ) -> Result<Submission, Error> {
+        let Upload { new, id, name, mut writer, .. } = upload;
+        let size = writer.size();
+        if size == 0 {
+            return Err(Error::invalid("content", Reason::FieldRequired, "the file is empty"));
+        }
+        if stated_size != 0 && stated_size != size {
+            let message = format!("{size} bytes arrived, not the {stated_size} that were stated");
+            return Err(Error::invalid("header.size_bytes", Reason::FieldInvalid, message));
+        }
+        let (writer, file) = crate::offload::offload(usize::MAX, move || {
+            let file = writer.finish();
+            (writer, file)
+        })
+        .await;
+        let file = file?;
+        if !stated_sha256.is_empty() && !stated_sha256.eq_ignore_ascii_case(&file.sha256) {
+            let message = format!("what arrived has the SHA-256 {}, not the stated one", file.sha256);
+            return Err(Error::invalid("header.sha256", Reason::FieldInvalid, message));
+        }
+        let indicator = Indicator::parse_as(&file.sha256, IndicatorType::File);
+        let indicator =
+            indicator.map_err(|refusal| Error::invalid("content", Reason::FieldInvalid, refusal.message))?;
+        let file = SubmittedFile { name, size: file.size, media_type: String::new() };
+        let submission = self.make(id, new, indicator.indicator, Some(file)).await?;
+        if submission.state.is_final() {
+            // Refused by a rule: nothing waits, and dropping the writer removes the file.
+            return Ok(submission);
+        }
+        writer.keep();
+        self.work_on(submission.id.clone());
+        Ok(submission)
+    }
+
+    /// Stores the submission of a URL.
+    ///
+    /// # Errors
+    /// Why it is not taken; [`Error::AlreadyExists`] if the same is being submitted to the same source.
+    pub(crate) async fn submit_url(self: &Arc<Self>, new: NewSubmission, url: Indicator) -> Result<Submission, Error> {
+        self.check(&new)?;
+        self.submit_indicator(new, url).await
+    }
+
+    /// What would be stored of a URL, with the reasons to hold it. Stores nothing.
+    ///
+    /// # Errors
+    /// As [`Self::submit_url`].
+    pub(crate) fn preview_url(&self, new: NewSubmission, url: Indicator) -> Result<Submission, Error> {
+        self.check(&new)?;
+        let mut submission = self.new_submission(String::new(), new, url, None);
+        submission.hold_reasons = self.inspect_url(&submission.indicator);
+        Ok(submission)
+    }
+
+    /// Stores the request to analyse again what the source knows.
+    ///
+    /// # Errors
+    /// As [`Self::submit_url`].
+    pub(crate) async fn rescan(
+        self: &Arc<Self>,
+        new: NewSubmission,
+        indicator: Indicator,
+    ) -> Result<Submission, Error> {
+        let route = self.check(&new)?;
+        match indicator.indicator_type() {
+            IndicatorType::File | IndicatorType::Url => {}
+            IndicatorType::Ip | IndicatorType::Domain => {
+                let message = "only a file hash or a URL is analysed again";
+                return Err(Error::invalid("indicator.value", Reason::FieldInvalid, message));
+            }
+        }
+        if let Some(withheld) = self.engine.withheld_from(&route, &indicator, new.tlp) {
+            return Err(Error::Forbidden { reason: Reason::Forbidden, message: withheld.detail });
+        }
+        self.submit_indicator(new, indicator).await
+    }
+
+    async fn submit_indicator(self: &Arc<Self>, new: NewSubmission, indicator: Indicator) -> Result<Submission, Error> {
+        let submission = self.make(new_id(self.clock.now()), new, indicator, None).await?;
+        if !submission.state.is_final() {
+            self.work_on(submission.id.clone());
+        }
+        Ok(submission)
+    }
+
+    fn inspect_url(&self, url: &Indicator) -> Vec<crate::store::HoldReason> {
+        url::inspect_url(url, &self.patterns, &self.internal_suffixes)
+    }
+
+    fn new_submission(
+        &self,
+        id: String,
+        new: NewSubmission,
+        indicator: Indicator,
+        file: Option<SubmittedFile>,
+    ) -> Submission {
+        let now = self.clock.now();
+        let refused = self.engine.never_disclosed(&indicator);
+        Submission {
+            id,
+            revision: 1,
+            create_time: now,
+            update_time: now,
+            submitter: new.caller,
+            source: new.source,
+            tlp: new.tlp,
+            submission_type: new.submission_type,
+            indicator,
+            file,
+            state: if refused.is_some() { SubmissionState::Rejected } else { SubmissionState::Received },
+            hold_reasons: Vec::new(),
+            review: None,
+            detail: refused.map(|refused| refused.detail).unwrap_or_default(),
+            send_time: None,
+            recipient: String::new(),
+            analysis: None,
+            is_known: false,
+            verdict: None,
+        }
+    }
+
+    /// Stores a new submission, unless the same is being submitted already. What a rule forbids to disclose is stored as
+    /// rejected.
+    async fn make(
+        &self,
+        id: String,
+        new: NewSubmission,
+        indicator: Indicator,
+        file: Option<SubmittedFile>,
+    ) -> Result<Submission, Error> {
+        let _making = self.making.lock().await;
+        let open = self.store.open_submissions().await?;
+        let is_same = |other: &&Submission| {
+            (&other.source, &other.indicator, other.submission_type) == (&new.source, &indicator, new.submission_type)
+        };
+        if let Some(same) = open.iter().find(is_same) {
+            return Err(Error::AlreadyExists { name: format!("submissions/{}", same.id) });
+        }
+        if open.len() >= MAX_OPEN {
+            return Err(Error::Exhausted {
+                subject: "open submissions".into(),
+                message: format!("{MAX_OPEN} are open: review some, or let them expire"),
+                retry_after: None,
+            });
+        }
+        let submission = self.new_submission(id, new, indicator, file);
+        match self.store.put_submission(submission.clone(), 0).await? {
+            Swap::Done => {}
+            Swap::Conflict => return Err(Error::Conflict { name: format!("submissions/{}", submission.id) }),
+        }
+        self.note_change();
+        Ok(submission)
+    }
+
+    /// Approves or rejects a held submission.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotReady`] if it is not held, [`Error::Forbidden`] if this caller may not decide.
+    pub(crate) async fn review(
+        &self,
+        id: &str,
+        caller: String,
+        reason: String,
+        is_approved: bool,
+    ) -> Result<Submission, Error> {
+        let submission = self.get(id).await?;
+        let (is_submitter, is_approver) = (submission.submitter == caller, self.rules.approvers.contains(&caller));
+        let refusal = match (is_approved, is_submitter, is_approver) {
+            (true, true, _) => Some("another caller than the submitter must approve it".to_owned()),
+            (true, false, false) | (false, false, false) => {
+                Some(format!("{caller} may not review: submissions.approvers of the configuration names who may"))
+            }
+            (true, false, true) | (false, true, _) | (false, false, true) => None,
+        };
+        if let Some(message) = refusal {
+            return Err(Error::Forbidden { reason: Reason::Forbidden, message });
+        }
+        if submission.state != SubmissionState::Held {
+            return Err(Error::NotReady {
+                reason: Reason::NotReady,
+                subject: format!("submissions/{id}"),
+                message: format!("it is {}, and only what is held is reviewed", submission.state.as_str()),
+            });
+        }
+        let (state, detail) = match is_approved {
+            true => (SubmissionState::Approved, String::new()),
+            false => (SubmissionState::Rejected, format!("rejected by {caller}: {reason}")),
+        };
+        let review = SubmissionReview { is_approved, reviewer: caller, reason, time: self.clock.now() };
+        let changed = self.put(Submission { state, detail, review: Some(review), ..submission }).await?;
+        let changed = changed.ok_or_else(|| Error::Conflict { name: format!("submissions/{id}") })?;
+        if !is_approved {
+            self.spool.remove(id);
+        }
+        Ok(changed)
+    }
+
+    /// The submission of this identifier.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or if the store fails.
+    pub(crate) async fn get(&self, id: &str) -> Result<Submission, Error> {
+        self.store.submission(id).await?.ok_or_else(|| Error::NotFound {
+            reason: Reason::SubmissionNotFound,
+            name: format!("submissions/{id}"),
+            hint: "ListSubmissions shows what was submitted".into(),
+        })
+    }
+
+    /// Submissions that match the filter, newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) async fn list(
+        &self,
+        filter: SubmissionFilter,
+        limit: PageLimit,
+        after: Option<crate::store::Cursor>,
+    ) -> Result<crate::store::Listed<Submission>, Error> {
+        Ok(self.store.submissions(filter, limit, after).await?)
+    }
+
+    /// Stores the next state of a submission, durably. `None` if it was changed in between.
+    async fn put(&self, mut submission: Submission) -> Result<Option<Submission>, crate::store::StoreError> {
+        let expected = submission.revision;
+        submission.revision += 1;
+        submission.update_time = self.now_after(submission.update_time);
+        match self.store.put_submission(submission.clone(), expected).await? {
+            Swap::Done => {
+                self.note_change();
+                Ok(Some(submission))
+            }
+            Swap::Conflict => Ok(None),
+        }
+    }
+
+    /// The wall time, or this earlier change if the clock was set back.
+    fn now_after(&self, earlier: SystemTime) -> SystemTime {
+        self.clock.now().max(earlier)
+    }
+
+    fn note_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Upload {
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// If the file is larger than the limit, or cannot be written.
+    pub(crate) async fn add(mut self, bytes: Vec<u8>) -> Result<Self, Error> {
+        if self.writer.size().saturating_add(bytes.len() as u64) > self.limit {
+            let message = format!("the file is larger than {} bytes, the limit of this source and server", self.limit);
+            return Err(Error::Invalid(vec![Violation::new("content", Reason::TooMany, message)]));
+        }
+        crate::offload::offload(bytes.len(), move || self.writer.write(&bytes).map(|()| self)).await
+    }
+}
