@@ -35,6 +35,7 @@ pub(crate) mod feedback;
 pub(crate) mod indicator;
 pub(crate) mod policy;
 pub(crate) mod source;
+pub(crate) mod submission;
 pub(crate) mod verdict;
 
 /// A longer name is not repeated in an error, which must fit into a header.

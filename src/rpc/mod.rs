@@ -26,6 +26,7 @@ mod policy;
 mod relation_graph;
 mod source;
 pub(crate) mod status;
+mod submission;
 mod verdict;
 mod verdict_cache;
 
@@ -35,6 +36,7 @@ pub(crate) use enrichment::EnrichmentRpc;
 pub use pagination::{read_token, write_token};
 pub(crate) use policy::PolicyRpc;
 pub(crate) use source::SourceRpc;
+pub(crate) use submission::SubmissionRpc;
 pub(crate) use verdict::VerdictRpc;
 
 /// What a service needs to know about a request apart from its message.

@@ -26,10 +26,11 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
 use crate::rpc::load::Load;
-use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, VerdictRpc};
+use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
 use crate::settings::{Config, NO_SOURCE_HINT, PolicyRegistry, Registry};
 use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
+use crate::submission::{SubmissionParts, Submissions};
 use crate::telemetry;
 
 mod active_call;
@@ -124,7 +125,7 @@ impl Running {
             None => Sealer::from_key_file(&directory.key_path()),
         };
         let sealer = Arc::new(sealer.map_err(start_error)?);
-        let registry = Registry::open(config, kinds, store.clone(), sealer).await.map_err(start_error)?;
+        let registry = Registry::open(config, kinds, store.clone(), sealer.clone()).await.map_err(start_error)?;
         let registry = Arc::new(registry);
         if registry.snapshot().is_empty() {
             warn!("{NO_SOURCE_HINT}");
@@ -155,13 +156,26 @@ impl Running {
         engine.load_feedback().await.map_err(start_error)?;
         let guard = housekeeping::PruneGuard::from_store(store.as_ref(), clock.as_ref()).await;
         let tasks = BackgroundTasks::new(tracker.clone());
+        let stop = CancellationToken::new();
+        let submissions = Submissions::open(SubmissionParts {
+            engine: engine.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            tracker: tracker.clone(),
+            rules: config.submissions.clone(),
+            internal_suffixes: config.internal_suffixes.clone(),
+            folder: directory.spool_path(),
+            sealer,
+            stop: stop.clone(),
+        });
+        let submissions = submissions.await.map_err(start_error)?;
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
             sources: SourceRpc::new(registry, store.clone(), engine.clone(), clock.clone(), tasks.clone()),
             policies: PolicyRpc::new(policies, clock.clone(), tasks.clone()),
-            verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks),
+            verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks.clone()),
+            submissions: SubmissionRpc::new(submissions, clock.clone(), tasks),
         };
-        let stop = CancellationToken::new();
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
         let (router, early_refusal, reporter) = router::build(config, services, load, workers, stop.clone()).await?;

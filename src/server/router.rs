@@ -45,10 +45,11 @@ use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentServiceServer;
 use crate::pb::policy_service_server::PolicyServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
+use crate::pb::submission_service_server::SubmissionServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
 use crate::rpc::load::{Admitted, Load, Slots};
-use crate::rpc::{EnrichmentRpc, PolicyRpc, SourceRpc, VerdictRpc, status};
+use crate::rpc::{EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
@@ -60,12 +61,16 @@ const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// in memory, so this bounds what all of them take together.
 const BODY_BYTES_PER_SLOT: usize = 64 * 1024;
 
+/// The one call whose requests are a stream.
+const SUBMIT_FILE: &str = "/concord.v1.SubmissionService/SubmitFile";
+
 /// The services to be served.
 pub(super) struct Services {
     pub(super) enrichment: EnrichmentRpc,
     pub(super) sources: SourceRpc,
     pub(super) policies: PolicyRpc,
     pub(super) verdicts: VerdictRpc,
+    pub(super) submissions: SubmissionRpc,
 }
 
 /// Builds the router of the port, and the reporter of the health that it serves. `workers` is the runtime that the
@@ -96,8 +101,9 @@ pub(super) async fn build(
         .add_service(SourceServiceServer::new(services.sources).max_decoding_message_size(limit))
         .add_service(PolicyServiceServer::new(services.policies).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
+        .add_service(SubmissionServiceServer::new(services.submissions).max_decoding_message_size(limit))
         .into_axum_router()
-        .layer(from_fn_with_state(bytes_per_slot, limit_request_body))
+        .layer(from_fn_with_state(BodyLimit { bytes_per_slot, stop: stop.clone() }, limit_request_body))
         .layer(from_fn_with_state(Turns::new(workers), run_on_workers))
         .layer(from_fn_with_state(admission.clone(), admission::admit));
     let failed = |error: tonic_reflection::server::Error| StartError(format!("reflection: {error}"));
@@ -213,12 +219,23 @@ async fn run_on_workers(State(turns): State<Arc<Turns>>, request: Request, next:
     }
 }
 
-/// Bounds the body of a request in time, since a body that never ends would occupy its slot forever, and in memory.
-async fn limit_request_body(State(bytes_per_slot): State<usize>, request: Request, next: Next) -> Response {
+/// What bounds the bodies of requests.
+#[derive(Clone)]
+struct BodyLimit {
+    bytes_per_slot: usize,
+    stop: CancellationToken,
+}
+
+/// Bounds the body of a request in time, since a body that never ends would occupy its slot forever, and in memory. A file
+/// may arrive for as long as it goes on, and goes to disk as it arrives.
+async fn limit_request_body(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
+    if request.uri().path() == SUBMIT_FILE {
+        return next.run(request.map(|body| with_timeout(body, Some(limit.stop)))).await;
+    }
     let Some(slots) = request.extensions().get::<Arc<dyn Slots>>().cloned() else {
         return next.run(request.map(|body| with_timeout(body, None))).await;
     };
-    next.run(request.map(|body| charge_slots(with_timeout(body, None), slots, bytes_per_slot))).await
+    next.run(request.map(|body| charge_slots(with_timeout(body, None), slots, limit.bytes_per_slot))).await
 }
 
 /// A body that acquires slots as it grows, and fails if none is free.
@@ -332,7 +349,8 @@ mod tests {
     async fn an_aborted_request_frees_its_slot() {
         let slots = FairPool::new(1, 1);
         let read = |body: Body| async { body.collect().await.unwrap_err().to_string() };
-        let router = Router::new().fallback(read).layer(from_fn_with_state(BODY_BYTES_PER_SLOT, limit_request_body));
+        let limit = BodyLimit { bytes_per_slot: BODY_BYTES_PER_SLOT, stop: CancellationToken::new() };
+        let router = Router::new().fallback(read).layer(from_fn_with_state(limit, limit_request_body));
         let load = Load::new(Handle::current(), Arc::new(SystemClock));
         let admission = Admission { slots: slots.clone(), load, default_deadline: Duration::from_secs(10) };
         let router = router.layer(from_fn_with_state(admission, admission::admit));
