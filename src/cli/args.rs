@@ -18,8 +18,10 @@ use crate::indicator::{IndicatorType, Tlp};
 use crate::source::{Priority, parse_duration};
 
 mod feedback;
+mod submission;
 
 pub(super) use feedback::{Feedback, Judgement, Record};
+pub(super) use submission::{SubmissionCommand, Submit, SubmitArgs};
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
 #[derive(Debug, Parser)]
@@ -141,6 +143,16 @@ pub(super) enum Command {
     Feedback {
         #[command(subcommand)]
         command: Feedback,
+    },
+    /// Give a file or URL to a source for analysis, which makes it public
+    Submit {
+        #[command(subcommand)]
+        command: Submit,
+    },
+    /// List, show, watch, approve and reject submissions
+    Submission {
+        #[command(subcommand)]
+        command: SubmissionCommand,
     },
     /// Show which sources would be asked and what it would cost, without asking
     Plan(Plan),

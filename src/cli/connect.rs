@@ -20,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::policy_service_client::PolicyServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
+use crate::pb::submission_service_client::SubmissionServiceClient;
 use crate::pb::verdict_service_client::VerdictServiceClient;
 use crate::server::{Listen, Running};
 use crate::settings::{Config, Flags, LoadInput, LogSettings, data_directory, load, process_environment};
@@ -156,6 +157,10 @@ impl Connection {
 
     pub(super) fn verdicts(&self) -> VerdictServiceClient<AuthorizedChannel> {
         VerdictServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn submissions(&self) -> SubmissionServiceClient<AuthorizedChannel> {
+        SubmissionServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     async fn close(self) {

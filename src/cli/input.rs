@@ -264,7 +264,8 @@ fn hash_of_file(value: &str) -> Result<Option<String>, Failure> {
     hash(path).map(Some)
 }
 
-fn hash(path: &Path) -> Result<String, Failure> {
+/// The SHA-256 of a file in lower-case hexadecimal digits.
+pub(super) fn hash(path: &Path) -> Result<String, Failure> {
     let failed = |error| Failure::io(path.display(), &error);
     let mut file = File::open(path).map_err(failed)?;
     let mut context = digest::Context::new(&digest::SHA256);

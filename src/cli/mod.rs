@@ -35,6 +35,7 @@ mod serve;
 mod source;
 mod source_flags;
 mod store;
+mod submission;
 mod table;
 mod verdict_table;
 
@@ -86,12 +87,13 @@ impl From<tonic::Status> for Failure {
 
 /// A message of the server that names the commands in place of the methods of the protocol.
 fn in_commands(message: &str) -> String {
-    const METHODS: [(&str, &str); 5] = [
+    const METHODS: [(&str, &str); 6] = [
         ("ListFeedback", "`concord feedback list`"),
         ("ListSourceKinds", "`concord source kinds`"),
         ("ListSources", "`concord source list`"),
         ("ListVerdicts", "`concord verdict list`"),
         ("ListPolicies", "`concord policy list`"),
+        ("ListSubmissions", "`concord submission list`"),
     ];
     METHODS.iter().fold(message.to_owned(), |text, (method, command)| text.replace(method, command))
 }
@@ -160,6 +162,8 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Policy { command } => policy::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
         Command::Feedback { command } => feedback::run(&client, command).await,
+        Command::Submit { command } => submission::submit(&client, command).await,
+        Command::Submission { command } => submission::run(&client, command).await,
         Command::Plan(plan) => plan::run(&client, plan).await,
         Command::Graph(graph) => graph::run(&client, graph).await,
         Command::Usage(usage) => plan::usage(&client, usage).await,

@@ -1,0 +1,285 @@
+//! `concord submit` and `concord submission`.
+
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::args::{Client, ListOutput, SubmissionCommand, Submit, SubmitArgs};
+use super::connect::Connection;
+use super::enrich::full_name;
+use super::history::{all_pages, page_size};
+use super::input::hash;
+use super::json::print_messages;
+use super::{Failure, print, table};
+use crate::convert::indicator::write_tlp;
+use crate::convert::submission::write_state;
+use crate::indicator::Tlp;
+use crate::pb;
+use crate::pb::submit_file_request::Part;
+
+/// Bytes of a message.
+const PIECE: usize = 256 * 1024;
+/// Messages that are read ahead.
+const AHEAD: usize = 4;
+
+pub(super) async fn submit(client: &Client, command: Submit) -> Result<ExitCode, Failure> {
+    Connection::with(client, async |connection| {
+        let how = match &command {
+            Submit::File { how, .. } | Submit::Url { how, .. } | Submit::Rescan { how, .. } => how,
+        };
+        let (source, tlp) = (full_name(&how.to, "sources"), how.tlp.map_or(0, |tlp: Tlp| write_tlp(tlp).into()));
+        let submission = match &command {
+            Submit::File { path, .. } => upload(connection, path, source, tlp, how).await?,
+            Submit::Url { url, .. } => {
+                let request = pb::SubmitUrlRequest { source, url: url.clone(), tlp, validate_only: true };
+                let preview = connection.submissions().submit_url(request.clone()).await?.into_inner().submission;
+                confirm_url(&preview.unwrap_or_default(), how)?;
+                let request = pb::SubmitUrlRequest { validate_only: false, ..request };
+                connection.submissions().submit_url(request).await?.into_inner().submission.unwrap_or_default()
+            }
+            Submit::Rescan { indicator, .. } => {
+                let indicator = Some(pb::Indicator { r#type: 0, value: indicator.clone() });
+                let request = pb::RescanSubmissionRequest { source, indicator, tlp };
+                connection.submissions().rescan_submission(request).await?.into_inner().submission.unwrap_or_default()
+            }
+        };
+        match how.no_wait {
+            true => show(&submission, how.output).map(|()| code(&submission)),
+            false => watch(connection, submission.name, how.output).await,
+        }
+    })
+    .await
+}
+
+pub(super) async fn run(client: &Client, command: SubmissionCommand) -> Result<ExitCode, Failure> {
+    Connection::with(client, async |connection| match &command {
+        SubmissionCommand::List { state, submitter, indicator, limit, output } => {
+            let request = pb::ListSubmissionsRequest {
+                state: state.map_or(0, |state| write_state(state).into()),
+                submitter: submitter.clone().unwrap_or_default(),
+                indicator: indicator.clone().map(|value| pb::Indicator { r#type: 0, value }),
+                page_size: page_size(*limit),
+                ..Default::default()
+            };
+            let submissions = all_pages(*limit, async |page_token| {
+                let request = pb::ListSubmissionsRequest { page_token, ..request.clone() };
+                let page = connection.submissions().list_submissions(request).await?.into_inner();
+                Ok((page.submissions, page.next_page_token))
+            });
+            print_messages(*output, "Submission", &submissions.await?, submission_table)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SubmissionCommand::Show { name, output } => {
+            let request = pb::GetSubmissionRequest { name: full_name(name, "submissions") };
+            let submission = connection.submissions().get_submission(request).await?.into_inner().submission;
+            show(&submission.unwrap_or_default(), *output).map(|()| ExitCode::SUCCESS)
+        }
+        SubmissionCommand::Watch { name, output } => watch(connection, full_name(name, "submissions"), *output).await,
+        SubmissionCommand::Approve { name, reason } => {
+            let (name, reason) = (full_name(name, "submissions"), reason.clone());
+            let request = pb::ApproveSubmissionRequest { name, reason };
+            let submission = connection.submissions().approve_submission(request).await?.into_inner().submission;
+            print(&format!("approved {}\n", table::printable(&submission.unwrap_or_default().name)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SubmissionCommand::Reject { name, reason } => {
+            let (name, reason) = (full_name(name, "submissions"), reason.clone());
+            let request = pb::RejectSubmissionRequest { name, reason };
+            let submission = connection.submissions().reject_submission(request).await?.into_inner().submission;
+            print(&format!("rejected {}\n", table::printable(&submission.unwrap_or_default().name)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    })
+    .await
+}
+
+async fn upload(
+    connection: &Connection,
+    path: &Path,
+    source: String,
+    tlp: i32,
+    how: &SubmitArgs,
+) -> Result<pb::Submission, Failure> {
+    let failed = |error: std::io::Error| Failure::io(path.display(), &error);
+    let file_name = path.file_name().and_then(|name| name.to_str());
+    let file_name = file_name.ok_or_else(|| Failure::new(format!("{}: names no file", path.display())))?.to_owned();
+    let sha256 = hash(path)?;
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let question = format!(
+        "{file_name} ({size} bytes, SHA-256 {sha256})\nThis makes the file public. To submit it to {}, type its first eight \
+         hash digits: ",
+        how.to
+    );
+    confirm(&question, sha256.get(..8).unwrap_or_default(), how)?;
+    let size_bytes = i64::try_from(size).unwrap_or(i64::MAX);
+    let header = pb::SubmittedFileHeader { source, file_name, tlp, sha256, size_bytes };
+    let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+    let progress = bar(size);
+    let shown = progress.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut part = Part::Header(header);
+        // Sending fails where the server has refused the file; its answer says why.
+        while sender.blocking_send(pb::SubmitFileRequest { part: Some(part) }).is_ok() {
+            let mut piece = Vec::with_capacity(PIECE);
+            (&mut file).take(PIECE as u64).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                break;
+            }
+            shown.inc(piece.len() as u64);
+            part = Part::Content(piece);
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    let answer = connection.submissions().submit_file(ReceiverStream::new(receiver)).await;
+    progress.finish_and_clear();
+    let submission = answer?.into_inner().submission.unwrap_or_default();
+    reading.await.map_err(|_| Failure::new("the file could not be read"))?.map_err(failed)?;
+    Ok(submission)
+}
+
+/// Shows the normal form that would be sent, and asks.
+fn confirm_url(preview: &pb::Submission, how: &SubmitArgs) -> Result<(), Failure> {
+    let url = preview.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
+    let reasons: String =
+        preview.hold_reasons.iter().map(|reason| format!("  it will be held: {}\n", in_words(reason))).collect();
+    let shown = table::printable(url);
+    let question = format!("{shown}\n{reasons}This makes the URL public. To submit it to {}, type yes: ", how.to);
+    confirm(&question, "yes", how)
+}
+
+/// Asks on a terminal. A machine must say that it means it.
+fn confirm(question: &str, expected: &str, how: &SubmitArgs) -> Result<(), Failure> {
+    if how.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new("submitting makes it public: give --yes where nobody can be asked"));
+    }
+    let failed = |error| Failure::io("the terminal", &error);
+    eprint!("{question}");
+    std::io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    match answer.trim().eq_ignore_ascii_case(expected) {
+        true => Ok(()),
+        false => Err(Failure::new("nothing was submitted")),
+    }
+}
+
+fn bar(size: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {elapsed}");
+    ProgressBar::new(size).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Follows a submission until it is final, or held, where only another caller can go on.
+async fn watch(connection: &Connection, name: String, output: ListOutput) -> Result<ExitCode, Failure> {
+    let request = pb::WatchSubmissionRequest { name };
+    let mut states = connection.submissions().watch_submission(request).await?.into_inner();
+    let spinner = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let mut last = pb::Submission::default();
+    while let Some(message) = states.message().await? {
+        last = message.submission.unwrap_or_default();
+        spinner.set_message(state(&last));
+        spinner.tick();
+        if last.state() == pb::SubmissionState::Held {
+            break;
+        }
+    }
+    spinner.finish_and_clear();
+    show(&last, output)?;
+    Ok(code(&last))
+}
+
+/// Failure for what did not and will not reach the source.
+fn code(submission: &pb::Submission) -> ExitCode {
+    match submission.state() {
+        pb::SubmissionState::Rejected | pb::SubmissionState::Expired | pb::SubmissionState::Failed => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn show(submission: &pb::Submission, output: ListOutput) -> Result<(), Failure> {
+    print_messages(output, "Submission", std::slice::from_ref(submission), |submissions| {
+        submissions.iter().map(text).collect()
+    })
+}
+
+fn state(submission: &pb::Submission) -> String {
+    let state = table::words(submission.state().as_str_name(), "SUBMISSION_STATE_");
+    match submission.analysis_status() {
+        pb::AnalysisStatus::Queued | pb::AnalysisStatus::InProgress
+            if submission.state() == pb::SubmissionState::Analysing =>
+        {
+            format!("{state} ({})", table::words(submission.analysis_status().as_str_name(), "ANALYSIS_STATUS_"))
+        }
+        _ => state,
+    }
+}
+
+fn in_words(reason: &pb::HoldReason) -> String {
+    format!("{} ({})", reason.detail, reason.place)
+}
+
+fn text(submission: &pb::Submission) -> String {
+    let value = submission.indicator.as_ref().map(|indicator| indicator.value.clone()).unwrap_or_default();
+    let mut lines = vec![format!("{}  {}", state(submission), value)];
+    if !submission.file_name.is_empty() {
+        let kind = if submission.media_type.is_empty() { "type not known yet" } else { &submission.media_type };
+        lines.push(format!("  {}, {} bytes, {kind}", submission.file_name, submission.size_bytes));
+    }
+    let from = format!(
+        "for {} by {}, TLP:{}",
+        table::source_id(&submission.source),
+        submission.submitter,
+        table::tlp(submission.tlp())
+    );
+    lines.push(format!("  {from}"));
+    lines.extend(submission.hold_reasons.iter().map(|reason| format!("  held: {}", in_words(reason))));
+    if let Some(end) = &submission.expire_time {
+        lines.push(format!("  waits for `concord submission approve` by another caller until {}", table::moment(end)));
+    }
+    if let Some(review) = &submission.review {
+        let what = if review.approved { "approved" } else { "rejected" };
+        lines.push(format!("  {what} by {}: {}", review.reviewer, review.reason));
+    }
+    if let Some(time) = &submission.send_time {
+        lines.push(format!("  sent to {} at {}", submission.recipient, table::moment(time)));
+    }
+    if !submission.detail.is_empty() {
+        lines.push(format!("  {}", submission.detail));
+    }
+    let names: Vec<_> =
+        [&submission.name, &submission.verdict].into_iter().filter(|name| !name.is_empty()).cloned().collect();
+    lines.push(format!("  {}", names.join(" | ")));
+    lines.iter().map(|line| table::printable(line) + "\n").collect()
+}
+
+fn submission_table(submissions: &[pb::Submission]) -> String {
+    let mut rows = table::plain(&["TIME", "STATE", "WHAT", "FOR", "BY", "NAME", "WHY"]);
+    for submission in submissions {
+        let value = submission.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
+        let what = if submission.file_name.is_empty() { value } else { &submission.file_name };
+        let why = match submission.hold_reasons.first() {
+            Some(reason) if submission.state() == pb::SubmissionState::Held => in_words(reason),
+            _ => submission.detail.clone(),
+        };
+        rows.add_row(table::row([
+            submission.create_time.as_ref().map(table::moment).unwrap_or_default(),
+            state(submission),
+            table::shortened(what),
+            table::source_id(&submission.source).to_owned(),
+            submission.submitter.clone(),
+            submission.name.clone(),
+            why,
+        ]));
+    }
+    table::fitted(rows, Some(6))
+}
