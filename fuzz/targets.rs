@@ -1,6 +1,8 @@
 //! What each fuzz target does with its bytes. The targets in `fuzz_targets/` call these, and so does an ordinary test.
 
+use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use concord::fuzzing::{read_token, write_token};
@@ -12,6 +14,7 @@ use concord::source::{
 };
 use concord::sources;
 use concord::store::Cursor;
+use concord::submission::{Limits, Patterns, inspect_file};
 
 /// One indicator: its normal form is read as itself, and what is shown of it holds no password.
 pub fn indicator(data: &[u8]) {
@@ -146,4 +149,39 @@ fn read(source: &dyn Source, indicator: Indicator, transport: TransportKind, dat
         let _ = source.check(&answer);
         let _ = source.read(&Lookup::new(indicator.clone()), &[answer]);
     }
+}
+
+/// Content of a file to submit, as what its beginning makes of it: the inspection ends, and reports a bounded number of reasons.
+pub fn submitted(magic: &[u8], data: &[u8]) {
+    let content = [magic, data].concat();
+    let patterns = Arc::new(Patterns::new(&["falcon".into()], &["corp.example.com".into()]).expect("two words"));
+    let limits = Limits { unpacked_bytes: 1 << 20, members: 100, memory_bytes: 1 << 18, ..Limits::default() };
+    let inspection =
+        inspect_file(&mut io::Cursor::new(content), "sample", &patterns, limits).expect("read from memory");
+    assert!(inspection.reasons.len() <= 50);
+}
+
+/// Archives: the bytes themselves, which a corpus of archives makes one.
+pub fn archive(data: &[u8]) {
+    submitted(b"", data);
+}
+
+/// An XML part of an Office document, packed as documents are.
+pub fn office(data: &[u8]) {
+    let mut document = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    for name in ["docProps/custom.xml", "docMetadata/LabelInfo.xml", "word/document.xml"] {
+        document.start_file(name, zip::write::SimpleFileOptions::default()).expect("a member");
+        io::Write::write_all(&mut document, data).expect("written");
+    }
+    submitted(b"", &document.finish().expect("a document").into_inner());
+}
+
+/// PDF documents.
+pub fn pdf(data: &[u8]) {
+    submitted(b"%PDF-1.7\n", data);
+}
+
+/// E-mail messages.
+pub fn mail(data: &[u8]) {
+    submitted(b"From: a@example.org\r\nTo: b@example.org\r\n", data);
 }

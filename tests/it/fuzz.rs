@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::submission::samples::{gzip, mail, pdf, private_key, tar, word, zip};
+
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
@@ -128,4 +130,17 @@ fn no_answer_violates_an_invariant() {
     let kinds = concord::sources::all().iter().map(|kind| kind.about().kind.clone());
     let seeds: Vec<_> = kinds.flat_map(|kind| files(&format!("tests/fixtures/sources/{kind}"))).collect();
     run(targets::answer, &seeds, 500);
+}
+
+#[test]
+fn no_submitted_content_violates_an_invariant() {
+    let inner = zip(&[("id_rsa", &private_key()), ("b.txt", b"words")]);
+    let packed = tar(&[("a.txt", b"words"), ("inner.zip", &inner)]);
+    run(targets::archive, &[zip(&[("inner.zip", &inner)]), gzip(&packed), packed.clone()], 4000);
+    let labelled = [("MSIP_Label_4a5b6c7d-1234-5678-9abc-def012345678_Name", "x")];
+    run(targets::archive, &[word(&["TLP", ":AMBER"], &labelled)], 1000);
+    let part = b"<Properties><property name=\"MSIP_Label_1_Name\"><v>x</v></property><w:p>TLP:RED</w:p></Properties>";
+    run(targets::office, &[part.to_vec()], 1000);
+    run(targets::pdf, &[pdf(&["TLP", ":RED"], "/Title (words)")], 2000);
+    run(targets::mail, &[mail("words", &inner)], 2000);
 }

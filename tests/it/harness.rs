@@ -13,6 +13,7 @@ use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::pb::policy_service_client::PolicyServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
+use concord::pb::submission_service_client::SubmissionServiceClient;
 use concord::pb::verdict_service_client::VerdictServiceClient;
 use concord::server::{Listen, Running};
 use concord::settings::{Config, Environment, Flags, LoadInput, load};
@@ -235,6 +236,10 @@ impl TestServer {
 
     pub fn verdicts(&self) -> VerdictServiceClient<Channel> {
         VerdictServiceClient::new(self.channel.clone())
+    }
+
+    pub fn submissions(&self) -> SubmissionServiceClient<Channel> {
+        SubmissionServiceClient::new(self.channel.clone())
     }
 
     /// The engine behind it.

@@ -42,6 +42,7 @@ mod source_text;
 mod sources;
 mod store;
 mod store_failures;
+mod submission;
 mod surface;
 mod tls;
 mod transport;

@@ -21,7 +21,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A server in a process of its own, killed when the test ends.
-struct Process {
+pub struct Process {
     child: Child,
     /// What it has logged so far.
     logs: watch::Receiver<String>,
@@ -36,7 +36,7 @@ impl Drop for Process {
 
 impl Process {
     /// Starts a server on a port that it chooses, and connects to it once it says which.
-    async fn start(folder: &Path, configuration: &str) -> (Self, Channel) {
+    pub async fn start(folder: &Path, configuration: &str) -> (Self, Channel) {
         Self::start_with(folder, configuration, &[]).await
     }
 
@@ -87,13 +87,13 @@ impl Process {
         found.unwrap_or_else(|_| panic!("it ended without {text}:\n{}", *self.logs.borrow())).clone()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the end and gives all logs.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub async fn end(mut self) -> (Option<i32>, String) {
         let mut logs = self.logs.clone();
         let closed = async { while logs.changed().await.is_ok() {} };
         in_time(closed).await;

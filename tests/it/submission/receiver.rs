@@ -1,0 +1,177 @@
+//! A VirusTotal on loopback that takes files and URLs, and what is sent to it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use concord::indicator::hex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::harness::report;
+
+/// How the receiver takes what is submitted.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// Answers every submission with this status, and takes nothing.
+    pub refuses: Option<u16>,
+    /// How many times it refuses before it takes something; 0: always.
+    pub refusals: usize,
+    /// Takes what is submitted and never answers.
+    pub is_silent: bool,
+    /// The address that it names for large files; empty: its own.
+    pub upload_address: String,
+    /// Never ends an analysis.
+    pub never_ends: bool,
+}
+
+#[derive(Default)]
+struct State {
+    behaviour: Behaviour,
+    /// Bodies of uploads and URL forms.
+    submitted: Vec<(String, Vec<u8>)>,
+    known: BTreeMap<String, ()>,
+    polls: usize,
+    refused: usize,
+}
+
+/// The receiver.
+pub struct Receiver {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    arrivals: watch::Sender<usize>,
+    stop: CancellationToken,
+}
+
+impl Receiver {
+    pub async fn start(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State { behaviour, ..State::default() }));
+        let (arrivals, stop) = (watch::Sender::new(0), CancellationToken::new());
+        let (of_router, arrived) = (state.clone(), arrivals.clone());
+        let router = Router::new().layer(DefaultBodyLimit::disable()).fallback(
+            move |method: Method, uri: Uri, body: axum::body::Body| {
+                let (state, arrived) = (of_router.clone(), arrived.clone());
+                async move {
+                    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+                    let answer = answer(&state, address, &method, uri.path(), &body);
+                    if method == Method::POST {
+                        arrived.send_modify(|count| *count += 1);
+                    }
+                    match answer {
+                        Some(answer) => answer,
+                        None => std::future::pending().await,
+                    }
+                }
+            },
+        );
+        let stopped = stop.clone();
+        TaskTracker::new().spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                _ = axum::serve(listener, router).into_future() => {}
+            }
+        });
+        Self { address, state, arrivals, stop }
+    }
+
+    /// Resolves once so much was submitted, also what was refused.
+    pub async fn received(&self, times: usize) {
+        self.arrivals.subscribe().wait_for(|count| *count >= times).await.unwrap();
+    }
+
+    /// What it took: the path, and the body.
+    pub fn submitted(&self) -> Vec<(String, Vec<u8>)> {
+        self.state.lock().unwrap().submitted.clone()
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.state.lock().unwrap().behaviour = behaviour;
+    }
+
+    /// Knows this hash or URL from now on, as if somebody else had submitted it.
+    pub fn learn(&self, id: &str) {
+        self.state.lock().unwrap().known.insert(id.to_owned(), ());
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn reply(status: u16, body: &Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+}
+
+/// `None`: no answer.
+fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str, body: &Bytes) -> Option<Response> {
+    let mut state = state.lock().unwrap();
+    let last = path.rsplit('/').next().unwrap_or_default().to_owned();
+    if method == Method::POST {
+        let behaviour = state.behaviour.clone();
+        if let Some(status) = behaviour.refuses
+            && (behaviour.refusals == 0 || state.refused < behaviour.refusals)
+        {
+            state.refused += 1;
+            return Some(reply(status, &json!({ "error": { "code": "TooManyRequestsError" } })));
+        }
+        state.submitted.push((path.to_owned(), body.to_vec()));
+        let id = if path.ends_with("/urls") { url_id(body) } else { file_hash(body) };
+        state.known.insert(id, ());
+        state.polls = 0;
+        return (!behaviour.is_silent).then(|| reply(200, &json!({ "data": { "type": "analysis", "id": "an-1" } })));
+    }
+    Some(if path.contains("/overall_quotas") {
+        reply(200, &json!({ "data": {} }))
+    } else if path.ends_with("/upload_url") {
+        let own = format!("http://{address}/upload/here");
+        let named = Some(state.behaviour.upload_address.clone()).filter(|named| !named.is_empty()).unwrap_or(own);
+        reply(200, &json!({ "data": named }))
+    } else if path.contains("/analyses/") {
+        state.polls += 1;
+        let status = match state.polls {
+            _ if state.behaviour.never_ends => "queued",
+            1 => "queued",
+            2 => "in-progress",
+            _ => "completed",
+        };
+        reply(200, &json!({ "data": { "id": last, "attributes": { "status": status } } }))
+    } else if state.known.contains_key(&last) {
+        let mut report = report(60, 0);
+        report["data"]["id"] = json!(last);
+        reply(200, &report)
+    } else {
+        reply(404, &json!({ "error": { "code": "NotFoundError", "message": "-" } }))
+    })
+}
+
+/// The file in a form with one file.
+pub fn file_of(body: &[u8]) -> &[u8] {
+    let start = body.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |place| place + 4);
+    let boundary = body.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let end = [b"\r\n".as_slice(), boundary].concat();
+    let file = &body[start..];
+    let length = file.windows(end.len()).position(|window| window == end).unwrap_or(file.len());
+    &file[..length]
+}
+
+fn file_hash(body: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, file_of(body)).as_ref())
+}
+
+fn url_id(body: &[u8]) -> String {
+    use base64::Engine;
+    let form = url::form_urlencoded::parse(body).find(|(name, _)| name == "url");
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(form.map(|(_, url)| url.into_owned()).unwrap_or_default())
+}
