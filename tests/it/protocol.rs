@@ -17,9 +17,11 @@ fn the_protocol_has_not_changed() {
         writeln!(text, "# {}", file.name()).unwrap();
         for service in &file.service {
             for method in &service.method {
-                let stream = if method.server_streaming() { "stream " } else { "" };
+                let streams = [method.client_streaming(), method.server_streaming()];
+                let [sent, answered] = streams.map(|is_stream| if is_stream { "stream " } else { "" });
                 let (input, output) = (method.input_type(), method.output_type());
-                writeln!(text, "rpc {}.{}({input}) -> {stream}{output}", service.name(), method.name()).unwrap();
+                writeln!(text, "rpc {}.{}({sent}{input}) -> {answered}{output}", service.name(), method.name())
+                    .unwrap();
             }
         }
         file.message_type.iter().for_each(|message| write_message(message, &mut text));
