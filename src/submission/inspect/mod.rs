@@ -194,7 +194,7 @@ impl Inspector {
         let mut total = first.len() as u64;
         let is_whole = total <= self.limits.memory_bytes;
         if !is_whole {
-            let is_plain = Format::of(first.get(..HEAD).unwrap_or_default()) == Format::Other;
+            let is_plain = Format::of(first.get(..HEAD).unwrap_or(&first)) == Format::Other;
             if !is_plain {
                 let detail = format!(
                     "more than {} bytes, so that only its plain bytes were inspected",

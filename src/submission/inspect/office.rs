@@ -7,7 +7,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::patterns::Scanner;
-use super::{Content, Inspector};
+use super::{Content, Format, HEAD, Inspector};
 use crate::store::HoldReasonCode;
 
 /// An XML part of a document.
@@ -54,7 +54,7 @@ impl Inspector {
             self.hold(HoldReasonCode::Limit, place, "too large to be inspected whole");
         }
         // A file of this name may be something else.
-        if !super::Format::of(bytes.get(..super::HEAD).unwrap_or(&bytes)).eq(&super::Format::Other) {
+        if Format::of(bytes.get(..HEAD).unwrap_or(&bytes)) != Format::Other {
             self.nested(&bytes, place);
             return;
         }

@@ -1,6 +1,6 @@
 //! A VirusTotal on loopback that takes files and URLs, and what is sent to it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,7 @@ struct State {
     behaviour: Behaviour,
     /// Bodies of uploads and URL forms.
     submitted: Vec<(String, Vec<u8>)>,
-    known: BTreeMap<String, ()>,
+    known: BTreeSet<String>,
     polls: usize,
     refused: usize,
 }
@@ -100,7 +100,7 @@ impl Receiver {
 
     /// Knows this hash or URL from now on, as if somebody else had submitted it.
     pub fn learn(&self, id: &str) {
-        self.state.lock().unwrap().known.insert(id.to_owned(), ());
+        self.state.lock().unwrap().known.insert(id.to_owned());
     }
 }
 
@@ -128,7 +128,7 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
         }
         state.submitted.push((path.to_owned(), body.to_vec()));
         let id = if path.ends_with("/urls") { url_id(body) } else { file_hash(body) };
-        state.known.insert(id, ());
+        state.known.insert(id);
         state.polls = 0;
         return (!behaviour.is_silent).then(|| reply(200, &json!({ "data": { "type": "analysis", "id": "an-1" } })));
     }
@@ -147,7 +147,7 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
             _ => "completed",
         };
         reply(200, &json!({ "data": { "id": last, "attributes": { "status": status } } }))
-    } else if state.known.contains_key(&last) {
+    } else if state.known.contains(&last) {
         let mut report = report(60, 0);
         report["data"]["id"] = json!(last);
         reply(200, &report)
