@@ -90,8 +90,9 @@ impl Inspector {
 
     pub(super) fn tar(&mut self, content: &mut dyn Read, place: &str) -> io::Result<()> {
         let mut archive = tar::Archive::new(content);
+        // As they are: a long name would be read into memory whole.
         let members = match archive.entries() {
-            Ok(members) => members,
+            Ok(members) => members.raw(true),
             Err(error) => {
                 self.hold(HoldReasonCode::Unreadable, place, format!("cannot be unpacked: {error}"));
                 return Ok(());
@@ -112,11 +113,7 @@ impl Inspector {
             let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
             self.scan_text(&name, &format!("{place}: the name of a member"));
             let size = member.size();
-            if member.header().entry_type().is_file() {
-                self.member(&mut member, size, &format!("{place}/{name}"));
-            } else {
-                self.limits.members -= 1;
-            }
+            self.member(&mut member, size, &format!("{place}/{name}"));
         }
         Ok(())
     }

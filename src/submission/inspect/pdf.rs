@@ -37,11 +37,12 @@ impl Inspector {
             let dictionary = front.get(front.len().saturating_sub(DICTIONARY)..).unwrap_or_default();
             let stream = stream.strip_prefix(b"\r\n").or_else(|| stream.strip_prefix(b"\n")).unwrap_or(stream);
             let (data, after) = stream.split_at(find(stream, b"endstream").unwrap_or(stream.len()));
+            if self.limits.members == 0 || self.limits.unpacked_bytes == 0 {
+                self.hold(HoldReasonCode::Limit, place, "too many streams: the rest was not inspected");
+                return;
+            }
+            self.limits.members -= 1;
             if find(dictionary, b"/Fl").is_some() {
-                if self.limits.members == 0 || self.limits.unpacked_bytes == 0 {
-                    self.hold(HoldReasonCode::Limit, place, "too many streams: the rest was not inspected");
-                    return;
-                }
                 self.pdf_stream(data, place);
             }
             rest = after;
@@ -49,7 +50,6 @@ impl Inspector {
     }
 
     fn pdf_stream(&mut self, data: &[u8], place: &str) {
-        self.limits.members -= 1;
         let allowed = (data.len() as u64).saturating_mul(self.limits.ratio).saturating_add(1 << 20);
         let allowed = allowed.min(self.limits.unpacked_bytes).min(self.limits.memory_bytes);
         let mut unpacked = Vec::new();
