@@ -32,8 +32,8 @@ const SECRET_NAMES: [&str; 22] = [
     "code",
     "otp",
 ];
-/// A value of so many characters that are letters and digits mixed looks like a token.
-const TOKEN_LENGTH: usize = 20;
+/// A word of so many characters looks like a token.
+const TOKEN_LENGTH: usize = 16;
 
 /// The reasons to hold a URL.
 pub(super) fn inspect_url(url: &Indicator, patterns: &Patterns, internal_suffixes: &[String]) -> Vec<HoldReason> {
@@ -84,18 +84,18 @@ fn reason(code: HoldReasonCode, place: &str, detail: &str) -> HoldReason {
     HoldReason { code, place: place.to_owned(), detail: detail.to_owned() }
 }
 
-/// Long, of one piece, with letters and digits.
+/// A UUID, or a word of letters and digits mixed that is longer than those of a language.
 fn is_like_a_token(value: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+' | '/' | '~');
-    let has = |what: fn(&char) -> bool| value.chars().filter(what).count() >= 3;
-    value.len() >= TOKEN_LENGTH
-        && value.chars().all(is_part)
-        && has(char::is_ascii_digit)
-        && has(char::is_ascii_alphabetic)
-        && !value.contains("//")
-        && value
-            .split(['/', '-', '_', '.'])
-            .any(|word| word.len() >= TOKEN_LENGTH - 4 && word.chars().any(|c| c.is_ascii_digit()))
+    let is_long = |word: &str| {
+        let count = |what: fn(&u8) -> bool| word.bytes().filter(what).count();
+        let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'+' | b'~'));
+        let is_mixed = count(u8::is_ascii_digit) >= 3 && count(u8::is_ascii_alphabetic) >= 3;
+        word.len() >= TOKEN_LENGTH && is_plain && is_mixed
+    };
+    let words: Vec<_> = value.split(['/', '-', '_', '.']).collect();
+    let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_uuid = words.iter().map(|word| word.len()).eq([8, 4, 4, 4, 12]) && words.iter().all(|word| is_hex(word));
+    is_uuid || words.iter().any(|word| is_long(word))
 }
 
 fn is_email_address(value: &str) -> bool {
@@ -153,6 +153,7 @@ mod tests {
             ("https://evil.example.org/?access-token=abc", HoldReasonCode::Credential),
             ("https://evil.example.org/?x=9f86d081884c7d659a2feaa0c55ad015", HoldReasonCode::Credential),
             ("https://evil.example.org/u/9f86d081884c7d659a2feaa0c55ad015", HoldReasonCode::Credential),
+            ("https://evil.example.org/?x=550e8400-e29b-41d4-a716-446655440000", HoldReasonCode::Credential),
             ("https://evil.example.org/?to=alice%40example.org", HoldReasonCode::EmailAddress),
             ("https://evil.example.org/?back=http%3A%2F%2Fwiki.corp.example.net%2Fx", HoldReasonCode::InternalHost),
             ("https://evil.example.org/?host=10.1.2.3", HoldReasonCode::InternalHost),
