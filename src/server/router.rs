@@ -230,7 +230,8 @@ struct BodyLimit {
 /// may arrive for as long as it goes on, and goes to disk as it arrives.
 async fn limit_request_body(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
     if request.uri().path() == SUBMIT_FILE {
-        return next.run(request.map(|body| with_timeout(body, Some(limit.stop)))).await;
+        let paced = |body| fail_if_stopped(with_timeout(body, Some(limit.stop.clone())), limit.stop.clone());
+        return next.run(request.map(paced)).await;
     }
     let Some(slots) = request.extensions().get::<Arc<dyn Slots>>().cloned() else {
         return next.run(request.map(|body| with_timeout(body, None))).await;
@@ -294,6 +295,14 @@ fn with_timeout(body: Body, stream_until: Option<CancellationToken>) -> Body {
         }
     });
     Body::new(StreamBody::new(frames))
+}
+
+/// A body that ends with an error if the server stopped before its end: the part of a file must not look like the whole.
+fn fail_if_stopped(body: Body, stop: CancellationToken) -> Body {
+    let stopped = || Error::Unavailable { message: "the server is shutting down".into(), retry_after: None };
+    let end = stream::once(async move { stop.is_cancelled().then(|| Err(BoxError::from(status::of(&stopped())))) });
+    let frames = BodyStream::new(body).map(|frame| frame.map_err(BoxError::from));
+    Body::new(StreamBody::new(frames.chain(end.filter_map(std::future::ready))))
 }
 
 /// Ends a health watch when the server stops, since a watch never ends by itself and would delay the shutdown.

@@ -515,6 +515,28 @@ async fn a_stream_that_stops_leaves_no_file() {
     assert!(receiver.submitted().is_empty());
 }
 
+#[tokio::test]
+async fn a_part_of_a_file_is_not_taken_for_the_whole_when_the_server_stops() {
+    let (receiver, server) = started(Behaviour::default()).await;
+    let (sender, parts) = tokio::sync::mpsc::channel(1);
+    let (folder, clock, mut client) = (server.folder.clone(), server.clock.clone(), server.submissions());
+    let call = client.submit_file(tokio_stream::wrappers::ReceiverStream::new(parts));
+    let stop = async {
+        sender.send(pb::SubmitFileRequest { part: Some(Part::Header(header("a.bin"))) }).await.unwrap();
+        for _ in 0..100 {
+            sender.send(pb::SubmitFileRequest { part: Some(Part::Content(vec![1; 200_000])) }).await.unwrap();
+        }
+        server.stop().await;
+    };
+    let (answer, ()) = tokio::join!(call, stop);
+    assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
+    drop(sender);
+    let server = TestServer::start_on(folder, clock, &configuration(&receiver, RULES)).await;
+    let listed = server.submissions().list_submissions(pb::ListSubmissionsRequest::default()).await.unwrap();
+    assert!(listed.into_inner().submissions.is_empty());
+    server.stop().await;
+}
+
 /// The server is killed once the file has arrived and before the receiver has answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_between_upload_and_answer_uploads_nothing_twice() {
