@@ -393,7 +393,8 @@ impl RemotePipeline {
             Cached::Nothing => return None,
         };
         // The conversation without the questions.
-        let (waiters, _guard) = Waiters::begin(now, now, None);
+        let claim = Claim { priority: Priority::Background, caller: String::new() };
+        let (waiters, _guard) = Waiters::begin(now, now, claim, None);
         let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
         let is_whole = AtomicBool::new(true);
         let outcome = conversation.run(entry.steps.clone(), |_, _| {

@@ -3,11 +3,12 @@
 
 use super::attempt::AttemptError;
 use super::disclosure::host_of;
+use super::fair_queue::Claim;
 use super::pipeline::RemotePipeline;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::finding::{NotAsked, SourceError};
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{Answer, Question};
+use crate::source::{Answer, Priority, Question};
 
 /// What a question of a submission gives away, for the disclosure ledger.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +47,9 @@ impl RemotePipeline {
         let disclosure = disclosure.map(|SubmissionDisclosure { indicator, caller, tlp, submission }| {
             DisclosureEntry { indicator, caller, tlp, submission: Some(submission) }
         });
-        let (waiters, _guard) = Waiters::begin(self.start_by(), self.start_by(), None);
+        let caller = disclosure.as_ref().map(|disclosure| disclosure.caller.clone()).unwrap_or_default();
+        let claim = Claim { priority: Priority::Interactive, caller };
+        let (waiters, _guard) = Waiters::begin(self.start_by(), self.start_by(), claim, None);
         let answer = self.attempt(question, disclosure.as_ref(), &waiters).await;
         answer.map_err(|error| match error {
             AttemptError::NotAttempted(not_asked) => SubmissionFailure::NotAsked(not_asked),
