@@ -198,7 +198,8 @@ pub(super) fn directory(client: &Client) -> Result<PathBuf, Failure> {
     directory.map_or_else(|| config(client, Flags::default()).map(|config| config.data_directory), Ok)
 }
 
-fn input(client: &Client, mut flags: Flags) -> LoadInput<'static> {
+/// Where the configuration that the arguments mean is read from.
+pub(super) fn input(client: &Client, mut flags: Flags) -> LoadInput<'static> {
     flags.data_directory = client.data_directory.clone();
     LoadInput { file: client.config.clone(), environment: process_environment(), flags, kinds: sources::all() }
 }

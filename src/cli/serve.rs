@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::{Client, Serve};
-use super::connect::config;
+use super::connect::{config, input};
 use super::{Failure, print};
 use crate::clock::SystemClock;
 use crate::finding::counted;
-use crate::server::{Listen, Running, termination};
-use crate::settings::Flags;
+use crate::server::{Listen, Running, hang_ups, termination};
+use crate::settings::{ConfigReader, Flags};
 use crate::sources;
 use crate::telemetry;
 
@@ -17,7 +17,7 @@ use crate::telemetry;
 pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Failure> {
     let flags =
         Flags { listen: serve.listen, insecure_listen: serve.insecure_listen, listens: true, ..Flags::default() };
-    let config = config(client, flags)?;
+    let config = config(client, flags.clone())?;
     if serve.print_config {
         print(&config.render_masked())?;
         return Ok(ExitCode::SUCCESS);
@@ -39,7 +39,10 @@ pub(super) async fn run(client: &Client, serve: &Serve) -> Result<ExitCode, Fail
     }
     telemetry::init_logs(&config.log);
     let terminated = termination().map_err(|error| Failure::io("signals", &error))?;
-    let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await?;
+    let hang_ups = hang_ups().map_err(|error| Failure::io("signals", &error))?;
+    let reader = ConfigReader::new(&config, &input(client, flags));
+    let mut running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::Everywhere).await?;
+    running.reload_from(reader, hang_ups);
     terminated.await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
@@ -107,7 +108,7 @@ pub struct Engine {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
-    rules: Rules,
+    rules: ArcSwap<Rules>,
     policies: Arc<PolicyRegistry>,
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
@@ -132,7 +133,7 @@ impl Engine {
             store: parts.store,
             clock: parts.clock,
             tracker: parts.tracker,
-            rules: parts.rules,
+            rules: ArcSwap::from_pointee(parts.rules),
             policies: parts.policies,
             pipelines,
             feedback: feedback::FeedbackIndex::default(),
@@ -153,7 +154,13 @@ impl Engine {
     /// # Errors
     /// [`Error::Late`] if the time left is not longer than the margin.
     pub fn budget(&self, deadline: Option<Monotonic>, reserve: Duration) -> Result<Budget, Error> {
-        Budget::new(self.clock.monotonic(), deadline, self.rules.default_deadline, reserve)
+        Budget::new(self.clock.monotonic(), deadline, self.rules.load().default_deadline, reserve)
+    }
+
+    /// Applies these rules from the next question on. Verdicts that were made under the old ones are still reused until the
+    /// sources change, so the registry is reloaded after this.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// Prepares for shutdown once no request is left: cancels loads of lists, which nobody waits for, and stores the
@@ -166,6 +173,9 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("rules", &self.rules).field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("rules", &self.rules.load())
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::{constant_time, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -50,13 +51,18 @@ pub(crate) enum Peer {
 /// Authenticates callers by the configured tokens.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
-    tokens: Arc<[Token]>,
+    tokens: Arc<ArcSwap<Vec<Token>>>,
 }
 
 impl Authenticator {
     /// Accepts these tokens. Without any, everybody who can connect may call.
     pub(crate) fn new(tokens: Vec<Token>) -> Self {
-        Self { tokens: tokens.into() }
+        Self { tokens: Arc::new(ArcSwap::from_pointee(tokens)) }
+    }
+
+    /// Accepts these tokens instead, in all clones.
+    pub(crate) fn replace(&self, tokens: Vec<Token>) {
+        self.tokens.store(Arc::new(tokens));
     }
 
     /// The caller of a request.
@@ -68,7 +74,8 @@ impl Authenticator {
             Peer::Local => return Ok(Caller("local".into())),
             Peer::Network(certificate) => certificate,
         };
-        if self.tokens.is_empty() {
+        let tokens = self.tokens.load();
+        if tokens.is_empty() {
             return Ok(Caller(match certificate {
                 Some(fingerprint) => format!("certificate:{fingerprint}").into(),
                 None => ANONYMOUS.into(),
@@ -80,7 +87,7 @@ impl Authenticator {
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
         // All tokens are compared, so that the time taken does not reveal which one matched.
         let mut known = None;
-        for token in self.tokens.iter() {
+        for token in tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {
                 known = Some(token.name.as_str());
             }
@@ -91,7 +98,8 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.tokens.iter().map(|token| token.name.as_str()).collect();
+        let tokens = self.tokens.load();
+        let names: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
         f.debug_struct("Authenticator").field("tokens", &names).finish()
     }
 }

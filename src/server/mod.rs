@@ -4,7 +4,7 @@
 //! refuses foreign web pages. `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
 //! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `early_refusal.rs` admits
 //! on arrival, `turns.rs` says which request begins next, `active_call.rs` sends answers, `paced.rs` reads in small steps.
-//! `housekeeping.rs` does periodic work, `health.rs` reports health. Nothing here decides about indicators or sources.
+//! `housekeeping.rs` does periodic work, `reload.rs` reads the configuration again, `health.rs` reports health. Nothing here decides about indicators or sources.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -25,9 +25,10 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
+use crate::rpc::auth::Authenticator;
 use crate::rpc::load::Load;
 use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
-use crate::settings::{Config, NO_SOURCE_HINT, PolicyRegistry, Registry};
+use crate::settings::{Config, ConfigReader, NO_SOURCE_HINT, PolicyRegistry, Registry};
 use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::submission::{SubmissionParts, Submissions};
@@ -45,11 +46,13 @@ mod listen;
 mod network;
 mod paced;
 mod page;
+mod reload;
 mod router;
 mod tls;
 mod turns;
 
 use network::Network;
+use reload::Reloader;
 
 /// Time limit for a shutdown to wait for calls in flight.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -92,6 +95,7 @@ pub struct Running {
     address: Option<SocketAddr>,
     socket: Option<PathBuf>,
     engine: Arc<Engine>,
+    reloader: Option<Reloader>,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     reporter: HealthReporter,
@@ -171,14 +175,18 @@ impl Running {
         let submissions = submissions.await.map_err(start_error)?;
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
-            sources: SourceRpc::new(registry, store.clone(), engine.clone(), clock.clone(), tasks.clone()),
-            policies: PolicyRpc::new(policies, clock.clone(), tasks.clone()),
+            sources: SourceRpc::new(registry.clone(), store.clone(), engine.clone(), clock.clone(), tasks.clone()),
+            policies: PolicyRpc::new(policies.clone(), clock.clone(), tasks.clone()),
             verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks.clone()),
             submissions: SubmissionRpc::new(submissions, clock.clone(), tasks),
         };
+        let authenticator = Authenticator::new(config.tokens.clone());
+        let reloader =
+            Reloader::new(config.clone(), registry.clone(), policies.clone(), engine.clone(), authenticator.clone());
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
-        let (router, early_refusal, reporter) = router::build(config, services, load, workers, stop.clone()).await?;
+        let (router, early_refusal, reporter) =
+            router::build(config, authenticator.clone(), services, load, workers, stop.clone()).await?;
         let of_sources = health::SourceHealth::start(engine.clone(), reporter.clone()).await;
         let serving = listen::Serving::new(router, early_refusal, acceptor, &config.limits, stop.clone());
         let (address, socket, network) = match listen {
@@ -212,6 +220,7 @@ impl Running {
             address,
             socket,
             engine,
+            reloader: Some(reloader),
             clock,
             store,
             reporter,
@@ -225,6 +234,13 @@ impl Running {
     /// The network address that the server listens on, if any.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Reads the configuration again whenever its file changes, and on each of these signals.
+    pub fn reload_from(&mut self, reader: ConfigReader, signals: Signal) {
+        if let Some(reloader) = self.reloader.take() {
+            self.tracker.spawn(reloader.run(reader, signals, self.clock.clone(), self.serving.stop.clone()));
+        }
     }
 
     /// Opens a connection from within the process. Its caller is `local`, as over the socket.
@@ -280,6 +296,12 @@ pub(crate) fn termination() -> std::io::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// The signals with which an operator asks for the configuration to be read again. From this call on they do not end the
+/// process.
+pub(crate) fn hang_ups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// The warning that the environment names a proxy but no source uses it, which users of other programs would expect.

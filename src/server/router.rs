@@ -77,13 +77,13 @@ pub(super) struct Services {
 /// services run on.
 pub(super) async fn build(
     config: &Config,
+    authenticator: Authenticator,
     services: Services,
     load: Arc<Load>,
     workers: Handle,
     stop: CancellationToken,
 ) -> Result<(Router, EarlyRefusal, HealthReporter), StartError> {
     let limit = config.limits.max_message_bytes;
-    let authenticator = Authenticator::new(config.tokens.clone());
     let admission = Admission {
         slots: FairPool::new(config.limits.max_in_flight, config.limits.max_in_flight),
         load,

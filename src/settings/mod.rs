@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::error::Violation;
@@ -36,6 +36,7 @@ mod patch;
 mod policies;
 mod raw;
 mod registry;
+mod reload;
 mod render;
 mod resolved;
 mod resolver;
@@ -55,6 +56,7 @@ pub use policies::{
 };
 pub(crate) use policies::{FlatTable, flatten, in_order, is_optional_table};
 pub use registry::Registry;
+pub use reload::ConfigReader;
 pub use resolved::{Change, ResolvedSource, State};
 pub use submissions::SubmissionRules;
 pub use tls::TlsConfig;
@@ -129,6 +131,44 @@ impl Config {
         }
     }
 
+    /// The settings in which `next` differs from this and that a running server does not change.
+    pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let key = |config: &Self| config.key.as_ref().map(|key| key.expose_secret().to_owned());
+        let differs = [
+            ("listen", self.listen != next.listen),
+            ("insecure_listen", self.insecure_listen != next.insecure_listen),
+            ("tls", self.tls != next.tls),
+            ("tokens (the first, or none any more)", self.tokens.is_empty() != next.tokens.is_empty()),
+            ("cors_origins", self.cors_origins != next.cors_origins),
+            ("host_names", self.host_names != next.host_names),
+            ("data_directory", self.data_directory != next.data_directory),
+            ("log", self.log != next.log),
+            ("default_deadline", self.default_deadline != next.default_deadline),
+            ("limits", self.limits != next.limits),
+            ("list_folders", self.list_folders != next.list_folders),
+            ("allowed_networks", self.allowed_networks != next.allowed_networks),
+            ("retention", self.retention != next.retention),
+            ("durability", self.durability != next.durability),
+            ("key", key(self) != key(next)),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// This configuration with those settings of `next` that a running server changes.
+    #[must_use]
+    pub fn reloaded(&self, next: Self) -> Self {
+        let tokens = if self.tokens.is_empty() == next.tokens.is_empty() { next.tokens } else { self.tokens.clone() };
+        Self {
+            tokens,
+            default_policy: next.default_policy,
+            never_send: next.never_send,
+            internal_suffixes: next.internal_suffixes,
+            sources: next.sources,
+            policies: next.policies,
+            ..self.clone()
+        }
+    }
+
     /// The declared sources that cannot be asked as they are, each with what is missing. A file that does not exist counts,
     /// although a running server reads it once it appears.
     pub fn unready(&self, kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
@@ -191,6 +231,14 @@ pub struct Declared {
     pub credential: Option<SecretString>,
     /// Where it is declared.
     pub origin: Origin,
+}
+
+impl Declared {
+    fn is_same(&self, other: &Self) -> bool {
+        let credential = |declared: &Self| declared.credential.as_ref().map(|key| key.expose_secret().to_owned());
+        (&self.patch, &self.ca_file, &self.origin) == (&other.patch, &other.ca_file, &other.origin)
+            && credential(self) == credential(other)
+    }
 }
 
 impl fmt::Debug for Declared {

@@ -20,7 +20,9 @@ use crate::store::{Sealer, SourceStore, StoreError, Swap};
 
 /// The sources in effect.
 pub struct Registry {
-    resolver: Arc<Resolver>,
+    kinds: Vec<Arc<dyn Kind>>,
+    /// Replaced while the rows are locked.
+    resolver: ArcSwap<Resolver>,
     store: Arc<dyn SourceStore>,
     sealer: Arc<Sealer>,
     rows: Mutex<BTreeMap<String, ApiOverride>>,
@@ -41,13 +43,31 @@ impl Registry {
         let rows = store.source_rows().await?;
         let rows: BTreeMap<_, _> = rows.iter().map(|row| (row.name.clone(), read_row(row, &sealer))).collect();
         let resolver = Arc::new(Resolver::new(config, kinds));
-        let snapshot = {
-            let (resolver, rows) = (resolver.clone(), rows.clone());
-            let resolved = tokio::task::spawn_blocking(move || resolver.resolve_all(&rows)).await;
-            let resolved = resolved.map_err(|error| StoreError::unavailable(error.to_string()))?;
-            ArcSwap::from_pointee(resolved.into_iter().map(Arc::new).collect())
+        let resolved = resolve_all(resolver.clone(), rows.clone()).await?;
+        let snapshot = ArcSwap::from_pointee(resolved.into_iter().map(Arc::new).collect());
+        Ok(Self { kinds: kinds.to_vec(), resolver: resolver.into(), store, sealer, rows: Mutex::new(rows), snapshot })
+    }
+
+    /// Replaces what the configuration declares; what the API set stays on top. A source that is declared as before keeps
+    /// its `Arc`, so that its pipeline is not rebuilt. The snapshot is a new one even if nothing changed.
+    ///
+    /// # Errors
+    /// If the sources cannot be resolved; then nothing changes.
+    pub async fn reload(&self, config: &Config) -> Result<(), StoreError> {
+        let rows = self.rows.lock().await;
+        let before = self.resolver.load_full();
+        let resolver = Arc::new(Resolver::new(config, &self.kinds));
+        let resolved = resolve_all(resolver.clone(), rows.clone()).await?;
+        let old = self.snapshot();
+        let keep = |source: ResolvedSource| {
+            let name = source.settings.name.as_str();
+            let kept = place_of(&old, name).ok().filter(|_| resolver.declares_as(&before, name));
+            kept.and_then(|place| old.get(place).cloned()).unwrap_or_else(|| Arc::new(source))
         };
-        Ok(Self { resolver, store, sealer, rows: Mutex::new(rows), snapshot })
+        let sources = resolved.into_iter().map(keep).collect();
+        self.resolver.store(resolver.clone());
+        self.snapshot.store(Arc::new(sources));
+        Ok(())
     }
 
     /// Every source as it is in effect, in order of name. The same `Arc` until something changes.
@@ -57,7 +77,7 @@ impl Registry {
 
     /// Every kind there is.
     pub fn kinds(&self) -> &[Arc<dyn Kind>] {
-        self.resolver.kinds()
+        &self.kinds
     }
 
     /// The source of this name.
@@ -98,11 +118,11 @@ impl Registry {
     pub async fn configure(&self, change: Change) -> Result<ResolvedSource, Error> {
         let name = change.name.clone();
         loop {
-            let seen = etag_of(self.rows.lock().await.get(&name));
+            let (seen, resolver) = (etag_of(self.rows.lock().await.get(&name)), self.resolver.load_full());
             let (resolved, changed) = self.apply_change(&change).await?;
             let mut rows = self.rows.lock().await;
-            // Another change came first: this one is checked again against the new state.
-            if etag_of(rows.get(&name)) != seen {
+            // Another change or a reload came first: this one is checked again against the new state.
+            if etag_of(rows.get(&name)) != seen || !Arc::ptr_eq(&resolver, &self.resolver.load()) {
                 continue;
             }
             let expected = changed.revision - 1;
@@ -131,7 +151,8 @@ impl Registry {
     /// [`Error::NotReady`] naming the place where it is declared otherwise, [`Error::NotFound`], [`Error::Conflict`].
     pub async fn delete(&self, name: &str, etag: &str, allow_missing: bool, validate_only: bool) -> Result<(), Error> {
         let mut rows = self.rows.lock().await;
-        let declared = self.resolver.declared(name);
+        let resolver = self.resolver.load_full();
+        let declared = resolver.declared(name);
         // A source made over the API before another was declared under its name is deleted; the declared one stays.
         if let Some(declared) = declared.filter(|declared| kind_conflict(Some(*declared), rows.get(name)).is_none()) {
             return Err(Error::NotReady {
@@ -183,7 +204,7 @@ impl Registry {
     /// Applies the change to the current row. Another change may come before it is stored.
     async fn apply_change(&self, change: &Change) -> Result<(ResolvedSource, ApiOverride), Error> {
         let row = self.rows.lock().await.get(&change.name).cloned();
-        let (resolver, wanted) = (self.resolver.clone(), change.clone());
+        let (resolver, wanted) = (self.resolver.load_full(), change.clone());
         let applied = tokio::task::spawn_blocking(move || resolver.apply_change(row.as_ref(), &wanted)).await;
         match applied.unwrap_or_else(|error| Err(interrupted(&error))) {
             Ok(Some(applied)) => Ok(applied),
@@ -194,7 +215,7 @@ impl Registry {
     }
 
     async fn resolve(&self, name: &str, row: Option<ApiOverride>) -> Option<ResolvedSource> {
-        let (resolver, name) = (self.resolver.clone(), name.to_owned());
+        let (resolver, name) = (self.resolver.load_full(), name.to_owned());
         let resolved = tokio::task::spawn_blocking(move || resolver.resolve_or_placeholder(&name, row.as_ref())).await;
         resolved.unwrap_or_else(|error| {
             interrupted(&error);
@@ -220,6 +241,14 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("sources", &self.snapshot()).finish_non_exhaustive()
     }
+}
+
+async fn resolve_all(
+    resolver: Arc<Resolver>,
+    rows: BTreeMap<String, ApiOverride>,
+) -> Result<Vec<ResolvedSource>, StoreError> {
+    let resolved = tokio::task::spawn_blocking(move || resolver.resolve_all(&rows)).await;
+    resolved.map_err(|error| StoreError::unavailable(error.to_string()))
 }
 
 /// Where the source of this name is, or would be.

@@ -14,7 +14,7 @@ use super::{Change, Config, Declared, ResolvedSource, SOURCE_FIELDS, SourcePatch
 use crate::error::{Error, Reason, Violation, merge_new};
 use crate::source::{Kind, SourceSettings, Unconfigured};
 
-/// Everything that does not change while the server runs.
+/// Everything that does not change until the configuration is read again.
 pub(super) struct Resolver {
     declared: BTreeMap<String, Declared>,
     /// Scope of each declared credential, by source; `None` where the declaration itself is invalid.
@@ -36,12 +36,17 @@ impl Resolver {
         Self { declared, scopes, kinds: kinds.to_vec(), api_policy: ApiPolicy(config.egress(true)) }
     }
 
-    pub(super) fn kinds(&self) -> &[Arc<dyn Kind>] {
-        &self.kinds
-    }
-
     pub(super) fn declared(&self, name: &str) -> Option<&Declared> {
         self.declared.get(name)
+    }
+
+    /// Whether both declare this source alike, or not at all.
+    pub(super) fn declares_as(&self, other: &Self, name: &str) -> bool {
+        match (self.declared.get(name), other.declared.get(name)) {
+            (Some(now), Some(before)) => now.is_same(before),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// Every source that is declared or was made over the API, in order of name.

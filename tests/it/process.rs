@@ -224,3 +224,65 @@ async fn no_secret_stands_in_the_logs_however_much_is_logged() {
         assert!(line.is_none(), "{secret} is logged: {line:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_configuration_takes_effect_without_a_restart_and_a_bad_one_changes_nothing() {
+    let virustotal = malicious_virustotal().await;
+    let folder = TempDir::new().unwrap();
+    let source = virustotal_at(virustotal.address);
+    let (server, channel) = Process::start(folder.path(), &source).await;
+    let write = |text: String| std::fs::write(folder.path().join("concord.toml"), text).unwrap();
+    let reason = |verdict: &pb::Verdict| match &verdict.outcomes[0].result {
+        Some(pb::outcome::Result::NotAsked(not_asked)) => Some((not_asked.reason(), not_asked.detail.clone())),
+        _ => None,
+    };
+    let withheld = Some((pb::NotAskedReason::NeverSend, "never-send rule 198.51.100.0/24".to_owned()));
+    assert_eq!(reason(&enrich(&channel, "198.51.100.7").await), None);
+
+    write(format!("never_send = [\"198.51.100.0/24\"]\n{source}"));
+    server.signal("-HUP");
+    server.logged("the configuration was read again").await;
+    assert_eq!(reason(&enrich(&channel, "198.51.100.8").await), withheld);
+
+    // The file is watched, too.
+    write(format!("never_send = [\"no rule\"]\nno_setting = 1\n{source}"));
+    let logs = server.logged("the changed configuration is not used").await;
+    assert!(logs.contains("never_send[0]") && logs.contains("no_setting"), "{logs}");
+    assert_eq!(reason(&enrich(&channel, "198.51.100.9").await), withheld);
+
+    write(format!(
+        "host_names = [\"concord.example.com\"]\n{}",
+        source.replace("virustotal]", "another]\nreliability = \"C\"")
+    ));
+    server.logged("only after a restart").await;
+    let verdict = enrich(&channel, "198.51.100.10").await;
+    assert_eq!(reason(&verdict), None);
+    assert_eq!(verdict.outcomes[0].source, "sources/another");
+    drop(channel);
+    server.signal("-TERM");
+    let (code, logs) = server.end().await;
+    assert_eq!(code, Some(0), "{logs}");
+    assert_eq!(logs.matches("is not used").count(), 1, "a bad file is logged once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_taken_out_of_the_configuration_is_refused_from_then_on() {
+    let folder = TempDir::new().unwrap();
+    let tokens = |hash: &str| format!("[tokens]\nsoar = \"{hash}\"\n");
+    let hash = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
+    let (server, channel) = Process::start(folder.path(), &tokens(hash)).await;
+    let list = async || {
+        let mut request = tonic::Request::new(pb::ListSourcesRequest::default());
+        request.metadata_mut().insert("authorization", "Bearer token".parse().unwrap());
+        SourceServiceClient::new(channel.clone()).list_sources(request).await.map_err(|status| status.code())
+    };
+    list().await.unwrap();
+    std::fs::write(folder.path().join("concord.toml"), tokens(&"0f".repeat(32))).unwrap();
+    server.signal("-HUP");
+    server.logged("the configuration was read again").await;
+    assert_eq!(list().await.unwrap_err(), tonic::Code::Unauthenticated);
+    // Without any token everybody could call: that is not what an edit of a running server's file may bring about.
+    std::fs::write(folder.path().join("concord.toml"), "").unwrap();
+    server.logged("only after a restart").await;
+    assert_eq!(list().await.unwrap_err(), tonic::Code::Unauthenticated);
+}

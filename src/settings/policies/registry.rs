@@ -27,13 +27,25 @@ const MAX_POLICIES: usize = 1000;
 /// A hint with more names would be no help.
 const MOST_NAMES_IN_HINT: usize = 10;
 
+/// What the configuration says.
+struct Configured {
+    /// The file that declares each policy, by name.
+    declared: BTreeMap<String, PathBuf>,
+    default_policy: String,
+}
+
+impl Configured {
+    fn new(config: &Config) -> Self {
+        let declared = config.policies.iter().map(|declared| (declared.policy.name.clone(), declared.file.clone()));
+        Self { declared: declared.collect(), default_policy: config.default_policy.clone() }
+    }
+}
+
 /// The policies in effect.
 pub struct PolicyRegistry {
     store: Arc<dyn PolicyStore>,
     clock: Arc<dyn Clock>,
-    /// The file that declares each policy, by name.
-    declared: BTreeMap<String, PathBuf>,
-    default_policy: String,
+    configured: ArcSwap<Configured>,
     /// The last change of every policy that the store knows.
     changes: Mutex<BTreeMap<String, PolicyRow>>,
     snapshot: ArcSwap<Vec<Arc<ResolvedPolicy>>>,
@@ -47,23 +59,11 @@ impl PolicyRegistry {
     pub async fn open(config: &Config, store: Arc<dyn PolicyStore>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let rows = store.last_policy_changes().await?;
         let mut changes: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
-        for DeclaredPolicy { policy, .. } in &config.policies {
-            let (last, document) = (changes.get(&policy.name), stored::write(policy)?);
-            if last.is_some_and(|last| last.document.as_ref() == Some(&document)) {
-                continue;
-            }
-            let row = PolicyRow { from_file: true, ..next_row(&policy.name, last, Some(document), clock.as_ref()) };
-            if store.append_policy_change(row.clone()).await? == Swap::Conflict {
-                return Err(StoreError::unavailable("another process changes the policies"));
-            }
-            changes.insert(policy.name.clone(), row);
-        }
-        let declared = config.policies.iter().map(|declared| (declared.policy.name.clone(), declared.file.clone()));
+        declare(config, &mut changes, store.as_ref(), clock.as_ref()).await?;
         let registry = Self {
             store,
             clock,
-            declared: declared.collect(),
-            default_policy: config.default_policy.clone(),
+            configured: ArcSwap::from_pointee(Configured::new(config)),
             snapshot: ArcSwap::default(),
             changes: Mutex::default(),
         };
@@ -71,9 +71,27 @@ impl PolicyRegistry {
         Ok(Self { changes: Mutex::new(changes), ..registry })
     }
 
+    /// Brings into effect what the configuration declares now.
+    ///
+    /// # Errors
+    /// If the default policy does not exist, or the store cannot be written; then the policies in effect stay.
+    pub async fn reload(&self, config: &Config) -> Result<(), Error> {
+        let mut changes = self.changes.lock().await;
+        let name = &config.default_policy;
+        let is_declared = config.policies.iter().any(|declared| declared.policy.name == *name);
+        let stays = |policy: Arc<ResolvedPolicy>| !matches!(policy.origin, PolicyOrigin::File(_));
+        if !is_declared && !self.find(name).is_some_and(stays) {
+            return Err(self.not_found(name));
+        }
+        declare(config, &mut changes, self.store.as_ref(), self.clock.as_ref()).await?;
+        self.configured.store(Arc::new(Configured::new(config)));
+        self.publish(&changes);
+        Ok(())
+    }
+
     /// The policy that judges where a request names none, without `policies/`.
-    pub fn default_policy(&self) -> &str {
-        &self.default_policy
+    pub fn default_policy(&self) -> String {
+        self.configured.load().default_policy.clone()
     }
 
     /// Every policy in effect, in order of name.
@@ -86,7 +104,8 @@ impl PolicyRegistry {
     /// # Errors
     /// [`Error::NotFound`], which names existing policies.
     pub fn get(&self, name: Option<&str>) -> Result<Arc<ResolvedPolicy>, Error> {
-        let name = name.unwrap_or(&self.default_policy);
+        let configured = self.configured.load();
+        let name = name.unwrap_or(&configured.default_policy);
         self.find(name).ok_or_else(|| self.not_found(name))
     }
 
@@ -150,7 +169,7 @@ impl PolicyRegistry {
         };
         check_writable(&current, "cannot be deleted")?;
         check_etag(&current, etag)?;
-        if name == self.default_policy {
+        if name == self.default_policy() {
             return Err(Error::NotReady {
                 reason: Reason::InUse,
                 subject: format!("policies/{name}"),
@@ -271,7 +290,7 @@ impl PolicyRegistry {
         let mut policies: Vec<_> = Policy::built_in().into_iter().map(resolve_built_in).collect();
         let own: BTreeSet<_> = policies.iter().map(|policy| policy.policy.name.clone()).collect();
         for row in changes.values() {
-            let is_declared = self.declared.contains_key(&row.name);
+            let is_declared = self.configured.load().declared.contains_key(&row.name);
             // What a file declared before and no longer does is not in effect, and neither is what was deleted.
             if row.document.is_none() || row.from_file && !is_declared {
                 continue;
@@ -291,7 +310,8 @@ impl PolicyRegistry {
 
     fn resolve(&self, row: &PolicyRow) -> Result<ResolvedPolicy, String> {
         let document = row.document.as_ref().ok_or("it was deleted")?;
-        let declared = self.declared.get(&row.name);
+        let configured = self.configured.load();
+        let declared = configured.declared.get(&row.name);
         let origin = match (declared, row.from_file) {
             (Some(file), _) => PolicyOrigin::File(file.clone()),
             (None, true) => PolicyOrigin::File(PathBuf::new()),
@@ -312,6 +332,27 @@ impl fmt::Debug for PolicyRegistry {
         let names: Vec<_> = snapshot.iter().map(|policy| policy.policy.name.as_str()).collect();
         f.debug_struct("PolicyRegistry").field("policies", &names).finish_non_exhaustive()
     }
+}
+
+/// Stores the policies that the configuration declares, where they differ from their last revision.
+async fn declare(
+    config: &Config,
+    changes: &mut BTreeMap<String, PolicyRow>,
+    store: &dyn PolicyStore,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
+    for DeclaredPolicy { policy, .. } in &config.policies {
+        let (last, document) = (changes.get(&policy.name), stored::write(policy)?);
+        if last.is_some_and(|last| last.document.as_ref() == Some(&document)) {
+            continue;
+        }
+        let row = PolicyRow { from_file: true, ..next_row(&policy.name, last, Some(document), clock) };
+        if store.append_policy_change(row.clone()).await? == Swap::Conflict {
+            return Err(StoreError::unavailable("another process changes the policies"));
+        }
+        changes.insert(policy.name.clone(), row);
+    }
+    Ok(())
 }
 
 fn resolve_built_in(policy: Policy) -> Arc<ResolvedPolicy> {
