@@ -12,6 +12,9 @@ use super::input::Input;
 use super::{Failure, csv};
 use crate::indicator::redact_text;
 
+/// More than the heading of CSV has.
+const START_BYTES: u64 = 512;
+
 /// A file of answers.
 pub(super) struct AnswerFile {
     file: File,
@@ -70,9 +73,20 @@ impl AnswerFile {
         file.seek(SeekFrom::Start(last_start)).map_err(failed)?;
         file.take(end - last_start).read_to_string(&mut last).map_err(failed)?;
         let foreign = || Failure::new(format!("{} holds no answers in this form of output", path.display()));
+        // A file of another form may hold no record at all as they are counted here: it must not be emptied.
+        let mut start = Vec::new();
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.take(START_BYTES).read_to_end(&mut start).map_err(failed)?;
+        let header = csv::header();
+        let is_ours = match self.output {
+            Output::Csv => start.starts_with(header.as_bytes()) || header.as_bytes().starts_with(&start),
+            Output::Jsonl | Output::Json | Output::Table | Output::Dbot => start.is_empty() || start.starts_with(b"{"),
+        };
+        if !is_ours {
+            return Err(foreign());
+        }
         self.last_text = match (records, self.output) {
             (0, _) => String::new(),
-            (1, Output::Csv) if last != csv::header() => return Err(foreign()),
             (1, Output::Csv) => String::new(),
             (_, Output::Csv) => csv::submitted(&last).ok_or_else(foreign)?,
             (_, Output::Jsonl | Output::Json | Output::Table | Output::Dbot) => {
@@ -168,7 +182,9 @@ mod tests {
     fn a_file_of_another_form_is_refused_and_left_as_it_is() {
         let jsonl = refusal("one");
         let csv = csv::header();
-        for (output, text) in [(Output::Csv, jsonl.as_str()), (Output::Jsonl, csv.as_str()), (Output::Csv, "a\n")] {
+        for (output, text) in
+            [(Output::Csv, jsonl.as_str()), (Output::Jsonl, csv.as_str()), (Output::Csv, "a\n"), (Output::Csv, "one\"")]
+        {
             let folder = TempDir::new().unwrap();
             let path = folder.path().join("answers");
             std::fs::write(&path, text).unwrap();

@@ -28,13 +28,13 @@ const MAX_POLICIES: usize = 1000;
 const MOST_NAMES_IN_HINT: usize = 10;
 
 /// What the configuration says.
-struct Configured {
+struct Declarations {
     /// The file that declares each policy, by name.
     declared: BTreeMap<String, PathBuf>,
     default_policy: String,
 }
 
-impl Configured {
+impl Declarations {
     fn new(config: &Config) -> Self {
         let declared = config.policies.iter().map(|declared| (declared.policy.name.clone(), declared.file.clone()));
         Self { declared: declared.collect(), default_policy: config.default_policy.clone() }
@@ -45,7 +45,7 @@ impl Configured {
 pub struct PolicyRegistry {
     store: Arc<dyn PolicyStore>,
     clock: Arc<dyn Clock>,
-    configured: ArcSwap<Configured>,
+    configured: ArcSwap<Declarations>,
     /// The last change of every policy that the store knows.
     changes: Mutex<BTreeMap<String, PolicyRow>>,
     snapshot: ArcSwap<Vec<Arc<ResolvedPolicy>>>,
@@ -63,7 +63,7 @@ impl PolicyRegistry {
         let registry = Self {
             store,
             clock,
-            configured: ArcSwap::from_pointee(Configured::new(config)),
+            configured: ArcSwap::from_pointee(Declarations::new(config)),
             snapshot: ArcSwap::default(),
             changes: Mutex::default(),
         };
@@ -84,7 +84,7 @@ impl PolicyRegistry {
             return Err(self.not_found(name));
         }
         declare(config, &mut changes, self.store.as_ref(), self.clock.as_ref()).await?;
-        self.configured.store(Arc::new(Configured::new(config)));
+        self.configured.store(Arc::new(Declarations::new(config)));
         self.publish(&changes);
         Ok(())
     }
