@@ -65,8 +65,8 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
     let ended = Connection::with(client, async |connection| ask(connection, &enrich, first, chunks, &mut report).await);
     let ended = ended.await;
     let end = report.end();
-    let Report { progress, totals, .. } = report;
-    let done = progress.done();
+    let done = report.answered();
+    let totals = report.totals;
     let ended = match ended {
         Ok(Ended::Completed) => end.map(|()| totals.exit_code(enrich.exit_code)),
         Ok(Ended::Interrupted) => {

@@ -42,7 +42,7 @@ impl Progress {
         Self { bar, is_terminal, total, before, done: before, units: 0, started: SystemClock.monotonic() }
     }
 
-    /// Inputs that are answered, also by earlier commands.
+    /// Inputs that are done, also by earlier commands.
     pub(super) fn done(&self) -> usize {
         self.done
     }

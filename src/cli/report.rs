@@ -207,6 +207,11 @@ impl Report {
         }
     }
 
+    /// Inputs whose answers are printed, also by earlier commands.
+    pub(super) fn answered(&self) -> usize {
+        self.progress.done() - self.waiting.len()
+    }
+
     /// Whether a call was accepted.
     pub(super) fn is_begun(&self) -> bool {
         self.begun
