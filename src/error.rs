@@ -67,6 +67,8 @@ pub enum Reason {
     FeedbackNotFound,
     /// No submission has this name.
     SubmissionNotFound,
+    /// No never-send rule has this name.
+    NeverSendRuleNotFound,
 }
 
 impl Reason {

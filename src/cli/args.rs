@@ -18,9 +18,11 @@ use crate::indicator::{IndicatorType, Tlp};
 use crate::source::{Priority, parse_duration};
 
 mod feedback;
+mod never_send;
 mod submission;
 
 pub(super) use feedback::{Feedback, Judgement, Record};
+pub(super) use never_send::NeverSend;
 pub(super) use submission::{SubmissionCommand, Submit, SubmitArgs};
 
 /// What do all your intelligence sources, weighed by how far you trust each, say of this indicator, and why?
@@ -143,6 +145,11 @@ pub(super) enum Command {
     Feedback {
         #[command(subcommand)]
         command: Feedback,
+    },
+    /// List, add and delete rules for what is never sent to a remote source
+    NeverSend {
+        #[command(subcommand)]
+        command: NeverSend,
     },
     /// Give a file or URL to a source for analysis, which makes it public
     Submit {

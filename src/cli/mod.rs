@@ -25,6 +25,7 @@ mod history;
 mod import_xsoar;
 mod input;
 mod json;
+mod never_send;
 mod output;
 mod plan;
 mod policy;
@@ -89,6 +90,7 @@ impl From<tonic::Status> for Failure {
 fn in_commands(message: &str) -> String {
     const METHODS: [(&str, &str); 6] = [
         ("ListFeedback", "`concord feedback list`"),
+        ("ListNeverSendRules", "`concord never-send list`"),
         ("ListSourceKinds", "`concord source kinds`"),
         ("ListSources", "`concord source list`"),
         ("ListVerdicts", "`concord verdict list`"),
@@ -164,6 +166,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Feedback { command } => feedback::run(&client, command).await,
         Command::Submit { command } => submission::submit(&client, command).await,
         Command::Submission { command } => submission::run(&client, command).await,
+        Command::NeverSend { command } => never_send::run(&client, command).await,
         Command::Plan(plan) => plan::run(&client, plan).await,
         Command::Graph(graph) => graph::run(&client, graph).await,
         Command::Usage(usage) => plan::usage(&client, usage).await,

@@ -18,7 +18,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
 use crate::fetch::SourceCache;
 use crate::indicator::{Indicator, Tlp};
-use crate::settings::{NeverSend, PolicyRegistry, Registry, ResolvedPolicy};
+use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
 use crate::source::{EgressRules, Lookup, Priority, RelationsWanted};
 use crate::store::Store;
 
@@ -46,7 +46,7 @@ pub use usage::Usage;
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Indicators and hosts that are never disclosed to remote sources.
-    pub never_send: NeverSend,
+    pub never_send: Arc<NeverSendRules>,
     /// Suffixes of internal names, in addition to the built-in ones.
     pub internal_suffixes: Vec<String>,
     /// The rules for addresses and files, in the form that applies to sources from the configuration file.

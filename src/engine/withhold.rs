@@ -57,7 +57,7 @@ fn private_reason(rules: &Rules, disclosed: &Indicator) -> Option<NotAsked> {
     let host = disclosed.host();
     let internal = host.as_ref().and_then(|host| internal(rules, host));
     internal.or_else(|| {
-        let rule = rules.never_send.names(disclosed)?;
+        let rule = rules.never_send.effective().names(disclosed)?;
         Some(NotAsked::new(NotAskedReason::NeverSend, format!("never-send rule {rule}")))
     })
 }

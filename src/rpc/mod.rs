@@ -20,6 +20,7 @@ mod enrichment;
 mod feedback;
 pub(crate) mod load;
 mod made_changes;
+mod never_send;
 mod pagination;
 mod plan;
 mod policy;

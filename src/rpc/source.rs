@@ -22,7 +22,7 @@ use crate::error::{Error, Reason, Violation};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
-use crate::settings::{Change, NO_SOURCE_HINT, Registry, ResolvedSource};
+use crate::settings::{Change, NO_SOURCE_HINT, NeverSendRules, Registry, ResolvedSource};
 use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed};
 
 /// Memory for the results of changes that may be repeated.
@@ -31,11 +31,12 @@ const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
 /// Implements `SourceService`. Cheap to clone: clones share all state.
 #[derive(Clone)]
 pub(crate) struct SourceRpc {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) never_send: Arc<NeverSendRules>,
     ledger: Arc<dyn Ledger>,
     /// Tests sources and counts their usage.
     engine: Arc<Engine>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     tasks: BackgroundTasks,
     /// Changes that were made under a request identifier.
     changes: MadeChanges,
@@ -44,13 +45,14 @@ pub(crate) struct SourceRpc {
 impl SourceRpc {
     pub(crate) fn new(
         registry: Arc<Registry>,
+        never_send: Arc<NeverSendRules>,
         ledger: Arc<dyn Ledger>,
         engine: Arc<Engine>,
         clock: Arc<dyn Clock>,
         tasks: BackgroundTasks,
     ) -> Self {
         let changes = MadeChanges::new(CHANGES_BYTES);
-        Self { registry, ledger, engine, clock, tasks, changes }
+        Self { registry, never_send, ledger, engine, clock, tasks, changes }
     }
 
     fn context<T>(&self, request: &Request<T>) -> Context {
@@ -281,6 +283,32 @@ impl SourceService for SourceRpc {
     ) -> Result<Response<pb::ListDisclosuresResponse>, Status> {
         let memory = AnswerMemory::from_request(&request);
         Ok(Response::new(self.disclosures(request.into_inner(), memory).await?))
+    }
+
+    async fn create_never_send_rule(
+        &self,
+        request: Request<pb::CreateNeverSendRuleRequest>,
+    ) -> Result<Response<pb::CreateNeverSendRuleResponse>, Status> {
+        let caller = self.context(&request).caller;
+        let create = self.clone().create_rule(request.into_inner(), caller);
+        let never_send_rule = Some(self.tasks.run_to_completion(create).await?);
+        Ok(Response::new(pb::CreateNeverSendRuleResponse { never_send_rule }))
+    }
+
+    async fn list_never_send_rules(
+        &self,
+        request: Request<pb::ListNeverSendRulesRequest>,
+    ) -> Result<Response<pb::ListNeverSendRulesResponse>, Status> {
+        Ok(Response::new(self.list_rules(request.get_ref(), AnswerMemory::from_request(&request))?))
+    }
+
+    async fn delete_never_send_rule(
+        &self,
+        request: Request<pb::DeleteNeverSendRuleRequest>,
+    ) -> Result<Response<pb::DeleteNeverSendRuleResponse>, Status> {
+        let caller = self.context(&request).caller;
+        self.tasks.run_to_completion(self.clone().delete_rule(request.into_inner(), caller)).await?;
+        Ok(Response::new(pb::DeleteNeverSendRuleResponse {}))
     }
 
     async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Result<Response<pb::GetUsageResponse>, Status> {

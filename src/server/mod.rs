@@ -28,7 +28,7 @@ use crate::fetch::SourceCache;
 use crate::rpc::auth::Authenticator;
 use crate::rpc::load::Load;
 use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
-use crate::settings::{Config, ConfigReader, NO_SOURCE_HINT, PolicyRegistry, Registry};
+use crate::settings::{Config, ConfigReader, NO_SOURCE_HINT, NeverSendRules, PolicyRegistry, Registry};
 use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
 use crate::submission::{SubmissionParts, Submissions};
@@ -147,6 +147,7 @@ impl Running {
             return Err(StartError(format!("default_policy: {missing}")));
         }
         let policies = Arc::new(policies);
+        let never_send = Arc::new(NeverSendRules::open(config, store.clone()).await.map_err(start_error)?);
         let tracker = TaskTracker::new();
         let engine = Arc::new(Engine::new(Parts {
             registry: registry.clone(),
@@ -155,7 +156,7 @@ impl Running {
             clock: clock.clone(),
             cache: SourceCache::new(SOURCE_CACHE_BYTES),
             tracker: tracker.clone(),
-            rules: rules(config),
+            rules: rules(config, never_send.clone()),
         }));
         engine.load_feedback().await.map_err(start_error)?;
         let guard = housekeeping::PruneGuard::from_store(store.as_ref(), clock.as_ref()).await;
@@ -175,14 +176,27 @@ impl Running {
         let submissions = submissions.await.map_err(start_error)?;
         let services = router::Services {
             enrichment: EnrichmentRpc::new(engine.clone(), registry.clone(), clock.clone(), tasks.clone()),
-            sources: SourceRpc::new(registry.clone(), store.clone(), engine.clone(), clock.clone(), tasks.clone()),
+            sources: SourceRpc::new(
+                registry.clone(),
+                never_send.clone(),
+                store.clone(),
+                engine.clone(),
+                clock.clone(),
+                tasks.clone(),
+            ),
             policies: PolicyRpc::new(policies.clone(), clock.clone(), tasks.clone()),
             verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks.clone()),
             submissions: SubmissionRpc::new(submissions, clock.clone(), tasks),
         };
         let authenticator = Authenticator::new(config.tokens.clone());
-        let reloader =
-            Reloader::new(config.clone(), registry.clone(), policies.clone(), engine.clone(), authenticator.clone());
+        let reloader = Reloader::new(
+            config.clone(),
+            never_send.clone(),
+            registry.clone(),
+            policies.clone(),
+            engine.clone(),
+            authenticator.clone(),
+        );
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
         let (router, early_refusal, reporter) =
@@ -313,9 +327,9 @@ fn ignored_proxies(config: &Config, registry: &Registry) -> Option<String> {
     })
 }
 
-fn rules(config: &Config) -> Rules {
+fn rules(config: &Config, never_send: Arc<NeverSendRules>) -> Rules {
     Rules {
-        never_send: config.never_send.clone(),
+        never_send,
         internal_suffixes: config.internal_suffixes.clone(),
         egress: config.egress(false),
         default_deadline: config.default_deadline,

@@ -12,7 +12,7 @@ use super::rules;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::rpc::auth::Authenticator;
-use crate::settings::{Config, ConfigReader, PolicyRegistry, Registry};
+use crate::settings::{Config, ConfigReader, NeverSendRules, PolicyRegistry, Registry};
 
 /// How often the file is looked at. Its content is compared, so that neither a coarse time stamp nor a replaced file or link
 /// matters.
@@ -21,6 +21,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// What a reload changes.
 pub(super) struct Reloader {
     config: Config,
+    never_send: Arc<NeverSendRules>,
     registry: Arc<Registry>,
     policies: Arc<PolicyRegistry>,
     engine: Arc<Engine>,
@@ -30,12 +31,13 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(
         config: Config,
+        never_send: Arc<NeverSendRules>,
         registry: Arc<Registry>,
         policies: Arc<PolicyRegistry>,
         engine: Arc<Engine>,
         authenticator: Authenticator,
     ) -> Self {
-        Self { config, registry, policies, engine, authenticator }
+        Self { config, never_send, registry, policies, engine, authenticator }
     }
 
     /// Reloads until the server stops.
@@ -84,7 +86,8 @@ impl Reloader {
         // verdicts under the old rules are no longer reused.
         self.policies.reload(&next).await.map_err(|error| error.to_string())?;
         self.authenticator.replace(next.tokens.clone());
-        self.engine.set_rules(rules(&next));
+        self.never_send.reload(&next).await;
+        self.engine.set_rules(rules(&next, self.never_send.clone()));
         self.registry.reload(&next).await.map_err(|error| error.to_string())?;
         let (sources, policies, tokens) = (next.sources.len(), next.policies.len(), next.tokens.len());
         info!(sources, policies, tokens, "the configuration was read again");

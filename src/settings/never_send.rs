@@ -73,6 +73,25 @@ impl NeverSend {
         Ok(())
     }
 
+    /// A single rule in normal form: every spelling of it has the same.
+    ///
+    /// # Errors
+    /// What is wrong with the rule.
+    pub fn normal_form(rule: &str) -> Result<String, String> {
+        let mut list = Self::default();
+        list.add(rule.trim())?;
+        // An address stands before those that it embeds.
+        list.rules().into_iter().next().ok_or_else(|| format!("{rule:?} is no rule"))
+    }
+
+    /// Adds the rules of another list.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.domains.extend(other.domains.iter().cloned());
+        self.networks.extend(&other.networks);
+        self.urls.extend(other.urls.iter().cloned());
+        self.hashes.extend(other.hashes.iter().cloned());
+    }
+
     /// An IPv4 address that the address embeds is the same place.
     fn add_address(&mut self, ip: IpAddr) {
         self.networks.extend(addresses(&Host::Ip(ip)).into_iter().map(IpNet::from));

@@ -70,6 +70,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Publishes the same sources as a new snapshot, so that verdicts that were made before are not reused.
+    pub async fn renew(&self) {
+        let _rows = self.rows.lock().await;
+        self.snapshot.store(Arc::new(Vec::clone(&self.snapshot())));
+    }
+
     /// Every source as it is in effect, in order of name. The same `Arc` until something changes.
     pub fn snapshot(&self) -> Arc<Vec<Arc<ResolvedSource>>> {
         self.snapshot.load_full()

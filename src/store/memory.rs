@@ -13,9 +13,9 @@ use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
     Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore,
-    Ledger, Listed, Maintenance, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow, SourceStore,
-    StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit, VerdictFilter, VerdictRecord, VerdictStore,
-    WindowUse, encode, feedback_with_bytes,
+    Ledger, Listed, Maintenance, NeverSendRow, NeverSendStore, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer,
+    SourceRow, SourceStore, StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit, VerdictFilter,
+    VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
@@ -41,6 +41,7 @@ struct State {
     sources: BTreeMap<String, SourceRow>,
     /// By name and change.
     policies: BTreeMap<(String, u64), PolicyRow>,
+    never_send: BTreeMap<String, NeverSendRow>,
     accounts: HashMap<String, AccountWindows>,
     disclosures: BTreeMap<Position, Disclosure>,
     disclosure_ids: HashSet<String>,
@@ -422,6 +423,26 @@ impl PolicyStore for Memory {
                 !is_replaced || is_newest
             });
             Ok(removed(count, state.policies.len()))
+        })
+    }
+}
+
+impl NeverSendStore for Memory {
+    fn never_send_rows(&self) -> BoxFuture<'_, Vec<NeverSendRow>> {
+        self.run(|state| Ok(state.never_send.values().cloned().collect()))
+    }
+
+    fn put_never_send_row(&self, row: NeverSendRow) -> BoxFuture<'_, ()> {
+        self.run(move |state| {
+            state.never_send.insert(row.id.clone(), row);
+            Ok(())
+        })
+    }
+
+    fn delete_never_send_row<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
+        self.run(move |state| {
+            state.never_send.remove(id);
+            Ok(())
         })
     }
 }

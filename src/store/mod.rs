@@ -343,6 +343,31 @@ pub trait PolicyStore: Send + Sync {
     fn prune_policies(&self, before: SystemTime, keep: u32) -> BoxFuture<'_, u64>;
 }
 
+/// A never-send rule that was made over the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeverSendRow {
+    /// Name without `neverSendRules/`.
+    pub id: String,
+    /// The rule in normal form, which `settings` reads.
+    pub rule: String,
+    /// Why it is there; may be empty.
+    pub comment: String,
+    /// The caller who made it.
+    pub creator: String,
+    /// When it was made.
+    pub create_time: SystemTime,
+}
+
+/// Never-send rules that were made over the API. Changes are durable before the call returns.
+pub trait NeverSendStore: Send + Sync {
+    /// Every rule, by identifier.
+    fn never_send_rows(&self) -> BoxFuture<'_, Vec<NeverSendRow>>;
+    /// Adds a rule; one of its identifier is replaced.
+    fn put_never_send_row(&self, row: NeverSendRow) -> BoxFuture<'_, ()>;
+    /// Removes the rule of this identifier, if there is one.
+    fn delete_never_send_row<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
+}
+
 /// A request to spend one unit of quota on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acquire {
@@ -516,6 +541,7 @@ pub trait Store:
     + AnswerStore
     + SourceStore
     + PolicyStore
+    + NeverSendStore
     + FeedbackStore
     + SubmissionStore
     + Ledger
@@ -562,6 +588,7 @@ impl<T> Store for T where
         + AnswerStore
         + SourceStore
         + PolicyStore
+        + NeverSendStore
         + FeedbackStore
         + SubmissionStore
         + Ledger

@@ -171,6 +171,7 @@ impl Submissions {
             max_age: Some(Duration::ZERO),
             relations: RelationsWanted::default(),
             caller: submission.submitter.clone(),
+            priority: Priority::Interactive,
             budget: None,
         };
         let enriched = self.engine.enrich(&request, None).await?;

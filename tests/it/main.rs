@@ -26,6 +26,7 @@ mod lists;
 mod long_input;
 mod many_sources;
 mod never_send;
+mod never_send_rules;
 mod policies;
 mod policy_service;
 mod process;

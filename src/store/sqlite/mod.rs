@@ -24,6 +24,7 @@ mod feedback;
 mod file;
 mod filter;
 mod ledger;
+mod never_send;
 mod policies;
 mod readers;
 mod reserve;

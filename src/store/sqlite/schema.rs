@@ -107,6 +107,15 @@ CREATE TABLE policies (
 ) STRICT, WITHOUT ROWID;
 ",
     "
+CREATE TABLE never_send_rules (
+    id TEXT PRIMARY KEY,
+    rule TEXT NOT NULL,
+    comment TEXT NOT NULL,
+    creator TEXT NOT NULL,
+    time INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    "
 CREATE TABLE submissions (
     id TEXT PRIMARY KEY,
     revision INTEGER NOT NULL,

@@ -15,6 +15,7 @@ use super::feedback::{
     feedback_is_listed_newest_first_by_indicator_and_by_what_is_active, feedback_is_retracted_once_and_stays_on_record,
     pruning_leaves_feedback_that_is_active_however_old,
 };
+use super::never_send::never_send_rules_come_back_until_they_are_deleted;
 use super::policies::{
     a_policy_grows_by_one_change_at_a_time_and_its_revisions_stay,
     revisions_that_no_verdict_can_name_are_pruned_except_the_newest,
@@ -594,4 +595,5 @@ contract![
     a_submission_comes_back_exactly_and_changes_by_its_revision,
     submissions_are_listed_newest_first_and_the_open_ones_oldest_first,
     pruning_leaves_submissions_that_are_open_however_old,
+    never_send_rules_come_back_until_they_are_deleted,
 ];

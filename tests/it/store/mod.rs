@@ -5,6 +5,7 @@ mod directory;
 mod durable;
 mod feedback;
 mod frozen;
+mod never_send;
 mod policies;
 mod samples;
 mod seal;
