@@ -88,7 +88,7 @@ impl From<tonic::Status> for Failure {
 
 /// A message of the server that names the commands in place of the methods of the protocol.
 fn in_commands(message: &str) -> String {
-    const METHODS: [(&str, &str); 6] = [
+    const METHODS: [(&str, &str); 7] = [
         ("ListFeedback", "`concord feedback list`"),
         ("ListNeverSendRules", "`concord never-send list`"),
         ("ListSourceKinds", "`concord source kinds`"),

@@ -60,11 +60,11 @@ impl Engine {
     /// Why this indicator must not be disclosed to anybody outside: it is internal, has credentials, or a never-send rule
     /// names it.
     pub fn never_disclosed(&self, indicator: &Indicator) -> Option<NotAsked> {
-        external_reason(&self.rules, indicator)
+        external_reason(&self.rules.load(), indicator)
     }
 
     /// Why the source of this route must not be asked about this indicator.
     pub fn withheld_from(&self, route: &SubmissionRoute, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
-        withhold_reason(&self.rules, &route.source, indicator, tlp)
+        withhold_reason(&self.rules.load(), &route.source, indicator, tlp)
     }
 }
