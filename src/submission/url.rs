@@ -8,30 +8,9 @@ use crate::store::{HoldReason, HoldReasonCode};
 use super::inspect::Patterns;
 
 /// Names of parameters that hold a secret, in lower case without `-` and `_`.
-const SECRET_NAMES: [&str; 22] = [
-    "token",
-    "accesstoken",
-    "refreshtoken",
-    "idtoken",
-    "auth",
-    "authtoken",
-    "apikey",
-    "key",
-    "secret",
-    "clientsecret",
-    "password",
-    "passwd",
-    "pwd",
-    "pass",
-    "session",
-    "sessionid",
-    "sid",
-    "jwt",
-    "sig",
-    "signature",
-    "code",
-    "otp",
-];
+const SECRET_NAMES: [&str; 10] = ["auth", "key", "pwd", "pass", "session", "sid", "jwt", "sig", "code", "otp"];
+/// Endings of such names, whatever stands before them: `reset_token`.
+const SECRET_ENDINGS: [&str; 7] = ["token", "apikey", "secret", "password", "passwd", "sessionid", "signature"];
 /// A word of so many characters looks like a token.
 const TOKEN_LENGTH: usize = 16;
 
@@ -54,7 +33,9 @@ pub(super) fn inspect_url(url: &Indicator, patterns: &Patterns, internal_suffixe
             reasons.push(reason(code, &place, &detail));
         }
         let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-        if SECRET_NAMES.contains(&plain.as_str()) && !value.is_empty() {
+        let holds_secret =
+            SECRET_NAMES.contains(&plain.as_str()) || SECRET_ENDINGS.iter().any(|ending| plain.ends_with(ending));
+        if holds_secret && !value.is_empty() {
             reasons.push(reason(HoldReasonCode::Credential, &place, "a parameter that usually holds a secret"));
         } else if is_like_a_token(value) {
             reasons.push(reason(HoldReasonCode::Credential, &place, "a value that looks like a token"));
