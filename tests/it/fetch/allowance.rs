@@ -168,7 +168,10 @@ async fn at_another_address_than_the_kinds_own_only_a_test_reads_it() {
     harness.look_up_and_rest(1).await;
     assert_eq!(harness.allowance_readings(), 0, "the credential may stand in the path of the question");
     harness.pipeline.probe("tester").await;
-    assert_eq!((harness.allowance_readings(), harness.usage().await), (1, vec![(QuotaPer::Day, 500, 7)]));
+    let usage = harness.usage().await;
+    // The test itself may be counted before or after what is reported.
+    assert!(matches!(usage[..], [(QuotaPer::Day, 500, 7 | 8)]), "{usage:?}");
+    assert_eq!(harness.allowance_readings(), 1);
     harness.clock.sleep(HOUR).await;
     harness.look_up_and_rest(2).await;
     assert_eq!(harness.allowance_readings(), 1);
