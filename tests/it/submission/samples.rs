@@ -38,8 +38,9 @@ pub fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-const CONTENT_TYPES: &[u8] =
+const TYPES: &[u8] =
     b"<?xml version=\"1.0\"?><Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>";
+const RELATIONS: &[u8] = b"<?xml version=\"1.0\"?><Relationships/>";
 
 /// A Word document with this text, each piece in a run of its own, and these custom properties.
 pub fn word(pieces: &[&str], properties: &[(&str, &str)]) -> Vec<u8> {
@@ -51,9 +52,12 @@ pub fn word(pieces: &[&str], properties: &[(&str, &str)]) -> Vec<u8> {
     };
     let properties: String = properties.iter().map(property).collect();
     let custom = format!("<?xml version=\"1.0\"?><Properties xmlns:vt=\"vt\">{properties}</Properties>");
+    // In the order in which Word writes them, by which the type is recognised.
     zip(&[
-        ("[Content_Types].xml", CONTENT_TYPES),
+        ("[Content_Types].xml", TYPES),
+        ("_rels/.rels", RELATIONS),
         ("word/document.xml", body.as_bytes()),
+        ("word/_rels/document.xml.rels", RELATIONS),
         ("docProps/custom.xml", custom.as_bytes()),
     ])
 }
