@@ -62,11 +62,11 @@ impl SubmissionRules {
             violations.push(Violation::invalid(format!("submissions.{field}"), message));
         };
         let usual = Self::default();
-        let can_be_told = |name: &String| {
+        let is_distinct = |name: &String| {
             *name == "local" || name.starts_with("certificate:") || tokens.iter().any(|token| token.name == *name)
         };
         for (list, names) in [("submitters", &raw.submitters), ("approvers", &raw.approvers)] {
-            for (place, name) in names.iter().flatten().enumerate().filter(|(_, name)| !can_be_told(name)) {
+            for (place, name) in names.iter().flatten().enumerate().filter(|(_, name)| !is_distinct(name)) {
                 let message = format!(
                     "{name:?} is no caller that can be told from others; name one of [tokens], local, or \
                      certificate:FINGERPRINT"

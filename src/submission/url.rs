@@ -2,10 +2,9 @@
 
 use url::Url;
 
+use super::inspect::Patterns;
 use crate::indicator::{Host, Indicator, SpecialAddress, addresses, is_internal_name};
 use crate::store::{HoldReason, HoldReasonCode};
-
-use super::inspect::Patterns;
 
 /// Names of parameters that hold a secret, in lower case without `-` and `_`.
 const SECRET_NAMES: [&str; 10] = ["auth", "key", "pwd", "pass", "session", "sid", "jwt", "sig", "code", "otp"];

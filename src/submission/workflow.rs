@@ -17,7 +17,7 @@ use crate::store::{AnalysisStatus, Submission, SubmissionState, SubmissionType, 
 
 /// The first pause between two questions about the same thing; each further one is half as long again.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
-const MAX_PAUSE: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(240);
 /// How long something is tried again before the submission fails.
 const MAX_TRYING: Duration = Duration::from_secs(86_400);
 /// How long a source is asked whether something arrived whose answer was lost.

@@ -14,6 +14,10 @@ stored_enum!(SubmissionType: File Url Rescan);
 stored_enum!(AnalysisStatus: Queued InProgress Completed);
 stored_enum!(HoldReasonCode: SensitivityLabel Marking SensitiveWord OwnName Email PrivateKey Credential EmailAddress InternalHost Encrypted Unreadable Limit);
 
+fn to_stored(status: AnalysisStatus) -> stored::AnalysisStatus {
+    status.into()
+}
+
 /// Encodes the body of a submission.
 pub(in crate::store) fn encode_submission(submission: &Submission) -> Vec<u8> {
     let reason = |reason: &HoldReason| StoredReason {
@@ -38,10 +42,10 @@ pub(in crate::store) fn encode_submission(submission: &Submission) -> Vec<u8> {
         detail: submission.detail.clone(),
         send_time: submission.send_time.map(Into::into),
         recipient: submission.recipient.clone(),
-        analysis: submission.analysis.as_ref().map(|analysis| StoredAnalysis {
-            id: analysis.id.clone(),
-            status: stored::AnalysisStatus::from(analysis.status).into(),
-        }),
+        analysis: submission
+            .analysis
+            .as_ref()
+            .map(|analysis| StoredAnalysis { id: analysis.id.clone(), status: to_stored(analysis.status).into() }),
         is_known: submission.is_known,
         verdict: submission.verdict.clone(),
         tlp: submission.tlp.as_str().to_owned(),

@@ -34,7 +34,7 @@ fn codes(content: &[u8]) -> Vec<HoldReasonCode> {
 }
 
 #[test]
-fn clean_content_of_every_type_is_clear_and_its_type_is_told_by_content() {
+fn clean_content_of_every_type_is_clear_and_its_type_is_recognised_by_content() {
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (b"plain words".to_vec(), "text/plain"),
         (vec![0, 159, 146, 150, 0, 1, 2, 3], "application/octet-stream"),

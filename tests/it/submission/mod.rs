@@ -22,6 +22,9 @@ const TOKENS: &str = "[tokens]\nsoar = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c
 const RULES: &str = "[submissions]\nsubmitters = [\"local\"]\napprovers = [\"local\", \"soar\"]\n\
                      sensitive_words = [\"falcon\"]\n[submissions.sources.virustotal]\nenabled = true\n";
 
+/// The longest pause between two questions of a submission; the timeouts of these tests are longer.
+const PAUSE: Duration = Duration::from_secs(240);
+
 /// Content whose hash a rule names.
 const NEVER: &[u8] = b"never leaves";
 
@@ -33,7 +36,7 @@ fn sha256(content: &[u8]) -> String {
 fn configuration(receiver: &Receiver, rules: &str) -> String {
     format!(
         "default_deadline = \"10m\"\nnever_send = [\"never.example.org\", \"{}\"]\n{TOKENS}{rules}\
-         [sources.virustotal]\nkind = \"virustotal\"\ncredential = \"s3cret-credential\"\ntimeout = \"10m\"\n\
+         [sources.virustotal]\nkind = \"virustotal\"\ncredential = \"s3cret-credential\"\ntimeout = \"5m\"\n\
          base_url = \"http://{}\"\nquota = {{ month = 100000 }}\n",
         sha256(NEVER),
         receiver.address
@@ -43,7 +46,7 @@ fn configuration(receiver: &Receiver, rules: &str) -> String {
 async fn started(behaviour: Behaviour) -> (Receiver, TestServer) {
     let receiver = Receiver::start(behaviour).await;
     let server = TestServer::start(&configuration(&receiver, RULES)).await;
-    server.clock.skip_sleeps(Duration::from_secs(300));
+    server.clock.skip_sleeps(PAUSE);
     (receiver, server)
 }
 
@@ -238,7 +241,7 @@ async fn a_held_submission_waits_for_another_caller_and_nothing_leaves_meanwhile
     let receiver = Receiver::start(Behaviour::default()).await;
     let server =
         TestServer::listen(&configuration(&receiver, &RULES.replace("[\"local\"]\napp", "[\"soar\"]\napp"))).await;
-    server.clock.skip_sleeps(Duration::from_secs(300));
+    server.clock.skip_sleeps(PAUSE);
     let request = as_soar(url_request("https://evil.example.org/?token=s3cr3tvalue"));
     let submission = server.submissions().submit_url(request).await.unwrap().into_inner().submission.unwrap();
     let watch = as_soar(pb::WatchSubmissionRequest { name: submission.name.clone() });
