@@ -57,6 +57,10 @@ pub(super) fn read(attributes: &Object<'_>, options: &Options) -> Vec<Fact> {
         ("signature_info.verified", "signature"),
         ("signature_info.signers", "signers"),
         ("signature_info.product", "signed_product"),
+        ("exiftool.OriginalFileName", "original_file_name"),
+        ("exiftool.FileTypeExtension", "file_extension"),
+        ("exiftool.CompanyName", "file_company"),
+        ("exiftool.ProductName", "file_product"),
         ("continent", "continent"),
         ("regional_internet_registry", "internet_registry"),
     ];
@@ -157,7 +161,7 @@ fn rules(attributes: &Object<'_>, path: &str, name: &str, members: &[&str]) -> O
 
 /// The lines of a WHOIS record that analysts look for, by our names. A key that is repeated makes a list.
 fn whois(attributes: &Object<'_>) -> Vec<Fact> {
-    const KEYS: [(&str, &str); 12] = [
+    const KEYS: [(&str, &str); 13] = [
         ("Creation Date", "whois_created"),
         ("Updated Date", "whois_updated"),
         ("Registry Expiry Date", "whois_expires"),
@@ -168,6 +172,7 @@ fn whois(attributes: &Object<'_>) -> Vec<Fact> {
         ("Registrant Country", "whois_registrant_country"),
         ("Registrant Email", "whois_registrant_email"),
         ("Admin Organization", "whois_admin"),
+        ("Admin Email", "whois_admin_email"),
         ("Admin Country", "whois_admin_country"),
         ("Name Server", "whois_name_servers"),
     ];

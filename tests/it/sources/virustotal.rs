@@ -227,6 +227,8 @@ fn play_detail(
 fn fact(finding: &Finding, name: &str) -> Vec<String> {
     match finding.facts.iter().find(|fact| fact.name == name).map(|fact| &fact.value) {
         Some(FactValue::List(texts)) => texts.clone(),
+        Some(FactValue::Text(text)) => vec![text.clone()],
+        Some(FactValue::Integer(number)) => vec![number.to_string()],
         Some(other) => panic!("{name} is {other:?}"),
         None => Vec::new(),
     }
