@@ -68,7 +68,7 @@ impl SubmissionRules {
         for (list, names) in [("submitters", &raw.submitters), ("approvers", &raw.approvers)] {
             for (place, name) in names.iter().flatten().enumerate().filter(|(_, name)| !is_distinct(name)) {
                 let message = format!(
-                    "{name:?} is no caller that can be told from others; name one of [tokens], local, or \
+                    "{name:?} is no caller that can be distinguished from others; name one of [tokens], local, or \
                      certificate:FINGERPRINT"
                 );
                 refuse(format!("{list}[{place}]"), message);
