@@ -33,6 +33,8 @@ pub enum Planned {
         max_units: u32,
         /// The current use of its quota windows.
         quota: Vec<WindowUse>,
+        /// Quota units that are left for a request of this priority; `None`: not limited.
+        units_left: Option<u64>,
         /// Whether the indicator would be disclosed to a remote source.
         discloses: bool,
     },
@@ -88,7 +90,9 @@ impl Engine {
                 // Units are also stated for a source without windows: its service may have a quota that is not
                 // configured here.
                 let units = u32::from(discloses);
-                Planned::Call { units, max_units: units * entry.source.source.max_questions(&lookup), quota, discloses }
+                let max_units = units * entry.source.source.max_questions(&lookup);
+                let units_left = pipeline.units_left(request.priority, &quota);
+                Planned::Call { units, max_units, quota, units_left, discloses }
             }
         }
     }

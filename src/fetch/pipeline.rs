@@ -96,6 +96,14 @@ impl SourcePipeline {
         }
     }
 
+    /// The units that are left for requests of this priority, given this usage: those of the scarcest window. `None`: not limited.
+    pub fn units_left(&self, priority: Priority, usage: &[WindowUse]) -> Option<u64> {
+        match self {
+            Self::Remote(pipeline) => pipeline.quota.units_left(priority, usage),
+            Self::List(_) => None,
+        }
+    }
+
     /// Until when the source is suspended, because it reported its quota as used up; `None` if it is not.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         match self {
@@ -349,7 +357,9 @@ impl RemotePipeline {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
         // The account may have been suspended while the call waited for its unit.
-        if let Some(refusal) = self.account.refusal(clock) {
+        if waiters.has_paused()
+            && let Some(refusal) = self.account.refusal(clock)
+        {
             self.quota.give_back(waiters, unit).await;
             return Err(AttemptError::NotAttempted(refusal));
         }

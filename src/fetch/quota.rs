@@ -70,12 +70,21 @@ impl Quota {
 
     /// Why no unit is available for this priority now, given the use of the whole windows.
     pub(super) fn refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
+        spent_window(&self.uses_for(priority, usage)).map(|window| self.terms().refusal(priority, &window))
+    }
+
+    /// The units that are left for this priority in the scarcest window, given the use of the whole windows.
+    pub(super) fn units_left(&self, priority: Priority, usage: &[WindowUse]) -> Option<u64> {
+        let uses = self.uses_for(priority, usage);
+        uses.iter().map(|window| window.limit.saturating_sub(window.used)).min()
+    }
+
+    /// The use of the windows as they apply to this priority, given the use of the whole windows.
+    fn uses_for(&self, priority: Priority, usage: &[WindowUse]) -> Vec<WindowUse> {
         let terms = self.terms();
         let windows = terms.windows_for(priority);
         let limit = |window: &WindowUse| windows.iter().find(|other| other.per == window.per).map(|other| other.limit);
-        let uses: Vec<_> =
-            usage.iter().map(|window| WindowUse { limit: limit(window).unwrap_or(window.limit), ..*window }).collect();
-        spent_window(&uses).map(|window| terms.refusal(priority, &window))
+        usage.iter().map(|window| WindowUse { limit: limit(window).unwrap_or(window.limit), ..*window }).collect()
     }
 
     /// Gives back the unit of a call that did not reach the source. If that fails, the unit stays spent.

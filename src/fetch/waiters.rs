@@ -159,6 +159,11 @@ impl Waiters {
         state.refusal = Some(refusal);
     }
 
+    /// Whether the conversation has waited for a unit.
+    pub(super) fn has_paused(&self) -> bool {
+        lock(&self.state).refusal.is_some()
+    }
+
     /// Notes that the conversation does not wait for a unit any longer.
     pub(super) fn resume(&self, now: Monotonic) {
         let mut state = lock(&self.state);

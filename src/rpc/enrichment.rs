@@ -221,11 +221,11 @@ impl EnrichmentRpc {
             return BATCH_CONCURRENCY;
         }
         let plan = self.engine.plan(&call.request(next.indicator.clone())).await.unwrap_or_default();
-        let windows = plan.iter().flat_map(|source| match &source.planned {
-            Planned::Call { quota, .. } => quota.as_slice(),
-            Planned::Cached(_) | Planned::NotAsked(_) => &[],
+        let left = plan.iter().filter_map(|source| match &source.planned {
+            Planned::Call { units_left, .. } => *units_left,
+            Planned::Cached(_) | Planned::NotAsked(_) => None,
         });
-        let left = windows.map(|window| window.limit.saturating_sub(window.used)).min();
+        let left = left.min();
         left.map_or(BATCH_CONCURRENCY, |left| usize::try_from(left).unwrap_or(usize::MAX)).clamp(1, BATCH_CONCURRENCY)
     }
 

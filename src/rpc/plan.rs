@@ -44,7 +44,7 @@ pub(super) fn write_plan(submitted: SubmittedText, planned: &[PlannedSource]) ->
 fn write_source_plan(planned: &PlannedSource) -> pb::SourcePlan {
     use pb::source_plan::Action;
     let action = match &planned.planned {
-        Planned::Call { units, max_units, quota, discloses } => Action::Call(pb::PlannedCall {
+        Planned::Call { units, max_units, quota, discloses, .. } => Action::Call(pb::PlannedCall {
             units: *units,
             max_units: *max_units,
             quota: quota.iter().map(write_window_use).collect(),
