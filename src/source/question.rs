@@ -43,9 +43,9 @@ pub enum HttpMethod {
     /// POST of a file as `multipart/form-data`. Its name is sent as its SHA-256, since a name may disclose something too.
     PostFile {
         /// Name of the form's field.
-        field: String,
-        /// The file.
-        file: FileBody,
+        field: &'static str,
+        /// The file. Boxed, since most questions have none.
+        file: Box<FileBody>,
     },
 }
 

@@ -69,7 +69,7 @@ impl SubmissionSource for Submissions {
 
     fn submit_file(&self, file: FileBody, address: Option<&Url>) -> Question {
         let url = address.cloned().unwrap_or_else(|| self.api.address(&["files"]));
-        self.api.ask(url, HttpMethod::PostFile { field: "file".into(), file })
+        self.api.ask(url, HttpMethod::PostFile { field: "file", file: Box::new(file) })
     }
 
     fn submit_url(&self, url: &Indicator) -> Question {
