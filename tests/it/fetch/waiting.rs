@@ -169,7 +169,7 @@ async fn a_unit_that_is_given_back_goes_to_the_one_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_told_so_when_the_ledger_fails() {
+async fn callers_that_wait_get_an_error_when_the_ledger_fails() {
     let harness = Harness::scarce(1);
     harness.look_up().await;
     let waiting = harness.queue(Interactive, "person", 2).await;
