@@ -17,6 +17,9 @@ use tokio::sync::watch;
 pub struct Monotonic(Duration);
 
 impl Monotonic {
+    /// Where clocks begin: late enough that a moment before the start of the process is one too.
+    const START: Self = Self(Duration::from_secs(100 * 366 * 86_400));
+
     /// Time since an earlier moment; zero if that is still to come.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -89,7 +92,7 @@ impl Clock for SystemClock {
             now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now)
         });
         let start = *START;
-        Monotonic(tokio::time::Instant::now().saturating_duration_since(start))
+        Monotonic::START + tokio::time::Instant::now().saturating_duration_since(start)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
@@ -115,7 +118,7 @@ struct ManualTime {
 impl ManualClock {
     /// A clock that moves by hand alone: a sleep ends when the clock is moved to its end.
     pub fn new(now: SystemTime) -> Self {
-        let time = ManualTime { wall: now, monotonic: Monotonic::default(), skipped: Duration::ZERO };
+        let time = ManualTime { wall: now, monotonic: Monotonic::START, skipped: Duration::ZERO };
         Self { time: watch::Sender::new(time), follows_tokio: false }
     }
 

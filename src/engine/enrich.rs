@@ -14,7 +14,7 @@ use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::fetch::{Fetched, LookupRequest, Receipt};
 use crate::finding::{Outcome, OutcomeBody, SourceError, SourceErrorKind};
-use crate::indicator::Tlp;
+use crate::indicator::{Tlp, hex};
 use crate::source::Lookup;
 use crate::store::{VerdictRecord, new_id};
 use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse, fuse_without_analysis, reach};
@@ -237,7 +237,7 @@ impl Engine {
         receipts.sort_by(|(left, _), (right, _)| left.cmp(right));
         let answers = receipts
             .iter()
-            .flat_map(|(source, receipt)| receipt.answers.hashes().map(|hash| (source.clone(), hash.to_owned())))
+            .flat_map(|(source, receipt)| receipt.answers.iter().map(|hash| (source.clone(), hex(hash))))
             .collect();
         let Judging { policy, request, at } = judging;
         let verdict = fuse(policy, &request.indicator, at, outcomes).with_feedback(feedback.clone());

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
-use crate::fetch::SourceCache;
+use crate::fetch::{AnswerHash, SourceCache};
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
 use crate::source::{EgressRules, Lookup, Priority, RelationsWanted};
@@ -107,6 +107,7 @@ pub struct Engine {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    cache: SourceCache,
     tracker: TaskTracker,
     rules: ArcSwap<Rules>,
     policies: Arc<PolicyRegistry>,
@@ -122,7 +123,7 @@ impl Engine {
             registry: parts.registry.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),
-            cache: parts.cache,
+            cache: parts.cache.clone(),
             tracker: parts.tracker.clone(),
             egress: parts.rules.egress.clone(),
         });
@@ -132,6 +133,7 @@ impl Engine {
             registry: parts.registry,
             store: parts.store,
             clock: parts.clock,
+            cache: parts.cache,
             tracker: parts.tracker,
             rules: ArcSwap::from_pointee(parts.rules),
             policies: parts.policies,
@@ -161,6 +163,15 @@ impl Engine {
     /// sources change, so the registry is reloaded after this.
     pub fn set_rules(&self, rules: Rules) {
         self.rules.store(Arc::new(rules));
+    }
+
+    /// The raw answers with these hashes, as far as they are still retained.
+    pub async fn raw_answers(&self, hashes: &[AnswerHash]) -> Vec<Arc<[u8]>> {
+        let mut bodies = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            bodies.extend(self.cache.raw_answer(hash).await);
+        }
+        bodies
     }
 
     /// Prepares for shutdown once no request is left: cancels loads of lists, which nobody waits for, and stores the

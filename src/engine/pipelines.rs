@@ -221,7 +221,6 @@ impl SourcePipelines {
                     account,
                     ledger: parts.store.clone(),
                     acquirer: self.acquirer.clone(),
-                    answers: parts.store.clone(),
                     clock,
                     cache: parts.cache.clone(),
                     tracker: parts.tracker.clone(),

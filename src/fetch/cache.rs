@@ -1,63 +1,147 @@
-//! Layer 2, cache: answers are cached, so that the same question is not paid twice.
+//! Layer 2, cache: answers are cached, so that the same question is not paid twice. There are two levels: memory,
+//! bounded by bytes, and the store (`stored_cache.rs`), so that a restart pays for nothing again. Both hold the same
+//! bytes: the outcome and digests of the questions. Raw answers are in the store alone.
 //!
-//! Expiry is decided by our own clock; moka only bounds the size. Errors are never cached. The key holds every setting
-//! that changes the answer. Settings that only change its rating are in the entry: if they differ, the cached answers
-//! are read again.
+//! Age is measured on a timeline that begins with the process and follows the monotonic clock, so that setting the wall
+//! clock makes no answer younger. Errors are never cached. The key covers every setting that changes the answer.
+//! Settings that only change its rating are in the entry: if they differ, the raw answers are read again.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::task::TaskTracker;
 
 use super::conversation::{ConversationOutcome, least_ttl};
-use super::lookup::AnswerTime;
-use super::raw_answers::Step;
-use crate::clock::Monotonic;
-use crate::finding::{Finding, OutcomeBody};
-use crate::source::{About, CacheTtl, Lookup, OptionValue, SourceSettings};
+use super::digest::Digest;
+use super::lookup::{AnswerHash, AnswerTime};
+use super::raw_answers::{CACHE_OVERHEAD, RawAnswers, Step};
+use super::stored_cache::StoredCache;
+use crate::clock::{Clock, Monotonic};
+use crate::finding::OutcomeBody;
+use crate::source::{About, CacheTtl, Lookup, SourceSettings};
+use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep};
 
-/// What the cache keeps of an entry for itself: its place in the table, its order of use and its frequency.
-const CACHE_OVERHEAD: usize = 320;
+/// The part of the memory that holds the newest raw answers.
+const RAW_ANSWERS_DIVISOR: u64 = 4;
 
-/// Cached answers of all sources, bounded in bytes. A handle that is cheap to clone. It outlives the pipelines that use
-/// it, so that a change of a source's settings does not discard paid answers.
+/// Cached answers of all sources. A handle that is cheap to clone. It outlives the pipelines that use it, so that a
+/// change of a source's settings does not discard paid answers.
 #[derive(Clone)]
 pub struct SourceCache {
-    entries: moka::sync::Cache<Key, Arc<CacheEntry>>,
+    memory: moka::sync::Cache<CacheDigest, Arc<[u8]>>,
+    stored: StoredCache,
+    pub(super) raw_answers: RawAnswers,
+    /// The origin of the timeline.
+    start: AnswerTime,
 }
 
 impl SourceCache {
-    /// Makes a cache that is bounded to approximately `bytes` bytes.
-    pub fn new(bytes: u64) -> Self {
-        let weigh = |(_, lookup): &Key, entry: &Arc<CacheEntry>| entry.weight(lookup);
-        Self { entries: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build() }
+    /// Makes a cache over the rows and raw answers in the store. Its first level, with the newest raw answers, is bounded
+    /// to approximately `bytes` bytes.
+    pub fn new(
+        bytes: u64,
+        rows: Arc<dyn AnswerCache>,
+        answers: Arc<dyn AnswerStore>,
+        clock: &dyn Clock,
+        tracker: TaskTracker,
+    ) -> Self {
+        let weigh = |_: &CacheDigest, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
+        let for_raw_answers = bytes / RAW_ANSWERS_DIVISOR;
+        Self {
+            memory: moka::sync::Cache::builder().max_capacity(bytes - for_raw_answers).weigher(weigh).build(),
+            raw_answers: RawAnswers::new(for_raw_answers, answers, tracker.clone()),
+            stored: StoredCache::new(rows, tracker),
+            start: AnswerTime::now(clock),
+        }
+    }
+
+    /// The raw answer with this hash; `None` if it was pruned or cannot be read.
+    pub async fn raw_answer(&self, hash: &AnswerHash) -> Option<Arc<[u8]>> {
+        self.raw_answers.body(hash).await
+    }
+
+    /// The moment on the timeline.
+    fn timeline_of(&self, moment: Monotonic) -> SystemTime {
+        let (after, before) = (moment.since(self.start.monotonic), self.start.monotonic.since(moment));
+        let wall = self.start.wall.checked_add(after).and_then(|wall| wall.checked_sub(before));
+        wall.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Reverses [`Self::timeline_of`].
+    fn moment_of(&self, time: SystemTime) -> Monotonic {
+        match time.duration_since(self.start.wall) {
+            Ok(after) => self.start.monotonic + after,
+            Err(before) => self.start.monotonic - before.duration(),
+        }
+    }
+
+    fn encode(&self, entry: &CacheEntry) -> Arc<[u8]> {
+        let step = |step: &Step| CachedStep {
+            question: step.question,
+            answer: step.hash,
+            status: step.status,
+            received: step.time.wall,
+            time: self.timeline_of(step.time.monotonic),
+            ttl: step.ttl,
+        };
+        let steps = entry.steps.iter().map(step).collect();
+        let (rating, body) = (entry.rating, entry.body.clone());
+        CachedConversation { started: self.start.wall, rating, body, steps }.encode()
+    }
+
+    /// Decodes an entry.
+    ///
+    /// # Errors
+    /// If it is damaged, or by its time still to come: the clock of the process that wrote it was wrong or this one's is.
+    fn decode(&self, bytes: &[u8], now: Monotonic) -> Result<CacheEntry, String> {
+        let CachedConversation { started, rating, body, steps } =
+            CachedConversation::decode(bytes).map_err(|error| error.to_string())?;
+        // Another process wrote it before this one began.
+        let latest = if started == self.start.wall { self.timeline_of(now) } else { self.start.wall };
+        if steps.iter().any(|step| step.time > latest) {
+            return Err("its time is still to come".to_owned());
+        }
+        let step = |step: CachedStep| Step {
+            question: step.question,
+            hash: step.answer,
+            status: step.status,
+            time: AnswerTime { wall: step.received, monotonic: self.moment_of(step.time) },
+            ttl: step.ttl,
+        };
+        let steps: Vec<_> = steps.into_iter().map(step).collect();
+        CacheEntry::new(body, rating, steps).ok_or_else(|| "it has no answer".to_owned())
+    }
+
+    /// The entry in memory.
+    fn find_in_memory(&self, key: CacheDigest, now: Monotonic) -> Option<CacheEntry> {
+        self.decode(&self.memory.get(&key)?, now).ok()
+    }
+
+    /// The entry in memory, or else in the store.
+    async fn find(&self, key: CacheDigest, now: Monotonic) -> Option<CacheEntry> {
+        if let Some(bytes) = self.memory.get(&key) {
+            return self.decode(&bytes, now).ok();
+        }
+        let bytes = self.stored.load(key).await?;
+        match self.decode(&bytes, now) {
+            Ok(entry) => {
+                self.memory.insert(key, bytes);
+                Some(entry)
+            }
+            Err(why) => {
+                tracing::warn!(why, "a cached answer in the store cannot be used, so it is deleted");
+                self.stored.delete(key);
+                None
+            }
+        }
     }
 }
 
 impl fmt::Debug for SourceCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceCache").field("entries", &self.entries.entry_count()).finish()
+        f.debug_struct("SourceCache").field("entries", &self.memory.entry_count()).finish()
     }
-}
-
-/// Everything that determines what a source answers. The credential is not part of it.
-type Key = (Arc<Scope>, Lookup);
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Scope {
-    source: String,
-    kind: String,
-    fetch_revision: u32,
-    base_url: String,
-    tier: String,
-}
-
-/// Everything that determines how an answer is rated. Options may also change the questions, so `conversation` compares
-/// those.
-#[derive(Debug, PartialEq)]
-struct Rating {
-    revision: u32,
-    options: BTreeMap<String, OptionValue>,
 }
 
 /// A cached conversation.
@@ -65,33 +149,32 @@ struct Rating {
 pub(super) struct CacheEntry {
     /// The outcome; `None` if the conversation was cut short and only its steps are reusable.
     body: Option<OutcomeBody>,
-    rating: Arc<Rating>,
+    /// Digest of everything that determines how an answer is rated. Options may also change the questions, so
+    /// `conversation` compares those.
+    rating: CacheDigest,
+    /// When the source answered. The result of several answers is as old as the oldest of them.
     pub(super) time: AnswerTime,
-    pub(super) steps: Arc<[Step]>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl CacheEntry {
-    pub(super) fn ttl(&self) -> Option<Duration> {
-        least_ttl(&self.steps)
+    /// `None` without an answer.
+    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>) -> Option<Self> {
+        let time = steps.iter().map(|step| step.time).min_by_key(|time| time.monotonic)?;
+        Some(Self { body, rating, time, steps })
     }
 
-    /// Bytes that it takes with its key, about.
-    fn weight(&self, lookup: &Lookup) -> u32 {
-        let names: usize = lookup.relations.names.iter().map(|name| size_of::<String>() + name.len()).sum();
-        let key = size_of::<Key>() + lookup.indicator.value().len() + names;
-        let finding = self.body.as_ref().and_then(OutcomeBody::finding).map_or(0, Finding::heap_bytes);
-        let steps: usize = self.steps.iter().map(Step::bytes).sum();
-        let bytes = CACHE_OVERHEAD + key + size_of::<Self>() + finding + steps;
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        least_ttl(&self.steps)
     }
 }
 
 /// What the cache holds for a look-up.
 pub(super) enum Cached {
     /// An outcome under the current rating.
-    Outcome(OutcomeBody, Arc<CacheEntry>),
+    Outcome(OutcomeBody, CacheEntry),
     /// Answers that must be read again.
-    Answers(Arc<CacheEntry>),
+    Answers(CacheEntry),
     /// Nothing fresh enough.
     Nothing,
 }
@@ -99,59 +182,78 @@ pub(super) enum Cached {
 /// The part of the cache that belongs to one source with its current settings.
 pub(super) struct SourceCacheView {
     cache: SourceCache,
-    scope: Arc<Scope>,
-    rating: Arc<Rating>,
+    /// Everything but the look-up that determines what the source answers. The credential is not part of it.
+    scope: CacheDigest,
+    rating: CacheDigest,
     ttl: CacheTtl,
 }
 
 impl SourceCacheView {
     pub(super) fn new(cache: SourceCache, about: &About, settings: &SourceSettings) -> Self {
-        let scope = Scope {
-            source: settings.name.clone(),
-            kind: settings.kind.clone(),
-            fetch_revision: about.fetch_revision,
-            base_url: settings.base_url.as_ref().map(ToString::to_string).unwrap_or_default(),
-            tier: settings.tier.clone(),
-        };
-        let rating = Rating { revision: about.rating_revision, options: settings.options.clone() };
-        Self { cache, scope: Arc::new(scope), rating: Arc::new(rating), ttl: settings.cache_ttl }
+        let scope = Digest::new()
+            .with(&settings.name)
+            .with(&settings.kind)
+            .with(about.fetch_revision.to_le_bytes())
+            .with(settings.base_url.as_ref().map(ToString::to_string).unwrap_or_default())
+            .with(&settings.tier);
+        let rating = Digest::new().with(about.rating_revision.to_le_bytes());
+        let options = settings.options.iter();
+        let rating = options.fold(rating, |rating, (name, value)| rating.with(name).with(value.to_json().to_string()));
+        Self { cache, scope: scope.finish(), rating: rating.finish(), ttl: settings.cache_ttl }
     }
 
     /// Finds the entry of a look-up, if it is fresh enough.
-    pub(super) fn find(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
-        let Some(entry) = self.cache.entries.get(&self.key(lookup)) else { return Cached::Nothing };
+    pub(super) async fn find(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+        if max_age == Some(Duration::ZERO) {
+            return Cached::Nothing;
+        }
+        let entry = self.cache.find(self.key(lookup), now).await;
+        entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, now))
+    }
+
+    /// Likewise, without the store.
+    pub(super) fn find_in_memory(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+        let entry = self.cache.find_in_memory(self.key(lookup), now);
+        entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, now))
+    }
+
+    fn judge(&self, mut entry: CacheEntry, max_age: Option<Duration>, now: Monotonic) -> Cached {
         let max_age = max_age.unwrap_or(Duration::MAX).min(entry.ttl().unwrap_or(Duration::MAX));
         if now.since(entry.time.monotonic) >= self.ttl(entry.body.as_ref()).min(max_age) {
             return Cached::Nothing;
         }
-        match &entry.body {
-            Some(body) if *entry.rating == *self.rating => Cached::Outcome(body.clone(), entry),
-            Some(_) | None => Cached::Answers(entry),
+        match entry.body.take_if(|_| entry.rating == self.rating) {
+            Some(body) => Cached::Outcome(body, entry),
+            None => Cached::Answers(entry),
         }
     }
 
     /// Caches the result of a conversation.
     pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
-        let nothing_cached = self.ttl.finding.is_zero() && self.ttl.no_record.is_zero();
-        // The result of several answers is as old as the oldest of them.
-        let Some(oldest) = outcome.steps.iter().min_by_key(|step| step.received).filter(|_| !nothing_cached) else {
-            return;
-        };
         // An incomplete conversation must not replace a complete one that is still fresh.
-        if !outcome.complete && matches!(self.find(lookup, None, now), Cached::Outcome(..)) {
+        if !outcome.complete && matches!(self.find_in_memory(lookup, None, now), Cached::Outcome(..)) {
             return;
         }
-        let entry = CacheEntry {
-            body: (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone()),
-            rating: self.rating.clone(),
-            time: AnswerTime { wall: oldest.answer.received, monotonic: oldest.received },
-            steps: outcome.steps.clone(),
+        let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
+        let ttl = self.ttl(body.as_ref());
+        let Some(entry) = CacheEntry::new(body, self.rating, outcome.steps.clone()).filter(|_| !ttl.is_zero()) else {
+            return;
         };
-        self.cache.entries.insert(self.key(lookup), Arc::new(entry));
+        let (key, bytes) = (self.key(lookup), self.cache.encode(&entry));
+        self.cache.memory.insert(key, bytes.clone());
+        // A digest of a password could be found by trying, so such a look-up is not stored.
+        if lookup.indicator.has_url_credentials() {
+            return;
+        }
+        let time = self.cache.timeline_of(entry.time.monotonic);
+        let expire_time = time.checked_add(ttl.min(entry.ttl().unwrap_or(ttl))).unwrap_or(time);
+        self.cache.stored.put(CachedRow { key, time, expire_time, body: bytes });
     }
 
-    fn key(&self, lookup: &Lookup) -> Key {
-        (self.scope.clone(), lookup.clone())
+    fn key(&self, Lookup { indicator, relations }: &Lookup) -> CacheDigest {
+        let key = Digest::new().with(self.scope).with(indicator.form().as_str()).with(indicator.value());
+        let key = key.with(relations.max_calls.to_le_bytes());
+        relations.names.iter().fold(key, |key, name| key.with(name)).finish()
     }
 
     fn ttl(&self, body: Option<&OutcomeBody>) -> Duration {

@@ -16,7 +16,7 @@ use super::attempt::AttemptError;
 use super::conversation::ConversationOutcome;
 use super::disclosure::DisclosureLog;
 use super::lookup::{AnswerTime, LookupRequest, Receipt};
-use super::raw_answers::RawAnswers;
+use super::raw_answers::hashes;
 use super::waiters::{DisclosureEntry, WaiterGuard, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{OutcomeBody, SourceError};
@@ -81,7 +81,7 @@ impl InFlight {
             units: if joined.shared { 0 } else { waiters.units() },
             quota: waiters.windows(),
             note: None,
-            answers: RawAnswers::new(&outcome.steps),
+            answers: hashes(&outcome.steps),
             latency: Duration::ZERO,
         };
         (outcome, receipt)

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
+use super::digest::of_question;
 use super::lookup::AnswerTime;
-use super::raw_answers::Step;
+use super::raw_answers::{AnsweredStep, Step};
 use super::read::read;
 use super::waiters::{Waiters, incomplete};
-use crate::clock::{Clock, Monotonic};
+use crate::clock::Clock;
 use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, Lookup, Question, Reading, Source};
+use crate::source::{Answer, AnswerBody, Lookup, Question, Reading, Source};
 
 /// Maximum of questions in one conversation, including those answered from the cache, with a source that declares one. Those
 /// that a source declares more are added.
@@ -30,14 +31,14 @@ pub(super) struct ConversationOutcome {
     pub(super) from_cache: bool,
     /// Whether the conversation reached its end, so that its result may be cached.
     pub(super) complete: bool,
-    /// The questions and answers; empty if none of them may be cached.
-    pub(super) steps: Arc<[Step]>,
+    /// The questions and answers, by their digests; empty if none of them may be cached.
+    pub(super) steps: Vec<Step>,
 }
 
 impl ConversationOutcome {
     /// An outcome that may not be cached.
     pub(super) fn uncacheable(body: OutcomeBody, time: AnswerTime) -> Self {
-        Self { body, time, from_cache: false, complete: false, steps: Arc::default() }
+        Self { body, time, from_cache: false, complete: false, steps: Vec::new() }
     }
 
     /// How long the outcome may be cached, if its answers state it. Zero for an incomplete conversation, so that the
@@ -49,7 +50,7 @@ impl ConversationOutcome {
 
 /// The shortest time to live of the answers; `None` if none states one.
 pub(super) fn least_ttl(steps: &[Step]) -> Option<Duration> {
-    steps.iter().filter_map(|step| step.answer.ttl).min()
+    steps.iter().filter_map(|step| step.ttl).min()
 }
 
 /// One conversation about one indicator.
@@ -63,7 +64,8 @@ pub(super) struct Conversation<'a> {
 /// The questions and answers so far.
 #[derive(Default)]
 struct Transcript {
-    asked: Vec<(Question, Monotonic, Option<String>)>,
+    /// Those that were answered.
+    steps: Vec<Step>,
     answers: Arc<Vec<Answer>>,
     partial: Option<Finding>,
 }
@@ -71,37 +73,43 @@ struct Transcript {
 impl Conversation<'_> {
     /// Asks with `ask` and reads the answers until the reading is complete. `cached` holds the steps of an earlier
     /// conversation. `ask` is told whether the question is optional.
-    pub(super) async fn run<F>(&self, cached: Arc<[Step]>, ask: impl Fn(Question, bool) -> F) -> ConversationOutcome
+    pub(super) async fn run<F>(
+        &self,
+        mut cached: Vec<AnsweredStep>,
+        ask: impl Fn(Question, bool) -> F,
+    ) -> ConversationOutcome
     where
-        F: Future<Output = Result<Step, AttemptError>>,
+        F: Future<Output = Result<AnsweredStep, AttemptError>>,
     {
         let first = match self.source.ask(self.lookup) {
             Ok(question) => question,
             Err(error) => return self.uncacheable(OutcomeBody::Error(error)),
         };
-        // What failed before is asked again.
-        let mut cached: Vec<Step> = cached.iter().filter(|step| step.answer.failure().is_none()).cloned().collect();
         let (mut question, mut is_optional) = (first.clone(), false);
         let mut transcript = Transcript::default();
         let max_steps = MAX_STEPS.saturating_add(self.source.max_questions(self.lookup) as usize) - 1;
         while transcript.answers.len() < max_steps {
             let is_further = !transcript.answers.is_empty();
-            let step = match cached.iter().position(|step| step.question == question) {
-                Some(place) => cached.swap_remove(place),
+            let digest = of_question(&question);
+            let (step, answer) = match cached.iter().position(|(step, _)| step.question == digest) {
+                Some(place) => {
+                    let (step, answer) = cached.swap_remove(place);
+                    (Some(step), answer)
+                }
                 None => match self.source.known_refusal(self.lookup, &question).filter(|_| is_further) {
-                    Some(error) => Step::failed(question, error, self.clock),
+                    Some(error) => (None, self.failed(error)),
                     None => match ask(question.clone(), is_optional).await {
-                        Ok(step) => step,
+                        Ok((step, answer)) => (Some(step), answer),
                         Err(AttemptError::Source(error))
                             if is_further && self.can_do_without(&question, is_optional, &error) =>
                         {
-                            Step::failed(question, error, self.clock)
+                            (None, self.failed(error))
                         }
                         Err(error) => return self.interrupted(transcript, error),
                     },
                 },
             };
-            transcript.push(step);
+            transcript.push(step, answer);
             match read(self.source, self.lookup, &transcript.answers).await {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
@@ -123,6 +131,11 @@ impl Conversation<'_> {
             }
         }
         self.cut_short(transcript, max_steps)
+    }
+
+    /// What stands for the answer to a further question that failed. It is no step, so that it is asked again next time.
+    fn failed(&self, error: SourceError) -> Answer {
+        Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Failed(error) }
     }
 
     /// Whether the answers are read without this question, which failed with this error.
@@ -179,23 +192,20 @@ impl Conversation<'_> {
 
     fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {
         let time = if body.is_answer() { self.time(&transcript) } else { AnswerTime::now(self.clock) };
-        let steps = transcript.asked.into_iter().zip(Arc::unwrap_or_clone(transcript.answers));
-        let steps = steps.map(|((question, received, hash), answer)| Step { question, answer, received, hash });
-        ConversationOutcome { body, time, from_cache: !self.waiters.was_asked(), complete, steps: steps.collect() }
+        let from_cache = !self.waiters.was_asked();
+        ConversationOutcome { body, time, from_cache, complete, steps: transcript.steps }
     }
 
     /// When the source answered: the time of its oldest answer.
     fn time(&self, transcript: &Transcript) -> AnswerTime {
-        let times = transcript.asked.iter().zip(transcript.answers.iter());
-        let times =
-            times.map(|((_, monotonic, _), answer)| AnswerTime { wall: answer.received, monotonic: *monotonic });
+        let times = transcript.steps.iter().map(|step| step.time);
         times.min_by_key(|time| time.monotonic).unwrap_or_else(|| AnswerTime::now(self.clock))
     }
 }
 
 impl Transcript {
-    fn push(&mut self, step: Step) {
-        self.asked.push((step.question, step.received, step.hash));
-        Arc::make_mut(&mut self.answers).push(step.answer);
+    fn push(&mut self, step: Option<Step>, answer: Answer) {
+        self.steps.extend(step);
+        Arc::make_mut(&mut self.answers).push(answer);
     }
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use super::fair_queue::Claim;
-use super::raw_answers::RawAnswers;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, Outcome, OutcomeBody};
 use crate::indicator::Tlp;
@@ -32,6 +31,9 @@ impl LookupRequest {
         Claim { priority: self.priority, caller: self.caller.clone() }
     }
 }
+
+/// SHA-256 of a raw answer, under which it is stored.
+pub type AnswerHash = [u8; 32];
 
 /// An outcome and its receipt.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,8 +66,9 @@ pub struct Receipt {
     pub quota: Vec<WindowUse>,
     /// A remark on the answer, such as that a list is stale, and why.
     pub note: Option<String>,
-    /// The raw answers behind the outcome.
-    pub answers: RawAnswers,
+    /// The hashes under which the raw answers behind the outcome are stored, in the order of the questions. They may not
+    /// be stored yet, since that is done in the background.
+    pub answers: Vec<AnswerHash>,
 }
 
 /// Makes an outcome of the source with these settings, with its current reliability and family.

@@ -5,7 +5,7 @@
 //! | layer | file | reason |
 //! |---|---|---|
 //! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
-//! | 2 cache, 3 coalesce | `cache.rs`, `coalesce.rs` | one question is not paid twice |
+//! | 2 cache, 3 coalesce | `cache.rs` with `stored_cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, 7 quota | `account.rs`, `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
@@ -20,6 +20,7 @@ mod attempt;
 mod cache;
 mod coalesce;
 mod conversation;
+mod digest;
 mod disclosure;
 mod dns;
 mod fair_queue;
@@ -38,6 +39,7 @@ mod read;
 mod resolve;
 mod retry;
 mod route;
+mod stored_cache;
 mod submission;
 mod terms;
 mod tls;
@@ -49,9 +51,8 @@ pub use acquirer::UnitAcquirer;
 pub use cache::SourceCache;
 pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
-pub use lookup::{Fetched, LookupRequest, Receipt, outcome};
+pub use lookup::{AnswerHash, Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
 pub use pipeline::{PipelineParts, RemotePipeline, SourcePipeline, transport_for};
-pub use raw_answers::RawAnswers;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};
 pub use transport::{SendError, Transport};

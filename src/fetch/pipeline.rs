@@ -26,7 +26,7 @@ use super::list_pipeline::ListPipeline;
 use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
 use super::quota::Quota;
-use super::raw_answers::{RawAnswerWriter, RawAnswers, Step};
+use super::raw_answers::{RawAnswers, Step, hashes};
 use super::read::read_probe;
 use super::retry::{RetryBudget, with_retries};
 use super::transport::Transport;
@@ -36,7 +36,7 @@ use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError,
 use crate::source::{
     Allowance, Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind,
 };
-use crate::store::{AnswerStore, Ledger, WindowUse};
+use crate::store::{Ledger, WindowUse};
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
@@ -164,8 +164,6 @@ pub struct PipelineParts {
     pub ledger: Arc<dyn Ledger>,
     /// Acquires quota units, for all pipelines.
     pub acquirer: Arc<UnitAcquirer>,
-    /// Stores raw answers.
-    pub answers: Arc<dyn AnswerStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Cached answers, shared by all sources.
@@ -185,7 +183,7 @@ pub struct RemotePipeline {
     counters: Arc<SourceCounters>,
     cache: SourceCacheView,
     in_flight: InFlight,
-    raw_answers: RawAnswerWriter,
+    raw_answers: RawAnswers,
     retry_budget: RetryBudget,
     account: Arc<AccountState>,
     quota: Quota,
@@ -201,6 +199,7 @@ impl RemotePipeline {
         let (name, ledger) = (settings.name.clone(), parts.ledger);
         let disclosures = DisclosureLog { source: name.clone(), ledger: ledger.clone(), clock: clock.clone() };
         Self {
+            raw_answers: parts.cache.raw_answers.clone(),
             cache: SourceCacheView::new(parts.cache, source.about(), &settings),
             in_flight: InFlight {
                 running: Default::default(),
@@ -209,7 +208,6 @@ impl RemotePipeline {
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
-            raw_answers: RawAnswerWriter { source: name.clone(), store: parts.answers, tracker: tracker.clone() },
             retry_budget: RetryBudget::default(),
             allowance: Arc::new(AllowanceReader {
                 source: source.clone(),
@@ -253,9 +251,9 @@ impl RemotePipeline {
             Box::pin(async {
                 // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
                 let now = self.clock.monotonic();
-                let steps = match self.cache.find(&request.lookup, request.max_age, now) {
+                let steps = match self.cache.find(&request.lookup, request.max_age, now).await {
                     Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
-                    Cached::Answers(entry) => Some(entry.steps.clone()),
+                    Cached::Answers(entry) => Some(entry.steps),
                     Cached::Nothing => None,
                 };
                 // 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The
@@ -274,23 +272,24 @@ impl RemotePipeline {
     async fn converse(
         &self,
         request: &LookupRequest,
-        cached: Option<Arc<[Step]>>,
+        cached: Option<Vec<Step>>,
         waiters: &Arc<Waiters>,
     ) -> ConversationOutcome {
         // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. The cache is
         // read once more, since another conversation may have ended in the meantime.
         let now = self.clock.monotonic();
-        if let Cached::Outcome(body, entry) = self.cache.find(&request.lookup, request.max_age, now) {
-            let (time, steps) = (entry.time, entry.steps.clone());
+        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, now) {
+            let (time, steps) = (entry.time, entry.steps);
             return ConversationOutcome { body, time, from_cache: true, complete: true, steps };
         }
+        let answered = self.raw_answers.answered(&cached.unwrap_or_default()).await;
         let disclosure = &DisclosureEntry::new(request);
         let conversation = Conversation { source: &self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
         // 4. Total time. Bounds all steps and attempts together, without the time for which they wait for a unit. When it is
         // over, the partial finding is used.
         let run = Box::pin(
             // Each question of the conversation passes all inner layers.
-            conversation.run(cached.unwrap_or_default(), |question, is_optional| async move {
+            conversation.run(answered, |question, is_optional| async move {
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
                 // 5. Retry. Outside the quota, so that every attempt pays; an optional answer is not worth another unit.
                 let answer = if is_optional {
@@ -299,8 +298,8 @@ impl RemotePipeline {
                     let seed = (&self.settings.name, &request.lookup);
                     with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?
                 };
-                let hash = Some(self.raw_answers.store(&answer));
-                Ok(Step { question, answer, received: self.clock.monotonic(), hash })
+                let received = self.clock.monotonic();
+                Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))
             }),
         );
         let total = waiters.end().since(now) + self.settings.timeout;
@@ -397,7 +396,7 @@ impl RemotePipeline {
 
     async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         let now = self.clock.monotonic();
-        let entry = match self.cache.find(lookup, max_age, now) {
+        let entry = match self.cache.find(lookup, max_age, now).await {
             Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
             Cached::Answers(entry) => entry,
             Cached::Nothing => return None,
@@ -407,7 +406,8 @@ impl RemotePipeline {
         let (waiters, _guard) = Waiters::begin(now, now, claim, None);
         let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
         let is_whole = AtomicBool::new(true);
-        let outcome = conversation.run(entry.steps.clone(), |_, _| {
+        let answered = self.raw_answers.answered(&entry.steps).await;
+        let outcome = conversation.run(answered, |_, _| {
             is_whole.store(false, Ordering::Relaxed);
             future::ready(Err(AttemptError::Source(SourceError::unavailable(
                 "not asked, since only the cache was used",
@@ -427,7 +427,7 @@ impl RemotePipeline {
             from_cache: true,
             age: now.since(entry.time.monotonic),
             ttl: entry.ttl(),
-            answers: RawAnswers::new(&entry.steps),
+            answers: hashes(&entry.steps),
             ..Receipt::default()
         };
         self.fetched(body, entry.time.wall, receipt)

@@ -1,98 +1,105 @@
-//! The steps of a conversation, and the form in which their raw answers are stored.
+//! The steps of a conversation, and the raw answers behind them, which are kept in the store.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock, Monotonic};
-use crate::finding::SourceError;
+use super::digest::of_question;
+use super::lookup::{AnswerHash, AnswerTime};
+use crate::clock::Monotonic;
 use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer, Question};
-use crate::store::{AnswerStore, RawAnswer};
+use crate::store::{AnswerStore, CacheDigest, RawAnswer};
 
-/// A question, its answer, and the hash under which the raw answer is stored.
+/// What an entry of a cache takes beside its bytes: its place in the table, its order of use and its frequency.
+pub(super) const CACHE_OVERHEAD: usize = 320;
+
+/// A question and the answer to it, each by its digest.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Step {
-    pub(super) question: Question,
-    pub(super) answer: Answer,
-    pub(super) received: Monotonic,
-    /// `None` if there is no answer.
-    pub(super) hash: Option<String>,
+    pub(super) question: CacheDigest,
+    pub(super) hash: AnswerHash,
+    /// HTTP status; `None` if the answer came by DNS.
+    pub(super) status: Option<u16>,
+    pub(super) time: AnswerTime,
+    pub(super) ttl: Option<Duration>,
 }
 
-impl Step {
-    /// A further question that failed.
-    pub(super) fn failed(question: Question, error: SourceError, clock: &dyn Clock) -> Self {
-        let answer = Answer { received: clock.now(), ttl: None, body: AnswerBody::Failed(error) };
-        Self { question, answer, received: clock.monotonic(), hash: None }
-    }
+/// A step with its answer.
+pub(super) type AnsweredStep = (Step, Answer);
 
-    /// Bytes that it takes in memory, about.
-    pub(super) fn bytes(&self) -> usize {
-        let pairs = |pairs: &[(String, String)]| -> usize {
-            pairs.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len()).sum()
-        };
-        let question = match &self.question {
-            Question::Http(question) => question.url.as_str().len() + pairs(&question.headers),
-            Question::Dns(question) => question.name.len() + question.zone.len(),
-            Question::List(_) => 0,
-        };
-        let headers = match &self.answer.body {
-            AnswerBody::Http { headers, .. } => pairs(headers),
-            AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => 0,
-        };
-        size_of::<Self>() + question + headers + body_length(&self.answer) + self.hash.as_ref().map_or(0, String::len)
-    }
+/// The hashes under which the answers of these steps are stored.
+pub(super) fn hashes(steps: &[Step]) -> Vec<AnswerHash> {
+    steps.iter().map(|step| step.hash).collect()
 }
 
-/// The raw answers behind an outcome, in the order of the questions. Clones share them. A look-up in a list has none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RawAnswers(Arc<[Step]>);
+/// Raw answers: stored in background tasks, so that no look-up waits for it. The newest are also held in memory, since
+/// they may be wanted before they are stored. Clones share them.
+#[derive(Clone)]
+pub(super) struct RawAnswers {
+    newest: moka::sync::Cache<AnswerHash, Arc<[u8]>>,
+    store: Arc<dyn AnswerStore>,
+    tracker: TaskTracker,
+}
 
 impl RawAnswers {
-    pub(super) fn new(steps: &Arc<[Step]>) -> Self {
-        Self(steps.clone())
+    /// Holds about this many bytes in memory.
+    pub(super) fn new(bytes: u64, store: Arc<dyn AnswerStore>, tracker: TaskTracker) -> Self {
+        let weigh = |_: &AnswerHash, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
+        Self { newest: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build(), store, tracker }
     }
 
-    /// The hashes under which the answers are stored.
-    pub fn hashes(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|step| step.hash.as_deref())
-    }
-
-    /// Total size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.0.iter().map(|step| body_length(&step.answer)).sum()
-    }
-
-    /// The answers in the form in which they are stored. They may not be in the store yet, since writing runs in the
-    /// background.
-    pub fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.0.iter().filter(|step| step.hash.is_some()).map(|step| raw_bytes(&step.answer.body))
-    }
-}
-
-/// Stores raw answers in background tasks, so that no look-up waits for it.
-pub(super) struct RawAnswerWriter {
-    pub(super) source: String,
-    pub(super) store: Arc<dyn AnswerStore>,
-    pub(super) tracker: TaskTracker,
-}
-
-impl RawAnswerWriter {
-    /// Starts storing the answer and returns its hash.
-    pub(super) fn store(&self, answer: &Answer) -> String {
+    /// Starts storing the answer, and returns the step that it belongs to.
+    pub(super) fn store(&self, source: &str, question: &Question, answer: &Answer, received: Monotonic) -> Step {
         let body = raw_bytes(&answer.body);
-        let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
-        let source = self.source.clone();
-        let raw = RawAnswer { hash: hash.clone(), source: source.clone(), received: answer.received, body };
+        let mut hash = AnswerHash::default();
+        hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
+        self.newest.insert(hash, body.as_slice().into());
+        let raw = RawAnswer { hash: hex(&hash), source: source.to_owned(), received: answer.received, body };
         let store = self.store.clone();
         self.tracker.spawn(async move {
+            let source = raw.source.clone();
             if let Err(error) = store.keep_answer(raw).await {
                 tracing::warn!(source, %error, "a raw answer could not be stored");
             }
         });
-        hash
+        let status = match answer.body {
+            AnswerBody::Http { status, .. } => Some(status),
+            AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => None,
+        };
+        let time = AnswerTime { wall: answer.received, monotonic: received };
+        Step { question: of_question(question), hash, status, time, ttl: answer.ttl }
+    }
+
+    /// The body of the answer with this hash; `None` if it was pruned or cannot be read.
+    pub(super) async fn body(&self, hash: &AnswerHash) -> Option<Arc<[u8]>> {
+        match self.newest.get(hash) {
+            Some(body) => Some(body),
+            None => self.store.answer(&hex(hash)).await.ok().flatten().map(|raw| raw.body.into()),
+        }
+    }
+
+    /// The steps with their answers, up to the first answer that is gone. The headers of answers are not kept.
+    pub(super) async fn answered(&self, steps: &[Step]) -> Vec<AnsweredStep> {
+        let mut answered = Vec::with_capacity(steps.len());
+        for step in steps {
+            let Some(body) = self.body(&step.hash).await else { break };
+            let body = match step.status {
+                Some(status) => AnswerBody::Http { status, headers: Vec::new(), body: body.to_vec() },
+                None => AnswerBody::Dns(dns_answer(&body)),
+            };
+            answered.push((step.clone(), Answer { received: step.time.wall, ttl: step.ttl, body }));
+        }
+        answered
+    }
+}
+
+impl fmt::Debug for RawAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawAnswers").finish_non_exhaustive()
     }
 }
 
@@ -109,10 +116,38 @@ fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
     }
 }
 
+/// Reverses [`raw_bytes`] for an answer by DNS.
+fn dns_answer(body: &[u8]) -> DnsAnswer {
+    let text = String::from_utf8_lossy(body);
+    let addresses = text.lines().map(|line| line.strip_prefix("A ").and_then(|address| address.parse().ok()));
+    match addresses.collect() {
+        Some(addresses) => DnsAnswer::Addresses(addresses),
+        None if text == "NXDOMAIN\n" => DnsAnswer::NxDomain,
+        None => DnsAnswer::Failure(text.trim_end().to_owned()),
+    }
+}
+
 /// Size of the body of an answer, in bytes.
 pub(super) fn body_length(answer: &Answer) -> usize {
     match &answer.body {
         AnswerBody::Http { body, .. } => body.len(),
         AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_by_dns_is_stored_so_that_it_can_be_read_again() {
+        let addresses = vec![Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 4)];
+        let failure = DnsAnswer::Failure("SERVFAIL".into());
+        let all = [DnsAnswer::Addresses(addresses), DnsAnswer::Addresses(Vec::new()), DnsAnswer::NxDomain, failure];
+        for answer in all {
+            assert_eq!(dns_answer(&raw_bytes(&AnswerBody::Dns(answer.clone()))), answer);
+        }
     }
 }

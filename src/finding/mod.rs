@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 mod bounds;
 mod disposition;
-mod memory;
 mod outcome;
 mod relation;
 mod reliability;

@@ -26,7 +26,7 @@ use crate::convert::verdict::{
 use crate::convert::{Violations, write_duration};
 use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress, Walk};
 use crate::error::{Error, Violation};
-use crate::fetch::Receipt;
+use crate::fetch::AnswerHash;
 use crate::finding::Outcome;
 use crate::indicator::{Indicator, IndicatorType, redact_text};
 use crate::offload::offload;
@@ -161,7 +161,7 @@ impl EnrichmentRpc {
         if !enriched.stored {
             receipt.notes.push("the verdict could not be stored, so it has no name".to_owned());
         }
-        let verdict = encode(&enriched, view).await;
+        let verdict = self.encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
         let judged = &enriched.record.verdict;
         let graph = self.graph(&request, call, Some(&judged.outcomes), further_calls(&enriched)).await?;
@@ -169,6 +169,26 @@ impl EnrichmentRpc {
         let comparisons = self.engine.compare(judged, &compared)?;
         let comparisons = comparisons.iter().map(|other| write_comparison(other, judged)).collect();
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons })
+    }
+
+    /// The verdict of an enrichment, encoded.
+    async fn encode(&self, enriched: &Enriched, view: View) -> Bytes {
+        let (record, stored) = (enriched.record.clone(), enriched.stored);
+        let mut raw = RawAnswers::new();
+        if view == View::Raw {
+            for (source, receipt) in &enriched.receipts {
+                raw.insert(source.clone(), self.raw_answers(&receipt.answers).await);
+            }
+        }
+        let bytes = raw.values().flatten().map(String::len).sum();
+        let encoded = offload(bytes, move || write_record(&record, stored, view, &raw).encode_to_vec());
+        Bytes::from(encoded.await)
+    }
+
+    /// The raw answers as text.
+    async fn raw_answers(&self, hashes: &[AnswerHash]) -> Vec<String> {
+        let bodies = self.engine.raw_answers(hashes).await;
+        bodies.iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect()
     }
 
     /// The graph of related indicators, if the call asks for it. `made` counts the calls already made of those that it
@@ -283,13 +303,29 @@ impl EnrichmentService for EnrichmentRpc {
         // The channel holds one message of each source, so that a slow reader does not delay the enrichment.
         Ok(Response::new(self.tasks.stream(Semaphore::MAX_PERMITS, move |sender| async move {
             let message = |event| pb::StreamEnrichResponse { event: Some(event) };
-            let progress_sender = sender.clone();
-            let mut report = |progress: Progress<'_>| {
-                let event = Event::Progress(write_progress(&progress, call.options.view));
+            let (queue, mut queued) = mpsc::unbounded_channel();
+            let (rpc, call) = (&rpc, &call);
+            let answer = async move {
                 // Sending fails if the caller has disconnected; then the task is about to end anyway.
-                let _ = progress_sender.try_send(Ok(message(event)));
+                let mut report = |progress: Progress<'_>| {
+                    let answers = progress.receipt.answers.clone();
+                    drop(queue.send((write_progress(&progress, call.options.view), answers)));
+                };
+                rpc.answer(&submitted, call, Some(&mut report)).await
             };
-            let answer = rpc.answer(&submitted, &call, Some(&mut report)).await;
+            // Raw answers may have to be read from the store.
+            let forward = async {
+                while let Some((mut progress, answers)) = queued.recv().await {
+                    if call.options.view == View::Raw
+                        && let Some(pb::outcome::Result::Finding(finding)) =
+                            progress.outcome.as_mut().and_then(|outcome| outcome.result.as_mut())
+                    {
+                        finding.raw = rpc.raw_answers(&answers).await;
+                    }
+                    let _ = sender.try_send(Ok(message(Event::Progress(progress))));
+                }
+            };
+            let (answer, ()) = tokio::join!(answer, forward);
             let _ = sender.send(answer.map(|answer| message(Event::Final(answer))).map_err(Status::from)).await;
         })))
     }
@@ -438,40 +474,20 @@ fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
     pb::BatchError { reason: error.reason().as_str().to_owned(), field, message, text: redact_text(text) }
 }
 
-/// The verdict of an enrichment, encoded.
-async fn encode(enriched: &Enriched, view: View) -> Bytes {
-    let (record, stored) = (enriched.record.clone(), enriched.stored);
-    if view < View::Raw {
-        return Bytes::from(write_record(&record, stored, view, &RawAnswers::new()).encode_to_vec());
-    }
-    let receipts = enriched.receipts.clone();
-    let bytes = receipts.iter().map(|(_, receipt)| receipt.answers.bytes()).sum();
-    let encoded = offload(bytes, move || {
-        let raw = receipts.iter().map(|(source, receipt)| (source.clone(), raw(receipt))).collect();
-        write_record(&record, stored, view, &raw).encode_to_vec()
-    });
-    Bytes::from(encoded.await)
-}
-
 /// The number of calls beyond the first of each source, such as those for further pages.
 fn further_calls(enriched: &Enriched) -> u32 {
     enriched.receipts.iter().map(|(_, receipt)| receipt.units.saturating_sub(1)).sum()
 }
 
-/// The raw answers as text.
-fn raw(receipt: &Receipt) -> Vec<String> {
-    receipt.answers.bodies().map(|body| String::from_utf8_lossy(&body).into_owned()).collect()
-}
-
+/// What is known before the raw answers are read.
 fn write_progress(progress: &Progress<'_>, view: View) -> pb::EnrichProgress {
     let Progress { outcome, receipt, interim_verdict, waiting, reach } = progress;
-    let answers = if view == View::Raw { raw(receipt) } else { Vec::new() };
     let mut verdict_so_far = write(interim_verdict, View::Basic, &Default::default());
     verdict_so_far.outcomes = Vec::new();
     // What can still change it is said of the sources that are awaited.
     verdict_so_far.reach = None;
     pb::EnrichProgress {
-        outcome: Some(write_outcome(outcome, view, answers)),
+        outcome: Some(write_outcome(outcome, view, Vec::new())),
         receipt: Some(write_receipt(&outcome.source, receipt)),
         verdict_so_far: Some(verdict_so_far),
         waiting: u32::try_from(*waiting).unwrap_or(u32::MAX),

@@ -88,6 +88,7 @@ pub(super) async fn prune(
                 answers = pruned.answers,
                 verdicts = pruned.verdicts,
                 disclosures = pruned.disclosures,
+                cached = pruned.cached,
                 "pruned the store"
             ),
             Err(error) => warn!(%error, "the store could not be pruned"),

@@ -154,7 +154,7 @@ impl Running {
             policies: policies.clone(),
             store: store.clone(),
             clock: clock.clone(),
-            cache: SourceCache::new(SOURCE_CACHE_BYTES),
+            cache: SourceCache::new(SOURCE_CACHE_BYTES, store.clone(), store.clone(), &*clock, tracker.clone()),
             tracker: tracker.clone(),
             rules: rules(config, never_send.clone()),
         }));

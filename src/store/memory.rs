@@ -12,15 +12,17 @@ use super::quota::Moment;
 use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore,
-    Ledger, Listed, Maintenance, NeverSendRow, NeverSendStore, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer,
-    SourceRow, SourceStore, StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit, VerdictFilter,
-    VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
+    Acquire, Acquired, AnswerStore, BoxFuture, CachedRow, Cursor, Disclosure, DisclosureFilter, FeedbackFilter,
+    FeedbackStore, Ledger, Listed, Maintenance, NeverSendRow, NeverSendStore, PageLimit, PolicyRow, PolicyStore,
+    Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit,
+    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::sync::lock;
 use crate::verdict::{Feedback, Retraction};
+
+mod cached;
 
 /// The sort key of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);
@@ -37,6 +39,8 @@ struct State {
     verdicts: BTreeMap<Position, VerdictRecord>,
     verdict_times: HashMap<String, i64>,
     answers: HashMap<String, StoredAnswer>,
+    /// By key in hexadecimal.
+    cached: HashMap<String, CachedRow>,
     feedback: BTreeMap<Position, Feedback>,
     sources: BTreeMap<String, SourceRow>,
     /// By name and change.
@@ -295,7 +299,8 @@ impl State {
             .disclosures
             .iter()
             .map(|((time, id), disclosure)| (*time, 2, id.clone(), disclosure.clone().with_bytes().1));
-        let mut rows: Vec<_> = verdicts.chain(answers).chain(disclosures).collect();
+        let cached = self.cached.iter().map(|(key, row)| (nanos(row.time), 3, key.clone(), row.body.len()));
+        let mut rows: Vec<_> = verdicts.chain(answers).chain(disclosures).chain(cached).collect();
         rows.sort_unstable();
         let mut bytes: u64 = rows.iter().map(|(_, _, _, bytes)| *bytes as u64).sum();
         let mut pruned = Pruned::default();
@@ -310,10 +315,11 @@ impl State {
                     self.verdict_times.remove(&id);
                 }
                 1 => pruned.answers += u64::from(self.answers.remove(&id).is_some()),
-                _ => {
+                2 => {
                     pruned.disclosures += u64::from(self.disclosures.remove(&(time, id.clone())).is_some());
                     self.disclosure_ids.remove(&id);
                 }
+                _ => pruned.cached += u64::from(self.cached.remove(&id).is_some()),
             }
         }
         pruned

@@ -20,6 +20,7 @@ use crate::indicator::{Indicator, Tlp};
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::verdict::{Feedback, Retraction, Verdict};
 
+mod answers;
 mod directory;
 mod encode;
 mod error;
@@ -33,6 +34,7 @@ mod submission;
 mod time;
 mod windows;
 
+pub use answers::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep, RawAnswer};
 pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::{new_id, new_incident};
@@ -219,19 +221,6 @@ fn feedback_with_bytes(feedback: Feedback) -> (Feedback, usize) {
     (feedback, bytes)
 }
 
-/// A raw answer of a source, stored once per fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawAnswer {
-    /// SHA-256 of the body in lower-case hex.
-    pub hash: String,
-    /// The source that sent it.
-    pub source: String,
-    /// When it was received.
-    pub received: SystemTime,
-    /// The body as received.
-    pub body: Vec<u8>,
-}
-
 /// How long records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -244,7 +233,8 @@ pub struct Retention {
     pub verdicts_age: Duration,
     /// Disclosures older than this are removed, and submissions that ended before it.
     pub disclosures_age: Duration,
-    /// If the whole store exceeds this many bytes, the oldest verdicts, answers and disclosures are removed.
+    /// If the whole store exceeds this many bytes, the oldest verdicts, answers, disclosures and cached answers
+    /// are removed.
     pub store_bytes: u64,
 }
 
@@ -257,17 +247,8 @@ pub struct Pruned {
     pub verdicts: u64,
     /// Disclosures.
     pub disclosures: u64,
-}
-
-/// Raw answers, stored compressed. No request waits for them to be written.
-pub trait AnswerStore: Send + Sync {
-    /// Stores an answer. Deduplicated by hash; `source` is the first that sent it.
-    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
-    /// The answer of this hash, if it was not pruned.
-    fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
-    /// Removes answers last received before this time, then the oldest until the rest has at most `max_bytes`
-    /// compressed bytes. Returns the number of removed answers.
-    fn prune_answers(&self, before: SystemTime, max_bytes: u64) -> BoxFuture<'_, u64>;
+    /// Cached answers.
+    pub cached: u64,
 }
 
 /// A change or declaration of a source over the API: a patch that overrides other settings field by field.
@@ -517,7 +498,7 @@ pub trait Maintenance: Send + Sync {
     fn check(&self) -> Result<(), StoreError>;
     /// Whether the disk is full. Then only the ledger and settings are written, into space that was reserved for them.
     fn is_full(&self) -> bool;
-    /// Removes the oldest verdicts, answers and disclosures until the whole store has at most `max_bytes` bytes.
+    /// Removes the oldest verdicts, answers, disclosures and cached answers until the whole store has at most `max_bytes` bytes.
     fn prune_to(&self, max_bytes: u64) -> BoxFuture<'_, Pruned>;
     /// Reserves space for a full disk again, if there is enough, so that history is written again.
     fn recover_space(&self) -> BoxFuture<'_, ()>;
@@ -539,6 +520,7 @@ const POLICY_GRACE: Duration = Duration::from_secs(86_400);
 pub trait Store:
     VerdictStore
     + AnswerStore
+    + AnswerCache
     + SourceStore
     + PolicyStore
     + NeverSendStore
@@ -567,6 +549,7 @@ pub trait Store:
         let before = move |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Box::pin(async move {
             self.prune_quota(now).await?;
+            let cached = self.prune_cached(now).await?;
             let answers = self.prune_answers(before(retention.answers_age), retention.answers_bytes).await?;
             let verdicts = self.prune_verdicts(before(retention.verdicts_age)).await?;
             self.prune_feedback(before(retention.verdicts_age)).await?;
@@ -578,6 +561,7 @@ pub trait Store:
                 answers: answers + beyond.answers,
                 verdicts: verdicts + beyond.verdicts,
                 disclosures: disclosures + beyond.disclosures,
+                cached: cached + beyond.cached,
             })
         })
     }
@@ -586,6 +570,7 @@ pub trait Store:
 impl<T> Store for T where
     T: VerdictStore
         + AnswerStore
+        + AnswerCache
         + SourceStore
         + PolicyStore
         + NeverSendStore

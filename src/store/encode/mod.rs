@@ -34,6 +34,7 @@ macro_rules! stored_enum {
 }
 
 mod analysis;
+mod cached;
 mod feedback;
 mod submission;
 

@@ -20,6 +20,7 @@ use crate::error::ParseEnumError;
 use crate::sync::lock;
 
 mod answers;
+mod cached;
 mod feedback;
 mod file;
 mod filter;

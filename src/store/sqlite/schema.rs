@@ -135,6 +135,16 @@ CREATE INDEX submissions_by_state ON submissions (state, time, id);
 CREATE INDEX submissions_open ON submissions (is_open, updated);
 ALTER TABLE disclosures ADD COLUMN submission TEXT;
 ",
+    "
+CREATE TABLE cached_answers (
+    key BLOB PRIMARY KEY,
+    time INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX cached_answers_by_time ON cached_answers (time);
+CREATE INDEX cached_answers_by_expires ON cached_answers (expires);
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages

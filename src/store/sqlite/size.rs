@@ -7,8 +7,8 @@ use crate::store::{Pruned, StoreError};
 
 /// The tables of the history: name, the column with the age of a row, and the number of rows to remove in one step,
 /// which is smaller for answers, since these can be large.
-const HISTORY: [(&str, &str, u32); 3] =
-    [("verdicts", "time", 50), ("answers", "seen", 5), ("disclosures", "time", 200)];
+const HISTORY: [(&str, &str, u32); 4] =
+    [("verdicts", "time", 50), ("answers", "seen", 5), ("disclosures", "time", 200), ("cached_answers", "time", 200)];
 
 /// Removes the oldest rows of all tables until the database has at most `max_bytes` bytes or no history is left.
 pub(super) async fn prune_to(store: &Sqlite, max_bytes: u64) -> Result<Pruned, StoreError> {
@@ -24,6 +24,7 @@ pub(super) async fn prune_to(store: &Sqlite, max_bytes: u64) -> Result<Pruned, S
         match table {
             "verdicts" => pruned.verdicts += deleted,
             "answers" => pruned.answers += deleted,
+            "cached_answers" => pruned.cached += deleted,
             _ => pruned.disclosures += deleted,
         }
     }

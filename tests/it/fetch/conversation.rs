@@ -16,7 +16,7 @@ async fn each_step_pays_and_is_named_in_the_receipt() {
     let harness = Harness::per_minute(4, &[ScriptedReply::says("more 3"), ScriptedReply::says("found 9")]);
     let fetched = harness.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Malicious);
-    assert_eq!((fetched.receipt.units, fetched.receipt.answers.hashes().count()), (2, 2));
+    assert_eq!((fetched.receipt.units, fetched.receipt.answers.len()), (2, 2));
     assert_eq!(harness.ledger.disclosures.lock().unwrap().len(), 1, "one conversation, one disclosure");
 }
 
@@ -66,7 +66,7 @@ async fn a_changed_threshold_rereads_every_step() {
     harness.change(about(), stricter);
     let fetched = harness.look_up().await;
     assert_eq!(finding(&fetched.outcome).0, Disposition::Suspicious);
-    assert_eq!((fetched.receipt.answers.hashes().count(), harness.transport.calls()), (2, 2));
+    assert_eq!((fetched.receipt.answers.len(), harness.transport.calls()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn an_optional_question_that_fails_is_asked_once_and_leaves_an_outcome_tha
         let (claim, reasons) = finding(&first.outcome);
         assert_eq!(claim, Disposition::Malicious);
         assert!(reasons[1].contains(why), "{reasons:?}");
-        assert_eq!((first.receipt.units, first.receipt.answers.hashes().count()), (2, 1), "{why}");
+        assert_eq!((first.receipt.units, first.receipt.answers.len()), (2, 1), "{why}");
         // Longer than "no record" is kept.
         harness.clock.sleep(3_000 * SECOND).await;
         let second = harness.look_up().await;

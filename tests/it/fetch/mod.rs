@@ -19,7 +19,7 @@ use concord::source::{
     TransportKind, WindowAllowance,
 };
 use concord::store::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Memory, PageLimit,
     RawAnswer, StoreError, Unit, WindowUse,
 };
 use futures_util::future;
@@ -31,6 +31,7 @@ mod coalesce;
 mod conversation;
 mod list;
 mod quota_and_retry;
+mod restart;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -418,6 +419,8 @@ struct Harness {
     pipeline: SourcePipeline,
     transport: Arc<ScriptedTransport>,
     ledger: Arc<FakeLedger>,
+    /// The second level of the cache.
+    rows: Arc<restart::CountingRows>,
     clock: ManualClock,
     log: Log,
     parts: PipelineParts,
@@ -461,6 +464,7 @@ impl Harness {
             log: log.clone(),
         });
         let (shared_clock, tracker): (Arc<dyn Clock>, _) = (Arc::new(clock.clone()), TaskTracker::new());
+        let rows = Arc::new(restart::CountingRows::default());
         let parts = PipelineParts {
             source: Arc::new(Word { about, options: settings.options.clone() }),
             family: Family::same_kind("word"),
@@ -469,14 +473,13 @@ impl Harness {
             transport: transport.clone(),
             acquirer: UnitAcquirer::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
             ledger: ledger.clone(),
-            answers: ledger.clone(),
             clock: shared_clock,
-            cache: SourceCache::new(1 << 20),
+            cache: SourceCache::new(1 << 20, rows.clone(), ledger.clone(), &clock, tracker.clone()),
             tracker,
             counters: Arc::new(SourceCounters::new(&settings.name)),
             settings: Arc::new(settings),
         };
-        Self { pipeline: pipeline(parts.clone()), transport, ledger, clock, log, parts }
+        Self { pipeline: pipeline(parts.clone()), transport, ledger, rows, clock, log, parts }
     }
 
     /// The same surroundings under another kind or other settings, as after a change of settings.

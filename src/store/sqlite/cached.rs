@@ -1,0 +1,43 @@
+//! Cached answers in SQLite.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::Sqlite;
+use crate::store::time::nanos;
+use crate::store::{AnswerCache, BoxFuture, CacheDigest, CachedRow};
+
+impl AnswerCache for Sqlite {
+    fn put_cached(&self, rows: Vec<CachedRow>) -> BoxFuture<'_, ()> {
+        Box::pin(self.write_history(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO cached_answers (key, time, expires, body) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (key) DO UPDATE SET time = excluded.time, expires = excluded.expires, body = excluded.body",
+            )?;
+            for row in rows {
+                statement.execute(params![row.key, nanos(row.time), nanos(row.expire_time), &*row.body])?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn cached(&self, key: CacheDigest) -> BoxFuture<'_, Option<Arc<[u8]>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT body FROM cached_answers WHERE key = ?1")?;
+            Ok(statement.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()?.map(Arc::from))
+        })
+    }
+
+    fn delete_cached(&self, key: CacheDigest) -> BoxFuture<'_, ()> {
+        self.write(move |connection| {
+            connection.prepare_cached("DELETE FROM cached_answers WHERE key = ?1")?.execute([key])?;
+            Ok(())
+        })
+    }
+
+    fn prune_cached(&self, now: SystemTime) -> BoxFuture<'_, u64> {
+        Box::pin(self.delete("cached_answers", "expires <= ?1", [nanos(now)]))
+    }
+}
