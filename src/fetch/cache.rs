@@ -144,6 +144,14 @@ impl fmt::Debug for SourceCache {
     }
 }
 
+/// What a cached conversation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    Finding,
+    NoRecord,
+    Incomplete,
+}
+
 /// A cached conversation.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
@@ -152,6 +160,7 @@ pub(super) struct CacheEntry {
     /// Digest of everything that determines how an answer is rated. Options may also change the questions, so
     /// `conversation` compares those.
     rating: CacheDigest,
+    kind: EntryKind,
     /// When the source answered. The result of several answers is as old as the oldest of them.
     pub(super) time: AnswerTime,
     pub(super) steps: Vec<Step>,
@@ -161,7 +170,12 @@ impl CacheEntry {
     /// `None` without an answer.
     fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>) -> Option<Self> {
         let time = steps.iter().map(|step| step.time).min_by_key(|time| time.monotonic)?;
-        Some(Self { body, rating, time, steps })
+        let kind = match &body {
+            Some(OutcomeBody::Finding(_)) => EntryKind::Finding,
+            Some(OutcomeBody::NoRecord) => EntryKind::NoRecord,
+            Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) | None => EntryKind::Incomplete,
+        };
+        Some(Self { body, kind, rating, time, steps })
     }
 
     pub(super) fn ttl(&self) -> Option<Duration> {
@@ -175,6 +189,8 @@ pub(super) enum Cached {
     Outcome(OutcomeBody, CacheEntry),
     /// Answers that must be read again.
     Answers(CacheEntry),
+    /// A finding after its time, with what it says under the current rating; `None` if it must be read again for that.
+    Stale(Option<OutcomeBody>, CacheEntry),
     /// Nothing fresh enough.
     Nothing,
 }
@@ -218,11 +234,14 @@ impl SourceCacheView {
     }
 
     fn judge(&self, mut entry: CacheEntry, max_age: Option<Duration>, now: Monotonic) -> Cached {
-        let max_age = max_age.unwrap_or(Duration::MAX).min(entry.ttl().unwrap_or(Duration::MAX));
-        if now.since(entry.time.monotonic) >= self.ttl(entry.body.as_ref()).min(max_age) {
+        let (age, ttl) = (now.since(entry.time.monotonic), self.ttl(&entry));
+        let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
+        // A source whose findings are not cached at all has none that is stale either.
+        if max_age.is_some_and(|max_age| age >= max_age) || ttl.is_zero() || age >= ttl.saturating_add(stale) {
             return Cached::Nothing;
         }
         match entry.body.take_if(|_| entry.rating == self.rating) {
+            body if age >= ttl => Cached::Stale(body, entry),
             Some(body) => Cached::Outcome(body, entry),
             None => Cached::Answers(entry),
         }
@@ -235,10 +254,8 @@ impl SourceCacheView {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
-        let ttl = self.ttl(body.as_ref());
-        let Some(entry) = CacheEntry::new(body, self.rating, outcome.steps.clone()).filter(|_| !ttl.is_zero()) else {
-            return;
-        };
+        let entry = CacheEntry::new(body, self.rating, outcome.steps.clone());
+        let Some(entry) = entry.filter(|entry| !self.ttl(entry).is_zero()) else { return };
         let (key, bytes) = (self.key(lookup), self.cache.encode(&entry));
         self.cache.memory.insert(key, bytes.clone());
         // A digest of a password could be found by trying, so such a look-up is not stored.
@@ -246,7 +263,8 @@ impl SourceCacheView {
             return;
         }
         let time = self.cache.timeline_of(entry.time.monotonic);
-        let expire_time = time.checked_add(ttl.min(entry.ttl().unwrap_or(ttl))).unwrap_or(time);
+        let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
+        let expire_time = time.checked_add(self.ttl(&entry).saturating_add(stale)).unwrap_or(time);
         self.cache.stored.put(CachedRow { key, time, expire_time, body: bytes });
     }
 
@@ -256,10 +274,26 @@ impl SourceCacheView {
         relations.names.iter().fold(key, |key, name| key.with(name)).finish()
     }
 
-    fn ttl(&self, body: Option<&OutcomeBody>) -> Duration {
-        match body {
-            Some(body) => self.ttl.for_body(body).unwrap_or_default(),
-            None => self.ttl.finding.min(self.ttl.no_record),
-        }
+    /// Whether a stale finding may be used while the source is asked again in the background.
+    pub(super) fn may_revalidate(&self, entry: &CacheEntry, now: Monotonic) -> bool {
+        let end = self.ttl(entry).saturating_add(self.ttl.stale_while_revalidate);
+        now.since(entry.time.monotonic) < end
+    }
+
+    /// Whether a stale finding may be used now, since the source failed or was not asked.
+    pub(super) fn may_replace_error(&self, entry: &CacheEntry, max_age: Option<Duration>, now: Monotonic) -> bool {
+        let end = self.ttl(entry).saturating_add(self.ttl.stale_if_error);
+        now.since(entry.time.monotonic) < end.min(max_age.unwrap_or(Duration::MAX))
+    }
+
+    /// How long the entry is fresh.
+    fn ttl(&self, entry: &CacheEntry) -> Duration {
+        let CacheTtl { finding, no_record, .. } = self.ttl;
+        let by_settings = match entry.kind {
+            EntryKind::Finding => finding,
+            EntryKind::NoRecord => no_record,
+            EntryKind::Incomplete => finding.min(no_record),
+        };
+        entry.ttl().map_or(by_settings, |ttl| ttl.min(by_settings))
     }
 }

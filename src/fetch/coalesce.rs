@@ -81,10 +81,16 @@ impl InFlight {
             units: if joined.shared { 0 } else { waiters.units() },
             quota: waiters.windows(),
             note: None,
+            stale: None,
             answers: hashes(&outcome.steps),
             latency: Duration::ZERO,
         };
         (outcome, receipt)
+    }
+
+    /// Whether a conversation about this look-up that uses no cached answers is in flight.
+    pub(super) fn is_running(&self, lookup: &Lookup) -> bool {
+        lock(&self.running).contains_key(&(lookup.clone(), false))
     }
 
     fn join_or_begin<F>(

@@ -66,6 +66,8 @@ pub struct Receipt {
     pub quota: Vec<WindowUse>,
     /// A remark on the answer, such as that a list is stale, and why.
     pub note: Option<String>,
+    /// Why a cached finding was used after its time; `None` if it was not.
+    pub stale: Option<String>,
     /// The hashes under which the raw answers behind the outcome are stored, in the order of the questions. They may not
     /// be stored yet, since that is done in the background.
     pub answers: Vec<AnswerHash>,

@@ -32,7 +32,7 @@ use super::retry::{RetryBudget, with_retries};
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{Family, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{Family, Finding, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{
     Allowance, Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind,
 };
@@ -251,21 +251,55 @@ impl RemotePipeline {
             Box::pin(async {
                 // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
                 let now = self.clock.monotonic();
-                let steps = match self.cache.find(&request.lookup, request.max_age, now).await {
+                let (mut steps, mut stale) = (None, None);
+                match self.cache.find(&request.lookup, request.max_age, now).await {
                     Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
-                    Cached::Answers(entry) => Some(entry.steps),
-                    Cached::Nothing => None,
-                };
-                // 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The
-                // inner layers run in a task of their own.
-                let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
-                let conversation =
-                    |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
-                let (outcome, receipt) = self.in_flight.share(&request, rereads, conversation).await;
+                    Cached::Answers(entry) => steps = Some(entry.steps),
+                    Cached::Stale(body, entry) => stale = self.stale_finding(&request.lookup, body, entry).await,
+                    Cached::Nothing => {}
+                }
+                if let Some((finding, entry)) = &stale
+                    && self.cache.may_revalidate(entry, now)
+                {
+                    self.revalidate(&request);
+                    let receipt = Receipt::default();
+                    return self.fetched_stale(finding.clone(), entry, receipt, "it is asked again in the background");
+                }
+                let (outcome, receipt) = self.ask(&request, steps).await;
+                // An old finding that says so is worth more than none.
+                if outcome.body.leaves_verdict_partial()
+                    && let Some((finding, entry)) = stale
+                    && self.cache.may_replace_error(&entry, request.max_age, self.clock.monotonic())
+                {
+                    return self.fetched_stale(finding, &entry, receipt, &why_stale(&outcome.body));
+                }
                 self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
             }),
         )
         .await
+    }
+
+    /// 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The inner
+    /// layers run in a task of their own.
+    async fn ask(
+        self: &Arc<Self>,
+        request: &LookupRequest,
+        steps: Option<Vec<Step>>,
+    ) -> (Arc<ConversationOutcome>, Receipt) {
+        let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
+        let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
+        self.in_flight.share(request, rereads, conversation).await
+    }
+
+    /// Asks the source again in the background, unless it is being asked already.
+    fn revalidate(self: &Arc<Self>, request: &LookupRequest) {
+        if self.in_flight.is_running(&request.lookup) {
+            return;
+        }
+        let deadline = self.clock.monotonic() + self.in_flight.start_window;
+        let request = LookupRequest { deadline, max_age: None, priority: Priority::Background, ..request.clone() };
+        let pipeline = self.clone();
+        self.in_flight.tracker.spawn(async move { pipeline.ask(&request, None).await });
     }
 
     /// Layers 4 to 9, and the write side of the cache: the conversation that look-ups share.
@@ -399,27 +433,66 @@ impl RemotePipeline {
         let entry = match self.cache.find(lookup, max_age, now).await {
             Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
             Cached::Answers(entry) => entry,
-            Cached::Nothing => return None,
+            Cached::Stale(..) | Cached::Nothing => return None,
         };
-        // The conversation without the questions.
+        let (body, is_whole) = self.reread(lookup, &entry.steps).await?;
+        let mut fetched = self.fetched_from_cache(body, &entry, now);
+        if !is_whole {
+            fetched.receipt.ttl = Some(Duration::ZERO);
+        }
+        Some((fetched, is_whole))
+    }
+
+    /// Reads cached answers again: the conversation without its questions. Also returns whether none was missing.
+    async fn reread(&self, lookup: &Lookup, steps: &[Step]) -> Option<(OutcomeBody, bool)> {
+        let now = self.clock.monotonic();
         let claim = Claim { priority: Priority::Background, caller: String::new() };
         let (waiters, _guard) = Waiters::begin(now, now, claim, None);
         let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
         let is_whole = AtomicBool::new(true);
-        let answered = self.raw_answers.answered(&entry.steps).await;
-        let outcome = conversation.run(answered, |_, _| {
+        let outcome = conversation.run(self.raw_answers.answered(steps).await, |_, _| {
             is_whole.store(false, Ordering::Relaxed);
             future::ready(Err(AttemptError::Source(SourceError::unavailable(
                 "not asked, since only the cache was used",
             ))))
         });
         let body = Some(outcome.await.body).filter(OutcomeBody::is_answer)?;
-        let mut fetched = self.fetched_from_cache(body, &entry, now);
-        let is_whole = is_whole.into_inner();
-        if !is_whole {
-            fetched.receipt.ttl = Some(Duration::ZERO);
+        Some((body, is_whole.into_inner()))
+    }
+
+    /// A finding after its time under the current rating, if it can still be read.
+    async fn stale_finding(
+        &self,
+        lookup: &Lookup,
+        body: Option<OutcomeBody>,
+        entry: CacheEntry,
+    ) -> Option<(Finding, CacheEntry)> {
+        let body = match body {
+            Some(body) => body,
+            None => self.reread(lookup, &entry.steps).await?.0,
+        };
+        match body {
+            OutcomeBody::Finding(finding) => Some((finding, entry)),
+            OutcomeBody::NoRecord | OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => None,
         }
-        Some((fetched, is_whole))
+    }
+
+    /// A finding that is used after its time, which it and the receipt say. A verdict with it is not reused.
+    fn fetched_stale(&self, mut finding: Finding, entry: &CacheEntry, receipt: Receipt, why: &str) -> Fetched {
+        let age = self.clock.monotonic().since(entry.time.monotonic);
+        let whole_seconds = humantime::format_duration(Duration::from_secs(age.as_secs()));
+        let stale = format!("the source answered {whole_seconds} ago; {why}");
+        finding.reasons.push(format!("stale: {stale}"));
+        let receipt = Receipt {
+            from_cache: true,
+            shared: false,
+            age,
+            ttl: Some(Duration::ZERO),
+            stale: Some(stale),
+            answers: hashes(&entry.steps),
+            ..receipt
+        };
+        self.fetched(OutcomeBody::Finding(finding), entry.time.wall, receipt)
     }
 
     fn fetched_from_cache(&self, body: OutcomeBody, entry: &CacheEntry, now: Monotonic) -> Fetched {
@@ -466,6 +539,15 @@ impl RemotePipeline {
 impl fmt::Debug for RemotePipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemotePipeline").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Why a finding is used after its time, by what asking again came to.
+fn why_stale(body: &OutcomeBody) -> String {
+    match body {
+        OutcomeBody::Error(error) => format!("asking again failed: {error}"),
+        OutcomeBody::NotAsked(not_asked) => format!("not asked again: {}", not_asked.detail),
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord => String::new(),
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceip
         units: receipt.units,
         quota: receipt.quota.iter().map(write_window_use).collect(),
         note: receipt.note.clone().unwrap_or_default(),
+        stale: receipt.stale.clone().unwrap_or_default(),
     }
 }
 

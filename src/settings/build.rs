@@ -130,7 +130,14 @@ pub(super) fn without_kind(patch: &SourcePatch, kinds: &[Arc<dyn Kind>]) -> Vec<
 /// Checks the fields that mean the same for every kind.
 fn check(settings: &SourceSettings, violations: &mut Vec<Violation>) {
     let mut refuse = |field: &str, message: &str| violations.push(Violation::invalid(field, message));
-    for (field, ttl) in [("finding_ttl", settings.cache_ttl.finding), ("no_record_ttl", settings.cache_ttl.no_record)] {
+    let ttl = settings.cache_ttl;
+    let times = [
+        ("finding_ttl", ttl.finding),
+        ("no_record_ttl", ttl.no_record),
+        ("stale_while_revalidate", ttl.stale_while_revalidate),
+        ("stale_if_error", ttl.stale_if_error),
+    ];
+    for (field, ttl) in times {
         if ttl > MAX_TTL {
             refuse(field, "must be at most 10 years");
         }

@@ -38,6 +38,10 @@ macro_rules! with_source_fields {
             finding_ttl: Duration => cache_ttl.finding;
             /// How long "no record" is cached
             no_record_ttl: Duration => cache_ttl.no_record;
+            /// How long after its time a finding is still used while the source is asked again in the background
+            stale_while_revalidate: Duration => cache_ttl.stale_while_revalidate;
+            /// How long after its time a finding is still used if the source cannot be asked or fails
+            stale_if_error: Duration => cache_ttl.stale_if_error;
             /// Highest TLP that it may see
             max_tlp: Tlp => max_tlp;
             /// Proxy for its requests (http, https, socks5), or environment (HTTPS_PROXY, NO_PROXY); empty: none

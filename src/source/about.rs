@@ -94,9 +94,25 @@ pub struct CacheTtl {
     pub finding: Duration,
     /// For "no record". Zero: not cached.
     pub no_record: Duration,
+    /// How long after its time a finding is still used while the source is asked again in the background. Zero: not.
+    pub stale_while_revalidate: Duration,
+    /// How long after its time a finding is still used if the source cannot be asked or fails. Zero: not.
+    pub stale_if_error: Duration,
 }
 
 impl CacheTtl {
+    /// These times, with the defaults for what is stale: asking in the background spends quota that nobody asked for, but
+    /// an old finding that says so is worth more than none.
+    pub const fn new(finding: Duration, no_record: Duration) -> Self {
+        let stale_if_error = Duration::from_secs(86_400);
+        Self { finding, no_record, stale_while_revalidate: Duration::ZERO, stale_if_error }
+    }
+
+    /// How long after its time a finding is still of use.
+    pub fn longest_stale(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
+    }
+
     /// How long this outcome is cached; `None` for what is no answer.
     pub fn for_body(&self, body: &OutcomeBody) -> Option<Duration> {
         match body {

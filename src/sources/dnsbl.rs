@@ -74,7 +74,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     reliability: Reliability::B,
     timeout: Duration::from_secs(2),
     // The record's own TTL shortens the first.
-    cache_ttl: CacheTtl { finding: Duration::from_secs(60 * 60), no_record: Duration::from_secs(15 * 60) },
+    cache_ttl: CacheTtl::new(Duration::from_secs(60 * 60), Duration::from_secs(15 * 60)),
     options: vec![ZONE.spec(), LOOKUP.spec(), CODES.spec(), RESOLVER.spec()],
     rating_revision: 2,
     ..http::about()

@@ -33,7 +33,7 @@ pub(super) fn about() -> About {
         reliability: Reliability::C,
         max_tlp: Tlp::Amber,
         timeout: Duration::from_secs(5),
-        cache_ttl: CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO },
+        cache_ttl: CacheTtl::new(Duration::ZERO, Duration::ZERO),
         family: None,
         options: Vec::new(),
         relationships: &[],
@@ -50,7 +50,7 @@ pub(super) fn base_url(text: &str) -> Option<Url> {
 /// Times to live in hours.
 pub(super) fn hours(finding: u64, no_record: u64) -> CacheTtl {
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);
-    CacheTtl { finding: hours(finding), no_record: hours(no_record) }
+    CacheTtl::new(hours(finding), hours(no_record))
 }
 
 /// A tier with these quota windows.

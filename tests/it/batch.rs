@@ -135,3 +135,46 @@ async fn a_stream_counts_as_in_flight_until_it_ends() {
     slow.release();
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_unary_call_a_stream_and_a_batch_about_one_indicator_share_one_call() {
+    let virustotal = Replay::held(Box::new(|_| (200, report(20, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let unary = server.enrich("198.51.100.7");
+    let streamed = async {
+        let request = pb::StreamEnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+        let stream = server.enrichment().stream_enrich(with_deadline(request)).await.unwrap().into_inner();
+        stream.map(Result::unwrap).collect::<Vec<_>>().await
+    };
+    let released = async {
+        virustotal.called(1).await;
+        virustotal.release();
+    };
+    let (unary, streamed, batch, ()) = tokio::join!(unary, streamed, batch(&server, &["198.51.100.7"]), released);
+    assert_eq!(unary.verdict.disposition(), pb::Disposition::Malicious);
+    assert!(matches!(streamed.last().unwrap().event, Some(pb::stream_enrich_response::Event::Final(_))));
+    assert!(matches!(batch[0].result, Some(Wire::Answer(_))));
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_asks_for_nothing_that_it_knew() {
+    let virustotal = malicious_virustotal().await;
+    let configuration = virustotal_at(virustotal.address);
+    let server = TestServer::start(&configuration).await;
+    let before = server.enrich("198.51.100.7").await;
+    let (folder, clock) = (server.folder.clone(), server.clock.clone());
+    server.stop().await;
+    let server = TestServer::start_on(folder, clock, &configuration).await;
+    let after = server.enrich("198.51.100.7").await;
+    assert_eq!(after.verdict.outcomes, before.verdict.outcomes);
+    assert!(after.receipt.sources[0].from_cache);
+    let raw = pb::EnrichOptions { view: pb::View::Raw.into(), ..Default::default() };
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), options: Some(raw) };
+    let raw = server.enrich_as(request).await;
+    let pb::outcome::Result::Finding(finding) = raw.outcome("virustotal") else { panic!("{raw:?}") };
+    assert_eq!(finding.raw.len(), 1, "raw answers are read from the store");
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}

@@ -124,7 +124,8 @@ fn weighing(outcome: &pb::Outcome, contribution: &pb::Contribution) -> Option<St
 
 /// The reason, with the note of the receipt.
 pub(super) fn with_note(why: String, receipt: Option<&pb::SourceReceipt>) -> String {
-    let note = receipt.map(|receipt| receipt.note.as_str()).unwrap_or_default();
+    let notes = receipt.map(|receipt| [receipt.stale.as_str(), receipt.note.as_str()]).unwrap_or_default();
+    let note = notes.into_iter().find(|note| !note.is_empty()).unwrap_or_default();
     // A list that is not fresh may say so in its reason already.
     let is_repeated = note.rsplit_once(": ").is_some_and(|(_, reason)| why.contains(reason));
     if note.is_empty() || is_repeated { why } else { format!("{why} ({note})") }

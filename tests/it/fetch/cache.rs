@@ -177,7 +177,7 @@ async fn a_partial_conversation_does_not_replace_a_complete_one() {
 #[tokio::test(start_paused = true)]
 async fn a_source_whose_answers_are_not_cached_is_asked_each_time() {
     let mut forgetful = settings(&about());
-    forgetful.cache_ttl = CacheTtl { finding: Duration::ZERO, no_record: Duration::ZERO };
+    forgetful.cache_ttl = CacheTtl::new(Duration::ZERO, Duration::ZERO);
     let harness = Harness::with(about(), forgetful, &[ScriptedReply::says("found 9")]);
     harness.look_up().await;
     harness.look_up().await;

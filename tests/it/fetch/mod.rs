@@ -19,7 +19,7 @@ use concord::source::{
     TransportKind, WindowAllowance,
 };
 use concord::store::{
-    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, Memory, PageLimit,
+    Acquire, Acquired, AnswerStore, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit,
     RawAnswer, StoreError, Unit, WindowUse,
 };
 use futures_util::future;
@@ -32,6 +32,7 @@ mod conversation;
 mod list;
 mod quota_and_retry;
 mod restart;
+mod stale;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -251,7 +252,7 @@ fn about() -> About {
         reliability: Reliability::B,
         max_tlp: Tlp::Amber,
         timeout: 10 * SECOND,
-        cache_ttl: CacheTtl { finding: 3600 * SECOND, no_record: 600 * SECOND },
+        cache_ttl: CacheTtl::new(3600 * SECOND, 600 * SECOND),
         family: None,
         options: Vec::new(),
         relationships: &[],

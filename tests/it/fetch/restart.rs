@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use concord::clock::Clock;
-use concord::fetch::{PipelineParts, SourceCache};
+use concord::fetch::SourceCache;
 use concord::finding::{Disposition, OutcomeBody};
 use concord::indicator::{Form, Indicator};
 use concord::source::{Lookup, OptionValue};
@@ -53,7 +53,7 @@ impl AnswerCache for CountingRows {
 
 impl Harness {
     /// The same store under an empty memory, as after a restart of the server.
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.tasks().await;
         let tracker = self.parts.tracker.clone();
         self.parts.cache = SourceCache::new(1 << 20, self.rows.clone(), self.ledger.clone(), &self.clock, tracker);

@@ -6,10 +6,11 @@ use concord::finding::Disposition;
 use concord::indicator::{Form, Indicator};
 use concord::source::QuotaPer;
 use concord::store::{
-    Acquire, Acquired, CachedRow, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store,
-    Swap, VerdictFilter,
+    Acquire, Acquired, Cursor, Disclosure, DisclosureFilter, Memory, PageLimit, Retention, SourceRow, Store, Swap,
+    VerdictFilter,
 };
 
+use super::cached::a_cached_row_is_replaced_deleted_and_pruned_by_its_end;
 use super::feedback::{
     feedback_comes_back_exactly_and_is_recorded_once,
     feedback_is_listed_newest_first_by_indicator_and_by_what_is_active, feedback_is_retracted_once_and_stays_on_record,
@@ -175,26 +176,6 @@ async fn pruning_to_a_size_removes_the_oldest_of_all_and_stops_there(store: Arc<
     assert_eq!(listed.first().map(|newest| newest.id.as_str()), Some("299"), "the newest stay");
     let again = store.prune(half, at(300.0)).await.expect("pruned");
     assert_eq!((again.verdicts, again.disclosures), (0, 0), "it is small enough now");
-}
-
-async fn a_cached_row_is_replaced_deleted_and_pruned_by_its_end(store: Arc<dyn Store>) {
-    let row = |key: u8, text: &[u8], end: f64| CachedRow {
-        key: [key; 16],
-        time: at(0.0),
-        expire_time: at(end),
-        body: text.into(),
-    };
-    let body = async |key: u8| store.cached([key; 16]).await.expect("read").map(|body| body.to_vec());
-    store.put_cached(vec![row(1, b"a", 10.0), row(2, b"b", 20.0), row(3, b"c", 30.0)]).await.expect("stored");
-    store.put_cached(vec![row(1, b"A", 15.0)]).await.expect("replaced");
-    assert_eq!((body(1).await, body(9).await), (Some(b"A".to_vec()), None));
-    store.delete_cached([3; 16]).await.expect("deleted");
-    store.delete_cached([3; 16]).await.expect("deleting again does nothing");
-    assert_eq!(store.prune_cached(at(14.0)).await, Ok(0));
-    assert_eq!(store.prune_cached(at(15.0)).await, Ok(1));
-    assert_eq!((body(1).await, body(2).await, body(3).await), (None, Some(b"b".to_vec()), None));
-    let small = Retention { store_bytes: 0, ..everything_stays() };
-    assert_eq!(store.prune(small, at(16.0)).await.expect("pruned").cached, 1, "the size of the store bounds them too");
 }
 
 async fn the_password_of_a_url_is_not_stored_and_does_not_part_its_history(store: Arc<dyn Store>) {

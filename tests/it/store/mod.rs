@@ -1,5 +1,6 @@
 //! The store: the contract of every backend, what only the durable one promises, and what later versions must still read.
 
+mod cached;
 mod contract;
 mod directory;
 mod durable;
