@@ -234,3 +234,23 @@ fn metrics_have_labels_for_source_and_outcome() {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_cancels_nothing_that_another_waits_for() {
+    let harness = Harness::new(&[ScriptedReply::says("more 9").after(5 * SECOND), ScriptedReply::says("found 9")]);
+    let (leaves, stays) = (harness.begin(harness.request()), harness.begin(harness.request()));
+    harness.clock.sleep(SECOND).await;
+    leaves.abort();
+    assert_eq!(finding(&stays.await.unwrap().outcome).1, vec!["the source says 9"]);
+    assert_eq!(harness.transport.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_callers_about_an_uncached_indicator_cause_one_call() {
+    let harness = Harness::per_minute(4, &[ScriptedReply::says("found 9").after(SECOND)]);
+    let callers: Vec<_> = (0..10_000).map(|_| harness.begin(harness.request())).collect();
+    for caller in callers {
+        assert!(caller.await.unwrap().outcome.body.is_answer());
+    }
+    assert_eq!((harness.transport.calls(), harness.ledger.acquired_at.lock().unwrap().len()), (1, 1));
+}
