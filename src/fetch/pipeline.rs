@@ -279,8 +279,8 @@ impl RemotePipeline {
         .await
     }
 
-    /// 3. Coalesce. Inside the cache, so that hits take no lock, and outside everything that costs time or money. The inner
-    /// layers run in a task of their own.
+    /// Layer 3, coalesce: inside the cache, so that hits take no lock, and outside everything that costs time or money. The
+    /// inner layers run in a task of their own.
     async fn ask(
         self: &Arc<Self>,
         request: &LookupRequest,
