@@ -13,7 +13,7 @@ use concord::fetch::{
     UnitAcquirer,
 };
 use concord::indicator::{Form, Indicator, Tlp};
-use concord::source::{Answer, AnswerBody, Lookup, Question, Source, SourceSettings, SourceView};
+use concord::source::{Answer, AnswerBody, Lookup, Priority, Question, Source, SourceSettings, SourceView};
 use concord::sources;
 use concord::store::{
     self, AnswerCache, AnswerStore, BoxFuture, CacheDigest, CachedRow, Durability, Memory, RawAnswer,
@@ -21,8 +21,8 @@ use concord::store::{
 use futures_util::future;
 use tokio_util::task::TaskTracker;
 
-const FOUND: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/hit.json");
-const NOT_FOUND: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/miss.json");
+const FOUND: &str = include_str!("../tests/fixtures/sources/virustotal/hit.json");
+const NOT_FOUND: &str = include_str!("../tests/fixtures/sources/virustotal/miss.json");
 /// Outcomes in memory, of which four in five are "no record".
 const IN_MEMORY: u32 = 1_000_000;
 const MAX_MEMORY: u64 = 600 << 20;
@@ -36,10 +36,16 @@ struct FakeVirusTotal {
 }
 
 impl Transport for FakeVirusTotal {
-    fn send<'a>(&'a self, _: &'a Question) -> future::BoxFuture<'a, Result<Answer, SendError>> {
+    fn send<'a>(&'a self, question: &'a Question) -> future::BoxFuture<'a, Result<Answer, SendError>> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let (status, body) = if call.is_multiple_of(5) { (200, FOUND) } else { (404, NOT_FOUND) };
-        let body = AnswerBody::Http { status, headers: Vec::new(), body: body.to_vec() };
+        let (status, body) = match question {
+            Question::Http(http) if call.is_multiple_of(5) => {
+                let address = http.url.path_segments().and_then(Iterator::last).unwrap_or_default();
+                (200, FOUND.replace("192.0.2.10", address))
+            }
+            _ => (404, NOT_FOUND.to_owned()),
+        };
+        let body = AnswerBody::Http { status, headers: Vec::new(), body: body.into_bytes() };
         Box::pin(async move { Ok(Answer { received: SystemClock.now(), ttl: None, body }) })
     }
 }
@@ -133,6 +139,7 @@ impl Bench {
                 lookup: Lookup::new(indicator),
                 deadline: self.clock.monotonic() + Duration::from_secs(60),
                 max_age: None,
+                priority: Priority::Interactive,
                 caller: "bench".into(),
                 tlp: Tlp::Green,
             };
