@@ -39,26 +39,28 @@ fn leave_one_out(judge: &Judge<'_>) -> Vec<LeaveOneOut> {
 /// What answers of these sources, which have given none, could still change. Exact: no answer does what is ruled out here
 /// (`docs/fusion.md`, "What would change it").
 pub(super) fn reach(judge: &Judge<'_>, missing: &[usize]) -> Reach {
-    let can_change = |sources: &[usize]| {
-        let now = judge.judge().disposition;
-        if sources.is_empty() {
-            return false;
-        }
-        // Were they asked and failed, coverage would fall.
-        if judge.judge_failing(sources).disposition != now {
-            return true;
-        }
-        match &judge.model {
-            Model::Claims(model) if model.is_majority() => {
-                model.majority_can_change(sources.len()) || extremes(judge, sources).iter().any(|then| *then != now)
-            }
-            Model::Claims(_) | Model::Weighted(_) => extremes(judge, sources).iter().any(|then| *then != now),
-        }
-    };
-    let sources = missing.iter().filter(|source| can_change(&[**source]));
+    let sources = missing.iter().filter(|source| can_change(judge, &[**source]));
     Reach {
-        can_change: can_change(missing),
+        can_change: can_change(judge, missing),
         sources: sources.map(|source| judge.outcomes[*source].source.clone()).collect(),
+    }
+}
+
+/// Whether answers of these sources together, or their failures, could change the disposition.
+pub(super) fn can_change(judge: &Judge<'_>, sources: &[usize]) -> bool {
+    let now = judge.judge().disposition;
+    if sources.is_empty() {
+        return false;
+    }
+    // Were they asked and failed, coverage would fall.
+    if judge.judge_failing(sources).disposition != now {
+        return true;
+    }
+    match &judge.model {
+        Model::Claims(model) if model.is_majority() => {
+            model.majority_can_change(sources.len()) || extremes(judge, sources).iter().any(|then| *then != now)
+        }
+        Model::Claims(_) | Model::Weighted(_) => extremes(judge, sources).iter().any(|then| *then != now),
     }
 }
 

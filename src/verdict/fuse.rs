@@ -6,11 +6,12 @@ use std::time::SystemTime;
 
 use super::analysis::analyze;
 use super::judge::{Judge, Model};
+use super::pending::silent;
 use super::policy::Policy;
 use super::report::age_of_finding;
 use super::weighted::Weighted;
 use super::{Analysis, Contribution, PolicyRef, Reach, Term, Verdict, analysis, evidence};
-use crate::finding::{Disposition, Family, NotAsked, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use crate::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability};
 use crate::indicator::Indicator;
 
 /// What all outcomes together say of the indicator at this time, with what would change it. Cannot fail, and the order of
@@ -50,16 +51,7 @@ pub fn reach(
     outcomes: Vec<impl Into<Arc<Outcome>>>,
     pending: &[PendingSource],
 ) -> Reach {
-    let silent = pending.iter().map(|source| {
-        Arc::new(Outcome {
-            source: source.name.clone(),
-            kind: String::new(),
-            reliability: source.reliability,
-            family: source.family.clone(),
-            time: at,
-            body: OutcomeBody::NotAsked(NotAsked::new(NotAskedReason::Deadline, "")),
-        })
-    });
+    let silent = pending.iter().map(|source| silent(source, at));
     let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into).chain(silent), at);
     let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
     let is_pending = |source: &usize| pending.iter().any(|pending| pending.name == outcomes[*source].source);
@@ -113,7 +105,10 @@ fn fused(
     verdict
 }
 
-fn one_outcome_per_source(outcomes: impl Iterator<Item = Arc<Outcome>>, at: SystemTime) -> Vec<Arc<Outcome>> {
+pub(super) fn one_outcome_per_source(
+    outcomes: impl Iterator<Item = Arc<Outcome>>,
+    at: SystemTime,
+) -> Vec<Arc<Outcome>> {
     let mut outcomes: Vec<_> = outcomes.collect();
     outcomes.sort_by(|left, right| left.source.cmp(&right.source).then_with(|| by_precedence(left, right, at)));
     outcomes.dedup_by(|later, first| later.source == first.source);

@@ -3,7 +3,8 @@
 //!
 //! Formulas and numbers: `docs/fusion.md`. `policy/` holds the numbers. `judge.rs` applies a policy to outcomes: `weighted.rs`
 //! adds evidence (`evidence.rs` weighs one report, `family.rs` pools sources that share data), `claims.rs` has the rules that
-//! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `compare.rs` compares two,
+//! look at claims alone. `fuse.rs` makes the verdict, `analysis.rs` what would change it, `pending.rs` what sources not asked
+//! yet could do, `compare.rs` compares two,
 //! `feedback.rs` adds what analysts say, `explain/` writes the sentences when somebody reads them. How an answer becomes a claim is up to the kinds in `sources`.
 
 #![warn(missing_docs)]
@@ -29,6 +30,7 @@ mod flips;
 mod fuse;
 mod judge;
 mod margins;
+mod pending;
 mod policy;
 mod report;
 mod weighted;
@@ -45,6 +47,7 @@ pub use explain::{
 };
 pub use feedback::{ActiveFeedback, AnalystJudgement, AnalystWord, Feedback, Retraction};
 pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
+pub use pending::Prospect;
 pub use policy::{
     Calibration, ClaimShares, ConflictNumbers, Decay, LearnedCoverage, LetterRow, LetterTable, LetterWeights, MeanRule,
     Policy, Rule, RuleKind, SourceRow, Thresholds, TypeNumbers, WeightedRule,
