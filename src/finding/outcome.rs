@@ -268,6 +268,10 @@ pub enum NotAskedReason {
     Deadline,
     /// What is left of a quota window is reserved for interactive requests.
     QuotaReserve,
+    /// No answer of the source could change the disposition, and the request wanted no more than that.
+    VerdictSettled,
+    /// The request's budget of quota units does not allow it.
+    Budget,
 }
 
 impl NotAskedReason {
@@ -276,10 +280,10 @@ impl NotAskedReason {
         self.into()
     }
 
-    /// Whether a limit prevented an opinion that was expected. The other reasons are rules.
+    /// Whether a limit prevented an opinion that was expected. The other reasons are rules, and that none was needed.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
-            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve => true,
+            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve | Self::Budget => true,
             Self::TypeUnsupported
             | Self::Disabled
             | Self::NotConfigured
@@ -287,7 +291,8 @@ impl NotAskedReason {
             | Self::NeverSend
             | Self::PrivateAddress
             | Self::InternalName
-            | Self::UrlCredentials => false,
+            | Self::UrlCredentials
+            | Self::VerdictSettled => false,
         }
     }
 }
