@@ -287,7 +287,7 @@ mod tests {
         let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
         let end = Monotonic::default() + Duration::from_secs(9);
         let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
-        let (waiters, _guard) = Waiters::begin(end, end, claim, None);
+        let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
         let terms = Arc::new(Terms { account: "account".to_owned(), windows: Vec::new(), reserve: 0 });
         let call = Call { terms, source: "source".to_owned(), disclosures: Vec::new() };
         let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };

@@ -106,7 +106,7 @@ impl InFlight {
         let entry = DisclosureEntry::new(request);
         let mut running = lock(&self.running);
         if let Some((waiters, outcome)) = running.get(&key)
-            && let Some((guard, disclosed_to)) = waiters.join(request.deadline, request.claim(), &entry)
+            && let Some((guard, disclosed_to)) = waiters.join(request.deadline, request.claim(), request.max_units, &entry)
         {
             let late_record = disclosed_to.map(|host| {
                 let log = self.disclosures.clone();
@@ -115,7 +115,7 @@ impl InFlight {
             return Joined { guard, outcome: outcome.clone(), shared: true, late_record };
         }
         let end = self.clock.monotonic() + self.start_window;
-        let (waiters, guard) = Waiters::begin(end, request.deadline, request.claim(), Some(entry));
+        let (waiters, guard) = Waiters::begin(end, request.deadline, request.claim(), request.max_units, Some(entry));
         let (sender, outcome) = watch::channel(None);
         running.insert(key.clone(), (waiters.clone(), outcome.clone()));
         drop(running);

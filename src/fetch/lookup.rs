@@ -20,6 +20,8 @@ pub struct LookupRequest {
     pub max_age: Option<Duration>,
     /// Who is served first where quota is scarce.
     pub priority: Priority,
+    /// Maximum of quota units that may be spent for it, retries included. `None`: no limit.
+    pub max_units: Option<u32>,
     /// The caller, for the disclosure ledger.
     pub caller: String,
     /// The TLP of the indicator, for the disclosure ledger.

@@ -2,13 +2,17 @@
 //! counters that the inner layers report to, and the names of all metrics of the pipeline.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::attempt::AttemptError;
 use super::lookup::Fetched;
 use crate::clock::Clock;
 use crate::finding::{OutcomeBody, SourceError};
 use crate::source::{Answer, ListStatus};
+
+/// The newest look-up counts in the mean latency as one of so many.
+const LATENCY_MEMORY: u64 = 8;
+const MAX_LATENCY_MICROS: u64 = 3_600_000_000;
 
 /// The use of one source since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct SourceCounters {
     cache_hits: AtomicU64,
     shared: AtomicU64,
     units: AtomicU64,
+    /// Moving mean of the duration of a look-up that made a call, in microseconds; 0: none was made.
+    latency: AtomicU64,
 }
 
 impl Default for SourceCounters {
@@ -46,7 +52,7 @@ impl SourceCounters {
     /// Counters for the source of this name, all zero.
     pub fn new(source: &str) -> Self {
         let label = source.to_owned();
-        Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into() }
+        Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into(), latency: 0.into() }
     }
 
     /// The current counts.
@@ -57,6 +63,20 @@ impl SourceCounters {
             shared: self.shared.load(Ordering::Relaxed),
             units: self.units.load(Ordering::Relaxed),
         }
+    }
+
+    /// How long a look-up that makes a call takes, as a moving mean; `None` before the first.
+    pub fn mean_latency(&self) -> Option<Duration> {
+        let micros = self.latency.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    fn note_latency(&self, latency: Duration) {
+        let latest = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, MAX_LATENCY_MICROS);
+        let mean =
+            |mean: u64| Some(if mean == 0 { latest } else { (mean * (LATENCY_MEMORY - 1) + latest) / LATENCY_MEMORY });
+        // The closure always gives a value.
+        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
     }
 
     /// Counts a look-up that was answered by a cached verdict and so did not reach the pipeline.
@@ -124,6 +144,9 @@ impl SourceCounters {
         let receipt = &fetched.receipt;
         self.cache_hits.fetch_add(receipt.from_cache.into(), Ordering::Relaxed);
         self.shared.fetch_add(receipt.shared.into(), Ordering::Relaxed);
+        if receipt.called {
+            self.note_latency(receipt.latency);
+        }
         let from = match (receipt.from_cache, receipt.shared) {
             (true, _) => "cache",
             (false, true) => "shared",

@@ -382,6 +382,7 @@ impl RemotePipeline {
         self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // A question that must not be sent is neither paid nor recorded as disclosed.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
+        waiters.check_budget()?;
         // 7. Quota and disclosure. Both are recorded together, before anything is sent.
         let host = host_of(question);
         let entries = disclosure.map(|first| waiters.take_present(first)).unwrap_or_default();
@@ -447,7 +448,7 @@ impl RemotePipeline {
     async fn reread(&self, lookup: &Lookup, steps: &[Step]) -> Option<(OutcomeBody, bool)> {
         let now = self.clock.monotonic();
         let claim = Claim { priority: Priority::Background, caller: String::new() };
-        let (waiters, _guard) = Waiters::begin(now, now, claim, None);
+        let (waiters, _guard) = Waiters::begin(now, now, claim, None, None);
         let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
         let is_whole = AtomicBool::new(true);
         let outcome = conversation.run(self.raw_answers.answered(steps).await, |_, _| {
@@ -523,7 +524,7 @@ impl RemotePipeline {
             // Every attempt needs a waiter, so the probe is its own.
             let end = self.start_by();
             let claim = Claim { priority: Priority::Interactive, caller: caller.to_owned() };
-            let (waiters, _guard) = Waiters::begin(end, end, claim, None);
+            let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
             match self.attempt(&question, None, &waiters).await {
                 // Nothing was sent, so not even the connection to the source was tested.
                 Err(error @ AttemptError::NotAttempted(_)) if answers.is_empty() => {

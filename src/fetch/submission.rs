@@ -49,7 +49,7 @@ impl RemotePipeline {
         });
         let caller = disclosure.as_ref().map(|disclosure| disclosure.caller.clone()).unwrap_or_default();
         let claim = Claim { priority: Priority::Interactive, caller };
-        let (waiters, _guard) = Waiters::begin(self.start_by(), self.start_by(), claim, None);
+        let (waiters, _guard) = Waiters::begin(self.start_by(), self.start_by(), claim, None, None);
         let answer = self.attempt(question, disclosure.as_ref(), &waiters).await;
         answer.map_err(|error| match error {
             AttemptError::NotAttempted(not_asked) => SubmissionFailure::NotAsked(not_asked),

@@ -11,7 +11,7 @@ use super::attempt::AttemptError;
 use super::fair_queue::Claim;
 use super::lookup::{AnswerTime, LookupRequest};
 use crate::clock::Monotonic;
-use crate::finding::{Finding, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{Finding, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind, counted};
 use crate::indicator::{Indicator, Tlp};
 use crate::store::WindowUse;
 use crate::sync::lock;
@@ -71,6 +71,7 @@ struct State {
 struct Waiter {
     deadline: Monotonic,
     claim: Claim,
+    max_units: Option<u32>,
     disclosure: Option<DisclosureEntry>,
 }
 
@@ -81,9 +82,10 @@ impl Waiters {
         end: Monotonic,
         deadline: Monotonic,
         claim: Claim,
+        max_units: Option<u32>,
         disclosure: Option<DisclosureEntry>,
     ) -> (Arc<Self>, WaiterGuard) {
-        let waiting = BTreeMap::from([(0, Waiter { deadline, claim, disclosure })]);
+        let waiting = BTreeMap::from([(0, Waiter { deadline, claim, max_units, disclosure })]);
         let state = State { end, waiting, next_number: 1, ..State::default() };
         let waiters = Arc::new(Self { state: Mutex::new(state), changed: Notify::new() });
         (waiters.clone(), WaiterGuard { waiters, number: 0 })
@@ -95,6 +97,7 @@ impl Waiters {
         self: &Arc<Self>,
         deadline: Monotonic,
         claim: Claim,
+        max_units: Option<u32>,
         disclosure: &DisclosureEntry,
     ) -> Option<(WaiterGuard, Option<String>)> {
         let mut state = lock(&self.state);
@@ -107,7 +110,7 @@ impl Waiters {
         if owed.is_some() {
             state.recorded.push(disclosure.clone());
         }
-        state.waiting.insert(number, Waiter { deadline, claim, disclosure: Some(disclosure.clone()) });
+        state.waiting.insert(number, Waiter { deadline, claim, max_units, disclosure: Some(disclosure.clone()) });
         self.changed.notify_one();
         Some((WaiterGuard { waiters: self.clone(), number }, owed))
     }
@@ -170,6 +173,20 @@ impl Waiters {
         if let Some(since) = state.paused.take() {
             state.end = state.end + now.since(since);
         }
+    }
+
+    /// Checks that the waiters allow one more unit: the waiter who allows most decides.
+    ///
+    /// # Errors
+    /// [`AttemptError::NotAttempted`] if none of them does.
+    pub(super) fn check_budget(&self) -> Result<(), AttemptError> {
+        let state = lock(&self.state);
+        let allows = |waiter: &Waiter| waiter.max_units.is_none_or(|most| state.units < most);
+        if state.waiting.is_empty() || state.waiting.values().any(allows) {
+            return Ok(());
+        }
+        let detail = format!("the request allows it {}", counted(state.units as usize, "quota unit"));
+        Err(AttemptError::NotAttempted(NotAsked::new(NotAskedReason::Budget, detail)))
     }
 
     /// Counts a unit that was acquired, and stores the use of the windows after it.

@@ -100,6 +100,7 @@ impl Bed {
             lookup,
             deadline,
             max_age: None,
+            max_units: None,
             priority: Priority::Interactive,
             caller: "tester".into(),
             tlp: Tlp::Green,

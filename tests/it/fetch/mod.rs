@@ -507,6 +507,7 @@ impl Harness {
             deadline: self.clock.monotonic() + time,
             max_age: None,
             priority: Priority::Interactive,
+            max_units: None,
             caller: "tester".into(),
             tlp: Tlp::Green,
         }
