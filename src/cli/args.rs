@@ -242,9 +242,26 @@ pub(super) struct LookupArgs {
     /// indicators]
     #[arg(long)]
     pub(super) priority: Option<Priority>,
+    /// How much of what the sources could say is wanted [default: complete; decisive from ten indicators on]
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<Mode>,
+    /// Most quota units to spend on each indicator, 0 to 1000; with the mode frugal
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(0..=1000), required_if_eq("mode", "frugal"))]
+    pub(super) budget: Option<u32>,
     /// Time for the answer; with more than five indicators each has the server's own time
     #[arg(long, value_parser = read_timeout, default_value = "10s", value_name = "TIME")]
     pub(super) timeout: Duration,
+}
+
+/// How much of what the sources could say is wanted.
+#[derive(Clone, Copy, Debug, clap::ValueEnum, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Ask every source that fits
+    Complete,
+    /// Ask in waves until no answer can change the disposition
+    Decisive,
+    /// As decisive, for at most --budget quota units
+    Frugal,
 }
 
 /// How much of a verdict a table shows.

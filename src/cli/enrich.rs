@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tonic::Request;
 
 use super::answer_file::AnswerFile;
-use super::args::{Client, Enrich, LookupArgs, Output};
+use super::args::{Client, Enrich, LookupArgs, Mode, Output};
 use super::chunks::{CHUNK_INDICATORS, Chunk, Chunks};
 use super::connect::Connection;
 use super::input::{self, Input, Inputs};
@@ -30,7 +30,7 @@ const RETRIED_INDICATORS: usize = 16;
 /// Shortest wait for quota, where the server's clock is behind this one.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// Up to this number of indicators, the time-out is that of the arguments, above it the server's for each.
-pub(super) const ONE_TIMEOUT_UP_TO: usize = 5;
+const ONE_TIMEOUT_UP_TO: usize = 5;
 /// From this number of indicators on, a table has one line for each.
 const SHORT: usize = 10;
 /// Pauses before a call that failed on its way is repeated; after the last the command ends.
@@ -131,11 +131,11 @@ async fn ask_all(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let patience = Patience { until: SystemClock.monotonic() + enrich.wait.unwrap_or_default() };
-    let many = first.inputs.len() > ONE_TIMEOUT_UP_TO;
+    let inputs = first.inputs.len();
     let mut next = Some(first);
     while let Some(chunk) = next {
         report.make_room(&chunk.inputs);
-        ChunkLookup { connection, enrich, chunk: &chunk, patience: &patience, many, report }.run().await?;
+        ChunkLookup { connection, enrich, chunk: &chunk, patience: &patience, inputs, report }.run().await?;
         next = chunks.next().await?;
     }
     Ok(())
@@ -147,8 +147,8 @@ struct ChunkLookup<'a> {
     enrich: &'a Enrich,
     chunk: &'a Chunk,
     patience: &'a Patience,
-    /// Whether there are so many inputs that each has the server's own time.
-    many: bool,
+    /// How many inputs the first chunk has, which stands for the whole command.
+    inputs: usize,
     report: &'a mut Report,
 }
 
@@ -205,7 +205,7 @@ impl ChunkLookup<'_> {
         let (refused, sent): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, input)| input.refusal.is_some());
         if !sent.is_empty() {
             let indicators = sent.iter().map(|(_, input)| input.indicator()).collect();
-            let request = request(self.enrich, indicators, self.many);
+            let request = request(self.enrich, indicators, self.inputs);
             let mut answers = self.connection.enrichment().batch_enrich(request).await?.into_inner();
             self.report.begin()?;
             let mut answered = 0;
@@ -261,7 +261,7 @@ impl Patience {
     }
 }
 
-fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, many: bool) -> Request<pb::BatchEnrichRequest> {
+fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, inputs: usize) -> Request<pb::BatchEnrichRequest> {
     let view = match enrich.output {
         Output::Table if !enrich.facts => pb::View::Basic,
         Output::Table | Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => pb::View::Full,
@@ -272,19 +272,29 @@ fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, many: bool) -> Reque
             policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
             compare_policies: enrich.compare.iter().map(|name| full_name(name, "policies")).collect(),
             view: view.into(),
-            ..options(&enrich.options.lookup, many)
+            ..options(&enrich.options.lookup, inputs)
         }),
     });
-    if !many {
+    if inputs <= ONE_TIMEOUT_UP_TO {
         request.set_timeout(enrich.options.lookup.timeout);
     }
     request
 }
 
-/// The options that `enrich`, `plan` and `graph` share.
-pub(super) fn options(args: &LookupArgs, many: bool) -> pb::EnrichOptions {
-    let default_priority = if many { Priority::Background } else { Priority::Interactive };
+/// The options that `enrich`, `plan` and `graph` share, of a command about so many indicators.
+pub(super) fn options(args: &LookupArgs, indicators: usize) -> pb::EnrichOptions {
+    let mode = match args.mode {
+        Some(Mode::Complete) => pb::EnrichMode::Complete,
+        Some(Mode::Decisive) => pb::EnrichMode::Decisive,
+        Some(Mode::Frugal) => pb::EnrichMode::Frugal,
+        // Who has one line an indicator does not read what each source says.
+        None if indicators >= SHORT => pb::EnrichMode::Decisive,
+        None => pb::EnrichMode::Complete,
+    };
+    let default_priority = if indicators > ONE_TIMEOUT_UP_TO { Priority::Background } else { Priority::Interactive };
     pb::EnrichOptions {
+        mode: mode.into(),
+        budget: args.budget,
         sources: args.sources.iter().map(|name| full_name(name, "sources")).collect(),
         tlp: write_tlp(args.tlp).into(),
         max_age: args.max_age.map(write_duration),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::args::{Client, ListOutput, Plan, Usage};
 use super::connect::Connection;
-use super::enrich::{ONE_TIMEOUT_UP_TO, full_name, options};
+use super::enrich::{full_name, options};
 use super::input::{self, Input};
 use super::json::print_messages;
 use super::report::{Totals, lacks_quota};
@@ -45,7 +45,7 @@ impl Planned {
     async fn add_all(&mut self, connection: &Connection, args: &Plan, inputs: &[Input]) -> Result<(), Failure> {
         for input in inputs {
             let indicator = Some(input.indicator());
-            let options = Some(options(&args.options.lookup, inputs.len() > ONE_TIMEOUT_UP_TO));
+            let options = Some(options(&args.options.lookup, inputs.len()));
             let request = pb::PlanEnrichmentRequest { indicator, options };
             let planned = connection.enrichment().plan_enrichment(request).await;
             match planned.map_err(|status| (status.message().to_owned(), Failure::from(status))) {
@@ -81,7 +81,14 @@ impl Planned {
             if let Some(Action::Call(call)) = &mut source.action {
                 match after(call, *taken) {
                     Ok(()) => *taken += u64::from(call.units),
-                    Err(spent) => source.action = Some(Action::NotAsked(spent)),
+                    Err(spent) => {
+                        if let Some(wave) = wave_of(&mut plan.waves, source.wave) {
+                            wave.units = wave.units.saturating_sub(call.units);
+                            wave.max_units = wave.max_units.saturating_sub(call.max_units);
+                        }
+                        source.wave = 0;
+                        source.action = Some(Action::NotAsked(spent));
+                    }
                 }
             }
             if let Some(Action::NotAsked(not_asked)) = &source.action
@@ -90,8 +97,8 @@ impl Planned {
                 self.totals.hold_back(&source.source, not_asked);
             }
         }
-        plan.units = plan.sources.iter().map(|source| units(source).0).sum();
-        plan.max_units = plan.sources.iter().map(|source| units(source).1).sum();
+        plan.units = plan.units.min(plan.sources.iter().map(|source| units(source).0).sum());
+        plan.max_units = plan.max_units.min(plan.sources.iter().map(|source| units(source).1).sum());
         self.plans.push(plan);
         self.plans.last()
     }
@@ -129,6 +136,10 @@ fn after(call: &mut pb::PlannedCall, taken: u64) -> Result<(), pb::NotAsked> {
     Ok(())
 }
 
+fn wave_of(waves: &mut [pb::PlannedWave], wave: u32) -> Option<&mut pb::PlannedWave> {
+    waves.get_mut(usize::try_from(wave).ok()?.checked_sub(1)?)
+}
+
 /// The units of a source at least and at most.
 fn units(source: &pb::SourcePlan) -> (u32, u32) {
     match &source.action {
@@ -149,7 +160,7 @@ fn units_range(source: &pb::SourcePlan) -> String {
 
 fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
     let indicator = plan.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
-    let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "UNITS", "DISCLOSES", "WHY"]);
+    let mut rows = table::plain(&["  SOURCE", "KIND", "WOULD", "WAVE", "UNITS", "DISCLOSES", "WHY"]);
     for source in &plan.sources {
         let (would, discloses, why) = match &source.action {
             Some(Action::Call(call)) => {
@@ -163,12 +174,27 @@ fn plan_table(plan: &pb::PlanEnrichmentResponse) -> String {
             None => ("", "", String::new()),
         };
         let name = format!("  {}", table::source_id(&source.source));
-        rows.add_row(table::row([&name, &source.kind, would, &units_range(source), discloses, &why]));
+        let wave = if source.wave > 0 { source.wave.to_string() } else { String::new() };
+        rows.add_row(table::row([&name, &source.kind, would, &wave, &units_range(source), discloses, &why]));
     }
     let notes: String =
         plan.notes.iter().map(|note| table::hanging(&format!("note: {}", table::printable(note)))).collect();
-    let rows = table::fitted(rows, Some(5));
-    format!("{}: {}\n{notes}{rows}\n", table::printable(indicator), quota_units((plan.units, plan.max_units)))
+    let rows = table::fitted(rows, Some(6));
+    let units = quota_units((plan.units, plan.max_units));
+    format!("{}: {units}{}\n{notes}{rows}\n", table::printable(indicator), waves(plan))
+}
+
+/// What the waves cost, where there are several: `, in waves of 0, 2 and 3`.
+fn waves(plan: &pb::PlanEnrichmentResponse) -> String {
+    let range = |wave: &pb::PlannedWave| match (wave.units, wave.max_units) {
+        (least, most) if most > least => format!("{least}-{most}"),
+        (least, _) => least.to_string(),
+    };
+    let waves: Vec<String> = plan.waves.iter().map(range).collect();
+    match waves.split_last() {
+        Some((last, others)) if !others.is_empty() => format!(", in waves of {} and {last}", others.join(", ")),
+        Some(_) | None => String::new(),
+    }
 }
 
 pub(super) async fn usage(client: &Client, usage: Usage) -> Result<ExitCode, Failure> {
@@ -209,8 +235,12 @@ mod tests {
             reset_time: Some(prost_types::Timestamp { seconds: 1_790_000_060, nanos: 0 }),
         };
         let call = pb::PlannedCall { units: 1, max_units: 1, quota: vec![quota], discloses: true };
-        let source =
-            pb::SourcePlan { source: "sources/vt".into(), kind: "virustotal".into(), action: Some(Action::Call(call)) };
+        let source = pb::SourcePlan {
+            source: "sources/vt".into(),
+            kind: "virustotal".into(),
+            action: Some(Action::Call(call)),
+            wave: 1,
+        };
         pb::PlanEnrichmentResponse {
             indicator: Some(pb::Indicator { r#type: 1, value: value.into() }),
             sources: vec![source],

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::indicator::{self, read_tlp};
 use super::source::write_period;
 use super::verdict::{View, read_view};
-use super::{NamedField, Violations, read_duration, read_name, read_sources, write_timestamp};
+use super::{NamedField, Violations, read_duration, read_name, read_sources, unknown_enum, write_timestamp};
 use crate::error::{Reason, Violation};
 use crate::indicator::{Indicator, Tlp};
 use crate::pb;
-use crate::source::{Priority, RelationsWanted};
+use crate::source::{EnrichMode, Priority, RelationsWanted};
 use crate::store::WindowUse;
 
 /// Most indicators that one batch may carry.
@@ -33,6 +33,41 @@ pub(crate) struct EnrichOptions {
     pub(crate) relations: Option<RelationOptions>,
     /// `None`: the default of the method.
     pub(crate) priority: Option<Priority>,
+    pub(crate) mode: Option<EnrichMode>,
+}
+
+const MAX_BUDGET: u32 = 1000;
+
+/// Reads the mode with its budget.
+fn read_mode(mode: i32, budget: Option<u32>, violations: &mut Violations) -> Option<EnrichMode> {
+    const FIELD: &str = "options.budget";
+    let wire = pb::EnrichMode::try_from(mode);
+    if let Some(units) = budget.filter(|units| *units > MAX_BUDGET) {
+        violations
+            .add(Violation::invalid(FIELD, format!("{units} is above {MAX_BUDGET}, the most units of one request")));
+    }
+    match (wire, budget) {
+        (Ok(pb::EnrichMode::Frugal), Some(budget)) => Some(EnrichMode::Frugal { budget }),
+        (Ok(pb::EnrichMode::Frugal), None) => {
+            let message = "the mode FRUGAL needs it: the most quota units that may be spent, 0 to 1000";
+            violations.add(Violation::new(FIELD, Reason::FieldRequired, message));
+            None
+        }
+        (Ok(mode), budget) => {
+            if budget.is_some() {
+                violations.add(Violation::invalid(FIELD, "only the mode FRUGAL has a budget"));
+            }
+            match mode {
+                pb::EnrichMode::Complete => Some(EnrichMode::Complete),
+                pb::EnrichMode::Decisive => Some(EnrichMode::Decisive),
+                pb::EnrichMode::Unspecified | pb::EnrichMode::Frugal => None,
+            }
+        }
+        (Err(_), _) => {
+            violations.add(unknown_enum(mode, "1 (COMPLETE), 2 (DECISIVE), 3 (FRUGAL)", "options.mode"));
+            None
+        }
+    }
 }
 
 /// Which related indicators are wanted, and how far to walk.
@@ -103,6 +138,7 @@ pub(crate) fn read_options(options: Option<pb::EnrichOptions>, violations: &mut 
         max_age,
         request_id: request_id.unwrap_or_default(),
         priority: violations.check(read_priority(options.priority, "options.priority")).flatten(),
+        mode: read_mode(options.mode, options.budget, violations),
         relations: options.relations.map(|relations| read_relations(relations, violations)),
         tlp: violations.check(read_tlp(options.tlp, "options.tlp")).flatten().unwrap_or_default(),
         view: violations.check(read_view(options.view, "options.view")).unwrap_or_default(),

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-
 use super::late_verdicts::note_not_stored;
 use super::pipelines::SourceEntry;
 use super::plan::Decision;
@@ -13,9 +10,9 @@ use super::{Budget, Engine, EnrichRequest};
 use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::fetch::{Fetched, LookupRequest, Receipt};
-use crate::finding::{Outcome, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Tlp, hex};
-use crate::source::Lookup;
+use crate::source::{EnrichMode, Lookup};
 use crate::store::{VerdictRecord, new_id};
 use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse, fuse_without_analysis, reach};
 
@@ -61,10 +58,13 @@ pub struct Progress<'a> {
 
 /// What every judgement of one enrichment has in common. One time for all of them, so that no verdict contradicts what was
 /// said to be final.
-struct Judging<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Judging<'a> {
     policy: &'a Policy,
-    request: &'a EnrichRequest,
-    at: SystemTime,
+    /// All that judge: this one, and those that are compared with it.
+    pub(super) policies: &'a [&'a Policy],
+    pub(super) request: &'a EnrichRequest,
+    pub(super) at: SystemTime,
 }
 
 /// Everything that determines the verdict, and nothing else. Requests with equal keys may share a verdict while it is
@@ -79,9 +79,34 @@ pub struct VerdictKey {
     generation: u64,
     /// Identifiers of what analysts say of the indicator.
     feedback: Vec<String>,
+    mode: EnrichMode,
 }
 
 impl VerdictKey {
+    /// The keys whose verdicts answer the request of this key, its own first: a verdict over more answers says no less.
+    pub fn answering(self) -> Vec<Self> {
+        let modes: &[EnrichMode] = match self.mode {
+            EnrichMode::Complete => &[],
+            EnrichMode::Decisive => &[EnrichMode::Complete],
+            EnrichMode::Frugal { .. } => &[EnrichMode::Complete, EnrichMode::Decisive],
+        };
+        let others: Vec<_> = modes.iter().map(|mode| Self { mode: *mode, ..self.clone() }).collect();
+        std::iter::once(self).chain(others).collect()
+    }
+
+    /// The key under which a verdict answers most requests: that of the mode complete, if every source was asked.
+    #[must_use]
+    pub fn of(self, verdict: &Verdict) -> Self {
+        let is_left_out = |body: &OutcomeBody| match body {
+            OutcomeBody::NotAsked(not_asked) => {
+                matches!(not_asked.reason, NotAskedReason::VerdictSettled | NotAskedReason::Budget)
+            }
+            OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
+        };
+        let is_complete = !verdict.outcomes.iter().any(|outcome| is_left_out(&outcome.body));
+        Self { mode: if is_complete { EnrichMode::Complete } else { self.mode }, ..self }
+    }
+
     /// Whether the verdict shows the feedback that this key was made with. Feedback may be recorded or end between both.
     pub fn has_feedback_of(&self, verdict: &Verdict) -> bool {
         self.feedback == verdict.feedback_ids()
@@ -102,7 +127,8 @@ impl VerdictKey {
     /// A key for this indicator with default values for everything else.
     pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
         let (lookup, policy) = (Lookup::new(indicator), (String::new(), 1));
-        Self { lookup, sources: Vec::new(), policy, tlp: Tlp::default(), generation: 0, feedback: Vec::new() }
+        let (sources, feedback) = (Vec::new(), Vec::new());
+        Self { lookup, sources, policy, tlp: Tlp::default(), generation: 0, feedback, mode: EnrichMode::Complete }
     }
 }
 
@@ -127,6 +153,7 @@ impl Engine {
             tlp: request.tlp,
             generation: self.pipelines.current().number,
             feedback: self.active_feedback(&request.indicator).ids(),
+            mode: request.mode,
         }))
     }
 
@@ -143,23 +170,19 @@ impl Engine {
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<Enriched, Error> {
         // A policy that is changed meanwhile judges later requests.
-        let resolved = self.policy(request.policy.as_deref())?;
-        let judging = Judging { policy: &resolved.policy, request, at: self.clock.now() };
+        let resolved = self.policies_of(request)?;
+        let judging =
+            Judging { policy: &resolved.first.policy, policies: &resolved.each(), request, at: self.clock.now() };
         let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
         let feedback = self.active_feedback(&request.indicator);
-        let (mut outcomes, mut receipts) = (Vec::with_capacity(chosen.len()), Vec::with_capacity(chosen.len()));
-        let mut pending: FuturesUnordered<_> =
-            chosen.iter().map(|entry| self.look_up(entry, request, budget)).collect();
-        while let Some(Fetched { outcome, receipt }) = pending.next().await {
-            let outcome = Arc::new(outcome);
-            outcomes.push(outcome.clone());
+        let mut arrived = |outcomes: &[Arc<Outcome>], newest: &Outcome, receipt: &Receipt| {
             if let Some(progress) = progress.as_deref_mut() {
-                progress(judging.progress(&chosen, &outcomes, &outcome, &receipt, &feedback));
+                progress(judging.progress(&chosen, outcomes, newest, receipt, &feedback));
             }
-            receipts.push((outcome.source.clone(), receipt));
-        }
+        };
+        let (outcomes, receipts) = self.ask(judging, budget, &chosen, &mut arrived).await;
         // What analysts said while sources were asked counts, and such a verdict is none of those who ask by the earlier key.
         let latest = self.active_feedback(&request.indicator);
         let is_same = latest.ids() == feedback.ids();
@@ -180,8 +203,14 @@ impl Engine {
         policies.iter().map(judged).collect()
     }
 
-    /// Looks up in one source. Never fails, and takes no longer than the budget.
-    async fn look_up(&self, entry: &SourceEntry, request: &EnrichRequest, budget: Budget) -> Fetched {
+    /// Looks up in one source, for at most `max_units` units. Never fails, and takes no longer than the budget.
+    pub(super) async fn look_up(
+        &self,
+        entry: &SourceEntry,
+        request: &EnrichRequest,
+        budget: Budget,
+        max_units: Option<u32>,
+    ) -> Fetched {
         let lookup = entry.normalize(&request.lookup());
         let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
@@ -194,6 +223,7 @@ impl Engine {
             lookup,
             deadline: budget.fetch_until,
             max_age: request.max_age,
+            max_units,
             priority: request.priority,
             caller: request.caller.clone(),
             tlp: request.tlp,
@@ -239,7 +269,7 @@ impl Engine {
             .iter()
             .flat_map(|(source, receipt)| receipt.answers.iter().map(|hash| (source.clone(), hex(hash))))
             .collect();
-        let Judging { policy, request, at } = judging;
+        let Judging { policy, request, at, .. } = judging;
         let verdict = fuse(policy, &request.indicator, at, outcomes).with_feedback(feedback.clone());
         let create_time = self.clock.now();
         let record = Arc::new(VerdictRecord {
@@ -287,7 +317,7 @@ impl Judging<'_> {
         receipt: &'a Receipt,
         feedback: &ActiveFeedback,
     ) -> Progress<'a> {
-        let Self { policy, request, at } = *self;
+        let Self { policy, request, at, .. } = *self;
         let has_answered = |entry: &SourceEntry| outcomes.iter().any(|outcome| outcome.source == entry.name());
         let pending: Vec<_> = chosen.iter().filter(|entry| !has_answered(entry)).map(|entry| entry.pending()).collect();
         let interim_verdict = fuse_without_analysis(policy, &request.indicator, at, outcomes.to_vec());

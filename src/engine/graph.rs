@@ -162,6 +162,7 @@ impl Engine {
             lookup,
             deadline: budget.fetch_until,
             max_age: request.max_age,
+            max_units: Some(walk.max_calls.saturating_sub(graph.calls)),
             priority: request.priority,
             caller: request.caller.clone(),
             tlp: request.tlp,

@@ -3,7 +3,8 @@
 //!
 //! This module knows no protobuf and opens no connection: `fetch` asks, `verdict` fuses, `store` stores. Start with
 //! `enrich.rs`.
-//! `plan.rs` decides which sources are asked, `withhold.rs` what is withheld from them, and `budget.rs` how long it may take.
+//! `plan.rs` decides which sources are asked, `waves.rs` in which order and when no more, `ask.rs` asks them, `withhold.rs`
+//! knows what is withheld from them, and `budget.rs` how long it may take.
 //! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, `feedback.rs` knows
 //! what analysts say, `submission.rs` is for what is submitted, and `late_verdicts.rs` stores verdicts that were answered at the deadline.
 
@@ -19,9 +20,10 @@ use crate::error::Error;
 use crate::fetch::{AnswerHash, SourceCache};
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
-use crate::source::{EgressRules, Lookup, Priority, RelationsWanted};
+use crate::source::{EgressRules, EnrichMode, Lookup, Priority, RelationsWanted};
 use crate::store::Store;
 
+mod ask;
 mod budget;
 mod enrich;
 mod feedback;
@@ -32,12 +34,13 @@ mod plan;
 mod probe;
 mod submission;
 mod usage;
+pub mod waves;
 mod withhold;
 
 pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
-pub use plan::{Planned, PlannedSource};
+pub use plan::{EnrichmentPlan, Planned, PlannedSource, PlannedWave};
 pub use probe::Probed;
 pub use submission::SubmissionRoute;
 pub use usage::Usage;
@@ -82,6 +85,10 @@ pub struct EnrichRequest {
     pub sources: Vec<String>,
     /// Name of the policy, without `policies/`; `None`: the default.
     pub policy: Option<String>,
+    /// Names of the policies that are to judge the same outcomes as well. The mode regards what they say, too.
+    pub compare_policies: Vec<String>,
+    /// How much of what the sources could say is wanted.
+    pub mode: EnrichMode,
     /// The TLP label of the indicator.
     pub tlp: Tlp,
     /// Maximum age of a cached answer; `None`: as old as each source allows.

@@ -106,7 +106,8 @@ impl InFlight {
         let entry = DisclosureEntry::new(request);
         let mut running = lock(&self.running);
         if let Some((waiters, outcome)) = running.get(&key)
-            && let Some((guard, disclosed_to)) = waiters.join(request.deadline, request.claim(), request.max_units, &entry)
+            && let Some((guard, disclosed_to)) =
+                waiters.join(request.deadline, request.claim(), request.max_units, &entry)
         {
             let late_record = disclosed_to.map(|host| {
                 let log = self.disclosures.clone();

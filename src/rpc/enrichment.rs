@@ -15,7 +15,7 @@ use tracing::info;
 use super::Context;
 use super::background::{BackgroundTasks, Streamed};
 use super::load::Admitted;
-use super::plan::{write_plan, write_receipt};
+use super::plan::{add_units, settled_units, write_plan, write_receipt};
 use super::relation_graph::write_graph;
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
@@ -24,7 +24,7 @@ use crate::convert::verdict::{
     RawAnswers, View, source_name, write, write_comparison, write_outcome, write_reach, write_record,
 };
 use crate::convert::{Violations, write_duration};
-use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress, Walk};
+use crate::engine::{Budget, Engine, EnrichRequest, Enriched, Planned, Progress, VerdictKey, Walk};
 use crate::error::{Error, Violation};
 use crate::fetch::AnswerHash;
 use crate::finding::Outcome;
@@ -33,7 +33,7 @@ use crate::offload::offload;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::{Registry, nearest};
-use crate::source::Priority;
+use crate::source::{EnrichMode, Priority};
 use crate::store::new_id;
 use crate::verdict::pending_sentence;
 
@@ -69,6 +69,8 @@ impl EnrichCall {
             indicator,
             sources: self.options.sources.iter().map(|source| source.name.clone()).collect(),
             policy: self.options.policy.as_ref().map(|policy| policy.name.clone()),
+            compare_policies: self.options.compare_policies.iter().map(|policy| policy.name.clone()).collect(),
+            mode: self.options.mode.unwrap_or_default(),
             tlp: self.options.tlp,
             max_age: self.options.max_age,
             priority: self.options.priority.unwrap_or(self.default_priority),
@@ -149,10 +151,11 @@ impl EnrichmentRpc {
             notes: submitted.notes.clone(),
             ..Default::default()
         };
-        if let Some(cached) = key.as_ref().and_then(|key| self.cache.get(key, self.clock.monotonic())) {
+        if let Some(cached) = key.as_ref().and_then(|(key, view)| self.cached_verdict(key, *view)) {
             receipt.sources = self.record_cache_hit(&cached);
             receipt.verdict_from_cache = true;
-            let graph = self.graph(&request, call, None, 0).await?;
+            let graph = self.graph(&request, call, None, Spent::default()).await?;
+            add_units(&mut receipt, cached.settled, graph.as_ref());
             let verdict = cached.bytes.clone();
             return Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons: Vec::new() });
         }
@@ -164,9 +167,9 @@ impl EnrichmentRpc {
         let verdict = self.encode(&enriched, view).await;
         self.cache_verdict(key, &verdict, &enriched);
         let judged = &enriched.record.verdict;
-        let graph = self.graph(&request, call, Some(&judged.outcomes), further_calls(&enriched)).await?;
-        let compared: Vec<_> = call.options.compare_policies.iter().map(|policy| policy.name.clone()).collect();
-        let comparisons = self.engine.compare(judged, &compared)?;
+        let graph = self.graph(&request, call, Some(&judged.outcomes), Spent::of(&enriched)).await?;
+        add_units(&mut receipt, settled_units(judged), graph.as_ref());
+        let comparisons = self.engine.compare(judged, &request.compare_policies)?;
         let comparisons = comparisons.iter().map(|other| write_comparison(other, judged)).collect();
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons })
     }
@@ -191,18 +194,30 @@ impl EnrichmentRpc {
         bodies.iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect()
     }
 
-    /// The graph of related indicators, if the call asks for it. `made` counts the calls already made of those that it
-    /// allows.
+    /// A cached verdict that answers the request of this key.
+    fn cached_verdict(&self, key: &VerdictKey, view: View) -> Option<Arc<CachedVerdict>> {
+        let now = self.clock.monotonic();
+        key.clone().answering().into_iter().find_map(|key| self.cache.get(&(key, view), now))
+    }
+
+    /// The graph of related indicators, if the call asks for it.
     async fn graph(
         &self,
         request: &EnrichRequest,
         call: &EnrichCall,
         outcomes: Option<&[Arc<Outcome>]>,
-        made: u32,
+        spent: Spent,
     ) -> Result<Option<pb::RelationGraph>, Error> {
         let Some(relations) = &call.options.relations else { return Ok(None) };
         let budget = call.budget.map_or_else(|| self.engine.budget(None, Duration::ZERO), Ok)?;
-        let walk = Walk { depth: relations.depth, max_calls: relations.wanted.max_calls, made };
+        let max_calls = match request.mode {
+            EnrichMode::Complete | EnrichMode::Decisive => relations.wanted.max_calls,
+            // Calls for the verdict are part of the budget, and not of the calls for relations.
+            EnrichMode::Frugal { budget } => {
+                relations.wanted.max_calls.min(spent.further_calls + budget.saturating_sub(spent.units))
+            }
+        };
+        let walk = Walk { depth: relations.depth, max_calls, made: spent.further_calls };
         let graph = self.engine.explore(request, budget, walk, outcomes).await?;
         Ok(Some(write_graph(&graph)))
     }
@@ -241,7 +256,7 @@ impl EnrichmentRpc {
             return BATCH_CONCURRENCY;
         }
         let plan = self.engine.plan(&call.request(next.indicator.clone())).await.unwrap_or_default();
-        let left = plan.iter().filter_map(|source| match &source.planned {
+        let left = plan.sources.iter().filter_map(|source| match &source.planned {
             Planned::Call { units_left, .. } => *units_left,
             Planned::Cached(_) | Planned::NotAsked(_) => None,
         });
@@ -251,11 +266,16 @@ impl EnrichmentRpc {
 
     fn cache_verdict(&self, key: Option<CacheKey>, bytes: &Bytes, enriched: &Enriched) {
         let verdict = &enriched.record.verdict;
-        if let (Some(key), Some(until)) = (key.filter(|(key, _)| key.has_feedback_of(verdict)), enriched.reusable_until)
-        {
-            let sources = CachedSource::all_of(enriched);
-            self.cache
-                .insert(key, CachedVerdict { bytes: bytes.clone(), made: self.clock.monotonic(), until, sources });
+        let key = key.filter(|(key, _)| key.has_feedback_of(verdict));
+        if let (Some((key, view)), Some(until)) = (key, enriched.reusable_until) {
+            let cached = CachedVerdict {
+                bytes: bytes.clone(),
+                made: self.clock.monotonic(),
+                until,
+                sources: CachedSource::all_of(enriched),
+                settled: settled_units(verdict),
+            };
+            self.cache.insert((key.of(verdict), view), cached);
         }
     }
 
@@ -340,8 +360,11 @@ impl EnrichmentService for EnrichmentRpc {
         let request = request.into_inner();
         let mut violations = Violations::default();
         check_batch_size(request.indicators.len(), &mut violations);
-        let options = self.read_options(request.options, &mut violations);
+        let mut options = self.read_options(request.options, &mut violations);
         self.check_relations(&options, None, &mut violations);
+        if options.relations.is_none() {
+            options.mode = options.mode.or(Some(EnrichMode::Decisive));
+        }
         let options = violations.finish(Some(options))?;
         // The slots of a batch bound both its concurrency and the answers that wait for a slow reader, over all batches
         // together.
@@ -376,7 +399,7 @@ impl EnrichmentService for EnrichmentRpc {
         let (default_priority, budget) = (Priority::Interactive, None);
         let call = EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted };
         let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
-        Ok(Response::new(write_plan(submitted, &planned)))
+        Ok(Response::new(write_plan(submitted, planned)))
     }
 }
 
@@ -460,6 +483,10 @@ fn answer_at(answer: &pb::EnrichResponse, submitted: &SubmittedText, is_duplicat
             source.called = false;
             source.units = 0;
         }
+        if is_duplicate {
+            let settled = receipt.saved.map_or(0, |saved| saved.settled);
+            add_units(receipt, settled, None);
+        }
     }
     answer
 }
@@ -474,9 +501,19 @@ fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
     pb::BatchError { reason: error.reason().as_str().to_owned(), field, message, text: redact_text(text) }
 }
 
-/// The number of calls beyond the first of each source, such as those for further pages.
-fn further_calls(enriched: &Enriched) -> u32 {
-    enriched.receipts.iter().map(|(_, receipt)| receipt.units.saturating_sub(1)).sum()
+/// The units that a verdict cost.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    units: u32,
+    /// Those beyond the first of each source, such as those for further pages.
+    further_calls: u32,
+}
+
+impl Spent {
+    fn of(enriched: &Enriched) -> Self {
+        let units = || enriched.receipts.iter().map(|(_, receipt)| receipt.units);
+        Self { units: units().sum(), further_calls: units().map(|units| units.saturating_sub(1)).sum() }
+    }
 }
 
 /// What is known before the raw answers are read.

@@ -3,9 +3,11 @@
 use crate::convert::enrichment::{SubmittedText, write_window_use};
 use crate::convert::verdict::{source_name, write_not_asked};
 use crate::convert::{indicator, write_duration};
-use crate::engine::{Planned, PlannedSource};
+use crate::engine::{EnrichmentPlan, Planned, PlannedSource, PlannedWave};
 use crate::fetch::Receipt;
+use crate::finding::{NotAskedReason, OutcomeBody};
 use crate::pb;
+use crate::verdict::Verdict;
 
 pub(super) fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceipt {
     pb::SourceReceipt {
@@ -22,23 +24,36 @@ pub(super) fn write_receipt(source: &str, receipt: &Receipt) -> pb::SourceReceip
     }
 }
 
-pub(super) fn write_plan(submitted: SubmittedText, planned: &[PlannedSource]) -> pb::PlanEnrichmentResponse {
-    let (mut units, mut max_units) = (0_u32, 0_u32);
-    for source in planned {
-        match &source.planned {
-            Planned::Call { units: least, max_units: most, .. } => {
-                units = units.saturating_add(*least);
-                max_units = max_units.saturating_add(*most);
-            }
-            Planned::Cached(_) | Planned::NotAsked(_) => {}
-        }
-    }
+/// Adds what the request spent and saved in all: the units of the sources and of the graph.
+pub(super) fn add_units(receipt: &mut pb::Receipt, settled: u32, graph: Option<&pb::RelationGraph>) {
+    let count = |is: fn(&pb::SourceReceipt) -> bool| {
+        u32::try_from(receipt.sources.iter().filter(|source| is(source)).count()).unwrap_or(u32::MAX)
+    };
+    let saved =
+        pb::SavedUnits { cached: count(|source| source.from_cache), shared: count(|source| source.shared), settled };
+    let of_sources = receipt.sources.iter().map(|source| source.units).sum::<u32>();
+    receipt.units = of_sources.saturating_add(graph.map_or(0, |graph| graph.calls));
+    receipt.saved = Some(saved);
+}
+
+/// The units that were saved because no further answer could change the disposition.
+pub(super) fn settled_units(verdict: &Verdict) -> u32 {
+    let is_settled = |body: &OutcomeBody| match body {
+        OutcomeBody::NotAsked(not_asked) => not_asked.reason == NotAskedReason::VerdictSettled,
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
+    };
+    u32::try_from(verdict.outcomes.iter().filter(|outcome| is_settled(&outcome.body)).count()).unwrap_or(u32::MAX)
+}
+
+pub(super) fn write_plan(submitted: SubmittedText, plan: EnrichmentPlan) -> pb::PlanEnrichmentResponse {
+    let wave = |wave: &PlannedWave| pb::PlannedWave { units: wave.units, max_units: wave.max_units };
     pb::PlanEnrichmentResponse {
         indicator: Some(indicator::write(&submitted.indicator)),
         notes: submitted.notes,
-        units,
-        max_units,
-        sources: planned.iter().map(write_source_plan).collect(),
+        units: plan.units,
+        max_units: plan.max_units,
+        sources: plan.sources.iter().map(write_source_plan).collect(),
+        waves: plan.waves.iter().map(wave).collect(),
     }
 }
 
@@ -54,5 +69,6 @@ fn write_source_plan(planned: &PlannedSource) -> pb::SourcePlan {
         Planned::Cached(age) => Action::Cached(pb::CachedAnswer { age: Some(write_duration(*age)) }),
         Planned::NotAsked(not_asked) => Action::NotAsked(write_not_asked(not_asked)),
     };
-    pb::SourcePlan { source: source_name(&planned.source), kind: planned.kind.clone(), action: Some(action) }
+    let (source, kind) = (source_name(&planned.source), planned.kind.clone());
+    pb::SourcePlan { source, kind, action: Some(action), wave: planned.wave }
 }

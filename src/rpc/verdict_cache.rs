@@ -47,6 +47,8 @@ pub(super) struct CachedVerdict {
     pub(super) until: Monotonic,
     /// What later receipts say of each source.
     pub(super) sources: Vec<CachedSource>,
+    /// Units that were saved because the verdict was settled.
+    pub(super) settled: u32,
 }
 
 impl CachedVerdict {
@@ -94,7 +96,7 @@ mod tests {
 
     fn verdict(bytes: usize) -> CachedVerdict {
         let (made, until) = (Monotonic::default(), Monotonic::default() + Duration::from_secs(60));
-        CachedVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new() }
+        CachedVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new(), settled: 0 }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod allowance;
 mod egress;
 mod file;
 mod index;
+mod mode;
 mod options;
 mod priority;
 mod proxy;
@@ -34,6 +35,7 @@ pub use allowance::{Allowance, WindowAllowance};
 pub use egress::EgressRules;
 pub use file::{FileBody, FileContent};
 pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};
+pub use mode::EnrichMode;
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
 };

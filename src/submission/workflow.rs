@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::fetch::{RemotePipeline, SubmissionDisclosure, SubmissionFailure};
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
 use crate::offload::offload;
-use crate::source::{AnalysisProgress, FileBody, Priority, Question, RelationsWanted};
+use crate::source::{AnalysisProgress, EnrichMode, FileBody, Priority, Question, RelationsWanted};
 use crate::store::{AnalysisStatus, Submission, SubmissionState, SubmissionType, SubmittedAnalysis};
 
 /// The first pause between two questions about the same thing; each further one is half as long again.
@@ -166,6 +166,8 @@ impl Submissions {
             indicator: submission.indicator.clone(),
             sources: vec![submission.source.clone()],
             policy: None,
+            compare_policies: Vec::new(),
+            mode: EnrichMode::Complete,
             tlp: submission.tlp,
             // A cached answer may be from before somebody else submitted it.
             max_age: Some(Duration::ZERO),

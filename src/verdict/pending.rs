@@ -32,9 +32,14 @@ impl<'a> Prospect<'a> {
         policies: &'a [&'a Policy],
         indicator_type: IndicatorType,
         at: SystemTime,
-        outcomes: impl IntoIterator<Item = Arc<Outcome>>,
+        outcomes: impl IntoIterator<Item: Into<Arc<Outcome>>>,
     ) -> Self {
-        Self { policies, indicator_type, at, outcomes: one_outcome_per_source(outcomes.into_iter(), at) }
+        Self {
+            policies,
+            indicator_type,
+            at,
+            outcomes: one_outcome_per_source(outcomes.into_iter().map(Into::into), at),
+        }
     }
 
     /// What the first policy makes of the outcomes so far.

@@ -68,6 +68,8 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
                     }),
                     compare_policies: vec!["policies/worst".into(), "xsoar".into(), "policies/strict".into()],
                     priority: 7,
+                    mode: 9,
+                    budget: Some(1001),
                 }),
             },
         ),

@@ -25,6 +25,7 @@ mod indicators;
 mod lists;
 mod long_input;
 mod many_sources;
+mod modes;
 mod never_send;
 mod never_send_rules;
 mod policies;

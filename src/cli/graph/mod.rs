@@ -92,7 +92,7 @@ fn request(args: &Graph) -> Result<Request<pb::EnrichRequest>, Failure> {
                 max_calls: args.max_calls,
                 depth: args.depth,
             }),
-            ..options(&args.lookup, false)
+            ..options(&args.lookup, 1)
         }),
     });
     request.set_timeout(args.lookup.timeout);

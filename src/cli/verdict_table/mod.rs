@@ -8,6 +8,7 @@ use super::table::{
     by, cell, colour, coloured, disposition, fitted, hanging, moment, painted, paragraph, plain, printable, shortened,
     source_id, trim_lines, width, words,
 };
+use crate::finding::counted;
 use crate::pb;
 use crate::pb::outcome::Result as Wire;
 
@@ -62,7 +63,7 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, deta
     if facts {
         verdict.outcomes.iter().for_each(|outcome| text.push_str(&facts_of(outcome)));
     }
-    text.push_str(&footer(verdict));
+    text.push_str(&footer(verdict, receipt));
     trim_lines(&text)
 }
 
@@ -205,7 +206,7 @@ fn fact_value(fact: &pb::Fact) -> String {
 }
 
 /// What a reader must know before acting, and which policy judged.
-fn footer(verdict: &pb::Verdict) -> String {
+fn footer(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
     let mut warnings = Vec::new();
     if let Some(conflict) = verdict.conflict.as_ref().filter(|conflict| conflict.flagged) {
         warnings.push(format!("the sources contradict each other (K = {:.2}): look yourself", conflict.mass));
@@ -219,9 +220,24 @@ fn footer(verdict: &pb::Verdict) -> String {
             text.push_str(&format!("{}\n", painted(line, Some(clap::builder::styling::AnsiColor::Yellow))));
         }
     }
+    text.push_str(&receipt.and_then(cost).map(|cost| paragraph(&cost, "  ")).unwrap_or_default());
     let name = if verdict.name.is_empty() { "not stored" } else { &verdict.name };
     let policy = format!("{} (revision {}) | {name}", verdict.policy, verdict.policy_revision);
     text + &paragraph(&printable(&policy), "  ")
+}
+
+/// What was spent and what was saved: `spent 2 units; saved 3: 1 cached, 2 settled`. `None`: neither.
+pub(super) fn cost(receipt: &pb::Receipt) -> Option<String> {
+    let saved = receipt.saved.unwrap_or_default();
+    let by = [(saved.cached, "cached"), (saved.shared, "shared"), (saved.settled, "settled")];
+    let all = by.iter().map(|(units, _)| units).sum::<u32>();
+    let by: Vec<String> =
+        by.iter().filter(|(units, _)| *units > 0).map(|(units, what)| format!("{units} {what}")).collect();
+    match (receipt.units, all) {
+        (0, 0) => None,
+        (spent, 0) => Some(format!("spent {}", counted(spent, "unit"))),
+        (spent, _) => Some(format!("spent {}; saved {all}: {}", counted(spent, "unit"), by.join(", "))),
+    }
 }
 
 /// A weight in nats, with its sign.
