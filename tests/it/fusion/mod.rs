@@ -11,3 +11,4 @@ mod random;
 mod scenarios;
 mod sentences;
 mod vectors;
+mod waves;
