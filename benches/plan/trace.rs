@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use concord::engine::waves::{Candidate, Price, Step, next_wave};
-use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability};
+use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::Indicator;
 use concord::verdict::{PendingSource, Policy, Prospect, fuse_without_analysis};
 
@@ -147,5 +147,8 @@ fn answers(random: &mut Random, coverage: f64, at: SystemTime) -> Vec<Arc<Outcom
 fn candidate(outcome: &Outcome) -> Candidate {
     let price = Price { units: 1, max_units: 1, left: 1.0, latency: Some(Duration::from_millis(200)) };
     let (name, family) = (outcome.source.clone(), outcome.family.clone());
-    Candidate { source: PendingSource { name, reliability: outcome.reliability, family }, price }
+    Candidate {
+        source: PendingSource { name, reliability: outcome.reliability, greatest_strength: Strength::FULL, family },
+        price,
+    }
 }

@@ -64,6 +64,7 @@ impl SourceEntry {
         PendingSource {
             name: self.name().to_owned(),
             reliability: self.source.settings.reliability,
+            greatest_strength: self.source.kind.about().greatest_strength,
             family: self.family.clone(),
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::raw_answers::body_length;
-use crate::finding::SourceError;
+use crate::finding::{Finding, SourceError, Strength};
 use crate::offload::offload;
 use crate::source::{Answer, Lookup, Probe, Reading, Source};
 
@@ -16,14 +16,21 @@ pub(super) async fn read(
 ) -> Result<Reading, SourceError> {
     let bytes = answers.iter().map(body_length).sum();
     let (source, lookup, answers) = (source.clone(), lookup.clone(), answers.clone());
-    offload(bytes, move || source.read(&lookup, &answers).map(bounded)).await
+    offload(bytes, move || {
+        source.read(&lookup, &answers).map(|reading| bounded(reading, source.about().greatest_strength))
+    })
+    .await
 }
 
-fn bounded(reading: Reading) -> Reading {
+fn bounded(reading: Reading, greatest: Strength) -> Reading {
+    let bound = |finding: Finding| {
+        let strength = finding.strength.map(|strength| strength.min(greatest));
+        Finding { strength, ..finding }.bounded()
+    };
     match reading {
-        Reading::Found(finding) => Reading::Found(finding.bounded()),
+        Reading::Found(finding) => Reading::Found(bound(finding)),
         Reading::More { partial_finding, next, is_optional } => {
-            Reading::More { partial_finding: partial_finding.map(|finding| finding.bounded()), next, is_optional }
+            Reading::More { partial_finding: partial_finding.map(bound), next, is_optional }
         }
         Reading::NoRecord => Reading::NoRecord,
     }
@@ -40,4 +47,22 @@ pub(super) async fn read_probe(source: &Arc<dyn Source>, answers: Vec<Result<Ans
     let bytes = answers.iter().flatten().map(body_length).sum();
     let source = source.clone();
     offload(bytes, move || source.read_probe(&answers)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Disposition;
+
+    #[test]
+    fn a_claim_that_is_stronger_than_its_kind_declares_is_cut() {
+        let cut = |strength: Option<Strength>| {
+            let finding = Finding::new(Disposition::Malicious, strength, "");
+            let Reading::Found(finding) = bounded(Reading::Found(finding), Strength::FULL) else { panic!() };
+            finding.strength
+        };
+        assert_eq!(cut(Some(Strength::MAX)), Some(Strength::FULL));
+        assert_eq!(cut(Some(Strength::clamped(0.4))), Some(Strength::clamped(0.4)));
+        assert_eq!(cut(None), None);
+    }
 }

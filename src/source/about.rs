@@ -7,7 +7,7 @@ use url::Url;
 
 use super::OptionSpec;
 use crate::error::{ParseEnumError, parse_enum};
-use crate::finding::{OutcomeBody, RelationName, Reliability};
+use crate::finding::{OutcomeBody, RelationName, Reliability, Strength};
 use crate::indicator::{Form, IndicatorType, Tlp};
 
 /// What a kind is: data, not code. Feeds `ListSourceKinds`, the command line's help and `docs/sources.md`.
@@ -37,6 +37,9 @@ pub struct About {
     pub tiers: Vec<Tier>,
     /// Letter unless the user says otherwise.
     pub reliability: Reliability,
+    /// The greatest strength that a claim of it has; a greater one is cut to it. At least [`Strength::FULL`], which is what a claim
+    /// without strength counts as. What its answer can still change is bounded by it.
+    pub greatest_strength: Strength,
     /// Highest TLP that it may see unless the user says otherwise.
     pub max_tlp: Tlp,
     /// Time for one attempt unless the user says otherwise.

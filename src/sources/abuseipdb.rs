@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::http::{self, Api, JsonSource, ReadResult, Refusal, Sign, ThresholdOptions, Thresholds, found};
 use super::json::Object;
-use crate::finding::{Disposition, SourceErrorKind, counted};
+use crate::finding::{Disposition, SourceErrorKind, Strength, counted};
 use crate::indicator::{Form, Indicator};
 use crate::source::{
     About, Answer, BuildResult, CredentialPlace, HttpMethod, OptionDef, Probe, Question, QuotaPer, SourceView,
@@ -38,6 +38,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     .into(),
     cache_ttl: http::hours(6, 6),
     options: THRESHOLDS.specs().into_iter().chain([MAX_AGE.spec()]).collect(),
+    greatest_strength: Strength::MAX,
     ..http::about()
 });
 

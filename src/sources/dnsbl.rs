@@ -77,6 +77,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     cache_ttl: CacheTtl::new(Duration::from_secs(60 * 60), Duration::from_secs(15 * 60)),
     options: vec![ZONE.spec(), LOOKUP.spec(), CODES.spec(), RESOLVER.spec()],
     rating_revision: 2,
+    greatest_strength: Strength::MAX,
     ..http::about()
 });
 

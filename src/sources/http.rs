@@ -31,6 +31,7 @@ pub(super) fn about() -> About {
         base_url: None,
         tiers: Vec::new(),
         reliability: Reliability::C,
+        greatest_strength: Strength::FULL,
         max_tlp: Tlp::Amber,
         timeout: Duration::from_secs(5),
         cache_ttl: CacheTtl::new(Duration::ZERO, Duration::ZERO),

@@ -149,6 +149,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
         UNREADABLE.spec(),
         REFRESH.spec(),
     ],
+    greatest_strength: Strength::MAX,
     ..http::about()
 });
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::http::{self, Api, JsonSource, ReadResult, Refusal, Sign, found};
 use super::json::Object;
 use crate::finding::SourceErrorKind::{BadQuestion, QuotaExhausted, Unauthorized};
-use crate::finding::{Disposition, Fact, Finding, RelationName, Reliability, SourceError, counted};
+use crate::finding::{Disposition, Fact, Finding, RelationName, Reliability, SourceError, Strength, counted};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{About, BuildResult, CredentialPlace, HttpMethod, OptionDef, Question, QuotaPer, SourceView};
 
@@ -28,6 +28,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     cache_ttl: http::hours(1, 1),
     options: vec![RECENT_DAYS.spec()],
     rating_revision: 2,
+    greatest_strength: Strength::clamped(0.95),
     ..http::about()
 });
 

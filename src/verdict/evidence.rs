@@ -87,12 +87,12 @@ impl<'a> Weigher<'a> {
         if keep == 1.0 { lambda } else { micro(discounted(nats(lambda), 1.0 - keep, self.numbers.prior)) }
     }
 
-    /// The least and the greatest evidence that any answer of the source can carry.
-    pub(super) fn bounds(&self) -> (i64, i64) {
+    /// The least and the greatest evidence that any answer of the source, at most so strong, can carry.
+    pub(super) fn bounds(&self, greatest: Strength) -> (i64, i64) {
         let (mut least, mut most) = (0, 0);
         for report in [Report::Benign, Report::NoRecord, Report::Suspicious, Report::Malicious] {
             // The next better letter may be the weaker one, in a policy of the user's own.
-            for strength in [None, Some(Strength::MAX)] {
+            for strength in [None, Some(greatest)] {
                 let evidence = self.weigh(report, strength, Duration::ZERO);
                 (least, most) = (least.min(evidence), most.max(evidence));
             }

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use super::analysis::analyze;
 use super::judge::{Judge, Model};
-use super::pending::silent;
+use super::pending::{missing, silent};
 use super::policy::Policy;
 use super::report::age_of_finding;
 use super::weighted::Weighted;
 use super::{Analysis, Contribution, PolicyRef, Reach, Term, Verdict, analysis, evidence};
-use crate::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability};
+use crate::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability, Strength};
 use crate::indicator::Indicator;
 
 /// What all outcomes together say of the indicator at this time, with what would change it. Cannot fail, and the order of
@@ -39,6 +39,8 @@ pub struct PendingSource {
     pub name: String,
     /// Its reliability.
     pub reliability: Reliability,
+    /// The greatest strength that its answer can have.
+    pub greatest_strength: Strength,
     /// The sources of which it is not independent.
     pub family: Family,
 }
@@ -54,9 +56,7 @@ pub fn reach(
     let silent = pending.iter().map(|source| silent(source, at));
     let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into).chain(silent), at);
     let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
-    let is_pending = |source: &usize| pending.iter().any(|pending| pending.name == outcomes[*source].source);
-    let missing: Vec<usize> = (0..outcomes.len()).filter(is_pending).collect();
-    analysis::reach(&judge, &missing)
+    analysis::reach(&judge, &missing(&outcomes, pending))
 }
 
 fn fused(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::analysis::can_change;
+use super::analysis::{Missing, can_change};
 use super::evidence::{Weigher, scaled};
 use super::fuse::{PendingSource, one_outcome_per_source};
 use super::judge::Judge;
@@ -52,8 +52,7 @@ impl<'a> Prospect<'a> {
     pub fn is_settled(&self, pending: &[&PendingSource]) -> bool {
         let silent = pending.iter().map(|source| silent(source, self.at));
         let outcomes = one_outcome_per_source(self.outcomes.iter().cloned().chain(silent), self.at);
-        let is_pending = |place: &usize| pending.iter().any(|source| source.name == outcomes[*place].source);
-        let missing: Vec<usize> = (0..outcomes.len()).filter(is_pending).collect();
+        let missing = missing(&outcomes, pending.iter().copied());
         let mut policies = self.policies.iter();
         policies.all(|policy| !can_change(&Judge::new(policy, self.indicator_type, self.at, &outcomes), &missing))
     }
@@ -75,7 +74,8 @@ impl<'a> Prospect<'a> {
         match self.policies.first().map(|policy| &policy.rule) {
             Some(Rule::Weighted(rule)) => {
                 let numbers = rule.of_type(self.indicator_type);
-                let (least, most) = Weigher::new(rule, numbers, &source.name, source.reliability).bounds();
+                let (least, most) =
+                    Weigher::new(rule, numbers, &source.name, source.reliability).bounds(source.greatest_strength);
                 scaled(rule.calibration, most) - scaled(rule.calibration, least)
             }
             Some(Rule::Xsoar) => i64::from(u8::MAX) - source.reliability as i64,
@@ -88,6 +88,18 @@ impl<'a> Prospect<'a> {
     pub fn counts_answers(&self) -> bool {
         self.policies.iter().any(|policy| policy.minimum_coverage > 0.0)
     }
+}
+
+/// The places of the pending sources among the outcomes.
+pub(super) fn missing<'s>(
+    outcomes: &[Arc<Outcome>],
+    pending: impl IntoIterator<Item = &'s PendingSource>,
+) -> Vec<Missing> {
+    let place = |pending: &PendingSource| {
+        let source = outcomes.iter().position(|outcome| outcome.source == pending.name)?;
+        Some(Missing { source, greatest_strength: pending.greatest_strength })
+    };
+    pending.into_iter().filter_map(place).collect()
 }
 
 /// A source whose answer has not come, as an outcome.

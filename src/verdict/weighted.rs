@@ -105,9 +105,9 @@ impl<'a> Weighted<'a> {
         if *is_silent { weigher.weigh(report, None, Duration::ZERO) } else { weigher.weigh(report, *strength, *age) }
     }
 
-    /// The least and the greatest evidence that any answer of this source can have by itself.
-    pub(super) fn bounds(&self, source: usize) -> (i64, i64) {
-        self.sources[source].weigher.bounds()
+    /// The least and the greatest evidence that any answer of this source, at most so strong, can have by itself.
+    pub(super) fn bounds(&self, source: usize, greatest: Strength) -> (i64, i64) {
+        self.sources[source].weigher.bounds(greatest)
     }
 
     /// How far the sum may be off by rounding where a calibration scales each term by itself.

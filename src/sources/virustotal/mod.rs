@@ -68,6 +68,7 @@ pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| {
     relationships: relations::RELATIONSHIPS,
     fetch_revision: 2,
     rating_revision: 2,
+    greatest_strength: Strength::MAX,
     ..http::about()
 }
 });

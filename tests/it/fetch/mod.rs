@@ -11,7 +11,9 @@ use concord::fetch::{
     Fetched, LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourcePipeline,
     Transport, UnitAcquirer,
 };
-use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind};
+use concord::finding::{
+    Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind, Strength,
+};
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
     About, Allowance, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
@@ -250,6 +252,7 @@ fn about() -> About {
         base_url: "https://source.example.com".parse().ok(),
         tiers: vec![Tier { name: "free".into(), help: String::new(), quota: Vec::new() }],
         reliability: Reliability::B,
+        greatest_strength: Strength::FULL,
         max_tlp: Tlp::Amber,
         timeout: 10 * SECOND,
         cache_ttl: CacheTtl::new(3600 * SECOND, 600 * SECOND),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use concord::finding::{Disposition, Family, Finding, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use concord::finding::{Disposition, Family, Finding, NotAskedReason, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
 use concord::verdict::{
     Assumption, Calibration, Flip, LearnedCoverage, PendingSource, Policy, Reach, Rule, SourceRow, Verdict,
@@ -13,7 +13,9 @@ use proptest::sample::select;
 use strum::VariantArray;
 
 use super::build::{changed, claim, in_family, indicator, not_asked, now, policy};
-use super::random::{SIDES, any_claim, any_claims, any_letter, any_silences, any_type, config, named};
+use super::random::{
+    SIDES, any_claim, any_claims, any_letter, any_silences, any_type, config, greatest_strength, named,
+};
 
 /// Every built-in policy, some of them with numbers that only a user sets.
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -158,6 +160,7 @@ fn pending(outcomes: &[Outcome]) -> Vec<PendingSource> {
         .map(|outcome| PendingSource {
             name: outcome.source.clone(),
             reliability: outcome.reliability,
+            greatest_strength: greatest_strength(outcome),
             family: outcome.family.clone(),
         })
         .collect()
@@ -389,7 +392,12 @@ fn a_source_that_joins_no_family_cannot_reach_further_than_its_letter() {
     assert!(matches!(policy("weighted").rule, Rule::Weighted(built_in) if built_in == rule));
     // One F source that is missing can change nothing, whatever it says.
     let outcomes = [claim("a", Reliability::B, Disposition::Malicious)];
-    let missing = PendingSource { name: "f".into(), reliability: Reliability::F, family: Family::same_kind("f") };
+    let missing = PendingSource {
+        name: "f".into(),
+        reliability: Reliability::F,
+        greatest_strength: Strength::MAX,
+        family: Family::same_kind("f"),
+    };
     let reach = reach_of(&policy("weighted"), IndicatorType::Ip, &outcomes, &[missing]);
     assert_eq!(reach, Reach::default());
 }

@@ -1,6 +1,6 @@
 //! Random outcomes for the laws. Cases are random, but always the same ones.
 
-use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
 use proptest::sample::select;
@@ -44,6 +44,12 @@ pub fn any_family() -> impl Strategy<Value = Option<Family>> {
 }
 
 /// A claim of a source, whose name is given later.
+/// What the kind of a source might declare that says this.
+pub fn greatest_strength(outcome: &Outcome) -> Strength {
+    let strength = outcome.body.finding().and_then(|finding| finding.strength);
+    strength.map_or(Strength::FULL, |strength| strength.max(Strength::FULL))
+}
+
 pub fn any_claim() -> impl Strategy<Value = Outcome> {
     (any_letter(), select(Disposition::VARIANTS), any_strength(), -3..400_i64, any_family()).prop_map(
         |(letter, disposition, strength, days, family)| {

@@ -11,7 +11,7 @@ use proptest::prelude::{Just, Strategy, any, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
 
 use super::build::{claim, indicator, now, policy};
-use super::random::{any_claim, any_claims, any_silence, any_type, config, named};
+use super::random::{any_claim, any_claims, any_silence, any_type, config, greatest_strength, named};
 
 #[path = "../../../benches/plan/trace.rs"]
 mod trace;
@@ -47,6 +47,7 @@ fn candidate((outcome, price): &(Outcome, Price)) -> Candidate {
     let source = PendingSource {
         name: outcome.source.clone(),
         reliability: outcome.reliability,
+        greatest_strength: greatest_strength(outcome),
         family: outcome.family.clone(),
     };
     Candidate { source, price: *price }
