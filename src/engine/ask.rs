@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::enrich::Judging;
 use super::pipelines::SourceEntry;
-use super::plan::Decision;
+use super::plan::{Decision, pinned};
 use super::waves::{Asked, Candidate, Price, Step, StopReason, next_wave};
 use super::{Budget, Engine, EnrichRequest};
 use crate::clock::{Clock, Monotonic};
@@ -18,7 +18,7 @@ use crate::fetch::{Fetched, Receipt, SourcePipeline};
 use crate::finding::{NotAsked, NotAskedReason, Outcome, OutcomeBody, counted};
 use crate::source::{EnrichMode, Lookup, Priority};
 use crate::store::WindowUse;
-use crate::verdict::{AnalystWord, PendingSource, Prospect};
+use crate::verdict::{PendingSource, Prospect};
 
 /// The next wave begins at the latest after this many times the duration that the current one is expected to take.
 const PATIENCE_FACTOR: u32 = 2;
@@ -191,12 +191,6 @@ async fn usage_in_time(
     reading: impl Future<Output = Option<Vec<WindowUse>>>,
 ) -> Option<Vec<WindowUse>> {
     clock.timeout(limit, reading).await.unwrap_or_else(|| Some(Vec::new()))
-}
-
-/// Why nobody is asked about an indicator that an analyst has pinned.
-pub(super) fn pinned(pin: &AnalystWord) -> NotAsked {
-    let detail = format!("an analyst has pinned {}", pin.judgement.disposition());
-    NotAsked::new(NotAskedReason::VerdictSettled, detail)
 }
 
 impl SourceEntry {

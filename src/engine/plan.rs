@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::pinned;
 use super::pipelines::SourceEntry;
 use super::waves::{Candidate, Price, StopReason, expected_waves};
 use super::{Engine, EnrichRequest, withhold};
@@ -166,6 +165,12 @@ fn plan_waves(
     for place in (0..candidates.len()).filter(|place| !waves.iter().flatten().any(|asked| asked == place)) {
         set(place, 0, Some(not_asked.clone()));
     }
+}
+
+/// Why nobody is asked about an indicator that an analyst has pinned.
+pub(super) fn pinned(pin: &AnalystWord) -> NotAsked {
+    let detail = format!("an analyst has pinned {}", pin.judgement.disposition());
+    NotAsked::new(NotAskedReason::VerdictSettled, detail)
 }
 
 impl Engine {

@@ -6,12 +6,11 @@ use std::time::SystemTime;
 
 use super::analysis::analyze;
 use super::judge::{Judge, Model};
-use super::pending::{missing, silent};
 use super::policy::Policy;
 use super::report::age_of_finding;
 use super::weighted::Weighted;
-use super::{Analysis, Contribution, PolicyRef, Reach, Term, Verdict, analysis, evidence};
-use crate::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability, Strength};
+use super::{Analysis, Contribution, PolicyRef, Term, Verdict, evidence};
+use crate::finding::{Disposition, Outcome, OutcomeBody};
 use crate::indicator::Indicator;
 
 /// What all outcomes together say of the indicator at this time, with what would change it. Cannot fail, and the order of
@@ -30,33 +29,6 @@ pub fn fuse_without_analysis(
     outcomes: Vec<impl Into<Arc<Outcome>>>,
 ) -> Verdict {
     fused(policy, indicator, at, outcomes, |_| Analysis::default())
-}
-
-/// A source whose answer has not come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingSource {
-    /// Its name, without `sources/`.
-    pub name: String,
-    /// Its reliability.
-    pub reliability: Reliability,
-    /// The greatest strength that its answer can have.
-    pub greatest_strength: Strength,
-    /// The sources of which it is not independent.
-    pub family: Family,
-}
-
-/// Whether answers that are still to come, or that are missing among the outcomes, could change what the outcomes say.
-pub fn reach(
-    policy: &Policy,
-    indicator: &Indicator,
-    at: SystemTime,
-    outcomes: Vec<impl Into<Arc<Outcome>>>,
-    pending: &[PendingSource],
-) -> Reach {
-    let silent = pending.iter().map(|source| silent(source, at));
-    let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into).chain(silent), at);
-    let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
-    analysis::reach(&judge, &missing(&outcomes, pending))
 }
 
 fn fused(

@@ -46,8 +46,8 @@ pub use explain::{
     summary, term_change_sentence,
 };
 pub use feedback::{ActiveFeedback, AnalystJudgement, AnalystWord, Feedback, Retraction};
-pub use fuse::{PendingSource, fuse, fuse_without_analysis, reach};
-pub use pending::Prospect;
+pub use fuse::{fuse, fuse_without_analysis};
+pub use pending::{PendingSource, Prospect, reach};
 pub use policy::{
     Calibration, ClaimShares, ConflictNumbers, Decay, LearnedCoverage, LetterRow, LetterTable, LetterWeights, MeanRule,
     Policy, Rule, RuleKind, SourceRow, Thresholds, TypeNumbers, WeightedRule,

@@ -5,16 +5,46 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::analysis::{Missing, can_change};
+use super::Reach;
+use super::analysis::{self, Missing, can_change};
 use super::evidence::{Weigher, scaled};
-use super::fuse::{PendingSource, one_outcome_per_source};
+use super::fuse::one_outcome_per_source;
 use super::judge::Judge;
 use super::policy::{Policy, Rule};
-use crate::finding::{Disposition, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody};
-use crate::indicator::IndicatorType;
+use crate::finding::{
+    Disposition, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Reliability, Strength,
+};
+use crate::indicator::{Indicator, IndicatorType};
 
 /// Swing of a source under a rule that counts all sources alike.
 const EQUAL_SWING: i64 = 1_000_000;
+
+/// A source whose answer has not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingSource {
+    /// Its name, without `sources/`.
+    pub name: String,
+    /// Its reliability.
+    pub reliability: Reliability,
+    /// The greatest strength that its answer can have.
+    pub greatest_strength: Strength,
+    /// The sources of which it is not independent.
+    pub family: Family,
+}
+
+/// Whether answers that are still to come, or that are missing among the outcomes, could change what the outcomes say.
+pub fn reach(
+    policy: &Policy,
+    indicator: &Indicator,
+    at: SystemTime,
+    outcomes: Vec<impl Into<Arc<Outcome>>>,
+    pending: &[PendingSource],
+) -> Reach {
+    let silent = pending.iter().map(|source| silent(source, at));
+    let outcomes = one_outcome_per_source(outcomes.into_iter().map(Into::into).chain(silent), at);
+    let judge = Judge::new(policy, indicator.indicator_type(), at, &outcomes);
+    analysis::reach(&judge, &missing(&outcomes, pending))
+}
 
 /// A verdict in the making: the outcomes so far, and the policies that are to judge them.
 #[derive(Clone, Debug)]
@@ -91,10 +121,7 @@ impl<'a> Prospect<'a> {
 }
 
 /// The places of the pending sources among the outcomes.
-pub(super) fn missing<'s>(
-    outcomes: &[Arc<Outcome>],
-    pending: impl IntoIterator<Item = &'s PendingSource>,
-) -> Vec<Missing> {
+fn missing<'s>(outcomes: &[Arc<Outcome>], pending: impl IntoIterator<Item = &'s PendingSource>) -> Vec<Missing> {
     let place = |pending: &PendingSource| {
         let source = outcomes.iter().position(|outcome| outcome.source == pending.name)?;
         Some(Missing { source, greatest_strength: pending.greatest_strength })
@@ -103,7 +130,7 @@ pub(super) fn missing<'s>(
 }
 
 /// A source whose answer has not come, as an outcome.
-pub(super) fn silent(source: &PendingSource, at: SystemTime) -> Arc<Outcome> {
+fn silent(source: &PendingSource, at: SystemTime) -> Arc<Outcome> {
     with_body(source, at, OutcomeBody::NotAsked(NotAsked::new(NotAskedReason::Deadline, "")))
 }
 
