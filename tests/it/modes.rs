@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use concord::clock::Clock;
 use concord::pb;
 use concord::pb::stream_enrich_response::Event;
 use futures_util::StreamExt;
@@ -103,7 +104,7 @@ async fn a_frugal_enrichment_spends_its_budget_and_is_partial() {
 async fn a_failing_source_is_not_asked_again_at_the_expense_of_a_budget() {
     let down = Replay::start(Box::new(|_| (503, serde_json::json!({})))).await;
     let server = TestServer::start(&sources(down.address, &[("first", "B")])).await;
-    server.clock.skip_sleeps(Duration::from_secs(5));
+    server.clock.skip_sleeps(Duration::from_secs(2));
     let wanted = pb::EnrichOptions { budget: Some(1), ..options(pb::EnrichMode::Frugal) };
     let frugal = enrich(&server, "198.51.100.7", wanted).await;
     assert_eq!((down.calls(), frugal.receipt.units), (1, 1));
@@ -176,6 +177,7 @@ async fn nobody_is_asked_about_a_pinned_indicator_unless_all_are() {
         author: "ana".into(),
         reason: "seen in an incident".into(),
         pin: true,
+        expire_time: Some((server.clock.now() + Duration::from_secs(86_400)).into()),
         ..Default::default()
     };
     server.verdicts().record_feedback(pinned).await.unwrap();
