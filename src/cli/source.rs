@@ -84,7 +84,8 @@ fn detail(source: &pb::Source) -> String {
     let patched = Some(source.patched_fields.join(" ")).filter(|fields| !fields.is_empty());
     let patched = patched.map(|fields| format!("patched over the API: {fields}")).unwrap_or_default();
     let suspended = source.suspended_until_time.as_ref().map(table::suspended).unwrap_or_default();
-    let parts = [source.state_detail.clone(), suspended, source.origin_place.clone(), patched];
+    let circuit = source.circuit.as_ref().map(table::circuit).unwrap_or_default();
+    let parts = [source.state_detail.clone(), suspended, circuit, source.origin_place.clone(), patched];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
@@ -237,6 +238,8 @@ fn source_table(source: &pb::Source) -> String {
     row("state", table::words(source.state().as_str_name(), "SOURCE_STATE_"));
     row("", source.state_detail.clone());
     row("", source.suspended_until_time.as_ref().map(table::suspended).unwrap_or_default());
+    row("", source.circuit.as_ref().map(table::circuit).unwrap_or_default());
+    row("calls at once", source.concurrency.as_ref().map(calls_at_once).unwrap_or_default());
     row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
     for (name, value) in settings(source) {
         row(&name, value);
@@ -246,6 +249,12 @@ fn source_table(source: &pb::Source) -> String {
     row("patched", source.patched_fields.join(" "));
     row("etag", source.etag.clone());
     table::fitted(rows, Some(1))
+}
+
+/// How many calls are under way and may be, and how many wait.
+fn calls_at_once(concurrency: &pb::Concurrency) -> String {
+    let pb::Concurrency { limit, in_flight, waiting } = concurrency;
+    format!("{in_flight} of {limit}, {waiting} waiting")
 }
 
 /// Every setting as it is written in the configuration file, but for certificates. What a newer server has and this

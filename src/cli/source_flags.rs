@@ -117,6 +117,7 @@ mod tests {
             ("--quota second=3", "'--quota': "),
             ("--quota-reserve some", "'--quota-reserve': must be a whole number"),
             ("--max-tlp PINK", "'--max-tlp': "),
+            ("--max-concurrency some", "'--max-concurrency': must be a whole number"),
             ("--timeout soon", "'--timeout': "),
             ("--enabled maybe", "true|false"),
             ("--ca-pem x", "unexpected argument"),

@@ -211,6 +211,18 @@ pub(super) fn suspended(until: &prost_types::Timestamp) -> String {
     format!("says its quota is used up, not asked until {}", moment(until))
 }
 
+/// That a source is left alone since it keeps failing, and until when; empty while its circuit is closed.
+pub(super) fn circuit(circuit: &pb::Circuit) -> String {
+    let since = circuit.since_time.as_ref().map(moment).unwrap_or_default();
+    let next = circuit.next_probe_time.as_ref().map(moment).unwrap_or_default();
+    let reason = printable(&circuit.reason);
+    match circuit.state() {
+        pb::CircuitState::Unspecified | pb::CircuitState::Closed => String::new(),
+        pb::CircuitState::Open => format!("circuit open since {since} after {reason}, next try at {next}"),
+        pb::CircuitState::HalfOpen => format!("circuit half-open (open since {since} after {reason}): the next call tries it"),
+    }
+}
+
 /// What is left, window by window: `3 of 4 left this minute, 412 of 500 left this day`.
 pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     let windows = quota.iter().map(|window| {

@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
-    SourceCounters, SourcePipeline, UnitAcquirer, outcome, transport_for,
+    SourceCounters, SourceGuards, SourcePipeline, UnitAcquirer, outcome, transport_for,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
-use crate::source::{EgressRules, Lookup, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
+use crate::source::{EgressRules, Lookup, OptionValue, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
 use crate::store::Store;
 use crate::sync::lock;
 use crate::verdict::PendingSource;
@@ -42,6 +42,8 @@ pub(super) struct SourceEntry {
     /// The pipeline, or why the settings cannot be used.
     pub(super) pipeline: Result<SourcePipeline, SourceError>,
     pub(super) counters: Arc<SourceCounters>,
+    /// Circuit breaker, concurrency limit and retry budget.
+    pub(super) guards: Arc<SourceGuards>,
 }
 
 impl SourceEntry {
@@ -179,21 +181,35 @@ impl SourcePipelines {
         let family = source.family();
         let known = before.find(&source.settings.name);
         let unchanged = known.filter(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
+        let guards = known.filter(|entry| asks_alike(&entry.source, source)).map(|entry| entry.guards.clone());
+        let guards = guards.unwrap_or_else(|| Arc::new(SourceGuards::new(&source.settings)));
+        guards.apply(&source.settings);
         let pipeline = match unchanged {
             Some(entry) => entry.pipeline.clone(),
-            None => self.build_on(
-                source,
-                family.clone(),
-                counters.clone(),
-                known.and_then(|known| same_list(known, source)),
-            ),
+            None => {
+                let list = known.and_then(|known| same_list(known, source));
+                self.build_on(source, family.clone(), counters.clone(), guards.clone(), list)
+            }
         };
-        SourceEntry { source: source.clone(), family, pipeline, counters }
+        SourceEntry { source: source.clone(), family, pipeline, counters, guards }
     }
 
-    /// Builds a pipeline with these settings, which need not be saved.
-    pub(super) fn build(&self, source: &ResolvedSource) -> Result<SourcePipeline, SourceError> {
-        self.build_on(source, source.family(), self.counters(&source.settings.name), None)
+    /// Builds a pipeline with these settings, which need not be saved. With `guards` its calls count for the source that they
+    /// guard.
+    pub(super) fn build(
+        &self,
+        source: &ResolvedSource,
+        guards: Option<Arc<SourceGuards>>,
+    ) -> Result<SourcePipeline, SourceError> {
+        let guards = guards.unwrap_or_else(|| Arc::new(SourceGuards::new(&source.settings)));
+        self.build_on(source, source.family(), self.counters(&source.settings.name), guards, None)
+    }
+
+    /// The guards of the saved source with exactly these settings, if there is one.
+    pub(super) fn guards(&self, settings: &Arc<SourceSettings>) -> Option<Arc<SourceGuards>> {
+        let current = self.current();
+        let entry = current.find(&settings.name).filter(|entry| Arc::ptr_eq(&entry.source.settings, settings))?;
+        Some(entry.guards.clone())
     }
 
     fn build_on(
@@ -201,6 +217,7 @@ impl SourcePipelines {
         source: &ResolvedSource,
         family: Family,
         counters: Arc<SourceCounters>,
+        guards: Arc<SourceGuards>,
         list: Option<Arc<ListReader>>,
     ) -> Result<SourcePipeline, SourceError> {
         let parts = &self.parts;
@@ -219,6 +236,7 @@ impl SourcePipelines {
                     settings,
                     family,
                     account_state,
+                    guards,
                     account,
                     ledger: parts.store.clone(),
                     acquirer: self.acquirer.clone(),
@@ -260,6 +278,19 @@ fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListRe
     same.then(|| pipeline.list().clone())
 }
 
+/// Whether a change of settings leaves where and how the source is asked as it was, so that what was learned about it holds.
+fn asks_alike(before: &ResolvedSource, after: &ResolvedSource) -> bool {
+    fn address(settings: &SourceSettings) -> impl PartialEq {
+        let credential = settings.credential.as_ref().map(|key| key.expose_secret().to_owned());
+        let resolvers = settings.options.values().filter(|value| matches!(value, OptionValue::Resolver(_)));
+        let resolvers: Vec<_> = resolvers.cloned().collect();
+        let service = (settings.kind.clone(), settings.base_url.clone(), settings.tier.clone(), resolvers);
+        (service, credential, settings.proxy.clone(), settings.ca_pem.clone(), settings.timeout)
+    }
+    address(&before.settings) == address(&after.settings)
+        && before.source.independence_key() == after.source.independence_key()
+}
+
 /// Identifies the account whose quota is spent, without revealing the credential. Sources of one kind with the same
 /// credential share an account if they ask the same address: what a mirror answers must not count for the real account.
 fn account(settings: &SourceSettings, source: &dyn Source) -> String {
@@ -288,7 +319,7 @@ fn account(settings: &SourceSettings, source: &dyn Source) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{OptionValue, SourceView};
+    use crate::source::SourceView;
     use crate::sources;
 
     fn account_of(kind: &str, change: impl FnOnce(&mut SourceSettings)) -> String {

@@ -42,9 +42,10 @@ impl Engine {
         }
         // Uses the strictest windows of all sources on the account, since a test with other settings spends the same
         // quota.
+        let guards = self.pipelines.guards(&source.settings);
         let mut settings = (*source.settings).clone();
         settings.quota = self.pipelines.strictest(&settings, source.source.as_ref());
-        self.pipelines.build(&ResolvedSource { settings: Arc::new(settings), ..source.clone() })
+        self.pipelines.build(&ResolvedSource { settings: Arc::new(settings), ..source.clone() }, guards)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::Engine;
 use crate::error::Error;
-use crate::fetch::{CounterSnapshot, SourcePipeline};
+use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, SourcePipeline};
 use crate::finding::SourceError;
 use crate::settings::{ResolvedSource, State};
 use crate::store::WindowUse;
@@ -74,14 +74,24 @@ impl Engine {
         entry.pipeline.as_ref().ok()?.credential_refusal()
     }
 
-    /// Whether each source, by name, can be asked: it is active and its credential was not refused.
+    /// The circuit and the calls at once of the source of this name; `None` for a list.
+    pub fn guard_status(&self, name: &str) -> Option<GuardStatus> {
+        let pipelines = self.pipelines.current();
+        pipelines.find(name)?.pipeline.as_ref().ok()?.guard_status()
+    }
+
+    /// Whether each source, by name, can be asked: it is active, its credential was not refused, and its circuit is closed.
     pub fn askable_sources(&self) -> BTreeMap<String, bool> {
         // Only reports: pipelines that are not in use yet are not built for it.
         let pipelines = self.pipelines.latest();
         let is_askable = |source: &ResolvedSource| {
             let entry = pipelines.find(&source.settings.name);
             let in_use = entry.filter(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
-            let can_be_asked = |pipeline: &SourcePipeline| pipeline.credential_refusal().is_none();
+            let can_be_asked = |pipeline: &SourcePipeline| {
+                let guards = pipeline.guard_status();
+                let is_closed = guards.is_none_or(|guards| guards.circuit.state == CircuitState::Closed);
+                is_closed && pipeline.credential_refusal().is_none()
+            };
             let is_fit = in_use.is_none_or(|entry| entry.pipeline.as_ref().is_ok_and(can_be_asked));
             source.state == State::Active && is_fit
         };

@@ -65,8 +65,13 @@ impl AttemptError {
         match self {
             Self::Source(error) | Self::Unreachable(error) | Self::Local(error) => error,
             Self::NotAttempted(not_asked) => {
-                let late = not_asked.reason == NotAskedReason::Deadline;
-                let kind = if late { SourceErrorKind::Timeout } else { SourceErrorKind::QuotaExhausted };
+                let kind = if not_asked.reason == NotAskedReason::Deadline {
+                    SourceErrorKind::Timeout
+                } else if not_asked.reason == NotAskedReason::CircuitOpen {
+                    SourceErrorKind::Unavailable
+                } else {
+                    SourceErrorKind::QuotaExhausted
+                };
                 let wait = not_asked.until.and_then(|until| until.duration_since(now).ok());
                 SourceError::new(kind, not_asked.detail).retry_after(wait)
             }

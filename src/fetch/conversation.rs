@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
+use super::breaker::CircuitBreaker;
 use super::digest::of_question;
 use super::lookup::AnswerTime;
 use super::raw_answers::{AnsweredStep, Step};
@@ -58,6 +59,7 @@ pub(super) struct Conversation<'a> {
     pub(super) source: &'a Arc<dyn Source>,
     pub(super) lookup: &'a Lookup,
     pub(super) waiters: &'a Waiters,
+    pub(super) breaker: &'a CircuitBreaker,
     pub(super) clock: &'a dyn Clock,
 }
 
@@ -162,6 +164,7 @@ impl Conversation<'_> {
     /// The outcome after an answer that cannot be read. Neither it nor the answers before it are cached, since asking
     /// anew may return different ones.
     fn unreadable(&self, mut transcript: Transcript, error: SourceError) -> ConversationOutcome {
+        self.breaker.note_unreadable(self.clock);
         match transcript.partial.take() {
             Some(finding) => {
                 let body = OutcomeBody::Finding(incomplete(finding, &error.to_string()));

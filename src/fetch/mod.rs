@@ -7,8 +7,11 @@
 //! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
 //! | 2 cache, 3 coalesce | `cache.rs` with `stored_cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
-//! | 6 account, 7 quota | `account.rs`, `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 6 account, circuit | `account.rs`, `breaker.rs` | a source that refuses or keeps failing costs neither time nor units |
+//! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 7 concurrency | `concurrency.rs` | a call that waits for a unit holds no place that another needs |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
+//! | 5 to 7 | `guards.rs` | what circuit, concurrency and retry remember across changes of settings |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
 //!
 //! A look-up in a list needs none of these layers: `list_pipeline.rs`.
@@ -17,14 +20,17 @@ mod account;
 mod acquirer;
 mod allowance;
 mod attempt;
+mod breaker;
 mod cache;
 mod coalesce;
+mod concurrency;
 mod conversation;
 mod digest;
 mod disclosure;
 mod dns;
 mod fair_queue;
 mod feed;
+mod guards;
 mod http;
 mod http_error;
 mod lines;
@@ -48,7 +54,10 @@ mod waiters;
 
 pub use account::AccountState;
 pub use acquirer::UnitAcquirer;
+pub use breaker::{CircuitState, CircuitStatus};
 pub use cache::SourceCache;
+pub use concurrency::ConcurrencyStatus;
+pub use guards::{GuardStatus, SourceGuards};
 pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
 pub use lookup::{AnswerHash, Fetched, LookupRequest, Receipt, outcome};

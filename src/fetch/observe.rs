@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::attempt::AttemptError;
+use super::breaker::CircuitState;
+use super::guards::GuardStatus;
 use super::lookup::Fetched;
 use crate::clock::Clock;
 use crate::finding::{OutcomeBody, SourceError};
@@ -126,6 +128,18 @@ impl SourceCounters {
         let until = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
         let seconds = until.map_or(0.0, |until| until.as_secs_f64());
         metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
+    }
+
+    /// Sets the metrics of the circuit and of the calls at once.
+    pub(super) fn note_guards(&self, status: &GuardStatus) {
+        let state = match status.circuit.state {
+            CircuitState::Closed => 0.0,
+            CircuitState::HalfOpen => 1.0,
+            CircuitState::Open => 2.0,
+        };
+        metrics::gauge!("concord_source_circuit_state", "source" => self.label.clone()).set(state);
+        let limit = status.concurrency.limit as f64;
+        metrics::gauge!("concord_source_concurrency_limit", "source" => self.label.clone()).set(limit);
     }
 
     /// Sets the metric of whether the source refuses the credential.

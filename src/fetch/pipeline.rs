@@ -21,6 +21,7 @@ use super::conversation::{Conversation, ConversationOutcome};
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
 use super::fair_queue::Claim;
+use super::guards::{Admission, GuardStatus, SourceGuards};
 use super::http::HttpTransport;
 use super::list_pipeline::ListPipeline;
 use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
@@ -28,7 +29,7 @@ use super::observe::{self, SourceCounters};
 use super::quota::Quota;
 use super::raw_answers::{RawAnswers, Step, hashes};
 use super::read::read_probe;
-use super::retry::{RetryBudget, with_retries};
+use super::retry::with_retries;
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
@@ -82,15 +83,16 @@ impl SourcePipeline {
         }
     }
 
-    /// Why no call of this priority would be made now, given this usage: a window is used up, the account is suspended, or the source
-    /// refused the credential.
+    /// Why no call of this priority would be made now, given this usage: a window is used up, the account is suspended, the source
+    /// refused the credential, or its circuit is open.
     pub fn quota_refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
         match self {
             Self::Remote(pipeline) => {
                 let spent = pipeline.quota.refusal(priority, usage);
                 let refused = pipeline.account.credential_refusal();
                 let refused = refused.map(|error| NotAsked::new(NotAskedReason::NotConfigured, error.detail));
-                refused.or(spent).or_else(|| pipeline.account.refusal(&*pipeline.clock))
+                let clock = &*pipeline.clock;
+                refused.or(spent).or_else(|| pipeline.account.refusal(clock)).or_else(|| pipeline.guards.refusal(clock))
             }
             Self::List(_) => None,
         }
@@ -108,6 +110,14 @@ impl SourcePipeline {
     pub fn suspended_until(&self) -> Option<SystemTime> {
         match self {
             Self::Remote(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
+            Self::List(_) => None,
+        }
+    }
+
+    /// The state of what keeps calls from a source that cannot bear them; `None` for a list, which has nothing of it.
+    pub fn guard_status(&self) -> Option<GuardStatus> {
+        match self {
+            Self::Remote(pipeline) => Some(pipeline.guards.status(&*pipeline.clock)),
             Self::List(_) => None,
         }
     }
@@ -158,6 +168,8 @@ pub struct PipelineParts {
     pub account: String,
     /// The suspension of the account, shared by all its pipelines.
     pub account_state: Arc<AccountState>,
+    /// Circuit breaker, concurrency limit and retry budget of the source, shared by all its pipelines.
+    pub guards: Arc<SourceGuards>,
     /// Sends the questions.
     pub transport: Arc<dyn Transport>,
     /// Records quota and disclosures.
@@ -184,7 +196,7 @@ pub struct RemotePipeline {
     cache: SourceCacheView,
     in_flight: InFlight,
     raw_answers: RawAnswers,
-    retry_budget: RetryBudget,
+    guards: Arc<SourceGuards>,
     account: Arc<AccountState>,
     quota: Quota,
     allowance: Arc<AllowanceReader>,
@@ -208,7 +220,7 @@ impl RemotePipeline {
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
-            retry_budget: RetryBudget::default(),
+            guards: parts.guards,
             allowance: Arc::new(AllowanceReader {
                 source: source.clone(),
                 settings: settings.clone(),
@@ -318,9 +330,10 @@ impl RemotePipeline {
         }
         let answered = self.raw_answers.answered(&cached.unwrap_or_default()).await;
         let disclosure = &DisclosureEntry::new(request);
-        let conversation = Conversation { source: &self.source, lookup: &request.lookup, waiters, clock: &*self.clock };
-        // 4. Total time. Bounds all steps and attempts together, without the time for which they wait for a unit. When it is
-        // over, the partial finding is used.
+        let (source, breaker, clock) = (&self.source, &*self.guards.breaker, &*self.clock);
+        let conversation = Conversation { source, lookup: &request.lookup, waiters, breaker, clock };
+        // 4. Total time. Bounds all steps and attempts together, without the time for which they wait for a unit or a place.
+        // When it is over, the partial finding is used.
         let run = Box::pin(
             // Each question of the conversation passes all inner layers.
             conversation.run(answered, |question, is_optional| async move {
@@ -330,7 +343,7 @@ impl RemotePipeline {
                     attempt().await?
                 } else {
                     let seed = (&self.settings.name, &request.lookup);
-                    with_retries(&self.retry_budget, waiters, &*self.clock, seed, attempt).await?
+                    with_retries(&self.guards, waiters, &*self.clock, seed, attempt).await?
                 };
                 let received = self.clock.monotonic();
                 Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))
@@ -350,7 +363,7 @@ impl RemotePipeline {
         outcome
     }
 
-    /// Resolves when a conversation has had its total time, which does not pass while it waits for a unit.
+    /// Resolves when a conversation has had its total time, which does not pass while it waits for a unit or a place.
     async fn time_over(&self, waiters: &Waiters) {
         loop {
             let left = (waiters.end() + self.settings.timeout).since(self.clock.monotonic());
@@ -379,7 +392,8 @@ impl RemotePipeline {
         self.account.credential_refusal().map_or(Ok(()), |error| Err(AttemptError::Local(error)))?;
         // In the background, and also if the quota is used up: the source may allow more by now.
         self.allowance.read_if_due();
-        self.account.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
+        let refusal = self.account.refusal(clock).or_else(|| self.guards.refusal(clock));
+        refusal.map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         // A question that must not be sent is neither paid nor recorded as disclosed.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
         waiters.check_budget()?;
@@ -390,19 +404,15 @@ impl RemotePipeline {
         let unit = self.quota.acquire(waiters, records).await.inspect_err(|_| {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
-        // The account may have been suspended while the call waited for its unit.
-        if waiters.has_paused()
-            && let Some(refusal) = self.account.refusal(clock)
-        {
-            self.quota.give_back(waiters, unit).await;
-            return Err(AttemptError::NotAttempted(refusal));
-        }
-        // Recording takes time, so all waiters may have left by now. From here on the call counts as made, so that a
-        // waiter that times out gets a timeout instead of "not asked".
-        if let Err(error) = waiters.close_if_abandoned(clock.monotonic()) {
-            self.quota.give_back(waiters, unit).await;
-            return Err(error);
-        }
+        // 7. Concurrency. Inside the quota, so that a call that waits for a unit holds no place that another could use.
+        let mut admission = match self.admit(waiters).await {
+            Ok(admission) => admission,
+            Err(error) => {
+                self.quota.give_back(waiters, unit).await;
+                return Err(error);
+            }
+        };
+        // From here on the call counts as made, so that a waiter that times out gets a timeout instead of "not asked".
         waiters.count_call();
         if let Some(disclosure) = disclosure
             && let Err(error) = self.disclosures.record_waiting(waiters, disclosure, host).await
@@ -412,6 +422,7 @@ impl RemotePipeline {
             return Err(error);
         }
         self.counters.count_call();
+        admission.begin_call(clock.monotonic());
         // 8., 9. Attempt time and transport.
         let answer = attempt::send(&*self.transport, clock, &self.settings, &self.source, question).await;
         if answer.as_ref().is_err_and(|error| !error.is_sent) {
@@ -420,6 +431,8 @@ impl RemotePipeline {
             drop(unit);
         }
         let answer = answer.map_err(AttemptError::from);
+        admission.record(&answer, clock.monotonic());
+        self.counters.note_guards(&self.guards.status(clock));
         self.counters.count_result(&answer);
         self.account.note(&answer, &self.quota.windows(), clock.monotonic());
         // Due at once if the source reported that its quota is used up.
@@ -427,6 +440,20 @@ impl RemotePipeline {
         self.counters.note_suspension(self.account.suspended_until(clock));
         self.counters.note_credential(self.account.credential_refusal().is_none());
         answer
+    }
+
+    /// Admits a call that has its unit.
+    async fn admit(&self, waiters: &Waiters) -> Result<Admission, AttemptError> {
+        let admission = self.guards.admit(waiters, &*self.clock).await?;
+        // The account may have been suspended while the call waited for its unit or its place.
+        if waiters.has_paused()
+            && let Some(refusal) = self.account.refusal(&*self.clock)
+        {
+            return Err(AttemptError::NotAttempted(refusal));
+        }
+        // Recording takes time, so all waiters may have left by now.
+        waiters.close_if_abandoned(self.clock.monotonic())?;
+        Ok(admission)
     }
 
     async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
@@ -449,7 +476,8 @@ impl RemotePipeline {
         let now = self.clock.monotonic();
         let claim = Claim { priority: Priority::Background, caller: String::new() };
         let (waiters, _guard) = Waiters::begin(now, now, claim, None, None);
-        let conversation = Conversation { source: &self.source, lookup, waiters: &waiters, clock: &*self.clock };
+        let (source, breaker, clock) = (&self.source, &*self.guards.breaker, &*self.clock);
+        let conversation = Conversation { source, lookup, waiters: &waiters, breaker, clock };
         let is_whole = AtomicBool::new(true);
         let outcome = conversation.run(self.raw_answers.answered(steps).await, |_, _| {
             is_whole.store(false, Ordering::Relaxed);
@@ -514,6 +542,7 @@ impl RemotePipeline {
     async fn probe(&self, caller: &str) -> Probe {
         tracing::info!(source = self.settings.name, caller, "probing the source");
         self.account.lift();
+        self.guards.breaker.close();
         let (probe, ()) = tokio::join!(self.ask_probe(caller), self.allowance.read_now());
         probe
     }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
+use super::guards::SourceGuards;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::SourceError;
@@ -38,12 +39,12 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    fn deposit(&self) {
+    pub(super) fn deposit(&self) {
         let mut tokens = lock(&self.tokens);
         *tokens = (*tokens + 1).min(MAX_TOKENS);
     }
 
-    fn withdraw(&self) -> bool {
+    pub(super) fn withdraw(&self) -> bool {
         let mut tokens = lock(&self.tokens);
         let left = tokens.checked_sub(COST);
         *tokens = left.unwrap_or(*tokens);
@@ -54,7 +55,7 @@ impl RetryBudget {
 /// Runs an attempt and repeats it after transient failures. `seed` determines the jitter: it differs between sources
 /// and indicators, but is the same for the same question, so that tests are reproducible.
 pub(super) async fn with_retries<F>(
-    budget: &RetryBudget,
+    guards: &SourceGuards,
     waiters: &Waiters,
     clock: &dyn Clock,
     seed: impl Hash,
@@ -63,7 +64,7 @@ pub(super) async fn with_retries<F>(
 where
     F: Future<Output = Result<Answer, AttemptError>>,
 {
-    budget.deposit();
+    guards.count_question();
     let mut failure: Option<SourceError> = None;
     let mut number = 0;
     loop {
@@ -80,7 +81,7 @@ where
         // A retry is never earlier than the source asked for.
         let wait = backoff(number, &seed).max(error.retry_after.unwrap_or_default());
         let fits = wait < waiters.time_left(clock.monotonic());
-        if number == RETRIES || !error.kind.is_transient() || !fits || !budget.withdraw() {
+        if number == RETRIES || !error.kind.is_transient() || !fits || !guards.allow_retry() {
             return Err(AttemptError::Source(error));
         }
         clock.sleep(wait).await;
@@ -91,8 +92,13 @@ where
 
 /// Exponential backoff, multiplied by a jitter between 0.5 and 1.
 fn backoff(number: u32, seed: &impl Hash) -> Duration {
+    jittered(FIRST_WAIT.saturating_mul(1 << number.min(8)), &(seed, number))
+}
+
+/// The wait, multiplied by a jitter between 0.5 and 1 that the seed determines.
+pub(super) fn jittered(wait: Duration, seed: &impl Hash) -> Duration {
     let mut hasher = DefaultHasher::new();
-    (seed, number).hash(&mut hasher);
+    seed.hash(&mut hasher);
     let jitter = f64::from((hasher.finish() >> 48) as u16) / 65_536.0;
-    FIRST_WAIT.saturating_mul(1 << number.min(8)).mul_f64(0.5 + jitter / 2.0)
+    wait.mul_f64(0.5 + jitter / 2.0)
 }

@@ -47,11 +47,11 @@ pub(super) struct Waiters {
 
 #[derive(Debug, Default)]
 struct State {
-    /// From when on nothing further starts, unless the conversation waits for a unit.
+    /// From when on nothing further starts, unless the conversation waits for a unit or a place.
     end: Monotonic,
-    /// Since when the conversation waits for a unit, which does not count towards its end.
+    /// Since when the conversation waits for a unit or a place, which does not count towards its end.
     paused: Option<Monotonic>,
-    /// Why a unit is waited for.
+    /// Why the next call is not made yet.
     refusal: Option<NotAsked>,
     waiting: BTreeMap<u64, Waiter>,
     next_number: u64,
@@ -155,19 +155,19 @@ impl Waiters {
         self.changed.notified().await;
     }
 
-    /// Notes that the conversation waits for a unit from now on, and why. That time does not count towards its end.
+    /// Notes that the conversation waits for a unit or a place from now on, and why. That time does not count towards its end.
     pub(super) fn pause(&self, now: Monotonic, refusal: NotAsked) {
         let mut state = lock(&self.state);
         state.paused.get_or_insert(now);
         state.refusal = Some(refusal);
     }
 
-    /// Whether the conversation has waited for a unit.
+    /// Whether the conversation has waited for a unit or a place.
     pub(super) fn has_paused(&self) -> bool {
         lock(&self.state).refusal.is_some()
     }
 
-    /// Notes that the conversation does not wait for a unit any longer.
+    /// Notes that the conversation does not wait any longer.
     pub(super) fn resume(&self, now: Monotonic) {
         let mut state = lock(&self.state);
         if let Some(since) = state.paused.take() {

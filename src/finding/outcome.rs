@@ -51,7 +51,7 @@ impl OutcomeBody {
         self.into()
     }
 
-    /// Whether the verdict lacks an opinion that was expected: an error, quota spent, or no time left.
+    /// Whether the verdict lacks an opinion that was expected: an error, quota spent, an open circuit, or no time left.
     /// A rule by which the source is not asked does not make a verdict partial.
     pub fn leaves_verdict_partial(&self) -> bool {
         match self {
@@ -272,6 +272,8 @@ pub enum NotAskedReason {
     VerdictSettled,
     /// The request's budget of quota units does not allow it.
     Budget,
+    /// The source keeps failing, so it is left alone for a while.
+    CircuitOpen,
 }
 
 impl NotAskedReason {
@@ -283,7 +285,7 @@ impl NotAskedReason {
     /// Whether a limit prevented an opinion that was expected. The other reasons are rules, and that none was needed.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
-            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve | Self::Budget => true,
+            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve | Self::Budget | Self::CircuitOpen => true,
             Self::TypeUnsupported
             | Self::Disabled
             | Self::NotConfigured

@@ -19,6 +19,7 @@ use crate::convert::{
 };
 use crate::engine::{Engine, Usage};
 use crate::error::{Error, Reason, Violation};
+use crate::fetch::{CircuitState, GuardStatus};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
@@ -63,6 +64,10 @@ impl SourceRpc {
     fn write_current(&self, source: &ResolvedSource) -> pb::Source {
         let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
         let mut written = pb::Source { suspended_until_time, ..write(source) };
+        if let Some(status) = self.engine.guard_status(&source.settings.name) {
+            let (circuit, concurrency) = write_guards(&status);
+            (written.circuit, written.concurrency) = (Some(circuit), Some(concurrency));
+        }
         written.warnings.extend(self.engine.credential_warnings(&source.settings.name));
         if let Some(refusal) = self.engine.credential_refusal(&source.settings.name)
             && written.state() == pb::SourceState::Active
@@ -218,6 +223,31 @@ fn write_usage(usage: &Usage) -> pb::SourceUsage {
         saved_by_sharing: usage.counters.shared,
         suspended_until_time: usage.suspended_until.map(write_timestamp),
     }
+}
+
+/// The circuit and the calls at once of a source.
+fn write_guards(status: &GuardStatus) -> (pb::Circuit, pb::Concurrency) {
+    let (circuit, concurrency) = (&status.circuit, &status.concurrency);
+    let state = match circuit.state {
+        CircuitState::Closed => pb::CircuitState::Closed,
+        CircuitState::Open => pb::CircuitState::Open,
+        CircuitState::HalfOpen => pb::CircuitState::HalfOpen,
+    };
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let circuit = pb::Circuit {
+        state: state.into(),
+        since_time: circuit.since.map(write_timestamp),
+        next_probe_time: circuit.next_probe.map(write_timestamp),
+        reason: circuit.why.clone(),
+        attempts: number(circuit.attempts),
+        failures: number(circuit.failures),
+    };
+    let concurrency = pb::Concurrency {
+        limit: number(concurrency.limit),
+        in_flight: number(concurrency.in_flight),
+        waiting: number(concurrency.waiting),
+    };
+    (circuit, concurrency)
 }
 
 #[tonic::async_trait]

@@ -17,6 +17,7 @@ use crate::source::{
 
 const MAX_FAMILY: usize = 63;
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_CONCURRENCY: u32 = 1000;
 const MAX_TTL: Duration = Duration::from_secs(3650 * 86_400);
 
 /// A source under the settings in effect.
@@ -160,6 +161,9 @@ fn check(settings: &SourceSettings, violations: &mut Vec<Violation>) {
     }
     if settings.quota_reserve > 100 {
         refuse("quota_reserve", "must be from 0 to 100 percent");
+    }
+    if !(1..=MAX_CONCURRENCY).contains(&settings.max_concurrency) {
+        refuse("max_concurrency", "must be from 1 to 1000 calls; to stop asking, disable the source");
     }
     let rules = EgressRules::default();
     let base_url = settings.base_url.as_ref().map(|url| rules.check_url(url));

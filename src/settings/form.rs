@@ -84,7 +84,7 @@ impl Written for bool {
 }
 
 impl Written for u32 {
-    const SYNTAX: Syntax = Syntax::Number("PERCENT");
+    const SYNTAX: Syntax = Syntax::Number("NUMBER");
 
     type Form = u32;
 

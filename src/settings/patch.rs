@@ -32,6 +32,8 @@ macro_rules! with_source_fields {
             quota: Vec<QuotaWindow> => quota;
             /// Percentage of each window that only interactive requests may spend, 0 to 100
             quota_reserve: u32 => quota_reserve;
+            /// Maximum of calls to it at once, 1 to 1000
+            max_concurrency: u32 => max_concurrency;
             /// Time for one attempt
             timeout: Duration => timeout;
             /// How long a finding is cached
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_patch_is_written_as_it_is_read() {
-        let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"quota_reserve":30,"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
+        let text = r#"{"kind":"virustotal","enabled":false,"reliability":"A+","base_url":"https://example.com/api","family":"","tier":"free","quota":{"day":9,"minute":4},"quota_reserve":30,"max_concurrency":5,"timeout":"3s","max_tlp":"AMBER+STRICT","proxy":"","options":{"preferred_threshold":3}}"#;
         let patch: SourcePatch = serde_json::from_str(text).unwrap();
         assert_eq!((patch.family.clone(), patch.proxy.clone()), (Some(Clearable::Cleared), Some(Clearable::Cleared)));
         assert_eq!(serde_json::to_string(&patch).unwrap(), text);

@@ -16,6 +16,8 @@ use crate::indicator::Tlp;
 
 /// Percentage of each quota window that is reserved for interactive requests unless the user sets another.
 const DEFAULT_QUOTA_RESERVE: u32 = 20;
+/// Maximum of calls to a source at once unless the user sets another.
+const DEFAULT_MAX_CONCURRENCY: u32 = 100;
 
 /// The settings of one source as they are in effect: nothing optional that is needed, every option filled in.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub struct SourceSettings {
     pub quota: Vec<QuotaWindow>,
     /// Percentage of each quota window that only interactive requests may spend, 0 to 100.
     pub quota_reserve: u32,
+    /// Maximum of calls to it at once, 1 to 1,000.
+    pub max_concurrency: u32,
     /// Time for one attempt.
     pub timeout: Duration,
     /// How long answers are cached.
@@ -89,6 +93,7 @@ impl SourceSettings {
             base_url: about.base_url.clone(),
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
             quota_reserve: DEFAULT_QUOTA_RESERVE,
+            max_concurrency: DEFAULT_MAX_CONCURRENCY,
             timeout: about.timeout,
             cache_ttl: about.cache_ttl,
             max_tlp: about.max_tlp,
