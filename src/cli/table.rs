@@ -219,7 +219,9 @@ pub(super) fn circuit(circuit: &pb::Circuit) -> String {
     match circuit.state() {
         pb::CircuitState::Unspecified | pb::CircuitState::Closed => String::new(),
         pb::CircuitState::Open => format!("circuit open since {since} after {reason}, next try at {next}"),
-        pb::CircuitState::HalfOpen => format!("circuit half-open (open since {since} after {reason}): the next call tries it"),
+        pb::CircuitState::HalfOpen => {
+            format!("circuit half-open (open since {since} after {reason}): the next call tries it")
+        }
     }
 }
 

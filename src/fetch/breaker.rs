@@ -279,7 +279,9 @@ impl CircuitBreaker {
         let epoch = lock(&self.circuit).admit(clock.monotonic());
         match epoch {
             Some(epoch) => Ok(CircuitPermit { breaker: self.clone(), epoch, is_recorded: false }),
-            None => Err(self.refusal(clock).unwrap_or_else(|| NotAsked::new(NotAskedReason::CircuitOpen, "it was open"))),
+            None => {
+                Err(self.refusal(clock).unwrap_or_else(|| NotAsked::new(NotAskedReason::CircuitOpen, "it was open")))
+            }
         }
     }
 
@@ -334,9 +336,15 @@ impl CircuitBreaker {
         let why = circuit.opening.as_ref().map(|opening| opening.why.clone());
         drop(circuit);
         match change {
-            Some(Change::Opened) => tracing::warn!(source = self.source, why, "the source is not asked: its circuit opens"),
-            Some(Change::Reopened) => tracing::warn!(source = self.source, why, "the source still fails: its circuit stays open"),
-            Some(Change::Closed) => tracing::info!(source = self.source, "the source answers again: its circuit closes"),
+            Some(Change::Opened) => {
+                tracing::warn!(source = self.source, why, "the source is not asked: its circuit opens")
+            }
+            Some(Change::Reopened) => {
+                tracing::warn!(source = self.source, why, "the source still fails: its circuit stays open")
+            }
+            Some(Change::Closed) => {
+                tracing::info!(source = self.source, "the source answers again: its circuit closes")
+            }
             None => {}
         }
     }
@@ -377,4 +385,167 @@ fn wall_time(clock: &dyn Clock, now: Monotonic, moment: Monotonic) -> Option<Sys
 fn time_of_day(time: Option<SystemTime>) -> String {
     let time = time.and_then(|time| Timestamp::try_from(time).ok());
     time.map_or_else(|| "an unknown time".into(), |time| time.strftime("%H:%M:%S UTC").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SEED: u64 = 7;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn end(circuit: &mut Circuit, now: Monotonic, result: AttemptResult) -> Option<Change> {
+        let epoch = circuit.admit(now).expect("it lets a call be made");
+        circuit.record(epoch, Some(result), now, SEED)
+    }
+
+    #[test]
+    fn five_timeouts_in_a_row_open_it_and_an_answer_between_them_does_not() {
+        let (mut circuit, now) = (Circuit::default(), Monotonic::default());
+        for result in [AttemptResult::TimedOut; 4].into_iter().chain([AttemptResult::RateLimited]) {
+            assert_eq!(end(&mut circuit, now, result), None);
+        }
+        for _ in 0..4 {
+            assert_eq!(end(&mut circuit, now, AttemptResult::TimedOut), None);
+        }
+        assert_eq!(end(&mut circuit, now, AttemptResult::TimedOut), Some(Change::Opened));
+        assert_eq!(circuit.opening.unwrap().why, "5 timeouts in a row");
+    }
+
+    #[test]
+    fn half_of_ten_attempts_open_it_and_old_failures_do_not_count() {
+        let (mut circuit, mut now) = (Circuit::default(), Monotonic::default());
+        for _ in 0..9 {
+            assert_eq!(end(&mut circuit, now, AttemptResult::Unavailable), None);
+        }
+        now = now + WINDOW_TIME;
+        for _ in 0..5 {
+            assert_eq!(end(&mut circuit, now, AttemptResult::Answered), None);
+        }
+        for _ in 0..4 {
+            assert_eq!(end(&mut circuit, now, AttemptResult::Unreadable), None);
+        }
+        assert_eq!(end(&mut circuit, now, AttemptResult::Unavailable), Some(Change::Opened));
+        assert_eq!(circuit.opening.unwrap().why, "5 of 10 attempts failed");
+    }
+
+    #[test]
+    fn an_answer_that_proves_unreadable_counts_as_one_failure() {
+        let (mut circuit, now) = (Circuit::default(), Monotonic::default());
+        for _ in 0..9 {
+            end(&mut circuit, now, AttemptResult::Answered);
+            assert_eq!(circuit.note_unreadable(now, SEED), None);
+        }
+        assert_eq!((circuit.window.len(), circuit.failures()), (9, 9));
+        assert_eq!(end(&mut circuit, now, AttemptResult::Answered), Some(Change::Opened));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Pass(u64),
+        Begin,
+        End(usize, Option<AttemptResult>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let result = prop_oneof![
+            Just(None),
+            Just(Some(AttemptResult::Answered)),
+            Just(Some(AttemptResult::Unavailable)),
+            3 => Just(Some(AttemptResult::TimedOut)),
+        ];
+        prop_oneof![
+            (0_u64..120).prop_map(Step::Pass),
+            3 => Just(Step::Begin),
+            3 => (any::<usize>(), result).prop_map(|(which, result)| Step::End(which, result)),
+        ]
+    }
+
+    /// The rules by the whole history, and by bounds instead of jitter.
+    #[derive(Default)]
+    struct Model {
+        history: Vec<(Monotonic, AttemptResult)>,
+        is_open: bool,
+        failed_probes: u32,
+        changes: u64,
+        probe_begun: bool,
+    }
+
+    impl Model {
+        fn must_open(&self, now: Monotonic) -> bool {
+            let judged: Vec<_> =
+                self.history.iter().rev().take(50).take_while(|(at, _)| now.since(*at) < WINDOW_TIME).collect();
+            let failed = judged.iter().filter(|(_, result)| *result != AttemptResult::Answered).count();
+            let is_run =
+                judged.len() >= 5 && judged.iter().take(5).all(|(_, result)| *result == AttemptResult::TimedOut);
+            is_run || judged.len() >= 10 && failed * 2 >= judged.len()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_follows_its_rules_whatever_comes_when(steps in prop::collection::vec(step(), 0..200)) {
+            let (mut circuit, mut model) = (Circuit::default(), Model::default());
+            let mut now = Monotonic::default();
+            // Calls under way: what the circuit gave them, and in which state of the model they began.
+            let mut calls: Vec<(u64, u64)> = Vec::new();
+            let mut opened_at = now;
+            for step in steps {
+                match step {
+                    Step::Pass(seconds) => now = now + SECOND * seconds as u32,
+                    Step::Begin => {
+                        let longest = (FIRST_PAUSE * 2_u32.pow(model.failed_probes.min(8))).min(MAX_PAUSE);
+                        let waited = now.since(opened_at);
+                        match circuit.admit(now) {
+                            Some(epoch) => {
+                                prop_assert!(!model.is_open || !model.probe_begun && waited >= longest / 2);
+                                model.probe_begun = model.is_open;
+                                calls.push((epoch, model.changes));
+                            }
+                            None => {
+                                prop_assert!(model.is_open && (model.probe_begun || waited < longest));
+                                let until = circuit.refused_until(now, SEED).expect("it says until when");
+                                prop_assert!(until > now && until.since(now) <= MAX_PAUSE);
+                            }
+                        }
+                    }
+                    Step::End(which, result) => {
+                        if calls.is_empty() {
+                            continue;
+                        }
+                        let (epoch, began) = calls.swap_remove(which % calls.len());
+                        let change = circuit.record(epoch, result, now, SEED);
+                        let expected = match result {
+                            _ if began != model.changes => None,
+                            None => {
+                                model.probe_begun = false;
+                                None
+                            }
+                            Some(AttemptResult::Answered) if model.is_open => {
+                                model = Model { changes: model.changes + 1, ..Model::default() };
+                                Some(Change::Closed)
+                            }
+                            Some(_) if model.is_open => {
+                                (model.failed_probes, model.changes) = (model.failed_probes + 1, model.changes + 1);
+                                (model.probe_begun, opened_at) = (false, now);
+                                Some(Change::Reopened)
+                            }
+                            Some(result) => {
+                                model.history.push((now, result));
+                                model.is_open = model.must_open(now);
+                                model.changes += u64::from(model.is_open);
+                                opened_at = now;
+                                model.is_open.then_some(Change::Opened)
+                            }
+                        };
+                        prop_assert_eq!(change, expected);
+                    }
+                }
+                prop_assert_eq!(circuit.opening.is_some(), model.is_open);
+                prop_assert_eq!(circuit.state(now) == CircuitState::Closed, !model.is_open);
+            }
+        }
+    }
 }

@@ -243,3 +243,68 @@ impl Drop for Waiting<'_> {
         state.waiting = state.waiting.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    fn place(limit: &Arc<ConcurrencyLimit>, now: Monotonic) -> Place {
+        let permit = limit.places.clone().try_acquire_owned().expect("a free place");
+        lock(&limit.state).in_flight += 1;
+        Place { permit: Some(permit), limit: limit.clone(), begun: now }
+    }
+
+    #[test]
+    fn timeouts_of_calls_under_way_together_halve_the_limit_once_and_answers_raise_it_to_the_maximum() {
+        let (limit, mut now) = (ConcurrencyLimit::new(8), Monotonic::default());
+        let calls: Vec<_> = (0..8).map(|_| place(&limit, now)).collect();
+        now = now + MOMENT;
+        calls.iter().for_each(|call| call.record(AttemptResult::TimedOut, now));
+        assert_eq!(limit.status().limit, 4);
+        drop(calls);
+        assert_eq!((limit.places.available_permits(), limit.status().in_flight), (4, 0));
+        for _ in 0..100 {
+            let calls: Vec<_> = (0..limit.status().limit).map(|_| place(&limit, now)).collect();
+            now = now + MOMENT;
+            calls.iter().for_each(|call| call.record(AttemptResult::Answered, now));
+        }
+        assert_eq!((limit.status().limit, limit.places.available_permits()), (8, 8));
+    }
+
+    #[test]
+    fn the_limit_never_falls_below_one_and_does_not_grow_while_answers_are_slow_or_few() {
+        let (limit, mut now) = (ConcurrencyLimit::new(8), Monotonic::default());
+        let mut call = |limit: &Arc<ConcurrencyLimit>, result, took: Duration| {
+            let call = place(limit, now);
+            now = now + took;
+            call.record(result, now);
+        };
+        for _ in 0..6 {
+            call(&limit, AttemptResult::RateLimited, MOMENT);
+        }
+        assert_eq!(limit.status().limit, 1);
+        call(&limit, AttemptResult::Answered, MOMENT);
+        assert_eq!(limit.status().limit, 2);
+        call(&limit, AttemptResult::Answered, 5 * MOMENT);
+        call(&limit, AttemptResult::Answered, 5 * MOMENT);
+        call(&limit, AttemptResult::Answered, 5 * MOMENT);
+        assert_eq!(limit.status().limit, 2, "they took longer than usual");
+        for _ in 0..100 {
+            call(&limit, AttemptResult::Answered, MOMENT);
+        }
+        assert_eq!(limit.status().limit, 3, "one call at a time does not need more");
+    }
+
+    #[test]
+    fn a_lower_maximum_holds_at_once_for_new_calls_and_a_higher_one_is_followed() {
+        let (limit, now) = (ConcurrencyLimit::new(4), Monotonic::default());
+        let calls: Vec<_> = (0..4).map(|_| place(&limit, now)).collect();
+        limit.set_max(2);
+        drop(calls);
+        assert_eq!((limit.status().limit, limit.places.available_permits()), (2, 2));
+        limit.set_max(6);
+        assert_eq!((limit.status().limit, limit.places.available_permits()), (6, 6));
+    }
+}

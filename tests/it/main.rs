@@ -6,6 +6,7 @@
 mod architecture;
 mod batch;
 mod bounds;
+mod circuit;
 mod command_line;
 mod connections;
 mod demo;

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concord::clock::{Clock, ManualClock};
 use concord::fetch::{
-    Fetched, LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourcePipeline,
-    Transport, UnitAcquirer,
+    Fetched, LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourceGuards,
+    SourcePipeline, Transport, UnitAcquirer,
 };
 use concord::finding::{
     Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind, Strength,
@@ -31,6 +31,7 @@ mod allowance;
 mod cache;
 mod coalesce;
 mod conversation;
+mod guards;
 mod list;
 mod quota_and_retry;
 mod restart;
@@ -474,6 +475,7 @@ impl Harness {
             family: Family::same_kind("word"),
             account: "account".into(),
             account_state: Arc::default(),
+            guards: Arc::new(SourceGuards::new(&settings)),
             transport: transport.clone(),
             acquirer: UnitAcquirer::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
             ledger: ledger.clone(),

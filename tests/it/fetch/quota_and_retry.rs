@@ -279,7 +279,9 @@ async fn a_wait_that_does_not_fit_the_time_left_is_not_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_source_does_not_get_three_times_as_many_calls() {
-    let harness = Harness::new(&[down()]);
+    // One attempt in three fails, which opens no circuit.
+    let replies = [down(), ScriptedReply::says("found 9"), ScriptedReply::says("found 9")];
+    let harness = Harness::new(&replies.repeat(50));
     for number in 0..100_u32 {
         harness.pipeline.look_up(harness.request_for(&format!("192.0.2.{number}"), 60 * SECOND)).await;
     }
