@@ -451,13 +451,13 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         let result = prop_oneof![
-            Just(None),
-            Just(Some(AttemptResult::Answered)),
-            Just(Some(AttemptResult::Unavailable)),
+            1 => Just(None),
+            1 => Just(Some(AttemptResult::Answered)),
+            1 => Just(Some(AttemptResult::Unavailable)),
             3 => Just(Some(AttemptResult::TimedOut)),
         ];
         prop_oneof![
-            (0_u64..120).prop_map(Step::Pass),
+            1 => (0_u64..120).prop_map(Step::Pass),
             3 => Just(Step::Begin),
             3 => (any::<usize>(), result).prop_map(|(which, result)| Step::End(which, result)),
         ]
