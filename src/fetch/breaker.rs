@@ -267,7 +267,7 @@ impl CircuitBreaker {
         let (opening, until) = (circuit.opening.as_ref()?, circuit.refused_until(now, self.seed)?);
         let (since, until) = (wall_time(clock, now, opening.since), wall_time(clock, now, until));
         let (since_text, until_text) = (time_of_day(since), time_of_day(until));
-        let detail = format!("since {since_text} after {}; next try at {until_text}", opening.why);
+        let detail = format!("the circuit opened at {since_text} after {}; next try at {until_text}", opening.why);
         Some(NotAsked { until, ..NotAsked::new(NotAskedReason::CircuitOpen, detail) })
     }
 

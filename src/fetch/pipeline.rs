@@ -388,7 +388,7 @@ impl RemotePipeline {
     ) -> Result<Answer, AttemptError> {
         let clock = &*self.clock;
         waiters.close_if_abandoned(clock.monotonic())?;
-        // 6. Account. Outside the quota, so that a question that the source would refuse costs nothing.
+        // 6. Account and circuit. Outside the quota, so that a question that the source would refuse costs nothing.
         self.account.credential_refusal().map_or(Ok(()), |error| Err(AttemptError::Local(error)))?;
         // In the background, and also if the quota is used up: the source may allow more by now.
         self.allowance.read_if_due();

@@ -8,7 +8,7 @@ use concord::engine::{EnrichRequest, Progress};
 use concord::finding::{NotAskedReason, Outcome, OutcomeBody};
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::pb;
-use concord::source::RelationsWanted;
+use concord::source::{Priority, RelationsWanted};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -33,6 +33,7 @@ fn request(address: &str, server: &TestServer, time: Duration) -> EnrichRequest 
         policy: None,
         tlp: Tlp::Green,
         max_age: None,
+        priority: Priority::Interactive,
         relations: RelationsWanted::default(),
         caller: "tester".into(),
         budget: Some(server.engine().budget(Some(deadline), Duration::ZERO).unwrap()),

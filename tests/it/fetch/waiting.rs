@@ -77,6 +77,20 @@ async fn background_requests_leave_the_reserve_to_people() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_unit_holds_no_place_that_a_person_needs() {
+    let mut settings = settings(&about());
+    settings.quota = vec![QuotaWindow { per: QuotaPer::Minute, limit: 2 }];
+    settings.max_concurrency = 1;
+    let harness = Harness::with(about(), settings, &[ScriptedReply::says("found 9")]);
+    harness.queue(Background, "job", 1).await.await.unwrap();
+    let job = harness.queue(Background, "job", 2).await;
+    let person = harness.pipeline.look_up(harness.request_of(Interactive, "person", 3, SECOND)).await;
+    assert!(person.outcome.body.finding().is_some(), "{person:?}");
+    assert!(job.await.unwrap().outcome.body.finding().is_some());
+    assert_eq!(harness.asked(), [1, 3, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_a_reserve_of_zero_background_requests_may_use_all_and_of_100_nothing() {
     for (reserve, calls) in [(0, 5), (100, 0)] {
         let mut settings = settings(&about());
