@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::account::AccountState;
 use super::attempt::AttemptError;
 use super::breaker::{AttemptResult, CircuitBreaker, CircuitPermit, CircuitStatus};
 use super::concurrency::{ConcurrencyLimit, ConcurrencyStatus, Place};
@@ -54,14 +55,26 @@ impl SourceGuards {
         self.breaker.refusal(clock)
     }
 
-    /// Admits one attempt, which may have to wait for its place.
+    /// Admits one attempt that has its unit. It may have to wait for its place.
     ///
     /// # Errors
-    /// The circuit is open, or no place came free while anybody waited.
-    pub(super) async fn admit(&self, waiters: &Waiters, clock: &dyn Clock) -> Result<Admission, AttemptError> {
+    /// The circuit is open, the account was suspended while the attempt waited, or no place came free while anybody waited.
+    pub(super) async fn admit(
+        &self,
+        account: &AccountState,
+        waiters: &Waiters,
+        clock: &dyn Clock,
+    ) -> Result<Admission, AttemptError> {
         // First, so that nobody waits for a place with a source that is left alone.
         self.refusal(clock).map_or(Ok(()), |refusal| Err(AttemptError::NotAttempted(refusal)))?;
         let place = self.concurrency.acquire(&self.breaker, waiters, clock).await?;
+        if waiters.has_paused()
+            && let Some(refusal) = account.refusal(clock)
+        {
+            return Err(AttemptError::NotAttempted(refusal));
+        }
+        // Waiting and recording take time, so all waiters may have left by now.
+        waiters.close_if_abandoned(clock.monotonic())?;
         let permit = self.breaker.admit(clock).map_err(AttemptError::NotAttempted)?;
         Ok(Admission { permit, place })
     }

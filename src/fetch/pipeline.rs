@@ -21,7 +21,7 @@ use super::conversation::{Conversation, ConversationOutcome};
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
 use super::fair_queue::Claim;
-use super::guards::{Admission, GuardStatus, SourceGuards};
+use super::guards::{GuardStatus, SourceGuards};
 use super::http::HttpTransport;
 use super::list_pipeline::ListPipeline;
 use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
@@ -405,7 +405,7 @@ impl RemotePipeline {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
         // 7. Concurrency. Inside the quota, so that a call that waits for a unit holds no place that another could use.
-        let mut admission = match self.admit(waiters).await {
+        let mut admission = match self.guards.admit(&self.account, waiters, clock).await {
             Ok(admission) => admission,
             Err(error) => {
                 self.quota.give_back(waiters, unit).await;
@@ -440,20 +440,6 @@ impl RemotePipeline {
         self.counters.note_suspension(self.account.suspended_until(clock));
         self.counters.note_credential(self.account.credential_refusal().is_none());
         answer
-    }
-
-    /// Admits a call that has its unit.
-    async fn admit(&self, waiters: &Waiters) -> Result<Admission, AttemptError> {
-        let admission = self.guards.admit(waiters, &*self.clock).await?;
-        // The account may have been suspended while the call waited for its unit or its place.
-        if waiters.has_paused()
-            && let Some(refusal) = self.account.refusal(&*self.clock)
-        {
-            return Err(AttemptError::NotAttempted(refusal));
-        }
-        // Recording takes time, so all waiters may have left by now.
-        waiters.close_if_abandoned(self.clock.monotonic())?;
-        Ok(admission)
     }
 
     async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {

@@ -8,7 +8,7 @@ use concord::engine::{EnrichRequest, Progress};
 use concord::finding::{NotAskedReason, Outcome, OutcomeBody};
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::pb;
-use concord::source::{Priority, RelationsWanted};
+use concord::source::{EnrichMode, Priority, RelationsWanted};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -31,6 +31,8 @@ fn request(address: &str, server: &TestServer, time: Duration) -> EnrichRequest 
         indicator: Indicator::from_normal(Form::Ipv4, address).unwrap(),
         sources: Vec::new(),
         policy: None,
+        compare_policies: Vec::new(),
+        mode: EnrichMode::default(),
         tlp: Tlp::Green,
         max_age: None,
         priority: Priority::Interactive,
