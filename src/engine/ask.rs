@@ -34,6 +34,9 @@ struct Postponed<'e> {
     candidate: Candidate,
 }
 
+/// Called for every outcome as it arrives, with all outcomes so far.
+type OnArrival<'a> = &'a mut (dyn FnMut(&[Arc<Outcome>], &Outcome, &Receipt) + Send);
+
 impl Engine {
     /// Asks the sources as the request's mode wants it, and calls `arrived` for every outcome as it arrives, with all so far.
     /// A verdict is settled when it is under all policies.
@@ -42,7 +45,7 @@ impl Engine {
         judging: Judging<'_>,
         budget: Budget,
         chosen: &[&SourceEntry],
-        arrived: &mut (dyn FnMut(&[Arc<Outcome>], &Outcome, &Receipt) + Send),
+        arrived: OnArrival<'_>,
     ) -> (Vec<Arc<Outcome>>, Vec<(String, Receipt)>) {
         let request = judging.request;
         let (mut outcomes, mut receipts) = (Vec::with_capacity(chosen.len()), Vec::with_capacity(chosen.len()));
