@@ -284,8 +284,8 @@ mod tests {
     fn a_unit_that_outlives_the_runtime_is_dropped_without_a_panic() {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
+        let end = clock.monotonic() + Duration::from_secs(9);
         let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
-        let end = Monotonic::default() + Duration::from_secs(9);
         let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
         let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
         let terms = Arc::new(Terms { account: "account".to_owned(), windows: Vec::new(), reserve: 0 });

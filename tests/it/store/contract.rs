@@ -59,8 +59,7 @@ async fn verdicts_are_listed_newest_first_page_by_page(store: Arc<dyn Store>) {
     for (id, seconds) in [("b", 1.0), ("a", 1.0), ("d", 3.0), ("c", 2.0), ("e", 1.0)] {
         store.append(record(id, "192.0.2.1", Disposition::Benign, seconds).into()).await.expect("stored");
     }
-    let mut seen = Vec::new();
-    let mut after = None;
+    let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = store.verdicts(VerdictFilter::default(), PageLimit::rows(2), after).await.expect("page").rows;
         let Some(last) = page.last() else { break };
