@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::attempt::AttemptError;
-use super::retry::jittered;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, NotAskedReason, SourceErrorKind};
 use crate::source::Answer;
@@ -238,6 +237,14 @@ impl Opening {
 /// The pause after so many failed probes.
 fn pause(failed_probes: u32, seed: u64) -> Duration {
     jittered(FIRST_PAUSE.saturating_mul(1 << failed_probes.min(8)).min(MAX_PAUSE), &(seed, failed_probes))
+}
+
+/// The wait, multiplied by a jitter between 0.5 and 1 that the seed determines.
+pub(super) fn jittered(wait: Duration, seed: &impl Hash) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    let jitter = f64::from((hasher.finish() >> 48) as u16) / 65_536.0;
+    wait.mul_f64(0.5 + jitter / 2.0)
 }
 
 /// The circuit breaker of one source, shared by all its pipelines.

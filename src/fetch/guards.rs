@@ -18,7 +18,7 @@ use crate::source::{Answer, SourceSettings};
 pub struct SourceGuards {
     pub(super) breaker: Arc<CircuitBreaker>,
     concurrency: Arc<ConcurrencyLimit>,
-    retry_budget: RetryBudget,
+    pub(super) retry_budget: RetryBudget,
 }
 
 /// The state of the guards of one source, for display.
@@ -77,15 +77,6 @@ impl SourceGuards {
         waiters.close_if_abandoned(clock.monotonic())?;
         let permit = self.breaker.admit(clock).map_err(AttemptError::NotAttempted)?;
         Ok(Admission { permit, place })
-    }
-
-    pub(super) fn count_question(&self) {
-        self.retry_budget.deposit();
-    }
-
-    /// Whether a failed attempt may be repeated; if so, pays for it from the budget.
-    pub(super) fn allow_retry(&self) -> bool {
-        self.breaker.is_closed() && self.retry_budget.withdraw()
     }
 }
 

@@ -343,7 +343,7 @@ impl RemotePipeline {
                     attempt().await?
                 } else {
                     let seed = (&self.settings.name, &request.lookup);
-                    with_retries(&self.guards, waiters, &*self.clock, seed, attempt).await?
+                    with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await?
                 };
                 let received = self.clock.monotonic();
                 Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))

@@ -1,12 +1,12 @@
 //! Layer 5, retry: repeats attempts after transient failures. It is outside the quota layer, so that every attempt
 //! pays, and has a budget, so that a failing source does not get three times as many calls.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use super::attempt::AttemptError;
-use super::guards::SourceGuards;
+use super::breaker::{CircuitBreaker, jittered};
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::SourceError;
@@ -39,12 +39,12 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    pub(super) fn deposit(&self) {
+    fn deposit(&self) {
         let mut tokens = lock(&self.tokens);
         *tokens = (*tokens + 1).min(MAX_TOKENS);
     }
 
-    pub(super) fn withdraw(&self) -> bool {
+    fn withdraw(&self) -> bool {
         let mut tokens = lock(&self.tokens);
         let left = tokens.checked_sub(COST);
         *tokens = left.unwrap_or(*tokens);
@@ -55,7 +55,8 @@ impl RetryBudget {
 /// Runs an attempt and repeats it after transient failures. `seed` determines the jitter: it differs between sources
 /// and indicators, but is the same for the same question, so that tests are reproducible.
 pub(super) async fn with_retries<F>(
-    guards: &SourceGuards,
+    budget: &RetryBudget,
+    breaker: &CircuitBreaker,
     waiters: &Waiters,
     clock: &dyn Clock,
     seed: impl Hash,
@@ -64,7 +65,7 @@ pub(super) async fn with_retries<F>(
 where
     F: Future<Output = Result<Answer, AttemptError>>,
 {
-    guards.count_question();
+    budget.deposit();
     let mut failure: Option<SourceError> = None;
     let mut number = 0;
     loop {
@@ -81,7 +82,7 @@ where
         // A retry is never earlier than the source asked for.
         let wait = backoff(number, &seed).max(error.retry_after.unwrap_or_default());
         let fits = wait < waiters.time_left(clock.monotonic());
-        if number == RETRIES || !error.kind.is_transient() || !fits || !guards.allow_retry() {
+        if number == RETRIES || !error.kind.is_transient() || !fits || !breaker.is_closed() || !budget.withdraw() {
             return Err(AttemptError::Source(error));
         }
         clock.sleep(wait).await;
@@ -93,12 +94,4 @@ where
 /// Exponential backoff, multiplied by a jitter between 0.5 and 1.
 fn backoff(number: u32, seed: &impl Hash) -> Duration {
     jittered(FIRST_WAIT.saturating_mul(1 << number.min(8)), &(seed, number))
-}
-
-/// The wait, multiplied by a jitter between 0.5 and 1 that the seed determines.
-pub(super) fn jittered(wait: Duration, seed: &impl Hash) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    seed.hash(&mut hasher);
-    let jitter = f64::from((hasher.finish() >> 48) as u16) / 65_536.0;
-    wait.mul_f64(0.5 + jitter / 2.0)
 }

@@ -188,7 +188,7 @@ async fn calls_wait_for_their_place_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_whose_deadline_passes_while_it_waits_for_a_place_is_told_so_and_pays_nothing() {
+async fn a_caller_whose_deadline_passes_while_it_waits_for_a_place_learns_why_and_pays_nothing() {
     let harness = narrow();
     let first: Vec<_> =
         (1..=2).map(|last| harness.begin(harness.request_for(&format!("192.0.2.{last}"), 60 * SECOND))).collect();
