@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use concord::clock::{Clock, SystemClock};
 use concord::fetch::{
-    LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourcePipeline, Transport,
-    UnitAcquirer,
+    LookupRequest, PipelineParts, RemotePipeline, SendError, SourceCache, SourceCounters, SourceGuards, SourcePipeline,
+    Transport, UnitAcquirer,
 };
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{Answer, AnswerBody, Lookup, Priority, Question, Source, SourceSettings, SourceView};
@@ -116,6 +116,7 @@ impl Bench {
             family: self.source.family(None),
             account: "account".into(),
             account_state: Arc::default(),
+            guards: Arc::new(SourceGuards::new(&self.settings)),
             transport: self.transport.clone(),
             acquirer: UnitAcquirer::new(ledger.clone(), self.clock.clone(), self.tracker.clone()),
             ledger,
@@ -140,6 +141,7 @@ impl Bench {
                 deadline: self.clock.monotonic() + Duration::from_secs(60),
                 max_age: None,
                 priority: Priority::Interactive,
+                max_units: None,
                 caller: "bench".into(),
                 tlp: Tlp::Green,
             };

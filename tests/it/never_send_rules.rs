@@ -49,7 +49,7 @@ async fn a_rule_holds_from_the_next_question_until_it_is_deleted_also_after_a_re
     let (folder, clock) = (server.folder.clone(), server.clock.clone());
     server.stop().await;
     let server = TestServer::start_on(folder, clock, &configuration).await;
-    assert_eq!(list(&server, 0, "").await.never_send_rules, [rule.clone()]);
+    assert_eq!(list(&server, 0, "").await.never_send_rules, std::slice::from_ref(&rule));
     assert_eq!(withheld(&server.enrich("198.51.100.7").await), expected);
 
     delete(&server, &rule.name).await.unwrap();

@@ -425,7 +425,7 @@ fn refusals_and_tests_during_a_look_up_do_not_change_which_answer_belongs_to_whi
         // Another look-up is refused both, and a test lifts that.
         for change in [true, false, true] {
             if change {
-                let premium = next(&other, &[report.clone()]);
+                let premium = next(&other, std::slice::from_ref(&report));
                 assert!(source.note_refusal(&other, &premium, &forbidden()));
                 let detail = next(&other, &[report.clone(), failed(forbidden())]);
                 assert!(source.note_refusal(&other, &detail, &forbidden()));
@@ -433,10 +433,10 @@ fn refusals_and_tests_during_a_look_up_do_not_change_which_answer_belongs_to_whi
                 test(&*source);
             }
             assert_eq!(path_of(&next(&asked, &answers)), "resolutions");
-            let with_resolutions = [&answers[..], &[resolutions.clone()]].concat();
+            let with_resolutions = [&answers[..], std::slice::from_ref(&resolutions)].concat();
             assert_eq!(path_of(&next(&asked, &with_resolutions)), "comments");
             let Ok(Reading::Found(finding)) =
-                source.read(&asked, &[&with_resolutions[..], &[comments.clone()]].concat())
+                source.read(&asked, &[&with_resolutions[..], std::slice::from_ref(&comments)].concat())
             else {
                 panic!("it asks more")
             };

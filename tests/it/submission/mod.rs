@@ -354,7 +354,7 @@ async fn a_refusal_ends_a_submission_and_a_spent_quota_only_delays_it() {
         let submission = submit(&server, "a.bin", b"some content").await;
         let last = ended(&server, &submission.name).await;
         assert_eq!(last.state(), state, "{status}: {last:?}");
-        assert!(last.detail != "", "{status}");
+        assert!(!last.detail.is_empty(), "{status}");
         assert_eq!(receiver.submitted().len(), sent, "{status}");
         server.stop().await;
     }
@@ -479,11 +479,11 @@ async fn submissions_are_listed_by_state_submitter_and_indicator_and_page_by_pag
     let all = pb::ListSubmissionsRequest::default();
     assert_eq!(listed(all.clone()).await.0, [done.name.clone(), held.name.clone()]);
     let of = |state: pb::SubmissionState| pb::ListSubmissionsRequest { state: state.into(), ..all.clone() };
-    assert_eq!(listed(of(pb::SubmissionState::Held)).await.0, [held.name.clone()]);
+    assert_eq!(listed(of(pb::SubmissionState::Held)).await.0, std::slice::from_ref(&held.name));
     assert_eq!(listed(of(pb::SubmissionState::Failed)).await.0, [""; 0]);
     assert_eq!(listed(pb::ListSubmissionsRequest { submitter: "soar".into(), ..all.clone() }).await.0, [""; 0]);
     let of_url = pb::ListSubmissionsRequest { indicator: done.indicator.clone(), ..all.clone() };
-    assert_eq!(listed(of_url).await.0, [done.name.clone()]);
+    assert_eq!(listed(of_url).await.0, std::slice::from_ref(&done.name));
     let (first, token) = listed(pb::ListSubmissionsRequest { page_size: 1, ..all.clone() }).await;
     let (second, end) = listed(pb::ListSubmissionsRequest { page_size: 1, page_token: token, ..all }).await;
     assert_eq!((first, second, end.as_str()), (vec![done.name], vec![held.name], ""));
