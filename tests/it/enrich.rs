@@ -85,7 +85,8 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
     let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
     let Some(Event::Final(streamed)) = events.last().cloned() else { panic!("{events:?}") };
 
-    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    // Another indicator, or the call that is still under way might be shared.
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.8")), ..Default::default() };
     let mut client = server.enrichment();
     let alone = client.enrich(with_deadline(request));
     let (alone, ()) = tokio::join!(alone, server.pass_when_called(&slow, 2, DEADLINE));
