@@ -81,7 +81,7 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
     let mut stream = server.enrichment().stream_enrich(with_deadline(request)).await.unwrap().into_inner();
     let Some(Event::Progress(first)) = stream.message().await.unwrap().unwrap().event else { panic!("no progress") };
     assert_eq!(first.outcome.unwrap().source, "sources/quick");
-    server.clock.advance(DEADLINE);
+    server.pass_when_called(&slow, 1, DEADLINE).await;
     let events: Vec<_> = stream.map(|event| event.unwrap().event.unwrap()).collect().await;
     let Some(Event::Final(streamed)) = events.last().cloned() else { panic!("{events:?}") };
 
