@@ -57,8 +57,9 @@ pub struct Counts {
     pub identical: usize,
 }
 
-/// Runs a day of requests. `coverage` is the share of indicators that a source has a record of.
-pub fn run(requests: usize, indicators: usize, coverage: f64) -> Counts {
+/// Runs a day of requests. `coverage` is the share of indicators that a source has a record of, `greatest` the strength that
+/// every source declares as its greatest.
+pub fn run(requests: usize, indicators: usize, coverage: f64, greatest: Strength) -> Counts {
     let mut random = Random(18);
     let policy = Policy::built_in().into_iter().find(|policy| policy.name == "weighted").expect("it is built in");
     let indicator = Indicator::parse("www.example.com").expect("a documentation name").indicator;
@@ -95,7 +96,7 @@ pub fn run(requests: usize, indicators: usize, coverage: f64) -> Counts {
             let policies = [&policy];
             let outcomes = known.iter().map(|source| answers[*source].clone());
             let prospect = Prospect::new(&policies, indicator.indicator_type(), now, outcomes);
-            let candidates: Vec<_> = rest.iter().map(|source| candidate(&answers[*source])).collect();
+            let candidates: Vec<_> = rest.iter().map(|source| candidate(&answers[*source], greatest)).collect();
             let asked = match next_wave(&prospect, wave + 1, &candidates, &[], None) {
                 Step::Ask(asked) => asked,
                 Step::Stop(_) => break prospect.disposition(),
@@ -144,11 +145,8 @@ fn answers(random: &mut Random, coverage: f64, at: SystemTime) -> Vec<Arc<Outcom
         .collect()
 }
 
-fn candidate(outcome: &Outcome) -> Candidate {
+fn candidate(outcome: &Outcome, greatest_strength: Strength) -> Candidate {
     let price = Price { units: 1, max_units: 1, left: 1.0, latency: Some(Duration::from_millis(200)) };
     let (name, family) = (outcome.source.clone(), outcome.family.clone());
-    Candidate {
-        source: PendingSource { name, reliability: outcome.reliability, greatest_strength: Strength::FULL, family },
-        price,
-    }
+    Candidate { source: PendingSource { name, reliability: outcome.reliability, greatest_strength, family }, price }
 }

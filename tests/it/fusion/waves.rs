@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use concord::engine::waves::{Candidate, LAST_WAVE, Price, Step, StopReason, expected_waves, next_wave};
-use concord::finding::{Disposition, Outcome, Reliability};
+use concord::finding::{Disposition, Outcome, Reliability, Strength};
 use concord::indicator::IndicatorType;
 use concord::verdict::{PendingSource, Policy, Prospect, fuse};
 use proptest::prelude::{Just, Strategy, any, proptest};
@@ -239,7 +239,7 @@ fn a_source_of_several_questions_gets_what_is_left_of_the_budget() {
 #[test]
 fn a_day_of_requests_has_the_same_dispositions_for_fewer_calls() {
     for coverage in [1.0, 0.6, 0.3] {
-        let counts = trace::run(2_000, 400, coverage);
+        let counts = trace::run(2_000, 400, coverage, Strength::FULL);
         assert_eq!(counts.identical, 2_000, "{coverage}");
         assert!(counts.decisive < counts.complete && counts.complete < counts.without_cache, "{counts:?}");
         assert!(counts.waves <= 3 * counts.asking && counts.asking > 0, "{counts:?}");
