@@ -22,8 +22,9 @@ use crate::finding::OutcomeBody;
 use crate::source::{About, CacheTtl, Lookup, SourceSettings};
 use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep};
 
-/// The part of the memory that holds the newest raw answers.
+/// The part of the memory that holds the newest raw answers, and its bound: they need not be held once they are stored.
 const RAW_ANSWERS_DIVISOR: u64 = 4;
+const MAX_RAW_ANSWERS: u64 = 16 * 1024 * 1024;
 
 /// Cached answers of all sources. A handle that is cheap to clone. It outlives the pipelines that use it, so that a
 /// change of a source's settings does not discard paid answers.
@@ -47,7 +48,7 @@ impl SourceCache {
         tracker: TaskTracker,
     ) -> Self {
         let weigh = |_: &CacheDigest, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
-        let for_raw_answers = bytes / RAW_ANSWERS_DIVISOR;
+        let for_raw_answers = (bytes / RAW_ANSWERS_DIVISOR).min(MAX_RAW_ANSWERS);
         Self {
             memory: moka::sync::Cache::builder().max_capacity(bytes - for_raw_answers).weigher(weigh).build(),
             raw_answers: RawAnswers::new(for_raw_answers, answers, tracker.clone()),
