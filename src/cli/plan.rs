@@ -216,7 +216,8 @@ pub(super) fn usage_table(usage: &[pb::SourceUsage]) -> String {
         row.extend(counters.map(|counter| counter.to_string()));
         let suspended = source.suspended_until_time.as_ref().map(table::suspended);
         let quota = Some(table::left(&source.quota)).filter(|left| !left.is_empty());
-        row.push(suspended.into_iter().chain(quota).collect::<Vec<_>>().join("; "));
+        let reported = Some(table::reported(&source.reported_quota)).filter(|reported| !reported.is_empty());
+        row.push(suspended.into_iter().chain(quota).chain(reported).collect::<Vec<_>>().join("; "));
         rows.add_row(table::row(row));
     }
     table::fitted(rows, Some(5))

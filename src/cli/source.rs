@@ -239,6 +239,7 @@ fn source_table(source: &pb::Source) -> String {
     row("", source.state_detail.clone());
     row("", source.suspended_until_time.as_ref().map(table::suspended).unwrap_or_default());
     row("", source.circuit.as_ref().map(table::circuit).unwrap_or_default());
+    row("", table::reported(&source.reported_quota));
     row("calls at once", source.concurrency.as_ref().map(calls_at_once).unwrap_or_default());
     row("credential", if source.credential_set { "set" } else { "none" }.to_owned());
     for (name, value) in settings(source) {

@@ -234,6 +234,18 @@ pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     windows.collect::<Vec<_>>().join(", ")
 }
 
+/// What answers report of the calls that are left: `reported: 37 of 1000 left per day until 2026-09-22T00:00:00Z`; empty if
+/// nothing.
+pub(super) fn reported(windows: &[pb::ReportedQuota]) -> String {
+    let windows = windows.iter().map(|window| {
+        let of = window.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+        let period = window.period.as_ref().map(|period| format!(" per {}", short_age(period))).unwrap_or_default();
+        let until = window.reset_time.as_ref().map(|time| format!(" until {}", moment(time))).unwrap_or_default();
+        format!("reported: {}{of} left{period}{until}", window.left)
+    });
+    windows.collect::<Vec<_>>().join(", ")
+}
+
 /// Who says so: the author, and the caller where it is another.
 pub(super) fn by(author: &str, caller: &str) -> String {
     if caller.is_empty() || author == caller { author.to_owned() } else { format!("{author} (caller {caller})") }

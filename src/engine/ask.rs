@@ -205,10 +205,9 @@ impl SourceEntry {
         usage: &[WindowUse],
         priority: Priority,
     ) -> Candidate {
-        let share = |window: &WindowUse| window.limit.saturating_sub(window.used) as f64 / window.limit.max(1) as f64;
         let left = match pipeline.quota_refusal(priority, usage) {
             Some(_) => 0.0,
-            None => usage.iter().map(share).fold(1.0, f64::min),
+            None => pipeline.share_left(priority, usage),
         };
         let units = u32::from(self.is_remote());
         let max_units = units * self.source.source.max_questions(lookup);

@@ -230,6 +230,7 @@ impl SourcePipelines {
                 let account_state = self.account_state(&account);
                 // New settings may belong to another plan of the service, so a suspension is lifted.
                 account_state.lift();
+                self.acquirer.reopen(&account);
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: transport_for(transport, &settings, rules, clock.clone())?,
                     source: built,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::Engine;
 use crate::error::Error;
-use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, SourcePipeline};
+use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, ReportedQuota, SourcePipeline};
 use crate::finding::SourceError;
 use crate::settings::{ResolvedSource, State};
 use crate::store::WindowUse;
@@ -18,6 +18,8 @@ pub struct Usage {
     pub source: String,
     /// The current use of its quota windows.
     pub quota: Vec<WindowUse>,
+    /// What its answers report of the calls that are left.
+    pub reported: Vec<ReportedQuota>,
     /// Until when it is suspended, because it reported its quota as used up.
     pub suspended_until: Option<SystemTime>,
     /// Calls, units, and look-ups answered without a call.
@@ -46,7 +48,8 @@ impl Engine {
             };
             let suspended_until = entry.pipeline.as_ref().ok().and_then(SourcePipeline::suspended_until);
             let (source, counters) = (entry.name().to_owned(), entry.counters.snapshot());
-            usage.push(Usage { source, quota, suspended_until, counters });
+            let reported = entry.pipeline.as_ref().map(SourcePipeline::reported_quota).unwrap_or_default();
+            usage.push(Usage { source, quota, reported, suspended_until, counters });
         }
         Ok(usage)
     }
@@ -97,6 +100,13 @@ impl Engine {
         };
         let sources = self.registry.snapshot();
         sources.iter().map(|source| (source.settings.name.clone(), is_askable(source))).collect()
+    }
+
+    /// What the source of this name reports in its answers of the calls that are left.
+    pub fn reported_quota(&self, name: &str) -> Vec<ReportedQuota> {
+        let pipelines = self.pipelines.current();
+        let pipeline = pipelines.find(name).and_then(|entry| entry.pipeline.as_ref().ok());
+        pipeline.map(SourcePipeline::reported_quota).unwrap_or_default()
     }
 
     /// Until when the source of this name is suspended, because it reported its quota as used up.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::attempt::{AttemptError, quota_spent};
+use super::reported::{ReportedQuota, ReportedWindows};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, SourceError, SourceErrorKind};
-use crate::source::{Allowance, QuotaWindow};
+use crate::source::{Allowance, Priority, QuotaWindow, RateLimit};
 use crate::sync::lock;
 
 /// Why a source that reported its quota as used up is not asked.
@@ -34,19 +35,42 @@ pub struct AccountState {
     /// What the source said when it refused the credential.
     refused_credential: Mutex<Option<String>>,
     readings: Mutex<AllowanceReadings>,
+    reported: Arc<ReportedWindows>,
 }
 
 impl AccountState {
-    /// The wall time until which the account is suspended; `None` if it is not.
+    /// The wall time until which the account is not asked, because it is suspended or its answers say that no calls are left;
+    /// `None` if it is asked.
     pub fn suspended_until(&self, clock: &dyn Clock) -> Option<SystemTime> {
+        let now = clock.monotonic();
+        let held = self.reported.held(Priority::Interactive, 0, now);
+        let held = held.and_then(|held| clock.now().checked_add(held.wait(now)));
+        self.suspension(clock).max(held)
+    }
+
+    /// Why the account is not asked, if it is suspended.
+    pub(super) fn refusal(&self, clock: &dyn Clock) -> Option<NotAsked> {
+        Some(quota_spent(SUSPENDED, self.suspension(clock)?))
+    }
+
+    fn suspension(&self, clock: &dyn Clock) -> Option<SystemTime> {
         let until = (*lock(&self.suspended_until)).max(*lock(&self.used_up_until));
         let left = until?.since(clock.monotonic());
         if left.is_zero() { None } else { clock.now().checked_add(left) }
     }
 
-    /// Why the account is not asked, if it is suspended.
-    pub(super) fn refusal(&self, clock: &dyn Clock) -> Option<NotAsked> {
-        Some(quota_spent(SUSPENDED, self.suspended_until(clock)?))
+    /// What the source reports in its answers of the calls that are left.
+    pub fn reported_quota(&self, clock: &dyn Clock) -> Vec<ReportedQuota> {
+        self.reported.status(clock)
+    }
+
+    pub(super) fn reported(&self) -> &Arc<ReportedWindows> {
+        &self.reported
+    }
+
+    /// Takes note of what an answer reports of the quota. Returns whether calls are left of which none were.
+    pub(super) fn note_reported(&self, limits: &[RateLimit], windows: &[QuotaWindow], clock: &dyn Clock) -> bool {
+        self.reported.note(limits, longest_suspension(windows), clock)
     }
 
     /// The error for questions under a credential that the source has refused, since it would refuse it again.
@@ -71,8 +95,9 @@ impl AccountState {
         self.allowance().map_or_else(|| configured.to_vec(), |allowance| allowance.bound(configured))
     }
 
-    /// Lifts the suspension, forgets the refusal of the credential, and has the allowance read again.
+    /// Lifts the suspension, forgets what answers reported and the refusal of the credential, and has the allowance read again.
     pub fn lift(&self) {
+        self.reported.forget();
         self.readings().expire();
         *lock(&self.suspended_until) = None;
         *lock(&self.used_up_until) = None;
@@ -89,9 +114,7 @@ impl AccountState {
         if error.kind == SourceErrorKind::QuotaExhausted {
             // A wait of zero contradicts the refusal, so it counts as unknown.
             let wait = error.retry_after.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_SUSPENSION);
-            let longest = windows.iter().map(|window| window.per.longest()).max().unwrap_or_default();
-            let wait = wait.min(longest.max(MIN_SUSPENSION_LIMIT));
-            self.suspend(now + wait);
+            self.suspend(now + wait.min(longest_suspension(windows)));
             // The source may report which window is used up, and thus when the suspension can end.
             self.readings().expire();
         }
@@ -113,6 +136,12 @@ impl AccountState {
         // Of two calls in flight, the one with the shorter wait must not shorten the suspension.
         *suspended = (*suspended).max(Some(until));
     }
+}
+
+/// The longest time for which a source may suspend an account with these windows.
+fn longest_suspension(windows: &[QuotaWindow]) -> Duration {
+    let longest = windows.iter().map(|window| window.per.longest()).max().unwrap_or_default();
+    longest.max(MIN_SUSPENSION_LIMIT)
 }
 
 /// The readings of an account's allowance: the last result, and when the next one is due.

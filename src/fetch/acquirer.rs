@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::attempt::AttemptError;
 use super::fair_queue::Claim;
 use super::lines::{AcquireError, Call, Lines, Next, Waiting};
+use super::reported::ReportedPermit;
+use super::terms::Refusal;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
 use crate::source::QuotaWindow;
@@ -59,6 +61,7 @@ pub(super) struct Acquisition {
 /// counted.
 pub(super) struct UnitGuard {
     unit: Option<Unit>,
+    permit: Option<ReportedPermit>,
     windows: Vec<QuotaWindow>,
     acquirer: Arc<UnitAcquirer>,
 }
@@ -178,6 +181,7 @@ impl UnitAcquirer {
         let set_forward = self.set_forward(now, begun);
         let mut calls = Vec::with_capacity(batch.len());
         let mut asking = Vec::with_capacity(batch.len());
+        let mut refused = Vec::new();
         for waiting in batch {
             // A call without time for the statement itself could not use the unit.
             let in_time = waiting.waiters.close_if_abandoned(begun).and_then(|()| {
@@ -187,10 +191,21 @@ impl UnitAcquirer {
                 waiting.refuse(AcquireError::Abandoned(error));
                 continue;
             }
-            let Call { terms, source, disclosures } = waiting.call.clone();
+            let Call { terms, state, source, disclosures } = waiting.call.clone();
+            let permit = match state.reported().take(waiting.claim.priority, terms.reserve, begun) {
+                Ok(permit) => permit,
+                Err(held) => {
+                    let refusal = Refusal { not_asked: held.refusal(&*self.clock), window: None };
+                    refused.push((waiting, refusal, held.wait(begun)));
+                    continue;
+                }
+            };
             let unit = Unit { account: terms.account.clone(), source, at: now };
             calls.push(Acquire { unit: unit.clone(), windows: terms.windows_for(waiting.claim.priority), disclosures });
-            asking.push((unit, waiting));
+            asking.push((unit, permit, waiting));
+        }
+        if asking.is_empty() {
+            return lock(&self.queue).lines.put_back(refused, took, begun);
         }
         let acquired = match set_forward {
             Some(from) => match self.ledger.follow_clock_forward(from, now).await {
@@ -205,26 +220,41 @@ impl UnitAcquirer {
         let acquired = match acquired {
             Ok(acquired) => acquired,
             Err(error) => {
-                return asking.into_iter().for_each(|(_, waiting)| waiting.refuse(AcquireError::Ledger(error.clone())));
+                lock(&self.queue).lines.put_back(refused, took, begun);
+                return asking
+                    .into_iter()
+                    .for_each(|(.., waiting)| waiting.refuse(AcquireError::Ledger(error.clone())));
             }
         };
         lock(&self.queue).clocks = Some((now, begun));
-        let mut refused = Vec::new();
-        for ((unit, waiting), acquired) in asking.into_iter().zip(acquired) {
+        for ((unit, permit, waiting), acquired) in asking.into_iter().zip(acquired) {
             match acquired {
-                Acquired::Granted(uses) => self.deliver(unit, waiting, uses),
+                Acquired::Granted(uses) => self.deliver(unit, permit, waiting, uses),
                 Acquired::Spent(window) => {
                     let wait = window.resets_at.duration_since(now).unwrap_or_default();
-                    refused.push((waiting, window, wait));
+                    let refusal = waiting.call.terms.refusal(waiting.claim.priority, &window);
+                    refused.push((waiting, refusal, wait));
                 }
             }
         }
         lock(&self.queue).lines.put_back(refused, took, begun);
     }
 
-    fn deliver(self: &Arc<Self>, unit: Unit, waiting: Waiting<Acquisition>, uses: Vec<WindowUse>) {
+    /// Lets the calls that wait for a unit of this account ask for one, since there may be some again.
+    pub fn reopen(&self, account: &str) {
+        lock(&self.queue).lines.open(account);
+        self.changed.notify_one();
+    }
+
+    fn deliver(
+        self: &Arc<Self>,
+        unit: Unit,
+        permit: ReportedPermit,
+        waiting: Waiting<Acquisition>,
+        uses: Vec<WindowUse>,
+    ) {
         let windows = waiting.call.terms.windows.clone();
-        let unit = UnitGuard { unit: Some(unit), windows, acquirer: self.clone() };
+        let unit = UnitGuard { unit: Some(unit), permit: Some(permit), windows, acquirer: self.clone() };
         if let Err(Ok(undelivered)) = waiting.reply.send(Ok(Acquisition { uses, unit })) {
             self.tracker.spawn(async move { undelivered.unit.give_back().await });
         }
@@ -240,8 +270,8 @@ impl UnitGuard {
         let given_back = self.acquirer.ledger.give_back(unit.clone(), &self.windows).await;
         match given_back {
             Ok(uses) => {
-                lock(&self.acquirer.queue).lines.open(&unit.account);
-                self.acquirer.changed.notify_one();
+                drop(self.permit.take());
+                self.acquirer.reopen(&unit.account);
                 uses
             }
             Err(error) => {
@@ -257,6 +287,7 @@ impl UnitGuard {
 impl Drop for UnitGuard {
     fn drop(&mut self) {
         let Some(unit) = self.unit.take() else { return };
+        self.permit.take().into_iter().for_each(ReportedPermit::spend);
         // Without a runtime the process is ending, and the in-memory state of units in flight ends with it.
         let Ok(runtime) = Handle::try_current() else { return };
         let (acquirer, ended) = (self.acquirer.clone(), self.acquirer.clock.now());
@@ -289,7 +320,7 @@ mod tests {
         let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
         let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
         let terms = Arc::new(Terms { account: "account".to_owned(), windows: Vec::new(), reserve: 0 });
-        let call = Call { terms, source: "source".to_owned(), disclosures: Vec::new() };
+        let call = Call { terms, state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() };
         let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
         drop(runtime);
         drop(acquisition);

@@ -102,7 +102,7 @@ impl AllowanceReader {
         let (transport, clock) = (&*self.transport, &*self.clock);
         let may_send = attempt::check_may_send(transport, clock, &self.settings, question).await;
         may_send.map_err(|error| error.into_error(clock.now()))?;
-        let answer = attempt::send(transport, clock, &self.settings, &self.source, question).await;
+        let answer = attempt::send(transport, clock, &self.settings, &self.source, question).await.answer;
         self.source.read_allowance(&answer.map_err(|failure| failure.error)?)
     }
 

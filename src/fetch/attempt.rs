@@ -10,7 +10,7 @@ use super::read::check;
 use super::transport::{SendError, Transport};
 use crate::clock::Clock;
 use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, HttpMethod, HttpQuestion, Question, Source, SourceSettings};
+use crate::source::{Answer, HttpMethod, HttpQuestion, Question, RateLimit, Source, SourceSettings};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A line that sends a file more slowly is given up.
@@ -102,6 +102,14 @@ pub(super) async fn check_may_send(
     Ok(allowed.unwrap_or_else(late)?)
 }
 
+/// What came of sending a question.
+pub(super) struct Sent {
+    /// The answer, or why there is none; a refusal is none.
+    pub(super) answer: Result<Answer, SendError>,
+    /// What the headers report of the quota, those of a refusal too.
+    pub(super) rate_limits: Vec<RateLimit>,
+}
+
 /// Sends the question, and decides whether the response is an answer or a refusal, since the layers outside this one
 /// depend on it.
 pub(super) async fn send(
@@ -110,12 +118,17 @@ pub(super) async fn send(
     settings: &SourceSettings,
     source: &Arc<dyn Source>,
     question: &Question,
-) -> Result<Answer, SendError> {
+) -> Sent {
     let limit = settings.timeout + upload_time(question);
     let answer = clock.timeout(limit, transport.send(question)).await;
     // After a timeout it is not known whether the source received the question, so it counts as sent.
-    let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(limit, "no answer"))))?;
-    check(source, answer).await.map_err(SendError::sent)
+    let answer = answer.unwrap_or_else(|| Err(SendError::sent(timed_out(limit, "no answer"))));
+    let rate_limits = answer.as_ref().map(RateLimit::read).unwrap_or_default();
+    let answer = match answer {
+        Ok(answer) => check(source, answer).await.map_err(SendError::sent),
+        Err(error) => Err(error),
+    };
+    Sent { answer, rate_limits }
 }
 
 /// Time that an attempt has beside the timeout of the settings: that in which the file is sent over a slow line.

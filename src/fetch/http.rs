@@ -40,8 +40,10 @@ const MAX_REDIRECTS: usize = 3;
 /// Connections to a source that are kept for the next questions.
 const MAX_IDLE_CONNECTIONS: usize = 64;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
-/// Headers that adapters may read, in addition to all that begin with `x-ratelimit` or `x-rate-limit`.
+/// Headers that are read, in addition to those about quota.
 const KEPT_HEADERS: [&str; 5] = ["retry-after", "content-type", "etag", "last-modified", "location"];
+/// How the names of headers about quota begin.
+const QUOTA_HEADERS: [&str; 5] = ["x-ratelimit", "x-rate-limit", "ratelimit", "x-apikey-quota", "x-quota-reset"];
 
 /// Sends the HTTP questions of one source.
 pub(super) struct HttpTransport {
@@ -349,7 +351,7 @@ fn header_of(place: &CredentialPlace) -> Option<&str> {
 }
 
 fn is_kept(name: &str) -> bool {
-    KEPT_HEADERS.contains(&name) || name.starts_with("x-ratelimit") || name.starts_with("x-rate-limit")
+    KEPT_HEADERS.contains(&name) || QUOTA_HEADERS.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_https(url: &Url) -> bool {

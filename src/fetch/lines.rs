@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::account::AccountState;
 use super::attempt::AttemptError;
 use super::fair_queue::{Claim, Claims, FairQueue};
-use super::terms::Terms;
+use super::terms::{Refusal, Terms};
 use super::waiters::Waiters;
 use crate::clock::Monotonic;
 use crate::source::Priority;
-use crate::store::{Disclosure, StoreError, WindowUse};
+use crate::store::{Disclosure, StoreError};
 
 /// Maximum of units that are acquired in one statement.
 const BATCH: usize = 1024;
@@ -26,6 +27,7 @@ const MIN_CLOSED: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) terms: Arc<Terms>,
+    pub(super) state: Arc<AccountState>,
     pub(super) source: String,
     pub(super) disclosures: Vec<Disclosure>,
 }
@@ -34,8 +36,8 @@ pub(super) struct Call {
 pub(super) enum AcquireError {
     /// Nobody waits any more, or the time is up.
     Abandoned(AttemptError),
-    /// The window that is used up for longer than the callers can wait.
-    Spent(Claim, WindowUse),
+    /// There is none for longer than the callers can wait.
+    Refused(Refusal),
     /// The ledger cannot be reached.
     Ledger(StoreError),
 }
@@ -57,8 +59,8 @@ pub(super) struct Lines<U> {
 
 struct Line<U> {
     calls: FairQueue<Waiting<U>>,
-    /// Until when no unit is available for a priority, and the window that is used up.
-    closed: BTreeMap<Priority, (Monotonic, WindowUse)>,
+    /// Until when no unit is available for a priority, and why.
+    closed: BTreeMap<Priority, (Monotonic, Refusal)>,
 }
 
 /// What is next to do.
@@ -103,8 +105,8 @@ impl<U> Default for Lines<U> {
 
 impl<U> Line<U> {
     /// Until when a priority is closed. While interactive calls wait, background calls wait behind them.
-    fn closed(&self, priority: Priority, now: Monotonic) -> Option<(Monotonic, WindowUse)> {
-        let of = |priority| self.closed.get(&priority).filter(|(opens, _)| *opens > now).copied();
+    fn closed(&self, priority: Priority, now: Monotonic) -> Option<&(Monotonic, Refusal)> {
+        let of = |priority| self.closed.get(&priority).filter(|(opens, _)| *opens > now);
         match priority {
             Priority::Interactive => of(Priority::Interactive),
             Priority::Background => of(Priority::Background)
@@ -130,8 +132,8 @@ impl<U> Line<U> {
     /// When the first of its waiting calls may ask the ledger.
     fn opens(&self, now: Monotonic) -> Option<Monotonic> {
         let waiting =
-            [Priority::Interactive, Priority::Background].into_iter().filter(|priority| self.calls.has(*priority));
-        waiting.map(|priority| self.closed(priority, now).map_or(now, |(opens, _)| opens)).min()
+            [Priority::Interactive, Priority::Background].iter().filter(|priority| self.calls.has(**priority));
+        waiting.map(|priority| self.closed(*priority, now).map_or(now, |(opens, _)| *opens)).min()
     }
 }
 
@@ -145,16 +147,15 @@ impl<U> Lines<U> {
     pub(super) fn push(&mut self, waiting: Waiting<U>, took: Duration, now: Monotonic) -> bool {
         let line = self.lines.entry(waiting.call.terms.clone()).or_default();
         let closed = line.closed(waiting.claim.priority, now).filter(|_| !line.calls.is_empty());
-        let Some((opens, window)) = closed else {
+        let Some((opens, refusal)) = closed.cloned() else {
             line.calls.push(waiting);
             return true;
         };
-        let claim = waiting.claim.clone();
         if waiting.can_wait(opens, took, now) {
-            waiting.waiters.pause(now, waiting.call.terms.refusal(claim.priority, &window));
+            waiting.waiters.pause(now, refusal.not_asked);
             line.calls.push(waiting);
         } else {
-            waiting.refuse(AcquireError::Spent(claim, window));
+            waiting.refuse(AcquireError::Refused(refusal));
         }
         false
     }
@@ -190,14 +191,14 @@ impl<U> Lines<U> {
         });
     }
 
-    /// Returns calls that got no unit to the front of their lines, which are closed until their windows open, after `wait`.
-    /// Calls whose callers have less time are refused.
-    pub(super) fn put_back(&mut self, refused: Vec<(Waiting<U>, WindowUse, Duration)>, took: Duration, now: Monotonic) {
+    /// Returns calls that got no unit to the front of their lines, which are closed for as long as there is none. Calls whose
+    /// callers have less time are refused.
+    pub(super) fn put_back(&mut self, refused: Vec<(Waiting<U>, Refusal, Duration)>, took: Duration, now: Monotonic) {
         let mut closed = Vec::new();
-        for (waiting, window, wait) in refused.into_iter().rev() {
+        for (waiting, refusal, wait) in refused.into_iter().rev() {
             let (terms, priority) = (waiting.call.terms.clone(), waiting.claim.priority);
             let line = self.lines.entry(terms.clone()).or_default();
-            line.closed.insert(priority, (now + wait.max(MIN_CLOSED), window));
+            line.closed.insert(priority, (now + wait.max(MIN_CLOSED), refusal));
             line.calls.put_back(waiting);
             if !closed.contains(&(terms.clone(), priority)) {
                 closed.push((terms, priority));
@@ -205,23 +206,21 @@ impl<U> Lines<U> {
         }
         for (terms, priority) in closed {
             let Some(line) = self.lines.get_mut(&terms) else { continue };
-            let Some((opens, window)) = line.closed.get(&priority).copied() else { continue };
-            let refusal = terms.refusal(priority, &window);
+            let Some((opens, refusal)) = line.closed.get(&priority).cloned() else { continue };
             let waits = |waiting: &Waiting<U>| {
                 let waits = waiting.can_wait(opens, took, now);
                 if waits {
-                    waiting.waiters.pause(now, refusal.clone());
+                    waiting.waiters.pause(now, refusal.not_asked.clone());
                 }
                 waits
             };
             for waiting in line.calls.remove_unless(priority, waits) {
-                let claim = waiting.claim.clone();
-                waiting.refuse(AcquireError::Spent(claim, window));
+                waiting.refuse(AcquireError::Refused(refusal.clone()));
             }
         }
     }
 
-    /// Opens the lines of an account, since a unit was given back.
+    /// Opens the lines of an account, since there may be units again.
     pub(super) fn open(&mut self, account: &str) {
         let of_account = self.lines.iter_mut().filter(|(terms, _)| terms.account == account);
         of_account.for_each(|(_, line)| line.closed.clear());

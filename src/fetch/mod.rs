@@ -9,6 +9,7 @@
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, circuit | `account.rs`, `breaker.rs` | a source that refuses or keeps failing costs neither time nor units |
 //! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 7 quota | `reported.rs` | make no more calls than answers say are left |
 //! | 7 concurrency | `concurrency.rs` | a call that waits for a unit holds no place that another needs |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
 //! | 5 to 7 | `guards.rs` | what circuit, concurrency and retry remember across changes of settings |
@@ -42,9 +43,11 @@ mod pipeline;
 mod quota;
 mod raw_answers;
 mod read;
+mod reported;
 mod resolve;
 mod retry;
 mod route;
+mod source_pipeline;
 mod stored_cache;
 mod submission;
 mod terms;
@@ -62,6 +65,8 @@ pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
 pub use lookup::{AnswerHash, Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
-pub use pipeline::{PipelineParts, RemotePipeline, SourcePipeline, transport_for};
+pub use pipeline::{PipelineParts, RemotePipeline, transport_for};
+pub use reported::ReportedQuota;
+pub use source_pipeline::SourcePipeline;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};
 pub use transport::{SendError, Transport};

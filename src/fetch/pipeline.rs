@@ -1,7 +1,5 @@
 //! Composes the layers. [`RemotePipeline::look_up`] reads from top to bottom in the order in which a question passes
 //! them, with the reason for each position. The tests in `tests/it/fetch` check the order.
-//!
-//! [`SourcePipeline`] is what the engine sees: the pipeline to a remote source, or the shorter one of a list.
 
 use std::fmt;
 use std::future;
@@ -21,9 +19,8 @@ use super::conversation::{Conversation, ConversationOutcome};
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
 use super::fair_queue::Claim;
-use super::guards::{GuardStatus, SourceGuards};
+use super::guards::SourceGuards;
 use super::http::HttpTransport;
-use super::list_pipeline::ListPipeline;
 use super::lookup::{AnswerTime, Fetched, LookupRequest, Receipt, outcome};
 use super::observe::{self, SourceCounters};
 use super::quota::Quota;
@@ -33,127 +30,12 @@ use super::retry::with_retries;
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{Family, Finding, NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{
-    Allowance, Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind,
-};
-use crate::store::{Ledger, WindowUse};
+use crate::finding::{Family, Finding, OutcomeBody, SourceError, SourceErrorKind};
+use crate::source::{Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind};
+use crate::store::Ledger;
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
-
-/// The pipeline to one source under one set of settings.
-#[derive(Clone, Debug)]
-pub enum SourcePipeline {
-    /// A source that is asked over the network.
-    Remote(Arc<RemotePipeline>),
-    /// A list that is held in memory.
-    List(Arc<ListPipeline>),
-}
-
-impl SourcePipeline {
-    /// Looks an indicator up. Never fails: errors are outcomes too. The engine has already decided that the source may
-    /// be asked about it (type, TLP, never-send rules).
-    pub async fn look_up(&self, request: LookupRequest) -> Fetched {
-        match self {
-            Self::Remote(pipeline) => pipeline.look_up(request).await,
-            Self::List(pipeline) => pipeline.look_up(&request).await,
-        }
-    }
-
-    /// The outcome from the cache alone; `None` if a call would be needed. Lists are not cached.
-    pub async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<Fetched> {
-        self.cached_in_part(lookup, max_age).await.filter(|(_, is_whole)| *is_whole).map(|(fetched, _)| fetched)
-    }
-
-    /// What the cache alone says, and whether that is the whole outcome. If calls would be needed for the rest, it is a finding
-    /// that names what is missing. `None` if there is neither.
-    pub async fn cached_in_part(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
-        match self {
-            Self::Remote(pipeline) => pipeline.cached(lookup, max_age).await,
-            Self::List(_) => None,
-        }
-    }
-
-    /// The current use of the source's quota. Empty if it has none, or the ledger cannot be reached.
-    pub async fn quota_usage(&self) -> Vec<WindowUse> {
-        match self {
-            Self::Remote(pipeline) => pipeline.quota.usage().await,
-            Self::List(_) => Vec::new(),
-        }
-    }
-
-    /// Why no call of this priority would be made now, given this usage: a window is used up, the account is suspended, the source
-    /// refused the credential, or its circuit is open.
-    pub fn quota_refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
-        match self {
-            Self::Remote(pipeline) => {
-                let spent = pipeline.quota.refusal(priority, usage);
-                let refused = pipeline.account.credential_refusal();
-                let refused = refused.map(|error| NotAsked::new(NotAskedReason::NotConfigured, error.detail));
-                let clock = &*pipeline.clock;
-                refused.or(spent).or_else(|| pipeline.account.refusal(clock)).or_else(|| pipeline.guards.refusal(clock))
-            }
-            Self::List(_) => None,
-        }
-    }
-
-    /// The units that are left for requests of this priority, given this usage: those of the scarcest window. `None`: not limited.
-    pub fn units_left(&self, priority: Priority, usage: &[WindowUse]) -> Option<u64> {
-        match self {
-            Self::Remote(pipeline) => pipeline.quota.units_left(priority, usage),
-            Self::List(_) => None,
-        }
-    }
-
-    /// Until when the source is suspended, because it reported its quota as used up; `None` if it is not.
-    pub fn suspended_until(&self) -> Option<SystemTime> {
-        match self {
-            Self::Remote(pipeline) => pipeline.account.suspended_until(&*pipeline.clock),
-            Self::List(_) => None,
-        }
-    }
-
-    /// The state of what keeps calls from a source that cannot bear them; `None` for a list, which has nothing of it.
-    pub fn guard_status(&self) -> Option<GuardStatus> {
-        match self {
-            Self::Remote(pipeline) => Some(pipeline.guards.status(&*pipeline.clock)),
-            Self::List(_) => None,
-        }
-    }
-
-    /// The error of the source if it is not asked because it refused the credential.
-    pub fn credential_refusal(&self) -> Option<SourceError> {
-        match self {
-            Self::Remote(pipeline) => pipeline.account.credential_refusal(),
-            Self::List(_) => None,
-        }
-    }
-
-    /// The allowance that the source reported, if it was read.
-    pub fn allowance(&self) -> Option<Arc<Allowance>> {
-        match self {
-            Self::Remote(pipeline) => pipeline.account.allowance(),
-            Self::List(_) => None,
-        }
-    }
-
-    /// Why the allowance could not be read last time, if so.
-    pub fn allowance_failure(&self) -> Option<String> {
-        match self {
-            Self::Remote(pipeline) => pipeline.account.allowance_failure(),
-            Self::List(_) => None,
-        }
-    }
-
-    /// Asks the probe questions for `TestSource`, each once and paid like any other, and reads the answers.
-    pub async fn probe(&self, caller: &str) -> Probe {
-        match self {
-            Self::Remote(pipeline) => pipeline.probe(caller).await,
-            Self::List(pipeline) => pipeline.probe(caller).await,
-        }
-    }
-}
 
 /// The parts of a [`RemotePipeline`].
 #[derive(Clone)]
@@ -191,14 +73,14 @@ pub struct RemotePipeline {
     source: Arc<dyn Source>,
     settings: Arc<SourceSettings>,
     family: Family,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     counters: Arc<SourceCounters>,
     cache: SourceCacheView,
     in_flight: InFlight,
     raw_answers: RawAnswers,
-    guards: Arc<SourceGuards>,
-    account: Arc<AccountState>,
-    quota: Quota,
+    pub(super) guards: Arc<SourceGuards>,
+    pub(super) account: Arc<AccountState>,
+    pub(super) quota: Quota,
     allowance: Arc<AllowanceReader>,
     disclosures: DisclosureLog,
     transport: Arc<dyn Transport>,
@@ -255,7 +137,7 @@ impl RemotePipeline {
     }
 
     /// Layers 1 to 3: the part of a look-up that runs for each caller.
-    async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
+    pub(super) async fn look_up(self: &Arc<Self>, request: LookupRequest) -> Fetched {
         // 1. Observe. Outermost, so that it counts cache hits and refusals too.
         observe::measured(
             &self.counters,
@@ -424,7 +306,8 @@ impl RemotePipeline {
         self.counters.count_call();
         admission.begin_call(clock.monotonic());
         // 8., 9. Attempt time and transport.
-        let answer = attempt::send(&*self.transport, clock, &self.settings, &self.source, question).await;
+        let sent = attempt::send(&*self.transport, clock, &self.settings, &self.source, question).await;
+        let answer = sent.answer;
         if answer.as_ref().is_err_and(|error| !error.is_sent) {
             self.quota.give_back(waiters, unit).await;
         } else {
@@ -434,6 +317,8 @@ impl RemotePipeline {
         admission.record(&answer, clock.monotonic());
         self.counters.note_guards(&self.guards.status(clock));
         self.counters.count_result(&answer);
+        // After the unit, so that this call no longer counts as under way.
+        self.quota.note_reported(&sent.rate_limits);
         self.account.note(&answer, &self.quota.windows(), clock.monotonic());
         // Due at once if the source reported that its quota is used up.
         self.allowance.read_if_due();
@@ -442,7 +327,7 @@ impl RemotePipeline {
         answer
     }
 
-    async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
+    pub(super) async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         let now = self.clock.monotonic();
         let entry = match self.cache.find(lookup, max_age, now).await {
             Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
@@ -525,9 +410,10 @@ impl RemotePipeline {
         Fetched { outcome: outcome(&self.settings, &self.family, body, time), receipt }
     }
 
-    async fn probe(&self, caller: &str) -> Probe {
+    pub(super) async fn probe(&self, caller: &str) -> Probe {
         tracing::info!(source = self.settings.name, caller, "probing the source");
         self.account.lift();
+        self.quota.reopen();
         self.guards.breaker.close();
         let (probe, ()) = tokio::join!(self.ask_probe(caller), self.allowance.read_now());
         probe

@@ -14,7 +14,7 @@ use super::terms::Terms;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::NotAsked;
-use crate::source::{Priority, QuotaWindow};
+use crate::source::{Priority, QuotaWindow, RateLimit};
 use crate::store::{Disclosure, Ledger, WindowUse, spent_window};
 
 /// Acquires units of one account on behalf of one source.
@@ -52,16 +52,17 @@ impl Quota {
         // A source without windows acquires units too: another source may share its account, or it may get windows
         // later.
         let terms = Arc::new(self.terms());
-        let call = Call { terms: terms.clone(), source: self.source.clone(), disclosures };
+        let (state, source) = (self.state.clone(), self.source.clone());
+        let call = Call { terms: terms.clone(), state, source, disclosures };
         match self.acquirer.acquire(call, waiters).await {
             Ok(Acquisition { uses, unit }) => {
                 waiters.count_unit(terms.whole(uses));
                 self.counters.count_unit();
                 Ok(unit)
             }
-            Err(AcquireError::Spent(claim, window)) => {
-                waiters.note_window(terms.whole_window(window));
-                Err(AttemptError::NotAttempted(terms.refusal(claim.priority, &window)))
+            Err(AcquireError::Refused(refusal)) => {
+                refusal.window.into_iter().for_each(|window| waiters.note_window(window));
+                Err(AttemptError::NotAttempted(refusal.not_asked))
             }
             Err(AcquireError::Abandoned(error)) => Err(error),
             Err(AcquireError::Ledger(error)) => Err(AttemptError::ledger_unreachable(&self.source, &error)),
@@ -70,13 +71,40 @@ impl Quota {
 
     /// Why no unit is available for this priority now, given the use of the whole windows.
     pub(super) fn refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
-        spent_window(&self.uses_for(priority, usage)).map(|window| self.terms().refusal(priority, &window))
+        let spent = spent_window(&self.uses_for(priority, usage));
+        let spent = spent.map(|window| self.terms().refusal(priority, &window).not_asked);
+        let held = || self.state.reported().held(priority, self.reserve, self.clock.monotonic());
+        spent.or_else(|| Some(held()?.refusal(&*self.clock)))
     }
 
     /// The units that are left for this priority in the scarcest window, given the use of the whole windows.
     pub(super) fn units_left(&self, priority: Priority, usage: &[WindowUse]) -> Option<u64> {
         let uses = self.uses_for(priority, usage);
-        uses.iter().map(|window| window.limit.saturating_sub(window.used)).min()
+        let left = uses.iter().map(|window| window.limit.saturating_sub(window.used));
+        left.chain(self.reported_left(priority).map(|(left, _)| left)).min()
+    }
+
+    /// The share that is left of the scarcest window, from 0 to 1, given the use of the whole windows.
+    pub(super) fn share_left(&self, priority: Priority, usage: &[WindowUse]) -> f64 {
+        let share = |window: &WindowUse| window.limit.saturating_sub(window.used) as f64 / window.limit.max(1) as f64;
+        let reported = self.reported_left(priority).map_or(1.0, |(_, share)| share);
+        usage.iter().map(share).fold(reported, f64::min)
+    }
+
+    fn reported_left(&self, priority: Priority) -> Option<(u64, f64)> {
+        self.state.reported().left(priority, self.reserve, self.clock.monotonic())
+    }
+
+    /// Takes note of what an answer reports of the quota.
+    pub(super) fn note_reported(&self, limits: &[RateLimit]) {
+        if self.state.note_reported(limits, &self.windows(), &*self.clock) {
+            self.acquirer.reopen(&self.account);
+        }
+    }
+
+    /// Lets calls ask for units again that wait for an account that has been lifted.
+    pub(super) fn reopen(&self) {
+        self.acquirer.reopen(&self.account);
     }
 
     /// The use of the windows as they apply to this priority, given the use of the whole windows.

@@ -5,6 +5,15 @@ use crate::finding::{NotAsked, NotAskedReason, counted};
 use crate::source::{Priority, QuotaWindow, reserved_calls, windows_for};
 use crate::store::WindowUse;
 
+/// Why a call gets no unit now.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    /// The outcome if nobody waits for a unit.
+    pub(super) not_asked: NotAsked,
+    /// The use of the whole window that is used up; `None`: it is none of the settings.
+    pub(super) window: Option<WindowUse>,
+}
+
 /// The limits under which units of an account are spent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Terms {
@@ -32,10 +41,10 @@ impl Terms {
         WindowUse { limit: whole.map_or(window.limit, |whole| whole.limit), ..window }
     }
 
-    /// The outcome for a window that is used up for this priority.
-    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse) -> NotAsked {
+    /// Why a window is used up for this priority, given its use as it applies to that.
+    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse) -> Refusal {
         let whole = self.whole_window(*window);
-        match priority {
+        let not_asked = match priority {
             Priority::Background if whole.used < whole.limit => {
                 let reserved = counted(reserved_calls(whole.limit, self.reserve), "call");
                 let detail = format!("{}; {reserved} reserved for interactive requests", whole.describe());
@@ -43,6 +52,7 @@ impl Terms {
                 NotAsked { until: Some(window.resets_at), ..reserve }
             }
             Priority::Background | Priority::Interactive => quota_spent(whole.describe(), window.resets_at),
-        }
+        };
+        Refusal { not_asked, window: Some(whole) }
     }
 }

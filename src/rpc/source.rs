@@ -19,7 +19,7 @@ use crate::convert::{
 };
 use crate::engine::{Engine, Usage};
 use crate::error::{Error, Reason, Violation};
-use crate::fetch::{CircuitState, GuardStatus};
+use crate::fetch::{CircuitState, GuardStatus, ReportedQuota};
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
@@ -63,7 +63,8 @@ impl SourceRpc {
     /// The source with its current state.
     fn write_current(&self, source: &ResolvedSource) -> pb::Source {
         let suspended_until_time = self.engine.suspended_until(&source.settings.name).map(write_timestamp);
-        let mut written = pb::Source { suspended_until_time, ..write(source) };
+        let reported_quota = write_reported(&self.engine.reported_quota(&source.settings.name));
+        let mut written = pb::Source { suspended_until_time, reported_quota, ..write(source) };
         if let Some(status) = self.engine.guard_status(&source.settings.name) {
             let (circuit, concurrency) = write_guards(&status);
             (written.circuit, written.concurrency) = (Some(circuit), Some(concurrency));
@@ -222,7 +223,19 @@ fn write_usage(usage: &Usage) -> pb::SourceUsage {
         saved_by_cache: usage.counters.cache_hits,
         saved_by_sharing: usage.counters.shared,
         suspended_until_time: usage.suspended_until.map(write_timestamp),
+        reported_quota: write_reported(&usage.reported),
     }
+}
+
+fn write_reported(windows: &[ReportedQuota]) -> Vec<pb::ReportedQuota> {
+    let write = |window: &ReportedQuota| pb::ReportedQuota {
+        period: window.period.map(write_duration),
+        limit: window.limit,
+        left: window.left,
+        reset_time: window.resets_at.map(write_timestamp),
+        report_time: Some(write_timestamp(window.reported_at)),
+    };
+    windows.iter().map(write).collect()
 }
 
 /// The circuit and the calls at once of a source.

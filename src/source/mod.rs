@@ -26,6 +26,7 @@ mod options;
 mod priority;
 mod proxy;
 mod question;
+mod rate_limit;
 mod settings;
 mod submission;
 mod unconfigured;
@@ -45,6 +46,7 @@ pub use question::{
     Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, DnsAnswer, DnsQuestion, HttpMethod,
     HttpQuestion, ListAnswer, ListQuestion, Question, check_status, has_credential_placeholder,
 };
+pub use rate_limit::RateLimit;
 pub use settings::SourceSettings;
 pub use submission::{AnalysisProgress, SubmissionAbout, SubmissionSource};
 pub use unconfigured::Unconfigured;

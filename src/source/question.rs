@@ -108,7 +108,7 @@ pub enum AnswerBody {
     Http {
         /// Status code.
         status: u16,
-        /// Headers that adapters may read, names in lower case: `retry-after`, `content-type`, `x-ratelimit-*`.
+        /// Headers that may be read, names in lower case: `retry-after`, `content-type`, those about quota.
         headers: Vec<(String, String)>,
         /// The body, within the size limit.
         body: Vec<u8>,

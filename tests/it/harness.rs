@@ -56,6 +56,8 @@ pub struct Replay {
     /// What it says of the key's quota, which it counts apart.
     quotas: Arc<Mutex<(u16, Value)>>,
     quota_readings: watch::Sender<usize>,
+    /// Headers of all other answers.
+    headers: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
     /// Each answer takes a permit; none are needed once it is closed.
     gate: Arc<Semaphore>,
     stop: CancellationToken,
@@ -79,7 +81,8 @@ impl Replay {
         let stop = CancellationToken::new();
         let quotas = Arc::new(Mutex::new((200, json!({ "data": {} }))));
         let quota_readings = watch::Sender::new(0);
-        let (stated, read) = (quotas.clone(), quota_readings.clone());
+        let headers: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+        let (stated, read, sent) = (quotas.clone(), quota_readings.clone(), headers.clone());
         let (counted, seen, answers, passes) = (calls.clone(), paths.clone(), Arc::new(answers), gate.clone());
         let router = Router::new().fallback(move |uri: Uri, _: Bytes| {
             let quotas = uri.path().ends_with("/overall_quotas").then(|| stated.lock().unwrap().clone());
@@ -89,7 +92,7 @@ impl Replay {
                 seen.lock().unwrap().push(uri.path().to_owned());
                 counted.send_modify(|calls| *calls += 1);
             }
-            let (answers, passes) = (answers.clone(), passes.clone());
+            let (answers, passes, sent) = (answers.clone(), passes.clone(), sent.clone());
             async move {
                 if let Some((status, body)) = quotas {
                     return reply(status, body);
@@ -98,7 +101,11 @@ impl Replay {
                     permit.forget();
                 }
                 let (status, body) = answers(uri.path().rsplit('/').next().unwrap_or_default());
-                reply(status, body)
+                let mut response = reply(status, body);
+                for (name, value) in &*sent.lock().unwrap() {
+                    response.headers_mut().insert(*name, value.parse().unwrap());
+                }
+                response
             }
         });
         let stopped = stop.clone();
@@ -108,7 +115,7 @@ impl Replay {
                 _ = axum::serve(listener, router).into_future() => {}
             }
         });
-        Self { address, calls, paths, quotas, quota_readings, gate, stop }
+        Self { address, calls, paths, quotas, quota_readings, headers, gate, stop }
     }
 
     pub fn calls(&self) -> usize {
@@ -123,6 +130,11 @@ impl Replay {
     /// Says this of the key's quota from now on.
     pub fn tell_quotas(&self, status: u16, body: Value) {
         *self.quotas.lock().unwrap() = (status, body);
+    }
+
+    /// Sends these headers from now on.
+    pub fn send_headers(&self, headers: &[(&'static str, &'static str)]) {
+        *self.headers.lock().unwrap() = headers.to_vec();
     }
 
     /// How often it was asked about the key's quota.

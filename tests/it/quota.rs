@@ -107,6 +107,41 @@ async fn usage_and_sources_show_until_when_a_source_is_suspended() {
 }
 
 #[tokio::test]
+async fn what_answers_report_is_shown_and_holds_the_source_until_the_window_turns() {
+    let virustotal = malicious_virustotal().await;
+    virustotal.send_headers(&[
+        ("x-rate-limit-window", "hour"),
+        ("x-rate-limit-limit", "100"),
+        ("x-rate-limit-remaining", "0"),
+        ("x-rate-limit-reset-after", "566"),
+    ]);
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    assert_eq!(server.enrich("198.51.100.1").await.verdict.disposition(), pb::Disposition::Malicious);
+    let turns = server.clock.now() + Duration::from_secs(566);
+    let expected = pb::ReportedQuota {
+        period: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        limit: Some(100),
+        left: 0,
+        reset_time: Some(turns.into()),
+        report_time: Some(server.clock.now().into()),
+    };
+    let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+    assert_eq!((&usage[0].reported_quota, usage[0].suspended_until_time), (&vec![expected], Some(turns.into())));
+    let listed = server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.sources[0].reported_quota, [expected]);
+    let request = pb::PlanEnrichmentRequest { indicator: Some(indicator("198.51.100.2")), ..Default::default() };
+    let plan = server.enrichment().plan_enrichment(request).await.unwrap().into_inner();
+    let Some(pb::source_plan::Action::NotAsked(not_asked)) = &plan.sources[0].action else { panic!("{plan:?}") };
+    assert_eq!(not_asked.detail, "0 of 100 calls per hour are left, as the source reports");
+    assert_eq!(server.enrich("198.51.100.2").await.not_asked("virustotal"), pb::NotAskedReason::QuotaSpent);
+    assert_eq!(virustotal.calls(), 1);
+    server.clock.advance(Duration::from_secs(566));
+    server.enrich("198.51.100.2").await;
+    assert_eq!(virustotal.calls(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_says_what_was_spent_and_what_was_saved() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;

@@ -34,6 +34,7 @@ mod conversation;
 mod guards;
 mod list;
 mod quota_and_retry;
+mod reported;
 mod restart;
 mod stale;
 mod waiting;
@@ -45,33 +46,44 @@ const SECOND: Duration = Duration::from_secs(1);
 struct ScriptedReply {
     delay: Duration,
     result: Result<(u16, String, Option<u64>, Option<Duration>), SendError>,
+    headers: Vec<(String, String)>,
 }
 
 impl ScriptedReply {
+    fn new(result: Result<(u16, String, Option<u64>, Option<Duration>), SendError>) -> Self {
+        Self { delay: Duration::ZERO, result, headers: Vec::new() }
+    }
+
     /// Status 200 with this text.
     fn says(text: &str) -> Self {
-        Self { delay: Duration::ZERO, result: Ok((200, text.to_owned(), None, None)) }
+        Self::new(Ok((200, text.to_owned(), None, None)))
     }
 
     /// This status, with a `Retry-After` of so many seconds.
     fn status(status: u16, retry_after: Option<u64>) -> Self {
-        Self { delay: Duration::ZERO, result: Ok((status, String::new(), retry_after, None)) }
+        Self::new(Ok((status, String::new(), retry_after, None)))
     }
 
     /// A failure of the transport once the question was sent.
     fn fails(error: SourceError) -> Self {
-        Self { delay: Duration::ZERO, result: Err(SendError::sent(error)) }
+        Self::new(Err(SendError::sent(error)))
     }
 
     /// No connection.
     fn unreachable(is_permanent: bool) -> Self {
         let error = SendError::not_sent(SourceError::unavailable("no connection"));
-        Self { delay: Duration::ZERO, result: Err(SendError { is_permanent, ..error }) }
+        Self::new(Err(SendError { is_permanent, ..error }))
     }
 
     /// The same, after a while.
     fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// The same, with this header.
+    fn with_header(mut self, name: &str, value: impl ToString) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -146,7 +158,7 @@ impl Transport for ScriptedTransport {
             self.clock.sleep(reply.delay).await;
             let (status, text, retry_after, ttl) = reply.result?;
             let headers = retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
-            let headers = headers.into_iter().collect();
+            let headers = headers.into_iter().chain(reply.headers).collect();
             let body = AnswerBody::Http { status, headers, body: text.into_bytes() };
             Ok(Answer { received: self.clock.now(), ttl, body })
         })

@@ -44,10 +44,16 @@ async fn status_body_and_time_of_receipt_are_what_came() {
 
 #[tokio::test]
 async fn only_headers_that_adapters_may_read_are_kept() {
-    let headers =
-        "Retry-After: 7\r\nX-RateLimit-Remaining: 3\r\nx-rate-limit-day: 9\r\nset-cookie: a=b\r\netag: \"e\"\r\n";
+    let headers = "Retry-After: 7\r\nX-RateLimit-Remaining: 3\r\nx-rate-limit-day: 9\r\nRateLimit: r=1\r\nX-APIKey-Quota-Current: 8\r\n\
+         set-cookie: a=b\r\netag: \"e\"\r\n";
     let answer = answered(Reply::new("429 Too Many Requests", headers, b"")).await.unwrap();
-    for (name, value) in [("retry-after", "7"), ("x-ratelimit-remaining", "3"), ("x-rate-limit-day", "9")] {
+    for (name, value) in [
+        ("retry-after", "7"),
+        ("x-ratelimit-remaining", "3"),
+        ("x-rate-limit-day", "9"),
+        ("ratelimit", "r=1"),
+        ("x-apikey-quota-current", "8"),
+    ] {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
     assert_eq!(answer.header("etag"), Some("\"e\""));
