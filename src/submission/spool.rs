@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use md5::{Digest, Md5};
 use tokio::task::spawn_blocking;
 
 use crate::error::Error;
@@ -36,6 +37,37 @@ pub(crate) struct Spool {
 pub(crate) struct SpooledFile {
     pub(crate) size: u64,
     pub(crate) sha256: String,
+    pub(crate) md5: String,
+    pub(crate) sha1: String,
+}
+
+/// The hashes by which rules may name a file.
+struct Hashes {
+    sha256: digest::Context,
+    sha1: digest::Context,
+    md5: Md5,
+}
+
+impl Hashes {
+    fn new() -> Self {
+        let of = |algorithm| digest::Context::new(algorithm);
+        Self { sha256: of(&digest::SHA256), sha1: of(&digest::SHA1_FOR_LEGACY_USE_ONLY), md5: Md5::new() }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.sha1.update(bytes);
+        self.md5.update(bytes);
+    }
+
+    fn of(&self, size: u64) -> SpooledFile {
+        SpooledFile {
+            size,
+            sha256: hex(self.sha256.clone().finish().as_ref()),
+            md5: hex(&self.md5.clone().finalize()),
+            sha1: hex(self.sha1.clone().finish().as_ref()),
+        }
+    }
 }
 
 impl Spool {
@@ -64,9 +96,9 @@ impl Spool {
     /// If the file cannot be created.
     pub(crate) fn begin(self: &Arc<Self>, id: &str) -> io::Result<SpoolWriter> {
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(id))?;
-        let hash = digest::Context::new(&digest::SHA256);
+        let hashes = Hashes::new();
         let (spool, id, rest) = (self.clone(), id.to_owned(), Vec::with_capacity(PIECE));
-        Ok(SpoolWriter { spool, id, file, rest, pieces: 0, size: 0, hash, is_kept: false })
+        Ok(SpoolWriter { spool, id, file, rest, pieces: 0, size: 0, hashes, is_kept: false })
     }
 
     /// A reader of the file of a submission.
@@ -108,7 +140,7 @@ pub(crate) struct SpoolWriter {
     rest: Vec<u8>,
     pieces: u64,
     size: u64,
-    hash: digest::Context,
+    hashes: Hashes,
     is_kept: bool,
 }
 
@@ -133,7 +165,7 @@ impl SpoolWriter {
             });
         }
         self.size += added;
-        self.hash.update(bytes);
+        self.hashes.update(bytes);
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(PIECE - self.rest.len()));
             self.rest.extend_from_slice(now);
@@ -163,7 +195,7 @@ impl SpoolWriter {
         }
         self.file.sync_all().map_err(|error| disk_failed(&error))?;
         File::open(&self.spool.folder).and_then(|folder| folder.sync_all()).map_err(|error| disk_failed(&error))?;
-        Ok(SpooledFile { size: self.size, sha256: hex(self.hash.clone().finish().as_ref()) })
+        Ok(self.hashes.of(self.size))
     }
 
     /// Keeps the file, since its submission is stored.
