@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +26,7 @@ use crate::pb::submit_file_request::Part;
 const PIECE: usize = 256 * 1024;
 /// Messages that are read ahead.
 const AHEAD: usize = 4;
+const SPIN_EVERY: Duration = Duration::from_millis(120);
 
 pub(super) async fn submit(client: &Client, command: Submit) -> Result<ExitCode, Failure> {
     Connection::with(client, async |connection| {
@@ -33,9 +35,18 @@ pub(super) async fn submit(client: &Client, command: Submit) -> Result<ExitCode,
         };
         let (source, tlp) = (full_name(&how.to, "sources"), how.tlp.map_or(0, |tlp: Tlp| write_tlp(tlp).into()));
         let submission = match &command {
-            Submit::File { path, .. } => upload(connection, path, source, tlp, how).await?,
-            Submit::Url { url, .. } => {
-                let request = pb::SubmitUrlRequest { source, url: url.clone(), tlp, validate_only: true };
+            Submit::File { path, private, .. } => {
+                let header = pb::SubmittedFileHeader {
+                    source,
+                    tlp,
+                    private_scan: *private,
+                    ..pb::SubmittedFileHeader::default()
+                };
+                upload(connection, path, header, how).await?
+            }
+            Submit::Url { url, private, .. } => {
+                let (url, private_scan) = (url.clone(), *private);
+                let request = pb::SubmitUrlRequest { source, url, tlp, validate_only: true, private_scan };
                 let preview = connection.submissions().submit_url(request.clone()).await?.into_inner().submission;
                 confirm_url(&preview.unwrap_or_default(), how)?;
                 let request = pb::SubmitUrlRequest { validate_only: false, ..request };
@@ -49,7 +60,13 @@ pub(super) async fn submit(client: &Client, command: Submit) -> Result<ExitCode,
         };
         match how.no_wait {
             true => show(&submission, how.output).map(|()| code(&submission)),
-            false => watch(connection, submission.name, how.output).await,
+            false => {
+                // Whoever does not wait for the end can ask for it later.
+                if std::io::stderr().is_terminal() {
+                    eprintln!("{}", table::printable(&submission.name));
+                }
+                watch(connection, submission.name, how.output).await
+            }
         }
     })
     .await
@@ -100,24 +117,25 @@ pub(super) async fn run(client: &Client, command: SubmissionCommand) -> Result<E
 async fn upload(
     connection: &Connection,
     path: &Path,
-    source: String,
-    tlp: i32,
+    header: pb::SubmittedFileHeader,
     how: &SubmitArgs,
 ) -> Result<pb::Submission, Failure> {
     let failed = |error: std::io::Error| Failure::io(path.display(), &error);
-    let file_name = path.file_name().and_then(|name| name.to_str());
-    let file_name = file_name.ok_or_else(|| Failure::new(format!("{}: names no file", path.display())))?.to_owned();
+    let file_name = path.file_name().ok_or_else(|| Failure::new(format!("{}: names no file", path.display())))?;
+    // The server shows it to reviewers and sends it to nobody.
+    let file_name = file_name.to_string_lossy().into_owned();
     let sha256 = hash(path)?;
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let question = format!(
-        "{file_name} ({size} bytes, SHA-256 {sha256})\nThis makes the file public. To submit it to {}, type its first eight \
-         hash digits: ",
+        "{} ({size} bytes)\nSHA-256 {sha256}\n{} To submit it to {}, type its first eight hash digits: ",
+        table::printable(&file_name),
+        consequence("file", header.private_scan),
         how.to
     );
     confirm(&question, sha256.get(..8).unwrap_or_default(), how)?;
     let size_bytes = i64::try_from(size).unwrap_or(i64::MAX);
-    let header = pb::SubmittedFileHeader { source, file_name, tlp, sha256, size_bytes };
+    let header = pb::SubmittedFileHeader { file_name, sha256, size_bytes, ..header };
     let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
     let progress = bar(size);
     let shown = progress.clone();
@@ -145,11 +163,19 @@ async fn upload(
 /// Shows the normal form that would be sent, and asks.
 fn confirm_url(preview: &pb::Submission, how: &SubmitArgs) -> Result<(), Failure> {
     let url = preview.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
-    let reasons: String =
-        preview.hold_reasons.iter().map(|reason| format!("  it will be held: {}\n", in_words(reason))).collect();
-    let shown = table::printable(url);
-    let question = format!("{shown}\n{reasons}This makes the URL public. To submit it to {}, type yes: ", how.to);
+    let reasons = preview.hold_reasons.iter().map(|reason| format!("  it will be held: {}", in_words(reason)));
+    let shown: String =
+        std::iter::once(url.to_owned()).chain(reasons).map(|line| table::printable(&line) + "\n").collect();
+    let consequence = consequence("URL", preview.private_scan);
+    let question = format!("{shown}{consequence} To submit it to {}, type yes: ", how.to);
     confirm(&question, "yes", how)
+}
+
+fn consequence(what: &str, private_scan: bool) -> String {
+    match private_scan {
+        true => format!("This gives the {what} away: the source sees it, and the account of the server's key."),
+        false => format!("This makes the {what} public."),
+    }
 }
 
 /// Asks on a terminal. A machine must say that it means it.
@@ -157,14 +183,18 @@ fn confirm(question: &str, expected: &str, how: &SubmitArgs) -> Result<(), Failu
     if how.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new("submitting makes it public: give --yes where nobody can be asked"));
+    // Who does not see the question cannot answer it.
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::new("submitting gives it away: use --yes where nobody can be asked"));
     }
     let failed = |error| Failure::io("the terminal", &error);
     eprint!("{question}");
     std::io::stderr().flush().map_err(failed)?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    if std::io::stdin().lock().read_line(&mut answer).map_err(failed)? == 0 {
+        // The end of the input leaves the cursor behind the question.
+        eprintln!();
+    }
     match answer.trim().eq_ignore_ascii_case(expected) {
         true => Ok(()),
         false => Err(Failure::new("nothing was submitted")),
@@ -179,16 +209,26 @@ fn bar(size: u64) -> ProgressBar {
     ProgressBar::new(size).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// Moves while nothing arrives, since an analysis takes minutes.
+fn spinner() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+    let spinner = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    spinner.enable_steady_tick(SPIN_EVERY);
+    spinner
+}
+
 /// Follows a submission until it is final, or held, where only another caller can go on.
 async fn watch(connection: &Connection, name: String, output: ListOutput) -> Result<ExitCode, Failure> {
     let request = pb::WatchSubmissionRequest { name };
     let mut states = connection.submissions().watch_submission(request).await?.into_inner();
-    let spinner = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let spinner = spinner();
     let mut last = pb::Submission::default();
     while let Some(message) = states.message().await? {
         last = message.submission.unwrap_or_default();
         spinner.set_message(state(&last));
-        spinner.tick();
         if last.state() == pb::SubmissionState::Held {
             break;
         }
@@ -236,10 +276,11 @@ fn text(submission: &pb::Submission) -> String {
         lines.push(format!("  {}, {} bytes, {kind}", submission.file_name, submission.size_bytes));
     }
     let from = format!(
-        "for {} by {}, TLP:{}",
+        "for {} by {}, TLP:{}{}",
         table::source_id(&submission.source),
         submission.submitter,
-        table::tlp(submission.tlp())
+        table::tlp(submission.tlp()),
+        if submission.private_scan { ", private scan" } else { "" }
     );
     lines.push(format!("  {from}"));
     lines.extend(submission.hold_reasons.iter().map(|reason| format!("  held: {}", in_words(reason))));

@@ -6,6 +6,7 @@ use super::{Violations, indicator, read_name, write_timestamp};
 use crate::error::{Reason, Violation};
 use crate::indicator::Tlp;
 use crate::pb;
+use crate::source::Visibility;
 use crate::store::{
     AnalysisStatus, HoldReason, HoldReasonCode, Submission, SubmissionReview, SubmissionState, SubmissionType,
 };
@@ -33,6 +34,7 @@ pub(crate) struct FileHeader {
     pub(crate) tlp: Tlp,
     pub(crate) sha256: String,
     pub(crate) size: u64,
+    pub(crate) visibility: Visibility,
 }
 
 /// Reads the header of a file, and notes every violation.
@@ -47,7 +49,12 @@ pub(crate) fn read_header(header: &pb::SubmittedFileHeader, violations: &mut Vio
     let size = u64::try_from(header.size_bytes);
     let size = violations.check(size.map_err(|_| Violation::invalid("header.size_bytes", "must not be negative")));
     let tlp = tlp?.unwrap_or_default();
-    Some(FileHeader { source: source?, file_name: file_name?, tlp, sha256: header.sha256.clone(), size: size? })
+    let (sha256, visibility) = (header.sha256.clone(), read_visibility(header.private_scan));
+    Some(FileHeader { source: source?, file_name: file_name?, tlp, sha256, size: size?, visibility })
+}
+
+pub(crate) fn read_visibility(private_scan: bool) -> Visibility {
+    if private_scan { Visibility::Private } else { Visibility::Public }
 }
 
 fn read_file_name(name: &str) -> Result<String, Violation> {
@@ -94,6 +101,7 @@ pub(crate) fn write(submission: &Submission, expiry: Duration) -> pb::Submission
         already_known: submission.is_known,
         verdict: name("verdicts", submission.verdict.as_deref().unwrap_or_default()),
         expire_time: expires.map(write_timestamp),
+        private_scan: submission.visibility == Visibility::Private,
     }
 }
 

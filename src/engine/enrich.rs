@@ -190,6 +190,18 @@ impl Engine {
         self.record(judging, budget, outcomes, receipts, &latest, reusable_until).await
     }
 
+    /// A verdict on one outcome, which no further request reuses.
+    pub(super) async fn judge(&self, request: &EnrichRequest, fetched: Fetched) -> Result<Enriched, Error> {
+        let resolved = self.policies_of(request)?;
+        let judging =
+            Judging { policy: &resolved.first.policy, policies: &resolved.each(), request, at: self.clock.now() };
+        let budget = request.budget.map_or_else(|| self.budget(None, Duration::ZERO), Ok)?;
+        let Fetched { outcome, receipt } = fetched;
+        let receipts = vec![(outcome.source.clone(), receipt)];
+        let feedback = self.active_feedback(&request.indicator);
+        self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, None).await
+    }
+
     /// What other policies make of the outcomes of this verdict, in the order given. What analysts said is left out.
     ///
     /// # Errors

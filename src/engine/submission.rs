@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::withhold::{external_reason, withhold_reason};
+use super::{Engine, EnrichRequest, Enriched};
 use crate::error::{Error, Reason};
 use crate::fetch::{RemotePipeline, SourcePipeline};
-use crate::finding::NotAsked;
+use crate::finding::{Finding, NotAsked, OutcomeBody};
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{ResolvedSource, State};
 use crate::source::SubmissionSource;
@@ -61,6 +61,23 @@ impl Engine {
     /// names it.
     pub fn never_disclosed(&self, indicator: &Indicator) -> Option<NotAsked> {
         external_reason(&self.rules.load(), indicator)
+    }
+
+    /// A verdict on what this source said of an indicator outside of a look-up, stored like any other.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown source or policy, [`Error::Late`] if no time is left.
+    pub async fn judge_finding(
+        &self,
+        request: &EnrichRequest,
+        route: &SubmissionRoute,
+        finding: Finding,
+    ) -> Result<Enriched, Error> {
+        let name = &route.source.settings.name;
+        let pipelines = self.pipelines.current();
+        let entry = pipelines.find(name).ok_or_else(|| self.registry.not_found(name))?;
+        let fetched = entry.outcome_without_call(OutcomeBody::Finding(finding), self.clock.now());
+        self.judge(request, fetched).await
     }
 
     /// Why the source of this route must not be asked about this indicator.

@@ -19,8 +19,8 @@ pub struct SubmissionDisclosure {
     pub caller: String,
     /// The TLP of the submission.
     pub tlp: Tlp,
-    /// Identifier of the submission.
-    pub submission: String,
+    /// Identifier of the submission. `None`: the indicator alone is disclosed, by a look-up.
+    pub submission: Option<String>,
 }
 
 /// Why a question of a submission got no answer.
@@ -45,7 +45,7 @@ impl RemotePipeline {
         disclosure: Option<SubmissionDisclosure>,
     ) -> Result<Answer, SubmissionFailure> {
         let disclosure = disclosure.map(|SubmissionDisclosure { indicator, caller, tlp, submission }| {
-            DisclosureEntry { indicator, caller, tlp, submission: Some(submission) }
+            DisclosureEntry { indicator, caller, tlp, submission }
         });
         let caller = disclosure.as_ref().map(|disclosure| disclosure.caller.clone()).unwrap_or_default();
         let claim = Claim { priority: Priority::Interactive, caller };

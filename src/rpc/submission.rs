@@ -10,13 +10,14 @@ use super::load::AnswerMemory;
 use super::pagination::Page;
 use crate::clock::Clock;
 use crate::convert::feedback::read_reason;
-use crate::convert::submission::{FileHeader, read_header, read_state, write};
+use crate::convert::submission::{FileHeader, read_header, read_state, read_visibility, write};
 use crate::convert::{Violations, indicator, read_name};
 use crate::error::{Error, Reason, Violation};
 use crate::indicator::{Indicator, IndicatorType};
 use crate::pb;
 use crate::pb::submission_service_server::SubmissionService;
 use crate::pb::submit_file_request::Part;
+use crate::source::Visibility;
 use crate::store::{Cursor, Submission, SubmissionFilter, SubmissionType};
 use crate::submission::{NewSubmission, Submissions};
 
@@ -54,7 +55,8 @@ impl SubmissionRpc {
         let url = if violations.is_empty() { violations.check(url.map_err(refused)) } else { None };
         let ((source, tlp), url) = violations.finish(source.zip(tlp).zip(url))?;
         let submission_type = SubmissionType::Url;
-        let new = NewSubmission { source, tlp: tlp.unwrap_or_default(), caller, submission_type };
+        let visibility = read_visibility(request.private_scan);
+        let new = NewSubmission { source, tlp: tlp.unwrap_or_default(), caller, submission_type, visibility };
         let submission = match request.validate_only {
             true => self.submissions.preview_url(new, url.indicator)?,
             false => self.submissions.submit_url(new, url.indicator).await?,
@@ -72,8 +74,8 @@ impl SubmissionRpc {
         let tlp = violations.check(indicator::read_tlp(request.tlp, "tlp"));
         let indicator = indicator::read(request.indicator.as_ref(), "indicator", &mut violations);
         let ((source, tlp), indicator) = violations.finish(source.zip(tlp).zip(indicator))?;
-        let submission_type = SubmissionType::Rescan;
-        let new = NewSubmission { source, tlp: tlp.unwrap_or_default(), caller, submission_type };
+        let (submission_type, visibility) = (SubmissionType::Rescan, Visibility::Public);
+        let new = NewSubmission { source, tlp: tlp.unwrap_or_default(), caller, submission_type, visibility };
         let submission = self.submissions.rescan(new, indicator.indicator).await?;
         Ok(self.write(&submission))
     }
@@ -130,8 +132,8 @@ impl SubmissionRpc {
         };
         let mut violations = Violations::default();
         let header = read_header(&header, &mut violations);
-        let FileHeader { source, file_name, tlp, sha256, size } = violations.finish(header)?;
-        let new = NewSubmission { source, tlp, caller, submission_type: SubmissionType::File };
+        let FileHeader { source, file_name, tlp, sha256, size, visibility } = violations.finish(header)?;
+        let new = NewSubmission { source, tlp, caller, submission_type: SubmissionType::File, visibility };
         let mut upload = self.submissions.begin_file(new, file_name)?;
         // A stream that breaks off ends here, and what arrived is removed.
         while let Some(message) = parts.message().await? {

@@ -60,7 +60,7 @@ pub(crate) use policies::{FlatTable, flatten, in_order, is_optional_table};
 pub use registry::Registry;
 pub use reload::ConfigReader;
 pub use resolved::{Change, ResolvedSource, State};
-pub use submissions::SubmissionRules;
+pub use submissions::{SourceSubmissions, SubmissionRules};
 pub use tls::TlsConfig;
 
 /// Hint of a first start with nothing declared.

@@ -89,4 +89,6 @@ pub(super) struct RawSubmissions {
 pub(super) struct RawSubmissionSource {
     pub(super) enabled: bool,
     pub(super) max_tlp: Option<String>,
+    pub(super) private_enabled: bool,
+    pub(super) private_max_tlp: Option<String>,
 }

@@ -62,10 +62,16 @@ impl Config {
         line(out, "expiry", quoted(duration(rules.expiry)));
         line(out, "sensitive_words", list(&rules.sensitive_words));
         line(out, "own_names", list(&rules.own_names));
-        for (name, max_tlp) in &rules.sources {
+        for (name, source) in &rules.sources {
             let _ = write!(out, "\n[submissions.sources.{name}]\n");
-            line(out, "enabled", true);
-            line(out, "max_tlp", quoted(max_tlp));
+            if let Some(max_tlp) = source.public {
+                line(out, "enabled", true);
+                line(out, "max_tlp", quoted(max_tlp));
+            }
+            if let Some(max_tlp) = source.private {
+                line(out, "private_enabled", true);
+                line(out, "private_max_tlp", quoted(max_tlp));
+            }
         }
         for super::DeclaredPolicy { policy, file } in &self.policies {
             let _ = write!(out, "\n# declared by {}\n[policies.{}]\n", file.display(), policy.name);

@@ -10,7 +10,7 @@ use super::name::check_name;
 use super::raw::RawSubmissions;
 use crate::error::{ParseEnumError, Violation};
 use crate::indicator::Tlp;
-use crate::source::parse_duration;
+use crate::source::{Visibility, parse_duration};
 
 /// Bytes of a word that holds a submission: a shorter one is found in every file.
 const WORD_BYTES: RangeInclusive<usize> = 3..=200;
@@ -36,8 +36,17 @@ pub struct SubmissionRules {
     pub sensitive_words: Vec<String>,
     /// The organisation's own names and domains, which hold a submission too.
     pub own_names: Vec<String>,
-    /// The sources that submissions are enabled for, with the highest TLP label of what may be submitted to each.
-    pub sources: BTreeMap<String, Tlp>,
+    /// The sources that submissions are enabled for.
+    pub sources: BTreeMap<String, SourceSubmissions>,
+}
+
+/// What may be submitted to one source: the highest TLP label of it; `None`: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceSubmissions {
+    /// For everybody to see whom the source shows it to.
+    pub public: Option<Tlp>,
+    /// For a private scan.
+    pub private: Option<Tlp>,
 }
 
 impl Default for SubmissionRules {
@@ -56,6 +65,15 @@ impl Default for SubmissionRules {
 }
 
 impl SubmissionRules {
+    /// The highest TLP label of what may be submitted to this source; `None`: nothing may.
+    pub fn max_tlp(&self, source: &str, visibility: Visibility) -> Option<Tlp> {
+        let source = self.sources.get(source)?;
+        match visibility {
+            Visibility::Public => source.public,
+            Visibility::Private => source.private,
+        }
+    }
+
     /// Reads what the file says.
     pub(super) fn read(raw: RawSubmissions, tokens: &[Token], violations: &mut Vec<Violation>) -> Self {
         let mut refuse = |field: String, message: String| {
@@ -88,13 +106,17 @@ impl SubmissionRules {
             if let Err(message) = check_name("source", &name) {
                 refuse(format!("sources.{name}"), message);
             }
-            match source.max_tlp.as_deref().map_or(Ok(Tlp::Clear), str::parse) {
-                Ok(label) if source.enabled => drop(sources.insert(name, label)),
-                Ok(_) => {}
-                Err(error) => {
-                    let error: ParseEnumError = error;
-                    refuse(format!("sources.{name}.max_tlp"), error.to_string());
-                }
+            let mut limit = |field: &str, written: Option<&str>, is_enabled: bool| {
+                let label = written.map_or(Ok(Tlp::Clear), str::parse);
+                let label = label.map_err(|error: ParseEnumError| {
+                    refuse(format!("sources.{name}.{field}"), error.to_string());
+                });
+                label.ok().filter(|_| is_enabled)
+            };
+            let public = limit("max_tlp", source.max_tlp.as_deref(), source.enabled);
+            let private = limit("private_max_tlp", source.private_max_tlp.as_deref(), source.private_enabled);
+            if public.is_some() || private.is_some() {
+                sources.insert(name, SourceSubmissions { public, private });
             }
         }
         let expiry = raw.expiry.as_deref().map_or(Ok(usual.expiry), parse_duration).unwrap_or_else(|message| {

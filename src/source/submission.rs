@@ -4,8 +4,18 @@
 use url::Url;
 
 use super::{Answer, FileBody, Question};
-use crate::finding::SourceError;
+use crate::finding::{Finding, SourceError};
 use crate::indicator::Indicator;
+
+/// Who may see what is submitted, and its report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Visibility {
+    /// Whoever the source shows it to: [`SubmissionAbout::audience`].
+    #[default]
+    Public,
+    /// The account of the credential alone: a private scan.
+    Private,
+}
 
 /// What a source takes for analysis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub struct SubmissionAbout {
     pub takes_urls: bool,
     /// Who sees what is submitted, in one sentence.
     pub audience: &'static str,
+    /// Who sees what is submitted for a private scan, in one sentence; else why it offers none.
+    pub private_audience: Result<&'static str, &'static str>,
 }
 
 /// A source that takes files or URLs for analysis.
@@ -24,7 +36,7 @@ pub trait SubmissionSource: Send + Sync + 'static {
     fn about(&self) -> SubmissionAbout;
 
     /// The question for the address to upload a file of this size to; `None`: to the usual one.
-    fn ask_upload_address(&self, size: u64) -> Option<Question>;
+    fn ask_upload_address(&self, size: u64, visibility: Visibility) -> Option<Question>;
 
     /// Reads the answer to [`SubmissionSource::ask_upload_address`].
     ///
@@ -33,12 +45,12 @@ pub trait SubmissionSource: Send + Sync + 'static {
     fn read_upload_address(&self, answer: &Answer) -> Result<Url, SourceError>;
 
     /// Uploads the file, to this address where one was asked for.
-    fn submit_file(&self, file: FileBody, address: Option<&Url>) -> Question;
+    fn submit_file(&self, file: FileBody, address: Option<&Url>, visibility: Visibility) -> Question;
 
     /// Gives it the URL to visit.
-    fn submit_url(&self, url: &Indicator) -> Question;
+    fn submit_url(&self, url: &Indicator, visibility: Visibility) -> Question;
 
-    /// Has it analyse again what it knows already.
+    /// Has it analyse again what it knows already, for everybody.
     fn rescan(&self, indicator: &Indicator) -> Question;
 
     /// The identifier of the analysis, from the answer to a submission. Empty where the source says that it is analysing the
@@ -49,13 +61,22 @@ pub trait SubmissionSource: Send + Sync + 'static {
     fn read_accepted(&self, answer: &Answer) -> Result<String, SourceError>;
 
     /// The question how far the analysis is.
-    fn ask_analysis(&self, id: &str) -> Question;
+    fn ask_analysis(&self, id: &str, visibility: Visibility) -> Question;
 
     /// Reads the answer to [`SubmissionSource::ask_analysis`].
     ///
     /// # Errors
     /// When the answer does not say it.
     fn read_analysis(&self, answer: &Answer) -> Result<AnalysisProgress, SourceError>;
+
+    /// The question for the report of a private scan of this file or URL.
+    fn ask_private_report(&self, indicator: &Indicator) -> Question;
+
+    /// Reads the answer to [`SubmissionSource::ask_private_report`]. `None`: there is no such report.
+    ///
+    /// # Errors
+    /// When the answer is no report on this indicator.
+    fn read_private_report(&self, indicator: &Indicator, answer: &Answer) -> Result<Option<Finding>, SourceError>;
 }
 
 /// How far an analysis is, as the source says.

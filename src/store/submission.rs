@@ -7,6 +7,7 @@ use strum::{IntoStaticStr, VariantArray};
 use super::{BoxFuture, Cursor, Listed, PageLimit, Swap};
 use crate::error::{ParseEnumError, parse_enum};
 use crate::indicator::{Indicator, Tlp};
+use crate::source::Visibility;
 
 /// What is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
@@ -128,6 +129,10 @@ pub struct SubmittedFile {
     pub size: u64,
     /// Its type by content, such as `application/pdf`; empty before the inspection.
     pub media_type: String,
+    /// Its MD5 in lower-case hexadecimal digits, for rules that name it so; the indicator has its SHA-256.
+    pub md5: String,
+    /// Its SHA-1 likewise.
+    pub sha1: String,
 }
 
 /// The decision on a held submission.
@@ -182,6 +187,8 @@ pub struct Submission {
     pub tlp: Tlp,
     /// What is submitted.
     pub submission_type: SubmissionType,
+    /// Who may see it at the source.
+    pub visibility: Visibility,
     /// The URL, or the hash of the file.
     pub indicator: Indicator,
     /// The file, if it is one.

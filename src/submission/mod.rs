@@ -1,11 +1,12 @@
 //! Gives files and URLs to sources, on purpose only: who may submit what to whom, what is inspected before, and who approves
-//! it. `Submissions` takes requests, `workflow.rs` brings each submission from state to state, `spool.rs` holds the files
-//! meanwhile, `inspect/` and `url.rs` find reasons to hold.
+//! it. `Submissions` takes requests, `workflow.rs` brings each submission from state to state, `known.rs` asks what a source
+//! knows already, `spool.rs` holds the files meanwhile, `inspect/` and `url.rs` find reasons to hold.
 //!
 //! Every state is durable before anything is done in it. A submission whose sending was interrupted is never sent again: its
 //! source is asked whether it arrived.
 
 use std::io;
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,20 +18,23 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::engine::{Engine, SubmissionRoute};
 use crate::error::{Error, Reason, Violation};
+use crate::finding::NotAsked;
 use crate::indicator::{Indicator, IndicatorType, Tlp};
 use crate::settings::SubmissionRules;
+use crate::source::Visibility;
 use crate::store::{
     PageLimit, Sealer, Store, Submission, SubmissionFilter, SubmissionReview, SubmissionState, SubmissionType,
     SubmittedFile, Swap, new_id,
 };
 
 mod inspect;
+mod known;
 mod spool;
 mod url;
 mod workflow;
 
 pub use inspect::{Content, Inspection, Limits, Patterns, inspect_file};
-use spool::{Spool, SpoolWriter};
+use spool::{Spool, SpoolWriter, SpooledFile};
 
 /// Most submissions that are not final.
 const MAX_OPEN: usize = 1000;
@@ -77,6 +81,7 @@ pub(crate) struct NewSubmission {
     pub(crate) tlp: Tlp,
     pub(crate) caller: String,
     pub(crate) submission_type: SubmissionType,
+    pub(crate) visibility: Visibility,
 }
 
 /// A file that is being received.
@@ -145,30 +150,44 @@ impl Submissions {
             return Err(Error::Forbidden { reason: Reason::Forbidden, message });
         }
         let route = self.engine.submission_route(&new.source)?;
-        let Some(max_tlp) = self.rules.sources.get(&new.source) else {
-            let message = format!(
-                "submissions to it are not enabled: the configuration file enables them under [submissions.sources.{}]",
-                new.source
-            );
+        let not_ready = |message: String| {
             let subject = format!("sources/{}", new.source);
-            return Err(Error::NotReady { reason: Reason::NotReady, subject, message });
+            Error::NotReady { reason: Reason::NotReady, subject, message }
         };
+        let (what, setting) = match new.visibility {
+            Visibility::Public => ("submissions to it", "enabled"),
+            Visibility::Private => ("private scans by it", "private_enabled"),
+        };
+        let Some(max_tlp) = self.rules.max_tlp(&new.source, new.visibility) else {
+            return Err(not_ready(format!(
+                "{what} are not enabled: the configuration file enables them by {setting} of [submissions.sources.{}]",
+                new.source
+            )));
+        };
+        let about = route.submissions()?.about();
         let takes = match new.submission_type {
-            SubmissionType::File => route.submissions()?.about().max_file_bytes.is_some(),
-            SubmissionType::Url => route.submissions()?.about().takes_urls,
+            SubmissionType::File => about.max_file_bytes.is_some(),
+            SubmissionType::Url => about.takes_urls,
             SubmissionType::Rescan => true,
         };
         if !takes {
             let what: &str = new.submission_type.into();
-            let (subject, message) = (format!("sources/{}", new.source), format!("it takes no {what}"));
-            return Err(Error::NotReady { reason: Reason::NotReady, subject, message });
+            return Err(not_ready(format!("it takes no {what}")));
+        }
+        if let (Visibility::Private, Err(why)) = (new.visibility, about.private_audience) {
+            return Err(not_ready(format!("it offers no private scan: {why}")));
         }
         // A rescan gives nothing away but the interest, so that the limit of look-ups applies.
-        if new.submission_type != SubmissionType::Rescan && new.tlp > *max_tlp {
+        if new.submission_type != SubmissionType::Rescan && new.tlp > max_tlp {
             let message = format!(
                 "TLP:{} is above TLP:{max_tlp}, the highest that may be submitted to this source \
-                 (submissions.sources.{}.max_tlp)",
-                new.tlp, new.source
+                 (submissions.sources.{}.{})",
+                new.tlp,
+                new.source,
+                match new.visibility {
+                    Visibility::Public => "max_tlp",
+                    Visibility::Private => "private_max_tlp",
+                }
             );
             return Err(Error::invalid("tlp", Reason::Forbidden, message));
         }
@@ -222,7 +241,8 @@ impl Submissions {
         let indicator = Indicator::parse_as(&file.sha256, IndicatorType::File);
         let indicator =
             indicator.map_err(|refusal| Error::invalid("content", Reason::FieldInvalid, refusal.message))?;
-        let file = SubmittedFile { name, size: file.size, media_type: String::new() };
+        let SpooledFile { size, md5, sha1, .. } = file;
+        let file = SubmittedFile { name, size, media_type: String::new(), md5, sha1 };
         let submission = self.make(id, new, indicator.indicator, Some(file)).await?;
         if submission.state.is_final() {
             // Refused by a rule: nothing waits, and dropping the writer removes the file.
@@ -288,6 +308,14 @@ impl Submissions {
         url::inspect_url(url, &self.patterns, &self.internal_suffixes)
     }
 
+    /// Why this must not be disclosed to anybody. A rule may name a file by any of its hashes.
+    fn never_disclosed(&self, indicator: &Indicator, file: Option<&SubmittedFile>) -> Option<NotAsked> {
+        let others = file.into_iter().flat_map(|file| [&file.md5, &file.sha1]);
+        let others = others.filter_map(|hash| Indicator::parse_as(hash, IndicatorType::File).ok());
+        let named = iter::once(indicator.clone()).chain(others.map(|parsed| parsed.indicator));
+        named.into_iter().find_map(|indicator| self.engine.never_disclosed(&indicator))
+    }
+
     fn new_submission(
         &self,
         id: String,
@@ -296,7 +324,7 @@ impl Submissions {
         file: Option<SubmittedFile>,
     ) -> Submission {
         let now = self.clock.now();
-        let refused = self.engine.never_disclosed(&indicator);
+        let refused = self.never_disclosed(&indicator, file.as_ref());
         Submission {
             id,
             revision: 1,
@@ -306,6 +334,7 @@ impl Submissions {
             source: new.source,
             tlp: new.tlp,
             submission_type: new.submission_type,
+            visibility: new.visibility,
             indicator,
             file,
             state: if refused.is_some() { SubmissionState::Rejected } else { SubmissionState::Received },

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::Submissions;
 use super::inspect::{Content, Limits, inspect_file};
+use super::known::{Known, not_now};
 use super::spool::SpooledContent;
 use crate::clock::Monotonic;
-use crate::engine::{EnrichRequest, SubmissionRoute};
+use crate::engine::SubmissionRoute;
 use crate::error::Error;
 use crate::fetch::{RemotePipeline, SubmissionDisclosure, SubmissionFailure};
-use crate::finding::{NotAsked, NotAskedReason, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{SourceError, SourceErrorKind};
 use crate::offload::offload;
-use crate::source::{AnalysisProgress, EnrichMode, FileBody, Priority, Question, RelationsWanted};
+use crate::source::{AnalysisProgress, FileBody, Question};
 use crate::store::{AnalysisStatus, Submission, SubmissionState, SubmissionType, SubmittedAnalysis};
 
 /// The first pause between two questions about the same thing; each further one is half as long again.
@@ -31,17 +32,6 @@ enum Next {
     After(Duration),
     /// Once the submission was changed, or after this time.
     Changed(Duration),
-}
-
-/// Whether the source knows something.
-enum Known {
-    /// It does: the verdict, if it could be stored.
-    Yes(Option<String>),
-    No,
-    /// It could not be asked for now: why, and when it is said to be possible.
-    NotNow(String, Option<Duration>),
-    /// It cannot be asked.
-    Never(String),
 }
 
 /// The tries of one state.
@@ -81,7 +71,10 @@ impl Submissions {
             let next = match self.store.submission(id).await {
                 Ok(Some(submission)) if !submission.state.is_final() => {
                     tries.enter(submission.state, self.clock.monotonic());
-                    self.step(submission, &mut tries).await
+                    match self.step(submission.clone(), &mut tries).await {
+                        Ok(next) => Ok(next),
+                        Err(error) => self.go_on_later(submission, &mut tries, &error).await,
+                    }
                 }
                 Ok(_) => {
                     self.spool.remove(id);
@@ -90,7 +83,7 @@ impl Submissions {
                 Err(error) => Err(error.into()),
             };
             let next = next.unwrap_or_else(|error| {
-                tracing::warn!(submission = id, %error, "a submission cannot go on for now");
+                tracing::warn!(submission = id, %error, "the state of a submission cannot be stored or read");
                 Next::After(FIRST_PAUSE)
             });
             let wait = match next {
@@ -110,6 +103,12 @@ impl Submissions {
                 () = self.clock.sleep(wait) => {}
             }
         }
+    }
+
+    /// Where the source was removed from the settings, or the store failed.
+    async fn go_on_later(&self, submission: Submission, tries: &mut Tries, error: &Error) -> Result<Next, Error> {
+        tracing::warn!(submission = submission.id, %error, "a submission cannot go on for now");
+        self.try_again(submission, tries, error.to_string(), None).await
     }
 
     async fn step(self: &Arc<Self>, submission: Submission, tries: &mut Tries) -> Result<Next, Error> {
@@ -160,48 +159,13 @@ impl Submissions {
         Ok(Next::After(tries.pause().max(wait.unwrap_or_default()).min(MAX_TRYING)))
     }
 
-    /// Asks the source whether it knows the hash or URL, which also makes a verdict of what it says.
-    async fn look_up(&self, submission: &Submission) -> Result<Known, Error> {
-        let request = EnrichRequest {
-            indicator: submission.indicator.clone(),
-            sources: vec![submission.source.clone()],
-            policy: None,
-            compare_policies: Vec::new(),
-            mode: EnrichMode::Complete,
-            tlp: submission.tlp,
-            // A cached answer may be from before somebody else submitted it.
-            max_age: Some(Duration::ZERO),
-            relations: RelationsWanted::default(),
-            caller: submission.submitter.clone(),
-            priority: Priority::Interactive,
-            budget: None,
-        };
-        let enriched = self.engine.enrich(&request, None).await?;
-        let verdict = enriched.stored.then(|| enriched.record.id.clone());
-        let Some(outcome) = enriched.record.verdict.outcomes.first() else {
-            return Ok(Known::Never("the source was not asked".into()));
-        };
-        Ok(match &outcome.body {
-            OutcomeBody::Finding(_) => Known::Yes(verdict),
-            OutcomeBody::NoRecord => Known::No,
-            OutcomeBody::Error(error) => not_now(error),
-            OutcomeBody::NotAsked(not_asked) => self.not_asked(not_asked),
-        })
-    }
-
-    fn not_asked(&self, not_asked: &NotAsked) -> Known {
-        match not_asked.reason {
-            NotAskedReason::QuotaSpent | NotAskedReason::Deadline => {
-                let wait = not_asked.until.and_then(|until| until.duration_since(self.clock.now()).ok());
-                Known::NotNow(not_asked.detail.clone(), wait)
-            }
-            _ => Known::Never(not_asked.detail.clone()),
-        }
-    }
-
     async fn look_up_first(&self, submission: Submission, tries: &mut Tries) -> Result<Next, Error> {
+        // A look-up would disclose the whole URL, so that it is inspected before that.
+        if submission.submission_type == SubmissionType::Url {
+            return self.enter(submission, SubmissionState::Inspecting).await;
+        }
         let is_rescan = submission.submission_type == SubmissionType::Rescan;
-        match self.look_up(&submission).await? {
+        match self.known(&submission).await? {
             Known::Yes(_) if is_rescan => self.enter(submission, SubmissionState::Approved).await,
             Known::No if is_rescan => {
                 self.fail(submission, "the source does not know it, so there is nothing to analyse again").await
@@ -264,12 +228,12 @@ impl Submissions {
 
     /// Why the rules do not let it be sent any more; they may have changed since it was submitted.
     fn refusal(&self, submission: &Submission) -> Option<String> {
-        if let Some(refused) = self.engine.never_disclosed(&submission.indicator) {
+        if let Some(refused) = self.never_disclosed(&submission.indicator, submission.file.as_ref()) {
             return Some(refused.detail);
         }
-        match self.rules.sources.get(&submission.source) {
+        match self.rules.max_tlp(&submission.source, submission.visibility) {
             None => Some("submissions to this source are not enabled any more".into()),
-            Some(max_tlp) if submission.tlp > *max_tlp && submission.submission_type != SubmissionType::Rescan => {
+            Some(max_tlp) if submission.tlp > max_tlp && submission.submission_type != SubmissionType::Rescan => {
                 Some(format!("TLP:{} is above TLP:{max_tlp}, the highest that may be submitted", submission.tlp))
             }
             Some(_) => None,
@@ -280,13 +244,15 @@ impl Submissions {
         if let Some(detail) = self.refusal(&submission) {
             return self.store_next(Submission { state: SubmissionState::Rejected, detail, ..submission }).await;
         }
-        // While it was held, somebody else may have submitted it.
-        if submission.review.is_some() {
-            match self.look_up(&submission).await? {
+        // A URL was not looked up before. While a file was held, somebody else may have submitted it.
+        if submission.submission_type == SubmissionType::Url || submission.review.is_some() {
+            match self.known(&submission).await? {
                 Known::Yes(verdict) => return self.finish_known(submission, verdict).await,
                 Known::No => {}
                 Known::NotNow(why, wait) => return self.try_again(submission, tries, why, wait).await,
-                Known::Never(why) => return self.fail(submission, why).await,
+                Known::Never(why) => {
+                    return self.fail(submission, format!("it could not be looked up first: {why}")).await;
+                }
             }
         }
         // Never closed.
@@ -308,7 +274,7 @@ impl Submissions {
             indicator: submission.indicator.clone(),
             caller: submission.submitter.clone(),
             tlp: submission.tlp,
-            submission: submission.id.clone(),
+            submission: Some(submission.id.clone()),
         };
         match route.pipeline.ask_for_submission(&question, Some(disclosure)).await {
             Ok(answer) => match route.submissions()?.read_accepted(&answer) {
@@ -339,7 +305,7 @@ impl Submissions {
         let submissions = route.submissions()?;
         Ok(match (&submission.file, submission.submission_type) {
             (Some(file), _) => {
-                let address = match submissions.ask_upload_address(file.size) {
+                let address = match submissions.ask_upload_address(file.size, submission.visibility) {
                     None => None,
                     Some(question) => match route.pipeline.ask_for_submission(&question, None).await {
                         Err(failure) => return Ok(Err(failure)),
@@ -355,10 +321,12 @@ impl Submissions {
                     size: file.size,
                     content: Arc::new(content),
                 };
-                Ok(submissions.submit_file(body, address.as_ref()))
+                Ok(submissions.submit_file(body, address.as_ref(), submission.visibility))
             }
             (None, SubmissionType::Rescan) => Ok(submissions.rescan(&submission.indicator)),
-            (None, SubmissionType::Url | SubmissionType::File) => Ok(submissions.submit_url(&submission.indicator)),
+            (None, SubmissionType::Url | SubmissionType::File) => {
+                Ok(submissions.submit_url(&submission.indicator, submission.visibility))
+            }
         })
     }
 
@@ -424,7 +392,8 @@ impl Submissions {
         }
         let route = self.engine.submission_route(&submission.source)?;
         let submissions = route.submissions()?;
-        let answer = route.pipeline.ask_for_submission(&submissions.ask_analysis(&analysis.id), None).await;
+        let question = submissions.ask_analysis(&analysis.id, submission.visibility);
+        let answer = route.pipeline.ask_for_submission(&question, None).await;
         let status = match answer {
             Ok(answer) => match submissions.read_analysis(&answer) {
                 Ok(AnalysisProgress::Queued) => AnalysisStatus::Queued,
@@ -462,7 +431,7 @@ impl Submissions {
         tries: &mut Tries,
     ) -> Result<Next, Error> {
         let is_lost = analysis.id.is_empty();
-        match self.look_up(&submission).await? {
+        match self.report(&submission).await? {
             Known::Yes(verdict) => {
                 let analysis = Some(SubmittedAnalysis { status: AnalysisStatus::Completed, ..analysis });
                 let detail = match is_lost {
@@ -481,12 +450,5 @@ impl Submissions {
             Known::NotNow(why, wait) => self.try_again(submission, tries, why, wait).await,
             Known::Never(why) => self.fail(submission, why).await,
         }
-    }
-}
-
-fn not_now(error: &SourceError) -> Known {
-    match error.kind.is_transient() || error.kind == SourceErrorKind::QuotaExhausted {
-        true => Known::NotNow(error.to_string(), error.retry_after),
-        false => Known::Never(error.to_string()),
     }
 }

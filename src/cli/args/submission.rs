@@ -10,21 +10,28 @@ use crate::store::SubmissionState;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Submit {
-    /// Upload a file, which makes it public
+    /// Upload a file, which makes it public unless the scan is private
     #[command(after_help = "\
 Examples:
   concord submit file sample.exe --to virustotal --tlp clear
-  concord submit file sample.exe --to virustotal --tlp clear --yes --no-wait -o json")]
+  concord submit file sample.exe --to virustotal --tlp clear --yes --no-wait -o json
+  concord submit file sample.exe --to virustotal --tlp amber --private")]
     File {
         /// The file. Its name is shown to reviewers and never sent
         path: PathBuf,
+        /// Scan it privately: only the source and the account of the server's key see it
+        #[arg(long)]
+        private: bool,
         #[command(flatten)]
         how: SubmitArgs,
     },
-    /// Have a source visit a URL, which makes it public
+    /// Have a source visit a URL, which makes it public unless the scan is private
     Url {
         /// The URL, defanged or not
         url: String,
+        /// Scan it privately: only the source and the account of the server's key see it
+        #[arg(long)]
+        private: bool,
         #[command(flatten)]
         how: SubmitArgs,
     },

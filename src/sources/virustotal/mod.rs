@@ -1,9 +1,10 @@
 //! VirusTotal: what some ninety engines say of an indicator, rated by counts, preferred vendors, crowdsourced rules and
 //! popularity. Few or no detections are no evidence of innocence.
 //!
-//! `report` is what a report says, `rating` and `xsoar` are what it means, `premium` asks for related files, `relations` and
+//! `report` is what a report says, `rating` and `xsoar` are what it means (`private` for a private scan), `premium` asks for related files, `relations` and
 //! `facts` are what it says beside. `docs/virustotal.md` has the rules and where they come from.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ mod details;
 mod facts;
 mod options;
 mod premium;
+mod private;
 mod quota;
 mod rating;
 mod relations;
@@ -255,7 +257,7 @@ impl JsonSource for VirusTotal {
     }
 
     fn submissions(&self, api: &Api) -> Option<Box<dyn SubmissionSource>> {
-        Some(Box::new(Submissions::new(api.clone())))
+        Some(Box::new(Submissions::new(api.clone(), self.options.is_premium)))
     }
 
     fn allowance_question(&self, api: &Api) -> Option<Question> {
@@ -328,14 +330,18 @@ fn related(api: &Api, lookup: &Lookup, below: &[&str]) -> Question {
 }
 
 fn about(api: &Api, form: Form, value: &str, below: &[&str]) -> Question {
-    let url_id = url_id(value);
-    let (collection, id) = match form {
-        Form::Ipv4 | Form::Ipv6 => ("ip_addresses", value),
-        Form::Domain => ("domains", value),
-        Form::Url => ("urls", url_id.as_str()),
-        Form::Md5 | Form::Sha1 | Form::Sha256 => ("files", value),
-    };
-    api.get(&[&[collection, id], below].concat())
+    let [collection, id] = segments(form, value);
+    api.get(&[&[&*collection, &*id], below].concat())
+}
+
+/// The path segments of an object: its collection, and its identifier in it.
+fn segments(form: Form, value: &str) -> [Cow<'_, str>; 2] {
+    match form {
+        Form::Ipv4 | Form::Ipv6 => ["ip_addresses".into(), value.into()],
+        Form::Domain => ["domains".into(), value.into()],
+        Form::Url => ["urls".into(), url_id(value).into()],
+        Form::Md5 | Form::Sha1 | Form::Sha256 => ["files".into(), value.into()],
+    }
 }
 
 /// A question about the owner of the key: these path segments below it.

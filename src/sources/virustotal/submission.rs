@@ -1,14 +1,16 @@
 //! What VirusTotal takes for analysis: files up to 650 MB, above 32 MB by an address of their own, and URLs. Whatever is
-//! submitted is shared with all its customers.
+//! submitted is shared with all its customers, unless it is for a private scan, which has paths of its own.
 
 use url::Url;
 
 use super::super::http::{Api, success};
 use super::super::json::{self, Object};
-use super::about;
-use crate::finding::{SourceError, SourceErrorKind};
+use super::{NOT_FOUND, about, private, segments};
+use crate::finding::{Finding, SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
-use crate::source::{AnalysisProgress, Answer, FileBody, HttpMethod, Question, SubmissionAbout, SubmissionSource};
+use crate::source::{
+    AnalysisProgress, Answer, FileBody, HttpMethod, Question, SubmissionAbout, SubmissionSource, Visibility,
+};
 
 /// Largest file that the usual address takes.
 const MAX_DIRECT_BYTES: u64 = 32 * 1024 * 1024;
@@ -16,16 +18,31 @@ const MAX_DIRECT_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_FILE_BYTES: u64 = 650 * 1024 * 1024;
 /// Large files go to addresses under this domain.
 const DOMAIN: &str = "virustotal.com";
+/// The first segment of what is for private scans.
+const PRIVATE: &str = "private";
 /// The status by which it says that it is analysing the same already.
 pub(super) const CONFLICT: u16 = 409;
 
 pub(super) struct Submissions {
     api: Api,
+    is_premium: bool,
 }
 
 impl Submissions {
-    pub(super) fn new(api: Api) -> Self {
-        Self { api }
+    pub(super) fn new(api: Api, is_premium: bool) -> Self {
+        Self { api, is_premium }
+    }
+
+    /// The address of these path segments, below those of private scans where it is for one.
+    fn address(&self, path: &[&str], visibility: Visibility) -> Url {
+        match visibility {
+            Visibility::Public => self.api.address(path),
+            Visibility::Private => self.api.address(&[&[PRIVATE], path].concat()),
+        }
+    }
+
+    fn get(&self, path: &[&str], visibility: Visibility) -> Question {
+        self.api.ask(self.address(path, visibility), HttpMethod::Get)
     }
 
     /// Whether a file may be sent to this address: one of the same host as the base address, or both of the service.
@@ -48,11 +65,15 @@ impl SubmissionSource for Submissions {
             max_file_bytes: Some(MAX_FILE_BYTES),
             takes_urls: true,
             audience: "every customer of VirusTotal can download it",
+            private_audience: match self.is_premium {
+                true => Ok("the account of the key alone can see it"),
+                false => Err("VirusTotal scans privately only for a key of the tier premium"),
+            },
         }
     }
 
-    fn ask_upload_address(&self, size: u64) -> Option<Question> {
-        (size > MAX_DIRECT_BYTES).then(|| self.api.get(&["files", "upload_url"]))
+    fn ask_upload_address(&self, size: u64, visibility: Visibility) -> Option<Question> {
+        (size > MAX_DIRECT_BYTES).then(|| self.get(&["files", "upload_url"], visibility))
     }
 
     fn read_upload_address(&self, answer: &Answer) -> Result<Url, SourceError> {
@@ -67,14 +88,14 @@ impl SubmissionSource for Submissions {
         Err(SourceError::new(SourceErrorKind::Refused, detail))
     }
 
-    fn submit_file(&self, file: FileBody, address: Option<&Url>) -> Question {
-        let url = address.cloned().unwrap_or_else(|| self.api.address(&["files"]));
+    fn submit_file(&self, file: FileBody, address: Option<&Url>, visibility: Visibility) -> Question {
+        let url = address.cloned().unwrap_or_else(|| self.address(&["files"], visibility));
         self.api.ask(url, HttpMethod::PostFile { field: "file", file: Box::new(file) })
     }
 
-    fn submit_url(&self, url: &Indicator) -> Question {
+    fn submit_url(&self, url: &Indicator, visibility: Visibility) -> Question {
         let form = vec![("url".to_owned(), url.value().to_owned())];
-        self.api.ask(self.api.address(&["urls"]), HttpMethod::PostForm(form))
+        self.api.ask(self.address(&["urls"], visibility), HttpMethod::PostForm(form))
     }
 
     fn rescan(&self, indicator: &Indicator) -> Question {
@@ -99,8 +120,8 @@ impl SubmissionSource for Submissions {
         Ok(id.to_owned())
     }
 
-    fn ask_analysis(&self, id: &str) -> Question {
-        self.api.get(&["analyses", id])
+    fn ask_analysis(&self, id: &str, visibility: Visibility) -> Question {
+        self.get(&["analyses", id], visibility)
     }
 
     fn read_analysis(&self, answer: &Answer) -> Result<AnalysisProgress, SourceError> {
@@ -110,6 +131,20 @@ impl SubmissionSource for Submissions {
             "in-progress" => Ok(AnalysisProgress::InProgress),
             _ => Ok(AnalysisProgress::Queued),
         }
+    }
+
+    fn ask_private_report(&self, indicator: &Indicator) -> Question {
+        let [collection, id] = segments(indicator.form(), indicator.value());
+        self.get(&[&collection, &id], Visibility::Private)
+    }
+
+    fn read_private_report(&self, indicator: &Indicator, answer: &Answer) -> Result<Option<Finding>, SourceError> {
+        let (status, body) = answer.http()?;
+        if status == 404 {
+            return Object::root(&json::parse(body)?)?.need_word("error.code", &[NOT_FOUND]).map(|_| None);
+        }
+        let value = json::parse(success(answer)?)?;
+        private::read_report(indicator, &Object::root(&value)?, answer.received).map(Some)
     }
 }
 
@@ -121,7 +156,7 @@ mod tests {
     use crate::source::{AnswerBody, CredentialPlace};
 
     fn at(base: &str) -> Submissions {
-        Submissions::new(Api::for_tests(base.parse().unwrap(), CredentialPlace::Header("x-apikey".into())))
+        Submissions::new(Api::for_tests(base.parse().unwrap(), CredentialPlace::Header("x-apikey".into())), true)
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -170,7 +205,9 @@ mod tests {
     #[test]
     fn only_a_large_file_is_uploaded_to_an_address_of_its_own() {
         let own = at("https://www.virustotal.com/api/v3/");
-        assert_eq!(own.ask_upload_address(MAX_DIRECT_BYTES), None);
-        assert!(own.ask_upload_address(MAX_DIRECT_BYTES + 1).is_some());
+        for visibility in [Visibility::Public, Visibility::Private] {
+            assert_eq!(own.ask_upload_address(MAX_DIRECT_BYTES, visibility), None);
+            assert!(own.ask_upload_address(MAX_DIRECT_BYTES + 1, visibility).is_some());
+        }
     }
 }

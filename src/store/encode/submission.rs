@@ -5,6 +5,7 @@ use prost::Message;
 use super::stored::submission_body::{File, HoldReason as StoredReason, Review, SubmittedAnalysis as StoredAnalysis};
 use super::{StoreError, required, stored, time, unreadable};
 use crate::indicator::Tlp;
+use crate::source::Visibility;
 use crate::store::submission::{
     AnalysisStatus, HoldReason, HoldReasonCode, Submission, SubmissionReview, SubmissionType, SubmittedAnalysis,
     SubmittedFile,
@@ -31,6 +32,8 @@ pub(in crate::store) fn encode_submission(submission: &Submission) -> Vec<u8> {
             name: file.name.clone(),
             size: file.size,
             media_type: file.media_type.clone(),
+            md5: file.md5.clone(),
+            sha1: file.sha1.clone(),
         }),
         hold_reasons: submission.hold_reasons.iter().map(reason).collect(),
         review: submission.review.as_ref().map(|review| Review {
@@ -49,6 +52,7 @@ pub(in crate::store) fn encode_submission(submission: &Submission) -> Vec<u8> {
         is_known: submission.is_known,
         verdict: submission.verdict.clone(),
         tlp: submission.tlp.as_str().to_owned(),
+        is_private: submission.visibility == Visibility::Private,
     };
     body.encode_to_vec()
 }
@@ -71,10 +75,15 @@ pub(in crate::store) fn decode_submission(columns: Submission, bytes: &[u8]) -> 
     let analysis = |analysis: StoredAnalysis| {
         Ok::<_, StoreError>(SubmittedAnalysis { status: analysis.status().try_into()?, id: analysis.id })
     };
+    let file = |file: File| {
+        let File { name, size, media_type, md5, sha1 } = file;
+        SubmittedFile { name, size, media_type, md5, sha1 }
+    };
     Ok(Submission {
         submission_type,
+        visibility: if body.is_private { Visibility::Private } else { Visibility::Public },
         tlp: body.tlp.parse::<Tlp>().map_err(unreadable)?,
-        file: body.file.map(|file| SubmittedFile { name: file.name, size: file.size, media_type: file.media_type }),
+        file: body.file.map(file),
         hold_reasons: body.hold_reasons.into_iter().map(reason).collect::<Result<_, StoreError>>()?,
         review: body.review.map(review).transpose()?,
         detail: body.detail,

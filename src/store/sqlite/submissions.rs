@@ -8,6 +8,7 @@ use rusqlite::{Row, params, params_from_iter};
 use super::filter::Conditions;
 use super::{Sqlite, parse_column};
 use crate::indicator::{Indicator, Tlp};
+use crate::source::Visibility;
 use crate::store::encode::{decode_submission, encode_submission};
 use crate::store::submission::{Submission, SubmissionFilter, SubmissionStore, SubmissionType};
 use crate::store::time::{nanos, time};
@@ -29,6 +30,7 @@ fn read_submission(row: &Row<'_>) -> Result<Submission, StoreError> {
         // The body has the rest.
         tlp: Tlp::Red,
         submission_type: SubmissionType::File,
+        visibility: Visibility::Public,
         file: None,
         hold_reasons: Vec::new(),
         review: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use concord::indicator::{Indicator, Tlp};
+use concord::source::Visibility;
 use concord::store::{
     AnalysisStatus, Cursor, HoldReason, HoldReasonCode, PageLimit, Store, Submission, SubmissionFilter,
     SubmissionReview, SubmissionState, SubmissionType, SubmittedAnalysis, SubmittedFile, Swap,
@@ -20,8 +21,15 @@ fn submission(id: &str, seconds: f64, state: SubmissionState) -> Submission {
         source: "virustotal".into(),
         tlp: Tlp::Clear,
         submission_type: SubmissionType::File,
+        visibility: Visibility::Private,
         indicator: Indicator::parse(&"ab".repeat(32)).expect("a hash").indicator,
-        file: Some(SubmittedFile { name: "a.pdf".into(), size: 7, media_type: "application/pdf".into() }),
+        file: Some(SubmittedFile {
+            name: "a.pdf".into(),
+            size: 7,
+            media_type: "application/pdf".into(),
+            md5: "cd".repeat(16),
+            sha1: "ef".repeat(20),
+        }),
         state,
         hold_reasons: vec![HoldReason {
             code: HoldReasonCode::Marking,

@@ -1,6 +1,7 @@
 //! Submissions over the API: what is refused, held, approved, sent once and followed to its verdict.
 
 mod inspection;
+mod private;
 mod receiver;
 pub mod samples;
 
@@ -26,8 +27,12 @@ const RULES: &str = "[submissions]\nsubmitters = [\"local\"]\napprovers = [\"loc
 /// The longest pause between two questions of a submission; the timeouts of these tests are longer.
 const PAUSE: Duration = Duration::from_secs(240);
 
-/// Content whose hash a rule names.
-const NEVER: &[u8] = b"never leaves";
+/// Contents that a rule names, each by another hash.
+const NEVER: [(&[u8], &str); 3] = [
+    (b"never leaves", "278c490843c201d671095ce2bf54c0e4eb83e24c018b63554c4a8ee42238a54a"),
+    (b"never leaves by its MD5", "1a9ef6f4aab2f67890042b23aba933b3"),
+    (b"never leaves by its SHA-1", "65d89407910098c373d4f8a4c0757f539f171006"),
+];
 
 fn sha256(content: &[u8]) -> String {
     hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content).as_ref())
@@ -36,10 +41,10 @@ fn sha256(content: &[u8]) -> String {
 /// Long timeouts: the clock of these tests skips the pauses between questions, which are shorter.
 fn configuration(receiver: &Receiver, rules: &str) -> String {
     format!(
-        "default_deadline = \"10m\"\nnever_send = [\"never.example.org\", \"{}\"]\n{TOKENS}{rules}\
+        "default_deadline = \"10m\"\nnever_send = [\"never.example.org\", {}]\n{TOKENS}{rules}\
          [sources.virustotal]\nkind = \"virustotal\"\ncredential = \"s3cret-credential\"\ntimeout = \"5m\"\n\
          base_url = \"http://{}\"\nquota = {{ month = 100000 }}\n",
-        sha256(NEVER),
+        NEVER.map(|content| format!("{:?}", content.1)).join(", "),
         receiver.address
     )
 }
@@ -77,7 +82,7 @@ fn url_request(url: &str) -> pb::SubmitUrlRequest {
         source: "sources/virustotal".into(),
         url: url.into(),
         tlp: pb::Tlp::Clear.into(),
-        validate_only: false,
+        ..Default::default()
     }
 }
 
@@ -215,8 +220,11 @@ async fn what_a_never_send_rule_names_is_rejected_on_record() {
         assert_eq!(submission.state(), pb::SubmissionState::Rejected, "{url}");
         assert!(!submission.detail.is_empty());
     }
-    let file = submit(&server, "a.bin", NEVER).await;
-    assert_eq!(file.state(), pb::SubmissionState::Rejected);
+    for (content, hash) in NEVER {
+        let file = submit(&server, "a.bin", content).await;
+        assert_eq!(file.state(), pb::SubmissionState::Rejected, "{hash}");
+        assert!(file.detail.contains(hash), "{file:?}");
+    }
     assert_eq!(std::fs::read_dir(server.folder.path().join("data/spool")).unwrap().count(), 0);
     assert!(receiver.submitted().is_empty());
     server.stop().await;
@@ -263,7 +271,7 @@ async fn a_held_submission_waits_for_another_caller_and_nothing_leaves_meanwhile
     stranger.metadata_mut().insert("authorization", "Bearer other".parse().unwrap());
     let stranger = server.submissions().approve_submission(stranger).await.unwrap_err();
     assert!(matches!(stranger.code(), Code::PermissionDenied | Code::Unauthenticated), "{stranger}");
-    assert!(receiver.submitted().is_empty(), "nothing left while it is held");
+    assert!(receiver.submitted().is_empty() && receiver.asked().is_empty(), "nothing left while it is held");
     // The socket in the data directory is the caller `local`.
     let local = local(&server).await;
     let mut approver = pb::submission_service_client::SubmissionServiceClient::new(local);

@@ -38,7 +38,10 @@ struct State {
     behaviour: Behaviour,
     /// Bodies of uploads and URL forms.
     submitted: Vec<(String, Vec<u8>)>,
+    /// Paths of all other questions, but for those about the key.
+    asked: Vec<String>,
     known: BTreeSet<String>,
+    known_privately: BTreeSet<String>,
     polls: usize,
     refused: usize,
 }
@@ -94,6 +97,11 @@ impl Receiver {
         self.state.lock().unwrap().submitted.clone()
     }
 
+    /// What it was asked beside that: the paths.
+    pub fn asked(&self) -> Vec<String> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
     pub fn behave(&self, behaviour: Behaviour) {
         self.state.lock().unwrap().behaviour = behaviour;
     }
@@ -101,6 +109,11 @@ impl Receiver {
     /// Knows this hash or URL from now on, as if somebody else had submitted it.
     pub fn learn(&self, id: &str) {
         self.state.lock().unwrap().known.insert(id.to_owned());
+    }
+
+    /// Has a private report on this hash or URL from now on.
+    pub fn learn_privately(&self, id: &str) {
+        self.state.lock().unwrap().known_privately.insert(id.to_owned());
     }
 }
 
@@ -128,14 +141,18 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
         }
         state.submitted.push((path.to_owned(), body.to_vec()));
         let id = if path.ends_with("/urls") { url_id(body) } else { file_hash(body) };
-        state.known.insert(id);
+        let known = if path.contains("private") { &mut state.known_privately } else { &mut state.known };
+        known.insert(id);
         state.polls = 0;
         return (!behaviour.is_silent).then(|| reply(200, &json!({ "data": { "type": "analysis", "id": "an-1" } })));
     }
-    Some(if path.contains("/overall_quotas") {
-        reply(200, &json!({ "data": {} }))
-    } else if path.ends_with("/upload_url") {
-        let own = format!("http://{address}/upload/here");
+    if path.contains("/overall_quotas") {
+        return Some(reply(200, &json!({ "data": {} })));
+    }
+    state.asked.push(path.to_owned());
+    let is_private = path.starts_with("/private/");
+    Some(if path.ends_with("/upload_url") {
+        let own = format!("http://{address}/upload/{}", if is_private { "private" } else { "here" });
         let named = Some(state.behaviour.upload_address.clone()).filter(|named| !named.is_empty()).unwrap_or(own);
         reply(200, &json!({ "data": named }))
     } else if path.contains("/analyses/") {
@@ -147,7 +164,10 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
             _ => "completed",
         };
         reply(200, &json!({ "data": { "id": last, "attributes": { "status": status } } }))
-    } else if state.known.contains(&last) {
+    } else if is_private && state.known_privately.contains(&last) {
+        let attributes = json!({ "threat_verdict": "VERDICT_SUSPICIOUS", "sha256": last });
+        reply(200, &json!({ "data": { "id": last, "type": "private_file", "attributes": attributes } }))
+    } else if !is_private && state.known.contains(&last) {
         let mut report = report(60, 0);
         report["data"]["id"] = json!(last);
         reply(200, &report)
