@@ -143,8 +143,9 @@ async fn takes() {
             let (store, windows) = (store.clone(), windows.clone());
             tokio::spawn(async move {
                 for _ in 0..rounds {
-                    let unit = Unit { account: "a".into(), source: "s".into(), at: std::time::SystemTime::now() };
-                    let call = Acquire { unit, windows: windows.clone(), disclosures: Vec::new() };
+                    let at = std::time::SystemTime::now();
+                    let unit = Unit { account: "a".into(), source: "s".into(), at, charged_to: None };
+                    let call = Acquire { unit, windows: windows.clone(), budget: None, disclosures: Vec::new() };
                     let acquired = store.acquire(vec![call]).await.expect("a store");
                     assert!(matches!(acquired[..], [Acquired::Granted(_)]), "the windows are large");
                 }

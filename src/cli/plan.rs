@@ -200,11 +200,20 @@ fn waves(plan: &pb::PlanEnrichmentResponse) -> String {
 pub(super) async fn usage(client: &Client, usage: Usage) -> Result<ExitCode, Failure> {
     let sources: Vec<_> = usage.sources.iter().map(|name| full_name(name, "sources")).collect();
     let answer = Connection::with(client, async |connection| {
-        Ok(connection.sources().get_usage(pb::GetUsageRequest { sources }).await?.into_inner().usage)
+        Ok(connection.sources().get_usage(pb::GetUsageRequest { sources }).await?.into_inner())
     });
-    let table = |usage: &[pb::SourceUsage]| format!("since this server started:\n{}", usage_table(usage));
-    print_messages(usage.output, "SourceUsage", &answer.await?, table)?;
+    let answer = answer.await?;
+    let budget = answer.caller_budget.as_ref().map(budget_line).unwrap_or_default();
+    let table = |usage: &[pb::SourceUsage]| format!("{budget}since this server started:\n{}", usage_table(usage));
+    print_messages(usage.output, "SourceUsage", &answer.usage, table)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `local has 412 of 500 quota units left until 2026-09-22T00:00:00Z`.
+fn budget_line(budget: &pb::CallerBudget) -> String {
+    let until = budget.reset_time.as_ref().map(|time| format!(" until {}", table::moment(time))).unwrap_or_default();
+    let caller = table::printable(&budget.caller);
+    format!("{caller} has {} of {} quota units left{until}\n", budget.left, budget.limit)
 }
 
 /// What the sources cost and what was saved.

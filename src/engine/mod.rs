@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::fetch::{AnswerHash, SourceCache};
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
-use crate::source::{EgressRules, EnrichMode, Lookup, Priority, RelationsWanted};
+use crate::source::{CallerBudgets, EgressRules, EnrichMode, Lookup, Priority, RelationsWanted};
 use crate::store::Store;
 
 mod ask;
@@ -56,6 +56,8 @@ pub struct Rules {
     pub egress: EgressRules,
     /// Time for a request whose caller sets no deadline.
     pub default_deadline: Duration,
+    /// Quota units that callers may spend in a day.
+    pub caller_budgets: CallerBudgets,
 }
 
 /// The parts of an engine.
@@ -134,6 +136,7 @@ impl Engine {
             tracker: parts.tracker.clone(),
             egress: parts.rules.egress.clone(),
         });
+        pipelines.set_budgets(parts.rules.caller_budgets.clone());
         let late_verdicts = late_verdicts::LateVerdicts::start(parts.store.clone(), &parts.tracker);
         Self {
             late_verdicts,
@@ -169,6 +172,7 @@ impl Engine {
     /// Applies these rules from the next question on. Verdicts that were made under the old ones are still reused until the
     /// sources change, so the registry is reloaded after this.
     pub fn set_rules(&self, rules: Rules) {
+        self.pipelines.set_budgets(rules.caller_budgets.clone());
         self.rules.store(Arc::new(rules));
     }
 

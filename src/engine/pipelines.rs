@@ -18,7 +18,9 @@ use crate::fetch::{
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
 use crate::settings::{Registry, ResolvedSource};
-use crate::source::{EgressRules, Lookup, OptionValue, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind};
+use crate::source::{
+    CallerBudgets, EgressRules, Lookup, OptionValue, QuotaPer, QuotaWindow, Source, SourceSettings, TransportKind,
+};
 use crate::store::Store;
 use crate::sync::lock;
 use crate::verdict::PendingSource;
@@ -110,6 +112,16 @@ impl SourcePipelines {
         let acquirer = UnitAcquirer::new(parts.store.clone(), parts.clock.clone(), parts.tracker.clone());
         let current = ArcSwap::from_pointee(empty);
         Self { parts, acquirer, current, counters: Mutex::default(), accounts: Mutex::default() }
+    }
+
+    /// Applies these budgets of callers from the next unit on.
+    pub(super) fn set_budgets(&self, budgets: CallerBudgets) {
+        self.acquirer.set_budgets(budgets);
+    }
+
+    /// The quota units that this caller may spend in a day; `None`: no limit.
+    pub(super) fn caller_limit(&self, caller: &str) -> Option<u64> {
+        self.acquirer.budgets().limit(caller)
     }
 
     /// The pipelines for the current state of the registry.

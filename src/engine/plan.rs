@@ -8,7 +8,7 @@ use super::pipelines::SourceEntry;
 use super::waves::{Candidate, Price, StopReason, expected_waves};
 use super::{Engine, EnrichRequest, withhold};
 use crate::error::Error;
-use crate::fetch::{Fetched, SourcePipeline};
+use crate::fetch::{Fetched, SourcePipeline, over_budget};
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::settings::ResolvedPolicy;
 use crate::source::{EnrichMode, Lookup};
@@ -26,6 +26,8 @@ pub struct EnrichmentPlan {
     pub units: u32,
     /// Maximum of quota units, without retries.
     pub max_units: u32,
+    /// Quota units that are left to the caller for the day; `None`: not limited.
+    pub caller_units_left: Option<u64>,
 }
 
 /// The price of the sources that would be asked at the same time.
@@ -104,7 +106,7 @@ enum PlannedLookup {
 }
 
 impl EnrichmentPlan {
-    fn new(sources: Vec<PlannedSource>, mode: EnrichMode) -> Self {
+    fn new(sources: Vec<PlannedSource>, mode: EnrichMode, caller_units_left: Option<u64>) -> Self {
         let mut waves = Vec::new();
         for wave in 1..=sources.iter().map(|source| source.wave).max().unwrap_or_default() {
             let mut planned = PlannedWave::default();
@@ -126,7 +128,8 @@ impl EnrichmentPlan {
             EnrichMode::Decisive => (waves.first().map_or(0, |wave| wave.units), all.max_units),
             EnrichMode::Frugal { budget } => (waves.first().map_or(0, |wave| wave.units), all.max_units.min(budget)),
         };
-        Self { sources, waves, units, max_units }
+        let most = caller_units_left.map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX));
+        Self { sources, waves, units: units.min(most), max_units: max_units.min(most), caller_units_left }
     }
 }
 
@@ -182,12 +185,14 @@ impl Engine {
         let pipelines = self.pipelines.current();
         let resolved = self.policies_of(request)?;
         let policies = resolved.each();
+        // A ledger that cannot be reached is said by the sources.
+        let budget = self.caller_budget(&request.caller).await.unwrap_or_default();
         let mut sources = Vec::new();
         let mut candidates = Vec::new();
         let mut outcomes = Vec::new();
         for entry in self.named(&pipelines.entries, &request.sources)? {
             let lookup = entry.normalize(&request.lookup());
-            let (planned, wave) = match self.plan_source(entry, &lookup, request).await {
+            let (planned, wave) = match self.plan_source(entry, &lookup, request, budget.as_ref()).await {
                 PlannedLookup::Call(candidate, planned) => {
                     candidates.push((sources.len(), candidate));
                     (planned, 1)
@@ -206,7 +211,8 @@ impl Engine {
         let prospect = Prospect::new(&policies, indicator_type, self.clock.now(), outcomes);
         let pin = self.active_feedback(&request.indicator).pin;
         plan_waves(&mut sources, candidates, &prospect, request.mode, pin.as_ref());
-        Ok(EnrichmentPlan::new(sources, request.mode))
+        let left = budget.map(|day| day.limit.saturating_sub(day.used));
+        Ok(EnrichmentPlan::new(sources, request.mode, left))
     }
 
     /// The policies that judge a request.
@@ -218,7 +224,13 @@ impl Engine {
         })
     }
 
-    async fn plan_source(&self, entry: &SourceEntry, lookup: &Lookup, request: &EnrichRequest) -> PlannedLookup {
+    async fn plan_source(
+        &self,
+        entry: &SourceEntry,
+        lookup: &Lookup,
+        request: &EnrichRequest,
+        budget: Option<&WindowUse>,
+    ) -> PlannedLookup {
         let pipeline = match self.decide(entry, lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return PlannedLookup::Cached(fetched),
@@ -228,7 +240,9 @@ impl Engine {
             return PlannedLookup::Cached(Box::new(cached));
         }
         let quota = pipeline.quota_usage().await;
-        match pipeline.quota_refusal(request.priority, &quota) {
+        let spent = budget.filter(|day| entry.is_remote() && day.used >= day.limit);
+        let spent = spent.map(|day| over_budget(&request.caller, day));
+        match pipeline.quota_refusal(request.priority, &quota).or(spent) {
             Some(not_asked) => PlannedLookup::NotAsked(not_asked),
             None => {
                 let candidate = entry.candidate(pipeline, lookup, &quota, request.priority);

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, ReportedQuota, SourcePipeline};
 use crate::finding::SourceError;
 use crate::settings::{ResolvedSource, State};
-use crate::store::WindowUse;
+use crate::store::{StoreError, WindowUse, caller_account, caller_window};
 
 /// The usage of one source since the server started, and the current use of its quota windows.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,17 @@ impl Engine {
             usage.push(Usage { source, quota, reported, suspended_until, counters });
         }
         Ok(usage)
+    }
+
+    /// The use of the budget that this caller has for the day; `None` if it has no limit.
+    ///
+    /// # Errors
+    /// If the ledger cannot be reached.
+    pub async fn caller_budget(&self, caller: &str) -> Result<Option<WindowUse>, StoreError> {
+        let Some(limit) = self.pipelines.caller_limit(caller) else { return Ok(None) };
+        let windows = [caller_window(limit)];
+        let usage = self.store.usage(&caller_account(caller), &windows, self.clock.now()).await?;
+        Ok(usage.first().copied())
     }
 
     /// What the user should know of the credential of the source of this name: that its tier is not the declared one, or that

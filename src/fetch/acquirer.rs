@@ -19,7 +19,7 @@ use super::reported::ReportedPermit;
 use super::terms::Refusal;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
-use crate::source::QuotaWindow;
+use crate::source::{CallerBudgets, QuotaWindow};
 use crate::store::{Acquire, Acquired, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
@@ -36,6 +36,7 @@ pub struct UnitAcquirer {
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     queue: Mutex<Queue>,
+    budgets: Mutex<Arc<CallerBudgets>>,
     /// Wakes the task that works on the queue.
     changed: Notify,
 }
@@ -69,7 +70,18 @@ pub(super) struct UnitGuard {
 impl UnitAcquirer {
     /// Acquires units from this ledger.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { ledger, clock, tracker, queue: Mutex::default(), changed: Notify::new() })
+        let (queue, budgets) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { ledger, clock, tracker, queue, budgets, changed: Notify::new() })
+    }
+
+    /// Applies these budgets from the next unit on.
+    pub fn set_budgets(&self, budgets: CallerBudgets) {
+        *lock(&self.budgets) = Arc::new(budgets);
+    }
+
+    /// The units that callers may spend in a day.
+    pub fn budgets(&self) -> Arc<CallerBudgets> {
+        lock(&self.budgets).clone()
     }
 
     /// Acquires a unit for this call, batched with all other waiting calls. If a window is used up, waits for it to open as
@@ -85,14 +97,19 @@ impl UnitAcquirer {
     }
 
     async fn wait_for_unit(self: &Arc<Self>, call: Call, waiters: &Arc<Waiters>) -> Result<Acquisition, AcquireError> {
+        // Callers without budget. Somebody else who waits for the same may pay.
+        let mut over_budget: Vec<String> = Vec::new();
+        let mut refused = None;
         loop {
             waiters.close_if_abandoned(self.clock.monotonic()).map_err(AcquireError::Abandoned)?;
-            let Some(claim) = waiters.claim() else { return Err(AcquireError::Abandoned(AttemptError::no_time())) };
+            let Some(claim) = waiters.claim(&over_budget) else {
+                return Err(refused.unwrap_or_else(|| AcquireError::Abandoned(AttemptError::no_time())));
+            };
             let priority = claim.priority;
             let mut taken = self.enqueue(claim, call.clone(), waiters)?;
             // Once nobody waits, or somebody with a higher priority, the call leaves its place in the queue.
             let moved = async {
-                while waiters.claim().is_some_and(|claim| claim.priority <= priority) {
+                while waiters.claim(&over_budget).is_some_and(|claim| claim.priority <= priority) {
                     waiters.changed().await;
                 }
             };
@@ -100,7 +117,15 @@ impl UnitAcquirer {
                 biased;
                 taken = &mut taken => {
                     let ended = || Err(AcquireError::Ledger(StoreError::unavailable("the server is shutting down")));
-                    return taken.unwrap_or_else(|_| ended());
+                    match taken.unwrap_or_else(|_| ended()) {
+                        Err(AcquireError::Refused(Refusal { caller: Some(caller), not_asked, window })) => {
+                            over_budget.push(caller.clone());
+                            let caller = Some(caller);
+                            refused = Some(AcquireError::Refused(Refusal { not_asked, window, caller }));
+                            continue;
+                        }
+                        taken => return taken,
+                    }
                 }
                 () = moved => {}
             }
@@ -179,6 +204,7 @@ impl UnitAcquirer {
     async fn acquire_batch(self: &Arc<Self>, batch: Vec<Waiting<Acquisition>>, took: Duration) {
         let (now, begun) = (self.clock.now(), self.clock.monotonic());
         let set_forward = self.set_forward(now, begun);
+        let budgets = self.budgets();
         let mut calls = Vec::with_capacity(batch.len());
         let mut asking = Vec::with_capacity(batch.len());
         let mut refused = Vec::new();
@@ -195,13 +221,16 @@ impl UnitAcquirer {
             let permit = match state.reported().take(waiting.claim.priority, terms.reserve, begun) {
                 Ok(permit) => permit,
                 Err(held) => {
-                    let refusal = Refusal { not_asked: held.refusal(&*self.clock), window: None };
+                    let refusal = Refusal { not_asked: held.refusal(&*self.clock), window: None, caller: None };
                     refused.push((waiting, refusal, held.wait(begun)));
                     continue;
                 }
             };
-            let unit = Unit { account: terms.account.clone(), source, at: now };
-            calls.push(Acquire { unit: unit.clone(), windows: terms.windows_for(waiting.claim.priority), disclosures });
+            let budget = budgets.limit(&waiting.claim.caller);
+            let charged_to = budget.map(|_| waiting.claim.caller.clone());
+            let unit = Unit { account: terms.account.clone(), source, at: now, charged_to };
+            let windows = terms.windows_for(waiting.claim.priority);
+            calls.push(Acquire { unit: unit.clone(), windows, budget, disclosures });
             asking.push((unit, permit, waiting));
         }
         if asking.is_empty() {
@@ -230,6 +259,10 @@ impl UnitAcquirer {
         for ((unit, permit, waiting), acquired) in asking.into_iter().zip(acquired) {
             match acquired {
                 Acquired::Granted(uses) => self.deliver(unit, permit, waiting, uses),
+                Acquired::OverBudget(day) => {
+                    let refusal = Refusal::over_budget(&waiting.claim.caller, &day);
+                    waiting.refuse(AcquireError::Refused(refusal));
+                }
                 Acquired::Spent(window) => {
                     let wait = window.resets_at.duration_since(now).unwrap_or_default();
                     let refusal = waiting.call.terms.refusal(waiting.claim.priority, &window);

@@ -69,4 +69,5 @@ pub use pipeline::{PipelineParts, RemotePipeline, transport_for};
 pub use reported::ReportedQuota;
 pub use source_pipeline::SourcePipeline;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};
+pub use terms::over_budget;
 pub use transport::{SendError, Transport};

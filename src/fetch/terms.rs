@@ -12,6 +12,24 @@ pub(super) struct Refusal {
     pub(super) not_asked: NotAsked,
     /// The use of the whole window that is used up; `None`: it is none of the settings.
     pub(super) window: Option<WindowUse>,
+    /// The caller whose budget is spent, if that is why: others may still get a unit.
+    pub(super) caller: Option<String>,
+}
+
+impl Refusal {
+    /// The caller has spent its units of the day.
+    pub(super) fn over_budget(caller: &str, day: &WindowUse) -> Self {
+        let not_asked = over_budget(caller, day);
+        Self { not_asked, window: None, caller: Some(caller.to_owned()) }
+    }
+}
+
+/// The outcome for a caller that has spent its units of the day.
+pub fn over_budget(caller: &str, day: &WindowUse) -> NotAsked {
+    let are = if day.used == 1 { "is" } else { "are" };
+    let units = counted(day.limit, "quota unit");
+    let detail = format!("{} of the {units} that {caller} may spend per day {are} spent", day.used);
+    NotAsked { until: Some(day.resets_at), ..NotAsked::new(NotAskedReason::CallerBudget, detail) }
 }
 
 /// The limits under which units of an account are spent.
@@ -53,6 +71,6 @@ impl Terms {
             }
             Priority::Background | Priority::Interactive => quota_spent(whole.describe(), window.resets_at),
         };
-        Refusal { not_asked, window: Some(whole) }
+        Refusal { not_asked, window: Some(whole), caller: None }
     }
 }

@@ -143,10 +143,12 @@ impl Waiters {
         lock(&self.state).end()
     }
 
-    /// For whom a unit is spent: the waiter of the highest priority, of several the first. `None`: nobody waits.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    /// For whom a unit is spent: the waiter of the highest priority, of several the first, none of these callers. `None`: nobody
+    /// else waits.
+    pub(super) fn claim(&self, without: &[String]) -> Option<Claim> {
         let state = lock(&self.state);
-        let first = state.waiting.iter().max_by_key(|(number, waiter)| (waiter.claim.priority, Reverse(**number)));
+        let others = state.waiting.iter().filter(|(_, waiter)| !without.contains(&waiter.claim.caller));
+        let first = others.max_by_key(|(number, waiter)| (waiter.claim.priority, Reverse(**number)));
         first.map(|(_, waiter)| waiter.claim.clone())
     }
 

@@ -274,6 +274,8 @@ pub enum NotAskedReason {
     Budget,
     /// The source keeps failing, so it is left alone for a while.
     CircuitOpen,
+    /// The caller has spent its quota units of the day.
+    CallerBudget,
 }
 
 impl NotAskedReason {
@@ -285,7 +287,12 @@ impl NotAskedReason {
     /// Whether a limit prevented an opinion that was expected. The other reasons are rules, and that none was needed.
     pub fn leaves_verdict_partial(self) -> bool {
         match self {
-            Self::QuotaSpent | Self::Deadline | Self::QuotaReserve | Self::Budget | Self::CircuitOpen => true,
+            Self::QuotaSpent
+            | Self::Deadline
+            | Self::QuotaReserve
+            | Self::Budget
+            | Self::CircuitOpen
+            | Self::CallerBudget => true,
             Self::TypeUnsupported
             | Self::Disabled
             | Self::NotConfigured

@@ -54,6 +54,7 @@ pub(super) fn write_plan(submitted: SubmittedText, plan: EnrichmentPlan) -> pb::
         max_units: plan.max_units,
         sources: plan.sources.iter().map(write_source_plan).collect(),
         waves: plan.waves.iter().map(wave).collect(),
+        caller_units_left: plan.caller_units_left,
     }
 }
 

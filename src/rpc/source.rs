@@ -24,7 +24,7 @@ use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
 use crate::settings::{Change, NO_SOURCE_HINT, NeverSendRules, Registry, ResolvedSource};
-use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed};
+use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed, WindowUse};
 
 /// Memory for the results of changes that may be repeated.
 const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
@@ -202,7 +202,7 @@ impl SourceRpc {
         Ok(pb::ListDisclosuresResponse { disclosures, next_page_token })
     }
 
-    async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Error> {
+    async fn usage(&self, request: pb::GetUsageRequest, caller: &str) -> Result<pb::GetUsageResponse, Error> {
         let mut violations = Violations::default();
         let sources = read_sources(&request.sources, "sources", &mut violations);
         for source in &sources {
@@ -210,7 +210,19 @@ impl SourceRpc {
         }
         let names: Vec<_> = violations.finish(Some(sources))?.into_iter().map(|source| source.name).collect();
         let usage = self.engine.usage(&names).await?;
-        Ok(pb::GetUsageResponse { usage: usage.iter().map(write_usage).collect() })
+        let budget = self.engine.caller_budget(caller).await?;
+        let caller_budget = budget.map(|day| write_budget(caller, &day));
+        Ok(pb::GetUsageResponse { usage: usage.iter().map(write_usage).collect(), caller_budget })
+    }
+}
+
+fn write_budget(caller: &str, day: &WindowUse) -> pb::CallerBudget {
+    pb::CallerBudget {
+        caller: caller.to_owned(),
+        limit: day.limit,
+        used: day.used,
+        left: day.limit.saturating_sub(day.used),
+        reset_time: Some(write_timestamp(day.resets_at)),
     }
 }
 
@@ -355,6 +367,7 @@ impl SourceService for SourceRpc {
     }
 
     async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Result<Response<pb::GetUsageResponse>, Status> {
-        Ok(Response::new(self.usage(request.into_inner()).await?))
+        let caller = self.context(&request).caller;
+        Ok(Response::new(self.usage(request.into_inner(), &caller).await?))
     }
 }

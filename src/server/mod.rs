@@ -333,6 +333,7 @@ fn rules(config: &Config, never_send: Arc<NeverSendRules>) -> Rules {
         internal_suffixes: config.internal_suffixes.clone(),
         egress: config.egress(false),
         default_deadline: config.default_deadline,
+        caller_budgets: config.caller_budgets.clone(),
     }
 }
 

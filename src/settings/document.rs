@@ -8,7 +8,7 @@ use toml::Value;
 
 use super::options::nearest;
 use super::patch::SourceInFile;
-use super::raw::{Raw, RawLimits, RawLog, RawRetention, RawSubmissionSource, RawSubmissions, RawTls};
+use super::raw::{Raw, RawCallerBudget, RawLimits, RawLog, RawRetention, RawSubmissionSource, RawSubmissions, RawTls};
 use crate::error::Violation;
 
 /// Reads the text of the file. Reports each unknown setting and each wrongly typed value with its path and removes it,
@@ -81,6 +81,7 @@ fn known_names() -> Vec<&'static str> {
     let _ = RawLog::deserialize(FieldNames(&mut names));
     let _ = RawLimits::deserialize(FieldNames(&mut names));
     let _ = RawRetention::deserialize(FieldNames(&mut names));
+    let _ = RawCallerBudget::deserialize(FieldNames(&mut names));
     let _ = RawSubmissions::deserialize(FieldNames(&mut names));
     let _ = RawSubmissionSource::deserialize(FieldNames(&mut names));
     let _ = SourceInFile::deserialize(FieldNames(&mut names));
@@ -178,6 +179,7 @@ mod tests {
         check("log.", file["log"].as_table().unwrap(), names::<RawLog>());
         check("limits.", file["limits"].as_table().unwrap(), names::<RawLimits>());
         check("retention.", file["retention"].as_table().unwrap(), names::<RawRetention>());
+        check("caller_budget.", file["caller_budget"].as_table().unwrap(), names::<RawCallerBudget>());
         let submissions = file["submissions"].as_table().unwrap();
         check("submissions.", submissions, names::<RawSubmissions>());
         let enabled = submissions["sources"]["virustotal"].as_table().unwrap();

@@ -17,10 +17,11 @@ use super::policies::read_declared;
 use super::raw::Raw;
 use super::{
     Clearable, Config, ConfigErrors, Declared, DeclaredPolicy, Environment, Flags, Limits, LogSettings, NeverSend,
-    Origin, SourcePatch, SubmissionRules, TlsConfig, Token, build, credential, document, find_kind, nearest,
+    Origin, SourcePatch, SubmissionRules, TlsConfig, Token, build, caller_budget, credential, document, find_kind,
+    nearest,
 };
 use crate::error::{Violation, merge_new, parse_enum};
-use crate::source::{EnvironmentProxies, Kind, Proxy, parse_duration};
+use crate::source::{CallerBudgets, EnvironmentProxies, Kind, Proxy, parse_duration};
 use crate::store::{Retention, Sealer};
 
 /// Callers that no token names: the socket's, and everybody where there are no tokens.
@@ -149,10 +150,15 @@ impl Loader<'_> {
             durability: self.choice(raw.durability.as_deref(), "durability"),
             key: environment.get("CONCORD_KEY").cloned().map(SecretString::from),
             submissions: SubmissionRules::default(),
+            caller_budgets: CallerBudgets::default(),
             sources: Vec::new(),
             file: self.file.clone(),
         };
         config.submissions = SubmissionRules::read(raw.submissions, &config.tokens, &mut self.violations);
+        let is_token = |name: &str| config.tokens.iter().any(|token| token.name == name);
+        let is_caller =
+            |name: &str| RESERVED_CALLERS.contains(&name) || name.starts_with("certificate:") || is_token(name);
+        config.caller_budgets = caller_budget::read(raw.caller_budget, is_caller, &mut self.violations);
         if config.data_directory.as_os_str().is_empty() {
             self.refuse("data_directory", "is empty; name a folder by its path");
         }

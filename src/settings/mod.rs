@@ -18,13 +18,14 @@ use secrecy::{ExposeSecret, SecretString};
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::error::Violation;
-use crate::source::{EgressRules, EnvironmentProxies, Kind};
+use crate::source::{CallerBudgets, EgressRules, EnvironmentProxies, Kind};
 use crate::store::{Durability, Retention};
 use crate::verdict::Policy;
 
 mod api_override;
 mod api_policy;
 mod build;
+mod caller_budget;
 mod credential;
 mod document;
 mod form;
@@ -112,6 +113,8 @@ pub struct Config {
     pub key: Option<SecretString>,
     /// The rules for submissions.
     pub submissions: SubmissionRules,
+    /// Quota units that callers may spend in a day.
+    pub caller_budgets: CallerBudgets,
     /// Sources that the file and the environment declare, in order of name.
     pub sources: Vec<Declared>,
     /// Policies that the file declares, in order of name.
@@ -167,6 +170,7 @@ impl Config {
             internal_suffixes: next.internal_suffixes,
             sources: next.sources,
             policies: next.policies,
+            caller_budgets: next.caller_budgets,
             ..self.clone()
         }
     }

@@ -28,6 +28,7 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     pub(super) retention: RawRetention,
     pub(super) submissions: RawSubmissions,
+    pub(super) caller_budget: RawCallerBudget,
     pub(super) sources: BTreeMap<String, SourceInFile>,
     /// Their values have one path each, so that they are not read here.
     pub(super) policies: BTreeMap<String, toml::Table>,
@@ -69,6 +70,14 @@ pub(super) struct RawRetention {
     pub(super) verdicts_age: Option<String>,
     pub(super) disclosures_age: Option<String>,
     pub(super) store_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawCallerBudget {
+    pub(super) units_per_day: Option<u64>,
+    /// Units by name of the caller.
+    pub(super) callers: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::form::duration;
 use super::{Config, FieldValue, fields};
+use crate::source::CallerBudgets;
 
 impl Config {
     /// The configuration in effect as TOML, every secret shown as `***`.
@@ -71,6 +72,14 @@ impl Config {
             if let Some(max_tlp) = source.private {
                 line(out, "private_enabled", true);
                 line(out, "private_max_tlp", quoted(max_tlp));
+            }
+        }
+        let budgets = &self.caller_budgets;
+        if *budgets != CallerBudgets::default() {
+            out.push_str("\n[caller_budget]\n");
+            budgets.default.into_iter().for_each(|units| line(out, "units_per_day", units));
+            for (name, units) in &budgets.callers {
+                line(out, &format!("callers.{}", quoted(name)), units);
             }
         }
         for super::DeclaredPolicy { policy, file } in &self.policies {

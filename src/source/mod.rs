@@ -18,6 +18,7 @@ use crate::indicator::{Form, Indicator};
 
 mod about;
 mod allowance;
+mod caller_budget;
 mod egress;
 mod file;
 mod index;
@@ -33,6 +34,7 @@ mod unconfigured;
 
 pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Relationship, Tier, TransportKind};
 pub use allowance::{Allowance, WindowAllowance};
+pub use caller_budget::CallerBudgets;
 pub use egress::EgressRules;
 pub use file::{FileBody, FileContent};
 pub use index::{ListEntry, ListIndex, ListIndexBuilder, ListStatus, MAX_LIST_BYTES};

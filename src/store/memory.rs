@@ -8,21 +8,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::quota::Moment;
 use super::time::nanos;
 use super::windows::AccountWindows;
 use super::{
-    Acquire, Acquired, AnswerStore, BoxFuture, CachedRow, Cursor, Disclosure, DisclosureFilter, FeedbackFilter,
-    FeedbackStore, Ledger, Listed, Maintenance, NeverSendRow, NeverSendStore, PageLimit, PolicyRow, PolicyStore,
-    Pruned, RawAnswer, SourceRow, SourceStore, StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, Unit,
-    VerdictFilter, VerdictRecord, VerdictStore, WindowUse, encode, feedback_with_bytes,
+    AnswerStore, BoxFuture, CachedRow, Cursor, Disclosure, DisclosureFilter, FeedbackFilter, FeedbackStore, Listed,
+    Maintenance, NeverSendRow, NeverSendStore, PageLimit, PolicyRow, PolicyStore, Pruned, RawAnswer, SourceRow,
+    SourceStore, StoreError, Submission, SubmissionFilter, SubmissionStore, Swap, VerdictFilter, VerdictRecord,
+    VerdictStore, encode, feedback_with_bytes,
 };
 use crate::indicator::Indicator;
-use crate::source::{QuotaPer, QuotaWindow};
 use crate::sync::lock;
 use crate::verdict::{Feedback, Retraction};
 
 mod cached;
+mod ledger;
 
 /// The sort key of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);
@@ -448,112 +447,6 @@ impl NeverSendStore for Memory {
     fn delete_never_send_row<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
         self.run(move |state| {
             state.never_send.remove(id);
-            Ok(())
-        })
-    }
-}
-
-impl Ledger for Memory {
-    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>> {
-        self.run(move |state| {
-            let mut ids = HashSet::new();
-            for disclosure in calls.iter().flat_map(|call| &call.disclosures) {
-                if state.disclosure_ids.contains(&disclosure.id) || !ids.insert(&disclosure.id) {
-                    return Err(exists(disclosure));
-                }
-            }
-            let take = |Acquire { unit, windows, disclosures }| {
-                let at = Moment::at(unit.at)?;
-                let account = state.accounts.entry(unit.account).or_default();
-                account.follow_clock(&at);
-                let acquired = account.acquire(&windows, &at);
-                if matches!(acquired, Acquired::Granted(_)) {
-                    account.begin(&at);
-                    disclosures.into_iter().try_for_each(|disclosure| state.disclose(disclosure))?;
-                }
-                Ok(acquired)
-            };
-            calls.into_iter().map(take).collect()
-        })
-    }
-
-    fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()> {
-        self.run(move |state| {
-            let (from, to) = (Moment::at(from)?, Moment::at(to)?);
-            state.accounts.values_mut().for_each(|account| account.follow_clock_forward(&from, &to));
-            Ok(())
-        })
-    }
-
-    fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
-        self.run(move |state| {
-            let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
-            if let Some(account) = state.accounts.get_mut(&unit.account) {
-                account.redate(&at, &ended);
-                account.end(&at);
-            }
-            Ok(())
-        })
-    }
-
-    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
-        self.run(move |state| {
-            let at = Moment::at(unit.at)?;
-            let Some(account) = state.accounts.get_mut(&unit.account) else { return Ok(None) };
-            account.end(&at);
-            Ok(account.give_back(&at).then(|| account.uses(windows, &at)))
-        })
-    }
-
-    fn usage<'a>(
-        &'a self,
-        account: &'a str,
-        windows: &'a [QuotaWindow],
-        at: SystemTime,
-    ) -> BoxFuture<'a, Vec<WindowUse>> {
-        self.run(move |state| {
-            let at = Moment::at(at)?;
-            let none = AccountWindows::default();
-            Ok(state.accounts.get(account).unwrap_or(&none).uses(windows, &at))
-        })
-    }
-
-    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
-        self.run(move |state| {
-            let raised = state.accounts.entry(account.to_owned()).or_default().raise(&used, &Moment::at(at)?);
-            Ok(raised.iter().all(Option::is_some))
-        })
-    }
-
-    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()> {
-        self.run(move |state| state.disclose(disclosure))
-    }
-
-    fn disclosures(
-        &self,
-        filter: DisclosureFilter,
-        limit: PageLimit,
-        after: Option<Cursor>,
-    ) -> BoxFuture<'_, Listed<Disclosure>> {
-        self.run(move |state| {
-            let matching = newest(&state.disclosures, after).filter(|disclosure| filter.matches(disclosure));
-            Listed::fill(limit, matching.map(|disclosure| Ok(disclosure.clone().with_bytes())))
-        })
-    }
-
-    fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64> {
-        self.run(move |state| {
-            let (oldest, count) = (nanos(before), state.disclosures.len());
-            let ids = &mut state.disclosure_ids;
-            state.disclosures.retain(|(time, id), _| *time >= oldest || !ids.remove(id));
-            Ok(removed(count, state.disclosures.len()))
-        })
-    }
-
-    fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {
-        self.run(move |state| {
-            let at = Moment::at(now)?;
-            state.accounts.values_mut().for_each(|account| account.prune(&at));
             Ok(())
         })
     }

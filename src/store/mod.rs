@@ -15,9 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future;
 
-use crate::finding::{Disposition, counted};
+use crate::finding::Disposition;
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{QuotaPer, QuotaWindow};
 use crate::verdict::{Feedback, Retraction, Verdict};
 
 mod answers;
@@ -25,6 +24,7 @@ mod directory;
 mod encode;
 mod error;
 mod id;
+mod ledger;
 mod memory;
 mod permissions;
 mod quota;
@@ -38,6 +38,9 @@ pub use answers::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, Cac
 pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::{new_id, new_incident};
+pub use ledger::{
+    Acquire, Acquired, Disclosure, DisclosureFilter, Ledger, Unit, WindowUse, caller_account, caller_window,
+};
 pub use memory::Memory;
 pub use quota::spent_window;
 pub use seal::{PIECE_OVERHEAD, Sealer};
@@ -347,146 +350,6 @@ pub trait NeverSendStore: Send + Sync {
     fn put_never_send_row(&self, row: NeverSendRow) -> BoxFuture<'_, ()>;
     /// Removes the rule of this identifier, if there is one.
     fn delete_never_send_row<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
-}
-
-/// A request to spend one unit of quota on a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acquire {
-    /// The unit.
-    pub unit: Unit,
-    /// The windows that apply. A unit is acquired in all of them or in none.
-    pub windows: Vec<QuotaWindow>,
-    /// What the call discloses. Recorded together with the unit, or not at all.
-    pub disclosures: Vec<Disclosure>,
-}
-
-/// A unit of quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// The account whose quota is spent: one per credential, without revealing it.
-    pub account: String,
-    /// The source for which it is spent.
-    pub source: String,
-    /// Time of acquisition.
-    pub at: SystemTime,
-}
-
-/// The use of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowUse {
-    /// Which window.
-    pub per: QuotaPer,
-    /// Number of calls that it allows.
-    pub limit: u64,
-    /// Number of calls that are used.
-    pub used: u64,
-    /// When a unit becomes available. For a sliding minute: when its oldest call is 61 s old, since a call may take a
-    /// second to arrive. Otherwise: at the end of the hour, day, week or month.
-    pub resets_at: SystemTime,
-}
-
-impl WindowUse {
-    /// A description such as `4 of 4 calls per minute are used`.
-    pub fn describe(&self) -> String {
-        let are = if self.used == 1 { "is" } else { "are" };
-        format!("{} of {} per {} {are} used", self.used, counted(self.limit, "call"), self.per.as_str())
-    }
-}
-
-/// The result of an [`Acquire`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Acquired {
-    /// The unit is recorded; this is the use of the windows after it.
-    Granted(Vec<WindowUse>),
-    /// Nothing was acquired, since this window is used up. If several are, the one that resets last.
-    Spent(WindowUse),
-}
-
-/// A record that an indicator was disclosed to a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disclosure {
-    /// Identifier; identifiers sort by time.
-    pub id: String,
-    /// When the record was made, which is before the call is made.
-    pub time: SystemTime,
-    /// What was disclosed.
-    pub indicator: Indicator,
-    /// The source that was asked.
-    pub source: String,
-    /// The host that was asked: the host of a URL, or a DNS zone.
-    pub to: String,
-    /// The caller.
-    pub caller: String,
-    /// The TLP of the request.
-    pub tlp: Tlp,
-    /// Identifier of the submission by which the content itself was given away; `None`: only the indicator was asked about.
-    pub submission: Option<String>,
-}
-
-impl Disclosure {
-    /// Pairs the disclosure with its approximate size in a list, in bytes.
-    fn with_bytes(self) -> (Self, usize) {
-        let texts = [&self.id, &self.source, &self.to, &self.caller];
-        let bytes = 64 + self.indicator.value().len() + texts.into_iter().map(String::len).sum::<usize>();
-        (self, bytes)
-    }
-}
-
-/// Which disclosures to list; unset fields do not filter.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DisclosureFilter {
-    /// Only of this indicator.
-    pub indicator: Option<Indicator>,
-    /// Only to this source.
-    pub source: Option<String>,
-    /// Only at or after this moment.
-    pub from: Option<SystemTime>,
-    /// Only before this moment.
-    pub until: Option<SystemTime>,
-}
-
-/// The ledger: which quota units were spent by whom, and what was disclosed to whom.
-pub trait Ledger: Send + Sync {
-    /// Acquires units for these calls, in this order, in one transaction that is durable before this resolves. Each
-    /// unit is acquired in all its windows together with the record of its disclosures, or not at all. Until it is
-    /// settled or given back, a unit counts as spent now.
-    fn acquire(&self, calls: Vec<Acquire>) -> BoxFuture<'_, Vec<Acquired>>;
-    /// Reports that the wall clock was set forward from `from` to `to`. What was spent in the minute before `from`
-    /// counts as spent in the minute before `to`; otherwise that window would wrongly be empty. Not stored: effective
-    /// until the process ends.
-    fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()>;
-    /// Records that the call of this unit ended at `ended`. The source received it at some time before, so the unit
-    /// counts from
-    /// `ended` on, if that is later than its acquisition. Durable before this resolves.
-    fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()>;
-    /// Gives back a unit whose call did not reach the source, in all windows in which it was counted. Durable before
-    /// this resolves. Returns the use of the windows after it; `None` if nothing was changed, because the unit was
-    /// already given back or its record was moved when the clock was set.
-    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>>;
-    /// The use of the windows, in the order of `windows`.
-    fn usage<'a>(
-        &'a self,
-        account: &'a str,
-        windows: &'a [QuotaWindow],
-        at: SystemTime,
-    ) -> BoxFuture<'a, Vec<WindowUse>>;
-    /// Raises the recorded use of these windows of an account to what the source reports: others spend with the same
-    /// credential. Never lowers it. Durable before it resolves. Returns `false` if a window began less than five minutes
-    /// before `at`: the source may have reported the one before, so that window is left as it is.
-    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool>;
-    /// Records a disclosure, before the call is made.
-    fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
-    /// Disclosures that match the filter, newest first, starting after `after`.
-    fn disclosures(
-        &self,
-        filter: DisclosureFilter,
-        limit: PageLimit,
-        after: Option<Cursor>,
-    ) -> BoxFuture<'_, Listed<Disclosure>>;
-    /// Removes disclosures made before this time, and returns their number.
-    fn prune_disclosures(&self, before: SystemTime) -> BoxFuture<'_, u64>;
-    /// Removes quota records that are too old for any window.
-    fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()>;
 }
 
 /// Operations on the store as a whole.

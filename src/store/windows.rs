@@ -176,7 +176,8 @@ impl AccountWindows {
         self.in_flight.retain(|taken, _| *taken > oldest_call);
     }
 
-    fn record(&mut self, at: &Moment) {
+    /// Records one more call, whatever is granted.
+    pub(super) fn record(&mut self, at: &Moment) {
         self.insert(at.now);
         for window in at.calendar_windows() {
             *self.counts.entry(window).or_default() += 1;

@@ -142,6 +142,50 @@ async fn what_answers_report_is_shown_and_holds_the_source_until_the_window_turn
 }
 
 #[tokio::test]
+async fn a_caller_has_its_budget_for_the_day_over_all_sources_across_restarts_and_sees_what_is_left() {
+    let virustotal = malicious_virustotal().await;
+    let folder = Arc::new(TempDir::new().unwrap());
+    let clock = Arc::new(ManualClock::new(start_time()));
+    let second = virustotal_at(virustotal.address).replace("[sources.virustotal]", "[sources.second]");
+    let budget = |units: u64| format!("[caller_budget]\nunits_per_day = {units}\n");
+    let configuration = virustotal_at(virustotal.address) + &second;
+    let server = TestServer::start_on(folder.clone(), clock.clone(), &(configuration.clone() + &budget(3))).await;
+    server.enrich("198.51.100.1").await;
+    let left = async |server: &TestServer| {
+        let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner();
+        usage.caller_budget.map(|budget| (budget.caller, budget.limit, budget.used, budget.left))
+    };
+    assert_eq!(left(&server).await, Some(("local".to_owned(), 3, 2, 1)));
+    server.stop().await;
+    let server = TestServer::start_on(folder, clock, &(configuration + &budget(3))).await;
+    assert_eq!(left(&server).await, Some(("local".to_owned(), 3, 2, 1)));
+    let plan = async || {
+        let request = pb::PlanEnrichmentRequest { indicator: Some(indicator("198.51.100.2")), ..Default::default() };
+        server.enrichment().plan_enrichment(request).await.unwrap().into_inner()
+    };
+    let before = plan().await;
+    assert_eq!((before.caller_units_left, before.units, before.max_units), (Some(1), 1, 1), "of the two that it takes");
+    // One of the two is asked.
+    let answer = server.enrich("198.51.100.2").await;
+    assert!(answer.verdict.partial);
+    assert_eq!((virustotal.calls(), answer.receipt.units), (3, 1));
+    let refused = server.enrich("198.51.100.3").await;
+    for source in ["virustotal", "second"] {
+        assert_eq!(refused.not_asked(source), pb::NotAskedReason::CallerBudget);
+    }
+    let after = plan().await;
+    let of_second = after.sources.iter().find(|source| source.source == "sources/second").unwrap();
+    assert!(matches!(
+        of_second.action,
+        Some(pb::source_plan::Action::NotAsked(_) | pb::source_plan::Action::Cached(_))
+    ));
+    assert_eq!((after.units, after.caller_units_left), (0, Some(0)));
+    server.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(left(&server).await, Some(("local".to_owned(), 3, 0, 3)));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_says_what_was_spent_and_what_was_saved() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;

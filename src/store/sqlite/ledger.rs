@@ -16,12 +16,12 @@ use super::writer::Writer;
 use super::{Sqlite, parse_column};
 use crate::indicator::Indicator;
 use crate::source::{QuotaPer, QuotaWindow};
-use crate::store::quota::{self, Moment};
+use crate::store::quota::{self, Moment, spent_window};
 use crate::store::time::{nanos, time};
 use crate::store::windows::AccountWindows;
 use crate::store::{
     Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit, StoreError, Unit,
-    WindowUse,
+    WindowUse, caller_account, caller_window,
 };
 use crate::sync::lock;
 
@@ -42,9 +42,9 @@ struct Mark {
 }
 
 impl SharedAccounts {
-    /// Queues a mark.
-    fn mark(&self, account: &str, at: Moment, begins: bool) {
-        lock(&self.marks).push(Mark { account: account.to_owned(), at, begins });
+    /// Queues a mark in each account of a unit.
+    fn mark(&self, unit: &Unit, at: Moment, begins: bool) {
+        lock(&self.marks).extend(unit.accounts().map(|account| Mark { account, at, begins }));
     }
 
     /// Locks the accounts and applies all marks. May block for as long as a write.
@@ -161,22 +161,37 @@ fn add_to_count(
 fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>) -> Result<Vec<Acquired>, StoreError> {
     let mut added: BTreeMap<(String, (QuotaPer, i64)), i64> = BTreeMap::new();
     let mut acquired = Vec::with_capacity(calls.len());
-    for Acquire { unit, windows, disclosures } in calls {
+    for Acquire { unit, windows, budget, disclosures } in calls {
         let at = Moment::at(unit.at)?;
-        let account = accounts.get(connection, &unit.account)?;
-        if account.is_ahead(&at) {
-            follow_clock(connection, &unit.account, &at)?;
-            account.follow_clock(&at);
-        }
-        let taken = account.acquire(&windows, &at);
-        if matches!(taken, Acquired::Granted(_)) {
-            let mut statement =
-                connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
-            statement.execute(params![unit.account, at.now, unit.source])?;
-            disclosures.iter().try_for_each(|disclosure| disclose(connection, disclosure))?;
-            for window in at.calendar_windows() {
-                *added.entry((unit.account.clone(), window)).or_default() += 1;
+        for name in unit.accounts() {
+            let account = accounts.get(connection, &name)?;
+            if account.is_ahead(&at) {
+                follow_clock(connection, &name, &at)?;
+                account.follow_clock(&at);
             }
+        }
+        let charged = unit.charged_to.as_deref().map(caller_account);
+        if let (Some(charged), Some(limit)) = (&charged, budget) {
+            let account = accounts.get(connection, charged)?;
+            if let Some(spent) = spent_window(&account.uses(&[caller_window(limit)], &at)) {
+                acquired.push(Acquired::OverBudget(spent));
+                continue;
+            }
+        }
+        let taken = accounts.get(connection, &unit.account)?.acquire(&windows, &at);
+        if matches!(taken, Acquired::Granted(_)) {
+            if let Some(charged) = &charged {
+                accounts.get(connection, charged)?.record(&at);
+            }
+            for name in unit.accounts() {
+                let mut statement =
+                    connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
+                statement.execute(params![name, at.now, unit.source])?;
+                for window in at.calendar_windows() {
+                    *added.entry((name.clone(), window)).or_default() += 1;
+                }
+            }
+            disclosures.iter().try_for_each(|disclosure| disclose(connection, disclosure))?;
         }
         acquired.push(taken);
     }
@@ -187,29 +202,52 @@ fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>
 }
 
 fn redate(connection: &Connection, accounts: &mut Accounts, unit: &Unit, ended: SystemTime) -> Result<(), StoreError> {
+    unit.accounts().try_for_each(|account| redate_in(connection, accounts, &account, unit, ended))
+}
+
+fn redate_in(
+    connection: &Connection,
+    accounts: &mut Accounts,
+    account: &str,
+    unit: &Unit,
+    ended: SystemTime,
+) -> Result<(), StoreError> {
     let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
-    let Some(redated) = accounts.get(connection, &unit.account)?.redate(&at, &ended) else { return Ok(()) };
+    let Some(redated) = accounts.get(connection, account)?.redate(&at, &ended) else { return Ok(()) };
     let mut statement = connection.prepare_cached(
         "UPDATE quota_calls SET at = ?4 WHERE rowid =
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
     )?;
-    statement.execute(params![unit.account, redated.from.now, unit.source, redated.to.now])?;
+    statement.execute(params![account, redated.from.now, unit.source, redated.to.now])?;
     let beyond = redated.to.windows_beyond(&redated.from);
-    beyond.into_iter().try_for_each(|window| add_to_count(connection, &unit.account, window, 1))
+    beyond.into_iter().try_for_each(|window| add_to_count(connection, account, window, 1))
 }
 
 /// Removes the record of a unit. Returns `false` if there is none.
 fn give_back(connection: &Connection, accounts: &mut Accounts, unit: &Unit) -> Result<bool, StoreError> {
+    let mut is_given_back = false;
+    for account in unit.accounts() {
+        is_given_back |= give_back_in(connection, accounts, &account, unit)?;
+    }
+    Ok(is_given_back)
+}
+
+fn give_back_in(
+    connection: &Connection,
+    accounts: &mut Accounts,
+    account: &str,
+    unit: &Unit,
+) -> Result<bool, StoreError> {
     let at = Moment::at(unit.at)?;
-    if !accounts.get(connection, &unit.account)?.give_back(&at) {
+    if !accounts.get(connection, account)?.give_back(&at) {
         return Ok(false);
     }
     let mut statement = connection.prepare_cached(
         "DELETE FROM quota_calls WHERE rowid =
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
     )?;
-    statement.execute(params![unit.account, at.now, unit.source])?;
-    at.calendar_windows().try_for_each(|window| add_to_count(connection, &unit.account, window, -1))?;
+    statement.execute(params![account, at.now, unit.source])?;
+    at.calendar_windows().try_for_each(|window| add_to_count(connection, account, window, -1))?;
     Ok(true)
 }
 
@@ -276,7 +314,7 @@ impl Ledger for Sqlite {
             let acquired = self.change(move |connection, accounts| acquire(connection, accounts, calls)).await?;
             for (unit, acquired) in units.iter().zip(&acquired) {
                 if matches!(acquired, Acquired::Granted(_)) {
-                    self.accounts.mark(&unit.account, Moment::at(unit.at)?, true);
+                    self.accounts.mark(unit, Moment::at(unit.at)?, true);
                 }
             }
             Ok(acquired)
@@ -294,18 +332,18 @@ impl Ledger for Sqlite {
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (from, to) = (Moment::at(unit.at)?, Moment::at(ended)?);
-            let account = unit.account.clone();
             if from.is_outdated(&to) {
+                let unit = unit.clone();
                 self.change(move |connection, accounts| redate(connection, accounts, &unit, ended)).await?;
             }
-            self.accounts.mark(&account, from, false);
+            self.accounts.mark(&unit, from, false);
             Ok(())
         })
     }
 
     fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         Box::pin(async move {
-            let (at, account) = (Moment::at(unit.at)?, unit.account.clone());
+            let (at, ended) = (Moment::at(unit.at)?, unit.clone());
             let windows = windows.to_vec();
             let uses = self.change(move |connection, accounts| {
                 if !give_back(connection, accounts, &unit)? {
@@ -319,7 +357,7 @@ impl Ledger for Sqlite {
                 Ok(Some(uses))
             });
             let uses = uses.await?;
-            self.accounts.mark(&account, at, false);
+            self.accounts.mark(&ended, at, false);
             Ok(uses)
         })
     }

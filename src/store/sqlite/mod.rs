@@ -401,9 +401,9 @@ mod tests {
     async fn take(store: &Sqlite, second: u64) -> Result<Vec<Acquired>, StoreError> {
         let at = UNIX_EPOCH + Duration::from_secs(second);
         // The name is long, so that units fill pages quickly.
-        let unit = Unit { account: "account".into(), source: "s".repeat(2_000), at };
+        let unit = Unit { account: "account".into(), source: "s".repeat(2_000), at, charged_to: None };
         let windows = vec![QuotaWindow { per: QuotaPer::Month, limit: 1_000_000 }];
-        store.acquire(vec![Acquire { unit, windows, disclosures: Vec::new() }]).await
+        store.acquire(vec![Acquire { unit, windows, budget: None, disclosures: Vec::new() }]).await
     }
 
     #[tokio::test]

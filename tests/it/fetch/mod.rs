@@ -28,6 +28,7 @@ use futures_util::future;
 use tokio_util::task::TaskTracker;
 
 mod allowance;
+mod budget;
 mod cache;
 mod coalesce;
 mod conversation;
@@ -297,6 +298,8 @@ struct FakeLedger {
     settled_at: Mutex<Vec<SystemTime>>,
     /// How many units were asked for.
     asked: Mutex<usize>,
+    /// The callers to which units were charged, and when.
+    charged: Mutex<Vec<(String, SystemTime)>>,
     log: Log,
 }
 
@@ -337,7 +340,15 @@ impl Ledger for FakeLedger {
             self.clock.sleep(lag.unwrap_or_default()).await;
             self.reachable()?;
             *self.asked.lock().unwrap() += calls.len();
-            let take = |Acquire { unit, windows, disclosures }| {
+            let take = |Acquire { unit, windows, budget, disclosures }| {
+                let mut charged = self.charged.lock().unwrap();
+                if let (Some(caller), Some(limit)) = (&unit.charged_to, budget) {
+                    let used = charged.iter().filter(|(other, _)| other == caller).count() as u64;
+                    if used >= limit {
+                        let resets_at = unit.at + 86_400 * SECOND;
+                        return Acquired::OverBudget(WindowUse { per: QuotaPer::Day, limit, used, resets_at });
+                    }
+                }
                 let uses = |ledger: &Self| windows.iter().map(|window| ledger.window(*window, unit.at)).collect();
                 let before: Vec<WindowUse> = uses(self);
                 let spent = before.iter().filter(|used| used.used >= used.limit).max_by_key(|used| used.resets_at);
@@ -348,6 +359,7 @@ impl Ledger for FakeLedger {
                 self.log.lock().unwrap().extend(disclosures.iter().map(|_| "disclosed"));
                 self.disclosures.lock().unwrap().extend(disclosures);
                 self.acquired_at.lock().unwrap().push(unit.at);
+                charged.extend(unit.charged_to.map(|caller| (caller, unit.at)));
                 Acquired::Granted(uses(self))
             };
             Ok(calls.into_iter().map(take).collect())
@@ -374,6 +386,10 @@ impl Ledger for FakeLedger {
             let Some(place) = acquired_at.iter().position(|time| *time == unit.at) else { return Ok(None) };
             acquired_at.remove(place);
             drop(acquired_at);
+            self.charged
+                .lock()
+                .unwrap()
+                .retain(|entry| Some(&entry.0) != unit.charged_to.as_ref() || entry.1 != unit.at);
             Ok(Some(windows.iter().map(|window| self.window(*window, unit.at)).collect()))
         })
     }
@@ -478,6 +494,7 @@ impl Harness {
             lags: Mutex::default(),
             settled_at: Mutex::default(),
             asked: Mutex::default(),
+            charged: Mutex::default(),
             log: log.clone(),
         });
         let (shared_clock, tracker): (Arc<dyn Clock>, _) = (Arc::new(clock.clone()), TaskTracker::new());

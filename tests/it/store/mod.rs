@@ -8,6 +8,7 @@ mod feedback;
 mod frozen;
 mod never_send;
 mod policies;
+mod quota;
 mod samples;
 mod seal;
 mod submissions;

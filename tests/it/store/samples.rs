@@ -198,11 +198,11 @@ pub fn ids(records: &[VerdictRecord]) -> Vec<&str> {
 }
 
 pub fn acquire(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Acquire {
-    Acquire { unit: unit(account, seconds), windows: windows_of(windows), disclosures: Vec::new() }
+    Acquire { unit: unit(account, seconds), windows: windows_of(windows), budget: None, disclosures: Vec::new() }
 }
 
 pub fn unit(account: &str, seconds: f64) -> Unit {
-    Unit { account: account.into(), source: "test".into(), at: at(seconds) }
+    Unit { account: account.into(), source: "test".into(), at: at(seconds), charged_to: None }
 }
 
 /// One take, whose call ends at once.
@@ -221,13 +221,14 @@ pub fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
 pub async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
     match take(store, acquire("account", windows, seconds)).await.expect("a take") {
         Acquired::Granted(uses) => uses.iter().map(|window| window.used).collect(),
-        Acquired::Spent(window) => panic!("spent: {window:?}"),
+        Acquired::Spent(window) | Acquired::OverBudget(window) => panic!("spent: {window:?}"),
     }
 }
 
 pub async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> WindowUse {
     match take(store, acquire("account", windows, seconds)).await.expect("a take") {
         Acquired::Granted(uses) => panic!("granted: {uses:?}"),
+        Acquired::OverBudget(window) => panic!("over budget: {window:?}"),
         Acquired::Spent(window) => window,
     }
 }
@@ -262,4 +263,13 @@ pub fn disclosure(id: &str, address: &str, source: &str, seconds: f64) -> Disclo
 
 pub fn row(revision: u64, document: &str) -> SourceRow {
     SourceRow { name: "alpha".into(), revision, document: document.into(), credential: Some(vec![0, 159, 255]) }
+}
+
+/// A number that looks like chance.
+pub fn noise(seed: u32) -> u64 {
+    u64::from(seed)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
