@@ -293,7 +293,8 @@ pub(super) struct Enrich {
     /// Policy that judges; `concord policy list` has them [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
-    /// Show what these policies make of the same answers; separated by commas. Alone: all that are built in
+    /// Show what these policies make of the same answers: after =, separated by commas (--compare=xsoar,worst). Alone: all
+    /// that are built in
     #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0..=1, require_equals = true, default_missing_value = "weighted,xsoar,worst,majority,mean")]
     pub(super) compare: Vec<String>,
     #[command(flatten)]

@@ -101,9 +101,9 @@ fn feedback_table(feedback: &[pb::Feedback]) -> String {
 fn retracted(answer: &pb::RetractFeedbackResponse) -> String {
     let feedback = answer.feedback.clone().unwrap_or_default();
     match feedback.retraction.filter(|_| answer.was_retracted) {
-        Some(pb::FeedbackRetraction { author, reason, time }) => {
+        Some(pb::FeedbackRetraction { author, reason, time, caller }) => {
             let time = time.as_ref().map(table::moment).unwrap_or_default();
-            format!("{} was retracted before, by {author} at {time}: {reason}", feedback.name)
+            format!("{} was retracted before, by {} at {time}: {reason}", feedback.name, table::by(&author, &caller))
         }
         None => format!("retracted {}", feedback.name),
     }
@@ -112,7 +112,7 @@ fn retracted(answer: &pb::RetractFeedbackResponse) -> String {
 /// Whether it holds, and until when.
 fn state(entry: &pb::Feedback) -> String {
     if let Some(retraction) = &entry.retraction {
-        return format!("retracted by {}", retraction.author);
+        return format!("retracted by {}", table::by(&retraction.author, &retraction.caller));
     }
     let what = if entry.pin { "pinned" } else { "noted" };
     match (&entry.expire_time, entry.active) {

@@ -139,6 +139,7 @@ fn write_retraction(retraction: &Retraction) -> pb::FeedbackRetraction {
         author: retraction.author.clone(),
         reason: retraction.reason.clone(),
         time: Some(write_timestamp(retraction.time)),
+        caller: retraction.caller.clone(),
     }
 }
 

@@ -99,7 +99,7 @@ impl VerdictRpc {
         let author = violations.check(read_author(&request.author, &caller));
         let reason = violations.check(read_reason(&request.reason));
         let (id, (author, reason)) = violations.finish(id.zip(author.zip(reason)))?;
-        let retraction = Retraction { author, reason, time: now };
+        let retraction = Retraction { author, caller, reason, time: now };
         let feedback = if request.validate_only {
             let found = self.store.feedback(&id).await?;
             found.map(|found| Feedback { retraction: found.retraction.or(Some(retraction.clone())), ..found })

@@ -81,8 +81,10 @@ pub struct Feedback {
 /// That feedback was taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retraction {
-    /// Who took it back.
+    /// Who took it back, as the caller wrote it.
     pub author: String,
+    /// Name of the caller that took it back. Empty if that was before it was recorded.
+    pub caller: String,
     /// Why.
     pub reason: String,
     /// When.

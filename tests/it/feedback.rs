@@ -122,7 +122,8 @@ async fn retracted_feedback_ends_at_once_and_stays_on_record() {
     let retracted = answer.feedback.unwrap();
     assert!(!retracted.active);
     let retraction = retracted.retraction.clone().unwrap();
-    assert_eq!((retraction.author.as_str(), retraction.reason.as_str()), ("local", "a mistake"));
+    let by = (retraction.author.as_str(), retraction.caller.as_str(), retraction.reason.as_str());
+    assert_eq!(by, ("local", "local", "a mistake"));
     server.clock.advance(Duration::from_secs(1));
     let again = pb::RetractFeedbackResponse { feedback: Some(retracted.clone()), was_retracted: true };
     assert_eq!(retract(&server, &feedback.name).await, again, "retracting again changes nothing and says so");

@@ -21,7 +21,9 @@ fn read_feedback(row: &Row<'_>) -> Result<Feedback, StoreError> {
     let retracted: Option<i64> = row.get("retracted")?;
     let retraction = match retracted {
         Some(at) => {
-            Some(Retraction { author: row.get("retracted_by")?, reason: row.get("retraction_reason")?, time: time(at) })
+            let caller = row.get::<_, Option<String>>("retracted_caller")?.unwrap_or_default();
+            let reason = row.get("retraction_reason")?;
+            Some(Retraction { author: row.get("retracted_by")?, caller, reason, time: time(at) })
         }
         None => None,
     };
@@ -100,10 +102,16 @@ impl FeedbackStore for Sqlite {
         let id = id.to_owned();
         self.write(move |connection| {
             let mut update = connection.prepare_cached(
-                "UPDATE feedback SET retracted = ?2, retracted_by = ?3, retraction_reason = ?4
+                "UPDATE feedback SET retracted = ?2, retracted_by = ?3, retraction_reason = ?4, retracted_caller = ?5
                  WHERE id = ?1 AND retracted IS NULL",
             )?;
-            update.execute(params![id, nanos(retraction.time), retraction.author, retraction.reason])?;
+            update.execute(params![
+                id,
+                nanos(retraction.time),
+                retraction.author,
+                retraction.reason,
+                retraction.caller
+            ])?;
             let mut statement = connection.prepare_cached("SELECT * FROM feedback WHERE id = ?1")?;
             statement.query_and_then([id], read_feedback)?.next().transpose()
         })

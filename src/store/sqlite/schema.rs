@@ -145,6 +145,9 @@ CREATE TABLE cached_answers (
 CREATE INDEX cached_answers_by_time ON cached_answers (time);
 CREATE INDEX cached_answers_by_expires ON cached_answers (expires);
 ",
+    "
+ALTER TABLE feedback ADD COLUMN retracted_caller TEXT;
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages

@@ -81,7 +81,8 @@ fn of_several_pins_the_newest_that_is_active_counts() {
     let active = ActiveFeedback::new(&both, now());
     assert_eq!(active.ids(), ["f2", "f1"]);
     assert_eq!(active.pin.map(|pin| pin.feedback).as_deref(), Some("f2"));
-    let retraction = Retraction { author: "bob".into(), reason: "a mistake".into(), time: now() };
+    let retraction =
+        Retraction { author: "bob".into(), caller: "soar".into(), reason: "a mistake".into(), time: now() };
     let retracted = [older, Feedback { retraction: Some(retraction), ..newer }];
     assert_eq!(ActiveFeedback::new(&retracted, now()).ids(), ["f1"]);
     assert_eq!(ActiveFeedback::new(&both, later(30)), ActiveFeedback::default(), "a word ends at its end");

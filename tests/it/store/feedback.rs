@@ -25,7 +25,7 @@ pub fn feedback(id: &str, value: &str, seconds: f64, expires: Option<f64>) -> Fe
 }
 
 pub fn retraction(reason: &str, seconds: f64) -> Retraction {
-    Retraction { author: "bob".into(), reason: reason.into(), time: at(seconds) }
+    Retraction { author: "bob".into(), caller: "soar".into(), reason: reason.into(), time: at(seconds) }
 }
 
 async fn listed(store: &dyn Store, filter: FeedbackFilter) -> Vec<String> {

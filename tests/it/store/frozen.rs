@@ -10,7 +10,7 @@ use concord::source::QuotaPer;
 use concord::store::{
     self, DisclosureFilter, Durability, FeedbackFilter, PageLimit, PolicyRow, Swap, VerdictFilter, VerdictRecord,
 };
-use concord::verdict::{Analysis, Feedback, RuleKind};
+use concord::verdict::{Analysis, Feedback, Retraction, RuleKind};
 use rusqlite::Connection;
 use tokio::sync::Mutex;
 
@@ -129,7 +129,9 @@ async fn a_database_with_feedback_and_policies_is_read() {
     assert_eq!(store.verdict("v1").await, Ok(Some(stored_verdict_3())));
     let active = feedback("f1", "192.0.2.1", 1.0, Some(9.0));
     let ended = feedback("f2", "192.0.2.1", 2.0, None);
-    let retracted = Feedback { retraction: Some(retraction("a mistake", 3.0)), ..ended };
+    // It was written before the caller of a retraction was recorded.
+    let nameless = Retraction { caller: String::new(), ..retraction("a mistake", 3.0) };
+    let retracted = Feedback { retraction: Some(nameless), ..ended };
     let listed = store.list_feedback(FeedbackFilter::default(), PageLimit::rows(9), None).await;
     assert_eq!(listed.map(|listed| listed.rows), Ok(vec![retracted, active]));
     let [first, second, deleted] = stored_policies();
