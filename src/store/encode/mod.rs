@@ -3,10 +3,12 @@
 //! An unknown enum value, a missing part or a number out of range is an error and never becomes a default. The proto
 //! file says how the messages may change.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
+use zstd::bulk::Compressor;
 
 /// Maps an enum to that of the store's proto file and back. Both matches are exhaustive, so that a new variant on
 /// either side does not compile until it is listed.
@@ -58,8 +60,17 @@ mod stored {
 /// A zstd level that costs little time.
 const LEVEL: i32 = 3;
 
+thread_local! {
+    /// Kept, since making one takes longer than compressing a small body. It takes a few megabytes at most.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::encode_all(bytes, LEVEL).map_err(|error| StoreError::unavailable(format!("compressing: {error}")))
+    let compressed = COMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(compressor) => compressor.compress(bytes),
+        None => kept.insert(Compressor::new(LEVEL)?).compress(bytes),
+    });
+    compressed.map_err(|error| StoreError::unavailable(format!("compressing: {error}")))
 }
 
 /// Reverses [`compress`].

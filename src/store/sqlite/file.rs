@@ -34,6 +34,10 @@ impl DatabaseFile {
         Ok(Self { path: path.to_owned(), identity, content: Arc::new(content), log: None })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Checks that the log beside it is not that of another database: SQLite would write the log's changes into whatever file
     /// is there.
     ///

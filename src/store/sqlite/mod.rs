@@ -2,7 +2,7 @@
 //!
 //! A write resolves after its commit, so it survives the end of the process, and with [`Durability::Full`] also a power
 //! loss.
-//! `writer.rs` batches writes, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
+//! `writer.rs` batches writes, `checkpoints.rs` copies them from the log into the file, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
 //! `reserve.rs` reserves space for a full disk, and `size.rs` bounds the whole. The other files implement one trait each.
 
 use std::fs;
@@ -21,6 +21,7 @@ use crate::sync::lock;
 
 mod answers;
 mod cached;
+mod checkpoints;
 mod feedback;
 mod file;
 mod filter;

@@ -9,6 +9,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::checkpoints::Checkpoints;
 use super::file::DatabaseFile;
 use super::{StoreError, send};
 use crate::sync::lock;
@@ -36,8 +37,10 @@ impl Writer {
         let (end, ended) = oneshot::channel();
         let failed_commits = Arc::new(AtomicU64::new(0));
         let failed = failed_commits.clone();
+        let checkpoints = Checkpoints::start(&connection, file.path())?;
         let work = move || {
-            write_all(&connection, &file, &receiver, &failed);
+            write_all(&connection, &file, &checkpoints, &receiver, &failed);
+            checkpoints.end();
             // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
             drop(connection);
@@ -84,7 +87,13 @@ impl Writer {
 }
 
 /// Works until every sender is gone and the queue is empty.
-fn write_all(connection: &Connection, file: &DatabaseFile, jobs: &mpsc::Receiver<Job>, failed_commits: &AtomicU64) {
+fn write_all(
+    connection: &Connection,
+    file: &DatabaseFile,
+    checkpoints: &Checkpoints,
+    jobs: &mpsc::Receiver<Job>,
+    failed_commits: &AtomicU64,
+) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
@@ -92,7 +101,10 @@ fn write_all(connection: &Connection, file: &DatabaseFile, jobs: &mpsc::Receiver
             batch.push(job);
         }
         match file.check() {
-            Ok(()) => write_batch(connection, batch, failed_commits),
+            Ok(()) => {
+                write_batch(connection, batch, failed_commits);
+                checkpoints.make_if_due();
+            }
             Err(gone) => batch.into_iter().for_each(|job| job(Err(gone.clone()))(Ok(()))),
         }
     }
@@ -100,10 +112,10 @@ fn write_all(connection: &Connection, file: &DatabaseFile, jobs: &mpsc::Receiver
 
 /// Runs all jobs in one transaction, and then replies.
 fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &AtomicU64) {
-    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    let begun = execute(connection, "BEGIN IMMEDIATE");
     // If no transaction could be started, each job fails, since jobs refuse to run outside a transaction.
     let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(connection))).collect();
-    let committed = begun.map_err(StoreError::from).and_then(|()| commit(connection));
+    let committed = begun.and_then(|()| commit(connection));
     if committed.is_err() {
         failed_commits.fetch_add(1, Ordering::Release);
     }
@@ -116,7 +128,7 @@ fn commit(connection: &Connection) -> Result<(), StoreError> {
     if connection.is_autocommit() {
         return Err(StoreError::unavailable("the transaction was ended by a failure"));
     }
-    let committed = connection.execute_batch("COMMIT").map_err(StoreError::from);
+    let committed = execute(connection, "COMMIT");
     if committed.is_err() && !connection.is_autocommit() {
         // The next batch must not find an open transaction. The writes of this one are reported as failed.
         let _ = connection.execute_batch("ROLLBACK");
@@ -132,14 +144,22 @@ fn in_savepoint<T>(
     if connection.is_autocommit() {
         return Err(StoreError::unavailable("the transaction was ended by an earlier failure"));
     }
-    connection.execute_batch("SAVEPOINT job")?;
+    execute(connection, "SAVEPOINT job")?;
     let result = work(connection);
     if connection.is_autocommit() {
         return result.and(Err(StoreError::unavailable("the transaction was ended by a failure")));
     }
-    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
-    connection.execute_batch(end)?;
+    if result.is_err() {
+        execute(connection, "ROLLBACK TO job")?;
+    }
+    execute(connection, "RELEASE job")?;
     result
+}
+
+/// Runs a statement without a result, which is prepared once.
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
 }
 
 #[cfg(test)]
