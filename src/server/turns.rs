@@ -1,5 +1,5 @@
-//! Which request begins next. The owners take turns, and no more requests begin at a time than the workers keep up with, so
-//! that an owner with many delays the others by one round at most.
+//! Which request begins next. The owners take turns, and no more requests begin at a time than the workers keep up with. The
+//! first requests of an owner begin at once, so that one with few does not wait for the rounds of another with many.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +19,8 @@ use crate::sync::lock;
 
 /// Requests that begin before the workers have gone on with all that is ready.
 const PER_ROUND: usize = 8;
+/// Requests of one owner that may run without having waited for a turn.
+const AT_ONCE: usize = 2;
 
 /// What becomes of a request.
 pub(super) enum Ended {
@@ -42,11 +44,14 @@ struct Queue {
     waiting: HashMap<Owner, VecDeque<Waiting>>,
     /// Each owner that waits, once.
     order: VecDeque<Owner>,
+    /// How many requests of each owner have begun and not ended.
+    running: HashMap<Owner, usize>,
     /// Whether a task lets them begin.
     is_running: bool,
 }
 
 struct Waiting {
+    owner: Owner,
     /// Its time, where it asks sources.
     admitted: Option<Admitted>,
     work: Pin<Box<dyn Future<Output = Response> + Send>>,
@@ -66,10 +71,23 @@ impl Turns {
         work: impl Future<Output = Response> + Send + 'static,
     ) -> Ended {
         let (done, result) = oneshot::channel();
-        if lock(&self.queue).push(owner, Waiting { admitted, work: Box::pin(work), done }) {
-            self.workers.spawn(self.clone().begin_all());
+        let waiting = Waiting { owner, admitted, work: Box::pin(work), done };
+        let pushed = lock(&self.queue).push(waiting);
+        match pushed {
+            Pushed::Begins(waiting) => self.begin(waiting),
+            Pushed::WaitsForTask => drop(self.workers.spawn(self.clone().begin_all())),
+            Pushed::Waits => {}
         }
         result.await.unwrap_or(Ended::ShutDown)
+    }
+
+    /// Lets a request that is counted as running begin.
+    fn begin(self: &Arc<Self>, waiting: Waiting) {
+        let running = Running { turns: self.clone(), owner: waiting.owner.clone() };
+        self.workers.spawn(async move {
+            let _running = running;
+            waiting.run().await;
+        });
     }
 
     async fn begin_all(self: Arc<Self>) {
@@ -77,8 +95,10 @@ impl Turns {
             for _ in 0..PER_ROUND {
                 let Some(next) = lock(&self.queue).pop() else { return };
                 // Whoever has left by now needs nothing.
-                if !next.done.is_closed() {
-                    self.workers.spawn(next.run());
+                if next.done.is_closed() {
+                    lock(&self.queue).end(&next.owner);
+                } else {
+                    self.begin(next);
                 }
             }
             // What cannot begin in time any more is refused as soon as that is known.
@@ -90,15 +110,50 @@ impl Turns {
     }
 }
 
+/// A request that has begun. When it is dropped, the request is no longer counted as running.
+struct Running {
+    turns: Arc<Turns>,
+    owner: Owner,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&self.turns.queue).end(&self.owner);
+    }
+}
+
+/// What becomes of a new request.
+enum Pushed {
+    /// It begins at once, and is counted as running.
+    Begins(Waiting),
+    /// It waits, and a task must be started that lets it begin.
+    WaitsForTask,
+    Waits,
+}
+
 impl Queue {
-    /// Whether a task must be started that lets it begin.
-    fn push(&mut self, owner: Owner, waiting: Waiting) -> bool {
+    fn push(&mut self, waiting: Waiting) -> Pushed {
+        let owner = &waiting.owner;
+        if !self.waiting.contains_key(owner) && self.running.get(owner).is_none_or(|running| *running < AT_ONCE) {
+            *self.running.entry(owner.clone()).or_default() += 1;
+            return Pushed::Begins(waiting);
+        }
         let own = self.waiting.entry(owner.clone()).or_default();
         if own.is_empty() {
-            self.order.push_back(owner);
+            self.order.push_back(owner.clone());
         }
         own.push_back(waiting);
-        !std::mem::replace(&mut self.is_running, true)
+        if std::mem::replace(&mut self.is_running, true) { Pushed::Waits } else { Pushed::WaitsForTask }
+    }
+
+    /// A running request of this owner has ended.
+    fn end(&mut self, owner: &Owner) {
+        if let Some(running) = self.running.get_mut(owner) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(owner);
+            }
+        }
     }
 
     /// Those at the head of each owner's queue whose time to begin is over.
@@ -126,15 +181,16 @@ impl Queue {
         if own.is_empty() {
             self.waiting.remove(&owner);
         } else {
-            self.order.push_back(owner);
+            self.order.push_back(owner.clone());
         }
+        *self.running.entry(owner).or_default() += 1;
         next
     }
 }
 
 impl Waiting {
     async fn run(self) {
-        let Self { admitted, work, mut done } = self;
+        let Self { owner: _, admitted, work, mut done } = self;
         drop(admitted);
         tokio::select! {
             biased;
@@ -174,11 +230,27 @@ mod tests {
             })
         };
         let mut all: Vec<_> = (0..20).map(|_| request("heavy")).collect();
-        all.extend([request("light"), request("light")]);
+        all.extend((0..4).map(|_| request("light")));
         let answers = futures_util::future::join_all(all).await;
         assert!(answers.iter().all(|done| matches!(done, Ended::Answered(_))));
-        assert_eq!(lock(&begun)[..5], ["heavy", "light", "heavy", "light", "heavy"]);
-        assert_eq!(lock(&begun).len(), 22);
+        // Two of each begin at once, the others in turn.
+        let first = ["heavy", "heavy", "light", "light", "heavy", "light", "heavy", "light", "heavy"];
+        assert_eq!(lock(&begun)[..9], first);
+        assert_eq!(lock(&begun).len(), 24);
+        assert!(lock(&turns.queue).running.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_first_requests_of_an_owner_begin_while_nobody_elses_end() {
+        let turns = Turns::new(Handle::current());
+        let endless: Vec<_> =
+            (0..20).map(|_| Box::pin(turns.run(caller("heavy"), None, std::future::pending()))).collect();
+        let mut endless = futures_util::future::join_all(endless);
+        assert!(futures_util::poll!(&mut endless).is_pending());
+        for _ in 0..3 {
+            let answered = turns.run(caller("light"), None, async { Response::new(Body::empty()) }).await;
+            assert!(matches!(answered, Ended::Answered(_)));
+        }
     }
 
     #[tokio::test]

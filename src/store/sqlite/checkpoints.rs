@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{StoreError, connect};
 
-/// Pages in the log from which a checkpoint is due, as in SQLite's own default.
+/// Pages written to the log from which a checkpoint is due, as in SQLite's own default.
 const DUE_PAGES: i32 = 1_000;
 /// Pages in the log at which the writer makes the checkpoint itself. The log only begins anew when all of it is copied, which
 /// may never be the case while it is written to without a pause.
@@ -24,6 +24,8 @@ thread_local! {
 /// The thread that makes checkpoints.
 pub(super) struct Checkpoints {
     due: mpsc::SyncSender<()>,
+    /// Pages in the log when one was last due.
+    last: Cell<i32>,
     thread: JoinHandle<()>,
 }
 
@@ -42,12 +44,18 @@ impl Checkpoints {
         let thread = thread::Builder::new().name("store-checkpoint".to_owned()).spawn(work);
         let thread =
             thread.map_err(|error| StoreError::unavailable(format!("the checkpoints cannot start: {error}")))?;
-        Ok(Self { due, thread })
+        Ok(Self { due, last: Cell::new(0), thread })
     }
 
-    /// Lets the thread make a checkpoint if the last commit of this thread, the writer, has left enough in the log.
+    /// Lets the thread make a checkpoint if the commits of this thread, the writer, have written enough to the log.
     pub(super) fn make_if_due(&self) {
-        if LOG_PAGES.get() >= DUE_PAGES {
+        let pages = LOG_PAGES.get();
+        if pages < self.last.get() {
+            // The log has begun anew.
+            self.last.set(0);
+        }
+        if pages - self.last.get() >= DUE_PAGES {
+            self.last.set(pages);
             // One that is already queued is enough.
             let _ = self.due.try_send(());
         }
