@@ -20,6 +20,7 @@ mod sync;
 pub mod error;
 pub mod finding;
 pub mod indicator;
+pub mod statistics;
 pub mod verdict;
 
 // Floor 1, contracts, and what is pure behind them.

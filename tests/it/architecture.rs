@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORDS: [&str; 4] = ["error", "indicator", "finding", "verdict"];
+const WORDS: [&str; 5] = ["error", "indicator", "finding", "verdict", "statistics"];
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("sync", &[]),
     ("offload", &[]),
     // floor 0
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("indicator", &["error"]),
     ("finding", &["error", "indicator"]),
     ("verdict", &["error", "indicator", "finding"]),
+    ("statistics", &["error", "indicator", "finding", "verdict"]),
     // floor 1
     ("source", &["words"]),
     ("sources", &["words", "source"]),

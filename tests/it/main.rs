@@ -43,6 +43,7 @@ mod settings;
 mod source_service;
 mod source_text;
 mod sources;
+mod statistics;
 mod store;
 mod store_failures;
 mod submission;

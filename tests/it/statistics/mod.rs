@@ -1,0 +1,8 @@
+//! What the history says of the sources, on published examples and on generated histories whose truth is known.
+
+mod calibration;
+mod learning;
+mod properties;
+mod published;
+mod sources;
+mod world;
