@@ -17,7 +17,7 @@ mod upstream;
 use std::time::{Duration, Instant};
 
 use client::Client;
-use concord::source::{QuotaPer, QuotaWindow};
+use concord::source::{QuotaLimits, QuotaPer, QuotaWindow};
 use concord::store::{Acquire, Acquired, Durability, Unit};
 use server::Server;
 use upstream::{Behaviour, Upstream};
@@ -135,17 +135,18 @@ async fn takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = concord::store::open(&folder.path().join("store.db"), Durability::Normal).expect("a store");
     let limit = 10_000_000;
-    let windows = vec![QuotaWindow { per: QuotaPer::Minute, limit }, QuotaWindow { per: QuotaPer::Day, limit }];
+    let limits = vec![QuotaWindow { per: QuotaPer::Minute, limit }, QuotaWindow { per: QuotaPer::Day, limit }];
+    let limits = QuotaLimits::from(limits);
     for round in 1..=5 {
         let begun = Instant::now();
         let (rounds, waiting) = (20, 1_000);
         let workers = (0..waiting).map(|_| {
-            let (store, windows) = (store.clone(), windows.clone());
+            let (store, limits) = (store.clone(), limits.clone());
             tokio::spawn(async move {
                 for _ in 0..rounds {
                     let at = std::time::SystemTime::now();
                     let unit = Unit { account: "a".into(), source: "s".into(), at, charged_to: None };
-                    let call = Acquire { unit, windows: windows.clone(), budget: None, disclosures: Vec::new() };
+                    let call = Acquire { unit, limits: limits.clone(), budget: None, disclosures: Vec::new() };
                     let acquired = store.acquire(vec![call]).await.expect("a store");
                     assert!(matches!(acquired[..], [Acquired::Granted(_)]), "the windows are large");
                 }

@@ -16,7 +16,7 @@ use crate::finding::Reliability;
 use crate::indicator::Tlp;
 use crate::pb;
 use crate::settings::{Change, Clearable, Origin, ResolvedSource, SourcePatch, State, with_source_fields};
-use crate::source::{About, OptionSpec, OptionType, Proxy, QuotaPer, QuotaWindow, parse_address};
+use crate::source::{About, OptionSpec, OptionType, Proxy, QuotaPer, QuotaWindow, QuotaZone, parse_address};
 use crate::store::Disclosure;
 
 /// A source without its credential.
@@ -121,6 +121,19 @@ impl Wire for Url {
 
     fn write(value: Option<Url>) -> String {
         value.map(String::from).unwrap_or_default()
+    }
+}
+
+impl Wire for QuotaZone {
+    type Message = String;
+
+    fn read(message: String, field: &str, violations: &mut Violations) -> Option<Self> {
+        let text = Some(message.trim()).filter(|text| !text.is_empty())?;
+        violations.check(text.parse().map_err(|message: String| Violation::invalid(field, message)))
+    }
+
+    fn write(value: Option<Self>) -> String {
+        value.map(|zone| zone.to_string()).unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, ReportedQuota, SourcePipeline};
 use crate::finding::SourceError;
 use crate::settings::{ResolvedSource, State};
-use crate::store::{StoreError, WindowUse, caller_account, caller_window};
+use crate::store::{StoreError, WindowUse, caller_account, caller_limits};
 
 /// The usage of one source since the server started, and the current use of its quota windows.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +60,7 @@ impl Engine {
     /// If the ledger cannot be reached.
     pub async fn caller_budget(&self, caller: &str) -> Result<Option<WindowUse>, StoreError> {
         let Some(limit) = self.pipelines.caller_limit(caller) else { return Ok(None) };
-        let windows = [caller_window(limit)];
-        let usage = self.store.usage(&caller_account(caller), &windows, self.clock.now()).await?;
+        let usage = self.store.usage(&caller_account(caller), &caller_limits(limit), self.clock.now()).await?;
         Ok(usage.first().copied())
     }
 

@@ -19,7 +19,7 @@ use super::reported::ReportedPermit;
 use super::terms::Refusal;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
-use crate::source::{CallerBudgets, QuotaWindow};
+use crate::source::{CallerBudgets, QuotaLimits};
 use crate::store::{Acquire, Acquired, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
@@ -63,7 +63,7 @@ pub(super) struct Acquisition {
 pub(super) struct UnitGuard {
     unit: Option<Unit>,
     permit: Option<ReportedPermit>,
-    windows: Vec<QuotaWindow>,
+    limits: QuotaLimits,
     acquirer: Arc<UnitAcquirer>,
 }
 
@@ -229,8 +229,8 @@ impl UnitAcquirer {
             let budget = budgets.limit(&waiting.claim.caller);
             let charged_to = budget.map(|_| waiting.claim.caller.clone());
             let unit = Unit { account: terms.account.clone(), source, at: now, charged_to };
-            let windows = terms.windows_for(waiting.claim.priority);
-            calls.push(Acquire { unit: unit.clone(), windows, budget, disclosures });
+            let limits = terms.limits_for(waiting.claim.priority);
+            calls.push(Acquire { unit: unit.clone(), limits, budget, disclosures });
             asking.push((unit, permit, waiting));
         }
         if asking.is_empty() {
@@ -286,8 +286,8 @@ impl UnitAcquirer {
         waiting: Waiting<Acquisition>,
         uses: Vec<WindowUse>,
     ) {
-        let windows = waiting.call.terms.windows.clone();
-        let unit = UnitGuard { unit: Some(unit), permit: Some(permit), windows, acquirer: self.clone() };
+        let limits = waiting.call.terms.limits.clone();
+        let unit = UnitGuard { unit: Some(unit), permit: Some(permit), limits, acquirer: self.clone() };
         if let Err(Ok(undelivered)) = waiting.reply.send(Ok(Acquisition { uses, unit })) {
             self.tracker.spawn(async move { undelivered.unit.give_back().await });
         }
@@ -300,7 +300,7 @@ impl UnitGuard {
     pub(super) async fn give_back(mut self) -> Option<Vec<WindowUse>> {
         let unit = self.unit.take()?;
         let source = unit.source.clone();
-        let given_back = self.acquirer.ledger.give_back(unit.clone(), &self.windows).await;
+        let given_back = self.acquirer.ledger.give_back(unit.clone(), &self.limits).await;
         match given_back {
             Ok(uses) => {
                 drop(self.permit.take());
@@ -352,7 +352,7 @@ mod tests {
         let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
         let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
         let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
-        let terms = Arc::new(Terms { account: "account".to_owned(), windows: Vec::new(), reserve: 0 });
+        let terms = Arc::new(Terms { account: "account".to_owned(), limits: QuotaLimits::default(), reserve: 0 });
         let call = Call { terms, state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() };
         let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
         drop(runtime);

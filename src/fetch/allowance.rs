@@ -13,7 +13,7 @@ use super::observe::SourceCounters;
 use super::transport::Transport;
 use crate::clock::Clock;
 use crate::finding::SourceError;
-use crate::source::{Allowance, Question, QuotaPer, QuotaWindow, Source, SourceSettings};
+use crate::source::{Allowance, Question, QuotaLimits, QuotaPer, QuotaWindow, Source, SourceSettings};
 use crate::store::{Ledger, StoreError, WindowUse, spent_window};
 
 /// How long a reading is valid.
@@ -73,7 +73,7 @@ impl AllowanceReader {
         let used = allowance.windows.iter().map(|allowed| (allowed.window.per, allowed.used)).collect();
         let windows: Vec<_> = allowance.windows.iter().map(|allowed| allowed.window).collect();
         self.state.readings().succeed(allowance, now + READ_EVERY);
-        match self.raise(used, &windows, asked).await {
+        match self.raise(used, windows, asked).await {
             Ok((is_complete, uses)) => {
                 if !is_complete {
                     self.state.readings().schedule(now + READ_AGAIN);
@@ -90,11 +90,13 @@ impl AllowanceReader {
     async fn raise(
         &self,
         used: Vec<(QuotaPer, u64)>,
-        windows: &[QuotaWindow],
+        windows: Vec<QuotaWindow>,
         asked: SystemTime,
     ) -> Result<(bool, Vec<WindowUse>), StoreError> {
-        let is_complete = self.ledger.raise(&self.account, used, asked).await?;
-        Ok((is_complete, self.ledger.usage(&self.account, windows, self.clock.now()).await?))
+        let zone = self.settings.quota_zone.clone();
+        let is_complete = self.ledger.raise(&self.account, used, zone.clone(), asked).await?;
+        let limits = QuotaLimits { windows, zone };
+        Ok((is_complete, self.ledger.usage(&self.account, &limits, self.clock.now()).await?))
     }
 
     /// Asks without a unit and without a disclosure: the source does not count this question, and it names no indicator.

@@ -120,7 +120,7 @@ impl<U> Line<U> {
             if self.closed(priority, now).is_some() {
                 continue;
             }
-            let limit = terms.windows_for(priority).iter().map(|window| window.limit).min();
+            let limit = terms.limits_for(priority).windows.iter().map(|window| window.limit).min();
             let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most).clamp(1, most));
             taken.extend(std::iter::from_fn(|| self.calls.pop(priority)).take(limit));
             if self.calls.has(priority) {

@@ -119,6 +119,7 @@ impl RemotePipeline {
                 account: parts.account,
                 state: account_state.clone(),
                 windows: settings.quota.clone(),
+                zone: settings.quota_zone.clone(),
                 reserve: settings.quota_reserve,
                 acquirer: parts.acquirer,
                 ledger,

@@ -14,7 +14,7 @@ use super::terms::Terms;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::NotAsked;
-use crate::source::{Priority, QuotaWindow, RateLimit};
+use crate::source::{Priority, QuotaLimits, QuotaWindow, QuotaZone, RateLimit};
 use crate::store::{Disclosure, Ledger, WindowUse, spent_window};
 
 /// Acquires units of one account on behalf of one source.
@@ -24,6 +24,8 @@ pub(super) struct Quota {
     pub(super) state: Arc<AccountState>,
     /// The windows of the settings.
     pub(super) windows: Vec<QuotaWindow>,
+    /// The zone of their calendar.
+    pub(super) zone: QuotaZone,
     /// Percentage of each window that only interactive requests may spend.
     pub(super) reserve: u32,
     pub(super) acquirer: Arc<UnitAcquirer>,
@@ -38,9 +40,13 @@ impl Quota {
         self.state.windows(&self.windows)
     }
 
+    fn limits(&self) -> QuotaLimits {
+        QuotaLimits { windows: self.windows(), zone: self.zone.clone() }
+    }
+
     /// The limits that apply now.
     fn terms(&self) -> Terms {
-        Terms { account: self.account.clone(), windows: self.windows(), reserve: self.reserve }
+        Terms { account: self.account.clone(), limits: self.limits(), reserve: self.reserve }
     }
 
     /// Acquires a unit of every window, and records what the call discloses in the same transaction.
@@ -110,7 +116,7 @@ impl Quota {
     /// The use of the windows as they apply to this priority, given the use of the whole windows.
     fn uses_for(&self, priority: Priority, usage: &[WindowUse]) -> Vec<WindowUse> {
         let terms = self.terms();
-        let windows = terms.windows_for(priority);
+        let windows = terms.limits_for(priority).windows;
         let limit = |window: &WindowUse| windows.iter().find(|other| other.per == window.per).map(|other| other.limit);
         usage.iter().map(|window| WindowUse { limit: limit(window).unwrap_or(window.limit), ..*window }).collect()
     }
@@ -125,11 +131,11 @@ impl Quota {
 
     /// The current use of the windows. Empty if there are none, or the ledger cannot be reached.
     pub(super) async fn usage(&self) -> Vec<WindowUse> {
-        let windows = self.windows();
-        if windows.is_empty() {
+        let limits = self.limits();
+        if limits.windows.is_empty() {
             return Vec::new();
         }
-        let usage = self.ledger.usage(&self.account, &windows, self.clock.now()).await;
+        let usage = self.ledger.usage(&self.account, &limits, self.clock.now()).await;
         usage.unwrap_or_else(|error| {
             tracing::error!(source = self.source, %error, "the ledger cannot be reached");
             Vec::new()

@@ -2,7 +2,7 @@
 
 use super::attempt::quota_spent;
 use crate::finding::{NotAsked, NotAskedReason, counted};
-use crate::source::{Priority, QuotaWindow, reserved_calls, windows_for};
+use crate::source::{Priority, QuotaLimits, reserved_calls, windows_for};
 use crate::store::WindowUse;
 
 /// Why a call gets no unit now.
@@ -36,15 +36,16 @@ pub fn over_budget(caller: &str, day: &WindowUse) -> NotAsked {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Terms {
     pub(super) account: String,
-    pub(super) windows: Vec<QuotaWindow>,
+    pub(super) limits: QuotaLimits,
     /// Percentage of each window that only interactive requests may spend.
     pub(super) reserve: u32,
 }
 
 impl Terms {
-    /// The windows as they apply to this priority.
-    pub(super) fn windows_for(&self, priority: Priority) -> Vec<QuotaWindow> {
-        windows_for(priority, &self.windows, self.reserve)
+    /// The limits as they apply to this priority.
+    pub(super) fn limits_for(&self, priority: Priority) -> QuotaLimits {
+        let windows = windows_for(priority, &self.limits.windows, self.reserve);
+        QuotaLimits { windows, zone: self.limits.zone.clone() }
     }
 
     /// The use of the whole windows, given their use as it applies to a priority.
@@ -55,7 +56,7 @@ impl Terms {
 
     /// The use of the whole window, given its use as it applies to a priority.
     pub(super) fn whole_window(&self, window: WindowUse) -> WindowUse {
-        let whole = self.windows.iter().find(|whole| whole.per == window.per);
+        let whole = self.limits.windows.iter().find(|whole| whole.per == window.per);
         WindowUse { limit: whole.map_or(window.limit, |whole| whole.limit), ..window }
     }
 

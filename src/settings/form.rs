@@ -11,7 +11,7 @@ use url::Url;
 use crate::error::ParseEnumError;
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
-use crate::source::{Proxy, QuotaWindow, parse_address, parse_duration};
+use crate::source::{Proxy, QuotaWindow, QuotaZone, parse_address, parse_duration};
 
 /// Why a quota of zero is refused.
 pub(super) const NO_CALLS: &str = "must be at least 1; to stop asking, disable the source";
@@ -128,6 +128,7 @@ written_as_text! {
     Url, "URL",
         text => Some(text.trim()).filter(|text| !text.is_empty()).map(parse_address).transpose(),
         value => value.to_string();
+    QuotaZone, "ZONE", text => text.parse().map(Some), value => value.to_string();
     Proxy, "URL",
         text => Some(text.trim()).filter(|text| !text.is_empty()).map(str::parse).transpose(),
         value => value.to_string();

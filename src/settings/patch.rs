@@ -11,7 +11,7 @@ use url::Url;
 use super::form::{self, Clearable, Syntax, Written};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
-use crate::source::{Proxy, QuotaWindow, SourceSettings};
+use crate::source::{Proxy, QuotaWindow, QuotaZone, SourceSettings};
 
 /// Every field of a source that a layer may set, once: what it means (also the help of its flag), its name, its type, and
 /// the setting that it sets. File, store, protocol and command line are derived from these lines; `$declare` is given them.
@@ -30,6 +30,8 @@ macro_rules! with_source_fields {
             tier: String => tier;
             /// Calls that each window (minute, hour, day, week, month) allows
             quota: Vec<QuotaWindow> => quota;
+            /// Time zone in which the windows of its quota begin, by its name in the IANA database
+            quota_time_zone: QuotaZone => quota_zone;
             /// Percentage of each window that only interactive requests may spend, 0 to 100
             quota_reserve: u32 => quota_reserve;
             /// Maximum of calls to it at once, 1 to 1000

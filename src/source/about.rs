@@ -181,19 +181,19 @@ pub struct QuotaWindow {
     pub limit: u64,
 }
 
-/// The windows in which sources count calls.
+/// The windows in which sources count calls; those of the calendar in the time zone of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum QuotaPer {
     /// A sliding window of 61 seconds: a minute, and a second for calls to arrive.
     Minute,
-    /// The hour of UTC.
+    /// The hour.
     Hour,
-    /// The calendar day of UTC.
+    /// The calendar day.
     Day,
-    /// The ISO week of UTC: from Monday to Monday.
+    /// The ISO week: from Monday to Monday.
     Week,
-    /// The calendar month of UTC.
+    /// The calendar month.
     Month,
 }
 

@@ -18,6 +18,7 @@ use crate::indicator::{Form, Indicator};
 
 mod about;
 mod allowance;
+mod calendar;
 mod caller_budget;
 mod egress;
 mod file;
@@ -34,6 +35,7 @@ mod unconfigured;
 
 pub use about::{About, CacheTtl, CredentialNeed, QuotaPer, QuotaWindow, Relationship, Tier, TransportKind};
 pub use allowance::{Allowance, WindowAllowance};
+pub use calendar::{CalendarWindow, QuotaLimits, QuotaZone};
 pub use caller_budget::CallerBudgets;
 pub use egress::EgressRules;
 pub use file::{FileBody, FileContent};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{About, CacheTtl, OptionValue, Proxy, QuotaWindow};
+use super::{About, CacheTtl, OptionValue, Proxy, QuotaWindow, QuotaZone};
 use crate::finding::Reliability;
 use crate::indicator::Tlp;
 
@@ -40,6 +40,8 @@ pub struct SourceSettings {
     pub base_url: Option<Url>,
     /// Its quota; empty means none.
     pub quota: Vec<QuotaWindow>,
+    /// Time zone in which the windows of its quota begin.
+    pub quota_zone: QuotaZone,
     /// Percentage of each quota window that only interactive requests may spend, 0 to 100.
     pub quota_reserve: u32,
     /// Maximum of calls to it at once, 1 to 1,000.
@@ -92,6 +94,7 @@ impl SourceSettings {
             credential: None,
             base_url: about.base_url.clone(),
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
+            quota_zone: QuotaZone::default(),
             quota_reserve: DEFAULT_QUOTA_RESERVE,
             max_concurrency: DEFAULT_MAX_CONCURRENCY,
             timeout: about.timeout,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{BoxFuture, Cursor, Listed, PageLimit};
 use crate::finding::counted;
 use crate::indicator::{Indicator, Tlp};
-use crate::source::{QuotaPer, QuotaWindow};
+use crate::source::{QuotaLimits, QuotaPer, QuotaWindow, QuotaZone};
 
 /// A request to spend one unit of quota on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Acquire {
     /// The unit.
     pub unit: Unit,
     /// The windows that apply. A unit is acquired in all of them or in none.
-    pub windows: Vec<QuotaWindow>,
+    pub limits: QuotaLimits,
     /// Units that the caller may spend in a day, for a unit that is charged to one.
     pub budget: Option<u64>,
     /// What the call discloses. Recorded together with the unit, or not at all.
@@ -45,9 +45,9 @@ pub fn caller_account(caller: &str) -> String {
     format!("caller:{caller}")
 }
 
-/// The window in which the units of a caller are counted.
-pub fn caller_window(limit: u64) -> QuotaWindow {
-    QuotaWindow { per: QuotaPer::Day, limit }
+/// The window in which the units of a caller are counted: the day of UTC.
+pub fn caller_limits(limit: u64) -> QuotaLimits {
+    vec![QuotaWindow { per: QuotaPer::Day, limit }].into()
 }
 
 /// The use of a window.
@@ -143,18 +143,19 @@ pub trait Ledger: Send + Sync {
     /// Gives back a unit whose call did not reach the source, in all windows in which it was counted. Durable before
     /// this resolves. Returns the use of the windows after it; `None` if nothing was changed, because the unit was
     /// already given back or its record was moved when the clock was set.
-    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>>;
-    /// The use of the windows, in the order of `windows`.
-    fn usage<'a>(
-        &'a self,
-        account: &'a str,
-        windows: &'a [QuotaWindow],
-        at: SystemTime,
-    ) -> BoxFuture<'a, Vec<WindowUse>>;
+    fn give_back<'a>(&'a self, unit: Unit, limits: &'a QuotaLimits) -> BoxFuture<'a, Option<Vec<WindowUse>>>;
+    /// The use of the windows, in their order. Records after `at` count too.
+    fn usage<'a>(&'a self, account: &'a str, limits: &'a QuotaLimits, at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>>;
     /// Raises the recorded use of these windows of an account to what the source reports: others spend with the same
     /// credential. Never lowers it. Durable before it resolves. Returns `false` if a window began less than five minutes
     /// before `at`: the source may have reported the one before, so that window is left as it is.
-    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool>;
+    fn raise<'a>(
+        &'a self,
+        account: &'a str,
+        used: Vec<(QuotaPer, u64)>,
+        zone: QuotaZone,
+        at: SystemTime,
+    ) -> BoxFuture<'a, bool>;
     /// Records a disclosure, before the call is made.
     fn record_disclosure(&self, disclosure: Disclosure) -> BoxFuture<'_, ()>;
     /// Disclosures that match the filter, newest first, starting after `after`.

@@ -39,7 +39,7 @@ pub use directory::{DataDirectory, LockStatus};
 pub use error::{StoreError, StoreErrorKind};
 pub use id::{new_id, new_incident};
 pub use ledger::{
-    Acquire, Acquired, Disclosure, DisclosureFilter, Ledger, Unit, WindowUse, caller_account, caller_window,
+    Acquire, Acquired, Disclosure, DisclosureFilter, Ledger, Unit, WindowUse, caller_account, caller_limits,
 };
 pub use memory::Memory;
 pub use quota::spent_window;

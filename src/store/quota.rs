@@ -6,20 +6,20 @@
 
 use std::time::SystemTime;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
-
 use super::time::{nanos, time};
 use super::{Acquired, StoreError, WindowUse};
-use crate::source::{QuotaPer, QuotaWindow};
+use crate::source::{CalendarWindow, QuotaPer, QuotaWindow, QuotaZone};
 
 const SECOND: i64 = 1_000_000_000;
 
 /// Length of the sliding minute: 61 seconds, because a call may reach the source later than it was recorded.
-const MINUTE_WINDOW: i64 = 60 * SECOND + MINUTE_SLACK;
-const MINUTE_SLACK: i64 = SECOND;
-const HOUR: i64 = 3_600 * SECOND;
+const MINUTE_WINDOW: i64 = 60 * SECOND + ARRIVAL;
+/// A call may reach the source this long after it was recorded.
+const ARRIVAL: i64 = SECOND;
+/// Calls are counted by quarters of an hour, at which the windows of every zone begin.
+const QUARTER: i64 = 900 * SECOND;
+/// No call is under way for longer, unless the clock was set.
+const LONGEST_CALL: i64 = 24 * 3_600 * SECOND;
 /// A record that is further ahead of the clock than this was made before the clock stepped back. One that is less far
 /// ahead belongs to a concurrent call.
 const CLOCK_STEP: i64 = 60 * SECOND;
@@ -31,87 +31,46 @@ const TURNING: i64 = 300 * SECOND;
 /// back.
 const CALL_RETENTION: i64 = 3_600 * SECOND;
 
-/// How long the counters of calendar windows are stored.
-const COUNT_RETENTION: i64 = 400 * 24 * 3_600 * SECOND;
+/// How long the counts of quarters are stored: much longer than the longest window, for the same reason.
+const COUNT_RETENTION: i64 = 100 * 24 * 3_600 * SECOND;
 
-/// A point in time and the starts of its calendar windows. Hours, days, weeks and months are those of UTC.
+/// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) now: i64,
-    hour: i64,
-    day: i64,
-    next_day: i64,
-    week: i64,
-    next_week: i64,
-    month: i64,
-    next_month: i64,
 }
 
 impl Moment {
-    pub(super) fn at(time: SystemTime) -> Result<Self, StoreError> {
-        let now = nanos(time);
-        Self::on_calendar(now).map_err(|error| StoreError::rejected(format!("no calendar day for this time: {error}")))
+    pub(super) fn at(time: SystemTime) -> Self {
+        Self { now: nanos(time) }
     }
 
-    fn on_calendar(now: i64) -> Result<Self, jiff::Error> {
-        let date = Timestamp::from_nanosecond(i128::from(now))?.to_zoned(TimeZone::UTC).date();
-        let monday = date.checked_sub(i64::from(date.weekday().to_monday_zero_offset()).days())?;
-        Ok(Self {
-            now,
-            hour: now - now.rem_euclid(HOUR),
-            day: start(date)?,
-            next_day: start(date.tomorrow()?)?,
-            week: start(monday)?,
-            next_week: start(monday.checked_add(1.week())?)?,
-            month: start(date.first_of_month())?,
-            next_month: start(date.last_of_month().tomorrow()?)?,
-        })
+    /// The start of the sliding minute: calls at or after this time count.
+    pub(super) fn minute_start(&self) -> i64 {
+        self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1)
     }
 
-    /// The start of a window: calls at or after this time count.
-    pub(super) fn window_start(&self, per: QuotaPer) -> i64 {
-        match per {
-            QuotaPer::Minute => self.now.saturating_sub(MINUTE_WINDOW).saturating_add(1),
-            QuotaPer::Hour => self.hour,
-            QuotaPer::Day => self.day,
-            QuotaPer::Week => self.week,
-            QuotaPer::Month => self.month,
-        }
+    /// The start of the quarter in which a call that is made now counts.
+    pub(super) fn quarter(&self) -> i64 {
+        quarter_of(self.now)
     }
 
-    /// Whether this window began long enough ago for what a source reports to be about the same one.
-    pub(super) fn is_well_inside(&self, per: QuotaPer) -> bool {
-        self.now.saturating_sub(self.window_start(per)) >= TURNING
+    /// The quarters that begin between now and when a call arrives that is made now: it counts in a window that begins
+    /// there as well.
+    pub(super) fn crossed(&self) -> impl Iterator<Item = i64> {
+        quarters_between(self.now, self.now.saturating_add(ARRIVAL))
     }
 
-    /// The calendar windows in which a call that is made now counts. In the last second of a window these include the
-    /// next one, since the call may only arrive then.
-    pub(super) fn calendar_windows(&self) -> impl Iterator<Item = (QuotaPer, i64)> {
-        let next = |per| match per {
-            QuotaPer::Hour => Some(self.hour.saturating_add(HOUR)),
-            QuotaPer::Day => Some(self.next_day),
-            QuotaPer::Week => Some(self.next_week),
-            QuotaPer::Month => Some(self.next_month),
-            QuotaPer::Minute => None,
-        };
-        let arrives = self.now.saturating_add(MINUTE_SLACK);
-        COUNTED.into_iter().flat_map(move |per| {
-            let next = next(per).filter(|starts| *starts <= arrives);
-            [Some(self.window_start(per)), next].into_iter().flatten().map(move |starts| (per, starts))
-        })
-    }
-
-    /// The additional calendar windows, beyond those of `earlier`, of a call that was in flight from `earlier` until
-    /// now.
-    pub(super) fn windows_beyond(&self, earlier: &Self) -> Vec<(QuotaPer, i64)> {
-        let before: Vec<_> = earlier.calendar_windows().collect();
-        self.calendar_windows().filter(|window| !before.contains(window)).collect()
+    /// The quarters that begin while a call is under way from `earlier` until now, beyond those that it crossed then.
+    pub(super) fn crossed_since(&self, earlier: &Self) -> impl Iterator<Item = i64> {
+        let from = earlier.now.max(self.now.saturating_sub(LONGEST_CALL));
+        quarters_between(from.saturating_add(ARRIVAL), self.now.saturating_add(ARRIVAL))
     }
 
     /// Whether a call that was recorded at this time and ended `later` must count from then on, since the source may
     /// have received it at any time in between.
     pub(super) fn is_outdated(&self, later: &Self) -> bool {
-        later.now.saturating_sub(self.now) > MINUTE_SLACK / 2
+        later.now.saturating_sub(self.now) > ARRIVAL / 2
     }
 
     /// Records after this time were made before the clock stepped back.
@@ -124,36 +83,86 @@ impl Moment {
         self.now.saturating_sub(CALL_RETENTION)
     }
 
-    /// Counters of windows that started up to this time are no longer needed.
+    /// Counts of quarters that started up to this time are no longer needed.
     pub(super) fn oldest_count(&self) -> i64 {
         self.now.saturating_sub(COUNT_RETENTION)
     }
+}
+
+/// The start of the quarter in which this time lies.
+pub(super) fn quarter_of(time: i64) -> i64 {
+    time.saturating_sub(time.rem_euclid(QUARTER))
+}
+
+/// The quarters that begin after the one time, and at the other or before.
+fn quarters_between(after: i64, until: i64) -> impl Iterator<Item = i64> {
+    let first = quarter_of(after).checked_add(QUARTER);
+    std::iter::successors(first, |starts| starts.checked_add(QUARTER)).take_while(move |starts| *starts <= until)
+}
+
+/// A point in time, with the calendar windows of a zone in which it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Calendar {
+    pub(super) at: Moment,
+    hour: Bounds,
+    day: Bounds,
+    week: Bounds,
+    month: Bounds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    starts: i64,
+    ends: i64,
+}
+
+impl Calendar {
+    pub(super) fn new(time: SystemTime, zone: &QuotaZone) -> Result<Self, StoreError> {
+        let bounds = |per| {
+            let CalendarWindow { starts, ends } =
+                zone.window(per, time).ok_or_else(|| StoreError::rejected("no calendar day for this time"))?;
+            Ok::<_, StoreError>(Bounds { starts: nanos(starts), ends: nanos(ends) })
+        };
+        Ok(Self {
+            at: Moment::at(time),
+            hour: bounds(QuotaPer::Hour)?,
+            day: bounds(QuotaPer::Day)?,
+            week: bounds(QuotaPer::Week)?,
+            month: bounds(QuotaPer::Month)?,
+        })
+    }
+
+    /// When a calendar window begins; `None` for the minute, which slides.
+    pub(super) fn start(&self, per: QuotaPer) -> Option<i64> {
+        self.bounds(per).map(|bounds| bounds.starts)
+    }
+
+    /// When a calendar window ends; `None` for the minute, which slides.
+    pub(super) fn end(&self, per: QuotaPer) -> Option<i64> {
+        self.bounds(per).map(|bounds| bounds.ends)
+    }
+
+    /// Whether this window began long enough ago for what a source reports to be about the same one.
+    pub(super) fn is_well_inside(&self, per: QuotaPer) -> bool {
+        self.start(per).is_some_and(|starts| self.at.now.saturating_sub(starts) >= TURNING)
+    }
+
+    fn bounds(&self, per: QuotaPer) -> Option<Bounds> {
+        match per {
+            QuotaPer::Minute => None,
+            QuotaPer::Hour => Some(self.hour),
+            QuotaPer::Day => Some(self.day),
+            QuotaPer::Week => Some(self.week),
+            QuotaPer::Month => Some(self.month),
+        }
+    }
 
     fn window_use(&self, window: &QuotaWindow, count: WindowCount) -> WindowUse {
-        let resets_at = match window.per {
-            QuotaPer::Minute => count.next_to_expire.map_or(self.now, |call| call.saturating_add(MINUTE_WINDOW)),
-            QuotaPer::Hour => self.hour.saturating_add(HOUR),
-            QuotaPer::Day => self.next_day,
-            QuotaPer::Week => self.next_week,
-            QuotaPer::Month => self.next_month,
+        let resets_at = match self.bounds(window.per) {
+            Some(bounds) => bounds.ends,
+            None => count.next_to_expire.map_or(self.at.now, |call| call.saturating_add(MINUTE_WINDOW)),
         };
         WindowUse { per: window.per, limit: window.limit, used: count.used, resets_at: time(resets_at) }
-    }
-}
-
-fn start(date: Date) -> Result<i64, jiff::Error> {
-    let nanos = date.to_zoned(TimeZone::UTC)?.timestamp().as_nanosecond();
-    Ok(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
-}
-
-/// The calendar periods that have counters. A week consists of whole days, so its count is the sum of theirs.
-pub(super) const COUNTED: [QuotaPer; 3] = [QuotaPer::Hour, QuotaPer::Day, QuotaPer::Month];
-
-/// The period whose counters give the use of this calendar period.
-pub(super) fn counted_by(per: QuotaPer) -> QuotaPer {
-    match per {
-        QuotaPer::Week => QuotaPer::Day,
-        QuotaPer::Minute | QuotaPer::Hour | QuotaPer::Day | QuotaPer::Month => per,
     }
 }
 
@@ -173,8 +182,8 @@ pub(super) fn calls_over(used: u64, limit: u64) -> u64 {
 }
 
 /// The use of each window, in the order of `windows`.
-pub(super) fn window_uses(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Vec<WindowUse> {
-    windows.iter().zip(counts).map(|(window, count)| at.window_use(window, *count)).collect()
+pub(super) fn window_uses(windows: &[QuotaWindow], counts: &[WindowCount], calendar: &Calendar) -> Vec<WindowUse> {
+    windows.iter().zip(counts).map(|(window, count)| calendar.window_use(window, *count)).collect()
 }
 
 /// The window that is used up; of several, the one that resets last.
@@ -183,69 +192,63 @@ pub fn spent_window(uses: &[WindowUse]) -> Option<WindowUse> {
 }
 
 /// Decides whether one more call is granted, given the recorded ones. If it is, the caller must record it.
-pub(super) fn decide(windows: &[QuotaWindow], counts: &[WindowCount], at: &Moment) -> Acquired {
-    let uses = window_uses(windows, counts, at);
+pub(super) fn decide(windows: &[QuotaWindow], counts: &[WindowCount], calendar: &Calendar) -> Acquired {
+    let uses = window_uses(windows, counts, calendar);
     if let Some(spent) = spent_window(&uses) {
         return Acquired::Spent(spent);
     }
+    let now = calendar.at.now;
     let granted = |count: &WindowCount| WindowCount {
         used: count.used.saturating_add(1),
-        next_to_expire: Some(count.next_to_expire.map_or(at.now, |call| call.min(at.now))),
+        next_to_expire: Some(count.next_to_expire.map_or(now, |call| call.min(now))),
     };
-    Acquired::Granted(window_uses(windows, &counts.iter().map(granted).collect::<Vec<_>>(), at))
+    Acquired::Granted(window_uses(windows, &counts.iter().map(granted).collect::<Vec<_>>(), calendar))
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     fn at(text: &str) -> i64 {
         i64::try_from(text.parse::<Timestamp>().expect("a time").as_nanosecond()).expect("in range")
     }
 
-    fn moment(text: &str) -> Moment {
-        Moment::at(time(at(text))).expect("a calendar")
-    }
-
-    #[test]
-    fn a_leap_february_ends_on_its_29th() {
-        let moment = moment("2028-02-29T23:59:59.999999999Z");
-        assert_eq!(moment.month, at("2028-02-01T00:00:00Z"));
-        assert_eq!(moment.day, at("2028-02-29T00:00:00Z"));
-        assert_eq!(moment.next_day, at("2028-03-01T00:00:00Z"));
-        assert_eq!(moment.next_month, at("2028-03-01T00:00:00Z"));
-    }
-
-    #[test]
-    fn a_week_begins_on_monday_also_where_year_and_month_turn() {
-        for (now, monday) in [
-            ("2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z"),
-            ("2026-11-29T23:59:59.999999999Z", "2026-11-23T00:00:00Z"),
-            ("2027-01-03T12:00:00Z", "2026-12-28T00:00:00Z"),
-        ] {
-            let moment = moment(now);
-            assert_eq!((moment.week, moment.next_week), (at(monday), at(monday) + 7 * 86_400 * SECOND), "{now}");
-        }
-    }
-
-    #[test]
-    fn december_turns_into_january() {
-        let moment = moment("2026-12-31T00:00:00Z");
-        assert_eq!(moment.day, at("2026-12-31T00:00:00Z"));
-        assert_eq!(moment.next_month, at("2027-01-01T00:00:00Z"));
-    }
-
     #[test]
     fn a_granted_call_counts_and_a_window_that_is_full_refuses() {
-        let moment = moment("2026-12-31T00:00:00Z");
+        let now = at("2026-12-31T00:00:00Z");
+        let calendar = Calendar::new(time(now), &QuotaZone::default()).expect("a calendar");
         let window = |per, limit| QuotaWindow { per, limit };
         let count = |used, next_to_expire| WindowCount { used, next_to_expire };
         let windows = [window(QuotaPer::Minute, 2), window(QuotaPer::Day, 5)];
-        let granted = decide(&windows, &[count(1, Some(moment.now - 5)), count(3, None)], &moment);
+        let granted = decide(&windows, &[count(1, Some(now - 5)), count(3, None)], &calendar);
         let Acquired::Granted(uses) = granted else { panic!("{granted:?}") };
-        assert_eq!((uses[0].used, uses[0].resets_at), (2, time(moment.now - 5 + MINUTE_WINDOW)));
-        assert_eq!((uses[1].used, uses[1].resets_at), (4, time(moment.next_day)));
-        let full = decide(&windows, &[count(2, Some(moment.now)), count(5, None)], &moment);
+        assert_eq!((uses[0].used, uses[0].resets_at), (2, time(now - 5 + MINUTE_WINDOW)));
+        assert_eq!((uses[1].used, uses[1].resets_at), (4, time(at("2027-01-01T00:00:00Z"))));
+        let full = decide(&windows, &[count(2, Some(now)), count(5, None)], &calendar);
         assert!(matches!(full, Acquired::Spent(WindowUse { per: QuotaPer::Day, used: 5, .. })), "{full:?}");
+    }
+
+    #[test]
+    fn a_call_crosses_a_quarter_if_it_may_arrive_after_it_began() {
+        let quarter = at("2026-12-31T00:15:00Z");
+        let crossed = |now: i64| Moment { now }.crossed().collect::<Vec<_>>();
+        assert!(crossed(quarter - SECOND - 1).is_empty());
+        assert_eq!(crossed(quarter - SECOND), [quarter]);
+        assert!(crossed(quarter).is_empty(), "it counts there anyway");
+        let since = |from: i64, to: i64| Moment { now: to }.crossed_since(&Moment { now: from }).count();
+        assert_eq!(since(quarter - 5 * SECOND, quarter + QUARTER), 2);
+        assert_eq!(since(quarter - SECOND, quarter + SECOND), 0, "it was crossed at once");
+        assert_eq!(since(quarter, quarter + 400 * LONGEST_CALL), 96);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_do_no_harm() {
+        for now in [i64::MIN, i64::MAX] {
+            let moment = Moment { now };
+            assert_eq!(moment.crossed().count(), 0);
+            assert!(moment.quarter() <= now || now == i64::MIN);
+        }
     }
 }

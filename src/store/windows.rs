@@ -3,24 +3,26 @@
 //!
 //! While its call is in flight, a unit counts as spent now; after that, as spent when the call ended. The request
 //! reached the source at some time before that, so no window of the source holds more calls than were counted here.
-//! Calls are kept in order of time; calendar windows have counters.
+//! Calls are kept in order of time. For the calendar they are counted by quarters of an hour, so that the windows of any
+//! time zone can be counted, also after a change of the zone.
 
 use std::collections::BTreeMap;
 
 use super::WindowUse;
-use super::quota::{COUNTED, Moment, WindowCount, calls_over, counted_by, decide, window_uses};
+use super::quota::{Calendar, Moment, WindowCount, calls_over, decide, quarter_of, window_uses};
 use crate::source::{QuotaPer, QuotaWindow};
 use crate::store::Acquired;
 
-/// A calendar window: its period, and when it starts.
-pub(super) type CalendarWindow = (QuotaPer, i64);
+/// The most that is believed to be used of a window: a source that says more must not overflow a counter.
+const MOST_USED: u64 = 1 << 40;
 
 /// The quota that an account has spent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccountWindows {
     /// When each call was made, in order.
     calls: Vec<i64>,
-    counts: BTreeMap<CalendarWindow, u64>,
+    /// By the start of each quarter.
+    counts: BTreeMap<i64, QuarterCount>,
     /// Number of units in flight, by when they were acquired.
     in_flight: BTreeMap<i64, u64>,
     /// What counts in addition to the records because the clock was set. After a step back: the moved records with
@@ -29,13 +31,27 @@ pub(super) struct AccountWindows {
     moved: Moved,
 }
 
-/// The most that is believed to be used of a window: a source that says more must not overflow a counter.
-const MOST_USED: u64 = 1 << 40;
+/// The calls of one quarter of an hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QuarterCount {
+    /// Calls that were recorded in it.
+    pub(super) recorded: u64,
+    /// Calls that were recorded before it, and that the source may have received when it had begun.
+    pub(super) crossing: u64,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Moved {
     calls: Vec<i64>,
-    counts: BTreeMap<CalendarWindow, u64>,
+    counts: Vec<MovedCount>,
+}
+
+/// Calls that were moved from one quarter to an earlier one.
+#[derive(Clone, Copy, Debug)]
+struct MovedCount {
+    from: i64,
+    to: i64,
+    calls: u64,
 }
 
 /// A unit that counts from the end of its call on, since that was noticeably later than the acquisition.
@@ -47,7 +63,7 @@ pub(super) struct Redated {
 
 impl AccountWindows {
     /// Makes an account from its stored records; `calls` may be in any order.
-    pub(super) fn from_stored(mut calls: Vec<i64>, counts: BTreeMap<CalendarWindow, u64>) -> Self {
+    pub(super) fn from_stored(mut calls: Vec<i64>, counts: BTreeMap<i64, QuarterCount>) -> Self {
         calls.sort_unstable();
         Self { calls, counts, ..Self::default() }
     }
@@ -61,9 +77,8 @@ impl AccountWindows {
     /// Whether a record is so far ahead that the clock must have stepped back.
     pub(super) fn is_ahead(&self, at: &Moment) -> bool {
         let latest = at.latest_plausible();
-        let begins_later =
-            |per: &QuotaPer| self.counts.range((*per, latest.saturating_add(1))..=(*per, i64::MAX)).next().is_some();
-        self.calls.last().is_some_and(|call| *call > latest) || COUNTED.iter().any(begins_later)
+        self.calls.last().is_some_and(|call| *call > latest)
+            || self.counts.last_key_value().is_some_and(|(starts, _)| *starts > latest)
     }
 
     /// Moves records that are ahead, because the clock stepped back, to the current time.
@@ -73,14 +88,10 @@ impl AccountWindows {
         self.calls.extend(ahead.iter().map(|_| at.now));
         self.calls.sort_unstable();
         self.moved.calls.extend(ahead);
-        for per in COUNTED {
-            let future = (per, latest.saturating_add(1))..=(per, i64::MAX);
-            let ahead: Vec<_> = self.counts.range(future).map(|(window, count)| (*window, *count)).collect();
-            for (window, count) in ahead {
-                self.counts.remove(&window);
-                *self.counts.entry((per, at.window_start(per))).or_default() += count;
-                *self.moved.counts.entry(window).or_default() += count;
-            }
+        for (from, count) in self.counts.split_off(&latest.saturating_add(1)) {
+            self.counts.entry(at.quarter()).or_default().recorded += count.recorded;
+            let calls = count.recorded + count.crossing;
+            self.moved.counts.push(MovedCount { from, to: at.quarter(), calls });
         }
         self.moved.forget(at);
     }
@@ -88,7 +99,7 @@ impl AccountWindows {
     /// Shifts the calls of the last minute by the step with which the clock was set forward. Otherwise they would drop
     /// out of the sliding minute at once.
     pub(super) fn follow_clock_forward(&mut self, from: &Moment, to: &Moment) {
-        let start = from.window_start(QuotaPer::Minute);
+        let start = from.minute_start();
         let step = to.now.saturating_sub(from.now);
         let recorded = self.calls.iter().chain(&self.moved.calls);
         let recent: Vec<_> =
@@ -99,10 +110,10 @@ impl AccountWindows {
 
     /// Decides whether one more call is granted now, and records it if so. It is in flight from [`Self::begin`] on,
     /// which is called once the record is durable.
-    pub(super) fn acquire(&mut self, windows: &[QuotaWindow], at: &Moment) -> Acquired {
-        let acquired = decide(windows, &self.counts(windows, at), at);
+    pub(super) fn acquire(&mut self, windows: &[QuotaWindow], calendar: &Calendar) -> Acquired {
+        let acquired = decide(windows, &self.counts(windows, calendar), calendar);
         if matches!(acquired, Acquired::Granted(_)) {
-            self.record(at);
+            self.record(&calendar.at);
         }
         acquired
     }
@@ -130,23 +141,25 @@ impl AccountWindows {
         let position = self.calls.binary_search(&from.now).ok()?;
         self.calls.remove(position);
         self.insert(to.now);
-        for window in to.windows_beyond(from) {
-            *self.counts.entry(window).or_default() += 1;
+        for starts in to.crossed_since(from) {
+            self.counts.entry(starts).or_default().crossing += 1;
         }
         Some(Redated { from: *from, to: *to })
     }
 
-    /// Raises the use of these windows to what the source reports. Returns which counters grew by how much; `None` for a
-    /// window that began so recently that the report may be about the one before.
-    pub(super) fn raise(&mut self, used: &[(QuotaPer, u64)], at: &Moment) -> Vec<Option<(CalendarWindow, u64)>> {
-        let counted = used.iter().filter(|(per, _)| COUNTED.contains(per));
-        let raised = counted.map(|(per, used)| {
-            at.is_well_inside(*per).then(|| {
-                let recorded = self.count(&QuotaWindow { per: *per, limit: u64::MAX }, at).used;
-                let (window, more) = ((*per, at.window_start(*per)), (*used).min(MOST_USED).saturating_sub(recorded));
-                *self.counts.entry(window).or_default() += more;
-                (window, more)
-            })
+    /// Raises the use of these windows to what the source reports. Returns in which quarter how many calls were added; `None` for a
+    /// window that began so recently that the report may be about the one before. What is added counts from the start of its
+    /// window on, since it is not known when those calls were made.
+    pub(super) fn raise(&mut self, used: &[(QuotaPer, u64)], calendar: &Calendar) -> Vec<Option<(i64, u64)>> {
+        let mut used: Vec<_> = used.iter().filter(|(per, _)| *per != QuotaPer::Minute).collect();
+        // What a shorter window lacks, a longer one that holds it lacks too.
+        used.sort_by_key(|(per, _)| *per);
+        let raised = used.into_iter().map(|(per, used)| {
+            let starts = calendar.start(*per).filter(|_| calendar.is_well_inside(*per))?;
+            let recorded = self.count(&QuotaWindow { per: *per, limit: u64::MAX }, calendar).used;
+            let (quarter, more) = (quarter_of(starts), (*used).min(MOST_USED).saturating_sub(recorded));
+            self.counts.entry(quarter).or_default().recorded += more;
+            Some((quarter, more))
         });
         raised.collect()
     }
@@ -155,32 +168,36 @@ impl AccountWindows {
     pub(super) fn give_back(&mut self, at: &Moment) -> bool {
         let Ok(position) = self.calls.binary_search(&at.now) else { return false };
         self.calls.remove(position);
-        for window in at.calendar_windows() {
-            if let Some(count) = self.counts.get_mut(&window) {
-                *count = count.saturating_sub(1);
+        if let Some(count) = self.counts.get_mut(&at.quarter()) {
+            count.recorded = count.recorded.saturating_sub(1);
+        }
+        for starts in at.crossed() {
+            if let Some(count) = self.counts.get_mut(&starts) {
+                count.crossing = count.crossing.saturating_sub(1);
             }
         }
         true
     }
 
     /// The use of each window.
-    pub(super) fn uses(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowUse> {
-        window_uses(windows, &self.counts(windows, at), at)
+    pub(super) fn uses(&self, windows: &[QuotaWindow], calendar: &Calendar) -> Vec<WindowUse> {
+        window_uses(windows, &self.counts(windows, calendar), calendar)
     }
 
     /// Removes records that are too old for any window.
     pub(super) fn prune(&mut self, at: &Moment) {
         let (oldest_call, oldest_count) = (at.oldest_call(), at.oldest_count());
         self.calls.drain(..self.calls.partition_point(|call| *call <= oldest_call));
-        self.counts.retain(|(_, starts), _| *starts > oldest_count);
+        self.counts.retain(|starts, _| *starts > oldest_count);
         self.in_flight.retain(|taken, _| *taken > oldest_call);
     }
 
     /// Records one more call, whatever is granted.
     pub(super) fn record(&mut self, at: &Moment) {
         self.insert(at.now);
-        for window in at.calendar_windows() {
-            *self.counts.entry(window).or_default() += 1;
+        self.counts.entry(at.quarter()).or_default().recorded += 1;
+        for starts in at.crossed() {
+            self.counts.entry(starts).or_default().crossing += 1;
         }
     }
 
@@ -189,12 +206,13 @@ impl AccountWindows {
         self.calls.insert(position, call);
     }
 
-    fn counts(&self, windows: &[QuotaWindow], at: &Moment) -> Vec<WindowCount> {
-        windows.iter().map(|window| self.count(window, at)).collect()
+    fn counts(&self, windows: &[QuotaWindow], calendar: &Calendar) -> Vec<WindowCount> {
+        windows.iter().map(|window| self.count(window, calendar)).collect()
     }
 
-    fn count(&self, window: &QuotaWindow, at: &Moment) -> WindowCount {
-        let start = at.window_start(window.per);
+    fn count(&self, window: &QuotaWindow, calendar: &Calendar) -> WindowCount {
+        let at = &calendar.at;
+        let start = calendar.start(window.per).unwrap_or_else(|| at.minute_start());
         // Units that have been in flight since before the window started: they count now, but their records are older.
         let before: u64 = self.in_flight.range(..start).map(|(_, count)| *count).sum();
         match window.per {
@@ -207,10 +225,11 @@ impl AccountWindows {
                 WindowCount { used, next_to_expire: next.or((used > 0).then_some(at.now)) }
             }
             QuotaPer::Hour | QuotaPer::Day | QuotaPer::Week | QuotaPer::Month => {
-                let per = counted_by(window.per);
-                let counted: u64 = self.counts.range((per, start)..=(per, i64::MAX)).map(|(_, count)| count).sum();
-                let moved = self.moved.counts.get(&(per, start)).copied().unwrap_or_default();
-                WindowCount { used: counted + before + moved, next_to_expire: None }
+                let first = quarter_of(start);
+                let recorded: u64 = self.counts.range(first..).map(|(_, count)| count.recorded).sum();
+                let crossing = self.counts.get(&first).map_or(0, |count| count.crossing);
+                let moved = self.moved.counted_within(first, calendar.end(window.per).unwrap_or(at.now));
+                WindowCount { used: recorded + crossing + before + moved, next_to_expire: None }
             }
         }
     }
@@ -221,9 +240,15 @@ impl Moved {
         self.calls.iter().filter(|call| (from..=to).contains(call)).count() as u64
     }
 
+    /// The calls that were recorded in the window between these times, and were moved to before it.
+    fn counted_within(&self, starts: i64, ends: i64) -> u64 {
+        let counts = self.counts.iter().filter(|moved| (starts..ends).contains(&moved.from) && moved.to < starts);
+        counts.map(|moved| moved.calls).sum()
+    }
+
     /// Removes what is too old for any window.
     fn forget(&mut self, at: &Moment) {
         self.calls.retain(|call| *call > at.oldest_call());
-        self.counts.retain(|(_, starts), _| *starts > at.oldest_count());
+        self.counts.retain(|moved| moved.from > at.oldest_count());
     }
 }

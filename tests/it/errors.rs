@@ -147,6 +147,16 @@ async fn every_mistake_is_answered_with_its_field_and_the_way_out() {
             }),
         ),
         (
+            "quota settings out of their limits",
+            source(pb::Source {
+                name: "sources/virustotal".into(),
+                quota: vec![pb::QuotaWindow { period: pb::QuotaPeriod::Day.into(), limit: 0 }],
+                quota_reserve: Some(101),
+                quota_time_zone: "Mars/Olympus".into(),
+                ..Default::default()
+            }),
+        ),
+        (
             "a credential by reference",
             source(pb::Source {
                 name: "sources/virustotal".into(),

@@ -225,6 +225,32 @@ async fn a_week_is_set_in_the_file_or_over_the_api_and_resets_on_monday() {
 }
 
 #[tokio::test]
+async fn a_day_turns_in_the_zone_of_the_source_and_a_change_of_the_zone_forgets_no_call() {
+    let virustotal = malicious_virustotal().await;
+    let zone = "quota = { day = 1 }\nquota_time_zone = \"America/New_York\"\n";
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + zone)).await;
+    server.enrich("198.51.100.1").await;
+    let until = async |value: &str| {
+        let answer = server.enrich(value).await;
+        let pb::outcome::Result::NotAsked(not_asked) = answer.outcome("virustotal") else { panic!("{answer:?}") };
+        not_asked.until.unwrap().seconds
+    };
+    assert_eq!(until("198.51.100.2").await, 1_790_049_600, "2026-09-22T04:00:00Z");
+    let set = async |zone: &str| {
+        let source =
+            pb::Source { name: "sources/virustotal".into(), quota_time_zone: zone.into(), ..Default::default() };
+        let request = pb::ConfigureSourceRequest { source: Some(source), ..Default::default() };
+        server.sources().configure_source(request).await.unwrap().into_inner().source.unwrap().quota_time_zone
+    };
+    assert_eq!(set("asia/tokyo").await, "Asia/Tokyo");
+    assert_eq!(until("198.51.100.2").await, 1_790_002_800, "2026-09-21T15:00:00Z");
+    server.clock.advance(Duration::from_secs(3_600));
+    server.enrich("198.51.100.2").await;
+    assert_eq!(virustotal.calls(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_source_that_cannot_be_reached_costs_nothing_and_says_why() {
     let refusing = Refusing::new();
     let server = TestServer::start(&(virustotal_at(refusing.address()) + "quota = { minute = 1 }\n")).await;

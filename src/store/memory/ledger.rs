@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use super::{Memory, exists, newest, removed};
-use crate::source::{QuotaPer, QuotaWindow};
-use crate::store::quota::{Moment, spent_window};
+use crate::source::{QuotaLimits, QuotaPer, QuotaZone};
+use crate::store::quota::{Calendar, Moment, spent_window};
 use crate::store::time::nanos;
 use crate::store::windows::AccountWindows;
 use crate::store::{
     Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit, Unit, WindowUse,
-    caller_account, caller_window,
+    caller_account, caller_limits,
 };
 
 impl Ledger for Memory {
@@ -22,20 +22,23 @@ impl Ledger for Memory {
                     return Err(exists(disclosure));
                 }
             }
-            let take = |Acquire { unit, windows, budget, disclosures }| {
-                let at = Moment::at(unit.at)?;
+            let take = |Acquire { unit, limits, budget, disclosures }| {
+                let calendar = Calendar::new(unit.at, &limits.zone)?;
+                let at = calendar.at;
                 for name in unit.accounts() {
                     state.accounts.entry(name).or_default().follow_clock(&at);
                 }
                 let charged = unit.charged_to.as_deref().map(caller_account);
                 if let (Some(charged), Some(limit)) = (&charged, budget) {
                     let account = state.accounts.entry(charged.clone()).or_default();
-                    if let Some(spent) = spent_window(&account.uses(&[caller_window(limit)], &at)) {
+                    let budget = caller_limits(limit);
+                    let day = Calendar::new(unit.at, &budget.zone)?;
+                    if let Some(spent) = spent_window(&account.uses(&budget.windows, &day)) {
                         return Ok(Acquired::OverBudget(spent));
                     }
                 }
                 let account = state.accounts.entry(unit.account).or_default();
-                let acquired = account.acquire(&windows, &at);
+                let acquired = account.acquire(&limits.windows, &calendar);
                 if matches!(acquired, Acquired::Granted(_)) {
                     account.begin(&at);
                     if let Some(charged) = charged {
@@ -53,7 +56,7 @@ impl Ledger for Memory {
 
     fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()> {
         self.run(move |state| {
-            let (from, to) = (Moment::at(from)?, Moment::at(to)?);
+            let (from, to) = (Moment::at(from), Moment::at(to));
             state.accounts.values_mut().for_each(|account| account.follow_clock_forward(&from, &to));
             Ok(())
         })
@@ -61,7 +64,7 @@ impl Ledger for Memory {
 
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         self.run(move |state| {
-            let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
+            let (at, ended) = (Moment::at(unit.at), Moment::at(ended));
             for name in unit.accounts() {
                 if let Some(account) = state.accounts.get_mut(&name) {
                     account.redate(&at, &ended);
@@ -72,9 +75,10 @@ impl Ledger for Memory {
         })
     }
 
-    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
+    fn give_back<'a>(&'a self, unit: Unit, limits: &'a QuotaLimits) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         self.run(move |state| {
-            let at = Moment::at(unit.at)?;
+            let calendar = Calendar::new(unit.at, &limits.zone)?;
+            let at = calendar.at;
             let mut is_given_back = false;
             for name in unit.accounts() {
                 let Some(account) = state.accounts.get_mut(&name) else { continue };
@@ -82,26 +86,28 @@ impl Ledger for Memory {
                 is_given_back |= account.give_back(&at);
             }
             let account = state.accounts.get(&unit.account).filter(|_| is_given_back);
-            Ok(account.map(|account| account.uses(windows, &at)))
+            Ok(account.map(|account| account.uses(&limits.windows, &calendar)))
         })
     }
 
-    fn usage<'a>(
+    fn usage<'a>(&'a self, account: &'a str, limits: &'a QuotaLimits, at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>> {
+        self.run(move |state| {
+            let calendar = Calendar::new(at, &limits.zone)?;
+            let none = AccountWindows::default();
+            Ok(state.accounts.get(account).unwrap_or(&none).uses(&limits.windows, &calendar))
+        })
+    }
+
+    fn raise<'a>(
         &'a self,
         account: &'a str,
-        windows: &'a [QuotaWindow],
+        used: Vec<(QuotaPer, u64)>,
+        zone: QuotaZone,
         at: SystemTime,
-    ) -> BoxFuture<'a, Vec<WindowUse>> {
+    ) -> BoxFuture<'a, bool> {
         self.run(move |state| {
-            let at = Moment::at(at)?;
-            let none = AccountWindows::default();
-            Ok(state.accounts.get(account).unwrap_or(&none).uses(windows, &at))
-        })
-    }
-
-    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
-        self.run(move |state| {
-            let raised = state.accounts.entry(account.to_owned()).or_default().raise(&used, &Moment::at(at)?);
+            let calendar = Calendar::new(at, &zone)?;
+            let raised = state.accounts.entry(account.to_owned()).or_default().raise(&used, &calendar);
             Ok(raised.iter().all(Option::is_some))
         })
     }
@@ -133,7 +139,7 @@ impl Ledger for Memory {
 
     fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {
         self.run(move |state| {
-            let at = Moment::at(now)?;
+            let at = Moment::at(now);
             state.accounts.values_mut().for_each(|account| account.prune(&at));
             Ok(())
         })

@@ -1,4 +1,5 @@
-//! The ledger in SQLite: each call with its time for the sliding minute, a counter for each hour, calendar day and month.
+//! The ledger in SQLite: each call with its time for the sliding minute, and for the calendar the calls of each quarter of an
+//! hour.
 //!
 //! The state of the accounts is also held in memory. Only the writer changes it, within its transaction. After a change
 //! that fails or is not committed, the writer reads the account from the database again.
@@ -15,13 +16,13 @@ use super::filter::Conditions;
 use super::writer::Writer;
 use super::{Sqlite, parse_column};
 use crate::indicator::Indicator;
-use crate::source::{QuotaPer, QuotaWindow};
-use crate::store::quota::{self, Moment, spent_window};
+use crate::source::{QuotaLimits, QuotaPer, QuotaZone};
+use crate::store::quota::{Calendar, Moment, spent_window};
 use crate::store::time::{nanos, time};
-use crate::store::windows::AccountWindows;
+use crate::store::windows::{AccountWindows, QuarterCount};
 use crate::store::{
     Acquire, Acquired, BoxFuture, Cursor, Disclosure, DisclosureFilter, Ledger, Listed, PageLimit, StoreError, Unit,
-    WindowUse, caller_account, caller_window,
+    WindowUse, caller_account, caller_limits,
 };
 use crate::sync::lock;
 
@@ -118,11 +119,10 @@ impl Accounts {
 fn load(connection: &Connection, account: &str) -> Result<AccountWindows, StoreError> {
     let mut statement = connection.prepare_cached("SELECT at FROM quota_calls WHERE account = ?1")?;
     let calls = statement.query_map([account], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-    let mut statement = connection.prepare_cached("SELECT per, starts, used FROM quota_counts WHERE account = ?1")?;
-    let counts = statement.query_and_then([account], |row| -> Result<_, StoreError> {
-        let per: QuotaPer = parse_column(&row.get::<_, String>(0)?)?;
-        Ok(((per, row.get(1)?), row.get(2)?))
-    })?;
+    let mut statement =
+        connection.prepare_cached("SELECT starts, recorded, crossing FROM quota_quarters WHERE account = ?1")?;
+    let counts = statement
+        .query_map([account], |row| Ok((row.get(0)?, QuarterCount { recorded: row.get(1)?, crossing: row.get(2)? })))?;
     Ok(AccountWindows::from_stored(calls, counts.collect::<Result<_, _>>()?))
 }
 
@@ -130,39 +130,44 @@ fn load(connection: &Connection, account: &str) -> Result<AccountWindows, StoreE
 fn follow_clock(connection: &Connection, account: &str, at: &Moment) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("UPDATE quota_calls SET at = ?2 WHERE account = ?1 AND at > ?3")?;
     statement.execute(params![account, at.now, at.latest_plausible()])?;
-    for per in quota::COUNTED {
-        let mut statement = connection.prepare_cached(
-            "DELETE FROM quota_counts WHERE account = ?1 AND per = ?2 AND starts > ?3 RETURNING used",
-        )?;
-        let moved =
-            statement.query_map(params![account, per.as_str(), at.latest_plausible()], |row| row.get::<_, i64>(0))?;
-        let moved: i64 = moved.sum::<Result<_, _>>()?;
-        if moved > 0 {
-            add_to_count(connection, account, (per, at.window_start(per)), moved)?;
-        }
+    let mut statement = connection
+        .prepare_cached("DELETE FROM quota_quarters WHERE account = ?1 AND starts > ?2 RETURNING recorded")?;
+    let moved = statement.query_map(params![account, at.latest_plausible()], |row| row.get::<_, i64>(0))?;
+    let moved: i64 = moved.sum::<Result<_, _>>()?;
+    if moved > 0 {
+        add(connection, account, at.quarter(), Added { recorded: moved, crossing: 0 })?;
     }
     Ok(())
 }
 
-fn add_to_count(
-    connection: &Connection,
-    account: &str,
-    (per, starts): (QuotaPer, i64),
-    calls: i64,
-) -> Result<(), StoreError> {
+/// What is added to the calls of a quarter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Added {
+    recorded: i64,
+    crossing: i64,
+}
+
+fn add(connection: &Connection, account: &str, starts: i64, calls: Added) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO quota_counts (account, per, starts, used) VALUES (?1, ?2, ?3, max(?4, 0))
-         ON CONFLICT (account, per, starts) DO UPDATE SET used = max(used + ?4, 0)",
+        "INSERT INTO quota_quarters (account, starts, recorded, crossing) VALUES (?1, ?2, max(?3, 0), max(?4, 0))
+         ON CONFLICT (account, starts) DO UPDATE SET recorded = max(recorded + ?3, 0), crossing = max(crossing + ?4, 0)",
     )?;
-    statement.execute(params![account, per.as_str(), starts, calls])?;
+    statement.execute(params![account, starts, calls.recorded, calls.crossing])?;
     Ok(())
 }
 
 fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>) -> Result<Vec<Acquired>, StoreError> {
-    let mut added: BTreeMap<(String, (QuotaPer, i64)), i64> = BTreeMap::new();
+    let mut added: BTreeMap<(String, i64), Added> = BTreeMap::new();
+    // The calls of a statement are made at one time, mostly in one zone.
+    let mut known: Option<(QuotaZone, Calendar)> = None;
     let mut acquired = Vec::with_capacity(calls.len());
-    for Acquire { unit, windows, budget, disclosures } in calls {
-        let at = Moment::at(unit.at)?;
+    for Acquire { unit, limits, budget, disclosures } in calls {
+        let at = Moment::at(unit.at);
+        let calendar = match &known {
+            Some((zone, calendar)) if *zone == limits.zone && calendar.at == at => *calendar,
+            Some(_) | None => Calendar::new(unit.at, &limits.zone)?,
+        };
+        known = Some((limits.zone.clone(), calendar));
         for name in unit.accounts() {
             let account = accounts.get(connection, &name)?;
             if account.is_ahead(&at) {
@@ -173,12 +178,14 @@ fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>
         let charged = unit.charged_to.as_deref().map(caller_account);
         if let (Some(charged), Some(limit)) = (&charged, budget) {
             let account = accounts.get(connection, charged)?;
-            if let Some(spent) = spent_window(&account.uses(&[caller_window(limit)], &at)) {
+            let budget = caller_limits(limit);
+            let day = Calendar::new(unit.at, &budget.zone)?;
+            if let Some(spent) = spent_window(&account.uses(&budget.windows, &day)) {
                 acquired.push(Acquired::OverBudget(spent));
                 continue;
             }
         }
-        let taken = accounts.get(connection, &unit.account)?.acquire(&windows, &at);
+        let taken = accounts.get(connection, &unit.account)?.acquire(&limits.windows, &calendar);
         if matches!(taken, Acquired::Granted(_)) {
             if let Some(charged) = &charged {
                 accounts.get(connection, charged)?.record(&at);
@@ -187,16 +194,17 @@ fn acquire(connection: &Connection, accounts: &mut Accounts, calls: Vec<Acquire>
                 let mut statement =
                     connection.prepare_cached("INSERT INTO quota_calls (account, at, source) VALUES (?1, ?2, ?3)")?;
                 statement.execute(params![name, at.now, unit.source])?;
-                for window in at.calendar_windows() {
-                    *added.entry((name.clone(), window)).or_default() += 1;
+                added.entry((name.clone(), at.quarter())).or_default().recorded += 1;
+                for starts in at.crossed() {
+                    added.entry((name.clone(), starts)).or_default().crossing += 1;
                 }
             }
             disclosures.iter().try_for_each(|disclosure| disclose(connection, disclosure))?;
         }
         acquired.push(taken);
     }
-    for ((account, window), calls) in added {
-        add_to_count(connection, &account, window, calls)?;
+    for ((account, starts), calls) in added {
+        add(connection, &account, starts, calls)?;
     }
     Ok(acquired)
 }
@@ -212,15 +220,15 @@ fn redate_in(
     unit: &Unit,
     ended: SystemTime,
 ) -> Result<(), StoreError> {
-    let (at, ended) = (Moment::at(unit.at)?, Moment::at(ended)?);
+    let (at, ended) = (Moment::at(unit.at), Moment::at(ended));
     let Some(redated) = accounts.get(connection, account)?.redate(&at, &ended) else { return Ok(()) };
     let mut statement = connection.prepare_cached(
         "UPDATE quota_calls SET at = ?4 WHERE rowid =
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
     )?;
     statement.execute(params![account, redated.from.now, unit.source, redated.to.now])?;
-    let beyond = redated.to.windows_beyond(&redated.from);
-    beyond.into_iter().try_for_each(|window| add_to_count(connection, account, window, 1))
+    let mut crossed = redated.to.crossed_since(&redated.from);
+    crossed.try_for_each(|starts| add(connection, account, starts, Added { recorded: 0, crossing: 1 }))
 }
 
 /// Removes the record of a unit. Returns `false` if there is none.
@@ -238,7 +246,7 @@ fn give_back_in(
     account: &str,
     unit: &Unit,
 ) -> Result<bool, StoreError> {
-    let at = Moment::at(unit.at)?;
+    let at = Moment::at(unit.at);
     if !accounts.get(connection, account)?.give_back(&at) {
         return Ok(false);
     }
@@ -247,7 +255,8 @@ fn give_back_in(
              (SELECT rowid FROM quota_calls WHERE account = ?1 AND at = ?2 AND source = ?3 LIMIT 1)",
     )?;
     statement.execute(params![account, at.now, unit.source])?;
-    at.calendar_windows().try_for_each(|window| add_to_count(connection, account, window, -1))?;
+    add(connection, account, at.quarter(), Added { recorded: -1, crossing: 0 })?;
+    at.crossed().try_for_each(|starts| add(connection, account, starts, Added { recorded: 0, crossing: -1 }))?;
     Ok(true)
 }
 
@@ -314,7 +323,7 @@ impl Ledger for Sqlite {
             let acquired = self.change(move |connection, accounts| acquire(connection, accounts, calls)).await?;
             for (unit, acquired) in units.iter().zip(&acquired) {
                 if matches!(acquired, Acquired::Granted(_)) {
-                    self.accounts.mark(unit, Moment::at(unit.at)?, true);
+                    self.accounts.mark(unit, Moment::at(unit.at), true);
                 }
             }
             Ok(acquired)
@@ -323,7 +332,7 @@ impl Ledger for Sqlite {
 
     fn follow_clock_forward(&self, from: SystemTime, to: SystemTime) -> BoxFuture<'_, ()> {
         self.change(move |_, accounts| {
-            let (from, to) = (Moment::at(from)?, Moment::at(to)?);
+            let (from, to) = (Moment::at(from), Moment::at(to));
             accounts.loaded.values_mut().for_each(|account| account.follow_clock_forward(&from, &to));
             Ok(())
         })
@@ -331,7 +340,7 @@ impl Ledger for Sqlite {
 
     fn settle(&self, unit: Unit, ended: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let (from, to) = (Moment::at(unit.at)?, Moment::at(ended)?);
+            let (from, to) = (Moment::at(unit.at), Moment::at(ended));
             if from.is_outdated(&to) {
                 let unit = unit.clone();
                 self.change(move |connection, accounts| redate(connection, accounts, &unit, ended)).await?;
@@ -341,10 +350,11 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn give_back<'a>(&'a self, unit: Unit, windows: &'a [QuotaWindow]) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
+    fn give_back<'a>(&'a self, unit: Unit, limits: &'a QuotaLimits) -> BoxFuture<'a, Option<Vec<WindowUse>>> {
         Box::pin(async move {
-            let (at, ended) = (Moment::at(unit.at)?, unit.clone());
-            let windows = windows.to_vec();
+            let (at, ended) = (Moment::at(unit.at), unit.clone());
+            let calendar = Calendar::new(unit.at, &limits.zone)?;
+            let windows = limits.windows.clone();
             let uses = self.change(move |connection, accounts| {
                 if !give_back(connection, accounts, &unit)? {
                     return Ok(None);
@@ -352,7 +362,7 @@ impl Ledger for Sqlite {
                 // The account as it will be once the call has ended, which is marked after this change is durable.
                 let account = accounts.get(connection, &unit.account)?;
                 account.end(&at);
-                let uses = account.uses(&windows, &at);
+                let uses = account.uses(&windows, &calendar);
                 account.begin(&at);
                 Ok(Some(uses))
             });
@@ -362,38 +372,40 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn usage<'a>(
-        &'a self,
-        account: &'a str,
-        windows: &'a [QuotaWindow],
-        at: SystemTime,
-    ) -> BoxFuture<'a, Vec<WindowUse>> {
+    fn usage<'a>(&'a self, account: &'a str, limits: &'a QuotaLimits, at: SystemTime) -> BoxFuture<'a, Vec<WindowUse>> {
         Box::pin(async move {
-            let at = Moment::at(at)?;
+            let calendar = Calendar::new(at, &limits.zone)?;
             if let Some(accounts) = self.accounts.try_now()
                 && let Some(known) = accounts.known(account)
             {
-                return Ok(known.uses(windows, &at));
+                return Ok(known.uses(&limits.windows, &calendar));
             }
-            let (name, windows, accounts) = (account.to_owned(), windows.to_vec(), self.accounts.clone());
+            let (name, windows, accounts) = (account.to_owned(), limits.windows.clone(), self.accounts.clone());
             let uses = self.read(move |connection| {
                 if let Some(known) = accounts.wait().known(&name) {
-                    return Ok(known.uses(&windows, &at));
+                    return Ok(known.uses(&windows, &calendar));
                 }
                 // All windows are read in one transaction; otherwise a unit acquired in between could show in only some
                 // of them.
-                Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &at))
+                Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &calendar))
             });
             uses.await
         })
     }
 
-    fn raise<'a>(&'a self, account: &'a str, used: Vec<(QuotaPer, u64)>, at: SystemTime) -> BoxFuture<'a, bool> {
+    fn raise<'a>(
+        &'a self,
+        account: &'a str,
+        used: Vec<(QuotaPer, u64)>,
+        zone: QuotaZone,
+        at: SystemTime,
+    ) -> BoxFuture<'a, bool> {
         let account = account.to_owned();
         self.change(move |connection, accounts| {
-            let raised = accounts.get(connection, &account)?.raise(&used, &Moment::at(at)?);
-            for (window, more) in raised.iter().flatten().filter(|(_, more)| *more > 0) {
-                add_to_count(connection, &account, *window, i64::try_from(*more).unwrap_or(i64::MAX))?;
+            let raised = accounts.get(connection, &account)?.raise(&used, &Calendar::new(at, &zone)?);
+            for (starts, more) in raised.iter().flatten().filter(|(_, more)| *more > 0) {
+                let recorded = i64::try_from(*more).unwrap_or(i64::MAX);
+                add(connection, &account, *starts, Added { recorded, crossing: 0 })?;
             }
             Ok(raised.iter().all(Option::is_some))
         })
@@ -429,9 +441,9 @@ impl Ledger for Sqlite {
 
     fn prune_quota(&self, now: SystemTime) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let at = Moment::at(now)?;
+            let at = Moment::at(now);
             self.delete("quota_calls", "at <= ?1", [at.oldest_call()]).await?;
-            self.delete("quota_counts", "starts <= ?1", [at.oldest_count()]).await?;
+            self.delete("quota_quarters", "starts <= ?1", [at.oldest_count()]).await?;
             let prune = move |_: &Connection, accounts: &mut Accounts| {
                 accounts.loaded.values_mut().for_each(|account| account.prune(&at));
                 Ok(())

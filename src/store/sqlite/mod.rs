@@ -403,8 +403,8 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_secs(second);
         // The name is long, so that units fill pages quickly.
         let unit = Unit { account: "account".into(), source: "s".repeat(2_000), at, charged_to: None };
-        let windows = vec![QuotaWindow { per: QuotaPer::Month, limit: 1_000_000 }];
-        store.acquire(vec![Acquire { unit, windows, budget: None, disclosures: Vec::new() }]).await
+        let limits = vec![QuotaWindow { per: QuotaPer::Month, limit: 1_000_000 }].into();
+        store.acquire(vec![Acquire { unit, limits, budget: None, disclosures: Vec::new() }]).await
     }
 
     #[tokio::test]

@@ -148,6 +148,34 @@ CREATE INDEX cached_answers_by_expires ON cached_answers (expires);
     "
 ALTER TABLE feedback ADD COLUMN retracted_caller TEXT;
 ",
+    // Calls by quarters of an hour, for the windows of any time zone. What a day has more than its hours, and a month more than
+    // its days, is counted at its start.
+    "
+CREATE TABLE quota_quarters (
+    account TEXT NOT NULL,
+    starts INTEGER NOT NULL,
+    recorded INTEGER NOT NULL,
+    crossing INTEGER NOT NULL,
+    PRIMARY KEY (account, starts)
+) STRICT;
+INSERT INTO quota_quarters (account, starts, recorded, crossing)
+SELECT account, starts, sum(used), 0 FROM (
+    SELECT account, starts, used FROM quota_counts WHERE per = 'hour'
+    UNION ALL
+    SELECT account, starts, max(0, used - (
+        SELECT coalesce(sum(part.used), 0) FROM quota_counts AS part
+        WHERE part.account = whole.account AND part.per = 'hour'
+        AND part.starts >= whole.starts AND part.starts < whole.starts + 86400000000000
+    )) FROM quota_counts AS whole WHERE per = 'day'
+    UNION ALL
+    SELECT account, starts, max(0, used - (
+        SELECT coalesce(sum(part.used), 0) FROM quota_counts AS part
+        WHERE part.account = whole.account AND part.per = 'day' AND part.starts >= whole.starts
+        AND part.starts < 1000000000 * unixepoch(whole.starts / 1000000000, 'unixepoch', '+1 month')
+    )) FROM quota_counts AS whole WHERE per = 'month'
+) GROUP BY account, starts;
+DROP TABLE quota_counts;
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages
@@ -202,6 +230,34 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_counted_by_hours_days_and_months_is_counted_once_by_quarters() {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        STEPS[..6].iter().for_each(|step| connection.execute_batch(step).expect("an older version"));
+        connection.pragma_update(None, "user_version", 6).expect("its version");
+        const SECOND: i64 = 1_000_000_000;
+        // 2026-02-28 10:00, its day and month, and the day after, which is in the next month.
+        let (hour, day, month) = (1_772_272_800 * SECOND, 1_772_236_800 * SECOND, 1_769_904_000 * SECOND);
+        let next = day + 86_400 * SECOND;
+        for (per, starts, used) in [
+            ("hour", hour, 3),
+            ("day", day, 8),
+            ("month", month, 20),
+            ("hour", next, 2),
+            ("day", next, 2),
+            ("month", next, 2),
+        ] {
+            let row = "INSERT INTO quota_counts VALUES ('a', ?1, ?2, ?3)";
+            connection.execute(row, (per, starts, used)).expect("inserted");
+        }
+        migrate(&mut connection).expect("migrated");
+        let mut statement =
+            connection.prepare("SELECT starts, recorded FROM quota_quarters ORDER BY starts").expect("SQL");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        let rows: Vec<(i64, i64)> = rows.collect::<Result<_, _>>().expect("read");
+        assert_eq!(rows, [(month, 12), (day, 5), (hour, 3), (next, 2)]);
+    }
 
     #[test]
     fn migrating_twice_changes_nothing() {

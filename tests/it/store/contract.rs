@@ -35,6 +35,7 @@ use super::quota::{
     day_and_month_reset_with_the_calendar, many_takes_at_once_never_exceed_the_limit,
     no_sixty_seconds_hold_more_than_the_limit, usage_of_an_unknown_account_is_nothing,
     what_the_source_says_is_used_counts_where_it_is_more_than_is_recorded,
+    windows_turn_in_the_zone_of_the_source_and_every_zone_counts_all_calls,
 };
 use super::samples::{
     acquire, answer, at, disclosure, everything_stays, granted, ids, ip, noise, record, row, second, take,
@@ -308,6 +309,7 @@ contract![
     a_call_that_overtook_another_still_counts_its_full_minute,
     day_and_month_reset_with_the_calendar,
     a_week_resets_on_monday_and_not_with_the_month,
+    windows_turn_in_the_zone_of_the_source_and_every_zone_counts_all_calls,
     an_hour_resets_with_the_clock,
     what_the_source_says_is_used_counts_where_it_is_more_than_is_recorded,
     a_unit_is_taken_of_all_windows_or_of_none,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use concord::finding::Disposition;
 use concord::indicator::{Form, Indicator};
-use concord::source::QuotaPer;
+use concord::source::{QuotaLimits, QuotaPer};
 use concord::store::{
     self, DisclosureFilter, Durability, PageLimit, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap,
     VerdictFilter,
@@ -42,7 +42,7 @@ async fn acknowledged_writes_survive_a_killed_process() {
     store.append(stored.clone().into()).await.expect("stored");
     granted(&*store, &[(QuotaPer::Minute, 2), (QuotaPer::Month, 2)], 0.0).await;
     granted(&*store, &[], 0.5).await;
-    assert!(store.give_back(unit("account", 0.5), &[]).await.expect("given back").is_some());
+    assert!(store.give_back(unit("account", 0.5), &QuotaLimits::default()).await.expect("given back").is_some());
     store.record_disclosure(disclosure("d1", "192.0.2.1", "x", 1.0)).await.expect("stored");
     assert_eq!(store.put_source_row(row(1, "{}"), 0).await, Ok(Swap::Done));
 

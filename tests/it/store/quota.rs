@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concord::source::QuotaPer;
+use concord::source::{QuotaLimits, QuotaPer, QuotaZone};
 use concord::store::{Acquire, Acquired, DisclosureFilter, PageLimit, Store, Unit};
 
 use super::samples::{acquire, at, disclosure, granted, second, spent, take, unit, windows_of};
@@ -106,6 +106,32 @@ pub async fn a_week_resets_on_monday_and_not_with_the_month(store: Arc<dyn Store
     assert_eq!(spent(&*store, &windows, monday - 3_600.0).await.used, 3);
 }
 
+pub async fn windows_turn_in_the_zone_of_the_source_and_every_zone_counts_all_calls(store: Arc<dyn Store>) {
+    let limits = |zone: &str| QuotaLimits {
+        zone: zone.parse().expect("a zone"),
+        ..windows_of(&[(QuotaPer::Hour, 9), (QuotaPer::Day, 9), (QuotaPer::Week, 9), (QuotaPer::Month, 9)])
+    };
+    let used = async |zone: &str, seconds: f64| {
+        let uses = store.usage("account", &limits(zone), at(seconds)).await.expect("usage");
+        uses.iter().map(|window| window.used).collect::<Vec<_>>()
+    };
+    // A minute before the month ends in UTC, where it is Tuesday.
+    granted(&*store, &[(QuotaPer::Day, 9)], 0.0).await;
+    assert_eq!(used("UTC", 60.0).await, [0, 0, 1, 0]);
+    assert_eq!(used("America/New_York", 60.0).await, [0, 1, 1, 1]);
+    // The hour of Kathmandu began fifteen minutes before that of UTC.
+    assert_eq!(used("Asia/Kathmandu", 60.0).await, [1, 1, 1, 1]);
+    let midnight = 60.0 + 4.0 * 3_600.0;
+    let new_york = Acquire { limits: limits("America/New_York"), ..acquire("account", &[], midnight - 0.5) };
+    let Ok(Acquired::Granted(uses)) = take(&*store, new_york).await else { panic!() };
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 2, 2, 2]);
+    assert_eq!(uses[1].resets_at, at(midnight));
+    assert_eq!(used("America/New_York", midnight).await, [1, 1, 2, 1], "it may arrive only then");
+    assert_eq!(used("UTC", midnight).await, [1, 1, 2, 1]);
+    assert!(store.give_back(unit("account", midnight - 0.5), &limits("UTC")).await.expect("given back").is_some());
+    assert_eq!(used("America/New_York", midnight).await, [0, 0, 1, 0]);
+}
+
 pub async fn an_hour_resets_with_the_clock(store: Arc<dyn Store>) {
     let windows = [(QuotaPer::Hour, 1), (QuotaPer::Day, 9)];
     assert_eq!(granted(&*store, &windows, 30.0).await, [1, 1]);
@@ -121,15 +147,15 @@ pub async fn what_the_source_says_is_used_counts_where_it_is_more_than_is_record
     granted(&*store, &windows, 0.0).await;
     granted(&*store, &windows, 1.0).await;
     let stated = vec![(QuotaPer::Hour, 1), (QuotaPer::Day, 8), (QuotaPer::Month, 12)];
-    assert_eq!(store.raise("account", stated, at(2.0)).await, Ok(true));
+    assert_eq!(store.raise("account", stated, QuotaZone::default(), at(2.0)).await, Ok(true));
     assert_eq!(granted(&*store, &windows, 3.0).await, [3, 9, 13], "less than is recorded changes nothing");
     assert_eq!(spent(&*store, &windows, 4.0).await.per, QuotaPer::Day);
-    assert_eq!(store.raise("account", vec![(QuotaPer::Day, u64::MAX)], at(5.0)).await, Ok(true));
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, u64::MAX)], QuotaZone::default(), at(5.0)).await, Ok(true));
     // The source's clock may not have turned yet.
-    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 9)], at(359.9)).await, Ok(false));
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 9)], QuotaZone::default(), at(359.9)).await, Ok(false));
     assert_eq!(granted(&*store, &windows, 360.0).await, [1, 1, 1]);
-    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 5)], at(360.0)).await, Ok(true));
-    assert_eq!(granted(&*store, &windows, 361.0).await, [2, 6, 2]);
+    assert_eq!(store.raise("account", vec![(QuotaPer::Day, 5)], QuotaZone::default(), at(360.0)).await, Ok(true));
+    assert_eq!(granted(&*store, &windows, 361.0).await, [6, 6, 6], "the day began with hour and month");
 }
 
 pub async fn a_unit_is_taken_of_all_windows_or_of_none(store: Arc<dyn Store>) {
@@ -260,7 +286,7 @@ pub async fn a_unit_is_charged_to_its_caller_over_all_accounts_until_the_day_end
     assert_eq!(spent_of(&*store, "account", 1.0).await, 1, "nothing was spent");
     assert!(matches!(take(&*store, charged("account", "analyst", 2.0)).await, Ok(Acquired::Granted(_))));
     let given_back = Unit { charged_to: Some("soar".into()), ..unit("other", 0.0) };
-    assert!(store.give_back(given_back, &[]).await.expect("given back").is_some());
+    assert!(store.give_back(given_back, &windows_of(&[])).await.expect("given back").is_some());
     assert_eq!((spent_of(&*store, "caller:soar", 3.0).await, spent_of(&*store, "other", 3.0).await), (1, 0));
     let again = take(&*store, charged("account", "soar", 3.0)).await;
     assert!(matches!(again, Ok(Acquired::Granted(_))), "{again:?}");

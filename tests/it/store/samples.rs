@@ -7,7 +7,7 @@ use concord::finding::{
     RelationName, Reliability, SourceError, SourceErrorKind, Strength,
 };
 use concord::indicator::{Form, Indicator, Tlp};
-use concord::source::{QuotaPer, QuotaWindow};
+use concord::source::{QuotaLimits, QuotaPer, QuotaWindow};
 use concord::store::{
     Acquire, Acquired, Disclosure, RawAnswer, Retention, SourceRow, Store, StoreError, Unit, VerdictRecord, WindowUse,
 };
@@ -198,7 +198,7 @@ pub fn ids(records: &[VerdictRecord]) -> Vec<&str> {
 }
 
 pub fn acquire(account: &str, windows: &[(QuotaPer, u64)], seconds: f64) -> Acquire {
-    Acquire { unit: unit(account, seconds), windows: windows_of(windows), budget: None, disclosures: Vec::new() }
+    Acquire { unit: unit(account, seconds), limits: windows_of(windows), budget: None, disclosures: Vec::new() }
 }
 
 pub fn unit(account: &str, seconds: f64) -> Unit {
@@ -214,8 +214,8 @@ pub async fn take(store: &dyn Store, acquire: Acquire) -> Result<Acquired, Store
     Ok(acquired)
 }
 
-pub fn windows_of(windows: &[(QuotaPer, u64)]) -> Vec<QuotaWindow> {
-    windows.iter().map(|(per, limit)| QuotaWindow { per: *per, limit: *limit }).collect()
+pub fn windows_of(windows: &[(QuotaPer, u64)]) -> QuotaLimits {
+    windows.iter().map(|(per, limit)| QuotaWindow { per: *per, limit: *limit }).collect::<Vec<_>>().into()
 }
 
 pub async fn granted(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64) -> Vec<u64> {
