@@ -28,7 +28,13 @@ pub(crate) async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce()
     // Never closed: without a place the work is done all the same.
     let place = PLACES.acquire().await;
     // The place is held until the work ends, also where the caller has left.
-    let done = spawn_blocking(move || (work(), place).0).await;
+    offload_long(move || (work(), place).0).await
+}
+
+/// Does work that takes seconds or waits for the disk, on a thread of its own. It takes no place of [`offload`], where others
+/// wait for moments. A panic in the work is a panic of the caller's.
+pub(crate) async fn offload_long<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = spawn_blocking(work).await;
     match done.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(cause)) => panic::resume_unwind(cause),

@@ -20,6 +20,7 @@ use crate::engine::{Engine, SubmissionRoute};
 use crate::error::{Error, Reason, Violation};
 use crate::finding::NotAsked;
 use crate::indicator::{Indicator, IndicatorType, Tlp};
+use crate::offload::{offload, offload_long};
 use crate::settings::SubmissionRules;
 use crate::source::Visibility;
 use crate::store::{
@@ -38,8 +39,10 @@ use spool::{Spool, SpoolWriter, SpooledFile};
 
 /// Most submissions that are not final.
 const MAX_OPEN: usize = 1000;
-/// Inspections and uploads at the same time, each of which may hold a few documents in memory.
-const CONCURRENT: usize = 2;
+/// Inspections at the same time, each of which may hold a few documents in memory.
+const INSPECTIONS: usize = 2;
+/// Uploads at the same time. A source that does not answer keeps none from being inspected.
+const UPLOADS: usize = 4;
 
 /// What submissions need.
 pub(crate) struct SubmissionParts {
@@ -66,7 +69,8 @@ pub(crate) struct Submissions {
     internal_suffixes: Vec<String>,
     patterns: Arc<Patterns>,
     spool: Arc<Spool>,
-    places: Semaphore,
+    inspections: Semaphore,
+    uploads: Semaphore,
     /// Held while a submission is made, so that nothing is submitted twice at once.
     making: Mutex<()>,
     /// Changes with every change of a submission.
@@ -115,7 +119,8 @@ impl Submissions {
             internal_suffixes,
             patterns: Arc::new(patterns),
             spool: Arc::new(spool),
-            places: Semaphore::new(CONCURRENT),
+            inspections: Semaphore::new(INSPECTIONS),
+            uploads: Semaphore::new(UPLOADS),
             making: Mutex::default(),
             changes: watch::Sender::new(0),
             stop,
@@ -228,7 +233,7 @@ impl Submissions {
             let message = format!("{size} bytes arrived, not the {stated_size} that were stated");
             return Err(Error::invalid("header.size_bytes", Reason::FieldInvalid, message));
         }
-        let (writer, file) = crate::offload::offload(usize::MAX, move || {
+        let (writer, file) = offload_long(move || {
             let file = writer.finish();
             (writer, file)
         })
@@ -481,9 +486,8 @@ impl Upload {
     /// If the file is larger than the limit, or cannot be written.
     pub(crate) async fn add(mut self, bytes: Vec<u8>) -> Result<Self, Error> {
         if self.writer.size().saturating_add(bytes.len() as u64) > self.limit {
-            let message = format!("the file is larger than {} bytes, the limit of this source and server", self.limit);
-            return Err(Error::Invalid(vec![Violation::new("content", Reason::TooMany, message)]));
+            return Err(too_large("content", self.limit));
         }
-        crate::offload::offload(bytes.len(), move || self.writer.write(&bytes).map(|()| self)).await
+        offload(bytes.len(), move || self.writer.write(&bytes).map(|()| self)).await
     }
 }

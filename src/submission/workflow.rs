@@ -12,7 +12,7 @@ use crate::engine::SubmissionRoute;
 use crate::error::Error;
 use crate::fetch::{RemotePipeline, SubmissionDisclosure, SubmissionFailure};
 use crate::finding::{SourceError, SourceErrorKind};
-use crate::offload::offload;
+use crate::offload::offload_long;
 use crate::source::{AnalysisProgress, FileBody, Question};
 use crate::store::{AnalysisStatus, Submission, SubmissionState, SubmissionType, SubmittedAnalysis};
 
@@ -188,10 +188,10 @@ impl Submissions {
             None => self.inspect_url(&submission.indicator),
             Some(file) => {
                 // Never closed.
-                let _place = self.places.acquire().await;
+                let _place = self.inspections.acquire().await;
                 let (spool, patterns) = (self.spool.clone(), self.patterns.clone());
                 let (id, name, size) = (submission.id.clone(), file.name.clone(), file.size);
-                let inspected = offload(usize::MAX, move || {
+                let inspected = offload_long(move || {
                     let mut content = spool.read(&id)?;
                     if content.size() != size {
                         return Err(std::io::Error::other("the waiting file has another size"));
@@ -256,7 +256,7 @@ impl Submissions {
             }
         }
         // Never closed.
-        let _place = self.places.acquire().await;
+        let _place = self.uploads.acquire().await;
         let route = self.engine.submission_route(&submission.source)?;
         let question = match self.question(&route, &submission).await? {
             Ok(question) => question,
