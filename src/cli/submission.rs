@@ -47,8 +47,8 @@ pub(super) async fn submit(client: &Client, command: Submit) -> Result<ExitCode,
             Submit::Url { url, private, .. } => {
                 let (url, private_scan) = (url.clone(), *private);
                 let request = pb::SubmitUrlRequest { source, url, tlp, validate_only: true, private_scan };
-                let preview = connection.submissions().submit_url(request.clone()).await?.into_inner().submission;
-                confirm_url(&preview.unwrap_or_default(), how)?;
+                let checked = connection.submissions().submit_url(request.clone()).await?.into_inner();
+                confirm_url(&checked.submission.unwrap_or_default(), &checked.audience, how)?;
                 let request = pb::SubmitUrlRequest { validate_only: false, ..request };
                 connection.submissions().submit_url(request).await?.into_inner().submission.unwrap_or_default()
             }
@@ -127,15 +127,20 @@ async fn upload(
     let sha256 = hash(path)?;
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
+    let size_bytes = i64::try_from(size).unwrap_or(i64::MAX);
+    let header = pb::SubmittedFileHeader { file_name: file_name.clone(), sha256: sha256.clone(), size_bytes, ..header };
+    // What is refused anyway is not asked about.
+    let checked = pb::SubmittedFileHeader { validate_only: true, ..header.clone() };
+    let checked = tokio_stream::iter([pb::SubmitFileRequest { part: Some(Part::Header(checked)) }]);
+    let checked = connection.submissions().submit_file(checked).await?.into_inner();
+    let preview = checked.submission.unwrap_or_default();
     let question = format!(
         "{} ({size} bytes)\nSHA-256 {sha256}\n{} To submit it to {}, type its first eight hash digits: ",
         table::printable(&file_name),
-        consequence("file", header.private_scan),
+        consequence("file", &preview, &checked.audience),
         how.to
     );
-    confirm(&question, sha256.get(..8).unwrap_or_default(), how)?;
-    let size_bytes = i64::try_from(size).unwrap_or(i64::MAX);
-    let header = pb::SubmittedFileHeader { file_name, sha256, size_bytes, ..header };
+    confirm(&preview, &question, sha256.get(..8).unwrap_or_default(), how)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
     let progress = bar(size);
     let shown = progress.clone();
@@ -161,27 +166,31 @@ async fn upload(
 }
 
 /// Shows the normal form that would be sent, and asks.
-fn confirm_url(preview: &pb::Submission, how: &SubmitArgs) -> Result<(), Failure> {
+fn confirm_url(preview: &pb::Submission, audience: &str, how: &SubmitArgs) -> Result<(), Failure> {
     let url = preview.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
     let reasons = preview.hold_reasons.iter().map(|reason| format!("  it will be held: {}", in_words(reason)));
     let shown: String =
         std::iter::once(url.to_owned()).chain(reasons).map(|line| table::printable(&line) + "\n").collect();
-    let consequence = consequence("URL", preview.private_scan);
+    let consequence = consequence("URL", preview, audience);
     let question = format!("{shown}{consequence} To submit it to {}, type yes: ", how.to);
-    confirm(&question, "yes", how)
+    confirm(preview, &question, "yes", how)
 }
 
-fn consequence(what: &str, private_scan: bool) -> String {
-    match private_scan {
-        true => format!("This gives the {what} away: the source sees it, and the account of the server's key."),
-        false => format!("This makes the {what} public."),
+fn consequence(what: &str, preview: &pb::Submission, audience: &str) -> String {
+    let audience = table::printable(audience);
+    match preview.private_scan {
+        true => format!("This gives the {what} away: {audience}."),
+        false => format!("This makes the {what} public: {audience}."),
     }
 }
 
-/// Asks on a terminal. A machine must say that it means it.
-fn confirm(question: &str, expected: &str, how: &SubmitArgs) -> Result<(), Failure> {
+/// Asks on a terminal. A machine must say that it means it, and has refusals by a rule recorded.
+fn confirm(preview: &pb::Submission, question: &str, expected: &str, how: &SubmitArgs) -> Result<(), Failure> {
     if how.yes {
         return Ok(());
+    }
+    if preview.state() == pb::SubmissionState::Rejected {
+        return Err(Failure::new(format!("it will not be sent: {}", table::printable(&preview.detail))));
     }
     // Who does not see the question cannot answer it.
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {

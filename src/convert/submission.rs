@@ -35,6 +35,7 @@ pub(crate) struct FileHeader {
     pub(crate) sha256: String,
     pub(crate) size: u64,
     pub(crate) visibility: Visibility,
+    pub(crate) validate_only: bool,
 }
 
 /// Reads the header of a file, and notes every violation.
@@ -43,14 +44,24 @@ pub(crate) fn read_header(header: &pb::SubmittedFileHeader, violations: &mut Vio
     let file_name = violations.check(read_file_name(&header.file_name));
     let tlp = violations.check(indicator::read_tlp(header.tlp, "header.tlp"));
     let is_hash = header.sha256.len() == 64 && header.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !header.sha256.is_empty() && !is_hash {
+    if header.validate_only && header.sha256.is_empty() {
+        let message = "the hash is needed where there is no content to compute it of";
+        violations.add(Violation::new("header.sha256", Reason::FieldRequired, message));
+    } else if !header.sha256.is_empty() && !is_hash {
         violations.add(Violation::invalid("header.sha256", "64 hexadecimal digits, or nothing"));
     }
     let size = u64::try_from(header.size_bytes);
     let size = violations.check(size.map_err(|_| Violation::invalid("header.size_bytes", "must not be negative")));
     let tlp = tlp?.unwrap_or_default();
-    let (sha256, visibility) = (header.sha256.clone(), read_visibility(header.private_scan));
-    Some(FileHeader { source: source?, file_name: file_name?, tlp, sha256, size: size?, visibility })
+    Some(FileHeader {
+        source: source?,
+        file_name: file_name?,
+        tlp,
+        sha256: header.sha256.clone(),
+        size: size?,
+        visibility: read_visibility(header.private_scan),
+        validate_only: header.validate_only,
+    })
 }
 
 pub(crate) fn read_visibility(private_scan: bool) -> Visibility {

@@ -42,7 +42,7 @@ impl SubmissionRpc {
         Some(write(submission, self.submissions.expiry()))
     }
 
-    async fn submit_url(self, request: pb::SubmitUrlRequest, caller: String) -> Result<Option<pb::Submission>, Error> {
+    async fn submit_url(self, request: pb::SubmitUrlRequest, caller: String) -> Result<pb::SubmitUrlResponse, Error> {
         let mut violations = Violations::default();
         let source = violations.check(read_name(&request.source, "sources", "source"));
         let tlp = violations.check(indicator::read_tlp(request.tlp, "tlp"));
@@ -61,7 +61,14 @@ impl SubmissionRpc {
             true => self.submissions.preview_url(new, url.indicator)?,
             false => self.submissions.submit_url(new, url.indicator).await?,
         };
-        Ok(self.write(&submission))
+        let audience = self.audience(&submission);
+        Ok(pb::SubmitUrlResponse { submission: self.write(&submission), audience })
+    }
+
+    /// Empty if the source was changed meanwhile.
+    fn audience(&self, submission: &Submission) -> String {
+        let audience = self.submissions.audience(&submission.source, submission.visibility);
+        audience.unwrap_or_default().to_owned()
     }
 
     async fn rescan(
@@ -132,9 +139,13 @@ impl SubmissionRpc {
         };
         let mut violations = Violations::default();
         let header = read_header(&header, &mut violations);
-        let FileHeader { source, file_name, tlp, sha256, size, visibility } = violations.finish(header)?;
+        let FileHeader { source, file_name, tlp, sha256, size, visibility, validate_only } =
+            violations.finish(header)?;
         let new = NewSubmission { source, tlp, caller, submission_type: SubmissionType::File, visibility };
-        let mut upload = self.submissions.begin_file(new, file_name)?;
+        if validate_only {
+            return Ok(self.submissions.preview_file(new, file_name, &sha256, size)?);
+        }
+        let mut upload = self.submissions.begin_file(new, file_name, size)?;
         // A stream that breaks off ends here, and what arrived is removed.
         while let Some(message) = parts.message().await? {
             match message.part {
@@ -162,7 +173,8 @@ impl SubmissionService for SubmissionRpc {
     ) -> Result<Response<pb::SubmitFileResponse>, Status> {
         let caller = self.caller(&request);
         let submission = self.receive(request.into_inner(), caller).await?;
-        Ok(Response::new(pb::SubmitFileResponse { submission: self.write(&submission) }))
+        let audience = self.audience(&submission);
+        Ok(Response::new(pb::SubmitFileResponse { submission: self.write(&submission), audience }))
     }
 
     async fn submit_url(
@@ -171,8 +183,7 @@ impl SubmissionService for SubmissionRpc {
     ) -> Result<Response<pb::SubmitUrlResponse>, Status> {
         let (caller, rpc) = (self.caller(&request), self.clone());
         let submit = SubmissionRpc::submit_url(rpc, request.into_inner(), caller);
-        let submission = self.tasks.run_to_completion(submit).await?;
-        Ok(Response::new(pb::SubmitUrlResponse { submission }))
+        Ok(Response::new(self.tasks.run_to_completion(submit).await?))
     }
 
     async fn rescan_submission(

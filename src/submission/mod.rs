@@ -199,13 +199,51 @@ impl Submissions {
         Ok(route)
     }
 
+    /// Who sees what is submitted.
+    ///
+    /// # Errors
+    /// If the source takes nothing any more.
+    pub(crate) fn audience(&self, source: &str, visibility: Visibility) -> Result<&'static str, Error> {
+        let about = self.engine.submission_route(source)?.submissions()?.about();
+        Ok(match visibility {
+            Visibility::Public => about.audience,
+            Visibility::Private => about.private_audience.unwrap_or_default(),
+        })
+    }
+
+    /// The largest file that this caller may submit to this source.
+    fn check_file(&self, new: &NewSubmission, stated_size: u64) -> Result<u64, Error> {
+        let about = self.check(new)?.submissions()?.about();
+        let limit = about.max_file_bytes.unwrap_or_default().min(self.rules.max_file_bytes);
+        if stated_size > limit { Err(too_large("header.size_bytes", limit)) } else { Ok(limit) }
+    }
+
+    /// What would be stored of a file with this SHA-256. Stores nothing.
+    ///
+    /// # Errors
+    /// As [`Self::begin_file`].
+    pub(crate) fn preview_file(
+        &self,
+        new: NewSubmission,
+        name: String,
+        sha256: &str,
+        size: u64,
+    ) -> Result<Submission, Error> {
+        self.check_file(&new, size)?;
+        let indicator = Indicator::parse_as(sha256, IndicatorType::File);
+        let indicator =
+            indicator.map_err(|refusal| Error::invalid("header.sha256", Reason::FieldInvalid, refusal.message))?;
+        let [media_type, md5, sha1] = [const { String::new() }; 3];
+        let file = SubmittedFile { name, size, media_type, md5, sha1 };
+        Ok(self.new_submission(String::new(), new, indicator.indicator, Some(file)))
+    }
+
     /// Begins to receive a file.
     ///
     /// # Errors
     /// Why it is not taken.
-    pub(crate) fn begin_file(&self, new: NewSubmission, name: String) -> Result<Upload, Error> {
-        let about = self.check(&new)?.submissions()?.about();
-        let limit = about.max_file_bytes.unwrap_or_default().min(self.rules.max_file_bytes);
+    pub(crate) fn begin_file(&self, new: NewSubmission, name: String, stated_size: u64) -> Result<Upload, Error> {
+        let limit = self.check_file(&new, stated_size)?;
         let id = new_id(self.clock.now());
         let writer = self.spool.begin(&id).map_err(|error| {
             tracing::error!(%error, "a submitted file cannot be written");
@@ -477,6 +515,11 @@ impl Submissions {
     fn note_change(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
+}
+
+fn too_large(field: &'static str, limit: u64) -> Error {
+    let message = format!("the file is larger than {limit} bytes, the limit of this source and server");
+    Error::Invalid(vec![Violation::new(field, Reason::TooMany, message)])
 }
 
 impl Upload {

@@ -66,7 +66,7 @@ impl SubmissionSource for Submissions {
             takes_urls: true,
             audience: "every customer of VirusTotal can download it",
             private_audience: match self.is_premium {
-                true => Ok("the account of the key alone can see it"),
+                true => Ok("VirusTotal sees it, and the account of the key"),
                 false => Err("VirusTotal scans privately only for a key of the tier premium"),
             },
         }
