@@ -3,7 +3,10 @@
 mod inspection;
 mod private;
 mod receiver;
+mod refusals;
 pub mod samples;
+mod states;
+mod terminal;
 
 use std::time::Duration;
 
@@ -15,7 +18,6 @@ use tonic::{Code, Request};
 
 use self::receiver::{Behaviour, Receiver, file_of};
 use crate::harness::{PATIENCE, TestServer, indicator, violated};
-use crate::process::Process;
 
 /// SHA-256 of `token` and of `other`.
 const TOKENS: &str = "[tokens]\nsoar = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0\"\n\
@@ -552,38 +554,4 @@ async fn a_part_of_a_file_is_not_taken_for_the_whole_when_the_server_stops() {
     let listed = server.submissions().list_submissions(pb::ListSubmissionsRequest::default()).await.unwrap();
     assert!(listed.into_inner().submissions.is_empty());
     server.stop().await;
-}
-
-/// The server is killed once the file has arrived and before the receiver has answered.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_between_upload_and_answer_uploads_nothing_twice() {
-    let receiver = Receiver::start(Behaviour { is_silent: true, ..Behaviour::default() }).await;
-    let folder = tempfile::TempDir::new().unwrap();
-    let rules = RULES.replace("submitters = [\"local\"]", "submitters = [\"soar\"]");
-    let configuration = configuration(&receiver, &rules);
-    let (server, channel) = Process::start(folder.path(), &configuration).await;
-    let mut client = pb::submission_service_client::SubmissionServiceClient::new(channel);
-    let parts = [Part::Header(header("a.bin")), Part::Content(b"some content".to_vec())];
-    let parts = parts.map(|part| pb::SubmitFileRequest { part: Some(part) });
-    let submitted = client.submit_file(as_soar(tokio_stream::iter(parts))).await.unwrap().into_inner();
-    let name = submitted.submission.unwrap().name;
-    receiver.received(1).await;
-    server.signal("-KILL");
-    assert_eq!(server.end().await.0, None, "killed, not ended");
-
-    receiver.behave(Behaviour::default());
-    let (server, channel) = Process::start(folder.path(), &configuration).await;
-    let mut client = pb::submission_service_client::SubmissionServiceClient::new(channel.clone());
-    let watch = as_soar(pb::WatchSubmissionRequest { name });
-    let mut stream = client.watch_submission(watch).await.unwrap().into_inner();
-    let mut last = pb::Submission::default();
-    while let Some(message) = stream.message().await.unwrap() {
-        last = message.submission.unwrap();
-    }
-    assert_eq!(last.state(), pb::SubmissionState::Done, "{last:?}");
-    assert_eq!(receiver.submitted().len(), 1);
-    let mut verdicts = pb::verdict_service_client::VerdictServiceClient::new(channel);
-    let request = pb::GetVerdictRequest { name: last.verdict, view: 0 };
-    assert!(verdicts.get_verdict(as_soar(request)).await.unwrap().into_inner().verdict.is_some());
-    drop(server);
 }

@@ -10,6 +10,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use concord::indicator::hex;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -31,6 +32,10 @@ pub struct Behaviour {
     pub upload_address: String,
     /// Never ends an analysis.
     pub never_ends: bool,
+    /// Never answers a question whose path contains this; empty: answers all.
+    pub hangs_on: &'static str,
+    /// Reads no more than the beginning of what is submitted.
+    pub stops_reading: bool,
 }
 
 #[derive(Default)]
@@ -51,6 +56,7 @@ pub struct Receiver {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
     arrivals: watch::Sender<usize>,
+    questions: watch::Sender<usize>,
     stop: CancellationToken,
 }
 
@@ -59,17 +65,23 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { behaviour, ..State::default() }));
-        let (arrivals, stop) = (watch::Sender::new(0), CancellationToken::new());
-        let (of_router, arrived) = (state.clone(), arrivals.clone());
+        let (arrivals, questions) = (watch::Sender::new(0), watch::Sender::new(0));
+        let stop = CancellationToken::new();
+        let (of_router, arrived, asked) = (state.clone(), arrivals.clone(), questions.clone());
         let router = Router::new().layer(DefaultBodyLimit::disable()).fallback(
             move |method: Method, uri: Uri, body: axum::body::Body| {
-                let (state, arrived) = (of_router.clone(), arrived.clone());
+                let (state, arrived, asked) = (of_router.clone(), arrived.clone(), asked.clone());
                 async move {
+                    if method == Method::POST && state.lock().unwrap().behaviour.stops_reading {
+                        let mut body = body.into_data_stream();
+                        body.next().await;
+                        arrived.send_modify(|count| *count += 1);
+                        return std::future::pending().await;
+                    }
                     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
                     let answer = answer(&state, address, &method, uri.path(), &body);
-                    if method == Method::POST {
-                        arrived.send_modify(|count| *count += 1);
-                    }
+                    let counter = if method == Method::POST { &arrived } else { &asked };
+                    counter.send_modify(|count| *count += 1);
                     match answer {
                         Some(answer) => answer,
                         None => std::future::pending().await,
@@ -84,12 +96,18 @@ impl Receiver {
                 _ = axum::serve(listener, router).into_future() => {}
             }
         });
-        Self { address, state, arrivals, stop }
+        Self { address, state, arrivals, questions, stop }
     }
 
     /// Resolves once so much was submitted, also what was refused.
     pub async fn received(&self, times: usize) {
         self.arrivals.subscribe().wait_for(|count| *count >= times).await.unwrap();
+    }
+
+    /// Resolves once it was asked a question whose path contains this.
+    pub async fn was_asked(&self, part: &str) {
+        let is_asked = |_: &usize| self.asked().iter().any(|path| path.contains(part));
+        self.questions.subscribe().wait_for(is_asked).await.unwrap();
     }
 
     /// What it took: the path, and the body.
@@ -150,6 +168,10 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
         return Some(reply(200, &json!({ "data": {} })));
     }
     state.asked.push(path.to_owned());
+    let hangs_on = state.behaviour.hangs_on;
+    if !hangs_on.is_empty() && path.contains(hangs_on) {
+        return None;
+    }
     let is_private = path.starts_with("/private/");
     Some(if path.ends_with("/upload_url") {
         let own = format!("http://{address}/upload/{}", if is_private { "private" } else { "here" });
