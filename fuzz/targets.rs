@@ -151,14 +151,36 @@ fn read(source: &dyn Source, indicator: Indicator, transport: TransportKind, dat
     }
 }
 
-/// Content of a file to submit, as what its beginning makes of it: the inspection ends, and reports a bounded number of reasons.
+/// Counts what is read of the content.
+struct Counted<'a> {
+    content: io::Cursor<&'a [u8]>,
+    read: usize,
+}
+
+impl io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.read += count;
+        Ok(count)
+    }
+}
+
+impl io::Seek for Counted<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.content.seek(to)
+    }
+}
+
+/// Content of a file to submit, as what its beginning makes of it: the inspection ends after a bounded number of bytes, and
+/// reports a bounded number of reasons.
 pub fn submitted(magic: &[u8], data: &[u8]) {
     let content = [magic, data].concat();
     let patterns = Arc::new(Patterns::new(&["falcon".into()], &["corp.example.com".into()]).expect("two words"));
     let limits = Limits { unpacked_bytes: 1 << 20, members: 100, memory_bytes: 1 << 18, ..Limits::default() };
-    let inspection =
-        inspect_file(&mut io::Cursor::new(content), "sample", &patterns, limits).expect("read from memory");
+    let mut counted = Counted { content: io::Cursor::new(&content), read: 0 };
+    let inspection = inspect_file(&mut counted, "sample", &patterns, limits).expect("read from memory");
     assert!(inspection.reasons.len() <= 50);
+    assert!(counted.read <= 8 * content.len() + (64 << 10), "{} of {} bytes read", counted.read, content.len());
 }
 
 /// Archives: the bytes themselves, which a corpus of archives makes one.

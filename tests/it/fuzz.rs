@@ -132,15 +132,65 @@ fn no_answer_violates_an_invariant() {
     run(targets::answer, &seeds, 500);
 }
 
+/// Mutations of each format of submitted content.
+const SUBMITTED: usize = 10_000;
+/// More memory than all of their inspections take, one after the other.
+const MEMORY: u64 = 64 << 20;
+/// How a test says how much memory its process took.
+const PEAK: &str = "VmHWM:";
+
+/// All inspections in a process of their own, whose memory is nobody else's.
 #[test]
-fn no_submitted_content_violates_an_invariant() {
+fn the_inspection_of_mutated_content_takes_bounded_memory() {
+    let tests = std::env::current_exe().unwrap();
+    let arguments = ["fuzz::no_submitted", "--test-threads", "1", "--nocapture"];
+    let output = std::process::Command::new(tests).args(arguments).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    let kib = |line: &str| line.split_once(PEAK)?.1.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+    let peaks: Vec<u64> = shown.lines().filter_map(kib).map(|kib| kib * 1024).collect();
+    assert_eq!(peaks.len(), 4, "{shown}");
+    assert!(peaks.iter().all(|peak| *peak < MEMORY), "{peaks:?}");
+}
+
+/// Inspects the mutations of these seeds, and says how much memory the process has taken so far.
+fn inspect(formats: &[(fn(&[u8]), &[Vec<u8>])]) {
+    formats.iter().for_each(|(target, seeds)| run(*target, seeds, SUBMITTED));
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with(PEAK)).unwrap());
+}
+
+#[test]
+fn no_submitted_archive_violates_an_invariant() {
     let inner = zip(&[("id_rsa", &private_key()), ("b.txt", b"words")]);
     let packed = tar(&[("a.txt", b"words"), ("inner.zip", &inner)]);
-    run(targets::archive, &[zip(&[("inner.zip", &inner)]), gzip(&packed), packed.clone()], 4000);
+    let zipped = zip(&[("inner.zip", &inner), ("a.txt", b"words")]);
+    inspect(
+        &[zipped, gzip(&packed), packed]
+            .map(|seed| [seed, inner.clone()])
+            .each_ref()
+            .map(|seeds| (targets::archive as fn(&[u8]), seeds.as_slice())),
+    );
+}
+
+#[test]
+fn no_submitted_office_document_violates_an_invariant() {
     let labelled = [("MSIP_Label_4a5b6c7d-1234-5678-9abc-def012345678_Name", "x")];
-    run(targets::archive, &[word(&["TLP", ":AMBER"], &labelled)], 1000);
+    let document = [word(&["TLP", ":AMBER"], &labelled)];
     let part = b"<Properties><property name=\"MSIP_Label_1_Name\"><v>x</v></property><w:p>TLP:RED</w:p></Properties>";
-    run(targets::office, &[part.to_vec()], 1000);
-    run(targets::pdf, &[pdf(&["TLP", ":RED"], "/Title (words)")], 2000);
-    run(targets::mail, &[mail("words", &inner)], 2000);
+    let name = |name: &str| name.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let old = [b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1".to_vec(), name("__substg1.0_0037001F"), name("EncryptedPackage")];
+    inspect(&[(targets::archive, &document), (targets::office, &[part.to_vec()]), (targets::archive, &[old.concat()])]);
+}
+
+#[test]
+fn no_submitted_pdf_violates_an_invariant() {
+    let seeds = [pdf(&["TLP", ":RED"], "/Title (words)"), pdf(&["words"], "/Encrypt 5 0 R")];
+    inspect(&[(targets::pdf, &seeds)]);
+}
+
+#[test]
+fn no_submitted_mail_violates_an_invariant() {
+    let inner = zip(&[("id_rsa", &private_key())]);
+    inspect(&[(targets::mail, &[mail("words", &inner), mail("TLP:RED", &mail("within", b"words"))])]);
 }
