@@ -24,8 +24,14 @@ pub(super) fn inspect_url(url: &Indicator, patterns: &Patterns, internal_suffixe
     }
     let fragment = parsed.fragment().unwrap_or_default();
     let in_fragment = url::form_urlencoded::parse(fragment.as_bytes());
-    for (name, value) in parsed.query_pairs().chain(in_fragment) {
-        let place = format!("parameter {}", name.chars().filter(|c| !c.is_control()).take(60).collect::<String>());
+    for (number, (name, value)) in parsed.query_pairs().chain(in_fragment).enumerate() {
+        // A parameter without a value may be what is never repeated.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '[' | ']');
+        let is_shown = name.len() <= 40
+            && name.chars().all(is_plain)
+            && !is_like_a_token(&name)
+            && patterns.find(name.as_bytes()).is_empty();
+        let place = if is_shown { format!("parameter {name}") } else { format!("parameter {}", number + 1) };
         // A parameter without value may be one without name.
         let value = if value.is_empty() { name.as_ref() } else { value.as_ref() };
         for (code, detail) in patterns.find(value.as_bytes()) {
@@ -144,8 +150,11 @@ mod tests {
             assert!(codes(url).contains(&code), "{url}: {:?}", codes(url));
         }
         let patterns = Patterns::new(&[], &[]).unwrap();
-        let url = Indicator::parse("https://evil.example.org/?token=s3cr3tvalue").unwrap().indicator;
-        let shown = format!("{:?}", inspect_url(&url, &patterns, &[]));
-        assert!(!shown.contains("s3cr3t"), "{shown}");
+        let token = ["ghp_", "0123456789abcdefghijABCDEFGHIJ012345"].concat();
+        for (query, secret) in [("token=s3cr3tvalue", "s3cr3t"), (&token, &token), ("alice%40example.org", "alice")] {
+            let url = Indicator::parse(&format!("https://evil.example.org/?{query}")).unwrap().indicator;
+            let reasons = inspect_url(&url, &patterns, &[]);
+            assert!(!reasons.is_empty() && !format!("{reasons:?}").contains(secret), "{reasons:?}");
+        }
     }
 }

@@ -153,8 +153,11 @@ fn the_inspection_of_mutated_content_takes_bounded_memory() {
     assert!(peaks.iter().all(|peak| *peak < MEMORY), "{peaks:?}");
 }
 
+/// A target and its seeds.
+type Seeded<'a> = (fn(&[u8]), &'a [Vec<u8>]);
+
 /// Inspects the mutations of these seeds, and says how much memory the process has taken so far.
-fn inspect(formats: &[(fn(&[u8]), &[Vec<u8>])]) {
+fn inspect(formats: &[Seeded<'_>]) {
     formats.iter().for_each(|(target, seeds)| run(*target, seeds, SUBMITTED));
     let status = fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with(PEAK)).unwrap());
@@ -165,12 +168,8 @@ fn no_submitted_archive_violates_an_invariant() {
     let inner = zip(&[("id_rsa", &private_key()), ("b.txt", b"words")]);
     let packed = tar(&[("a.txt", b"words"), ("inner.zip", &inner)]);
     let zipped = zip(&[("inner.zip", &inner), ("a.txt", b"words")]);
-    inspect(
-        &[zipped, gzip(&packed), packed]
-            .map(|seed| [seed, inner.clone()])
-            .each_ref()
-            .map(|seeds| (targets::archive as fn(&[u8]), seeds.as_slice())),
-    );
+    let [zipped, unzipped, gzipped] = [zipped, packed.clone(), gzip(&packed)].map(|seed| [seed, inner.clone()]);
+    inspect(&[(targets::archive, &zipped), (targets::archive, &unzipped), (targets::archive, &gzipped)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Archives: zip, gzip and tar, each member as what it is.
 
+use std::cell::Cell;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use flate2::read::MultiGzDecoder;
@@ -22,15 +23,16 @@ impl Inspector {
             return Ok(());
         }
         content.rewind()?;
-        // Looking for the directory may not take arbitrarily long.
-        let left = size.saturating_mul(4).saturating_add(1 << 20);
-        let mut archive = match ZipArchive::new(BoundedReader { content, left }) {
+        // The directory is read into memory whole, so that it may not be arbitrarily long, nor be looked for everywhere.
+        let left = Cell::new(self.limits.memory_bytes);
+        let mut archive = match ZipArchive::new(BoundedReader { content, left: &left }) {
             Ok(archive) => archive,
             Err(error) => {
                 self.hold(HoldReasonCode::Unreadable, place, format!("cannot be unpacked: {error}"));
                 return Ok(());
             }
         };
+        left.set(size.saturating_mul(4).saturating_add(1 << 20));
         for number in 0..archive.len() {
             if self.limits.members == 0 || self.limits.unpacked_bytes == 0 {
                 self.hold(HoldReasonCode::Limit, place, "too many members: the rest was not inspected");
@@ -53,8 +55,7 @@ impl Inspector {
         if is_folder {
             return;
         }
-        let place = format!("{place}/{name}");
-        // What a member needs is allowed beside what finding the directory took.
+        let place = format!("{place}/{}", self.shown_name(&name, number));
         match archive.by_index(number) {
             Ok(mut member) => {
                 if let Some(part) = super::office::Part::of(&name) {
@@ -85,7 +86,12 @@ impl Inspector {
             return Ok(());
         }
         let allowed = size.saturating_mul(self.limits.ratio).saturating_add(1 << 20).min(self.limits.unpacked_bytes);
-        self.tar(&mut unpacked.take(allowed), &place)
+        let mut unpacked = unpacked.take(allowed);
+        self.tar(&mut unpacked, &place)?;
+        if unpacked.limit() == 0 {
+            self.hold(HoldReasonCode::Limit, &place, "unpacks to more than is inspected");
+        }
+        Ok(())
     }
 
     pub(super) fn tar(&mut self, content: &mut dyn Read, place: &str) -> io::Result<()> {
@@ -98,7 +104,7 @@ impl Inspector {
                 return Ok(());
             }
         };
-        for member in members {
+        for (number, member) in members.enumerate() {
             if self.limits.members == 0 || self.limits.unpacked_bytes == 0 {
                 self.hold(HoldReasonCode::Limit, place, "too many members: the rest was not inspected");
                 return Ok(());
@@ -113,7 +119,8 @@ impl Inspector {
             let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
             self.scan_text(&name, &format!("{place}: the name of a member"));
             let size = member.size();
-            self.member(&mut member, size, &format!("{place}/{name}"));
+            let place = format!("{place}/{}", self.shown_name(&name, number));
+            self.member(&mut member, size, &place);
         }
         Ok(())
     }
@@ -121,6 +128,39 @@ impl Inspector {
 
 /// Whether the content has the locator of a zip64 directory in front of an end of directory.
 fn has_zip64_directory(content: &mut dyn Content) -> io::Result<bool> {
+    let pair = LOCATOR_LENGTH + ZIP_END.len();
+    let is_pair = |bytes: &[u8]| bytes.starts_with(ZIP64_LOCATOR) && bytes.ends_with(ZIP_END);
+    any_window(content, pair, is_pair)
+}
+
+/// Whether the content ends with the directory of a zip archive, whatever it begins with: a program that unpacks itself.
+pub(super) fn ends_as_zip(content: &mut dyn Content, size: u64) -> io::Result<bool> {
+    // The end of a directory, and the longest comment.
+    const LONGEST: u64 = 22 + 65_535;
+    content.seek(SeekFrom::Start(size.saturating_sub(LONGEST)))?;
+    let mut tail = Vec::new();
+    (&mut *content).take(LONGEST).read_to_end(&mut tail)?;
+    let comment_fits = |end: &[u8]| {
+        let length = end.get(20..22).map(|bytes| usize::from(bytes[0]) | usize::from(bytes[1]) << 8);
+        end.starts_with(ZIP_END) && length.is_some_and(|length| end.len() == 22 + length)
+    };
+    Ok((0..tail.len()).any(|start| tail.get(start..).is_some_and(comment_fits)))
+}
+
+/// Whether a program has an archive of another format in it.
+pub(super) fn holds_other_archive(content: &mut dyn Content) -> io::Result<bool> {
+    const LONGEST: usize = 7;
+    let is_archive = |bytes: &[u8]| bytes.starts_with(b"7z\xBC\xAF\x27\x1C") || bytes.starts_with(b"Rar!\x1A\x07");
+    any_window(content, LONGEST, is_archive)
+}
+
+/// Whether any so many bytes of the content, from its beginning, are such.
+pub(super) fn any_window(
+    content: &mut dyn Content,
+    length: usize,
+    is_such: impl Fn(&[u8]) -> bool,
+) -> io::Result<bool> {
+    content.rewind()?;
     let mut window = Vec::new();
     loop {
         let before = window.len();
@@ -128,25 +168,24 @@ fn has_zip64_directory(content: &mut dyn Content) -> io::Result<bool> {
         if window.len() == before {
             return Ok(false);
         }
-        let pair = LOCATOR_LENGTH + ZIP_END.len();
-        let is_pair = |bytes: &[u8]| bytes.starts_with(ZIP64_LOCATOR) && bytes.ends_with(ZIP_END);
-        if window.windows(pair).any(is_pair) {
+        if window.windows(length).any(&is_such) {
             return Ok(true);
         }
-        window.drain(..window.len().saturating_sub(pair - 1));
+        window.drain(..window.len().saturating_sub(length - 1));
     }
 }
 
 /// A reader that fails after so many bytes.
 pub(super) struct BoundedReader<'a> {
     content: &'a mut dyn Content,
-    left: u64,
+    left: &'a Cell<u64>,
 }
 
 impl Read for BoundedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.content.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other("more is read than it has"))?;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.ok_or_else(|| io::Error::other("it has more than is read"))?);
         Ok(count)
     }
 }

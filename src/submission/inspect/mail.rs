@@ -40,7 +40,7 @@ impl Inspector {
         };
         for (number, part) in message.parts.iter().enumerate() {
             let name = part.attachment_name().map_or_else(|| format!("part {}", number + 1), str::to_owned);
-            let place = format!("{place}/{name}");
+            let place = format!("{place}/{}", self.shown_name(&name, number));
             if self.limits.members == 0 || self.limits.unpacked_bytes == 0 {
                 self.hold(HoldReasonCode::Limit, &place, "too many parts: the rest was not inspected");
                 return;

@@ -24,6 +24,10 @@ const MAX_REASONS: usize = 50;
 const MAX_TEXT: usize = 300;
 /// Bytes at the beginning by which a type is recognised.
 const HEAD: usize = 8 * 1024;
+/// Where a disk image of ISO 9660 says what it is.
+const ISO_VOLUME: u64 = 0x8001;
+/// The archives, by their usual endings, that are recognised by their beginning and not unpacked.
+const OTHER_ARCHIVES: [&str; 9] = ["deb", "ar", "rpm", "lz", "cpio", "crx", "par2", "bz3", "Z"];
 
 /// Bounds of an inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +155,41 @@ impl Inspector {
                 let detail = format!("an archive of the format {name}, which is not unpacked");
                 self.hold(HoldReasonCode::Unreadable, place, detail);
             }
-            Format::Other => drop(self.scan_stream(content, place)?),
+            Format::Other => {
+                self.scan_stream(content, place)?;
+                self.other(content, size, &head, place)?;
+            }
         }
         Ok(media_type(format, &head))
+    }
+
+    /// Looks for what may be packed in content of any other type.
+    fn other(&mut self, content: &mut dyn Content, size: u64, head: &[u8], place: &str) -> io::Result<()> {
+        if archive::ends_as_zip(content, size)? {
+            return self.zip(content, size, place);
+        }
+        let is_program = head.starts_with(b"MZ") || head.starts_with(b"\x7FELF");
+        if is_program && archive::holds_other_archive(content)? {
+            self.hold(HoldReasonCode::Unreadable, place, "an archive within a program, which is not unpacked");
+        }
+        // The name of the volume, which stands behind sixteen empty sectors.
+        let mut volume = Vec::new();
+        content.seek(SeekFrom::Start(ISO_VOLUME))?;
+        content.take(5).read_to_end(&mut volume)?;
+        if volume == b"CD001" {
+            self.hold(HoldReasonCode::Unreadable, place, "a disk image, which is not unpacked");
+        }
+        Ok(())
+    }
+
+    /// A name as it is shown in places: not where it is what is never repeated.
+    fn shown_name(&self, name: &str, number: usize) -> String {
+        let is_secret = self
+            .patterns
+            .find(name.as_bytes())
+            .iter()
+            .any(|(code, _)| matches!(code, HoldReasonCode::Credential | HoldReasonCode::PrivateKey));
+        if is_secret { format!("member {}", number + 1) } else { name.to_owned() }
     }
 
     /// Inspects content that must be in memory. Of what is too large for that, only the plain bytes are scanned.
@@ -249,7 +285,7 @@ enum Format {
 
 impl Format {
     fn of(head: &[u8]) -> Self {
-        const ARCHIVES: [(&[u8], &str); 9] = [
+        const ARCHIVES: [(&[u8], &str); 13] = [
             (b"\x28\xB5\x2F\xFD", "zstd"),
             (b"\xFD7zXZ", "xz"),
             (b"BZh", "bzip2"),
@@ -259,6 +295,10 @@ impl Format {
             (b"xar!", "xar"),
             (b"\x04\x22\x4D\x18", "lz4"),
             (b"\x1F\x9D", "compress"),
+            (b"hsqs", "squashfs"),
+            (b"MSWIM\0\0\0", "wim"),
+            (b"\x60\xEA", "arj"),
+            (b"ISc(", "InstallShield"),
         ];
         let is_zip = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|magic| head.starts_with(*magic));
         if is_zip {
@@ -273,6 +313,8 @@ impl Format {
             Self::Ole
         } else if let Some((_, name)) = ARCHIVES.into_iter().find(|(magic, _)| head.starts_with(magic)) {
             Self::OtherArchive(name)
+        } else if let Some(kind) = infer::get(head).filter(|kind| OTHER_ARCHIVES.contains(&kind.extension())) {
+            Self::OtherArchive(kind.extension())
         } else if mail::is_mail(head) {
             Self::Mail
         } else {

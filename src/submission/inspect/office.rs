@@ -4,7 +4,8 @@
 use std::io::{self, BufReader, Read};
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::patterns::Scanner;
 use super::{Content, Format, HEAD, Inspector};
@@ -17,6 +18,8 @@ pub(super) enum Part {
     CustomProperties,
     /// The labels of newer documents.
     LabelInfo,
+    /// The list of the parts of an OpenDocument file, which says how they are encrypted.
+    Manifest,
     /// Any other.
     Xml,
 }
@@ -27,6 +30,7 @@ impl Part {
         match name.as_str() {
             "docprops/custom.xml" => Some(Self::CustomProperties),
             "docmetadata/labelinfo.xml" => Some(Self::LabelInfo),
+            "meta-inf/manifest.xml" => Some(Self::Manifest),
             _ if name.ends_with(".xml") || name.ends_with(".rels") => Some(Self::Xml),
             _ => None,
         }
@@ -35,6 +39,8 @@ impl Part {
 
 /// Elements after which a line ends, in Word, PowerPoint, Excel and OpenDocument.
 const LINE_ENDS: [&[u8]; 7] = [b"w:p", b"a:p", b"si", b"row", b"text:p", b"text:h", b"property"];
+/// The element of a manifest that says how a part is encrypted.
+const ODF_ENCRYPTION: &[u8] = b"encryption-data";
 /// Bytes of one event; a longer one is not read further.
 const MAX_EVENT: usize = 1 << 20;
 
@@ -61,6 +67,9 @@ impl Inspector {
         let mut scanner = Scanner::new(&self.patterns.clone());
         scanner.add(&bytes);
         self.report(scanner, place);
+        if part == Part::Manifest && bytes.windows(ODF_ENCRYPTION.len()).any(|bytes| bytes == ODF_ENCRYPTION) {
+            self.hold(HoldReasonCode::Encrypted, place, "an encrypted document, which cannot be inspected");
+        }
         if let Err(error) = self.xml(part, &bytes, place) {
             self.hold(HoldReasonCode::Unreadable, place, format!("damaged XML: {error}"));
         }
@@ -86,7 +95,13 @@ impl Inspector {
                         value.push_str(&written);
                     }
                 }
-                Event::GeneralRef(_) => scanner.add(b" "),
+                Event::GeneralRef(reference) => {
+                    let written = resolved(&reference);
+                    scanner.add(written.as_bytes());
+                    if let Some((_, value)) = property.as_mut() {
+                        value.push_str(&written);
+                    }
+                }
                 Event::CData(written) => scanner.add(&written),
                 Event::End(element) if LINE_ENDS.contains(&element.name().as_ref()) => {
                     scanner.add(b"\n");
@@ -155,8 +170,22 @@ impl Inspector {
     }
 }
 
+/// What a reference such as `&amp;` stands for. One to an entity of the document's own stands for a space.
+fn resolved(reference: &BytesRef<'_>) -> String {
+    if let Ok(Some(character)) = reference.resolve_char_ref() {
+        return character.to_string();
+    }
+    let name = reference.decode().unwrap_or_default();
+    resolve_predefined_entity(&name).unwrap_or(" ").to_owned()
+}
+
 fn attribute(element: &BytesStart<'_>, name: &[u8]) -> Option<String> {
-    let attribute = element.attributes().filter_map(Result::ok).find(|attribute| attribute.key.as_ref() == name)?;
+    // Looking for attributes of the same name takes quadratic time.
+    let attribute = element
+        .attributes()
+        .with_checks(false)
+        .filter_map(Result::ok)
+        .find(|attribute| attribute.key.as_ref() == name)?;
     Some(String::from_utf8_lossy(&attribute.value).into_owned())
 }
 

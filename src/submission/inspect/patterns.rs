@@ -59,8 +59,10 @@ static EXPRESSIONS: LazyLock<RegexSet> = LazyLock::new(|| {
 /// What is looked for: the fixed expressions, and the words of the configuration.
 pub struct Patterns {
     words: AhoCorasick,
-    /// What the words are and say, in their order.
+    /// What each word is and says.
     meanings: Vec<(HoldReasonCode, String)>,
+    /// The word of each pattern: a word has one for each way to write it.
+    word_of: Vec<usize>,
 }
 
 impl Patterns {
@@ -71,18 +73,25 @@ impl Patterns {
     pub fn new(sensitive_words: &[String], own_names: &[String]) -> Result<Self, BuildError> {
         let words = sensitive_words.iter().map(|word| (HoldReasonCode::SensitiveWord, word));
         let names = own_names.iter().map(|name| (HoldReasonCode::OwnName, name));
-        let all: Vec<_> = words.chain(names).collect();
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(all.iter().map(|(_, word)| word))?;
-        Ok(Self { words, meanings: all.into_iter().map(|(code, word)| (code, word.clone())).collect() })
+        let meanings: Vec<_> = words.chain(names).map(|(code, word)| (code, word.clone())).collect();
+        let written = meanings.iter().enumerate();
+        let written =
+            written.flat_map(|(number, (_, word))| encodings(word).into_iter().map(move |text| (number, text)));
+        let (word_of, patterns): (Vec<_>, Vec<_>) = written.unzip();
+        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(patterns)?;
+        Ok(Self { words, meanings, word_of })
     }
 
     /// What is found in these bytes: what it is, and its detail.
     pub fn find(&self, bytes: &[u8]) -> Vec<(HoldReasonCode, String)> {
         let fixed = EXPRESSIONS.matches(bytes).into_iter().filter_map(|place| FIXED.get(place));
         let mut found: Vec<_> = fixed.map(|(code, detail, _)| (*code, (*detail).to_owned())).collect();
-        let words: BTreeSet<_> =
-            self.words.find_overlapping_iter(bytes).map(|word| word.pattern().as_usize()).collect();
-        found.extend(words.into_iter().filter_map(|place| self.meanings.get(place)).map(|(code, word)| {
+        let words: BTreeSet<_> = self
+            .words
+            .find_overlapping_iter(bytes)
+            .filter_map(|found| self.word_of.get(found.pattern().as_usize()))
+            .collect();
+        found.extend(words.into_iter().filter_map(|number| self.meanings.get(*number)).map(|(code, word)| {
             let detail = match code {
                 HoldReasonCode::OwnName => format!("the own name {word}"),
                 _ => format!("the listed word {word}"),
@@ -91,6 +100,21 @@ impl Patterns {
         }));
         found
     }
+}
+
+/// The ways to write a word. Of ASCII letters the case is ignored, and UTF-16 is read without its NUL bytes; other letters are
+/// looked for in each case, in UTF-8, Latin-1 and UTF-16.
+fn encodings(word: &str) -> BTreeSet<Vec<u8>> {
+    if word.is_ascii() {
+        return BTreeSet::from([word.as_bytes().to_vec()]);
+    }
+    let cases = [word.to_owned(), word.to_lowercase(), word.to_uppercase()];
+    let written = cases.iter().flat_map(|word| {
+        let latin: Option<Vec<u8>> = word.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let wide = |bytes: fn(u16) -> [u8; 2]| word.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        [Some(word.as_bytes().to_vec()), latin, Some(wide(u16::to_le_bytes)), Some(wide(u16::to_be_bytes))]
+    });
+    written.flatten().collect()
 }
 
 /// Scans a stream piece by piece, as bytes and, where it has NUL bytes, also without them, as UTF-16 text is written.

@@ -1,5 +1,6 @@
 //! Submissions over the API: what is refused, held, approved, sent once and followed to its verdict.
 
+mod evasion;
 mod inspection;
 mod private;
 mod receiver;
