@@ -229,7 +229,7 @@ impl UnitAcquirer {
             let budget = budgets.limit(&waiting.claim.caller);
             let charged_to = budget.map(|_| waiting.claim.caller.clone());
             let unit = Unit { account: terms.account.clone(), source, at: now, charged_to };
-            let limits = terms.limits_for(waiting.claim.priority);
+            let limits = terms.limits_for(waiting.claim.priority, now);
             calls.push(Acquire { unit: unit.clone(), limits, budget, disclosures });
             asking.push((unit, permit, waiting));
         }
@@ -264,8 +264,9 @@ impl UnitAcquirer {
                     waiting.refuse(AcquireError::Refused(refusal));
                 }
                 Acquired::Spent(window) => {
-                    let wait = window.resets_at.duration_since(now).unwrap_or_default();
-                    let refusal = waiting.call.terms.refusal(waiting.claim.priority, &window);
+                    let refusal = waiting.call.terms.refusal(waiting.claim.priority, &window, now);
+                    let until = refusal.not_asked.until.unwrap_or(window.resets_at);
+                    let wait = until.duration_since(now).unwrap_or_default();
                     refused.push((waiting, refusal, wait));
                 }
             }
@@ -352,7 +353,12 @@ mod tests {
         let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
         let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
         let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
-        let terms = Arc::new(Terms { account: "account".to_owned(), limits: QuotaLimits::default(), reserve: 0 });
+        let terms = Arc::new(Terms {
+            account: "account".to_owned(),
+            limits: QuotaLimits::default(),
+            reserve: 0,
+            is_paced: false,
+        });
         let call = Call { terms, state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() };
         let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
         drop(runtime);

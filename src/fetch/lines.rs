@@ -120,8 +120,9 @@ impl<U> Line<U> {
             if self.closed(priority, now).is_some() {
                 continue;
             }
-            let limit = terms.limits_for(priority).windows.iter().map(|window| window.limit).min();
-            let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most).clamp(1, most));
+            let limit = terms
+                .most_at_once(priority)
+                .map_or(most, |limit| usize::try_from(limit).unwrap_or(most).clamp(1, most));
             taken.extend(std::iter::from_fn(|| self.calls.pop(priority)).take(limit));
             if self.calls.has(priority) {
                 return;

@@ -121,6 +121,7 @@ impl RemotePipeline {
                 windows: settings.quota.clone(),
                 zone: settings.quota_zone.clone(),
                 reserve: settings.quota_reserve,
+                is_paced: settings.quota_pacing,
                 acquirer: parts.acquirer,
                 ledger,
                 clock: clock.clone(),

@@ -28,6 +28,8 @@ pub(super) struct Quota {
     pub(super) zone: QuotaZone,
     /// Percentage of each window that only interactive requests may spend.
     pub(super) reserve: u32,
+    /// Whether background requests are spread over the day.
+    pub(super) is_paced: bool,
     pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
@@ -46,7 +48,7 @@ impl Quota {
 
     /// The limits that apply now.
     fn terms(&self) -> Terms {
-        Terms { account: self.account.clone(), limits: self.limits(), reserve: self.reserve }
+        Terms { account: self.account.clone(), limits: self.limits(), reserve: self.reserve, is_paced: self.is_paced }
     }
 
     /// Acquires a unit of every window, and records what the call discloses in the same transaction.
@@ -78,7 +80,8 @@ impl Quota {
     /// Why no unit is available for this priority now, given the use of the whole windows.
     pub(super) fn refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {
         let spent = spent_window(&self.uses_for(priority, usage));
-        let spent = spent.map(|window| self.terms().refusal(priority, &window).not_asked);
+        let now = self.clock.now();
+        let spent = spent.map(|window| self.terms().refusal(priority, &window, now).not_asked);
         let held = || self.state.reported().held(priority, self.reserve, self.clock.monotonic());
         spent.or_else(|| Some(held()?.refusal(&*self.clock)))
     }
@@ -116,7 +119,7 @@ impl Quota {
     /// The use of the windows as they apply to this priority, given the use of the whole windows.
     fn uses_for(&self, priority: Priority, usage: &[WindowUse]) -> Vec<WindowUse> {
         let terms = self.terms();
-        let windows = terms.limits_for(priority).windows;
+        let windows = terms.limits_for(priority, self.clock.now()).windows;
         let limit = |window: &WindowUse| windows.iter().find(|other| other.per == window.per).map(|other| other.limit);
         usage.iter().map(|window| WindowUse { limit: limit(window).unwrap_or(window.limit), ..*window }).collect()
     }

@@ -1,8 +1,10 @@
 //! Which part of a quota window a request may spend, by its priority, and what it is told where there is none.
 
+use std::time::SystemTime;
+
 use super::attempt::quota_spent;
 use crate::finding::{NotAsked, NotAskedReason, counted};
-use crate::source::{Priority, QuotaLimits, reserved_calls, windows_for};
+use crate::source::{Priority, QuotaLimits, QuotaPer, paced_calls, paced_from, reserved_calls, windows_for};
 use crate::store::WindowUse;
 
 /// Why a call gets no unit now.
@@ -39,13 +41,34 @@ pub(super) struct Terms {
     pub(super) limits: QuotaLimits,
     /// Percentage of each window that only interactive requests may spend.
     pub(super) reserve: u32,
+    /// Whether background requests are spread over the day.
+    pub(super) is_paced: bool,
 }
 
 impl Terms {
-    /// The limits as they apply to this priority.
-    pub(super) fn limits_for(&self, priority: Priority) -> QuotaLimits {
-        let windows = windows_for(priority, &self.limits.windows, self.reserve);
+    /// The limits as they apply to this priority now.
+    pub(super) fn limits_for(&self, priority: Priority, now: SystemTime) -> QuotaLimits {
+        let mut windows = windows_for(priority, &self.limits.windows, self.reserve);
+        if self.paces(priority)
+            && let Some(day) = self.limits.zone.window(QuotaPer::Day, now)
+        {
+            for window in windows.iter_mut().filter(|window| window.per == QuotaPer::Day) {
+                window.limit = paced_calls(window.limit, day, now);
+            }
+        }
         QuotaLimits { windows, zone: self.limits.zone.clone() }
+    }
+
+    /// The most calls of this priority that may ask for a unit at once. Those that are paced come one by one.
+    pub(super) fn most_at_once(&self, priority: Priority) -> Option<u64> {
+        if self.paces(priority) && self.limits.windows.iter().any(|window| window.per == QuotaPer::Day) {
+            return Some(1);
+        }
+        windows_for(priority, &self.limits.windows, self.reserve).iter().map(|window| window.limit).min()
+    }
+
+    fn paces(&self, priority: Priority) -> bool {
+        self.is_paced && priority == Priority::Background
     }
 
     /// The use of the whole windows, given their use as it applies to a priority.
@@ -60,10 +83,17 @@ impl Terms {
         WindowUse { limit: whole.map_or(window.limit, |whole| whole.limit), ..window }
     }
 
-    /// Why a window is used up for this priority, given its use as it applies to that.
-    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse) -> Refusal {
+    /// Why a window is used up for this priority now, given its use as it applies to that.
+    pub(super) fn refusal(&self, priority: Priority, window: &WindowUse, now: SystemTime) -> Refusal {
         let whole = self.whole_window(*window);
+        let unreserved = whole.limit - reserved_calls(whole.limit, self.reserve);
+        let day = self.limits.zone.window(QuotaPer::Day, now).filter(|_| whole.per == QuotaPer::Day);
         let not_asked = match priority {
+            Priority::Background if self.is_paced && whole.used < unreserved && day.is_some() => {
+                let detail = format!("{}; background requests are spread over the day", whole.describe());
+                let until = day.map(|day| paced_from(unreserved, whole.used, day));
+                NotAsked { until, ..NotAsked::new(NotAskedReason::Pacing, detail) }
+            }
             Priority::Background if whole.used < whole.limit => {
                 let reserved = counted(reserved_calls(whole.limit, self.reserve), "call");
                 let detail = format!("{}; {reserved} reserved for interactive requests", whole.describe());

@@ -276,6 +276,8 @@ pub enum NotAskedReason {
     CircuitOpen,
     /// The caller has spent its quota units of the day.
     CallerBudget,
+    /// Background requests are spread over the day, and have used their share of it.
+    Pacing,
 }
 
 impl NotAskedReason {
@@ -292,7 +294,8 @@ impl NotAskedReason {
             | Self::QuotaReserve
             | Self::Budget
             | Self::CircuitOpen
-            | Self::CallerBudget => true,
+            | Self::CallerBudget
+            | Self::Pacing => true,
             Self::TypeUnsupported
             | Self::Disabled
             | Self::NotConfigured

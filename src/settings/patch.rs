@@ -34,6 +34,8 @@ macro_rules! with_source_fields {
             quota_time_zone: QuotaZone => quota_zone;
             /// Percentage of each window that only interactive requests may spend, 0 to 100
             quota_reserve: u32 => quota_reserve;
+            /// Whether background requests are spread over the day
+            quota_pacing: bool => quota_pacing;
             /// Maximum of calls to it at once, 1 to 1000
             max_concurrency: u32 => max_concurrency;
             /// Time for one attempt

@@ -25,6 +25,7 @@ mod file;
 mod index;
 mod mode;
 mod options;
+mod pacing;
 mod priority;
 mod proxy;
 mod question;
@@ -44,6 +45,7 @@ pub use mode::EnrichMode;
 pub use options::{
     Choice, OptionData, OptionDef, OptionSpec, OptionType, OptionValue, parse_address, parse_duration, parse_resolver,
 };
+pub use pacing::{paced_calls, paced_from};
 pub use priority::{Priority, reserved_calls, windows_for};
 pub use proxy::{EnvironmentProxies, Proxy, ProxyServer};
 pub use question::{

@@ -44,6 +44,8 @@ pub struct SourceSettings {
     pub quota_zone: QuotaZone,
     /// Percentage of each quota window that only interactive requests may spend, 0 to 100.
     pub quota_reserve: u32,
+    /// Whether background requests are spread over the day.
+    pub quota_pacing: bool,
     /// Maximum of calls to it at once, 1 to 1,000.
     pub max_concurrency: u32,
     /// Time for one attempt.
@@ -96,6 +98,7 @@ impl SourceSettings {
             quota: tier.map(|tier| tier.quota.clone()).unwrap_or_default(),
             quota_zone: QuotaZone::default(),
             quota_reserve: DEFAULT_QUOTA_RESERVE,
+            quota_pacing: false,
             max_concurrency: DEFAULT_MAX_CONCURRENCY,
             timeout: about.timeout,
             cache_ttl: about.cache_ttl,

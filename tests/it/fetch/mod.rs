@@ -20,6 +20,7 @@ use concord::source::{
     OptionValue, Priority, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier,
     TransportKind, WindowAllowance,
 };
+use concord::store::Ledger;
 use futures_util::future;
 use tokio_util::task::TaskTracker;
 
@@ -28,9 +29,11 @@ mod budget;
 mod cache;
 mod coalesce;
 mod conversation;
+mod day;
 mod guards;
 mod ledger;
 mod list;
+mod pacing;
 mod quota_and_retry;
 mod reported;
 mod restart;
@@ -350,6 +353,15 @@ impl Harness {
             settings: Arc::new(settings),
         };
         Self { pipeline: pipeline(parts.clone()), transport, ledger, rows, clock, log, parts }
+    }
+
+    /// The same source over this ledger, with this clock.
+    fn over(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        let (clock, tracker) = (self.parts.clock.clone(), self.parts.tracker.clone());
+        self.parts.acquirer = UnitAcquirer::new(ledger.clone(), clock, tracker);
+        self.parts.ledger = ledger;
+        self.pipeline = pipeline(self.parts.clone());
+        self
     }
 
     /// The same surroundings under another kind or other settings, as after a change of settings.
