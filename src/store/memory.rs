@@ -152,6 +152,10 @@ impl VerdictStore for Memory {
         })
     }
 
+    fn count_verdicts(&self, filter: VerdictFilter) -> BoxFuture<'_, u64> {
+        self.run(move |state| Ok(newest(&state.verdicts, None).filter(|record| filter.matches(record)).count() as u64))
+    }
+
     fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64> {
         self.run(move |state| {
             let (oldest, count) = (nanos(before), state.verdicts.len());

@@ -184,6 +184,8 @@ pub trait VerdictStore: Send + Sync {
         limit: PageLimit,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<VerdictRecord>>;
+    /// How many verdicts match the filter, also those that cannot be read.
+    fn count_verdicts(&self, filter: VerdictFilter) -> BoxFuture<'_, u64>;
     /// Removes verdicts created before this time, and returns their number.
     fn prune_verdicts(&self, before: SystemTime) -> BoxFuture<'_, u64>;
 }

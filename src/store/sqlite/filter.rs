@@ -42,6 +42,11 @@ impl Conditions {
         }
     }
 
+    /// The whole statement in no order, and its values.
+    pub(super) fn all(self, select: &str) -> (String, Vec<Value>) {
+        (format!("{select}{}", self.sql), self.values)
+    }
+
     /// The whole statement, newest first, and its values.
     pub(super) fn newest(mut self, select: &str, limit: usize) -> (String, Vec<Value>) {
         self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));

@@ -30,6 +30,16 @@ fn read_record(row: &Row<'_>) -> Result<(VerdictRecord, usize), StoreError> {
     Ok((record, body.len()))
 }
 
+fn conditions(filter: &VerdictFilter, after: Option<Cursor>) -> Conditions {
+    let mut conditions = Conditions::default();
+    conditions.indicator(filter.indicator.as_ref());
+    if let Some(disposition) = filter.disposition {
+        conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
+    }
+    conditions.period(filter.from, filter.until, after);
+    conditions
+}
+
 impl VerdictStore for Sqlite {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
@@ -75,14 +85,8 @@ impl VerdictStore for Sqlite {
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<VerdictRecord>> {
         self.read(move |connection| {
-            let mut conditions = Conditions::default();
-            conditions.indicator(filter.indicator.as_ref());
-            if let Some(disposition) = filter.disposition {
-                conditions.and("disposition = ?", [Value::Text(disposition.as_str().to_owned())]);
-            }
-            conditions.period(filter.from, filter.until, after);
             // The statement has no LIMIT: rows are read as needed, and those that cannot be read do not count.
-            let (sql, values) = conditions.newest(SELECT, usize::MAX);
+            let (sql, values) = conditions(&filter, after).newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params_from_iter(values), |row| Ok(read_record(row)))?;
             let readable = |row: rusqlite::Result<Result<_, StoreError>>| match row {
@@ -95,6 +99,14 @@ impl VerdictStore for Sqlite {
                 Err(error) => Some(Err(error.into())),
             };
             Listed::fill(limit, rows.filter_map(readable))
+        })
+    }
+
+    fn count_verdicts(&self, filter: VerdictFilter) -> BoxFuture<'_, u64> {
+        self.read(move |connection| {
+            let (sql, values) = conditions(&filter, None).all("SELECT COUNT(*) FROM verdicts");
+            let mut statement = connection.prepare_cached(&sql)?;
+            Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
         })
     }
 

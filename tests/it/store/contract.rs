@@ -101,7 +101,11 @@ async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
     store.append(record("a", "192.0.2.1", Disposition::Benign, 1.0).into()).await.expect("stored");
     store.append(record("b", "192.0.2.2", Disposition::Malicious, 2.0).into()).await.expect("stored");
     store.append(record("c", "192.0.2.1", Disposition::Malicious, 3.0).into()).await.expect("stored");
-    let list = async |filter| store.verdicts(filter, PageLimit::rows(10), None).await.expect("list").rows;
+    let list = async |filter: VerdictFilter| {
+        let listed = store.verdicts(filter.clone(), PageLimit::rows(10), None).await.expect("list").rows;
+        assert_eq!(store.count_verdicts(filter).await.expect("count"), listed.len() as u64);
+        listed
+    };
     let none = VerdictFilter::default();
     let indicator = Some(ip("192.0.2.1"));
     let disposition = Some(Disposition::Malicious);
