@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 13] = [
+const PROTOCOL: [&str; 15] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
@@ -21,6 +21,8 @@ const PROTOCOL: [&str; 13] = [
     "concord/v1/verdict_service.proto",
     "concord/v1/submission.proto",
     "concord/v1/submission_service.proto",
+    "concord/v1/history.proto",
+    "concord/v1/history_service.proto",
 ];
 
 /// How the store writes its rows; never served.

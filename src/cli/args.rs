@@ -13,15 +13,16 @@ pub(super) use super::output::{GraphFormat, ListOutput, Output};
 pub(super) use super::policy_args::{Policy, PolicySet};
 use super::source_flags::SourceFlags;
 use super::verdict_table::Detail;
-use crate::finding::Disposition;
 use crate::indicator::{IndicatorType, Tlp};
 use crate::source::{Priority, parse_duration};
 
 mod feedback;
+mod history;
 mod never_send;
 mod submission;
 
 pub(super) use feedback::{Feedback, Judgement, Record};
+pub(super) use history::{Compare, CompareHistory, Disclosures, HistoryArgs, Replay, Verdict, VerdictList};
 pub(super) use never_send::NeverSend;
 pub(super) use submission::{SubmissionCommand, Submit, SubmitArgs};
 
@@ -141,6 +142,13 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Verdict,
     },
+    /// Say what the history of verdicts tells of the sources
+    Compare {
+        #[command(subcommand)]
+        command: Compare,
+    },
+    /// Judge verdicts of the history again under other settings, without asking anybody
+    Replay(Replay),
     /// Record, list and retract what analysts say of indicators
     Feedback {
         #[command(subcommand)]
@@ -493,83 +501,6 @@ pub(super) struct SourceSet {
     /// Only check what would be in effect
     #[arg(long)]
     pub(super) validate_only: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Verdict {
-    /// List verdicts, newest first
-    List(VerdictList),
-    /// Show one verdict
-    #[command(visible_alias = "get")]
-    Show {
-        /// Its name: verdicts/ID, or the ID alone
-        name: String,
-        /// Show in the table what the sources report beside their claims, and their own pages
-        #[arg(long)]
-        facts: bool,
-        #[command(flatten)]
-        detail: DetailArgs,
-        /// What to print
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: Output,
-    },
-    /// Show what differs between two verdicts on the same indicator, and by what
-    #[command(after_help = "Examples:\n  concord verdict diff verdicts/0193a1b2 verdicts/0193c3d4")]
-    Diff {
-        /// The verdict from which the differences are counted: verdicts/ID, or the ID alone
-        before: String,
-        /// The verdict to which they lead
-        after: String,
-        /// What to print
-        #[arg(long, short, value_enum, default_value = "table")]
-        output: ListOutput,
-    },
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  concord verdict list --indicator 192.0.2.77
-  concord verdict list --disposition malicious --since 24h -o csv")]
-pub(super) struct VerdictList {
-    /// Only of this indicator
-    #[arg(long)]
-    pub(super) indicator: Option<String>,
-    /// Only with this disposition
-    #[arg(long)]
-    pub(super) disposition: Option<Disposition>,
-    /// Only those made within this time before now, such as 24h
-    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
-    pub(super) since: Option<Duration>,
-    /// Most entries to show
-    #[arg(long, default_value = "20", value_parser = positive)]
-    pub(super) limit: usize,
-    /// What to print
-    #[arg(long, short, value_enum, default_value = "table")]
-    pub(super) output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  concord disclosures --indicator files.example.com
-  concord disclosures --source virustotal --since 7d -o jsonl")]
-pub(super) struct Disclosures {
-    /// Only of this indicator
-    #[arg(long)]
-    pub(super) indicator: Option<String>,
-    /// Only to this source
-    #[arg(long)]
-    pub(super) source: Option<String>,
-    /// Only those within this time before now, such as 24h
-    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
-    pub(super) since: Option<Duration>,
-    /// Most entries to show
-    #[arg(long, default_value = "50", value_parser = positive)]
-    pub(super) limit: usize,
-    /// What to print
-    #[arg(long, short, value_enum, default_value = "table")]
-    pub(super) output: ListOutput,
 }
 
 #[derive(Debug, Subcommand)]

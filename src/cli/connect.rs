@@ -18,6 +18,7 @@ use super::args::Client;
 use super::{Failure, root_cause};
 use crate::clock::{Clock, SystemClock};
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
+use crate::pb::history_service_client::HistoryServiceClient;
 use crate::pb::policy_service_client::PolicyServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
 use crate::pb::submission_service_client::SubmissionServiceClient;
@@ -157,6 +158,10 @@ impl Connection {
 
     pub(super) fn verdicts(&self) -> VerdictServiceClient<AuthorizedChannel> {
         VerdictServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn history(&self) -> HistoryServiceClient<AuthorizedChannel> {
+        HistoryServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(super) fn submissions(&self) -> SubmissionServiceClient<AuthorizedChannel> {

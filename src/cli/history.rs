@@ -50,7 +50,7 @@ async fn list_verdicts(connection: &Connection, list: &VerdictList) -> Result<()
 }
 
 /// The moment this long before now.
-fn since(time: Option<Duration>) -> Option<prost_types::Timestamp> {
+pub(super) fn since(time: Option<Duration>) -> Option<prost_types::Timestamp> {
     time.and_then(|time| SystemClock.now().checked_sub(time)).map(write_timestamp)
 }
 

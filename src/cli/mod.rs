@@ -14,6 +14,7 @@ use crate::server::StartError;
 mod answer_file;
 mod args;
 mod chunks;
+mod compare;
 mod connect;
 mod csv;
 mod dbot;
@@ -31,6 +32,7 @@ mod plan;
 mod policy;
 mod policy_args;
 mod progress;
+mod replay;
 mod report;
 mod serve;
 mod source;
@@ -88,7 +90,7 @@ impl From<tonic::Status> for Failure {
 
 /// A message of the server that names the commands in place of the methods of the protocol.
 fn in_commands(message: &str) -> String {
-    const METHODS: [(&str, &str); 7] = [
+    const METHODS: [(&str, &str); 8] = [
         ("ListFeedback", "`concord feedback list`"),
         ("ListNeverSendRules", "`concord never-send list`"),
         ("ListSourceKinds", "`concord source kinds`"),
@@ -96,6 +98,7 @@ fn in_commands(message: &str) -> String {
         ("ListVerdicts", "`concord verdict list`"),
         ("ListPolicies", "`concord policy list`"),
         ("ListSubmissions", "`concord submission list`"),
+        ("RecordFeedback", "`concord feedback record`"),
     ];
     METHODS.iter().fold(message.to_owned(), |text, (method, command)| text.replace(method, command))
 }
@@ -163,6 +166,8 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Source { command } => source::run(&client, command).await,
         Command::Policy { command } => policy::run(&client, command).await,
         Command::Verdict { command } => history::verdicts(&client, command).await,
+        Command::Compare { command } => compare::run(&client, command).await,
+        Command::Replay(replay) => replay::run(&client, &replay).await,
         Command::Feedback { command } => feedback::run(&client, command).await,
         Command::Submit { command } => submission::submit(&client, command).await,
         Command::Submission { command } => submission::run(&client, command).await,

@@ -36,14 +36,15 @@ pub(super) async fn run(client: &Client, command: Policy) -> Result<ExitCode, Fa
 }
 
 /// A policy as the arguments name it: `NAME`, or `NAME@REVISION`.
-struct Wanted {
-    name: String,
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) name: String,
     /// 0: as it is now.
-    revision: u32,
+    pub(super) revision: u32,
 }
 
 impl Wanted {
-    fn read(text: &str, revision: Option<u32>) -> Result<Self, Failure> {
+    pub(super) fn read(text: &str, revision: Option<u32>) -> Result<Self, Failure> {
         let (name, written) = text.split_once('@').map_or((text, None), |(name, written)| (name, Some(written)));
         let unread = |written: &str| Failure::new(format!("{text}: {written:?} is no revision; write NAME@3"));
         let written = written.map(|written| written.parse::<u32>().map_err(|_| unread(written))).transpose()?;

@@ -32,6 +32,7 @@ macro_rules! convert_enum {
 pub(crate) mod comparison;
 pub(crate) mod enrichment;
 pub(crate) mod feedback;
+pub(crate) mod history;
 pub(crate) mod indicator;
 pub(crate) mod policy;
 pub(crate) mod source;
@@ -55,6 +56,14 @@ struct NotedViolation {
 impl Violations {
     pub(crate) fn add(&mut self, violation: Violation) {
         self.0.push(NotedViolation { violation, alone: None });
+    }
+
+    /// Adds the violations of a message that stands in the field `prefix`.
+    pub(crate) fn add_nested(&mut self, inner: Self, prefix: &str) {
+        self.0.extend(inner.0.into_iter().map(|mut noted| {
+            noted.violation = noted.violation.nested_in(prefix);
+            noted
+        }));
     }
 
     /// The value, or `None` with its violation noted.

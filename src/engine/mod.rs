@@ -5,7 +5,8 @@
 //! `enrich.rs`.
 //! `plan.rs` decides which sources are asked, `waves.rs` in which order and when no more, `ask.rs` asks them, `withhold.rs`
 //! knows what is withheld from them, and `budget.rs` how long it may take.
-//! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, `feedback.rs` knows
+//! `pipelines.rs` holds the pipeline of each source, `graph.rs` walks to related indicators, `history/` reads what
+//! the stored verdicts say of the sources, `feedback.rs` knows
 //! what analysts say, `submission.rs` is for what is submitted, and `late_verdicts.rs` stores verdicts that were answered at the deadline.
 
 use std::fmt;
@@ -28,6 +29,7 @@ mod budget;
 mod enrich;
 mod feedback;
 mod graph;
+mod history;
 mod late_verdicts;
 mod pipelines;
 mod plan;
@@ -40,6 +42,10 @@ mod withhold;
 pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
+pub use history::{
+    Collection, History, HistoryAnalysis, HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition,
+    ReplayedFlip, ScanProgress,
+};
 pub use plan::{EnrichmentPlan, Planned, PlannedSource, PlannedWave};
 pub use probe::Probed;
 pub use submission::SubmissionRoute;

@@ -18,6 +18,7 @@ mod background;
 pub(crate) mod deadline;
 mod enrichment;
 mod feedback;
+mod history;
 pub(crate) mod load;
 mod made_changes;
 mod never_send;
@@ -33,6 +34,7 @@ mod verdict_cache;
 
 pub(crate) use background::BackgroundTasks;
 pub(crate) use enrichment::EnrichmentRpc;
+pub(crate) use history::HistoryRpc;
 // For the fuzz targets.
 pub use pagination::{read_token, write_token};
 pub(crate) use policy::PolicyRpc;

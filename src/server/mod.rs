@@ -27,7 +27,7 @@ use crate::engine::{Engine, Parts, Rules};
 use crate::fetch::SourceCache;
 use crate::rpc::auth::Authenticator;
 use crate::rpc::load::Load;
-use crate::rpc::{BackgroundTasks, EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
+use crate::rpc::{BackgroundTasks, EnrichmentRpc, HistoryRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
 use crate::settings::{Config, ConfigReader, NO_SOURCE_HINT, NeverSendRules, PolicyRegistry, Registry};
 use crate::source::{Kind, Proxy};
 use crate::store::{self, DataDirectory, Sealer, Store};
@@ -186,6 +186,7 @@ impl Running {
             ),
             policies: PolicyRpc::new(policies.clone(), clock.clone(), tasks.clone()),
             verdicts: VerdictRpc::new(store.clone(), engine.clone(), clock.clone(), tasks.clone()),
+            history: HistoryRpc::new(engine.clone(), registry.clone(), tasks.clone()),
             submissions: SubmissionRpc::new(submissions, clock.clone(), tasks),
         };
         let authenticator = Authenticator::new(config.tokens.clone());

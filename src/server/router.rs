@@ -43,13 +43,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentServiceServer;
+use crate::pb::history_service_server::HistoryServiceServer;
 use crate::pb::policy_service_server::PolicyServiceServer;
 use crate::pb::source_service_server::SourceServiceServer;
 use crate::pb::submission_service_server::SubmissionServiceServer;
 use crate::pb::verdict_service_server::VerdictServiceServer;
 use crate::rpc::auth::{Authenticator, Caller, Peer};
 use crate::rpc::load::{Admitted, Load, Slots};
-use crate::rpc::{EnrichmentRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc, status};
+use crate::rpc::{EnrichmentRpc, HistoryRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc, status};
 use crate::settings::Config;
 use crate::telemetry;
 
@@ -71,6 +72,7 @@ pub(super) struct Services {
     pub(super) policies: PolicyRpc,
     pub(super) verdicts: VerdictRpc,
     pub(super) submissions: SubmissionRpc,
+    pub(super) history: HistoryRpc,
 }
 
 /// Builds the router of the port, and the reporter of the health that it serves. `workers` is the runtime that the
@@ -102,6 +104,7 @@ pub(super) async fn build(
         .add_service(PolicyServiceServer::new(services.policies).max_decoding_message_size(limit))
         .add_service(VerdictServiceServer::new(services.verdicts).max_decoding_message_size(limit))
         .add_service(SubmissionServiceServer::new(services.submissions).max_decoding_message_size(limit))
+        .add_service(HistoryServiceServer::new(services.history).max_decoding_message_size(limit))
         .into_axum_router()
         .layer(from_fn_with_state(BodyLimit { bytes_per_slot, stop: stop.clone() }, limit_request_body))
         .layer(from_fn_with_state(Turns::new(workers), run_on_workers))

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use concord::clock::{Clock, ManualClock, SystemClock};
 use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
+use concord::pb::history_service_client::HistoryServiceClient;
 use concord::pb::policy_service_client::PolicyServiceClient;
 use concord::pb::source_service_client::SourceServiceClient;
 use concord::pb::submission_service_client::SubmissionServiceClient;
@@ -223,7 +224,12 @@ impl TestServer {
     /// Starts a server that also listens, over TCP and on the socket in its data directory: for tests of what only a
     /// socket shows. Its channel goes over TCP.
     pub async fn listen(configuration: &str) -> Self {
-        let (folder, clock) = (Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())));
+        Self::listen_on(Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())), configuration)
+            .await
+    }
+
+    /// As [`Self::listen`], on a data directory that may have been used before.
+    pub async fn listen_on(folder: Arc<TempDir>, clock: Arc<ManualClock>, configuration: &str) -> Self {
         let running = run(&folder, &clock, configuration, Listen::Everywhere).await;
         let endpoint = Endpoint::from_shared(format!("http://{}", running.address().unwrap())).unwrap();
         Self { running, clock, channel: endpoint.connect_lazy(), folder }
@@ -248,6 +254,10 @@ impl TestServer {
 
     pub fn verdicts(&self) -> VerdictServiceClient<Channel> {
         VerdictServiceClient::new(self.channel.clone())
+    }
+
+    pub fn history(&self) -> HistoryServiceClient<Channel> {
+        HistoryServiceClient::new(self.channel.clone())
     }
 
     pub fn submissions(&self) -> SubmissionServiceClient<Channel> {

@@ -8,6 +8,7 @@ mod batch;
 mod bounds;
 mod circuit;
 mod command_line;
+mod compare;
 mod connections;
 mod demo;
 mod disclosure;

@@ -212,7 +212,9 @@ async fn both_versions_of_reflection_name_the_services() {
     let mut client = ClientAlpha::new(server.channel.clone());
     let mut answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
     let alpha = format!("{:?}", answers.message().await.unwrap());
-    for service in ["EnrichmentService", "PolicyService", "SourceService", "SubmissionService", "VerdictService"] {
+    for service in
+        ["EnrichmentService", "HistoryService", "PolicyService", "SourceService", "SubmissionService", "VerdictService"]
+    {
         let service = &format!("concord.v1.{service}");
         assert!(text.contains(service) && alpha.contains(service), "{service}");
     }

@@ -4,5 +4,5 @@ mod calibration;
 mod learning;
 mod properties;
 mod published;
-mod sources;
-mod world;
+pub mod sources;
+pub mod world;

@@ -7,7 +7,7 @@ use concord::verdict::{LetterRow, WeightedRule};
 use super::world::{Actor, day, items, letters, rows, rows_with_analysis};
 
 /// Six honest sources, one that copies, one that lies, and one that is early.
-fn world() -> Vec<Actor> {
+pub fn world() -> Vec<Actor> {
     let honest = letters().b;
     vec![
         Actor::honest("alpha", Reliability::B),

@@ -187,6 +187,16 @@ fn rows_by(
     }
 }
 
+/// The verdicts on all items by the built-in policy, with what each source changes.
+pub fn verdicts(actors: &[Actor], items: &[Item]) -> Vec<Verdict> {
+    let policy = policy(&WeightedRule::built_in());
+    let judge = |(number, item): (usize, &Item)| {
+        let (domain, at, outcomes) = outcomes(actors, number, item, |actor| actor.rated);
+        fuse(&policy, &domain, at, outcomes)
+    };
+    items.iter().enumerate().map(judge).collect()
+}
+
 /// Mean of the shares of malicious and of benign items that are recognised, by log-odds above this.
 pub fn balanced_accuracy(items: &[Item], log_odds: &[f64], cut: f64) -> f64 {
     let share = |malicious: bool| {

@@ -1,0 +1,182 @@
+//! The arguments of the commands that read the history of verdicts.
+
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::{DetailArgs, ListOutput, Output, positive};
+use crate::finding::{Disposition, Reliability};
+use crate::indicator::IndicatorType;
+use crate::source::parse_duration;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Verdict {
+    /// List verdicts, newest first
+    List(VerdictList),
+    /// Show one verdict
+    #[command(visible_alias = "get")]
+    Show {
+        /// Its name: verdicts/ID, or the ID alone
+        name: String,
+        /// Show in the table what the sources report beside their claims, and their own pages
+        #[arg(long)]
+        facts: bool,
+        #[command(flatten)]
+        detail: DetailArgs,
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show what differs between two verdicts on the same indicator, and by what
+    #[command(after_help = "Examples:\n  concord verdict diff verdicts/0193a1b2 verdicts/0193c3d4")]
+    Diff {
+        /// The verdict from which the differences are counted: verdicts/ID, or the ID alone
+        before: String,
+        /// The verdict to which they lead
+        after: String,
+        /// What to print
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListOutput,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  concord verdict list --indicator 192.0.2.77
+  concord verdict list --disposition malicious --since 24h -o csv")]
+pub(in crate::cli) struct VerdictList {
+    /// Only of this indicator
+    #[arg(long)]
+    pub(in crate::cli) indicator: Option<String>,
+    /// Only with this disposition
+    #[arg(long)]
+    pub(in crate::cli) disposition: Option<Disposition>,
+    /// Only those made within this time before now, such as 24h
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(in crate::cli) since: Option<Duration>,
+    /// Most entries to show
+    #[arg(long, default_value = "20", value_parser = positive)]
+    pub(in crate::cli) limit: usize,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(in crate::cli) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  concord disclosures --indicator files.example.com
+  concord disclosures --source virustotal --since 7d -o jsonl")]
+pub(in crate::cli) struct Disclosures {
+    /// Only of this indicator
+    #[arg(long)]
+    pub(in crate::cli) indicator: Option<String>,
+    /// Only to this source
+    #[arg(long)]
+    pub(in crate::cli) source: Option<String>,
+    /// Only those within this time before now, such as 24h
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(in crate::cli) since: Option<Duration>,
+    /// Most entries to show
+    #[arg(long, default_value = "50", value_parser = positive)]
+    pub(in crate::cli) limit: usize,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(in crate::cli) output: ListOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Compare {
+    /// Compare the sources: what each answers, adds and costs, how far each two agree, and who copies whom
+    #[command(after_help = "\
+Examples:
+  concord compare sources --since 30d
+  concord compare sources virustotal,urlhaus --type url -o json")]
+    Sources {
+        /// Names of sources; none: all
+        #[arg(value_delimiter = ',')]
+        sources: Vec<String>,
+        #[command(flatten)]
+        history: CompareHistory,
+    },
+    /// Show which letter each source behaves like, by what analysts said
+    #[command(after_help = "\
+Nothing is applied: `concord source set NAME --reliability D` sets a letter.
+
+Examples:
+  concord compare letters --since 90d
+  concord compare letters --without-labels")]
+    Letters {
+        #[command(flatten)]
+        history: CompareHistory,
+        /// Policy with whose letters the sources are compared [default: the server's, or weighted]
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+        /// Learn from what the sources say together, too, which is weaker
+        #[arg(long)]
+        without_labels: bool,
+    },
+    /// Hold the probabilities of a policy against what analysts said, and fit its calibration
+    #[command(after_help = "\
+Nothing is applied: `concord policy set NAME --set weighted.calibration.scale=0.8` does.
+
+Examples:
+  concord compare calibration --policy weighted --since 90d")]
+    Calibration {
+        #[command(flatten)]
+        history: CompareHistory,
+        /// The policy [default: the server's, or weighted]
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+    },
+}
+
+/// Which verdicts to read, and what to print.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct CompareHistory {
+    #[command(flatten)]
+    pub(in crate::cli) filter: HistoryArgs,
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(in crate::cli) output: ListOutput,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct HistoryArgs {
+    /// Only verdicts made within this time before now, such as 30d
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(in crate::cli) since: Option<Duration>,
+    /// Only on indicators of this type: ip, domain, url or file
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(in crate::cli) indicator_type: Option<IndicatorType>,
+    /// Only with this disposition
+    #[arg(long)]
+    pub(in crate::cli) disposition: Option<Disposition>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The recorded outcomes are judged again; no source is asked. Without --policy each verdict is judged under the policy that judged it.
+
+Examples:
+  concord replay --policy strict --since 30d
+  concord replay --letter virustotal=C --letter blocklist=A -o jsonl")]
+pub(in crate::cli) struct Replay {
+    /// Policy to judge under: NAME, or NAME@REVISION
+    #[arg(long, value_name = "NAME", required_unless_present = "letters")]
+    pub(in crate::cli) policy: Option<String>,
+    /// Another letter of a source; may be repeated
+    #[arg(long = "letter", id = "letters", value_name = "SOURCE=LETTER", value_parser = read_letter)]
+    pub(in crate::cli) letters: Vec<(String, Reliability)>,
+    #[command(flatten)]
+    pub(in crate::cli) filter: HistoryArgs,
+    /// What to print: a summary, or each verdict that would be another
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub(in crate::cli) output: ListOutput,
+}
+
+fn read_letter(text: &str) -> Result<(String, Reliability), String> {
+    let (source, letter) = text.split_once('=').ok_or("must be SOURCE=LETTER, such as virustotal=C")?;
+    Ok((source.trim().to_owned(), letter.parse::<Reliability>().map_err(|error| error.to_string())?))
+}

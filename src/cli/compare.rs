@@ -1,0 +1,354 @@
+//! `concord compare`: what the history of verdicts says of the sources.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use comfy_table::{Cell, CellAlignment};
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::Streaming;
+
+use super::Failure;
+use super::args::{Client, Compare, CompareHistory, HistoryArgs};
+use super::connect::Connection;
+use super::enrich::full_name;
+use super::history::since;
+use super::json::print_messages;
+use super::table::{self, letter, source_id};
+use crate::convert::indicator::{write_disposition, write_type};
+use crate::pb;
+use crate::pb::compare_sources_response::Event as CompareEvent;
+use crate::pb::fit_calibration_response::Event as FitEvent;
+use crate::pb::suggest_reliability_response::Event as SuggestEvent;
+use crate::verdict::percent;
+
+/// Pairs in the table, the most alike first; JSON has all.
+const MOST_PAIRS: usize = 15;
+
+pub(super) async fn run(client: &Client, command: Compare) -> Result<ExitCode, Failure> {
+    let done = Connection::with(client, async |connection| match &command {
+        Compare::Sources { sources, history } => compare_sources(connection, sources, history).await,
+        Compare::Letters { history, policy, without_labels } => {
+            suggest_letters(connection, history, policy.as_deref(), *without_labels).await
+        }
+        Compare::Calibration { history, policy } => fit_calibration(connection, history, policy.as_deref()).await,
+    });
+    done.await.map(|()| ExitCode::SUCCESS)
+}
+
+/// Which verdicts to read.
+pub(super) fn write_filter(filter: &HistoryArgs) -> pb::HistoryFilter {
+    pb::HistoryFilter {
+        from_time: since(filter.since),
+        until_time: None,
+        indicator_type: filter.indicator_type.map_or(0, |indicator_type| write_type(indicator_type).into()),
+        disposition: filter.disposition.map_or(0, |disposition| write_disposition(disposition).into()),
+    }
+}
+
+/// Shows how far the history was read, on a terminal.
+pub(super) struct ReadingBar(ProgressBar);
+
+impl ReadingBar {
+    pub(super) fn new() -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        Self(bar.with_style(style))
+    }
+
+    pub(super) fn show(&self, progress: &pb::HistoryProgress) {
+        let left = progress.remaining.as_ref().map(|left| format!(", about {} left", table::short_age(left)));
+        self.0.set_length(u64::try_from(progress.total).unwrap_or_default());
+        self.0.set_position(u64::try_from(progress.read).unwrap_or_default());
+        let text = format!("{} of {} verdicts read{}", progress.read, progress.total, left.unwrap_or_default());
+        self.0.set_message(text);
+    }
+}
+
+impl Drop for ReadingBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The result at the end of a stream of progress. `sort` tells one from the other.
+async fn result_of<M, R>(
+    mut stream: Streaming<M>,
+    sort: impl Fn(M) -> Option<Result<R, pb::HistoryProgress>>,
+) -> Result<R, Failure> {
+    let bar = ReadingBar::new();
+    while let Some(message) = stream.message().await? {
+        match sort(message) {
+            Some(Ok(result)) => return Ok(result),
+            Some(Err(progress)) => bar.show(&progress),
+            None => {}
+        }
+    }
+    Err(Failure::new("the server ended without a result"))
+}
+
+async fn compare_sources(connection: &Connection, sources: &[String], history: &CompareHistory) -> Result<(), Failure> {
+    let request = pb::CompareSourcesRequest {
+        filter: Some(write_filter(&history.filter)),
+        sources: sources.iter().map(|source| full_name(source, "sources")).collect(),
+    };
+    let stream = connection.history().compare_sources(request).await?.into_inner();
+    let comparison = result_of(stream, |message| {
+        Some(match message.event? {
+            CompareEvent::Progress(progress) => Err(progress),
+            CompareEvent::Comparison(comparison) => Ok(comparison),
+        })
+    });
+    print_messages(history.output, "SourceComparison", &[comparison.await?], |comparisons| {
+        comparisons.iter().map(comparison_text).collect()
+    })
+}
+
+/// The comparison for people: totals, sources, pairs, families.
+pub(super) fn comparison_text(comparison: &pb::SourceComparison) -> String {
+    let labels = comparison.labelled_malicious + comparison.labelled_benign;
+    let mut text = format!(
+        "{} verdicts, {labels} labelled ({} malicious, {} benign); {} with the opinions of several sources: alpha {}, AC1 {}\n\n",
+        comparison.verdicts,
+        comparison.labelled_malicious,
+        comparison.labelled_benign,
+        comparison.pairable,
+        number(comparison.alpha_ordinal),
+        number(comparison.ac1),
+    );
+    text += &source_table(comparison);
+    if labels > 0 {
+        text += &format!("\n{}", performance_table(comparison));
+    }
+    text += &format!("\n{}", pair_table(comparison));
+    for family in &comparison.suggested_families {
+        let names: Vec<&str> = family.sources.iter().map(|source| source_id(source)).collect();
+        text += &format!("\nShare data, and should be one family: {}\n", names.join(", "));
+    }
+    text
+}
+
+fn right(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn share(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), percent)
+}
+
+fn source_table(comparison: &pb::SourceComparison) -> String {
+    let header = [
+        "SOURCE",
+        "LETTER",
+        "COVERAGE",
+        "MALICIOUS",
+        "SUSPICIOUS",
+        "BENIGN",
+        "DECISIVE",
+        "ALONE",
+        "AGREES",
+        "DAYS EARLY",
+        "UNITS",
+        "UNITS/DECISIVE",
+        "LATENCY",
+        "FAILED",
+    ];
+    let mut rows = table::plain(&header);
+    for source in &comparison.sources {
+        rows.add_row(vec![
+            table::cell(source_id(&source.source)),
+            Cell::new(letter(source.reliability)),
+            right(percent(source.coverage)),
+            right(source.malicious),
+            right(source.suspicious),
+            right(source.benign),
+            right(source.decisive),
+            right(source.lone_alarms),
+            right(share(source.agreement_with_merged)),
+            right(days(source.lead.as_ref())),
+            right(source.units),
+            right(source.units_per_decisive.map_or_else(|| "-".to_owned(), |units| format!("{units:.1}"))),
+            right(source.median_latency.as_ref().map_or_else(|| "-".to_owned(), milliseconds)),
+            right(source.failed),
+        ]);
+    }
+    table::fitted(rows, None)
+}
+
+fn days(lead: Option<&pb::Lead>) -> String {
+    lead.map_or_else(|| "-".to_owned(), |lead| format!("{:+.1}", lead.median_days))
+}
+
+fn milliseconds(time: &prost_types::Duration) -> String {
+    format!("{} ms", time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000)
+}
+
+fn performance_table(comparison: &pb::SourceComparison) -> String {
+    let header = ["SOURCE", "LABELS", "PRECISION", "RECALL", "SPECIFICITY", "BALANCED", "LR+", "LR-"];
+    let mut rows = table::plain(&header);
+    for source in &comparison.sources {
+        let Some(performance) = &source.performance else { continue };
+        let labels = performance.true_alarms + performance.missed + performance.false_alarms + performance.true_silence;
+        rows.add_row(vec![
+            table::cell(source_id(&source.source)),
+            right(labels),
+            right(interval(performance.precision.as_ref())),
+            right(interval(performance.recall.as_ref())),
+            right(interval(performance.specificity.as_ref())),
+            right(number(performance.balanced_accuracy)),
+            right(interval(performance.positive_likelihood_ratio.as_ref())),
+            right(interval(performance.negative_likelihood_ratio.as_ref())),
+        ]);
+    }
+    table::fitted(rows, None)
+}
+
+/// `0.89 (0.81-0.94)`.
+fn interval(estimate: Option<&pb::Estimate>) -> String {
+    let written = |estimate: &pb::Estimate| format!("{:.2} ({:.2}-{:.2})", estimate.value, estimate.low, estimate.high);
+    estimate.map_or_else(|| "-".to_owned(), written)
+}
+
+fn pair_table(comparison: &pb::SourceComparison) -> String {
+    let mut pairs: Vec<&pb::SourcePair> = comparison.pairs.iter().filter(|pair| pair.kappa.is_some()).collect();
+    let alike = |pair: &pb::SourcePair| pair.residual_correlation.unwrap_or(f64::MIN);
+    pairs.sort_by(|one, other| alike(other).total_cmp(&alike(one)));
+    let header = ["PAIR", "JOINT", "AGREE", "KAPPA", "QUADRATIC", "JACCARD", "BEYOND THE TRUTH", "DAYS EARLY"];
+    let mut rows = table::plain(&header);
+    for pair in pairs.iter().take(MOST_PAIRS) {
+        rows.add_row(vec![
+            table::cell(format!("{} - {}", source_id(&pair.first), source_id(&pair.second))),
+            right(pair.joint),
+            right(share(pair.agreement)),
+            right(interval(pair.kappa.as_ref())),
+            right(interval(pair.quadratic_kappa.as_ref())),
+            right(number(pair.jaccard)),
+            right(number(pair.residual_correlation)),
+            right(days(pair.lead.as_ref())),
+        ]);
+    }
+    let hidden = comparison.pairs.len() - pairs.len().min(MOST_PAIRS);
+    let note = if hidden == 0 {
+        String::new()
+    } else {
+        format!("{hidden} more pairs: with fewer than 20 joint answers, or less alike; -o json has all\n")
+    };
+    table::fitted(rows, None) + &note
+}
+
+async fn suggest_letters(
+    connection: &Connection,
+    history: &CompareHistory,
+    policy: Option<&str>,
+    without_labels: bool,
+) -> Result<(), Failure> {
+    let request = pb::SuggestReliabilityRequest {
+        filter: Some(write_filter(&history.filter)),
+        policy: policy.map(|policy| full_name(policy, "policies")).unwrap_or_default(),
+        without_labels,
+    };
+    let stream = connection.history().suggest_reliability(request).await?.into_inner();
+    let suggestions = result_of(stream, |message| {
+        Some(match message.event? {
+            SuggestEvent::Progress(progress) => Err(progress),
+            SuggestEvent::Suggestions(suggestions) => Ok(suggestions),
+        })
+    });
+    let suggestions = suggestions.await?.suggestions;
+    print_messages(history.output, "ReliabilitySuggestion", &suggestions, letter_table)
+}
+
+fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String {
+    let mut rows =
+        table::plain(&["SOURCE", "ON", "RATED", "LIKE", "RANGE", "LABELS", "MALICIOUS", "SUSPICIOUS", "BENIGN", ""]);
+    for suggestion in suggestions {
+        let evidence = |learned: Option<pb::LearnedEvidence>| {
+            let learned = learned.unwrap_or_default();
+            right(format!("{:+.2} ± {:.2}", learned.nats, learned.deviation))
+        };
+        let of_type = match suggestion.indicator_type() {
+            pb::IndicatorType::Unspecified => "all".to_owned(),
+            some => table::words(some.as_str_name(), "INDICATOR_TYPE_"),
+        };
+        let note = match (suggestion.is_inverted, suggestion.rated == suggestion.behaves_like) {
+            (true, _) => "says the opposite of the truth",
+            (false, false) => "another letter",
+            (false, true) => "",
+        };
+        rows.add_row(vec![
+            table::cell(source_id(&suggestion.source)),
+            Cell::new(of_type),
+            Cell::new(letter(suggestion.rated)),
+            Cell::new(letter(suggestion.behaves_like)),
+            Cell::new(format!("{} to {}", letter(suggestion.best), letter(suggestion.worst))),
+            right(suggestion.labels),
+            evidence(suggestion.malicious),
+            evidence(suggestion.suspicious),
+            evidence(suggestion.benign),
+            Cell::new(note),
+        ]);
+    }
+    table::fitted(rows, None)
+}
+
+async fn fit_calibration(
+    connection: &Connection,
+    history: &CompareHistory,
+    policy: Option<&str>,
+) -> Result<(), Failure> {
+    let request = pb::FitCalibrationRequest {
+        filter: Some(write_filter(&history.filter)),
+        policy: policy.map(|policy| full_name(policy, "policies")).unwrap_or_default(),
+    };
+    let stream = connection.history().fit_calibration(request).await?.into_inner();
+    let reports = result_of(stream, |message| {
+        Some(match message.event? {
+            FitEvent::Progress(progress) => Err(progress),
+            FitEvent::Reports(reports) => Ok(reports),
+        })
+    });
+    print_messages(history.output, "CalibrationReports", &[reports.await?], |reports| {
+        reports.iter().map(calibration_text).collect()
+    })
+}
+
+fn calibration_text(reports: &pb::CalibrationReports) -> String {
+    let mut text = format!("{}, revision {}\n\n", reports.policy, reports.policy_revision);
+    let mut rows = table::plain(&["ON", "LABELS", "MALICIOUS", "BRIER", "ERROR", "SHIFT", "SCALE", "BRIER THEN"]);
+    for report in &reports.reports {
+        let of_type = match report.indicator_type() {
+            pb::IndicatorType::Unspecified => "all".to_owned(),
+            some => table::words(some.as_str_name(), "INDICATOR_TYPE_"),
+        };
+        let fit = |value: Option<f64>| right(value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}")));
+        rows.add_row(vec![
+            Cell::new(of_type),
+            right(report.labels),
+            right(report.malicious),
+            right(format!("{:.3}", report.brier)),
+            right(format!("{:.3}", report.expected_calibration_error)),
+            fit(report.calibration.as_ref().and_then(|calibration| calibration.shift)),
+            fit(report.calibration.as_ref().and_then(|calibration| calibration.scale)),
+            fit(report.fitted_brier),
+        ]);
+    }
+    text += &table::fitted(rows, None);
+    if reports.reports.iter().any(|report| report.calibration.is_none()) {
+        text += "A fit needs 30 labels of malicious and 30 of benign indicators.\n";
+    }
+    if let Some(all) = reports.reports.first() {
+        let mut rows = table::plain(&["PROBABILITY", "ARE MALICIOUS", "LABELS"]);
+        for bin in &all.curve {
+            rows.add_row(vec![
+                right(format!("{:.2}", bin.probability)),
+                right(interval(bin.share.as_ref())),
+                right(bin.labels),
+            ]);
+        }
+        text += &format!("\n{}", table::fitted(rows, None));
+    }
+    text
+}

@@ -1,0 +1,291 @@
+//! The `HistoryService`: what the history of verdicts says of the sources, and what other settings would have said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tonic::{Request, Response, Status};
+
+use super::background::{BackgroundTasks, Streamed};
+use crate::convert::history::{
+    count, read_filter, read_letters, read_named_sources, read_policy, write_calibration, write_comparison,
+    write_suggestion,
+};
+use crate::convert::indicator::{write, write_disposition};
+use crate::convert::verdict::source_name;
+use crate::convert::{Violations, write_duration};
+use crate::engine::{
+    Collection, Engine, HistoryFilter, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress,
+};
+use crate::error::{Error, Reason, Violation};
+use crate::indicator::IndicatorType;
+use crate::offload::offload;
+use crate::pb;
+use crate::pb::history_service_server::HistoryService;
+use crate::settings::{Registry, ResolvedPolicy};
+use crate::store::VerdictFilter;
+use crate::verdict::{Calibration, Rule, WeightedRule};
+
+/// One history at a time is read, so that reading leaves the store and the processors to the enrichments.
+static TURN: Semaphore = Semaphore::const_new(1);
+/// Messages that wait for a slow reader.
+const CAPACITY: usize = 64;
+/// Finishing the statistics takes as long as decoding so many bytes: it goes through the whole sample for each two sources.
+const FINISH_BYTES: usize = 1024 * 1024;
+
+/// Implements `HistoryService`. Cheap to clone: clones share all state.
+#[derive(Clone)]
+pub(crate) struct HistoryRpc {
+    engine: Arc<Engine>,
+    registry: Arc<Registry>,
+    tasks: BackgroundTasks,
+}
+
+impl HistoryRpc {
+    pub(crate) fn new(engine: Arc<Engine>, registry: Arc<Registry>, tasks: BackgroundTasks) -> Self {
+        Self { engine, registry, tasks }
+    }
+
+    /// Collects the statistics of a period, and sends how far it has come.
+    async fn collect<T: Send>(
+        &self,
+        filter: HistoryFilter,
+        sources: Vec<String>,
+        calibrated: Option<Arc<ResolvedPolicy>>,
+        sender: &Sender<Result<T, Status>>,
+        message: fn(pb::HistoryProgress) -> T,
+    ) -> Result<Collection, Error> {
+        let _turn = turn().await;
+        let mut analysis = self.engine.history().analyze(filter, sources, calibrated).await?;
+        while let Some(progress) = analysis.advance().await? {
+            // A reader that is slow misses some of it; one that has left ends this task.
+            let _ = sender.try_send(Ok(message(write_progress(progress))));
+        }
+        analysis.finish()
+    }
+
+    async fn replay(
+        &self,
+        filter: HistoryFilter,
+        change: ReplayChange,
+        sender: &Sender<Result<pb::ReplayVerdictsResponse, Status>>,
+    ) -> Result<ReplayReport, Error> {
+        use pb::replay_verdicts_response::Event;
+        let message = |event| Ok(pb::ReplayVerdictsResponse { event: Some(event) });
+        let _turn = turn().await;
+        let mut replay = self.engine.history().replay(filter, change).await?;
+        while let Some((flips, progress)) = replay.advance().await? {
+            for flip in &flips {
+                // Fails only where the reader has left, and then this task is about to end.
+                let _ = sender.send(message(Event::Flip(write_flip(flip)))).await;
+            }
+            let _ = sender.try_send(message(Event::Progress(write_progress(progress))));
+        }
+        Ok(replay.finish())
+    }
+}
+
+/// A place among those who read the history.
+async fn turn() -> Option<SemaphorePermit<'static>> {
+    TURN.acquire().await.ok()
+}
+
+fn no_labels() -> Error {
+    let message = "no analyst has said anything of these indicators: at least one label is needed, and 50 for each type of \
+                   indicator are worth more. RecordFeedback records what an analyst says";
+    Error::NotReady { reason: Reason::NotReady, subject: "feedback".into(), message: message.into() }
+}
+
+fn write_progress(progress: ScanProgress) -> pb::HistoryProgress {
+    pb::HistoryProgress {
+        read: count(progress.read),
+        total: count(progress.total),
+        remaining: progress.remaining().map(write_duration),
+    }
+}
+
+fn write_flip(flip: &ReplayedFlip) -> pb::ReplayedFlip {
+    pb::ReplayedFlip {
+        verdict: format!("verdicts/{}", flip.verdict),
+        indicator: Some(write(&flip.indicator)),
+        before: write_disposition(flip.before).into(),
+        after: write_disposition(flip.after).into(),
+        probability_before: flip.probability_before,
+        probability_after: flip.probability_after,
+        source: flip.source.as_deref().map(source_name).unwrap_or_default(),
+    }
+}
+
+fn write_summary(report: &ReplayReport) -> pb::ReplaySummary {
+    let transition = |transition: &ReplayTransition| pb::ReplayTransition {
+        before: write_disposition(transition.before).into(),
+        after: write_disposition(transition.after).into(),
+        count: count(transition.count),
+        sources: transition
+            .sources
+            .iter()
+            .map(|(source, number)| pb::SourceCount { source: source_name(source), count: count(*number) })
+            .collect(),
+        examples: transition.examples.iter().map(write_flip).collect(),
+    };
+    pb::ReplaySummary {
+        replayed: count(report.replayed),
+        flipped: count(report.flipped),
+        transitions: report.transitions.iter().map(transition).collect(),
+        without_policy: count(report.without_policy),
+    }
+}
+
+/// The suggestions of what was collected.
+fn suggest(collected: Collection, rule: &WeightedRule, without_labels: bool) -> pb::ReliabilitySuggestions {
+    let labels = count(collected.labelled);
+    let suggestions = if without_labels {
+        let comparison = collected.statistics.finish(&rule.letters);
+        let learned = comparison.suggestions_without_labels(rule);
+        learned.iter().map(|suggestion| write_suggestion(suggestion, false)).collect()
+    } else {
+        let learned = collected.learning.suggestions(&rule.letters);
+        learned.iter().map(|suggestion| write_suggestion(suggestion, true)).collect()
+    };
+    pb::ReliabilitySuggestions { suggestions, labels }
+}
+
+fn calibration_of(policy: &ResolvedPolicy) -> Calibration {
+    match &policy.policy.rule {
+        Rule::Weighted(rule) => rule.calibration,
+        Rule::Xsoar | Rule::Worst | Rule::Majority | Rule::Mean(_) => Calibration::NONE,
+    }
+}
+
+fn filter((verdicts, indicator_type): (VerdictFilter, Option<IndicatorType>)) -> HistoryFilter {
+    HistoryFilter { verdicts, indicator_type }
+}
+
+#[tonic::async_trait]
+impl HistoryService for HistoryRpc {
+    type CompareSourcesStream = Streamed<pb::CompareSourcesResponse>;
+
+    async fn compare_sources(
+        &self,
+        request: Request<pb::CompareSourcesRequest>,
+    ) -> Result<Response<Self::CompareSourcesStream>, Status> {
+        use pb::compare_sources_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let mut sources = Vec::new();
+        for named in read_named_sources(&request.sources, &mut violations) {
+            if violations.resolve(&named.field, self.registry.check(&named.name)).is_some() {
+                sources.push(named.name);
+            }
+        }
+        let filter = violations.finish(Some(filter))?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let message = |event| pb::CompareSourcesResponse { event: Some(event) };
+            let progress = |progress| pb::CompareSourcesResponse { event: Some(Event::Progress(progress)) };
+            let compare = async {
+                let (_, rule) = rpc.engine.history().weighted_policy(None)?;
+                let collected = rpc.collect(filter, sources, None, &sender, progress).await?;
+                let finish = move || write_comparison(&collected.statistics.finish(&rule.letters));
+                Ok(message(Event::Comparison(offload(FINISH_BYTES, finish).await)))
+            };
+            let _ = sender.send(compare.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type SuggestReliabilityStream = Streamed<pb::SuggestReliabilityResponse>;
+
+    async fn suggest_reliability(
+        &self,
+        request: Request<pb::SuggestReliabilityRequest>,
+    ) -> Result<Response<Self::SuggestReliabilityStream>, Status> {
+        use pb::suggest_reliability_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let name = read_policy(&request.policy, &mut violations);
+        let policy = violations.merge("policy", self.engine.history().weighted_policy(name.as_deref()));
+        let ((_, rule), without_labels) = (policy?, request.without_labels);
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let progress = |progress| pb::SuggestReliabilityResponse { event: Some(Event::Progress(progress)) };
+            let learn = async {
+                let collected = rpc.collect(filter, Vec::new(), None, &sender, progress).await?;
+                if collected.labelled == 0 && !without_labels {
+                    return Err(no_labels());
+                }
+                let suggestions = offload(FINISH_BYTES, move || suggest(collected, &rule, without_labels)).await;
+                Ok(pb::SuggestReliabilityResponse { event: Some(Event::Suggestions(suggestions)) })
+            };
+            let _ = sender.send(learn.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type FitCalibrationStream = Streamed<pb::FitCalibrationResponse>;
+
+    async fn fit_calibration(
+        &self,
+        request: Request<pb::FitCalibrationRequest>,
+    ) -> Result<Response<Self::FitCalibrationStream>, Status> {
+        use pb::fit_calibration_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let name = read_policy(&request.policy, &mut violations);
+        let (policy, _) = violations.merge("policy", self.engine.history().weighted_policy(name.as_deref()))?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let progress = |progress| pb::FitCalibrationResponse { event: Some(Event::Progress(progress)) };
+            let fit = async {
+                let collected = rpc.collect(filter, Vec::new(), Some(policy.clone()), &sender, progress).await?;
+                if collected.labelled == 0 {
+                    return Err(no_labels());
+                }
+                let reports = collected.calibration.reports(calibration_of(&policy));
+                let reports = pb::CalibrationReports {
+                    reports: reports.iter().map(write_calibration).collect(),
+                    policy: format!("policies/{}", policy.policy.name),
+                    policy_revision: policy.policy.revision,
+                };
+                Ok(pb::FitCalibrationResponse { event: Some(Event::Reports(reports)) })
+            };
+            let _ = sender.send(fit.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type ReplayVerdictsStream = Streamed<pb::ReplayVerdictsResponse>;
+
+    async fn replay_verdicts(
+        &self,
+        request: Request<pb::ReplayVerdictsRequest>,
+    ) -> Result<Response<Self::ReplayVerdictsStream>, Status> {
+        use pb::replay_verdicts_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let mut letters = BTreeMap::new();
+        for (named, letter) in read_letters(&request.letters, &mut violations) {
+            if violations.resolve(&named.field, self.registry.check(&named.name)).is_some() {
+                letters.insert(named.name, letter);
+            }
+        }
+        let mut policy = None;
+        if let Some(name) = read_policy(&request.policy, &mut violations) {
+            let found = self.engine.history().policy(&name, request.policy_revision).await;
+            policy = violations.resolve("policy", found);
+        } else if request.policy_revision != 0 {
+            let message = "a revision belongs to a policy: set `policy` too";
+            violations.add(Violation::invalid("policy_revision", message));
+        }
+        let (filter, change) = violations.finish(Some((filter, ReplayChange { policy, letters })))?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let replayed = rpc.replay(filter, change, &sender).await;
+            let message = replayed
+                .map(|report| pb::ReplayVerdictsResponse { event: Some(Event::Summary(write_summary(&report))) });
+            let _ = sender.send(message.map_err(|error| error.into())).await;
+        })))
+    }
+}
