@@ -48,7 +48,7 @@ struct Queue {
     is_running: bool,
     /// Duration of the last statement.
     took: Duration,
-    /// Both clocks at the last acquisition.
+    /// Both clocks at the last acquisition, or at the start.
     clocks: Option<(SystemTime, Monotonic)>,
 }
 
@@ -70,8 +70,16 @@ pub(super) struct UnitGuard {
 impl UnitAcquirer {
     /// Acquires units from this ledger.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
-        let (queue, budgets) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { ledger, clock, tracker, queue, budgets, changed: Notify::new() })
+        // Otherwise a clock that is set forward before the first call would go unnoticed.
+        let queue = Queue { clocks: Some((clock.now(), clock.monotonic())), ..Queue::default() };
+        Arc::new(Self {
+            ledger,
+            clock,
+            tracker,
+            queue: queue.into(),
+            budgets: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     /// Applies these budgets from the next unit on.

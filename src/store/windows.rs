@@ -68,6 +68,11 @@ impl AccountWindows {
         Self { calls, counts, ..Self::default() }
     }
 
+    /// The account without what is only known to the process.
+    pub(super) fn only_stored(self) -> Self {
+        Self { calls: self.calls, counts: self.counts, ..Self::default() }
+    }
+
     /// Replaces the stored records by newly read ones. Units in flight and moved records are kept, since they are not
     /// stored.
     pub(super) fn reloaded(self, stored: Self) -> Self {
@@ -97,13 +102,13 @@ impl AccountWindows {
     }
 
     /// Shifts the calls of the last minute by the step with which the clock was set forward. Otherwise they would drop
-    /// out of the sliding minute at once.
+    /// out of the sliding minute at once. A call that lies ahead was made before the clock stepped back, by the latest just now.
     pub(super) fn follow_clock_forward(&mut self, from: &Moment, to: &Moment) {
         let start = from.minute_start();
         let step = to.now.saturating_sub(from.now);
-        let recorded = self.calls.iter().chain(&self.moved.calls);
+        let recorded = self.calls.iter().map(|call| (*call).min(from.now)).chain(self.moved.calls.iter().copied());
         let recent: Vec<_> =
-            recorded.filter(|call| (start..=from.now).contains(*call)).map(|call| call + step).collect();
+            recorded.filter(|call| (start..=from.now).contains(call)).map(|call| call + step).collect();
         self.moved.calls.extend(recent);
         self.moved.forget(to);
     }
@@ -250,5 +255,30 @@ impl Moved {
     fn forget(&mut self, at: &Moment) {
         self.calls.retain(|call| *call > at.oldest_call());
         self.counts.retain(|moved| moved.from > at.oldest_count());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::source::QuotaZone;
+
+    fn calendar(seconds: u64) -> Calendar {
+        Calendar::new(UNIX_EPOCH + Duration::from_secs(1_790_000_000 + seconds), &QuotaZone::default()).unwrap()
+    }
+
+    #[test]
+    fn calls_from_before_a_clock_that_was_set_back_count_once_it_is_set_forward() {
+        let minute = [QuotaWindow { per: QuotaPer::Minute, limit: 2 }];
+        let mut account = AccountWindows::default();
+        for _ in 0..2 {
+            assert!(matches!(account.acquire(&minute, &calendar(1_000)), Acquired::Granted(_)));
+        }
+        // Set back by 50 seconds, during which only other accounts were used, then forward by a day, 20 seconds later.
+        account.follow_clock_forward(&calendar(970).at, &calendar(87_370).at);
+        assert!(matches!(account.acquire(&minute, &calendar(87_375)), Acquired::Spent(_)));
+        assert!(matches!(account.acquire(&minute, &calendar(87_432)), Acquired::Granted(_)));
     }
 }
