@@ -78,7 +78,8 @@ impl InFlight {
             shared: joined.shared && !outcome.from_cache,
             age: if outcome.body.is_answer() { age } else { Duration::ZERO },
             ttl: outcome.ttl(),
-            units: if joined.shared { 0 } else { waiters.units() },
+            // Those beyond what this request allows were spent for others that wait.
+            units: if joined.shared { 0 } else { waiters.units().min(request.max_units.unwrap_or(u32::MAX)) },
             quota: waiters.windows(),
             note: None,
             stale: None,
