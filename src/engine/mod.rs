@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
-use crate::fetch::{AnswerHash, SourceCache};
+use crate::fetch::{AnswerHash, SourceCache, TransportFactory};
 use crate::indicator::{Indicator, Tlp};
 use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
 use crate::source::{CallerBudgets, EgressRules, EnrichMode, Lookup, Priority, RelationsWanted};
@@ -78,6 +78,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Cached answers of all sources.
     pub cache: SourceCache,
+    /// Makes the transport of each source.
+    pub transports: Arc<TransportFactory>,
     /// Tracks the tasks that a shutdown waits for.
     pub tracker: TaskTracker,
     /// The rules for every enrichment.
@@ -139,6 +141,7 @@ impl Engine {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             cache: parts.cache.clone(),
+            transports: parts.transports,
             tracker: parts.tracker.clone(),
             egress: parts.rules.egress.clone(),
         });

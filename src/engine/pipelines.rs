@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
-    SourceCounters, SourceGuards, SourcePipeline, UnitAcquirer, outcome, transport_for,
+    SourceCounters, SourceGuards, SourcePipeline, TransportFactory, UnitAcquirer, outcome,
 };
 use crate::finding::{Family, OutcomeBody, SourceError};
 use crate::indicator::hex;
@@ -31,6 +31,7 @@ pub(super) struct SharedParts {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: SourceCache,
+    pub(super) transports: Arc<TransportFactory>,
     pub(super) tracker: TaskTracker,
     /// The rules for addresses and files. Whether the stricter ones apply is decided for each source.
     pub(super) egress: EgressRules,
@@ -244,7 +245,7 @@ impl SourcePipelines {
                 account_state.lift();
                 self.acquirer.reopen(&account);
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
-                    transport: transport_for(transport, &settings, rules, clock.clone())?,
+                    transport: (parts.transports)(transport, &settings, rules, clock.clone())?,
                     source: built,
                     settings,
                     family,

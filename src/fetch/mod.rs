@@ -70,4 +70,4 @@ pub use reported::ReportedQuota;
 pub use source_pipeline::SourcePipeline;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};
 pub use terms::over_budget;
-pub use transport::{SendError, Transport};
+pub use transport::{SendError, Transport, TransportFactory};

@@ -1,11 +1,13 @@
 //! The interface for sending a question and receiving its answer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::clock::Clock;
 use crate::finding::SourceError;
-use crate::source::{Answer, Question};
+use crate::source::{Answer, EgressRules, Question, SourceSettings, TransportKind};
 
 /// Why a question got no answer, and whether it was sent, which decides whether its quota unit is spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,11 @@ impl SendError {
         Self { is_sent: false, ..Self::sent(error) }
     }
 }
+
+/// Makes the transport of a source with these settings: [`transport_for`](super::transport_for), but in tests.
+pub type TransportFactory = dyn Fn(TransportKind, &SourceSettings, EgressRules, Arc<dyn Clock>) -> Result<Arc<dyn Transport>, SourceError>
+    + Send
+    + Sync;
 
 /// Sends questions to a remote source over HTTP or DNS; tests use scripted implementations.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {

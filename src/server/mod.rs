@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Rules};
-use crate::fetch::SourceCache;
+use crate::fetch::{SourceCache, transport_for};
 use crate::rpc::auth::Authenticator;
 use crate::rpc::load::Load;
 use crate::rpc::{BackgroundTasks, EnrichmentRpc, HistoryRpc, PolicyRpc, SourceRpc, SubmissionRpc, VerdictRpc};
@@ -155,6 +155,7 @@ impl Running {
             store: store.clone(),
             clock: clock.clone(),
             cache: SourceCache::new(SOURCE_CACHE_BYTES, store.clone(), store.clone(), &*clock, tracker.clone()),
+            transports: Arc::new(transport_for),
             tracker: tracker.clone(),
             rules: rules(config, never_send.clone()),
         }));

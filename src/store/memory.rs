@@ -22,6 +22,7 @@ use crate::verdict::{Feedback, Retraction};
 
 mod cached;
 mod ledger;
+mod reopened;
 
 /// The sort key of a list: time in nanoseconds, then identifier.
 type Position = (i64, String);

@@ -41,6 +41,7 @@ mod relations;
 mod samples;
 mod secrets;
 mod settings;
+mod simulation;
 mod source_service;
 mod source_text;
 mod sources;
