@@ -122,6 +122,7 @@ impl Bench {
             account_state: Arc::default(),
             guards: Arc::new(SourceGuards::new(&self.settings)),
             transport: self.transport.clone(),
+            withhold: Arc::new(|_| None),
             acquirer: UnitAcquirer::new(ledger.clone(), self.clock.clone(), self.tracker.clone()),
             ledger,
             clock: self.clock.clone(),

@@ -126,7 +126,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     cache: SourceCache,
     tracker: TaskTracker,
-    rules: ArcSwap<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     policies: Arc<PolicyRegistry>,
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
@@ -136,6 +136,7 @@ pub struct Engine {
 impl Engine {
     /// Makes an engine of these parts.
     pub fn new(parts: Parts) -> Self {
+        let rules = Arc::new(ArcSwap::from_pointee(parts.rules));
         let pipelines = pipelines::SourcePipelines::new(pipelines::SharedParts {
             registry: parts.registry.clone(),
             store: parts.store.clone(),
@@ -143,9 +144,9 @@ impl Engine {
             cache: parts.cache.clone(),
             transports: parts.transports,
             tracker: parts.tracker.clone(),
-            egress: parts.rules.egress.clone(),
+            rules: rules.clone(),
         });
-        pipelines.set_budgets(parts.rules.caller_budgets.clone());
+        pipelines.set_budgets(rules.load().caller_budgets.clone());
         let late_verdicts = late_verdicts::LateVerdicts::start(parts.store.clone(), &parts.tracker);
         Self {
             late_verdicts,
@@ -154,7 +155,7 @@ impl Engine {
             clock: parts.clock,
             cache: parts.cache,
             tracker: parts.tracker,
-            rules: ArcSwap::from_pointee(parts.rules),
+            rules,
             policies: parts.policies,
             pipelines,
             feedback: feedback::FeedbackIndex::default(),

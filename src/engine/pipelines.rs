@@ -10,6 +10,8 @@ use secrecy::ExposeSecret;
 use strum::VariantArray;
 use tokio_util::task::TaskTracker;
 
+use super::Rules;
+use super::withhold::external_reason;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
@@ -33,8 +35,9 @@ pub(super) struct SharedParts {
     pub(super) cache: SourceCache,
     pub(super) transports: Arc<TransportFactory>,
     pub(super) tracker: TaskTracker,
-    /// The rules for addresses and files. Whether the stricter ones apply is decided for each source.
-    pub(super) egress: EgressRules,
+    /// The rules for every enrichment. Those for addresses and files are the ones at the start; whether the stricter ones apply is
+    /// decided for each source.
+    pub(super) rules: Arc<ArcSwap<Rules>>,
 }
 
 /// One source and its pipeline.
@@ -236,7 +239,8 @@ impl SourcePipelines {
         let parts = &self.parts;
         let (built, settings, clock) = (source.source.clone(), source.settings.clone(), parts.clock.clone());
         let (from_api, proxy_from_api) = (source.from_api, source.proxy_from_api);
-        let rules = EgressRules { from_api, proxy_from_api, ..parts.egress.clone() };
+        let rules = EgressRules { from_api, proxy_from_api, ..parts.rules.load().egress.clone() };
+        let current = parts.rules.clone();
         match built.about().transport {
             transport @ (TransportKind::Http | TransportKind::Dns) => {
                 let account = account(&settings, built.as_ref());
@@ -246,6 +250,7 @@ impl SourcePipelines {
                 self.acquirer.reopen(&account);
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: (parts.transports)(transport, &settings, rules, clock.clone())?,
+                    withhold: Arc::new(move |indicator| external_reason(&current.load(), indicator)),
                     source: built,
                     settings,
                     family,

@@ -137,6 +137,11 @@ impl UnitAcquirer {
                 }
                 () = moved => {}
             }
+            // What was delivered just now is used, or given back where nobody waits any more.
+            taken.close();
+            if let Ok(Ok(acquired)) = taken.try_recv() {
+                return Ok(acquired);
+            }
             drop(taken);
             self.changed.notify_one();
         }

@@ -65,7 +65,7 @@ pub use list::ListReader;
 pub use list_pipeline::ListPipeline;
 pub use lookup::{AnswerHash, Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
-pub use pipeline::{PipelineParts, RemotePipeline, transport_for};
+pub use pipeline::{PipelineParts, RemotePipeline, Withhold, transport_for};
 pub use reported::ReportedQuota;
 pub use source_pipeline::SourcePipeline;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};

@@ -30,7 +30,8 @@ use super::retry::with_retries;
 use super::transport::Transport;
 use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
-use crate::finding::{Family, Finding, OutcomeBody, SourceError, SourceErrorKind};
+use crate::finding::{Family, Finding, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
+use crate::indicator::Indicator;
 use crate::source::{Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind};
 use crate::store::Ledger;
 
@@ -54,6 +55,8 @@ pub struct PipelineParts {
     pub guards: Arc<SourceGuards>,
     /// Sends the questions.
     pub transport: Arc<dyn Transport>,
+    /// Why nobody may be asked about an indicator. Checked again before each call: a rule may have been made while the call waited.
+    pub withhold: Arc<Withhold>,
     /// Records quota and disclosures.
     pub ledger: Arc<dyn Ledger>,
     /// Acquires quota units, for all pipelines.
@@ -67,6 +70,9 @@ pub struct PipelineParts {
     /// Counts the use of the source.
     pub counters: Arc<SourceCounters>,
 }
+
+/// Why an indicator must not be disclosed, if a rule forbids it now.
+pub type Withhold = dyn Fn(&Indicator) -> Option<NotAsked> + Send + Sync;
 
 /// The pipeline to a remote source.
 pub struct RemotePipeline {
@@ -84,6 +90,7 @@ pub struct RemotePipeline {
     allowance: Arc<AllowanceReader>,
     disclosures: DisclosureLog,
     transport: Arc<dyn Transport>,
+    withhold: Arc<Withhold>,
 }
 
 impl RemotePipeline {
@@ -130,6 +137,7 @@ impl RemotePipeline {
             account: account_state,
             disclosures,
             transport,
+            withhold: parts.withhold,
             source,
             settings,
             family,
@@ -189,7 +197,8 @@ impl RemotePipeline {
 
     /// Asks the source again in the background, unless it is being asked already.
     fn revalidate(self: &Arc<Self>, request: &LookupRequest) {
-        if self.in_flight.is_running(&request.lookup) {
+        // What is spent in the background would be missing from the receipt of a request that allows only so many units.
+        if request.max_units.is_some() || self.in_flight.is_running(&request.lookup) {
             return;
         }
         let deadline = self.clock.monotonic() + self.in_flight.start_window;
@@ -258,6 +267,11 @@ impl RemotePipeline {
         }
     }
 
+    fn check_withheld(&self, disclosure: Option<&DisclosureEntry>) -> Result<(), AttemptError> {
+        let withheld = disclosure.and_then(|entry| (self.withhold)(&entry.indicator));
+        withheld.map_or(Ok(()), |not_asked| Err(AttemptError::NotAttempted(not_asked)))
+    }
+
     /// The moment by which a question that is asked now must have been paid.
     pub(super) fn start_by(&self) -> Monotonic {
         self.clock.monotonic() + self.in_flight.start_window
@@ -281,6 +295,7 @@ impl RemotePipeline {
         // A question that must not be sent is neither paid nor recorded as disclosed.
         attempt::check_may_send(&*self.transport, clock, &self.settings, question).await?;
         waiters.check_budget()?;
+        self.check_withheld(disclosure)?;
         // 7. Quota and disclosure. Both are recorded together, before anything is sent.
         let host = host_of(question);
         let entries = disclosure.map(|first| waiters.take_present(first)).unwrap_or_default();
@@ -289,7 +304,9 @@ impl RemotePipeline {
             entries.iter().for_each(|entry| waiters.unmark_recorded(entry));
         })?;
         // 7. Concurrency. Inside the quota, so that a call that waits for a unit holds no place that another could use.
-        let mut admission = match self.guards.admit(&self.account, waiters, clock).await {
+        let admitted = self.guards.admit(&self.account, waiters, clock).await;
+        // It may have waited for a long time.
+        let mut admission = match admitted.and_then(|admission| self.check_withheld(disclosure).map(|()| admission)) {
             Ok(admission) => admission,
             Err(error) => {
                 self.quota.give_back(waiters, unit).await;

@@ -91,6 +91,7 @@ impl Day {
             account_state: Arc::default(),
             guards: Arc::new(SourceGuards::new(&settings)),
             transport: self.arrivals.clone(),
+            withhold: Arc::new(|_| None),
             acquirer: UnitAcquirer::new(store.clone(), clock.clone(), tracker.clone()),
             ledger: store.clone(),
             cache: SourceCache::new(1 << 20, store.clone(), store.clone(), &*clock, tracker.clone()),

@@ -12,7 +12,7 @@ use concord::fetch::{
     SourcePipeline, Transport, UnitAcquirer,
 };
 use concord::finding::{
-    Disposition, Family, Finding, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind, Strength,
+    Disposition, Family, Finding, NotAsked, Outcome, OutcomeBody, Reliability, SourceError, SourceErrorKind, Strength,
 };
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
@@ -344,6 +344,7 @@ impl Harness {
             account_state: Arc::default(),
             guards: Arc::new(SourceGuards::new(&settings)),
             transport: transport.clone(),
+            withhold: Arc::new(|_| None),
             acquirer: UnitAcquirer::new(ledger.clone(), shared_clock.clone(), tracker.clone()),
             ledger: ledger.clone(),
             clock: shared_clock,
@@ -362,6 +363,12 @@ impl Harness {
         self.parts.ledger = ledger;
         self.pipeline = pipeline(self.parts.clone());
         self
+    }
+
+    /// The same source under this rule.
+    fn withhold(&mut self, rule: impl Fn(&Indicator) -> Option<NotAsked> + Send + Sync + 'static) {
+        self.parts.withhold = Arc::new(rule);
+        self.pipeline = pipeline(self.parts.clone());
     }
 
     /// The same surroundings under another kind or other settings, as after a change of settings.

@@ -1,10 +1,12 @@
 //! Who gets a unit when there are fewer than calls: what is reserved, who waits, and in which order.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use concord::clock::Clock;
 use concord::fetch::{Fetched, LookupRequest};
-use concord::finding::NotAskedReason;
+use concord::finding::{NotAsked, NotAskedReason};
 use concord::source::{Priority, Question, QuotaPer, QuotaWindow, reserved_calls};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
@@ -54,6 +56,28 @@ async fn a_call_waits_for_a_unit_that_comes_free_before_its_deadline() {
     // Longer than all attempts of a conversation may take: the wait does not count.
     let waited = harness.pipeline.look_up(harness.request_for("192.0.2.2", 60 * SECOND)).await;
     assert!(waited.outcome.body.finding().is_some(), "{waited:?}");
+    assert_eq!(harness.transport.times(), [Duration::ZERO, MINUTE]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_is_made_while_a_call_waits_for_its_unit_keeps_it_from_leaving() {
+    let mut harness = Harness::scarce(1);
+    let is_forbidden = Arc::new(AtomicBool::new(false));
+    let rule = is_forbidden.clone();
+    harness.withhold(move |indicator| {
+        let is_meant = indicator.value() == "192.0.2.2" && rule.load(Ordering::SeqCst);
+        is_meant.then(|| NotAsked::new(NotAskedReason::NeverSend, "never-send rule 192.0.2.2"))
+    });
+    harness.look_up().await;
+    let waiting = harness.queue(Interactive, "person", 2).await;
+    is_forbidden.store(true, Ordering::SeqCst);
+    let next = harness.queue(Interactive, "person", 3).await;
+    let refused = waiting.await.unwrap();
+    assert_eq!(not_asked(&refused.outcome).reason, NotAskedReason::NeverSend);
+    assert_eq!(refused.receipt.units, 0);
+    // The unit is given back, to the next in line.
+    assert!(next.await.unwrap().outcome.body.finding().is_some());
+    assert_eq!(harness.asked(), [1, 3]);
     assert_eq!(harness.transport.times(), [Duration::ZERO, MINUTE]);
 }
 
