@@ -184,6 +184,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 wide: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Wide, false),
                 comparisons: verdict_table::comparisons,
                 usage: plan::usage_table,
+                submission: submission::text,
                 graph: graph::draw,
             };
             match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {

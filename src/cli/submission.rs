@@ -277,7 +277,8 @@ fn in_words(reason: &pb::HoldReason) -> String {
     format!("{} ({})", reason.detail, reason.place)
 }
 
-fn text(submission: &pb::Submission) -> String {
+/// A submission in words, with each reason for which it is held.
+pub(super) fn text(submission: &pb::Submission) -> String {
     let value = submission.indicator.as_ref().map(|indicator| indicator.value.clone()).unwrap_or_default();
     let mut lines = vec![format!("{}  {}", state(submission), value)];
     if !submission.file_name.is_empty() {

@@ -54,6 +54,8 @@ pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
     match parts.as_slice() {
         ["virustotal", "users", _, "overall_quotas"] => virustotal_quotas(),
         ["virustotal", "users", ..] => virustotal_user(),
+        ["virustotal", "files"] => Reply::new(200, json!({ "data": { "type": "analysis", "id": "demonstration" } })),
+        ["virustotal", "analyses", _] => Reply::new(200, json!({ "data": { "attributes": { "status": "queued" } } })),
         ["virustotal", collection, id] => virustotal(collection, id, now),
         ["virustotal", _, id, "downloaded_files"] => downloaded_files(id, now),
         ["abuseipdb", "check"] => abuseipdb(&value_of(question.query, "ipAddress").unwrap_or_default(), now),

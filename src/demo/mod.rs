@@ -67,6 +67,7 @@ pub(crate) struct Renderers {
     pub(crate) wide: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
     pub(crate) comparisons: fn(&[pb::PolicyComparison], &pb::Verdict) -> String,
     pub(crate) usage: fn(&[pb::SourceUsage]) -> String,
+    pub(crate) submission: fn(&pb::Submission) -> String,
     /// As SVG.
     pub(crate) graph: fn(&pb::RelationGraph) -> String,
 }
@@ -84,7 +85,7 @@ pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write 
         let (server, address) = start(&config).await?;
         // It outlives the folder, unless the server does too.
         let graph_file = if keep { folder.path().join("graph.svg") } else { folder.path().with_extension("svg") };
-        let played = script::play(address, renderers, &graph_file, out).await;
+        let played = script::play(&server, address, renderers, &graph_file, out).await;
         server.stop().await;
         played?;
         if keep { serve(&folder, out).await } else { Ok(writeln!(out, "\n{KEEP_HINT}")?) }
@@ -140,6 +141,10 @@ fn configuration(folder: &Path, http: SocketAddr, dns: SocketAddr) -> String {
     format!(
         r#"never_send = ["customer.example.org"]
 log.filter = "error"
+
+[submissions]
+sensitive_words = ["Project Falcon"]
+sources.virustotal.enabled = true
 
 [sources.virustotal]
 kind = "virustotal"

@@ -5,13 +5,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 use super::{DemoError, Renderers, answers, failed};
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
 use crate::pb::source_service_client::SourceServiceClient;
+use crate::pb::submission_service_client::SubmissionServiceClient;
+use crate::pb::submit_file_request::Part;
+use crate::server::Running;
 
 const VIRUSTOTAL: &str = "sources/virustotal";
 
@@ -48,6 +53,7 @@ const SCENES: [Scene; 13] = [
 
 /// Plays all scenes through the server.
 pub(super) async fn play(
+    running: &Running,
     server: SocketAddr,
     renderers: &Renderers,
     graph_file: &Path,
@@ -68,6 +74,7 @@ pub(super) async fn play(
     explained_scene(&channel, renderers, out).await?;
     premium_scene(&channel, renderers, out).await?;
     graph_scene(&channel, out, renderers, graph_file).await?;
+    submission_scene(running, renderers, out).await?;
     let usage = SourceServiceClient::new(channel).get_usage(pb::GetUsageRequest::default()).await;
     let usage = usage.map_err(|status| failed(status.message()))?.into_inner().usage;
     Ok(write!(out, "{}", (renderers.usage)(&usage))?)
@@ -140,6 +147,55 @@ async fn graph_scene(
     }
     std::fs::write(file, (renderers.graph)(&graph))?;
     Ok(writeln!(out, "the picture of it: {}\n", file.display())?)
+}
+
+/// What the inspection holds, and a clean file that is sent.
+async fn submission_scene(
+    running: &Running,
+    renderers: &Renderers,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
+    // The caller of a connection from within is `local`, who may submit.
+    let mut stream = Some(TokioIo::new(running.connect()));
+    let connector = service_fn(move |_| {
+        let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+        async move { Ok::<_, std::io::Error>(stream?) }
+    });
+    let channel = Endpoint::from_static("http://local").connect_with_connector(connector).await.map_err(failed)?;
+    let mut client = SubmissionServiceClient::new(channel);
+    let cases: [(&str, &str, &[u8]); 2] = [
+        ("a document of ours for VirusTotal: held before anything leaves", "plan.txt", b"TLP:AMBER\nProject Falcon\n"),
+        (
+            "a clean file: sent once, under its hash instead of its name",
+            "unknown.bin",
+            b"a program that nobody knows\n",
+        ),
+    ];
+    for (shows, file_name, content) in cases {
+        let header = pb::SubmittedFileHeader {
+            source: VIRUSTOTAL.into(),
+            file_name: file_name.into(),
+            tlp: pb::Tlp::Clear.into(),
+            ..Default::default()
+        };
+        let parts = [Part::Header(header), Part::Content(content.to_vec())];
+        let parts = tokio_stream::iter(parts.map(|part| pb::SubmitFileRequest { part: Some(part) }));
+        let submitted = client.submit_file(parts).await.map_err(|status| failed(status.message()))?.into_inner();
+        let name = submitted.submission.unwrap_or_default().name;
+        let watch = client.watch_submission(pb::WatchSubmissionRequest { name }).await;
+        let mut states = watch.map_err(|status| failed(status.message()))?.into_inner();
+        // The source analyses for a while; that is not waited for here.
+        let shown = [pb::SubmissionState::Held, pb::SubmissionState::Analysing];
+        let mut last = pb::Submission::default();
+        while let Some(message) = states.message().await.map_err(|status| failed(status.message()))? {
+            last = message.submission.unwrap_or_default();
+            if shown.contains(&last.state()) {
+                break;
+            }
+        }
+        writeln!(out, "{shows}\n{}", (renderers.submission)(&last))?;
+    }
+    Ok(())
 }
 
 async fn look_up(channel: &Channel, scene: &Scene) -> Result<pb::EnrichResponse, DemoError> {

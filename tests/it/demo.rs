@@ -86,6 +86,9 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
         "calls to VirusTotal: 2",
         "files.example.com communicated-by 5f1c0de0",
         "from cache: yes, nobody was asked",
+        "held: the listed word Project Falcon (plan.txt)",
+        "analysing (queued)",
+        "sent to 127.0.0.1",
         "run `concord demo --keep`",
     ];
     for part in parts {
