@@ -21,7 +21,7 @@ convert_enum!(write_type: SubmissionType <=> SubmissionType { File, Url, Rescan 
 convert_enum!(write_status: AnalysisStatus <=> AnalysisStatus { Queued, InProgress, Completed });
 convert_enum!(write_code: HoldReasonCode <=> HoldReasonCode {
     SensitivityLabel, Marking, SensitiveWord, OwnName, Email, PrivateKey, Credential, EmailAddress, InternalHost, Encrypted,
-    Unreadable, Limit
+    Unreadable, Limit, Interrupted
 });
 
 /// Bytes of a file's name.

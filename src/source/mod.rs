@@ -54,7 +54,7 @@ pub use question::{
 };
 pub use rate_limit::RateLimit;
 pub use settings::SourceSettings;
-pub use submission::{AnalysisProgress, SubmissionAbout, SubmissionSource, Visibility};
+pub use submission::{Accepted, AnalysisProgress, SubmissionAbout, SubmissionSource, Visibility};
 pub use unconfigured::Unconfigured;
 
 /// An adapter to one sort of source.

@@ -53,12 +53,11 @@ pub trait SubmissionSource: Send + Sync + 'static {
     /// Has it analyse again what it knows already, for everybody.
     fn rescan(&self, indicator: &Indicator) -> Question;
 
-    /// The identifier of the analysis, from the answer to a submission. Empty where the source says that it is analysing the
-    /// same already.
+    /// Reads the answer to a submission.
     ///
     /// # Errors
-    /// When the answer names none.
-    fn read_accepted(&self, answer: &Answer) -> Result<String, SourceError>;
+    /// When the answer names no analysis.
+    fn read_accepted(&self, answer: &Answer) -> Result<Accepted, SourceError>;
 
     /// The question how far the analysis is.
     fn ask_analysis(&self, id: &str, visibility: Visibility) -> Question;
@@ -77,6 +76,15 @@ pub trait SubmissionSource: Send + Sync + 'static {
     /// # Errors
     /// When the answer is no report on this indicator.
     fn read_private_report(&self, indicator: &Indicator, answer: &Answer) -> Result<Option<Finding>, SourceError>;
+}
+
+/// What a source says to a submission that it does not refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It analyses it, under this identifier.
+    Analysis(String),
+    /// It is analysing the same already, under an identifier that it does not tell.
+    AlreadyAnalysing,
 }
 
 /// How far an analysis is, as the source says.

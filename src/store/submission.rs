@@ -100,6 +100,8 @@ pub enum HoldReasonCode {
     Unreadable,
     /// A limit of the inspection was reached, so that a part was not inspected.
     Limit,
+    /// Its sending was interrupted, and nobody knows whether it arrived.
+    Interrupted,
 }
 
 impl HoldReasonCode {
@@ -162,7 +164,8 @@ pub enum AnalysisStatus {
 /// The analysis at the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmittedAnalysis {
-    /// The source's identifier. Empty where its answer was lost: then the source is asked about the indicator.
+    /// The source's identifier. Empty where its answer was lost (queued), or where it was analysing the same already (in progress):
+    /// then the source is asked about the indicator.
     pub id: String,
     /// How far it is.
     pub status: AnalysisStatus,

@@ -1,7 +1,7 @@
 //! Asks a source what it knows of a submission: whether there is a report already, and what it says at the end. A report for
 //! everybody is a look-up like any other; that of a private scan is asked for where only the account sees it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Submissions;
 use crate::engine::EnrichRequest;
@@ -13,13 +13,21 @@ use crate::store::{Submission, SubmissionType};
 
 /// Whether the source knows something.
 pub(super) enum Known {
-    /// It does: the verdict, if it could be stored.
-    Yes(Option<String>),
+    /// It does.
+    Yes(KnownReport),
     No,
     /// It could not be asked for now: why, and when it is said to be possible.
     NotNow(String, Option<Duration>),
     /// It cannot be asked.
     Never(String),
+}
+
+/// What the source says.
+pub(super) struct KnownReport {
+    /// The verdict on it, if it could be stored.
+    pub(super) verdict: Option<String>,
+    /// When it was analysed.
+    pub(super) observed: Option<SystemTime>,
 }
 
 impl Submissions {
@@ -47,7 +55,7 @@ impl Submissions {
             return Ok(Known::Never("the source was not asked".into()));
         };
         Ok(match &outcome.body {
-            OutcomeBody::Finding(_) => Known::Yes(verdict),
+            OutcomeBody::Finding(finding) => Known::Yes(KnownReport { verdict, observed: finding.observed_time }),
             OutcomeBody::NoRecord => Known::No,
             OutcomeBody::Error(error) => not_now(error),
             // What may be scanned privately may have a label that nobody may look up.
@@ -80,8 +88,10 @@ impl Submissions {
         };
         match finding {
             Ok(Some(finding)) => {
+                let observed = finding.observed_time;
                 let enriched = self.engine.judge_finding(&request(submission), &route, finding).await?;
-                Ok(Known::Yes(enriched.stored.then(|| enriched.record.id.clone())))
+                let verdict = enriched.stored.then(|| enriched.record.id.clone());
+                Ok(Known::Yes(KnownReport { verdict, observed }))
             }
             Ok(None) => Ok(Known::No),
             Err(error) => Ok(not_now(&error)),

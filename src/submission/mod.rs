@@ -425,10 +425,10 @@ impl Submissions {
         Ok(submission)
     }
 
-    /// Approves or rejects a held submission.
+    /// Approves a held submission, or rejects one that was not sent yet.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotReady`] if it is not held, [`Error::Forbidden`] if this caller may not decide.
+    /// [`Error::NotFound`], [`Error::NotReady`] if it is in another state, [`Error::Forbidden`] if this caller may not decide.
     pub(crate) async fn review(
         &self,
         id: &str,
@@ -448,11 +448,22 @@ impl Submissions {
         if let Some(message) = refusal {
             return Err(Error::Forbidden { reason: Reason::Forbidden, message });
         }
-        if submission.state != SubmissionState::Held {
+        let may_be_decided = match submission.state {
+            SubmissionState::Held => true,
+            SubmissionState::Received | SubmissionState::Inspecting | SubmissionState::Approved => !is_approved,
+            SubmissionState::Uploading
+            | SubmissionState::Analysing
+            | SubmissionState::Done
+            | SubmissionState::Rejected
+            | SubmissionState::Expired
+            | SubmissionState::Failed => false,
+        };
+        if !may_be_decided {
+            let which = if is_approved { "what is held is approved" } else { "what was not sent yet is rejected" };
             return Err(Error::NotReady {
                 reason: Reason::NotReady,
                 subject: format!("submissions/{id}"),
-                message: format!("it is {}, and only what is held is reviewed", submission.state.as_str()),
+                message: format!("it is {}, and only {which}", submission.state.as_str()),
             });
         }
         let (state, detail) = match is_approved {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Submissions;
 use super::inspect::{Content, Limits, inspect_file};
-use super::known::{Known, not_now};
+use super::known::{Known, KnownReport, not_now};
 use super::spool::SpooledContent;
 use crate::clock::Monotonic;
 use crate::engine::SubmissionRoute;
@@ -13,14 +13,20 @@ use crate::error::Error;
 use crate::fetch::{RemotePipeline, SubmissionDisclosure, SubmissionFailure};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::offload::offload_long;
-use crate::source::{AnalysisProgress, FileBody, Question};
-use crate::store::{AnalysisStatus, Submission, SubmissionState, SubmissionType, SubmittedAnalysis};
+use crate::source::{Accepted, AnalysisProgress, FileBody, Question};
+use crate::store::{
+    AnalysisStatus, HoldReason, HoldReasonCode, Submission, SubmissionState, SubmissionType, SubmittedAnalysis,
+};
 
 /// The first pause between two questions about the same thing; each further one is half as long again.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(240);
 /// How long something is tried again before the submission fails.
 const MAX_TRYING: Duration = Duration::from_secs(86_400);
+/// What was begun long ago is tried more often than this before it fails, since the server may not have run meanwhile.
+const MIN_TRIES: u32 = 2;
+/// A report from so long before a submission may be of an analysis that was under way then.
+const ANALYSIS_TIME: Duration = Duration::from_secs(900);
 /// How long a source is asked whether something arrived whose answer was lost.
 const MAX_ASKING_FOR_LOST: Duration = Duration::from_secs(3600);
 
@@ -40,12 +46,14 @@ struct Tries {
     state: Option<SubmissionState>,
     count: u32,
     since: Monotonic,
+    /// Whether the source said that it does not know it.
+    is_unknown: bool,
 }
 
 impl Tries {
     fn enter(&mut self, state: SubmissionState, now: Monotonic) {
         if self.state != Some(state) {
-            *self = Self { state: Some(state), count: 0, since: now };
+            *self = Self { state: Some(state), count: 0, since: now, is_unknown: false };
         }
     }
 
@@ -145,6 +153,14 @@ impl Submissions {
         self.store_next(Submission { state: SubmissionState::Failed, detail, ..submission }).await
     }
 
+    /// How long this has been tried: by the wall clock, where that tells more than this process has seen.
+    fn tried_for(&self, submission: &Submission, tries: &Tries) -> Duration {
+        let sent = submission.send_time.filter(|_| submission.state == SubmissionState::Analysing);
+        let begun = sent.unwrap_or(submission.update_time);
+        let by_wall = self.clock.now().duration_since(begun).unwrap_or_default();
+        self.clock.monotonic().since(tries.since).max(by_wall)
+    }
+
     /// Tries again later, or fails if this was tried for too long.
     async fn try_again(
         &self,
@@ -153,7 +169,7 @@ impl Submissions {
         why: String,
         wait: Option<Duration>,
     ) -> Result<Next, Error> {
-        if self.clock.monotonic().since(tries.since) >= MAX_TRYING {
+        if tries.count > MIN_TRIES && self.tried_for(&submission, tries) >= MAX_TRYING {
             return self.fail(submission, format!("tried for a day: {why}")).await;
         }
         Ok(Next::After(tries.pause().max(wait.unwrap_or_default()).min(MAX_TRYING)))
@@ -170,7 +186,7 @@ impl Submissions {
             Known::No if is_rescan => {
                 self.fail(submission, "the source does not know it, so there is nothing to analyse again").await
             }
-            Known::Yes(verdict) => self.finish_known(submission, verdict).await,
+            Known::Yes(report) => self.finish_known(submission, report.verdict).await,
             Known::No => self.enter(submission, SubmissionState::Inspecting).await,
             Known::NotNow(why, wait) => self.try_again(submission, tries, why, wait).await,
             Known::Never(why) => self.fail(submission, format!("it could not be looked up first: {why}")).await,
@@ -245,10 +261,11 @@ impl Submissions {
             return self.store_next(Submission { state: SubmissionState::Rejected, detail, ..submission }).await;
         }
         // A URL was not looked up before. While a file was held, somebody else may have submitted it.
-        if submission.submission_type == SubmissionType::Url || submission.review.is_some() {
+        let is_to_be_asked = submission.submission_type == SubmissionType::Url || submission.review.is_some();
+        if is_to_be_asked && !tries.is_unknown {
             match self.known(&submission).await? {
-                Known::Yes(verdict) => return self.finish_known(submission, verdict).await,
-                Known::No => {}
+                Known::Yes(report) => return self.finish_known(submission, report.verdict).await,
+                Known::No => tries.is_unknown = true,
                 Known::NotNow(why, wait) => return self.try_again(submission, tries, why, wait).await,
                 Known::Never(why) => {
                     return self.fail(submission, format!("it could not be looked up first: {why}")).await;
@@ -257,6 +274,10 @@ impl Submissions {
         }
         // Never closed.
         let _place = self.uploads.acquire().await;
+        // The wait for a place may have been long.
+        if let Some(detail) = self.refusal(&submission) {
+            return self.store_next(Submission { state: SubmissionState::Rejected, detail, ..submission }).await;
+        }
         let route = self.engine.submission_route(&submission.source)?;
         let question = match self.question(&route, &submission).await? {
             Ok(question) => question,
@@ -278,7 +299,10 @@ impl Submissions {
         };
         match route.pipeline.ask_for_submission(&question, Some(disclosure)).await {
             Ok(answer) => match route.submissions()?.read_accepted(&answer) {
-                Ok(id) => self.analysing(sending, id).await,
+                Ok(Accepted::Analysis(id)) => self.analysing(sending, id, AnalysisStatus::Queued).await,
+                Ok(Accepted::AlreadyAnalysing) => {
+                    self.analysing(sending, String::new(), AnalysisStatus::InProgress).await
+                }
                 Err(error) => self.lost(sending, tries, &error).await,
             },
             Err(SubmissionFailure::Sent(error)) => match error.kind {
@@ -368,17 +392,28 @@ impl Submissions {
         }
     }
 
-    async fn analysing(&self, submission: Submission, id: String) -> Result<Next, Error> {
-        let (state, analysis) = (SubmissionState::Analysing, SubmittedAnalysis { id, status: AnalysisStatus::Queued });
-        let stored = self.put(Submission { state, analysis: Some(analysis), ..submission }).await?;
-        // The source has the file, or is asked whether it has.
-        stored.iter().for_each(|submission| self.spool.remove(&submission.id));
+    async fn analysing(&self, submission: Submission, id: String, status: AnalysisStatus) -> Result<Next, Error> {
+        let (state, has_arrived) = (SubmissionState::Analysing, !id.is_empty());
+        let analysis = Some(SubmittedAnalysis { id, status });
+        let stored = self.put(Submission { state, analysis, ..submission }).await?;
+        // Where nobody knows whether it arrived, the file stays until that is known.
+        stored.iter().filter(|_| has_arrived).for_each(|submission| self.spool.remove(&submission.id));
         Ok(Next::Now)
     }
 
     /// Asks the source from now on whether it has what was sent, since the answer was lost. It is not sent again.
     async fn ask_for_lost(&self, submission: Submission) -> Result<Next, Error> {
-        self.analysing(submission, String::new()).await
+        self.analysing(submission, String::new(), AnalysisStatus::Queued).await
+    }
+
+    /// Lets a person decide whether it is sent again.
+    async fn hold_interrupted(&self, submission: Submission, detail: &str) -> Result<Next, Error> {
+        let mut hold_reasons = submission.hold_reasons.clone();
+        let (code, place) = (HoldReasonCode::Interrupted, "the upload".to_owned());
+        hold_reasons.retain(|reason| reason.code != code);
+        hold_reasons.push(HoldReason { code, place, detail: detail.to_owned() });
+        let (state, review, analysis) = (SubmissionState::Held, None, None);
+        self.store_next(Submission { state, hold_reasons, review, analysis, ..submission }).await
     }
 
     async fn follow_analysis(&self, submission: Submission, tries: &mut Tries) -> Result<Next, Error> {
@@ -399,7 +434,7 @@ impl Submissions {
                 Ok(AnalysisProgress::Queued) => AnalysisStatus::Queued,
                 Ok(AnalysisProgress::InProgress) => AnalysisStatus::InProgress,
                 Ok(AnalysisProgress::Completed) => AnalysisStatus::Completed,
-                Err(error) => return self.try_again(submission, tries, error.to_string(), None).await,
+                Err(error) => return self.ask_again(submission, tries, &error).await,
             },
             Err(SubmissionFailure::NotAsked(not_asked)) => {
                 let Known::NotNow(why, wait) = self.not_asked(&not_asked) else {
@@ -408,7 +443,7 @@ impl Submissions {
                 return self.try_again(submission, tries, why, wait).await;
             }
             Err(SubmissionFailure::NotSent(error) | SubmissionFailure::Sent(error)) => {
-                return self.try_again(submission, tries, error.to_string(), error.retry_after).await;
+                return self.ask_again(submission, tries, &error).await;
             }
         };
         if status != analysis.status {
@@ -423,6 +458,24 @@ impl Submissions {
         self.try_again(submission, tries, "the analysis did not end".into(), None).await
     }
 
+    /// Asks again how far the analysis is, unless the source keeps refusing the question.
+    async fn ask_again(&self, submission: Submission, tries: &mut Tries, error: &SourceError) -> Result<Next, Error> {
+        let is_refusal = match error.kind {
+            SourceErrorKind::Forbidden | SourceErrorKind::BadQuestion | SourceErrorKind::Refused => true,
+            // A credential can be mended, and what cannot be read may be of a gateway.
+            SourceErrorKind::Unauthorized
+            | SourceErrorKind::QuotaExhausted
+            | SourceErrorKind::Unavailable
+            | SourceErrorKind::Timeout
+            | SourceErrorKind::Malformed
+            | SourceErrorKind::TooLarge => false,
+        };
+        if is_refusal && tries.count > MIN_TRIES {
+            return self.fail(submission, format!("the source does not tell how far the analysis is: {error}")).await;
+        }
+        self.try_again(submission, tries, error.to_string(), error.retry_after).await
+    }
+
     /// Looks it up for the verdict. Where the answer to its sending was lost, this also tells whether it arrived.
     async fn finish(
         &self,
@@ -431,24 +484,43 @@ impl Submissions {
         tries: &mut Tries,
     ) -> Result<Next, Error> {
         let is_lost = analysis.id.is_empty();
+        let was_analysing = is_lost && analysis.status == AnalysisStatus::InProgress;
+        let asked_for_long = self.tried_for(&submission, tries) >= MAX_ASKING_FOR_LOST;
         match self.report(&submission).await? {
-            Known::Yes(verdict) => {
+            // The report that the source had before is none on this analysis.
+            Known::Yes(report)
+                if is_lost && submission.submission_type == SubmissionType::Rescan && !is_new(&submission, &report) =>
+            {
+                self.try_again(submission, tries, "the source shows no new analysis yet".into(), None).await
+            }
+            Known::Yes(report) => {
                 let analysis = Some(SubmittedAnalysis { status: AnalysisStatus::Completed, ..analysis });
-                let detail = match is_lost {
-                    true => "the source has it, but named no analysis when it was sent",
-                    false => "analysed",
+                let detail = match (is_lost, was_analysing) {
+                    (true, true) => "analysed: the source was analysing the same already",
+                    (true, false) => "the source has it, but named no analysis when it was sent",
+                    (false, _) => "analysed",
                 };
-                let (state, detail) = (SubmissionState::Done, detail.to_owned());
+                let (state, detail, verdict) = (SubmissionState::Done, detail.to_owned(), report.verdict);
                 self.store_next(Submission { state, analysis, verdict, detail, ..submission }).await
             }
-            Known::No if is_lost && self.clock.monotonic().since(tries.since) >= MAX_ASKING_FOR_LOST => {
-                let detail = "the answer to its sending was lost, and the source does not know it: it may not have \
-                              arrived. Nothing is sent twice by itself; submit it again if it is to be";
-                self.fail(submission, detail).await
+            Known::No if is_lost && asked_for_long => {
+                let detail = match was_analysing {
+                    true => "the source said that it was analysing the same already, but does not know it",
+                    false => {
+                        "its sending was interrupted, and the source does not know it: it may have arrived, or not"
+                    }
+                };
+                self.hold_interrupted(submission, detail).await
             }
             Known::No => self.try_again(submission, tries, "the source does not know it yet".into(), None).await,
             Known::NotNow(why, wait) => self.try_again(submission, tries, why, wait).await,
             Known::Never(why) => self.fail(submission, why).await,
         }
     }
+}
+
+/// Whether a report is of an analysis that the source was asked for.
+fn is_new(submission: &Submission, report: &KnownReport) -> bool {
+    let since = submission.send_time.and_then(|sent| sent.checked_sub(ANALYSIS_TIME));
+    report.observed >= since
 }

@@ -9,7 +9,7 @@ use super::{NOT_FOUND, about, private, segments};
 use crate::finding::{Finding, SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
 use crate::source::{
-    AnalysisProgress, Answer, FileBody, HttpMethod, Question, SubmissionAbout, SubmissionSource, Visibility,
+    Accepted, AnalysisProgress, Answer, FileBody, HttpMethod, Question, SubmissionAbout, SubmissionSource, Visibility,
 };
 
 /// Largest file that the usual address takes.
@@ -106,9 +106,9 @@ impl SubmissionSource for Submissions {
         question
     }
 
-    fn read_accepted(&self, answer: &Answer) -> Result<String, SourceError> {
+    fn read_accepted(&self, answer: &Answer) -> Result<Accepted, SourceError> {
         if answer.http()?.0 == CONFLICT {
-            return Ok(String::new());
+            return Ok(Accepted::AlreadyAnalysing);
         }
         let value = json::parse(success(answer)?)?;
         let id = Object::root(&value)?.need_text("data.id")?;
@@ -117,7 +117,7 @@ impl SubmissionSource for Submissions {
         if id.is_empty() || id.len() > 512 || !id.bytes().all(is_plain) {
             return Err(SourceError::malformed("the identifier of the analysis is none (data.id)"));
         }
-        Ok(id.to_owned())
+        Ok(Accepted::Analysis(id.to_owned()))
     }
 
     fn ask_analysis(&self, id: &str, visibility: Visibility) -> Question {
@@ -125,6 +125,9 @@ impl SubmissionSource for Submissions {
     }
 
     fn read_analysis(&self, answer: &Answer) -> Result<AnalysisProgress, SourceError> {
+        if answer.http()?.0 == 404 {
+            return Err(SourceError::new(SourceErrorKind::BadQuestion, "the source knows no such analysis"));
+        }
         let value = json::parse(success(answer)?)?;
         match Object::root(&value)?.need_word("data.attributes.status", &["queued", "in-progress", "completed"])? {
             "completed" => Ok(AnalysisProgress::Completed),
@@ -195,11 +198,11 @@ mod tests {
     fn an_identifier_that_would_lead_elsewhere_is_refused() {
         let own = at("https://www.virustotal.com/api/v3/");
         let accepted = |id: &str| own.read_accepted(&answer(200, &format!("{{\"data\": {{\"id\": \"{id}\"}}}}")));
-        assert_eq!(accepted("u-0f11-1617088890"), Ok("u-0f11-1617088890".into()));
+        assert_eq!(accepted("u-0f11-1617088890"), Ok(Accepted::Analysis("u-0f11-1617088890".into())));
         for id in ["", "a?b", "a b", "..%2f"] {
             assert!(accepted(id).is_err(), "{id}");
         }
-        assert_eq!(own.read_accepted(&answer(CONFLICT, "{}")), Ok(String::new()));
+        assert_eq!(own.read_accepted(&answer(CONFLICT, "{}")), Ok(Accepted::AlreadyAnalysing));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::store::submission::{
 
 stored_enum!(SubmissionType: File Url Rescan);
 stored_enum!(AnalysisStatus: Queued InProgress Completed);
-stored_enum!(HoldReasonCode: SensitivityLabel Marking SensitiveWord OwnName Email PrivateKey Credential EmailAddress InternalHost Encrypted Unreadable Limit);
+stored_enum!(HoldReasonCode: SensitivityLabel Marking SensitiveWord OwnName Email PrivateKey Credential EmailAddress InternalHost Encrypted Unreadable Limit Interrupted);
 
 fn to_stored(status: AnalysisStatus) -> stored::AnalysisStatus {
     status.into()

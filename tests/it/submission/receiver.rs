@@ -34,6 +34,10 @@ pub struct Behaviour {
     pub never_ends: bool,
     /// Never answers a question whose path contains this; empty: answers all.
     pub hangs_on: &'static str,
+    /// Knows no analysis any more.
+    pub forgets: bool,
+    /// When its reports are from, in seconds since 1970; 0: from the usual time.
+    pub analysed_at: u64,
     /// Reads no more than the beginning of what is submitted.
     pub stops_reading: bool,
 }
@@ -110,6 +114,11 @@ impl Receiver {
         self.questions.subscribe().wait_for(is_asked).await.unwrap();
     }
 
+    /// Resolves once it was asked so many questions.
+    pub async fn asked_times(&self, times: usize) {
+        self.questions.subscribe().wait_for(|_| self.asked().len() >= times).await.unwrap();
+    }
+
     /// What it took: the path, and the body.
     pub fn submitted(&self) -> Vec<(String, Vec<u8>)> {
         self.state.lock().unwrap().submitted.clone()
@@ -177,6 +186,8 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
         let own = format!("http://{address}/upload/{}", if is_private { "private" } else { "here" });
         let named = Some(state.behaviour.upload_address.clone()).filter(|named| !named.is_empty()).unwrap_or(own);
         reply(200, &json!({ "data": named }))
+    } else if path.contains("/analyses/") && state.behaviour.forgets {
+        reply(404, &json!({ "error": { "code": "NotFoundError" } }))
     } else if path.contains("/analyses/") {
         state.polls += 1;
         let status = match state.polls {
@@ -192,6 +203,9 @@ fn answer(state: &Mutex<State>, address: SocketAddr, method: &Method, path: &str
     } else if !is_private && state.known.contains(&last) {
         let mut report = report(60, 0);
         report["data"]["id"] = json!(last);
+        if state.behaviour.analysed_at != 0 {
+            report["data"]["attributes"]["last_analysis_date"] = json!(state.behaviour.analysed_at);
+        }
         reply(200, &report)
     } else {
         reply(404, &json!({ "error": { "code": "NotFoundError", "message": "-" } }))

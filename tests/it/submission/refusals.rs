@@ -11,8 +11,8 @@ use tonic::Code;
 
 use super::receiver::{Behaviour, Receiver, file_of};
 use super::samples::{mail, pdf, private_key, word, zip};
-use super::{NEVER, PAUSE, RULES, configuration, ended, header, reasons, sha256, started, submit, submit_parts};
-use crate::harness::{TestServer, violated};
+use super::{NEVER, PAUSE, RULES, configuration, ended, get, header, reasons, sha256, started, submit, submit_parts};
+use crate::harness::{TestServer, indicator, start_time, violated};
 
 /// The bytes of an upload that are read before it is answered.
 const READ: usize = 100_000;
@@ -100,7 +100,7 @@ async fn an_answer_in_the_middle_of_an_upload_is_seen_and_only_a_spent_quota_sen
         (413, pb::SubmissionState::Failed, 0),
         (429, pb::SubmissionState::Done, 1),
         // It says that it analyses the same already, but does not know it later.
-        (409, pb::SubmissionState::Failed, 0),
+        (409, pb::SubmissionState::Held, 0),
     ] {
         let source = EarlyAnswer::start(status).await;
         let receiver = Receiver::start(Behaviour::default()).await;
@@ -111,10 +111,10 @@ async fn an_answer_in_the_middle_of_an_upload_is_seen_and_only_a_spent_quota_sen
         assert_eq!(last.state(), state, "{status}: {last:?}");
         let detail = match status {
             413 => "the source refused it",
-            409 => "may not have arrived",
+            409 => "was analysing the same already, but does not know it",
             _ => "analysed",
         };
-        assert!(last.detail.contains(detail), "{status}: {last:?}");
+        assert!(format!("{last:?}").contains(detail), "{status}: {last:?}");
         let taken = source.taken.lock().unwrap().clone();
         assert_eq!(taken.len(), times, "{status}");
         assert!(taken.iter().all(|body| file_of(body) == content));
@@ -131,6 +131,50 @@ async fn what_the_source_says_it_analyses_already_ends_with_its_report() {
     let last = ended(&server, &submission.name).await;
     assert_eq!(last.state(), pb::SubmissionState::Done, "{last:?}");
     assert!(!last.already_known && !last.verdict.is_empty() && receiver.submitted().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_rescan_that_the_source_is_doing_already_ends_with_its_new_report_and_not_with_the_old_one() {
+    let (receiver, server) = started(Behaviour { refuses: Some(409), ..Behaviour::default() }).await;
+    let hash = sha256(b"some content");
+    receiver.learn(&hash);
+    let source = "sources/virustotal".to_owned();
+    let request = pb::RescanSubmissionRequest { source, indicator: Some(indicator(&hash)), tlp: 0 };
+    let name = server.submissions().rescan_submission(request).await.unwrap().into_inner().submission.unwrap().name;
+    receiver.received(1).await;
+    // The report of an hour before is shown meanwhile.
+    let before = receiver.asked().len();
+    receiver.asked_times(before + 3).await;
+    assert_eq!(get(&server, &name).await.state(), pb::SubmissionState::Analysing);
+    let now = start_time().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    receiver.behave(Behaviour { analysed_at: now, ..Behaviour::default() });
+    let last = ended(&server, &name).await;
+    assert_eq!(last.state(), pb::SubmissionState::Done, "{last:?}");
+    let request = pb::GetVerdictRequest { name: last.verdict, view: 0 };
+    let verdict = server.verdicts().get_verdict(request).await.unwrap().into_inner().verdict.unwrap();
+    let Some(pb::outcome::Result::Finding(finding)) = &verdict.outcomes[0].result else { panic!("{verdict:?}") };
+    assert_eq!(finding.observed_time.unwrap().seconds, i64::try_from(now).unwrap());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_analysis_that_the_source_does_not_know_fails_soon() {
+    let (receiver, server) = started(Behaviour { forgets: true, ..Behaviour::default() }).await;
+    let last = ended(&server, &submit(&server, "a.bin", b"some content").await.name).await;
+    assert_eq!(last.state(), pb::SubmissionState::Failed, "{last:?}");
+    assert!(last.detail.contains("knows no such analysis"), "{last:?}");
+    assert!(receiver.asked().len() < 10, "{:?}", receiver.asked());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_sent_cannot_be_withdrawn() {
+    let (_receiver, server) = started(Behaviour::default()).await;
+    let done = ended(&server, &submit(&server, "a.bin", b"some content").await.name).await;
+    let request = pb::RejectSubmissionRequest { name: done.name, reason: "a mistake".into() };
+    let refused = server.submissions().reject_submission(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     server.stop().await;
 }
 

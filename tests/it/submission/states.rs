@@ -119,16 +119,19 @@ async fn killed_before_the_first_byte_leaves_it_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_of_an_upload_it_is_not_sent_again_and_says_so() {
+async fn killed_in_the_middle_of_an_upload_it_is_sent_again_only_if_a_person_decides_so() {
     let receiver = Receiver::start(Behaviour { stops_reading: true, ..Behaviour::default() }).await;
     let what = What::File(vec![1; 4 << 20]);
     let (server, name) = killed_in(pb::SubmissionState::Uploading, what, &receiver, receiver.received(1)).await;
-    let last = ended(&server, &name).await;
-    assert_eq!(last.state(), pb::SubmissionState::Failed, "{last:?}");
-    assert!(last.detail.contains("may not have arrived") && last.send_time.is_some(), "{last:?}");
+    let held = ended(&server, &name).await;
+    assert_eq!(held.state(), pb::SubmissionState::Held, "{held:?}");
+    assert_eq!(held.hold_reasons[0].code(), pb::HoldReasonCode::Interrupted);
+    assert!(held.send_time.is_some(), "{held:?}");
     assert!(receiver.submitted().is_empty(), "nothing came whole, and nothing came again");
-    assert_eq!(waiting(&server), 0);
-    server.stop().await;
+    assert_eq!(waiting(&server), 1, "nothing is lost");
+    let request = pb::ApproveSubmissionRequest { name: name.clone(), reason: "it did not arrive".into() };
+    server.submissions().approve_submission(request).await.unwrap();
+    done_once(server, &name, &receiver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
