@@ -35,6 +35,9 @@ pub struct Enriched {
     pub record: Arc<VerdictRecord>,
     /// Whether the verdict could be stored. If not, it has no name under which it could be read again.
     pub stored: bool,
+    /// What the policies that the request compares make of the same outcomes, in their order, as they were when it began. What
+    /// analysts said is left out.
+    pub comparisons: Vec<Verdict>,
     /// The receipt of each source, in order of name.
     pub receipts: Vec<(String, Receipt)>,
     /// Until when the verdict may be reused for identical requests; `None`: not at all.
@@ -186,6 +189,8 @@ impl Engine {
         // What analysts said while sources were asked counts, and such a verdict is none of those who ask by the earlier key.
         let latest = self.active_feedback(&request.indicator);
         let is_same = latest.ids() == feedback.ids();
+        // Sources may not have been asked because of a pin that has ended since. It held when the enrichment began.
+        let latest = if feedback.pin.is_some() && latest.pin.is_none() { feedback } else { latest };
         let reusable_until = self.reusable_until(&chosen, &outcomes, &receipts, &latest).filter(|_| is_same);
         self.record(judging, budget, outcomes, receipts, &latest, reusable_until).await
     }
@@ -200,19 +205,6 @@ impl Engine {
         let receipts = vec![(outcome.source.clone(), receipt)];
         let feedback = self.active_feedback(&request.indicator);
         self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, None).await
-    }
-
-    /// What other policies make of the outcomes of this verdict, in the order given. What analysts said is left out.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for an unknown policy.
-    pub fn compare(&self, verdict: &Verdict, policies: &[String]) -> Result<Vec<Verdict>, Error> {
-        let judged = |name: &String| {
-            let policy = self.policy(Some(name))?;
-            let outcomes = verdict.outcomes.clone();
-            Ok(fuse_without_analysis(&policy.policy, &verdict.indicator, verdict.judged_time, outcomes))
-        };
-        policies.iter().map(judged).collect()
     }
 
     /// Looks up in one source, for at most `max_units` units. Never fails, and takes no longer than the budget.
@@ -281,7 +273,9 @@ impl Engine {
             .iter()
             .flat_map(|(source, receipt)| receipt.answers.iter().map(|hash| (source.clone(), hex(hash))))
             .collect();
-        let Judging { policy, request, at, .. } = judging;
+        let Judging { policy, policies, request, at } = judging;
+        let judged = |other: &&Policy| fuse_without_analysis(other, &request.indicator, at, outcomes.clone());
+        let comparisons = policies.iter().skip(1).map(judged).collect();
         let verdict = fuse(policy, &request.indicator, at, outcomes).with_feedback(feedback.clone());
         let create_time = self.clock.now();
         let record = Arc::new(VerdictRecord {
@@ -299,7 +293,7 @@ impl Engine {
             // fails.
             self.late_verdicts.append(record.clone())
         };
-        Ok(Enriched { record, stored, receipts, reusable_until: reusable_until.filter(|_| stored) })
+        Ok(Enriched { record, stored, comparisons, receipts, reusable_until: reusable_until.filter(|_| stored) })
     }
 
     /// Stores the verdict, and waits for that as long as the caller's time allows. If the store fails, the verdict has

@@ -169,8 +169,7 @@ impl EnrichmentRpc {
         let judged = &enriched.record.verdict;
         let graph = self.graph(&request, call, Some(&judged.outcomes), Spent::of(&enriched)).await?;
         add_units(&mut receipt, settled_units(judged), graph.as_ref());
-        let comparisons = self.engine.compare(judged, &request.compare_policies)?;
-        let comparisons = comparisons.iter().map(|other| write_comparison(other, judged)).collect();
+        let comparisons = enriched.comparisons.iter().map(|other| write_comparison(other, judged)).collect();
         Ok(pb::EnrichResponse { verdict, receipt: Some(receipt), graph, comparisons })
     }
 
