@@ -3,6 +3,7 @@
 //! A source that fails is never an [`Error`] but a `SourceError`, which is part of the response. Texts here are for the
 //! caller; what only the operator may see goes to the log under an incident number.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -147,7 +148,8 @@ impl Violation {
 /// Adds violations of fields that have none yet. A malformed value often breaks later rules too, and those violations
 /// would only repeat the first.
 pub fn merge_new(violations: &mut Vec<Violation>, mut more: Vec<Violation>) {
-    more.retain(|new| !violations.iter().any(|violation| violation.field == new.field));
+    let known: HashSet<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    more.retain(|new| !known.contains(new.field.as_str()));
     violations.append(&mut more);
 }
 

@@ -41,6 +41,9 @@ pub(crate) mod verdict;
 
 /// A longer name is not repeated in an error, which must fit into a header.
 const MAX_NAME: usize = 128;
+/// The most paths of a mask, and the most bytes of one.
+const MOST_PATHS: usize = 200;
+const LONGEST_PATH: usize = 256;
 
 /// Every violation found in one request.
 #[derive(Debug, Default)]
@@ -105,6 +108,18 @@ impl Violations {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The paths of a mask in this field. One that is too large is noted and left out: each path that is no field is compared with
+    /// the names of all fields.
+    pub(crate) fn mask(&mut self, field: &'static str, mask: Option<prost_types::FieldMask>) -> Option<Vec<String>> {
+        let paths = mask?.paths;
+        if paths.len() <= MOST_PATHS && paths.iter().all(|path| path.len() <= LONGEST_PATH) {
+            return Some(paths);
+        }
+        let message = format!("takes at most {MOST_PATHS} paths of at most {LONGEST_PATH} bytes");
+        self.add(Violation::new(field, Reason::MaskInvalid, message));
+        Some(Vec::new())
     }
 
     /// What was read, if there was no violation.

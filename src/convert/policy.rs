@@ -12,7 +12,7 @@ use crate::settings::{
     FieldValue, PolicyChange, PolicyFields, PolicyOrigin, ResolvedPolicy, fields, is_optional_table,
 };
 use crate::source::parse_duration;
-use crate::verdict::RuleKind;
+use crate::verdict::{MOST_SOURCE_ROWS, RuleKind};
 
 const DURATION: &str = "google.protobuf.Duration";
 
@@ -72,12 +72,24 @@ pub(crate) fn read_change(
     violations: &mut Violations,
 ) -> PolicyChange {
     let base = Some(base).filter(|base| !base.is_empty());
+    let rows = match &policy.rule {
+        Some(Rule::Weighted(weighted)) => weighted.sources.len(),
+        Some(Rule::Xsoar(_) | Rule::Worst(_) | Rule::Majority(_) | Rule::Mean(_)) | None => 0,
+    };
+    let fields = if rows > MOST_SOURCE_ROWS {
+        // Left out: checking many thousand rows would keep others waiting.
+        let message = format!("holds {rows} sources, more than {MOST_SOURCE_ROWS}");
+        violations.add(Violation::invalid("policy.weighted.sources", message));
+        PolicyFields::new()
+    } else {
+        read_fields(policy, violations)
+    };
     PolicyChange {
         name: violations.check(read_name(&policy.name, "policies", "policy.name")).unwrap_or_default(),
-        fields: read_fields(policy, violations),
+        fields,
         rule: policy.rule.as_ref().map(read_rule),
         base: base.and_then(|base| violations.check(read_name(base, "policies", "base"))),
-        mask: update_mask.map(|mask| mask.paths),
+        mask: violations.mask("update_mask", update_mask),
         allow_missing: false,
         etag: policy.etag.clone(),
     }

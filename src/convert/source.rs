@@ -279,7 +279,7 @@ pub(crate) fn read_change(
         name: violations.check(read_name(&source.name, "sources", "source.name")).unwrap_or_default(),
         patch: read_patch(&source, violations),
         credential: Some(source.credential).filter(|text| !text.is_empty()).map(SecretString::from),
-        mask: update_mask.map(|mask| mask.paths),
+        mask: violations.mask("update_mask", update_mask),
         reset: Vec::new(),
         allow_missing: false,
         etag: source.etag,

@@ -87,7 +87,7 @@ impl SourceRpc {
             violations.add(Violation::new("source", Reason::FieldRequired, "the source to configure is needed"));
         }
         let mut change = read_change(request.source.unwrap_or_default(), request.update_mask, &mut violations);
-        change.reset = request.reset_mask.map(|mask| mask.paths).unwrap_or_default();
+        change.reset = violations.mask("reset_mask", request.reset_mask).unwrap_or_default();
         change.allow_missing = request.allow_missing;
         if request.validate_only || !violations.is_empty() {
             return self.validate(&change, violations).await.map(|source| write(&source));

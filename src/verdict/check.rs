@@ -23,7 +23,8 @@ const LEAST_SHARE: f64 = 0.001;
 const LONGEST_DECAY: Duration = Duration::from_secs(100 * 365 * 86_400);
 const MAX_SPEED: f64 = 100.0;
 const LONGEST_SUMMARY: usize = 200;
-const MOST_SOURCE_ROWS: usize = 1000;
+/// The most rows of sources in a policy.
+pub const MOST_SOURCE_ROWS: usize = 1000;
 
 impl Policy {
     /// Everything that is wrong with the numbers, with paths from the policy on: `weighted.thresholds.malicious`. Empty for a

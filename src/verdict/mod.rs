@@ -36,6 +36,7 @@ mod report;
 mod weighted;
 
 pub use change::{Analysis, Assumption, Flip, LeaveOneOut, Margin, Newcomers, Reach, ReportChange};
+pub use check::MOST_SOURCE_ROWS;
 pub use compare::{
     BeforeAfter, Cause, Comparison, DispositionCause, Part, TermChange, TermState, ThresholdChange, compare,
 };

@@ -11,7 +11,7 @@ use prost_types::FieldMask;
 use tempfile::TempDir;
 
 use crate::fuzz::{Random, mutate};
-use crate::harness::{TestServer, malicious_virustotal, start_time, virustotal_at};
+use crate::harness::{Replay, TestServer, malicious_virustotal, report, start_time, violated, virustotal_at};
 
 const MINE: &str = "policies/mine";
 /// What a check of a range may forget.
@@ -288,5 +288,50 @@ async fn no_bytes_given_to_configure_policy_make_it_panic() {
         }
     }
     assert!(read > 500 && done > 50, "{read} requests were read, {done} done");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_with_too_many_rows_or_paths_is_refused_without_looking_at_each() {
+    let server = TestServer::start("").await;
+    let mut policy = malicious_from(0.9);
+    let Some(Rule::Weighted(rule)) = &mut policy.rule else { unreachable!("it is weighted") };
+    rule.sources = (0..50_000).map(|number| (format!("AA{number}"), pb::SourceRow::default())).collect();
+    let paths = (0..50_000).map(|number| format!("weighted.no_field_{number}")).collect();
+    let request = pb::ConfigurePolicyRequest { update_mask: Some(FieldMask { paths }), ..change(policy) };
+    for validate_only in [true, false] {
+        let request = pb::ConfigurePolicyRequest { validate_only, ..request.clone() };
+        let refused = configure(&server, request).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        let fields = violated(&refused);
+        assert!(fields.contains(&"policy.weighted.sources".to_owned()), "{fields:?}");
+        assert!(fields.contains(&"update_mask".to_owned()) && fields.len() < 10, "{fields:?}");
+    }
+    let long = FieldMask { paths: vec!["x".repeat(1_000_000)] };
+    let request = pb::ConfigurePolicyRequest { update_mask: Some(long), ..change(malicious_from(0.9)) };
+    let refused = configure(&server, request).await.unwrap_err();
+    assert_eq!(violated(&refused), ["update_mask"]);
+    assert!(refused.message().len() < 1_000, "the path is not repeated");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_is_deleted_while_sources_are_asked_is_compared_as_it_was() {
+    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    configure(&server, change(malicious_from(0.9))).await.unwrap();
+    let options = pb::EnrichOptions { compare_policies: vec![MINE.into()], ..Default::default() };
+    let request =
+        pb::EnrichRequest { indicator: Some(crate::harness::indicator("198.51.100.7")), options: Some(options) };
+    let delete = async {
+        virustotal.called(1).await;
+        let request = pb::DeletePolicyRequest { name: MINE.into(), ..Default::default() };
+        server.policies().delete_policy(request).await.unwrap();
+        virustotal.release();
+    };
+    let mut client = server.enrichment();
+    let (answer, ()) = tokio::join!(client.enrich(request), delete);
+    let compared = answer.expect("what was paid is answered").into_inner().comparisons;
+    assert_eq!(compared.iter().map(|one| one.policy.as_str()).collect::<Vec<_>>(), [MINE]);
     server.stop().await;
 }
