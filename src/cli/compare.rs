@@ -1,6 +1,7 @@
 //! `concord compare`: what the history of verdicts says of the sources.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::{Cell, CellAlignment};
@@ -13,6 +14,7 @@ use super::connect::Connection;
 use super::enrich::full_name;
 use super::history::since;
 use super::json::print_messages;
+use super::plot::{CurvePlot, CurvePoint, PlotError, SourcePlot};
 use super::table::{self, letter, source_id};
 use crate::convert::indicator::{write_disposition, write_type};
 use crate::pb;
@@ -26,11 +28,15 @@ const MOST_PAIRS: usize = 15;
 
 pub(super) async fn run(client: &Client, command: Compare) -> Result<ExitCode, Failure> {
     let done = Connection::with(client, async |connection| match &command {
-        Compare::Sources { sources, history } => compare_sources(connection, sources, history).await,
+        Compare::Sources { sources, history, plot } => {
+            compare_sources(connection, sources, history, plot.as_deref()).await
+        }
         Compare::Letters { history, policy, without_labels } => {
             suggest_letters(connection, history, policy.as_deref(), *without_labels).await
         }
-        Compare::Calibration { history, policy } => fit_calibration(connection, history, policy.as_deref()).await,
+        Compare::Calibration { history, policy, plot } => {
+            fit_calibration(connection, history, policy.as_deref(), plot.as_deref()).await
+        }
     });
     done.await.map(|()| ExitCode::SUCCESS)
 }
@@ -86,7 +92,12 @@ async fn result_of<M, R>(
     Err(Failure::new("the server ended without a result"))
 }
 
-async fn compare_sources(connection: &Connection, sources: &[String], history: &CompareHistory) -> Result<(), Failure> {
+async fn compare_sources(
+    connection: &Connection,
+    sources: &[String],
+    history: &CompareHistory,
+    plot: Option<&Path>,
+) -> Result<(), Failure> {
     let request = pb::CompareSourcesRequest {
         filter: Some(write_filter(&history.filter)),
         sources: sources.iter().map(|source| full_name(source, "sources")).collect(),
@@ -98,9 +109,66 @@ async fn compare_sources(connection: &Connection, sources: &[String], history: &
             CompareEvent::Comparison(comparison) => Ok(comparison),
         })
     });
-    print_messages(history.output, "SourceComparison", &[comparison.await?], |comparisons| {
+    let comparison = comparison.await?;
+    if let Some(file) = plot {
+        write_picture(file, source_plot(&comparison).svg())?;
+    }
+    print_messages(history.output, "SourceComparison", &[comparison], |comparisons| {
         comparisons.iter().map(comparison_text).collect()
     })
+}
+
+/// Writes a picture, anew where the file exists.
+fn write_picture(file: &Path, svg: Result<String, PlotError>) -> Result<(), Failure> {
+    let svg = svg.map_err(|error| Failure::new(format!("{}: cannot be drawn: {error}", file.display())))?;
+    std::fs::write(file, svg).map_err(|error| Failure::io(file.display(), &error))
+}
+
+fn source_plot(comparison: &pb::SourceComparison) -> SourcePlot {
+    let names: Vec<String> = comparison.sources.iter().map(|source| source_id(&source.source).to_owned()).collect();
+    let place = |source: &str| comparison.sources.iter().position(|each| each.source == source);
+    let mut agreement = vec![vec![None; names.len()]; names.len()];
+    for (place, row) in agreement.iter_mut().enumerate() {
+        row[place] = Some(1.0);
+    }
+    for pair in &comparison.pairs {
+        let kappa = pair.quadratic_kappa.as_ref().map(|kappa| kappa.value);
+        if let (Some(first), Some(second)) = (place(&pair.first), place(&pair.second)) {
+            (agreement[first][second], agreement[second][first]) = (kappa, kappa);
+        }
+    }
+    let mut outlined = Vec::new();
+    for family in &comparison.suggested_families {
+        let members: Vec<usize> = family.sources.iter().filter_map(|source| place(source)).collect();
+        for (before, second) in members.iter().enumerate() {
+            outlined.extend(members[..before].iter().map(|first| (*first, *second)));
+        }
+    }
+    let all = comparison.verdicts.max(1) as f64;
+    let shares = |share: &dyn Fn(&pb::SourceStatistics) -> f64| comparison.sources.iter().map(share).collect();
+    let bars = vec![
+        ("coverage".to_owned(), shares(&|source| source.coverage)),
+        ("decisive".to_owned(), shares(&|source| source.decisive as f64 / all)),
+    ];
+    SourcePlot { names, agreement, outlined, bars }
+}
+
+fn curve_plot(reports: &pb::CalibrationReports) -> CurvePlot {
+    let all = reports.reports.first().cloned().unwrap_or_default();
+    let point = |bin: &pb::CalibrationBin| {
+        let share = bin.share.unwrap_or_default();
+        CurvePoint {
+            probability: bin.probability,
+            share: share.value,
+            low: share.low,
+            high: share.high,
+            labels: bin.labels,
+        }
+    };
+    CurvePlot {
+        title: format!("{}, revision {}, {} labels", reports.policy, reports.policy_revision, all.labels),
+        points: all.curve.iter().map(point).collect(),
+    }
 }
 
 /// The comparison for people: totals, sources, pairs, families.
@@ -298,6 +366,7 @@ async fn fit_calibration(
     connection: &Connection,
     history: &CompareHistory,
     policy: Option<&str>,
+    plot: Option<&Path>,
 ) -> Result<(), Failure> {
     let request = pb::FitCalibrationRequest {
         filter: Some(write_filter(&history.filter)),
@@ -310,7 +379,11 @@ async fn fit_calibration(
             FitEvent::Reports(reports) => Ok(reports),
         })
     });
-    print_messages(history.output, "CalibrationReports", &[reports.await?], |reports| {
+    let reports = reports.await?;
+    if let Some(file) = plot {
+        write_picture(file, curve_plot(&reports).svg())?;
+    }
+    print_messages(history.output, "CalibrationReports", &[reports], |reports| {
         reports.iter().map(calibration_text).collect()
     })
 }

@@ -29,6 +29,7 @@ mod json;
 mod never_send;
 mod output;
 mod plan;
+mod plot;
 mod policy;
 mod policy_args;
 mod progress;

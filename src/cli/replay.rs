@@ -1,8 +1,10 @@
 //! `concord replay`: what other settings would have said.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use comfy_table::{Cell, CellAlignment};
+use serde_json::Value;
 
 use super::args::{Client, ListOutput, Replay};
 use super::compare::{ReadingBar, write_filter};
@@ -13,8 +15,10 @@ use super::policy::Wanted;
 use super::table::{self, source_id};
 use super::{Failure, print};
 use crate::convert::indicator::write_reliability;
+use crate::convert::source::write_patch;
 use crate::pb;
 use crate::pb::replay_verdicts_response::Event;
+use crate::settings::SourcePatch;
 use crate::verdict::percent;
 
 pub(super) async fn run(client: &Client, replay: &Replay) -> Result<ExitCode, Failure> {
@@ -28,6 +32,7 @@ pub(super) async fn run(client: &Client, replay: &Replay) -> Result<ExitCode, Fa
         policy: policy.name,
         policy_revision: policy.revision,
         letters: letters.collect(),
+        sources: read_options(&replay.set)?,
     };
     let done = Connection::with(client, async |connection| {
         let mut stream = connection.history().replay_verdicts(request.clone()).await?.into_inner();
@@ -54,6 +59,25 @@ pub(super) async fn run(client: &Client, replay: &Replay) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
+/// The sources of `SOURCE.OPTION=VALUE`, each with its options.
+fn read_options(set: &[String]) -> Result<Vec<pb::ReplayedOptions>, Failure> {
+    let mut options: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+    for text in set {
+        let wrong = || Failure::new(format!("--set {text}: write SOURCE.OPTION=VALUE"));
+        let (path, value) = text.split_once('=').ok_or_else(wrong)?;
+        let (source, option) = path.rsplit_once('.').ok_or_else(wrong)?;
+        // Numbers, flags and lists as JSON; anything else is a text.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        options.entry(full_name(source, "sources")).or_default().insert(option.to_owned(), value);
+    }
+    let replayed = options.into_iter().map(|(source, options)| {
+        let options = options.into_iter().collect();
+        let options = write_patch(SourcePatch { options, ..SourcePatch::default() }).options;
+        pb::ReplayedOptions { source, options }
+    });
+    Ok(replayed.collect())
+}
+
 /// The summary for people.
 pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
     let share = if summary.replayed == 0 { 0.0 } else { summary.flipped as f64 / summary.replayed as f64 };
@@ -67,6 +91,15 @@ pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
         let left_out = summary.without_policy;
         text +=
             &format!("{left_out} left out: the revision of their policy is no longer stored; name one with --policy\n");
+    }
+    for kept in &summary.pruned {
+        let (count, source) = (kept.count, source_id(&kept.source));
+        text +=
+            &format!("{count} findings of {source} were judged as recorded: their raw answers are no longer stored\n");
+    }
+    for kept in &summary.unreadable {
+        let (count, source) = (kept.count, source_id(&kept.source));
+        text += &format!("{count} findings of {source} were judged as recorded: their raw answers could not be read\n");
     }
     let mut rows = table::plain(&["BEFORE", "AFTER", "VERDICTS", "BY"]);
     for transition in &summary.transitions {

@@ -1,12 +1,14 @@
 //! `history.proto` and `history_service.proto`: which verdicts to read, and what they say.
 
 use super::indicator::{read_disposition, read_reliability, read_type, write_reliability, write_type};
+use super::source::read_patch;
 use super::verdict::source_name;
 use super::{NamedField, Violations, read_name, read_period, read_sources, write_duration};
 use crate::error::{Reason, Violation};
 use crate::finding::Reliability;
 use crate::indicator::IndicatorType;
 use crate::pb;
+use crate::settings::Change;
 use crate::statistics::{
     CalibrationBin, CalibrationReport, Estimate, Lead, LearnedRow, PairSummary, Performance, ReliabilitySuggestion,
     SourceComparison, SourceSummary,
@@ -68,6 +70,42 @@ pub(crate) fn read_letters(
         }
         // One without a letter is looked for all the same: its name may be wrong, too.
         read.push((NamedField { name, field }, reliability.flatten().unwrap_or(Reliability::F)));
+    }
+    read
+}
+
+/// A source with other options, and the place in the request where it stands.
+pub(crate) struct ReplayedOptions {
+    /// Its name and its options, as a change that is only to be checked.
+    pub(crate) change: Change,
+    /// The path of the message.
+    pub(crate) field: String,
+}
+
+/// Sources with other options.
+pub(crate) fn read_options(sources: Vec<pb::ReplayedOptions>, violations: &mut Violations) -> Vec<ReplayedOptions> {
+    if sources.len() > MOST_SOURCES {
+        violations.add(Violation::new("sources", Reason::TooMany, format!("at most {MOST_SOURCES} sources")));
+        return Vec::new();
+    }
+    let mut read: Vec<ReplayedOptions> = Vec::new();
+    for (place, replayed) in sources.into_iter().enumerate() {
+        let field = format!("sources[{place}]");
+        let name = violations.check(read_name(&replayed.source, "sources", &format!("{field}.source")));
+        let options = replayed.options.filter(|options| !options.fields.is_empty());
+        if options.is_none() {
+            let message = "at least one option is needed: malicious_threshold_ip = 5";
+            violations.add(Violation::new(format!("{field}.options"), Reason::FieldRequired, message));
+        }
+        let Some((name, options)) = name.zip(options) else { continue };
+        if read.iter().any(|known| known.change.name == name) {
+            violations.add(Violation::invalid(format!("{field}.source"), "the same source has options already"));
+            continue;
+        }
+        let mut inner = Violations::default();
+        let patch = read_patch(&pb::Source { options: Some(options), ..Default::default() }, &mut inner);
+        violations.add_nested(inner, &field);
+        read.push(ReplayedOptions { change: Change { name, patch, ..Change::default() }, field });
     }
     read
 }

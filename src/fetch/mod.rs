@@ -66,6 +66,7 @@ pub use list_pipeline::ListPipeline;
 pub use lookup::{AnswerHash, Fetched, LookupRequest, Receipt, outcome};
 pub use observe::{CounterSnapshot, SourceCounters};
 pub use pipeline::{PipelineParts, RemotePipeline, Withhold, transport_for};
+pub use read::read_stored;
 pub use reported::ReportedQuota;
 pub use source_pipeline::SourcePipeline;
 pub use submission::{SubmissionDisclosure, SubmissionFailure};

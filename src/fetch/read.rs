@@ -16,10 +16,16 @@ pub(super) async fn read(
 ) -> Result<Reading, SourceError> {
     let bytes = answers.iter().map(body_length).sum();
     let (source, lookup, answers) = (source.clone(), lookup.clone(), answers.clone());
-    offload(bytes, move || {
-        source.read(&lookup, &answers).map(|reading| bounded(reading, source.about().greatest_strength))
-    })
-    .await
+    offload(bytes, move || read_stored(source.as_ref(), &lookup, &answers)).await
+}
+
+/// Reads answers that were stored before, under settings that may be others than those they were received under. Blocks for as
+/// long as parsing takes.
+///
+/// # Errors
+/// When the answers do not answer the question.
+pub fn read_stored(source: &dyn Source, lookup: &Lookup, answers: &[Answer]) -> Result<Reading, SourceError> {
+    source.read(lookup, answers).map(|reading| bounded(reading, source.about().greatest_strength))
 }
 
 fn bounded(reading: Reading, greatest: Strength) -> Reading {

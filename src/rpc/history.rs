@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 
 use super::background::{BackgroundTasks, Streamed};
 use crate::convert::history::{
-    count, read_filter, read_letters, read_named_sources, read_policy, write_calibration, write_comparison,
-    write_suggestion,
+    ReplayedOptions, count, read_filter, read_letters, read_named_sources, read_options, read_policy,
+    write_calibration, write_comparison, write_suggestion,
 };
 use crate::convert::indicator::{write, write_disposition};
 use crate::convert::verdict::source_name;
@@ -23,7 +23,8 @@ use crate::indicator::IndicatorType;
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::history_service_server::HistoryService;
-use crate::settings::{Registry, ResolvedPolicy};
+use crate::settings::{Registry, ResolvedPolicy, State};
+use crate::source::{Source, TransportKind};
 use crate::store::VerdictFilter;
 use crate::verdict::{Calibration, Rule, WeightedRule};
 
@@ -86,6 +87,47 @@ impl HistoryRpc {
     }
 }
 
+impl HistoryRpc {
+    /// The source as it would be with other options; `None` where that is refused.
+    async fn with_options(
+        &self,
+        wanted: &ReplayedOptions,
+        violations: &mut Violations,
+    ) -> Result<Option<Arc<dyn Source>>, Error> {
+        let ReplayedOptions { change, field } = wanted;
+        let exists = violations.resolve(&format!("{field}.source"), self.registry.check(&change.name));
+        if exists.is_none() {
+            return Ok(None);
+        }
+        let resolved = match self.registry.effective(change).await {
+            Ok(resolved) => resolved,
+            Err(Error::Invalid(refused)) => {
+                for mut violation in refused {
+                    let path = violation.field.trim_start_matches("source.").to_owned();
+                    violation.field = format!("{field}.{path}");
+                    violations.add(violation);
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let refusal = match (&resolved.state, resolved.source.about().transport) {
+            (State::NotConfigured(missing), _) => Some(format!("it is not configured: {missing}")),
+            (State::Active | State::Disabled, TransportKind::Dns | TransportKind::List) => {
+                Some("only answers that came over HTTP are stored, so that they can be read again".into())
+            }
+            (State::Active | State::Disabled, TransportKind::Http) => None,
+        };
+        match refusal {
+            Some(message) => {
+                violations.add(Violation::invalid(format!("{field}.source"), message));
+                Ok(None)
+            }
+            None => Ok(Some(resolved.source)),
+        }
+    }
+}
+
 /// A place among those who read the history.
 async fn turn() -> Option<SemaphorePermit<'static>> {
     TURN.acquire().await.ok()
@@ -134,7 +176,15 @@ fn write_summary(report: &ReplayReport) -> pb::ReplaySummary {
         flipped: count(report.flipped),
         transitions: report.transitions.iter().map(transition).collect(),
         without_policy: count(report.without_policy),
+        pruned: write_counts(&report.pruned),
+        unreadable: write_counts(&report.unreadable),
     }
+}
+
+fn write_counts(counts: &BTreeMap<String, u64>) -> Vec<pb::SourceCount> {
+    let write =
+        |(source, number): (&String, &u64)| pb::SourceCount { source: source_name(source), count: count(*number) };
+    counts.iter().map(write).collect()
 }
 
 /// The suggestions of what was collected.
@@ -271,6 +321,12 @@ impl HistoryService for HistoryRpc {
                 letters.insert(named.name, letter);
             }
         }
+        let mut sources = BTreeMap::new();
+        for wanted in read_options(request.sources, &mut violations) {
+            if let Some(source) = self.with_options(&wanted, &mut violations).await? {
+                sources.insert(wanted.change.name, source);
+            }
+        }
         let mut policy = None;
         if let Some(name) = read_policy(&request.policy, &mut violations) {
             let found = self.engine.history().policy(&name, request.policy_revision).await;
@@ -279,7 +335,7 @@ impl HistoryService for HistoryRpc {
             let message = "a revision belongs to a policy: set `policy` too";
             violations.add(Violation::invalid("policy_revision", message));
         }
-        let (filter, change) = violations.finish(Some((filter, ReplayChange { policy, letters })))?;
+        let (filter, change) = violations.finish(Some((filter, ReplayChange { policy, letters, sources })))?;
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
             let replayed = rpc.replay(filter, change, &sender).await;

@@ -320,6 +320,7 @@ async fn what_cannot_be_answered_is_refused_with_what_is_missing() {
             pb::ReplayedLetter { source: "sources/liar".into(), reliability: 0 },
             pb::ReplayedLetter { source: "sources/nobody".into(), reliability: 2 },
         ],
+        sources: Vec::new(),
     };
     let refused = history.replay_verdicts(wrong).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
@@ -376,6 +377,16 @@ async fn the_commands_show_what_the_history_says() {
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+    let picture = server.folder.path().join("sources.svg").display().to_string();
+    shown(&["compare", "sources", "--plot", &picture]).await;
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    let parsed = roxmltree::Document::parse(&drawn).unwrap();
+    let texts: Vec<&str> = parsed.descendants().filter_map(|node| node.text()).map(str::trim).collect();
+    for part in ["bravo", "copycat", "coverage", "decisive", "share data"] {
+        assert!(texts.contains(&part), "{part} is missing in the picture: {texts:?}");
+    }
+    shown(&["compare", "calibration", "--plot", &picture]).await;
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("share that is malicious"));
     let text = shown(&["compare", "letters"]).await;
     assert!(text.contains("says the opposite of the truth"), "{text}");
     let text = shown(&["compare", "calibration"]).await;

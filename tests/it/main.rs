@@ -38,6 +38,7 @@ mod quota;
 mod recordings;
 mod registry;
 mod relations;
+mod replay;
 mod samples;
 mod secrets;
 mod settings;

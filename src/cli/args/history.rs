@@ -1,5 +1,6 @@
 //! The arguments of the commands that read the history of verdicts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -91,7 +92,7 @@ pub(in crate::cli) enum Compare {
     /// Compare the sources: what each answers, adds and costs, how far each two agree, and who copies whom
     #[command(after_help = "\
 Examples:
-  concord compare sources --since 30d
+  concord compare sources --since 30d --plot sources.svg
   concord compare sources virustotal,urlhaus --type url -o json")]
     Sources {
         /// Names of sources; none: all
@@ -99,6 +100,9 @@ Examples:
         sources: Vec<String>,
         #[command(flatten)]
         history: CompareHistory,
+        /// Draw how far each two agree, with bars of coverage and of what each decides, into this SVG file
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
     },
     /// Show which letter each source behaves like, by what analysts said
     #[command(after_help = "\
@@ -129,6 +133,9 @@ Examples:
         /// The policy [default: the server's, or weighted]
         #[arg(long, value_name = "NAME")]
         policy: Option<String>,
+        /// Draw the reliability curve into this SVG file
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
     },
 }
 
@@ -161,14 +168,18 @@ The recorded outcomes are judged again; no source is asked. Without --policy eac
 
 Examples:
   concord replay --policy strict --since 30d
-  concord replay --letter virustotal=C --letter blocklist=A -o jsonl")]
+  concord replay --letter virustotal=C --letter blocklist=A -o jsonl
+  concord replay --set sources/virustotal.malicious_threshold_ip=5 --since 30d")]
 pub(in crate::cli) struct Replay {
     /// Policy to judge under: NAME, or NAME@REVISION
-    #[arg(long, value_name = "NAME", required_unless_present = "letters")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["letters", "set"])]
     pub(in crate::cli) policy: Option<String>,
     /// Another letter of a source; may be repeated
     #[arg(long = "letter", id = "letters", value_name = "SOURCE=LETTER", value_parser = read_letter)]
     pub(in crate::cli) letters: Vec<(String, Reliability)>,
+    /// Another option of a source that is asked over HTTP, whose stored raw answers are then read again; may be repeated
+    #[arg(long, value_name = "SOURCE.OPTION=VALUE")]
+    pub(in crate::cli) set: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) filter: HistoryArgs,
     /// What to print: a summary, or each verdict that would be another

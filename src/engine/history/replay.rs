@@ -3,27 +3,36 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::try_join_all;
 
 use super::pages::HistoryPages;
 use super::{History, HistoryFilter, ScanProgress};
 use crate::error::{Error, Reason};
-use crate::finding::{Disposition, Outcome, Reliability};
+use crate::fetch::read_stored;
+use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::settings::{PolicyRegistry, ResolvedPolicy};
-use crate::store::VerdictRecord;
+use crate::source::{Answer, AnswerBody, Lookup, Reading, Source};
+use crate::store::{RawAnswer, Store, VerdictRecord};
 use crate::verdict::{Term, Verdict, fuse_without_analysis};
 
 /// Examples of each transition.
 const MOST_EXAMPLES: usize = 10;
+/// Verdicts whose raw answers are in memory together.
+const GROUP: usize = 64;
 
 /// What is to be another than it was.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ReplayChange {
     /// The policy that judges; `None`: each verdict's own, in its revision.
     pub policy: Option<Arc<ResolvedPolicy>>,
     /// Letters of sources, by name.
     pub letters: BTreeMap<String, Reliability>,
+    /// Sources with other options, by name: their raw answers are read again.
+    pub sources: BTreeMap<String, Arc<dyn Source>>,
 }
 
 /// A verdict whose disposition would be another.
@@ -56,6 +65,10 @@ pub struct ReplayReport {
     pub transitions: Vec<ReplayTransition>,
     /// Verdicts whose policy is no longer stored in their revision.
     pub without_policy: u64,
+    /// Findings that were judged as they were recorded, since their raw answers are no longer stored, by source.
+    pub pruned: BTreeMap<String, u64>,
+    /// Findings that were judged as they were recorded, since their raw answers could not be read, by source.
+    pub unreadable: BTreeMap<String, u64>,
 }
 
 /// Verdicts of one disposition that became another, or stayed.
@@ -81,7 +94,8 @@ pub struct Replay {
     /// Policies of verdicts, by name and revision; `None`: no longer stored.
     known: HashMap<(String, u32), Option<Arc<ResolvedPolicy>>>,
     counts: BTreeMap<(Disposition, Disposition), Counts>,
-    without_policy: u64,
+    report: ReplayReport,
+    store: Arc<dyn Store>,
 }
 
 #[derive(Default)]
@@ -103,7 +117,8 @@ impl History {
             policies: self.policies.clone(),
             known: HashMap::new(),
             counts: BTreeMap::new(),
-            without_policy: 0,
+            report: ReplayReport::default(),
+            store: self.store.clone(),
         })
     }
 
@@ -126,17 +141,39 @@ impl Replay {
     /// If the store cannot be read.
     pub async fn advance(&mut self) -> Result<Option<(Vec<ReplayedFlip>, ScanProgress)>, Error> {
         let Some(page) = self.pages.next().await? else { return Ok(None) };
-        let mut judged: Vec<(VerdictRecord, Arc<ResolvedPolicy>)> = Vec::with_capacity(page.records.len());
+        let mut known: Vec<(VerdictRecord, Arc<ResolvedPolicy>)> = Vec::with_capacity(page.records.len());
         for record in page.records {
             match self.policy_of(&record.verdict).await? {
-                Some(policy) => judged.push((record, policy)),
-                None => self.without_policy += 1,
+                Some(policy) => known.push((record, policy)),
+                None => self.report.without_policy += 1,
             }
         }
-        let change = self.change.clone();
-        let judge = move || judged.iter().map(|(record, policy)| change.apply(record, policy)).collect::<Vec<_>>();
+        let mut judged = Vec::with_capacity(known.len());
+        let bytes_each = page.bytes / known.len().max(1);
+        let mut known = known.into_iter();
+        loop {
+            let group: Vec<_> = known.by_ref().take(GROUP).collect();
+            if group.is_empty() {
+                break;
+            }
+            let answers = self.answers(group.iter().map(|(record, _)| record)).await?;
+            let bytes = bytes_each * group.len() + answers.iter().map(StoredAnswers::bytes).sum::<usize>();
+            let change = self.change.clone();
+            let judge = move || {
+                let pairs = group.iter().zip(&answers);
+                pairs.map(|((record, policy), answers)| change.apply(record, policy, answers)).collect::<Vec<_>>()
+            };
+            judged.extend(offload(bytes, judge).await);
+        }
         let mut flips = Vec::new();
-        for flip in offload(page.bytes, judge).await {
+        for (flip, kept) in judged {
+            for (source, why) in kept {
+                let counts = match why {
+                    Kept::Pruned => &mut self.report.pruned,
+                    Kept::Unreadable => &mut self.report.unreadable,
+                };
+                *counts.entry(source).or_default() += 1;
+            }
             let counts = self.counts.entry((flip.before, flip.after)).or_default();
             counts.count += 1;
             if flip.before == flip.after {
@@ -173,7 +210,7 @@ impl Replay {
 
     /// What it comes to.
     pub fn finish(self) -> ReplayReport {
-        let mut report = ReplayReport { without_policy: self.without_policy, ..ReplayReport::default() };
+        let mut report = self.report;
         for ((before, after), counts) in self.counts {
             report.replayed += counts.count;
             report.flipped += if before == after { 0 } else { counts.count };
@@ -187,14 +224,74 @@ impl Replay {
     }
 }
 
+/// Why a finding was judged as it was recorded.
+enum Kept {
+    Pruned,
+    Unreadable,
+}
+
+/// The raw answers behind the findings of one verdict that are read again, by source; `None` where one is no longer stored.
+struct StoredAnswers(BTreeMap<String, Option<Vec<RawAnswer>>>);
+
+impl StoredAnswers {
+    fn bytes(&self) -> usize {
+        self.0.values().flatten().flatten().map(|answer| answer.body.len()).sum()
+    }
+}
+
+impl Replay {
+    /// The raw answers behind each of these verdicts, as far as they are read again.
+    async fn answers(&self, records: impl Iterator<Item = &VerdictRecord>) -> Result<Vec<StoredAnswers>, Error> {
+        let of_record = async |record: &VerdictRecord| {
+            let mut answers = BTreeMap::new();
+            for outcome in record.verdict.outcomes.iter().filter(|outcome| outcome.body.finding().is_some()) {
+                if !self.change.sources.contains_key(&outcome.source) {
+                    continue;
+                }
+                let of_source = record.answers.iter().filter(|(source, _)| *source == outcome.source);
+                let stored = try_join_all(of_source.map(|(_, hash)| self.store.answer(hash))).await?;
+                let stored: Option<Vec<RawAnswer>> = stored.into_iter().collect();
+                answers.insert(outcome.source.clone(), stored.filter(|stored| !stored.is_empty()));
+            }
+            Ok::<_, Error>(StoredAnswers(answers))
+        };
+        let mut all = Vec::new();
+        for record in records {
+            all.push(of_record(record).await?);
+        }
+        Ok(all)
+    }
+}
+
 impl ReplayChange {
-    /// The verdict before and after; they may be the same.
-    fn apply(&self, record: &VerdictRecord, policy: &ResolvedPolicy) -> ReplayedFlip {
+    /// The verdict before and after, which may be the same, and the sources whose findings could not be read again.
+    fn apply(
+        &self,
+        record: &VerdictRecord,
+        policy: &ResolvedPolicy,
+        answers: &StoredAnswers,
+    ) -> (ReplayedFlip, Vec<(String, Kept)>) {
         let verdict = &record.verdict;
-        let outcomes: Vec<Arc<Outcome>> = verdict.outcomes.iter().map(|outcome| self.outcome(outcome)).collect();
+        let mut kept = Vec::new();
+        let outcomes = verdict.outcomes.iter().map(|outcome| {
+            let body = self.read_again(outcome, &verdict.indicator, answers).transpose().unwrap_or_else(|why| {
+                kept.push((outcome.source.clone(), why));
+                None
+            });
+            let letter = self.letters.get(&outcome.source).filter(|letter| **letter != outcome.reliability);
+            match (body, letter) {
+                (None, None) => outcome.clone(),
+                (body, letter) => Arc::new(Outcome {
+                    reliability: letter.copied().unwrap_or(outcome.reliability),
+                    body: body.unwrap_or_else(|| outcome.body.clone()),
+                    ..Outcome::clone(outcome)
+                }),
+            }
+        });
+        let outcomes: Vec<Arc<Outcome>> = outcomes.collect();
         let after = fuse_without_analysis(&policy.policy, &verdict.indicator, verdict.judged_time, outcomes);
         let flips = after.disposition != verdict.sources_disposition;
-        ReplayedFlip {
+        let flip = ReplayedFlip {
             verdict: record.id.clone(),
             indicator: verdict.indicator.clone(),
             before: verdict.sources_disposition,
@@ -202,17 +299,46 @@ impl ReplayChange {
             probability_before: verdict.probability,
             probability_after: after.probability,
             source: if flips { source_of_change(verdict, &after) } else { None },
-        }
+        };
+        (flip, kept)
     }
 
-    fn outcome(&self, outcome: &Arc<Outcome>) -> Arc<Outcome> {
-        match self.letters.get(&outcome.source) {
-            Some(letter) if *letter != outcome.reliability => {
-                Arc::new(Outcome { reliability: *letter, ..Outcome::clone(outcome) })
+    /// What the source would say under its other options; `None`: they do not concern this outcome.
+    fn read_again(
+        &self,
+        outcome: &Outcome,
+        indicator: &Indicator,
+        answers: &StoredAnswers,
+    ) -> Option<Result<OutcomeBody, Kept>> {
+        let source = self.sources.get(&outcome.source)?;
+        let stored = answers.0.get(&outcome.source)?;
+        let read = stored.as_ref().ok_or(Kept::Pruned).and_then(|stored| {
+            let answers: Vec<Answer> = stored.iter().map(|stored| answer_again(stored, outcome.time)).collect();
+            read_as_far(source.as_ref(), &Lookup::new(indicator.clone()), &answers).ok_or(Kept::Unreadable)
+        });
+        Some(read)
+    }
+}
+
+/// A stored answer as it was received. Only answers with a finding are read again, so that it was a success.
+fn answer_again(stored: &RawAnswer, received: SystemTime) -> Answer {
+    let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: stored.body.clone() };
+    Answer { received, ttl: None, body }
+}
+
+/// Reads as many of the answers as the source asks for; without the next one the partial finding counts, as in a look-up.
+fn read_as_far(source: &dyn Source, lookup: &Lookup, answers: &[Answer]) -> Option<OutcomeBody> {
+    for count in 1..=answers.len() {
+        match read_stored(source, lookup, answers.get(..count)?).ok()? {
+            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
+            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
+            Reading::More { partial_finding, .. } if count == answers.len() => {
+                return partial_finding.map(OutcomeBody::Finding);
             }
-            Some(_) | None => outcome.clone(),
+            Reading::More { .. } => {}
         }
     }
+    None
 }
 
 /// The source whose term changes most in the direction in which the sum does; under a rule without a sum, the one that decides

@@ -1,0 +1,166 @@
+//! How fast the history is read: verdicts judged again from their findings, the same with raw answers read again, and the
+//! comparison of the sources. Prints figures, and fails if they miss their limits. `cargo bench --bench history -- 20000` takes so
+//! many verdicts instead.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use concord::clock::{Clock, Monotonic, SystemClock};
+use concord::engine::{History, HistoryFilter, ReplayChange};
+use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability};
+use concord::indicator::{Indicator, Tlp};
+use concord::server::{Listen, Running};
+use concord::settings::{Environment, Flags, LoadInput, load};
+use concord::source::{OptionValue, Source, SourceSettings, SourceView};
+use concord::sources;
+use concord::store::{DataDirectory, Durability, RawAnswer, VerdictRecord, open};
+use concord::verdict::{Policy, fuse};
+use futures_util::future::join_all;
+
+const FOUND: &str = include_str!("../tests/fixtures/sources/virustotal/hit.json");
+const VERDICTS: u32 = 100_000;
+/// Sources of each verdict.
+const SOURCES: u32 = 8;
+/// A report of VirusTotal behind one verdict in so many.
+const RAW_EVERY: u32 = 10;
+/// The longest that judging 100,000 verdicts again may take.
+const LONGEST_REPLAY: Duration = Duration::from_secs(10);
+/// The fewest raw answers that must be read again in a second.
+const LEAST_RAW: f64 = 5_000.0;
+
+fn main() {
+    let count = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(VERDICTS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(run(count));
+}
+
+async fn run(count: u32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fill(&folder.path().join("data"), count).await;
+    let running = start(folder.path()).await;
+    let history = running.engine().history();
+
+    let policy = history.policy("xsoar", 0).await.expect("it is built in");
+    let (took, judged) = replay(&history, ReplayChange { policy: Some(policy), ..ReplayChange::default() }).await;
+    println!("replay from findings: {judged} verdicts in {took:.2?}");
+    assert!(count < VERDICTS || took < LONGEST_REPLAY, "a replay must take less than {LONGEST_REPLAY:?}");
+
+    let sources = BTreeMap::from([("source-00".to_owned(), virustotal())]);
+    let (with_raw, _) = replay(&history, ReplayChange { sources, ..ReplayChange::default() }).await;
+    let (without, _) = replay(&history, ReplayChange::default()).await;
+    let raw = count / RAW_EVERY;
+    let each_second = f64::from(raw) / with_raw.saturating_sub(without).as_secs_f64();
+    println!("raw answers read again: {raw} in {with_raw:.2?} less {without:.2?}, {each_second:.0} a second");
+    assert!(each_second > LEAST_RAW, "at least {LEAST_RAW} raw answers must be read in a second");
+
+    let began = SystemClock.monotonic();
+    let mut analysis = history.analyze(HistoryFilter::default(), [], None).await.expect("there are verdicts");
+    while analysis.advance().await.expect("the store is read").is_some() {}
+    let comparison = analysis.finish().expect("there are verdicts").statistics;
+    let letters = concord::verdict::WeightedRule::built_in().letters;
+    let comparison = comparison.finish(&letters);
+    println!(
+        "comparison of {} sources: {} verdicts in {:.2?}",
+        comparison.sources.len(),
+        comparison.verdicts,
+        since(began)
+    );
+    running.stop().await;
+}
+
+fn since(began: Monotonic) -> Duration {
+    SystemClock.monotonic().since(began)
+}
+
+async fn replay(history: &History, change: ReplayChange) -> (Duration, u64) {
+    let began = SystemClock.monotonic();
+    let mut replay = history.replay(HistoryFilter::default(), change).await.expect("there are verdicts");
+    while replay.advance().await.expect("the store is read").is_some() {}
+    (since(began), replay.finish().replayed)
+}
+
+/// A VirusTotal with another threshold.
+fn virustotal() -> Arc<dyn Source> {
+    let kind = sources::find("virustotal").expect("the kind");
+    let mut settings = SourceSettings {
+        credential: Some("key".to_owned().into()),
+        ..SourceSettings::from_defaults(kind.about(), "source-00")
+    };
+    settings.options.insert("malicious_threshold_ip".into(), OptionValue::Integer(5));
+    kind.build(&SourceView::new(&settings)).expect("it is built")
+}
+
+async fn fill(data: &Path, count: u32) {
+    let directory = DataDirectory::open(data).expect("a data directory");
+    let store = open(&directory.database_path(), Durability::Normal).expect("a store");
+    let policy = Policy::built_in().remove(0);
+    // Younger than any retention.
+    let began = SystemClock.now() - Duration::from_secs(u64::from(count) + 3_600);
+    for group in (0..count).collect::<Vec<_>>().chunks(500) {
+        let records =
+            group.iter().map(|number| record(&policy, *number, began + Duration::from_secs(u64::from(*number))));
+        join_all(records.map(|record| store.append(Arc::new(record))))
+            .await
+            .into_iter()
+            .for_each(|stored| stored.expect("stored"));
+        let raw = group.iter().filter(|number| number.is_multiple_of(RAW_EVERY)).map(|number| RawAnswer {
+            hash: format!("{number}"),
+            source: "source-00".into(),
+            received: began,
+            body: FOUND.replace("192.0.2.10", &address(*number)).into_bytes(),
+        });
+        join_all(raw.map(|answer| store.keep_answer(answer)))
+            .await
+            .into_iter()
+            .for_each(|stored| stored.expect("stored"));
+    }
+    store.close().await.expect("closed");
+}
+
+fn address(number: u32) -> String {
+    let [_, second, third, fourth] = number.to_be_bytes();
+    format!("10.{second}.{third}.{fourth}")
+}
+
+fn record(policy: &Policy, number: u32, at: SystemTime) -> VerdictRecord {
+    let letters = [Reliability::A, Reliability::B, Reliability::C, Reliability::D];
+    let claims = [Disposition::Malicious, Disposition::Benign, Disposition::Suspicious, Disposition::Unknown];
+    let outcomes: Vec<Outcome> = (0..SOURCES)
+        .map(|source| {
+            let mixed = number.wrapping_mul(2_654_435_761).rotate_left(source * 5) as usize;
+            let finding = Finding::new(claims[mixed % 4], None, "12 of 94 engines malicious, threshold 10");
+            Outcome {
+                source: format!("source-{source:02}"),
+                kind: "virustotal".into(),
+                reliability: letters[source as usize % 4],
+                family: Family::same_kind(format!("source-{source:02}")),
+                time: at,
+                body: if source > 0 && mixed.is_multiple_of(7) {
+                    OutcomeBody::NoRecord
+                } else {
+                    OutcomeBody::Finding(finding)
+                },
+            }
+        })
+        .collect();
+    let indicator = Indicator::parse(&address(number)).expect("an address").indicator;
+    let has_raw = number.is_multiple_of(RAW_EVERY);
+    VerdictRecord {
+        id: format!("{number:08}"),
+        create_time: at,
+        caller: "bench".into(),
+        tlp: Tlp::Amber,
+        verdict: fuse(policy, &indicator, at, outcomes),
+        answers: if has_raw { vec![("source-00".into(), format!("{number}"))] } else { Vec::new() },
+    }
+}
+
+async fn start(folder: &Path) -> Running {
+    let flags = Flags { data_directory: Some(folder.join("data")), ..Flags::default() };
+    let input = LoadInput { file: None, environment: Environment::new(), flags, kinds: sources::all() };
+    let config = load(input).expect("the configuration is read");
+    let running = Running::start(&config, sources::all(), Arc::new(SystemClock), Listen::InProcess).await;
+    running.expect("the server starts")
+}
