@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Failure, print};
 use crate::indicator::IndicatorType;
+use crate::source::OptionType;
 use crate::sources;
 
 /// Largest file that is read: an instance is a few kilobytes.
@@ -78,6 +79,12 @@ fn import(text: &str, name: &str) -> Result<Imported, String> {
     }
     let mut import = Import { parameters, options: Vec::new(), warnings: Vec::new() };
     let is_premium = import.flag("is_premium_api").unwrap_or(false);
+    if is_premium {
+        import.warn(
+            "is_premium_api: a premium source also checks related files, up to 3 further calls for an address, domain or \
+             URL, as that integration documents and does not do; options.relationship_check = false turns it off",
+        );
+    }
     let reliability = import.reliability();
     import.options.push("rating = \"documented\"".to_owned());
     for (parameter, option, default) in NUMBERS {
@@ -176,7 +183,14 @@ impl Import {
             Value::String(text) => text.trim().parse::<f64>().ok().filter(|number| number.is_finite()),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         };
+        let most = greatest(option);
         match number.map(f64::trunc) {
+            Some(number) if number > most => {
+                self.warn(&format!(
+                    "{name} is {number}, above {most}, the most that {option} may be, so {most} is set"
+                ));
+                self.options.push(format!("{option} = {most}"));
+            }
             Some(number) if number >= 1.0 => self.options.push(format!("{option} = {number}")),
             Some(number) => {
                 self.warn(&format!("{name} is {number}: at least 1 is needed here, so {default}, the default, holds"));
@@ -251,6 +265,16 @@ impl Import {
     }
 }
 
+/// The greatest value of a numeric option.
+fn greatest(option: &str) -> f64 {
+    let kind = sources::find("virustotal");
+    let spec = kind.iter().flat_map(|kind| &kind.about().options).find(|spec| spec.name == option);
+    match spec.map(|spec| &spec.value_type) {
+        Some(OptionType::Integer { max, .. }) => *max as f64,
+        _ => f64::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +307,7 @@ mod tests {
             options.ids = false\noptions.relationships_ip = [\"communicating_files\", \"urls\"]\n";
         assert_eq!(imported.toml, expected);
         assert!(!imported.warnings.iter().any(|warning| warning.contains("s3cret")));
+        assert!(imported.warnings.iter().any(|warning| warning.contains("options.relationship_check = false")));
     }
 
     #[test]
@@ -292,6 +317,7 @@ mod tests {
             ("disable_private_ip_lookup", false.into()),
             ("fileThreshold", "0".into()),
             ("urlThreshold", "many".into()),
+            ("ipThreshold", 100_000.into()),
             ("feedReliability", "Z".into()),
             ("url_relationships", serde_json::json!(["nothing here"])),
             ("incidentType", "x".into()),
@@ -304,6 +330,8 @@ mod tests {
         for part in ["feedReliability", "\"nothing_here\"", "\"incidentType\"", "VIRUSTOTAL_API_KEY"] {
             assert!(warnings.contains(part), "{part}: {warnings}");
         }
+        assert!(warnings.contains("ipThreshold is 100000, above 1000"), "{warnings}");
+        assert!(imported.toml.contains("options.malicious_threshold_ip = 1000\n"), "{}", imported.toml);
         assert!(imported.toml.contains("reliability = \"C\""));
         assert!(imported.toml.contains("relationships_url = [\"none\"]"));
     }

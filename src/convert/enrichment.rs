@@ -78,6 +78,14 @@ pub(crate) struct RelationOptions {
     pub(crate) depth: u32,
 }
 
+impl RelationOptions {
+    /// What is wanted of the first indicator. A walk keeps half of the calls for the indicators that it comes to.
+    pub(crate) fn for_first(&self) -> RelationsWanted {
+        let RelationsWanted { names, max_calls } = self.wanted.clone();
+        RelationsWanted { names, max_calls: if self.depth > 1 { max_calls / 2 } else { max_calls } }
+    }
+}
+
 const MAX_DEPTH: u32 = 3;
 const MAX_RELATION_CALLS: u32 = 100;
 /// Names of relationships in one request.

@@ -6,16 +6,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::pipelines::SourceEntry;
 use super::plan::Decision;
 use super::{Budget, Engine, EnrichRequest};
 use crate::error::Error;
 use crate::fetch::LookupRequest;
-use crate::finding::{Disposition, NotAsked, Outcome, OutcomeBody, Relation, RelationName};
+use crate::finding::{Disposition, MAX_RELATIONS, NotAsked, Outcome, OutcomeBody, Relation, RelationName};
 use crate::indicator::Indicator;
-use crate::source::{Lookup, RelationsWanted};
+use crate::source::{Lookup, RelationsWanted, Relationship};
 use crate::store::{PageLimit, VerdictFilter};
+use crate::verdict::{Policy, fuse_without_analysis};
 
 /// Maximum of indicators in a graph.
 const MAX_NODES: usize = 500;
@@ -42,9 +44,9 @@ pub struct RelationNode {
     pub indicator: Indicator,
     /// Distance from the first indicator.
     pub depth: u32,
-    /// The disposition of its newest stored verdict.
+    /// The disposition of its newest stored verdict; without one, that of the answers which the walk used.
     pub disposition: Disposition,
-    /// The identifier of that verdict.
+    /// The identifier of the stored verdict.
     pub verdict: Option<String>,
     /// Whether a source has answered what it is related to.
     pub expanded: bool,
@@ -91,6 +93,7 @@ impl Engine {
         walk: Walk,
         outcomes: Option<&[Arc<Outcome>]>,
     ) -> Result<RelationGraph, Error> {
+        let policy = self.policy(request.policy.as_deref())?;
         let pipelines = self.pipelines.current();
         let chosen = self.named(&pipelines.entries, &request.sources)?;
         let wanted = request.relations.names.iter().cloned().collect();
@@ -106,17 +109,22 @@ impl Engine {
         }
         let mut next = 1;
         while let Some(node) = graph.nodes.get(next).filter(|node| node.depth < walk.depth) {
-            let about = EnrichRequest {
-                indicator: node.indicator.clone(),
-                // The remaining calls are spent on further nodes, not on further pages.
-                relations: RelationsWanted { names: Vec::new(), max_calls: 0 },
-                ..request.clone()
-            };
-            for entry in chosen.iter().filter(|entry| !entry.source.kind.about().relationships.is_empty()) {
+            let indicator = node.indicator.clone();
+            // A node is asked about only if the source may name a relation of it that is wanted.
+            let of_type = |known: &&Relationship| known.indicator_type == indicator.indicator_type();
+            let is_wanted = |known: &Relationship| graph.wanted.is_empty() || graph.wanted.contains(known.name);
+            let leads_on =
+                |entry: &&&SourceEntry| entry.source.kind.about().relationships.iter().filter(of_type).any(is_wanted);
+            let asked: Vec<_> = chosen.iter().filter(leads_on).collect();
+            // The remaining calls are spent on further nodes, not on further pages.
+            let relations = RelationsWanted { names: request.relations.names.clone(), max_calls: 0 };
+            let about = EnrichRequest { indicator, relations, ..request.clone() };
+            for entry in asked {
                 self.expand(&mut graph, next, entry, &about, budget, walk).await;
             }
             next += 1;
         }
+        graph.judge(&policy.policy, self.clock.now());
         let mut graph = graph.finish(walk.made);
         self.add_stored_verdicts(&mut graph, budget).await;
         Ok(graph)
@@ -141,16 +149,17 @@ impl Engine {
         budget: Budget,
         walk: Walk,
     ) {
-        let lookup: Lookup = entry.normalize(&request.lookup());
+        let lookup = entry.normalize(&Lookup { first_only: true, ..request.lookup() });
         let pipeline = match self.decide(entry, &lookup, request).await {
             Decision::Ask(pipeline) => pipeline,
             Decision::Cached(fetched) => return graph.add(node, entry.name(), &fetched.outcome),
             Decision::NotAsked(not_asked) => return graph.refuse(node, not_asked),
         };
-        if let Some(fetched) = pipeline.cached(&lookup, request.max_age).await {
+        let lookup = &lookup;
+        if let Some(fetched) = pipeline.cached(lookup, request.max_age).await {
             return graph.add(node, entry.name(), &fetched.outcome);
         }
-        let most = entry.source.source.max_questions(&lookup);
+        let most = entry.source.source.max_questions(lookup);
         if graph.calls.saturating_add(most) > walk.max_calls {
             return graph.note_limit(walk.max_calls);
         }
@@ -159,7 +168,7 @@ impl Engine {
             return graph.note("the time was over before every related indicator was asked about");
         }
         let lookup_request = LookupRequest {
-            lookup,
+            lookup: lookup.clone(),
             deadline: budget.fetch_until,
             max_age: request.max_age,
             max_units: Some(walk.max_calls.saturating_sub(graph.calls)),
@@ -216,6 +225,8 @@ struct Building {
     wanted: HashSet<String>,
     positions: HashMap<Indicator, usize>,
     edge_positions: HashMap<(usize, usize, RelationName), usize>,
+    /// What sources said of each node beyond the first.
+    outcomes: HashMap<usize, Vec<Arc<Outcome>>>,
 }
 
 impl Building {
@@ -246,8 +257,17 @@ impl Building {
         if let Some(node) = self.nodes.get_mut(node) {
             node.expanded |= outcome.body.is_answer();
         }
+        if node > 0 {
+            self.outcomes.entry(node).or_default().push(Arc::new(outcome.clone()));
+        }
         let depth = self.nodes.get(node).map_or(0, |node| node.depth) + 1;
-        for relation in outcome.body.finding().into_iter().flat_map(|finding| &finding.relations) {
+        let relations = outcome.body.finding().map_or(&[][..], |finding| &finding.relations);
+        if relations.len() >= MAX_RELATIONS {
+            self.note(&format!(
+                "{source} may know more relations of one indicator than the {MAX_RELATIONS} that it can name"
+            ));
+        }
+        for relation in relations {
             if !self.wanted.is_empty() && !self.wanted.contains(&relation.source_name) {
                 continue;
             }
@@ -276,6 +296,15 @@ impl Building {
         for (list, word) in [(&mut edge.sources, source), (&mut edge.source_names, relation.source_name.as_str())] {
             if !list.iter().any(|known| known == word) {
                 list.push(word.to_owned());
+            }
+        }
+    }
+
+    /// Judges each node by what the sources said of it.
+    fn judge(&mut self, policy: &Policy, at: SystemTime) {
+        for (place, outcomes) in std::mem::take(&mut self.outcomes) {
+            if let Some(node) = self.nodes.get_mut(place) {
+                node.disposition = fuse_without_analysis(policy, &node.indicator, at, outcomes).disposition;
             }
         }
     }

@@ -115,7 +115,7 @@ pub struct EnrichRequest {
 
 impl EnrichRequest {
     fn lookup(&self) -> Lookup {
-        Lookup { indicator: self.indicator.clone(), relations: self.relations.clone() }
+        Lookup { indicator: self.indicator.clone(), relations: self.relations.clone(), first_only: false }
     }
 }
 

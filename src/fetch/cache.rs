@@ -87,8 +87,8 @@ impl SourceCache {
             ttl: step.ttl,
         };
         let steps = entry.steps.iter().map(step).collect();
-        let (rating, body) = (entry.rating, entry.body.clone());
-        CachedConversation { started: self.start.wall, rating, body, steps }.encode()
+        let (rating, body, has_refusals) = (entry.rating, entry.body.clone(), entry.has_refusals);
+        CachedConversation { started: self.start.wall, rating, body, has_refusals, steps }.encode()
     }
 
     /// Decodes an entry.
@@ -96,7 +96,7 @@ impl SourceCache {
     /// # Errors
     /// If it is damaged, or by its time still to come: the clock of the process that wrote it was wrong or this one's is.
     fn decode(&self, bytes: &[u8], now: Monotonic) -> Result<CacheEntry, String> {
-        let CachedConversation { started, rating, body, steps } =
+        let CachedConversation { started, rating, body, has_refusals, steps } =
             CachedConversation::decode(bytes).map_err(|error| error.to_string())?;
         // Another process wrote it before this one began.
         let latest = if started == self.start.wall { self.timeline_of(now) } else { self.start.wall };
@@ -111,7 +111,7 @@ impl SourceCache {
             ttl: step.ttl,
         };
         let steps: Vec<_> = steps.into_iter().map(step).collect();
-        CacheEntry::new(body, rating, steps).ok_or_else(|| "it has no answer".to_owned())
+        CacheEntry::new(body, rating, steps, has_refusals).ok_or_else(|| "it has no answer".to_owned())
     }
 
     /// The entry in memory.
@@ -162,6 +162,8 @@ pub(super) struct CacheEntry {
     /// `conversation` compares those.
     rating: CacheDigest,
     kind: EntryKind,
+    /// Whether the body was read without a question that the source refused.
+    pub(super) has_refusals: bool,
     /// When the source answered. The result of several answers is as old as the oldest of them.
     pub(super) time: AnswerTime,
     pub(super) steps: Vec<Step>,
@@ -169,14 +171,14 @@ pub(super) struct CacheEntry {
 
 impl CacheEntry {
     /// `None` without an answer.
-    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>) -> Option<Self> {
+    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>, has_refusals: bool) -> Option<Self> {
         let time = steps.iter().map(|step| step.time).min_by_key(|time| time.monotonic)?;
         let kind = match &body {
             Some(OutcomeBody::Finding(_)) => EntryKind::Finding,
             Some(OutcomeBody::NoRecord) => EntryKind::NoRecord,
             Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) | None => EntryKind::Incomplete,
         };
-        Some(Self { body, kind, rating, time, steps })
+        Some(Self { body, kind, rating, has_refusals, time, steps })
     }
 
     pub(super) fn ttl(&self) -> Option<Duration> {
@@ -255,7 +257,16 @@ impl SourceCacheView {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
-        let entry = CacheEntry::new(body, self.rating, outcome.steps.clone());
+        self.put(lookup, CacheEntry::new(body, self.rating, outcome.steps.clone(), outcome.has_refusals));
+        // What was paid for pages or for a graph is not paid again by a look-up without them.
+        if let Some(base) = lookup.base()
+            && matches!(self.find_in_memory(&base, None, now), Cached::Nothing)
+        {
+            self.put(&base, CacheEntry::new(None, self.rating, outcome.steps.clone(), false));
+        }
+    }
+
+    fn put(&self, lookup: &Lookup, entry: Option<CacheEntry>) {
         let Some(entry) = entry.filter(|entry| !self.ttl(entry).is_zero()) else { return };
         let (key, bytes) = (self.key(lookup), self.cache.encode(&entry));
         self.cache.memory.insert(key, bytes.clone());
@@ -269,9 +280,10 @@ impl SourceCacheView {
         self.cache.stored.put(CachedRow { key, time, expire_time, body: bytes });
     }
 
-    fn key(&self, Lookup { indicator, relations }: &Lookup) -> CacheDigest {
+    fn key(&self, Lookup { indicator, relations, first_only }: &Lookup) -> CacheDigest {
         let key = Digest::new().with(self.scope).with(indicator.form().as_str()).with(indicator.value());
         let key = key.with(relations.max_calls.to_le_bytes());
+        let key = if *first_only { key.with("first_only") } else { key };
         relations.names.iter().fold(key, |key, name| key.with(name)).finish()
     }
 

@@ -80,6 +80,7 @@ impl InFlight {
             ttl: outcome.ttl(),
             // Those beyond what this request allows were spent for others that wait.
             units: if joined.shared { 0 } else { waiters.units().min(request.max_units.unwrap_or(u32::MAX)) },
+            relation_units: if joined.shared { 0 } else { waiters.relation_units() },
             quota: waiters.windows(),
             note: None,
             stale: None,

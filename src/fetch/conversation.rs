@@ -15,7 +15,7 @@ use super::read::read;
 use super::waiters::{Waiters, incomplete};
 use crate::clock::Clock;
 use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
-use crate::source::{Answer, AnswerBody, Lookup, Question, Reading, Source};
+use crate::source::{Answer, AnswerBody, Lookup, Purpose, Question, Reading, Source};
 
 /// Maximum of questions in one conversation, including those answered from the cache, with a source that declares one. Those
 /// that a source declares more are added.
@@ -32,6 +32,8 @@ pub(super) struct ConversationOutcome {
     pub(super) from_cache: bool,
     /// Whether the conversation reached its end, so that its result may be cached.
     pub(super) complete: bool,
+    /// Whether a question was left out since the source refuses it, so that the result holds only as long as it does.
+    pub(super) has_refusals: bool,
     /// The questions and answers, by their digests; empty if none of them may be cached.
     pub(super) steps: Vec<Step>,
 }
@@ -39,13 +41,13 @@ pub(super) struct ConversationOutcome {
 impl ConversationOutcome {
     /// An outcome that may not be cached.
     pub(super) fn uncacheable(body: OutcomeBody, time: AnswerTime) -> Self {
-        Self { body, time, from_cache: false, complete: false, steps: Vec::new() }
+        Self { body, time, from_cache: false, complete: false, has_refusals: false, steps: Vec::new() }
     }
 
     /// How long the outcome may be cached, if its answers state it. Zero for an incomplete conversation, so that the
-    /// next look-up continues it.
+    /// next look-up continues it; likewise if a refusal that may be lifted at any moment is behind it.
     pub(super) fn ttl(&self) -> Option<Duration> {
-        if self.complete { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
+        if self.complete && !self.has_refusals { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
     }
 }
 
@@ -70,15 +72,16 @@ struct Transcript {
     steps: Vec<Step>,
     answers: Arc<Vec<Answer>>,
     partial: Option<Finding>,
+    has_refusals: bool,
 }
 
 impl Conversation<'_> {
     /// Asks with `ask` and reads the answers until the reading is complete. `cached` holds the steps of an earlier
-    /// conversation. `ask` is told whether the question is optional.
+    /// conversation. `ask` is told what the answer is for.
     pub(super) async fn run<F>(
         &self,
         mut cached: Vec<AnsweredStep>,
-        ask: impl Fn(Question, bool) -> F,
+        ask: impl Fn(Question, Purpose) -> F,
     ) -> ConversationOutcome
     where
         F: Future<Output = Result<AnsweredStep, AttemptError>>,
@@ -87,7 +90,7 @@ impl Conversation<'_> {
             Ok(question) => question,
             Err(error) => return self.uncacheable(OutcomeBody::Error(error)),
         };
-        let (mut question, mut is_optional) = (first.clone(), false);
+        let (mut question, mut purpose) = (first.clone(), Purpose::Claim);
         let mut transcript = Transcript::default();
         let max_steps = MAX_STEPS.saturating_add(self.source.max_questions(self.lookup) as usize) - 1;
         while transcript.answers.len() < max_steps {
@@ -99,12 +102,18 @@ impl Conversation<'_> {
                     (Some(step), answer)
                 }
                 None => match self.source.known_refusal(self.lookup, &question).filter(|_| is_further) {
-                    Some(error) => (None, self.failed(error)),
-                    None => match ask(question.clone(), is_optional).await {
+                    Some(error) => {
+                        transcript.has_refusals = true;
+                        (None, self.failed(error))
+                    }
+                    None => match ask(question.clone(), purpose).await {
                         Ok((step, answer)) => (Some(step), answer),
-                        Err(AttemptError::Source(error))
-                            if is_further && self.can_do_without(&question, is_optional, &error) =>
-                        {
+                        Err(AttemptError::Source(error)) if is_further => {
+                            let is_refused = self.source.note_refusal(self.lookup, &question, &error);
+                            if !is_refused && !can_do_without(purpose, &error) {
+                                return self.interrupted(transcript, AttemptError::Source(error));
+                            }
+                            transcript.has_refusals |= is_refused;
                             (None, self.failed(error))
                         }
                         Err(error) => return self.interrupted(transcript, error),
@@ -115,19 +124,19 @@ impl Conversation<'_> {
             match read(self.source, self.lookup, &transcript.answers).await {
                 Ok(Reading::Found(finding)) => return self.conclude(transcript, OutcomeBody::Finding(finding), true),
                 Ok(Reading::NoRecord) => return self.conclude(transcript, OutcomeBody::NoRecord, true),
-                Ok(Reading::More { partial_finding, next, is_optional: optional }) => {
+                Ok(Reading::More { partial_finding, next, purpose: next_purpose }) => {
                     if let Some(finding) = partial_finding {
                         self.waiters.note_partial(&finding, self.time(&transcript));
                         transcript.partial = Some(finding);
                     }
-                    (question, is_optional) = (*next, optional);
+                    (question, purpose) = (*next, next_purpose);
                 }
                 // The cached answers cannot be read under the current rating, so the conversation starts anew without
                 // them.
                 Err(_) if !self.waiters.was_asked() => {
                     cached.clear();
                     transcript = Transcript::default();
-                    (question, is_optional) = (first.clone(), false);
+                    (question, purpose) = (first.clone(), Purpose::Claim);
                 }
                 Err(error) => return self.unreadable(transcript, error),
             }
@@ -138,13 +147,6 @@ impl Conversation<'_> {
     /// What stands for the answer to a further question that failed. It is no step, so that it is asked again next time.
     fn failed(&self, error: SourceError) -> Answer {
         Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Failed(error) }
-    }
-
-    /// Whether the answers are read without this question, which failed with this error.
-    fn can_do_without(&self, question: &Question, is_optional: bool, error: &SourceError) -> bool {
-        // These concern every question of the account, and this one may be answered as soon as they are over.
-        let is_of_account = matches!(error.kind, SourceErrorKind::QuotaExhausted | SourceErrorKind::Unauthorized);
-        self.source.note_refusal(self.lookup, question, error) || (is_optional && !is_of_account)
     }
 
     /// The outcome after a failed step. The answers before it are cached, so that the next look-up pays only for the
@@ -196,7 +198,8 @@ impl Conversation<'_> {
     fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {
         let time = if body.is_answer() { self.time(&transcript) } else { AnswerTime::now(self.clock) };
         let from_cache = !self.waiters.was_asked();
-        ConversationOutcome { body, time, from_cache, complete, steps: transcript.steps }
+        let Transcript { steps, has_refusals, .. } = transcript;
+        ConversationOutcome { body, time, from_cache, complete, has_refusals, steps }
     }
 
     /// When the source answered: the time of its oldest answer.
@@ -204,6 +207,13 @@ impl Conversation<'_> {
         let times = transcript.steps.iter().map(|step| step.time);
         times.min_by_key(|time| time.monotonic).unwrap_or_else(|| AnswerTime::now(self.clock))
     }
+}
+
+/// Whether the answers are read without a question for this purpose, which failed with this error.
+fn can_do_without(purpose: Purpose, error: &SourceError) -> bool {
+    // These concern every question of the account, and this one may be answered as soon as they are over.
+    let is_of_account = matches!(error.kind, SourceErrorKind::QuotaExhausted | SourceErrorKind::Unauthorized);
+    purpose.is_optional() && !is_of_account
 }
 
 impl Transcript {

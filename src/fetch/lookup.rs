@@ -64,6 +64,8 @@ pub struct Receipt {
     pub latency: Duration,
     /// Quota units spent for this request; 0 if the outcome was cached or shared.
     pub units: u32,
+    /// Those of them that were spent for further pages of related indicators.
+    pub relation_units: u32,
     /// Use of the source's quota windows, as far as known.
     pub quota: Vec<WindowUse>,
     /// A remark on the answer, such as that a list is stale, and why.

@@ -32,7 +32,9 @@ use super::waiters::{DisclosureEntry, Waiters};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{Family, Finding, NotAsked, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::Indicator;
-use crate::source::{Answer, EgressRules, Lookup, Priority, Probe, Question, Source, SourceSettings, TransportKind};
+use crate::source::{
+    Answer, EgressRules, Lookup, Priority, Probe, Purpose, Question, Source, SourceSettings, TransportKind,
+};
 use crate::store::Ledger;
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
@@ -156,7 +158,7 @@ impl RemotePipeline {
                 // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
                 let now = self.clock.monotonic();
                 let (mut steps, mut stale) = (None, None);
-                match self.cache.find(&request.lookup, request.max_age, now).await {
+                match self.find_cached(&request.lookup, request.max_age, now).await {
                     Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
                     Cached::Answers(entry) => steps = Some(entry.steps),
                     Cached::Stale(body, entry) => stale = self.stale_finding(&request.lookup, body, entry).await,
@@ -217,9 +219,11 @@ impl RemotePipeline {
         // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. The cache is
         // read once more, since another conversation may have ended in the meantime.
         let now = self.clock.monotonic();
-        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, now) {
-            let (time, steps) = (entry.time, entry.steps);
-            return ConversationOutcome { body, time, from_cache: true, complete: true, steps };
+        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, now)
+            && self.still_holds(&entry)
+        {
+            let CacheEntry { time, steps, has_refusals, .. } = entry;
+            return ConversationOutcome { body, time, from_cache: true, complete: true, has_refusals, steps };
         }
         let answered = self.raw_answers.answered(&cached.unwrap_or_default()).await;
         let disclosure = &DisclosureEntry::new(request);
@@ -229,15 +233,20 @@ impl RemotePipeline {
         // When it is over, the partial finding is used.
         let run = Box::pin(
             // Each question of the conversation passes all inner layers.
-            conversation.run(answered, |question, is_optional| async move {
+            conversation.run(answered, |question, purpose| async move {
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
+                let before = waiters.units();
                 // 5. Retry. Outside the quota, so that every attempt pays; an optional answer is not worth another unit.
-                let answer = if is_optional {
-                    attempt().await?
+                let answer = if purpose.is_optional() {
+                    attempt().await
                 } else {
                     let seed = (&self.settings.name, &request.lookup);
-                    with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await?
+                    with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await
                 };
+                if purpose == Purpose::RelationPage {
+                    waiters.count_relation_units(waiters.units().saturating_sub(before));
+                }
+                let answer = answer?;
                 let received = self.clock.monotonic();
                 Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))
             }),
@@ -346,9 +355,29 @@ impl RemotePipeline {
         answer
     }
 
+    /// What the cache holds for the look-up, or else the answers to a part of its questions.
+    async fn find_cached(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+        match self.cache.find(lookup, max_age, now).await {
+            Cached::Outcome(_, entry) if !self.still_holds(&entry) => Cached::Answers(entry),
+            Cached::Nothing => match lookup.base() {
+                Some(base) => match self.cache.find(&base, max_age, now).await {
+                    Cached::Outcome(_, entry) | Cached::Answers(entry) => Cached::Answers(entry),
+                    Cached::Stale(..) | Cached::Nothing => Cached::Nothing,
+                },
+                None => Cached::Nothing,
+            },
+            found => found,
+        }
+    }
+
+    /// Whether the source still refuses what it refused when the entry was read.
+    fn still_holds(&self, entry: &CacheEntry) -> bool {
+        !entry.has_refusals || self.source.has_refusals()
+    }
+
     pub(super) async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         let now = self.clock.monotonic();
-        let entry = match self.cache.find(lookup, max_age, now).await {
+        let entry = match self.find_cached(lookup, max_age, now).await {
             Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
             Cached::Answers(entry) => entry,
             Cached::Stale(..) | Cached::Nothing => return None,
@@ -418,7 +447,8 @@ impl RemotePipeline {
         let receipt = Receipt {
             from_cache: true,
             age: now.since(entry.time.monotonic),
-            ttl: entry.ttl(),
+            // A refusal that may be lifted at any moment keeps the verdict from being reused.
+            ttl: if entry.has_refusals { Some(Duration::ZERO) } else { entry.ttl() },
             answers: hashes(&entry.steps),
             ..Receipt::default()
         };

@@ -35,8 +35,8 @@ fn bounded(reading: Reading, greatest: Strength) -> Reading {
     };
     match reading {
         Reading::Found(finding) => Reading::Found(bound(finding)),
-        Reading::More { partial_finding, next, is_optional } => {
-            Reading::More { partial_finding: partial_finding.map(bound), next, is_optional }
+        Reading::More { partial_finding, next, purpose } => {
+            Reading::More { partial_finding: partial_finding.map(bound), next, purpose }
         }
         Reading::NoRecord => Reading::NoRecord,
     }

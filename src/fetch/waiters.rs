@@ -58,6 +58,8 @@ struct State {
     closed: bool,
     calls: u32,
     units: u32,
+    /// Those of them that were spent for further pages of related indicators.
+    relation_units: u32,
     /// Entries that are recorded, or being recorded.
     recorded: Vec<DisclosureEntry>,
     /// The host to which the indicator was disclosed, once every entry is recorded.
@@ -227,6 +229,15 @@ impl Waiters {
 
     pub(super) fn units(&self) -> u32 {
         lock(&self.state).units
+    }
+
+    /// Counts units that were spent for further pages of related indicators.
+    pub(super) fn count_relation_units(&self, units: u32) {
+        lock(&self.state).relation_units += units;
+    }
+
+    pub(super) fn relation_units(&self) -> u32 {
+        lock(&self.state).relation_units
     }
 
     pub(super) fn windows(&self) -> Vec<WindowUse> {

@@ -6,7 +6,8 @@ const MOST_REASONS: usize = 32;
 const MOST_FACTS: usize = 128;
 /// Texts in one fact: engines, names, file types.
 const MOST_LISTED: usize = 128;
-const MOST_RELATIONS: usize = 256;
+/// Relations that one finding holds.
+pub const MAX_RELATIONS: usize = 256;
 const MOST_TAGS: usize = 128;
 /// Bytes of one text: longer than any name, shorter than any page.
 const LONGEST_TEXT: usize = 4 * 1024;
@@ -32,7 +33,7 @@ impl Finding {
             bounds.note(before - texts.len(), "text", &format!(" of {name:.64}"));
         }
         bounds.keep(&mut self.facts, MOST_FACTS, "fact", fact_bytes);
-        bounds.keep(&mut self.relations, MOST_RELATIONS, "relation", |relation| {
+        bounds.keep(&mut self.relations, MAX_RELATIONS, "relation", |relation| {
             relation.source_name.len() + relation.indicator.value().len()
         });
         bounds.keep(&mut self.tags, MOST_TAGS, "tag", |tag| tag.len());
@@ -136,7 +137,7 @@ mod tests {
             ..finding()
         };
         let bounded = large.bounded();
-        assert_eq!((bounded.tags.len(), bounded.relations.len()), (MOST_TAGS, MOST_RELATIONS));
+        assert_eq!((bounded.tags.len(), bounded.relations.len()), (MOST_TAGS, MAX_RELATIONS));
         let note = "left out of a large answer: 2 texts of engines, 1 relation, 872 tags";
         assert_eq!(bounded.reasons, ["because", note]);
     }

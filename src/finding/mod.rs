@@ -15,6 +15,7 @@ mod relation;
 mod reliability;
 mod strength;
 
+pub use bounds::MAX_RELATIONS;
 pub use disposition::Disposition;
 pub use outcome::{
     Family, FamilyBasis, NotAsked, NotAskedReason, Outcome, OutcomeBody, OutcomeKind, SourceError, SourceErrorKind,

@@ -19,7 +19,9 @@ use super::plan::{add_units, settled_units, write_plan, write_receipt};
 use super::relation_graph::write_graph;
 use super::verdict_cache::{CacheKey, CachedSource, CachedVerdict, VerdictCache};
 use crate::clock::Clock;
-use crate::convert::enrichment::{EnrichOptions, SubmittedText, check_batch_size, read_options, read_submitted};
+use crate::convert::enrichment::{
+    EnrichOptions, RelationOptions, SubmittedText, check_batch_size, read_options, read_submitted,
+};
 use crate::convert::verdict::{
     RawAnswers, View, source_name, write, write_comparison, write_outcome, write_reach, write_record,
 };
@@ -33,7 +35,7 @@ use crate::offload::offload;
 use crate::pb;
 use crate::pb::enrichment_service_server::EnrichmentService;
 use crate::settings::{Registry, nearest};
-use crate::source::{EnrichMode, Priority};
+use crate::source::{EnrichMode, Priority, Relationship};
 use crate::store::new_id;
 use crate::verdict::pending_sentence;
 
@@ -74,7 +76,7 @@ impl EnrichCall {
             tlp: self.options.tlp,
             max_age: self.options.max_age,
             priority: self.options.priority.unwrap_or(self.default_priority),
-            relations: self.options.relations.as_ref().map(|relations| relations.wanted.clone()).unwrap_or_default(),
+            relations: self.options.relations.as_ref().map(RelationOptions::for_first).unwrap_or_default(),
             caller: self.caller.clone(),
             budget: self.budget,
         }
@@ -213,10 +215,10 @@ impl EnrichmentRpc {
             EnrichMode::Complete | EnrichMode::Decisive => relations.wanted.max_calls,
             // Calls for the verdict are part of the budget, and not of the calls for relations.
             EnrichMode::Frugal { budget } => {
-                relations.wanted.max_calls.min(spent.further_calls + budget.saturating_sub(spent.units))
+                relations.wanted.max_calls.min(spent.relation_calls + budget.saturating_sub(spent.units))
             }
         };
-        let walk = Walk { depth: relations.depth, max_calls, made: spent.further_calls };
+        let walk = Walk { depth: relations.depth, max_calls, made: spent.relation_calls };
         let graph = self.engine.explore(request, budget, walk, outcomes).await?;
         Ok(Some(write_graph(&graph)))
     }
@@ -229,17 +231,22 @@ impl EnrichmentRpc {
             let message = "only a look-up of one indicator walks further than 1: use Enrich or StreamEnrich";
             violations.add(Violation::invalid("options.relations.depth", message));
         }
-        let known: BTreeSet<_> = self
-            .registry
-            .kinds()
-            .iter()
-            .flat_map(|kind| kind.about().relationships)
-            .filter(|known| of.is_none_or(|of| known.indicator_type == of))
-            .map(|known| known.name)
-            .collect();
-        for (index, name) in
-            relations.wanted.names.iter().enumerate().filter(|(_, name)| !known.contains(name.as_str()))
-        {
+        let kinds = self.registry.kinds();
+        let offered = kinds.iter().flat_map(|kind| kind.about().relationships);
+        let (of_type, others): (Vec<&Relationship>, Vec<_>) =
+            offered.partition(|known| of.is_none_or(|of| known.indicator_type == of));
+        let mut known: BTreeSet<_> = of_type.iter().map(|known| known.name).collect();
+        let names = &relations.wanted.names;
+        if relations.depth > 1 {
+            if !names.is_empty() && !names.iter().any(|name| known.contains(name.as_str())) {
+                let begins: Vec<_> = known.iter().copied().collect();
+                let message = format!("no walk begins with any of them; add one of {}", begins.join(", "));
+                violations.add(Violation::invalid("options.relations.names", message));
+            }
+            // A walk also follows the relations of indicators of other types.
+            known.extend(others.iter().map(|known| known.name));
+        }
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| !known.contains(name.as_str())) {
             let names: Vec<_> = known.iter().copied().collect();
             let near = nearest(name, &names).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
             let message = format!("{name:?} is no relationship of this type; {near}use one of {}", names.join(", "));
@@ -504,14 +511,15 @@ fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
 #[derive(Clone, Copy, Default)]
 struct Spent {
     units: u32,
-    /// Those beyond the first of each source, such as those for further pages.
-    further_calls: u32,
+    /// Those for further pages of related indicators.
+    relation_calls: u32,
 }
 
 impl Spent {
     fn of(enriched: &Enriched) -> Self {
-        let units = || enriched.receipts.iter().map(|(_, receipt)| receipt.units);
-        Self { units: units().sum(), further_calls: units().map(|units| units.saturating_sub(1)).sum() }
+        let receipts = || enriched.receipts.iter().map(|(_, receipt)| receipt);
+        let relation_calls = receipts().map(|receipt| receipt.relation_units).sum();
+        Self { units: receipts().map(|receipt| receipt.units).sum(), relation_calls }
     }
 }
 

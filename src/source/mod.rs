@@ -101,6 +101,12 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
+    /// Whether any further question is known to be refused. If none is any more, what was read without a refused one is asked for
+    /// again.
+    fn has_refusals(&self) -> bool {
+        false
+    }
+
     /// The look-up without what this source does not ask differently for, so that one answer serves all who want the same
     /// of it.
     fn normalize(&self, lookup: &Lookup) -> Lookup {
@@ -242,12 +248,24 @@ pub struct Lookup {
     pub indicator: Indicator,
     /// Which related indicators are wanted beside what the source says of it.
     pub relations: RelationsWanted,
+    /// Whether the first answer is enough, as for a node of a graph: what only checks or describes it further is not asked for.
+    pub first_only: bool,
 }
 
 impl Lookup {
     /// A look-up of this indicator and nothing else.
     pub fn new(indicator: Indicator) -> Self {
-        Self { indicator, relations: RelationsWanted::default() }
+        Self { indicator, relations: RelationsWanted::default(), first_only: false }
+    }
+
+    /// The whole look-up with the same first question and no further pages, whose cached answers serve for this one and whose
+    /// questions this one's answers serve; `None` if it is this one.
+    pub fn base(&self) -> Option<Self> {
+        if self.relations.max_calls == 0 && !self.first_only {
+            return None;
+        }
+        let relations = RelationsWanted { names: self.relations.names.clone(), max_calls: 0 };
+        Some(Self { indicator: self.indicator.clone(), relations, first_only: false })
     }
 }
 
@@ -338,10 +356,31 @@ pub enum Reading {
         partial_finding: Option<Finding>,
         /// The next question. Boxed, since most readings have none.
         next: Box<Question>,
-        /// Whether the answers can be read without its answer. It is then asked only once, and if it fails, the other
-        /// questions are asked nevertheless.
-        is_optional: bool,
+        /// What its answer is for.
+        purpose: Purpose,
     },
+}
+
+/// What the answer to a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// What the source says of the indicator.
+    Claim,
+    /// A fact that changes no claim.
+    Detail,
+    /// A further page of related indicators, which counts against the calls that are allowed for them.
+    RelationPage,
+}
+
+impl Purpose {
+    /// Whether the answers can be read without this one. The question is then asked only once, and if it fails, the others are
+    /// asked nevertheless.
+    pub fn is_optional(self) -> bool {
+        match self {
+            Self::Claim => false,
+            Self::Detail | Self::RelationPage => true,
+        }
+    }
 }
 
 /// What `TestSource` learned.

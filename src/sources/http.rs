@@ -209,6 +209,11 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         None
     }
 
+    /// Whether any further question is known to be refused.
+    fn has_refusals(&self) -> bool {
+        false
+    }
+
     /// What in the settings is probably not meant so, one sentence each.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -325,6 +330,10 @@ impl<S: JsonSource> Source for HttpSource<S> {
 
     fn known_refusal(&self, lookup: &Lookup, question: &Question) -> Option<SourceError> {
         self.source.known_refusal(&self.api, lookup, question)
+    }
+
+    fn has_refusals(&self) -> bool {
+        self.source.has_refusals()
     }
 
     fn normalize(&self, lookup: &Lookup) -> Lookup {

@@ -68,6 +68,8 @@ pub struct CachedConversation {
     pub rating: CacheDigest,
     /// The result, a finding or "no record"; `None` if the conversation was cut short and only its steps can be used.
     pub body: Option<OutcomeBody>,
+    /// Whether it was read without a question that the source refused.
+    pub has_refusals: bool,
     /// The questions and answers, in order.
     pub steps: Vec<CachedStep>,
 }

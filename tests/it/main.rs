@@ -56,3 +56,4 @@ mod transport;
 mod verdict_diff;
 mod verdict_reuse;
 mod verdict_table;
+mod walks;

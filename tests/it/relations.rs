@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{DEADLINE, Enriched, Replay, TestServer, indicator, report, virustotal_at, with_deadline};
 
 /// A report with these relationships: name, and descriptors as type and identifier.
-fn related(malicious: u64, relationships: &[(&str, &[(&str, &str)])]) -> (u16, Value) {
+pub fn related(malicious: u64, relationships: &[(&str, &[(&str, &str)])]) -> (u16, Value) {
     let mut body = report(malicious, 0);
     for (name, descriptors) in relationships {
         let data: Vec<_> = descriptors.iter().map(|(kind, id)| json!({"type": kind, "id": id})).collect();
@@ -38,29 +38,29 @@ pub fn web(path: &str) -> (u16, Value) {
     }
 }
 
-fn wanted(names: &[&str], max_calls: u32, depth: u32) -> Option<pb::EnrichOptions> {
+pub fn wanted(names: &[&str], max_calls: u32, depth: u32) -> Option<pb::EnrichOptions> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let relations = Some(pb::RelationOptions { names, max_calls, depth });
     Some(pb::EnrichOptions { relations, ..Default::default() })
 }
 
-async fn graph(server: &TestServer, value: &str, options: Option<pb::EnrichOptions>) -> pb::RelationGraph {
+pub async fn graph(server: &TestServer, value: &str, options: Option<pb::EnrichOptions>) -> pb::RelationGraph {
     let request = pb::EnrichRequest { indicator: Some(indicator(value)), options };
     server.enrichment().enrich(request).await.unwrap().into_inner().graph.expect("a graph")
 }
 
-fn values(graph: &pb::RelationGraph) -> Vec<&str> {
+pub fn values(graph: &pb::RelationGraph) -> Vec<&str> {
     graph.nodes.iter().map(|node| node.indicator.as_ref().unwrap().value.as_str()).collect()
 }
 
-fn edges(graph: &pb::RelationGraph) -> Vec<String> {
+pub fn edges(graph: &pb::RelationGraph) -> Vec<String> {
     let value = |place: u32| &graph.nodes[place as usize].indicator.as_ref().unwrap().value[..3];
     let shown = |edge: &pb::RelationEdge| format!("{} {} {}", value(edge.from), edge.relation, value(edge.to));
     graph.edges.iter().map(shown).collect()
 }
 
 /// One premium VirusTotal at this address.
-fn premium_at(source: &Replay) -> String {
+pub fn premium_at(source: &Replay) -> String {
     format!("{}tier = \"premium\"\nquota = {{ minute = 100 }}\n", virustotal_at(source.address))
 }
 
@@ -160,15 +160,16 @@ async fn further_pages_and_a_walk_share_the_calls_that_are_allowed() {
     let source = Replay::start(Box::new(|path| match path {
         "communicating_files" => (200, json!({"data": []})),
         _ => {
-            let (status, mut body) = related(0, &[("communicating_files", &[("file", &"a".repeat(64))])]);
+            let (status, mut body) =
+                related(0, &[("communicating_files", &[("file", &"a".repeat(64)), ("file", &"b".repeat(64))])]);
             body["data"]["relationships"]["communicating_files"]["meta"] = json!({"cursor": "next"});
             (status, body)
         }
     }))
     .await;
     let server = TestServer::start(&virustotal_at(source.address)).await;
-    let graph = graph(&server, "192.0.2.1", wanted(&[], 1, 2)).await;
-    assert_eq!(source.calls(), 2, "the report and one page");
+    let graph = graph(&server, "192.0.2.1", wanted(&[], 2, 2)).await;
+    assert_eq!(source.calls(), 3, "the report, one page and one of the two files");
     assert!(graph.notes.iter().any(|note| note.contains("not every related")), "{:?}", graph.notes);
     server.stop().await;
 }
@@ -191,7 +192,7 @@ async fn names_that_no_source_has_and_walks_of_many_are_refused_by_field() {
 }
 
 /// Answers with a report of so many malicious engines, and to each relationship with files of so many.
-fn checked(report_malicious: u64, files: &'static [(&'static str, &'static [u64])]) -> crate::harness::Answers {
+pub fn checked(report_malicious: u64, files: &'static [(&'static str, &'static [u64])]) -> crate::harness::Answers {
     Box::new(move |path| match files.iter().find(|(name, _)| *name == path) {
         Some((_, files)) => {
             let file =
@@ -337,7 +338,7 @@ async fn enrich_fully(server: &TestServer, value: &str) -> Enriched {
     server.enrich_as(pb::EnrichRequest { indicator: Some(indicator(value)), options }).await
 }
 
-fn finding(enriched: &Enriched) -> &pb::Finding {
+pub fn finding(enriched: &Enriched) -> &pb::Finding {
     let pb::outcome::Result::Finding(finding) = enriched.outcome("virustotal") else { panic!("{enriched:?}") };
     finding
 }

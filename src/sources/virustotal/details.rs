@@ -45,6 +45,10 @@ impl RefusedDetails {
         self.0.fetch_or(detail.bit(), Ordering::Relaxed);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     pub(super) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }

@@ -21,10 +21,12 @@ use self::report::Report;
 use self::submission::Submissions;
 use super::http::{self, Api, JsonSource, ReadResult};
 use super::json::Object;
-use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim};
+use crate::finding::{
+    Disposition, Finding, MAX_RELATIONS, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim,
+};
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{
-    About, Allowance, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Question,
+    About, Allowance, Answer, BuildResult, CredentialPlace, HttpMethod, HttpQuestion, Lookup, Probe, Purpose, Question,
     QuotaPer, Reading, RelationsWanted, SourceView, SubmissionSource, check_status,
 };
 
@@ -151,14 +153,14 @@ impl JsonSource for VirusTotal {
         mut finding: Finding,
         further: &[Answer],
     ) -> Result<Reading, SourceError> {
-        let ask = |finding, next, is_optional| {
-            Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next), is_optional })
+        let ask = |finding, next, purpose| {
+            Ok(Reading::More { partial_finding: Some(finding), next: Box::new(next), purpose })
         };
         let mut taken = 0;
         if self.checks_relationships(lookup) && finding.claim != Disposition::Malicious {
             let check = premium::Check { options: &self.options, api, lookup };
             match check.read(&mut finding, further)? {
-                premium::Progress::Ask(next) => return ask(finding, next, false),
+                premium::Progress::Ask(next) => return ask(finding, next, Purpose::Claim),
                 premium::Progress::Done(answers) => taken = answers,
             }
         }
@@ -168,9 +170,15 @@ impl JsonSource for VirusTotal {
         let mut answers = further.iter().skip(taken);
         for _ in 0..lookup.relations.max_calls {
             let Some((name, cursor)) = pages.pop_front() else { break };
+            // What a finding cannot hold is not paid for.
+            if relations.found.len() >= MAX_RELATIONS {
+                let reason = format!("further pages were not asked for: a finding holds {MAX_RELATIONS} relations");
+                finding.reasons.push(reason);
+                break;
+            }
             let Some(answer) = answers.next() else {
                 finding.relations = relations.found;
-                return ask(finding, page(api, lookup, name, &cursor), true);
+                return ask(finding, page(api, lookup, name, &cursor), Purpose::RelationPage);
             };
             match relations.add_page(wanted, name, answer) {
                 Ok(next) => pages.extend(next.map(|cursor| (name, cursor))),
@@ -180,9 +188,8 @@ impl JsonSource for VirusTotal {
             }
         }
         finding.relations = relations.found;
-        let details = self.options.details(wanted);
-        match details::add(details, (api, lookup), answers, &mut finding) {
-            Some(next) => ask(finding, next, true),
+        match details::add(self.details(lookup), (api, lookup), answers, &mut finding) {
+            Some(next) => ask(finding, next, Purpose::Detail),
             None => Ok(Reading::Found(finding)),
         }
     }
@@ -195,14 +202,14 @@ impl JsonSource for VirusTotal {
         let is_asked_anyway = names.iter().all(|name| asked.contains(name));
         let names = if is_asked_anyway { Vec::new() } else { names.into_iter().map(str::to_owned).collect() };
         let relations = RelationsWanted { names, max_calls: lookup.relations.max_calls };
-        Lookup { indicator: lookup.indicator.clone(), relations }
+        let takes_more = self.asks_about_files(wanted) || self.options.details(wanted).next().is_some();
+        Lookup { indicator: lookup.indicator.clone(), relations, first_only: lookup.first_only && takes_more }
     }
 
     fn max_questions(&self, lookup: &Lookup) -> u32 {
         let asks = self.checks_relationships(lookup) && !self.premium_refused.load(Ordering::Relaxed);
         let related = if asks { premium::RELATIONSHIPS.len() as u32 } else { 0 };
-        let details = self.options.details(lookup.indicator.indicator_type());
-        let details = details.filter(|detail| !self.refused_details.contains(*detail)).count() as u32;
+        let details = self.details(lookup).filter(|detail| !self.refused_details.contains(*detail)).count() as u32;
         (1 + related + details).saturating_add(lookup.relations.max_calls)
     }
 
@@ -227,6 +234,10 @@ impl JsonSource for VirusTotal {
             Detail::of(question, api, lookup).is_some_and(|detail| self.refused_details.contains(detail))
         };
         is_refused.then(|| SourceError::new(SourceErrorKind::Forbidden, "refused before"))
+    }
+
+    fn has_refusals(&self) -> bool {
+        self.premium_refused.load(Ordering::Relaxed) || !self.refused_details.is_empty()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -282,9 +293,19 @@ impl JsonSource for VirusTotal {
 
 impl VirusTotal {
     fn checks_relationships(&self, lookup: &Lookup) -> bool {
+        !lookup.first_only && self.asks_about_files(lookup.indicator.indicator_type())
+    }
+
+    fn asks_about_files(&self, wanted: IndicatorType) -> bool {
         // Files have no such check; `xsoar` rates the report alone, as that integration does.
-        let is_file = lookup.indicator.indicator_type() == IndicatorType::File;
-        self.options.relationship_check && !is_file && self.options.rating == RatingRule::Documented
+        let is_rated = wanted != IndicatorType::File && self.options.rating == RatingRule::Documented;
+        self.options.relationship_check && is_rated
+    }
+
+    /// The details to ask for beside the report.
+    fn details(&self, lookup: &Lookup) -> impl Iterator<Item = Detail> {
+        let wanted = lookup.indicator.indicator_type();
+        self.options.details(wanted).filter(|_| !lookup.first_only)
     }
 
     /// The relationships that this look-up asks for: those that it names, else those of the settings.
@@ -305,19 +326,23 @@ impl VirusTotal {
     }
 }
 
-/// Refuses a report on another indicator than the one asked about. An identifier that is no indicator tells nothing: a URL
-/// has a hash, and a file asked about by another hash has its SHA-256.
+/// Refuses a report on another indicator than the one asked about. An identifier that is no indicator tells nothing: a file
+/// asked about by another hash has its SHA-256. A URL is reported as VirusTotal writes it, so that only its host is compared.
 fn check_subject(indicator: &Indicator, record: &Object<'_>) -> Result<(), SourceError> {
     let wanted = indicator.indicator_type();
     let path = match indicator.form() {
-        Form::Url => return Ok(()),
+        Form::Url => "data.attributes.url",
         Form::Md5 => "data.attributes.md5",
         Form::Sha1 => "data.attributes.sha1",
         Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Sha256 => "data.id",
     };
     let given = record.text(path).ok().flatten().and_then(|id| Indicator::parse_as(id, wanted).ok());
+    let is_same = |given: &Indicator| match indicator.form() {
+        Form::Url => given.host() == indicator.host(),
+        Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Md5 | Form::Sha1 | Form::Sha256 => given == indicator,
+    };
     match given {
-        Some(given) if given.indicator != *indicator => {
+        Some(given) if !is_same(&given.indicator) => {
             Err(SourceError::malformed(format!("the report is on another indicator than the one asked about ({path})")))
         }
         Some(_) | None => Ok(()),

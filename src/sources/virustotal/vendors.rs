@@ -203,25 +203,31 @@ const KNOWN: &[&str] = &[
 /// Names that the user trusts most.
 pub(super) struct Vendors {
     names: Vec<String>,
+    written: BTreeSet<String>,
     keys: BTreeSet<String>,
 }
 
 impl Vendors {
     /// These names as the user wrote them, each once.
     pub(super) fn new(written: Vec<String>) -> Self {
+        let written: Vec<_> = written.iter().map(|name| name.trim().to_owned()).collect();
         let (mut names, mut keys) = (Vec::new(), BTreeSet::new());
-        for name in written {
-            let name = name.trim();
+        for name in &written {
             if !key(name).is_empty() && keys.insert(key(name)) {
-                names.push(name.to_owned());
+                names.push(name.clone());
             }
         }
-        Self { names, keys }
+        Self { names, written: written.into_iter().collect(), keys }
     }
 
     /// The names, as written.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Whether the user wrote exactly this name; another spelling of a name that counts once is one of them.
+    pub(super) fn contains_exactly(&self, engine: &str) -> bool {
+        self.written.contains(engine)
     }
 
     /// Whether this engine is one of them.
@@ -268,6 +274,7 @@ mod tests {
         assert_eq!(vendors.names(), ["eset nod32", "Dr.Web"]);
         assert!(vendors.contains("ESET-NOD32") && vendors.contains("DrWeb"));
         assert!(!vendors.contains("ESET"));
+        assert!(vendors.contains_exactly("ESET-NOD32") && !vendors.contains_exactly("DrWeb"));
     }
 
     #[test]

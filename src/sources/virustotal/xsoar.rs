@@ -80,7 +80,7 @@ fn file(answer: &Map<String, Value>, options: &Options) -> Computed<(Disposition
 /// The preferred vendors, by their exact names, among the first engines of the report.
 fn preferred_reason(results: &Map<String, Value>, options: &Options) -> Computed<Option<String>> {
     let mut malicious = 0_u64;
-    for (_, result) in results.iter().take(RECENT).filter(|(name, _)| options.vendors.names().contains(name)) {
+    for (_, result) in results.iter().take(RECENT).filter(|(name, _)| options.vendors.contains_exactly(name)) {
         let category = object(result, "an engine's result")?.get("category");
         malicious += u64::from(category.and_then(Value::as_str) == Some("malicious"));
     }

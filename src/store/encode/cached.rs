@@ -27,7 +27,8 @@ impl CachedConversation {
         };
         let started = nanos(self.started);
         let steps = self.steps.into_iter().map(step).collect();
-        stored::CachedConversation { started, rating: self.rating.to_vec(), body, steps }.encode_to_vec().into()
+        let (rating, has_refusals) = (self.rating.to_vec(), self.has_refusals);
+        stored::CachedConversation { started, rating, body, steps, has_refusals }.encode_to_vec().into()
     }
 
     /// Reverses [`Self::encode`].
@@ -54,7 +55,8 @@ impl CachedConversation {
             })
         };
         let steps = conversation.steps.into_iter().map(step).collect::<Result<_, _>>()?;
-        Ok(Self { started: time(conversation.started), rating: digest(&conversation.rating)?, body, steps })
+        let (started, rating) = (time(conversation.started), digest(&conversation.rating)?);
+        Ok(Self { started, rating, body, has_refusals: conversation.has_refusals, steps })
     }
 }
 
@@ -82,7 +84,8 @@ mod tests {
             ttl: Some(Duration::from_millis(1500)),
         };
         let by_dns = CachedStep { status: None, ttl: None, ..step.clone() };
-        CachedConversation { started: UNIX_EPOCH, rating: [3; 16], body, steps: vec![step, by_dns] }
+        let has_refusals = body.is_none();
+        CachedConversation { started: UNIX_EPOCH, rating: [3; 16], body, has_refusals, steps: vec![step, by_dns] }
     }
 
     #[test]

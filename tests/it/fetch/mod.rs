@@ -17,7 +17,7 @@ use concord::finding::{
 use concord::indicator::{Form, Indicator, Tlp};
 use concord::source::{
     About, Allowance, Answer, AnswerBody, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod, HttpQuestion, Lookup,
-    OptionValue, Priority, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier,
+    OptionValue, Priority, Probe, Purpose, Question, QuotaPer, QuotaWindow, Reading, Source, SourceSettings, Tier,
     TransportKind, WindowAllowance,
 };
 use concord::store::Ledger;
@@ -203,16 +203,16 @@ impl Source for Word {
         let next = || Box::new(question(lookup.indicator.value(), answers.len() + 1));
         match text.split_once(' ').unwrap_or((&text, "")) {
             ("found", number) if self.options.contains_key("extra") && answers.len() == 1 => {
-                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), is_optional: true })
+                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), purpose: Purpose::Detail })
             }
             ("found", number) => {
                 let mut finding = rated(number)?;
                 finding.reasons.extend(failure.map(|error| format!("no more: {}", error.detail)));
                 Ok(Reading::Found(finding))
             }
-            ("more", "") => Ok(Reading::More { partial_finding: None, next: next(), is_optional: false }),
+            ("more", "") => Ok(Reading::More { partial_finding: None, next: next(), purpose: Purpose::Claim }),
             ("more", number) => {
-                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), is_optional: false })
+                Ok(Reading::More { partial_finding: Some(rated(number)?), next: next(), purpose: Purpose::Claim })
             }
             ("none", _) if self.options.contains_key("strict") => Err(SourceError::malformed("none is no answer")),
             ("fault", _) => panic!("a fault in the kind"),

@@ -488,7 +488,7 @@ fn preferred_vendors_of_the_recorded_url_are_cut_off_in_that_integration() {
             ("preferred_threshold".to_owned(), json!(threshold)),
         ]);
         let answer = answer(200, Vec::new(), body.clone());
-        let lookup = lookup("http://something-definitely-unsecure.example/");
+        let lookup = lookup("http://something_definitely_unsecure.com");
         match source(&options, None).read(&lookup, &[answer]) {
             Ok(Reading::Found(finding)) => (finding.claim, finding.xsoar.expect("both ratings").claim),
             other => panic!("{other:?}"),
