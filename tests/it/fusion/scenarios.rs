@@ -4,7 +4,9 @@ use std::path::Path;
 
 use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability};
 use concord::indicator::IndicatorType;
-use concord::verdict::{Policy, Verdict, flip_sentence, fuse, margin_sentence, reach_sentence, summary};
+use concord::verdict::{
+    Assumption, Flip, Policy, Verdict, flip_sentence, fuse, margin_sentence, reach_sentence, summary,
+};
 
 use super::build::{aged, claim, failed, in_family, indicator, not_asked, now, outcome, policy, strong};
 
@@ -24,10 +26,34 @@ struct Scenario {
     conflict: Option<bool>,
     decides: Option<String>,
     summary: Option<String>,
+    flips: Option<Vec<ExpectedFlip>>,
     #[serde(default)]
     says: Vec<String>,
     #[serde(default)]
     never_says: Vec<String>,
+}
+
+/// What the verdict would be if these sources, which were wrong or whose answers are missing, had reported something else:
+/// `list benign` in each line.
+#[derive(serde::Deserialize, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct ExpectedFlip {
+    to: String,
+    #[serde(default)]
+    wrong: Vec<String>,
+    #[serde(default)]
+    missing: Vec<String>,
+}
+
+impl From<&Flip> for ExpectedFlip {
+    fn from(flip: &Flip) -> Self {
+        let changes: Vec<_> = flip.changes.iter().map(|change| format!("{} {}", change.source, change.to)).collect();
+        let (wrong, missing) = match flip.assumption {
+            Assumption::WrongAnswers => (changes, Vec::new()),
+            Assumption::MissingAnswers => (Vec::new(), changes),
+        };
+        Self { to: flip.disposition.to_string(), wrong, missing }
+    }
 }
 
 fn domain() -> String {
@@ -100,6 +126,10 @@ fn check(scenario: &Scenario) {
     if let Some(expected) = &scenario.summary {
         assert_eq!(&shown, expected, "{name}");
     }
+    if let Some(expected) = &scenario.flips {
+        let flips: Vec<_> = verdict.analysis.flips.iter().map(ExpectedFlip::from).collect();
+        assert_eq!(&flips, expected, "{name}");
+    }
     let sentences = sentences(&verdict);
     for wanted in &scenario.says {
         assert!(sentences.iter().any(|said| said.starts_with(wanted)), "{name}: {wanted:?} is not in {sentences:#?}");
@@ -112,7 +142,7 @@ fn check(scenario: &Scenario) {
 #[test]
 fn every_scenario_has_the_verdict_that_it_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/verdicts");
-    let mut played = 0;
+    let (mut played, mut with_flips) = (0, 0);
     for entry in std::fs::read_dir(folder).expect("the scenarios") {
         let path = entry.expect("an entry").path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
@@ -123,6 +153,7 @@ fn every_scenario_has_the_verdict_that_it_says() {
             serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         scenarios.iter().for_each(check);
         played += scenarios.len();
+        with_flips += scenarios.iter().filter(|scenario| scenario.flips.is_some()).count();
     }
-    assert!(played >= 30, "{played} scenarios");
+    assert!(played >= 30 && with_flips >= 10, "{played} scenarios, {with_flips} with flips");
 }
