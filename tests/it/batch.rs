@@ -1,5 +1,10 @@
+use std::collections::BTreeSet;
+
 use concord::pb;
 use concord::pb::batch_enrich_response::Result as Wire;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use tempfile::TempDir;
 use tokio_stream::StreamExt;
 
 use crate::harness::{
@@ -176,5 +181,80 @@ async fn a_restarted_server_asks_for_nothing_that_it_knew() {
     let pb::outcome::Result::Finding(finding) = raw.outcome("virustotal") else { panic!("{raw:?}") };
     assert_eq!(finding.raw.len(), 1, "raw answers are read from the store");
     assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+/// Lists of these letters, claims and strengths; the last two are mirrors of the one before.
+const LISTS: [(&str, &str, f64); 8] = [
+    ("A+", "benign", 0.85),
+    ("A", "benign", 0.6),
+    ("B", "malicious", 1.0),
+    ("C", "malicious", 0.85),
+    ("D", "suspicious", 0.9),
+    ("B", "suspicious", 0.85),
+    ("C", "suspicious", 0.7),
+    ("F", "malicious", 0.85),
+];
+
+/// Which of the lists name each of so many hosts, as the bits of a number.
+fn drawn(hosts: usize) -> Vec<u32> {
+    let config = Config { rng_seed: RngSeed::Fixed(13), failure_persistence: None, ..Config::default() };
+    let on_lists = proptest::collection::vec(0..1_u32 << LISTS.len(), hosts);
+    on_lists.new_tree(&mut TestRunner::new(config)).unwrap().current()
+}
+
+fn configured_lists(folder: &TempDir, on_lists: &[u32]) -> String {
+    let lists = LISTS.iter().enumerate().map(|(place, (letter, claim, strength))| {
+        let path = folder.path().join(format!("{place}.txt"));
+        let named = on_lists.iter().enumerate().filter(|(_, bits)| *bits & (1 << place) != 0);
+        let lines: String = named.map(|(host, _)| format!("h{host}.example.com\n")).collect();
+        std::fs::write(&path, lines).unwrap();
+        let family = if place < 5 { "" } else { "family = \"mirror\"\n" };
+        format!(
+            "[sources.list{place}]\nkind = \"list\"\nreliability = \"{letter}\"\n{family}options.path = {path:?}\n\
+             options.type = \"domain\"\noptions.claim = \"{claim}\"\noptions.strength = {strength}\n",
+        )
+    });
+    lists.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_batch_an_indicator_has_the_verdict_that_it_has_alone_under_every_policy() {
+    const OF_EACH_POLICY: usize = 220;
+    let policies = ["weighted", "xsoar", "worst", "majority", "mean"];
+    let on_lists = drawn(OF_EACH_POLICY * policies.len());
+    let folder = TempDir::new().unwrap();
+    let server = TestServer::start(&configured_lists(&folder, &on_lists)).await;
+    let mut dispositions = BTreeSet::new();
+    for (turn, policy) in policies.into_iter().enumerate() {
+        let hosts = turn * OF_EACH_POLICY..(turn + 1) * OF_EACH_POLICY;
+        // Every ninth is sent a second time, written otherwise.
+        let again = hosts.clone().step_by(9).map(|host| format!("h{host}.example[.]com"));
+        let values: Vec<String> = hosts.map(|host| format!("h{host}.example.com")).chain(again).collect();
+        let options = Some(pb::EnrichOptions {
+            policy: format!("policies/{policy}"),
+            mode: pb::EnrichMode::Complete.into(),
+            view: pb::View::Full.into(),
+            // No verdict is reused, so that each is judged anew.
+            max_age: Some(prost_types::Duration::default()),
+            ..Default::default()
+        });
+        let indicators = values.iter().map(|value| indicator(value)).collect();
+        let request = pb::BatchEnrichRequest { indicators, options: options.clone() };
+        let stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+        let answers: Vec<_> = stream.map(Result::unwrap).collect().await;
+        assert_eq!(answers.len(), values.len());
+        for answer in answers {
+            let value = &values[usize::try_from(answer.index).unwrap()];
+            let Some(Wire::Answer(answer)) = answer.result else { panic!("{value}: {:?}", answer.result) };
+            let in_batch = answer.decode_verdict().unwrap();
+            let request = pb::EnrichRequest { indicator: Some(indicator(value)), options: options.clone() };
+            let alone = server.enrich_as(request).await.verdict;
+            assert_ne!(in_batch.name, alone.name, "{value}");
+            dispositions.insert(alone.disposition);
+            assert_eq!(pb::Verdict { name: String::new(), ..in_batch }, pb::Verdict { name: String::new(), ..alone });
+        }
+    }
+    assert_eq!(dispositions.len(), 4, "every disposition occurs");
     server.stop().await;
 }

@@ -4,45 +4,16 @@ use std::time::Duration;
 
 use concord::finding::{Disposition, Family, Finding, NotAskedReason, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
-use concord::verdict::{
-    Assumption, Calibration, Flip, LearnedCoverage, PendingSource, Policy, Reach, Rule, SourceRow, Verdict,
-    WeightedRule, fuse, reach,
-};
+use concord::verdict::{Assumption, Flip, PendingSource, Policy, Reach, Rule, Verdict, WeightedRule, fuse, reach};
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 use proptest::sample::select;
 use strum::VariantArray;
 
 use super::build::{changed, claim, in_family, indicator, not_asked, now, policy};
 use super::random::{
-    SIDES, any_claim, any_claims, any_letter, any_silences, any_type, config, greatest_strength, named,
+    SIDES, any_claim, any_claims, any_letter, any_policy, any_priors, any_silences, any_type, config,
+    greatest_strength, is_valid, named, set_priors,
 };
-
-/// Every built-in policy, some of them with numbers that only a user sets.
-fn any_policy() -> impl Strategy<Value = Policy> {
-    let built_in = select(&["weighted", "xsoar", "worst", "majority", "mean"][..]).prop_map(policy);
-    let with_coverage = (built_in.clone(), 0..=100_u32).prop_map(|(mut policy, percent)| {
-        policy.minimum_coverage = f64::from(percent) / 100.0;
-        policy
-    });
-    let numbers = (any_priors(), -1.0..1.0_f64, 30..200_u32, 0..=10_u32, 0..60_u32, any::<bool>());
-    let tuned = numbers.prop_map(|(priors, shift, scale, rho, silence, odd_letters)| {
-        changed(|rule| {
-            set_priors(rule, priors);
-            if odd_letters {
-                // Users may find a source of a better letter to be the weaker one.
-                (rule.letters.a, rule.letters.c) = (rule.letters.d, rule.letters.a);
-            }
-            rule.calibration = Calibration { shift, scale: f64::from(scale) / 100.0 };
-            rule.family_correlation = f64::from(rho) / 10.0;
-            // A wide band, so that most priors stay unknown after the calibration.
-            rule.thresholds.suspicious = 0.45;
-            rule.thresholds.benign = 0.02;
-            let coverage = LearnedCoverage { if_malicious: f64::from(silence) / 100.0, if_benign: 0.1 };
-            rule.sources = vec![SourceRow { source: "t00".into(), claims: None, coverage: Some(coverage) }];
-        })
-    });
-    prop_oneof![2 => built_in, 1 => with_coverage, 2 => tuned.prop_filter("a valid policy", is_valid)]
-}
 
 /// The weighted policy with a prior of its own for each type, and with a shift in whole micro-nats.
 fn any_weighted() -> impl Strategy<Value = Policy> {
@@ -53,19 +24,6 @@ fn any_weighted() -> impl Strategy<Value = Policy> {
         })
     });
     policy.prop_filter("a valid policy", is_valid)
-}
-
-fn any_priors() -> impl Strategy<Value = [f64; 4]> {
-    [0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64]
-}
-
-fn set_priors(rule: &mut WeightedRule, priors: [f64; 4]) {
-    let types = [&mut rule.ip, &mut rule.domain, &mut rule.url, &mut rule.file];
-    types.into_iter().zip(priors).for_each(|(numbers, prior)| numbers.prior = prior);
-}
-
-fn is_valid(policy: &Policy) -> bool {
-    policy.violations().is_empty()
 }
 
 fn any_outcomes() -> impl Strategy<Value = Vec<Outcome>> {
@@ -306,7 +264,7 @@ proptest! {
 
     #[test]
     fn a_worse_claim_never_makes_a_verdict_better(
-        kind in any_type(), name in select(&["weighted", "worst", "mean"][..]), claims in any_claims(), extra in any_claim(),
+        kind in any_type(), name in select(&["weighted", "xsoar", "worst", "mean"][..]), claims in any_claims(), extra in any_claim(),
     ) {
         let policy = policy(name);
         let place = |disposition| {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use concord::finding::{Disposition, Family, Outcome, OutcomeBody, Reliability};
-use concord::verdict::{Calibration, Decay, LearnedCoverage, Policy, SourceRow, Thresholds, Verdict, fuse};
+use concord::verdict::{
+    Calibration, Decay, LearnedCoverage, Policy, Rule, SourceRow, Thresholds, Verdict, fuse, fuse_without_analysis,
+};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
 use strum::VariantArray;
 
 use super::build::{DAY, aged, changed, claim, in_family, indicator, judge, now, outcome, policy, strong, term};
-use super::random::{BY_HARM, SIDES, any_claim, any_claims, any_letter, any_silences, any_type, config, named};
+use super::random::{
+    BY_HARM, SIDES, any_claim, any_claims, any_letter, any_policy, any_silences, any_type, config, named,
+};
 
 fn log_odds(verdict: &Verdict) -> i64 {
     verdict.log_odds_micro.expect("the weighted rule has log-odds")
@@ -58,15 +62,20 @@ proptest! {
     }
 
     #[test]
-    fn several_records_of_a_source_are_one_vote(kind in any_type(), letter in any_letter(), records in any_claims()) {
-        let renamed: Vec<Outcome> = records
-            .into_iter()
-            .map(|outcome| Outcome { source: "one".into(), reliability: letter, ..outcome })
-            .collect();
-        let together = judge(kind, renamed.clone());
-        prop_assert!(together.outcomes.len() <= 1);
-        let alone: Vec<i64> = renamed.into_iter().map(|outcome| log_odds(&judge(kind, vec![outcome]))).collect();
-        prop_assert!(alone.is_empty() || alone.contains(&log_odds(&together)));
+    fn several_records_of_a_source_are_one_vote(
+        policy in any_policy(), kind in any_type(), others in any_claims(), letter in any_letter(),
+        records in any_claims(), silences in any_silences(),
+    ) {
+        let of_one = |outcome| Outcome { source: "one".into(), reliability: letter, ..outcome };
+        let records: Vec<Outcome> = records.into_iter().chain(silences).map(of_one).collect();
+        let judged = |records: &[Outcome]| {
+            fuse_without_analysis(&policy, &indicator(kind), now(), [&others[..], records].concat())
+        };
+        let together = judged(&records);
+        let turned: Vec<Outcome> = records.iter().rev().cloned().collect();
+        prop_assert_eq!(&together, &judged(&turned));
+        let is_one_of_them = records.iter().any(|record| judged(std::slice::from_ref(record)) == together);
+        prop_assert!(records.is_empty() || is_one_of_them);
     }
 
     #[test]
@@ -117,21 +126,26 @@ proptest! {
 
     #[test]
     fn a_source_rated_f_or_without_a_claim_adds_nothing(
-        kind in any_type(), claims in any_claims(), extra in any_claim(), unknown in any::<bool>(),
+        policy in any_policy(), kind in any_type(), claims in any_claims(), extra in any_claim(), unknown in any::<bool>(),
     ) {
+        // Who takes no side has answered, which counts where a policy wants a share of answers.
+        let policy = Policy { minimum_coverage: 0.0, ..policy };
         let mut extra = extra;
         extra.source = "x".into();
-        if unknown {
+        // F is the least reliable of all letters where one source decides, and no letter counts in a majority.
+        let letters_weigh = matches!(policy.rule, Rule::Weighted(_) | Rule::Mean(_));
+        if unknown || !letters_weigh {
             extra = with_claim(extra, Disposition::Unknown);
         } else {
             extra.reliability = Reliability::F;
         }
-        let before = judge(kind, claims.clone());
+        let before = fuse_without_analysis(&policy, &indicator(kind), now(), claims.clone());
         let mut outcomes = claims;
         outcomes.push(extra);
-        let after = judge(kind, outcomes);
-        prop_assert_eq!(log_odds(&before), log_odds(&after));
+        let after = fuse_without_analysis(&policy, &indicator(kind), now(), outcomes);
+        prop_assert_eq!(before.log_odds_micro, after.log_odds_micro);
         prop_assert_eq!(before.disposition, after.disposition);
+        prop_assert_eq!((before.mean, before.deciding_source), (after.mean, after.deciding_source));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use concord::finding::{Disposition, Family, NotAskedReason, Outcome, OutcomeBody, Reliability, Strength};
 use concord::indicator::IndicatorType;
-use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
+use concord::verdict::{Calibration, LearnedCoverage, Policy, SourceRow, WeightedRule};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 use strum::VariantArray;
 
-use super::build::{aged, claim, failed, in_family, not_asked, outcome, strong};
+use super::build::{aged, changed, claim, failed, in_family, not_asked, outcome, policy, strong};
 
 pub const SIDES: [Disposition; 3] = [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious];
 
@@ -43,13 +44,13 @@ pub fn any_family() -> impl Strategy<Value = Option<Family>> {
     ]
 }
 
-/// A claim of a source, whose name is given later.
 /// What the kind of a source might declare that says this.
 pub fn greatest_strength(outcome: &Outcome) -> Strength {
     let strength = outcome.body.finding().and_then(|finding| finding.strength);
     strength.map_or(Strength::FULL, |strength| strength.max(Strength::FULL))
 }
 
+/// A claim of a source, whose name is given later.
 pub fn any_claim() -> impl Strategy<Value = Outcome> {
     (any_letter(), select(Disposition::VARIANTS), any_strength(), -3..400_i64, any_family()).prop_map(
         |(letter, disposition, strength, days, family)| {
@@ -93,4 +94,44 @@ pub fn any_claims() -> impl Strategy<Value = Vec<Outcome>> {
 
 pub fn any_silences() -> impl Strategy<Value = Vec<Outcome>> {
     proptest::collection::vec(any_silence(), 0..6).prop_map(|outcomes| named(outcomes, "t"))
+}
+
+/// Every built-in policy, some of them with numbers that only a user sets.
+pub fn any_policy() -> impl Strategy<Value = Policy> {
+    let built_in = select(&["weighted", "xsoar", "worst", "majority", "mean"][..]).prop_map(policy);
+    let with_coverage = (built_in.clone(), 0..=100_u32).prop_map(|(mut policy, percent)| {
+        policy.minimum_coverage = f64::from(percent) / 100.0;
+        policy
+    });
+    let numbers = (any_priors(), -1.0..1.0_f64, 30..200_u32, 0..=10_u32, 0..60_u32, any::<bool>());
+    let tuned = numbers.prop_map(|(priors, shift, scale, rho, silence, odd_letters)| {
+        changed(|rule| {
+            set_priors(rule, priors);
+            if odd_letters {
+                // Users may find a source of a better letter to be the weaker one.
+                (rule.letters.a, rule.letters.c) = (rule.letters.d, rule.letters.a);
+            }
+            rule.calibration = Calibration { shift, scale: f64::from(scale) / 100.0 };
+            rule.family_correlation = f64::from(rho) / 10.0;
+            // A wide band, so that most priors stay unknown after the calibration.
+            rule.thresholds.suspicious = 0.45;
+            rule.thresholds.benign = 0.02;
+            let coverage = LearnedCoverage { if_malicious: f64::from(silence) / 100.0, if_benign: 0.1 };
+            rule.sources = vec![SourceRow { source: "t00".into(), claims: None, coverage: Some(coverage) }];
+        })
+    });
+    prop_oneof![2 => built_in, 1 => with_coverage, 2 => tuned.prop_filter("a valid policy", is_valid)]
+}
+
+pub fn any_priors() -> impl Strategy<Value = [f64; 4]> {
+    [0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64, 0.03..0.4_f64]
+}
+
+pub fn set_priors(rule: &mut WeightedRule, priors: [f64; 4]) {
+    let types = [&mut rule.ip, &mut rule.domain, &mut rule.url, &mut rule.file];
+    types.into_iter().zip(priors).for_each(|(numbers, prior)| numbers.prior = prior);
+}
+
+pub fn is_valid(policy: &Policy) -> bool {
+    policy.violations().is_empty()
 }
