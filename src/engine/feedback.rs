@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::Engine;
 use crate::error::Error;
 use crate::indicator::{Form, Indicator};
-use crate::store::{FeedbackFilter, PageLimit, StoreError, new_id};
+use crate::store::{Cursor, FeedbackFilter, PageLimit, StoreError, new_id};
 use crate::sync::lock;
 use crate::verdict::{ActiveFeedback, Feedback, Retraction};
 
@@ -18,10 +18,14 @@ const MOST_OF_ONE_CALLER: usize = MOST_ACTIVE / 4;
 /// Most of them on one indicator, all of which are read for each of its verdicts.
 const MOST_ON_ONE: usize = 100;
 
+/// How much is read at once from the store.
+const PAGE: PageLimit = PageLimit { rows: 1_000, bytes: 4 * 1024 * 1024 };
+
 /// An indicator in the form in which it is stored, without the password of a URL.
 type Key = (Form, String);
 
-/// The active feedback by indicator.
+/// The feedback by indicator that was not retracted. Whether it holds is decided by the time at which it is read, so that a wall
+/// clock that is ahead for a while takes nothing away.
 #[derive(Default)]
 pub(super) struct FeedbackIndex(Mutex<Entries>);
 
@@ -101,14 +105,21 @@ impl Entries {
 }
 
 impl FeedbackIndex {
-    fn insert(&self, feedback: Feedback) {
-        lock(&self.0).insert(feedback, true);
+    /// Adds what is stored. Where there is no room for more, what has expired makes room.
+    fn load(&self, stored: Vec<Feedback>, at: SystemTime) {
+        let mut entries = lock(&self.0);
+        for feedback in stored {
+            if entries.count >= MOST_ACTIVE {
+                entries.remove_expired(at);
+            }
+            entries.insert(feedback, true);
+        }
     }
 
     /// Takes a place for an entry that is about to be stored, if there is room.
     fn reserve(&self, feedback: &Feedback, at: SystemTime) -> Result<(), Error> {
         let mut entries = lock(&self.0);
-        // Only where it is needed: a wall clock that is ahead for a while takes no more than that.
+        // Only where it is needed, as a wall clock may be ahead for a while.
         if entries.lacks_room(feedback).is_some() {
             entries.remove_expired(at);
         }
@@ -147,15 +158,21 @@ impl FeedbackIndex {
 }
 
 impl Engine {
-    /// Reads the feedback that holds now. To be called once, before anything is judged.
+    /// Reads the feedback that was not retracted. To be called once, before anything is judged.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn load_feedback(&self) -> Result<(), StoreError> {
-        let filter = FeedbackFilter { active_at: Some(self.clock.now()), ..FeedbackFilter::default() };
-        let listed = self.store.list_feedback(filter, PageLimit::rows(MOST_ACTIVE), None).await?;
-        listed.rows.into_iter().for_each(|feedback| self.feedback.insert(feedback));
-        Ok(())
+        let filter = FeedbackFilter { unretracted: true, ..FeedbackFilter::default() };
+        let mut after = None;
+        loop {
+            let listed = self.store.list_feedback(filter.clone(), PAGE, after).await?;
+            after = listed.rows.last().map(|last| Cursor { time: last.create_time, id: last.id.clone() });
+            self.feedback.load(listed.rows, self.clock.now());
+            if !listed.has_more {
+                return Ok(());
+            }
+        }
     }
 
     /// What analysts say of an indicator now.

@@ -81,7 +81,7 @@ impl VerdictRpc {
         let page = Page::read(request.page_size, &request.page_token, parameters, &mut violations);
         let page = violations.finish(page)?;
         let _turn = Page::turn().await;
-        let filter = FeedbackFilter { indicator, active_at: request.active_only.then_some(now) };
+        let filter = FeedbackFilter { indicator, active_at: request.active_only.then_some(now), unretracted: false };
         let listed = self.store.list_feedback(filter, page.limit(), page.after()).await?;
         let cursor = |feedback: &Feedback| Cursor { time: feedback.create_time, id: feedback.id.clone() };
         let (feedback, next_page_token) = page.write(&listed, memory, cursor, |feedback| write(feedback, now))?;

@@ -363,6 +363,7 @@ impl FeedbackStore for Memory {
             let matching = newest(&state.feedback, after).filter(|feedback| {
                 indicator.as_ref().is_none_or(|wanted| *wanted == feedback.indicator)
                     && filter.active_at.is_none_or(|at| feedback.is_active(at))
+                    && (!filter.unretracted || feedback.retraction.is_none())
             });
             Listed::fill(limit, matching.map(|feedback| Ok(feedback_with_bytes(feedback.clone()))))
         })

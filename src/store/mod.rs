@@ -197,6 +197,8 @@ pub struct FeedbackFilter {
     pub indicator: Option<Indicator>,
     /// Only what holds at this moment.
     pub active_at: Option<SystemTime>,
+    /// Only what was not retracted, also where it has expired.
+    pub unretracted: bool,
 }
 
 /// What analysts said. Changes are durable before the call returns.

@@ -170,6 +170,23 @@ async fn a_pin_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_server_that_starts_with_its_clock_ahead_forgets_no_pin() {
+    let virustotal = malicious_virustotal().await;
+    let (folder, clock) = (Arc::new(TempDir::new().unwrap()), Arc::new(ManualClock::new(start_time())));
+    let configuration = virustotal_at(virustotal.address);
+    let server = TestServer::start_on(folder.clone(), clock.clone(), &configuration).await;
+    record(&server, pinned("198.51.100.7", pb::Judgement::Benign, clock.now() + DAY)).await;
+    server.stop().await;
+    clock.set_wall(start_time() + 2 * DAY);
+    let server = TestServer::start_on(folder, clock.clone(), &configuration).await;
+    assert_eq!(server.enrich("198.51.100.7").await.verdict.disposition(), pb::Disposition::Malicious);
+    clock.set_wall(start_time() + Duration::from_secs(60));
+    let verdict = server.enrich("198.51.100.7").await.verdict;
+    assert_eq!(verdict.disposition(), pb::Disposition::Benign, "it holds until its end");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn wrong_feedback_is_refused_with_every_field_that_is_wrong() {
     let (_virustotal, server) = started().await;
     let refused = async |request| server.verdicts().record_feedback(request).await.unwrap_err();

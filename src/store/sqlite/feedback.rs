@@ -90,6 +90,9 @@ impl FeedbackStore for Sqlite {
                 let at = Value::Integer(nanos(at));
                 conditions.and("retracted IS NULL AND (expires IS NULL OR expires > ?)", [at]);
             }
+            if filter.unretracted {
+                conditions.and("retracted IS NULL", []);
+            }
             conditions.period(None, None, after);
             let (sql, values) = conditions.newest(SELECT, limit.rows.saturating_add(1));
             let mut statement = connection.prepare_cached(&sql)?;

@@ -44,7 +44,7 @@ pub async fn feedback_comes_back_exactly_and_is_recorded_once(store: Arc<dyn Sto
     store.record_feedback(Feedback { indicator: url.clone(), ..feedback("f3", "192.0.2.1", 2.0, None) }).await.unwrap();
     let kept = store.feedback("f3").await.expect("read").expect("recorded");
     assert!(!kept.indicator.value().contains("secret"));
-    let of_url = FeedbackFilter { indicator: Some(url), active_at: None };
+    let of_url = FeedbackFilter { indicator: Some(url), ..FeedbackFilter::default() };
     assert_eq!(listed(&*store, of_url).await, ["f3"]);
 }
 
@@ -55,13 +55,15 @@ pub async fn feedback_is_listed_newest_first_by_indicator_and_by_what_is_active(
         store.record_feedback(feedback(id, value, seconds, expires)).await.expect("recorded");
     }
     assert_eq!(listed(&*store, FeedbackFilter::default()).await, ["f3", "f2", "f1"]);
-    let of_first = FeedbackFilter { indicator: Some(ip("192.0.2.1")), active_at: None };
+    let of_first = FeedbackFilter { indicator: Some(ip("192.0.2.1")), ..FeedbackFilter::default() };
     assert_eq!(listed(&*store, of_first).await, ["f2", "f1"]);
-    let active = |seconds| FeedbackFilter { indicator: None, active_at: Some(at(seconds)) };
+    let active = |seconds| FeedbackFilter { active_at: Some(at(seconds)), ..FeedbackFilter::default() };
     assert_eq!(listed(&*store, active(4.9)).await, ["f3", "f2", "f1"]);
     assert_eq!(listed(&*store, active(5.0)).await, ["f3", "f1"], "a word ends at its end");
     store.retract_feedback("f1", retraction("a mistake", 6.0)).await.expect("retracted");
     assert_eq!(listed(&*store, active(4.9)).await, ["f3", "f2"]);
+    let unretracted = FeedbackFilter { unretracted: true, ..FeedbackFilter::default() };
+    assert_eq!(listed(&*store, unretracted).await, ["f3", "f2"], "also what has expired");
     let after = Some(Cursor { time: at(3.0), id: "f3".into() });
     let page = store.list_feedback(FeedbackFilter::default(), PageLimit::rows(1), after).await.expect("page");
     assert_eq!((page.rows[0].id.as_str(), page.has_more), ("f2", true));
