@@ -183,7 +183,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 verdict: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Compact, false),
                 explained: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Explain, false),
                 wide: |verdict, receipt| verdict_table::verdict(verdict, receipt, Detail::Wide, false),
-                comparisons: verdict_table::comparisons,
+                comparisons: |others, verdict| verdict_table::comparisons(others, verdict, Detail::Compact),
                 usage: plan::usage_table,
                 submission: submission::text,
                 graph: graph::draw,

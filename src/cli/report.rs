@@ -289,7 +289,7 @@ impl Report {
             Output::Table => {
                 let Layout { detail, facts, .. } = self.layout;
                 let table = verdict_table::verdict(verdict, Some(receipt), detail, facts);
-                Ok(table + &verdict_table::comparisons(&answer.comparisons, verdict))
+                Ok(table + &verdict_table::comparisons(&answer.comparisons, verdict, detail))
             }
             Output::Dbot => Ok(json::indented(&dbot::context(verdict))),
             Output::Csv => Ok(csv::row(verdict, &receipt.text)),

@@ -5,6 +5,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table};
 use jiff::Timestamp;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::convert::indicator::{read_disposition, read_reliability};
 use crate::finding::Disposition;
@@ -39,19 +40,34 @@ pub(super) fn width() -> usize {
 
 /// A text broken into indented lines of the terminal's width.
 pub(super) fn paragraph(text: &str, indent: &str) -> String {
-    wrap(text, width().saturating_sub(indent.len())).lines().map(|line| format!("{indent}{line}\n")).collect()
+    paragraph_in(width(), text, indent)
+}
+
+/// As [`paragraph`], of this width.
+pub(super) fn paragraph_in(width: usize, text: &str, indent: &str) -> String {
+    wrap(text, width.saturating_sub(indent.len())).lines().map(|line| format!("{indent}{line}\n")).collect()
 }
 
 /// As [`paragraph`], indented by two, and the lines after the first by four.
 pub(super) fn hanging(text: &str) -> String {
-    let lines = wrap(text, width().saturating_sub(4));
+    hanging_in(width(), text)
+}
+
+/// As [`hanging`], of this width.
+pub(super) fn hanging_in(width: usize, text: &str) -> String {
+    let lines = wrap(text, width.saturating_sub(4));
     let indents = std::iter::once("  ").chain(std::iter::repeat("    "));
     indents.zip(lines.lines()).map(|(indent, line)| format!("{indent}{line}\n")).collect()
 }
 
 /// The table as text, fitted to the terminal. Only the column `wrapped` is broken over lines, beside the others where there
 /// is room, else below its rows; the others stay whole, so that they can be copied.
-pub(super) fn fitted(mut table: Table, wrapped: Option<usize>) -> String {
+pub(super) fn fitted(table: Table, wrapped: Option<usize>) -> String {
+    fitted_with(table, wrapped, LEAST_WRAPPED)
+}
+
+/// As [`fitted`], where the text stays beside the others if it has this many columns.
+pub(super) fn fitted_with(mut table: Table, wrapped: Option<usize>, least: usize) -> String {
     let width = usize::from(table.width().unwrap_or(PLAIN_WIDTH));
     let widths = table.column_max_content_widths();
     let whole: Vec<usize> = (0..widths.len()).filter(|place| Some(*place) != wrapped).collect();
@@ -60,7 +76,7 @@ pub(super) fn fitted(mut table: Table, wrapped: Option<usize>) -> String {
         constrain(&mut table, place, ColumnConstraint::ContentWidth);
     }
     match wrapped {
-        Some(wrapped) if taken + LEAST_WRAPPED > width => text_below_rows(table, wrapped, width),
+        Some(wrapped) if taken + least > width => text_below_rows(table, wrapped, width),
         Some(_) | None => trim_lines(&table.to_string()),
     }
 }
@@ -117,6 +133,31 @@ pub(super) fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
+}
+
+/// The text in this many columns, cut at its end.
+pub(super) fn cut(text: &str, room: usize) -> String {
+    if text.width() <= room {
+        return text.to_owned();
+    }
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or_default();
+        used < room
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// A name in this many characters. Names of one family often differ at their ends alone, so that its middle is left out.
+pub(super) fn abbreviated(name: &str, room: usize) -> String {
+    let count = name.chars().count();
+    if count <= room {
+        return name.to_owned();
+    }
+    let end = room.saturating_sub(1) / 2;
+    let start = room.saturating_sub(1) - end;
+    name.chars().take(start).chain(['…']).chain(name.chars().skip(count - end)).collect()
 }
 
 /// A cell that shows a text from outside.
@@ -254,6 +295,15 @@ pub(super) fn by(author: &str, caller: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_at_its_end_and_a_name_in_its_middle() {
+        assert_eq!(abbreviated("virustotal", 10), "virustotal");
+        assert_eq!(cut("twelve of them", 14), "twelve of them");
+        assert_eq!(cut("twelve of them", 9), "twelve o…");
+        assert_eq!(cut("理由理由", 6), "理由…", "these take two columns each");
+        assert_eq!(abbreviated("virustotal-of-the-team-in-bonn", 16), "virustot…in-bonn");
+    }
 
     #[test]
     fn columns_stay_whole_and_wrapped_text_goes_below_its_row_where_it_is_narrow() {

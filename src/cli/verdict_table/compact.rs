@@ -1,20 +1,22 @@
 //! What an analyst needs first, in eighty columns: the sources that took a side, what decides on top, and the others by what
 //! they did instead.
 
-use comfy_table::{Cell, Table};
+use comfy_table::Cell;
 
+use super::weight;
 use super::wide::{claim_cell, judged_as_xsoar, with_note};
-use super::{is_terminal, weight};
-use crate::cli::table::{cell, disposition, letter, plain, printable, source_id, width, words};
+use crate::cli::table::{abbreviated, cell, cut, disposition, fitted_with, letter, plain, printable, source_id, words};
 use crate::pb;
 use crate::pb::contribution::Term;
 use crate::pb::outcome::Result as Wire;
 
-/// Width where there is no terminal to fill.
-const PLAIN_WIDTH: usize = 80;
+/// Most characters of a name. What is longer is abbreviated here and whole in the wide table.
+pub(super) const LONGEST_NAME: usize = 24;
+/// Least columns of the reasons; in a narrower terminal they go below their rows.
+const LEAST_REASON: usize = 20;
 
-/// One row for each source with a finding, the weightiest first.
-pub(super) fn table(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Option<Table> {
+/// One row for each source with a finding, the weightiest first, in this many columns.
+pub(super) fn table(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, width: usize) -> Option<String> {
     let mut found: Vec<(&pb::Outcome, &pb::Finding, Option<i64>)> = verdict
         .outcomes
         .iter()
@@ -37,26 +39,29 @@ pub(super) fn table(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> Opt
     } else {
         &["  SOURCE", "LETTER", "SAYS", "WHY"]
     };
-    let longest =
-        found.iter().map(|(outcome, ..)| source_id(&outcome.source).chars().count()).max().unwrap_or_default();
-    // The other columns: name and mark, letter, longest claim, weight, and the gaps between.
-    let taken = (longest + 4).max(9) + 7 + 12 + if has_weights { 9 } else { 0 };
-    let room = (if is_terminal() { width() } else { PLAIN_WIDTH }).saturating_sub(taken + 1);
-    let mut rows = plain(header);
+    let (mut rows, mut reasons) = (plain(header), Vec::with_capacity(found.len()));
+    rows.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     for (outcome, finding, micro) in found {
         let decides = if is_other(outcome) { "  " } else { "* " };
         let mut row = vec![
-            cell(format!("{decides}{}", source_id(&outcome.source))),
+            cell(format!("{decides}{}", abbreviated(source_id(&outcome.source), LONGEST_NAME))),
             Cell::new(letter(outcome.reliability)),
             claim_cell(outcome, verdict),
         ];
         if has_weights {
             row.push(micro.map_or_else(|| Cell::new(""), weight));
         }
-        row.push(cell(cut(&why(outcome, finding, verdict, receipt), room)));
         rows.add_row(row);
+        reasons.push(printable(&why(outcome, finding, verdict, receipt)));
     }
-    Some(rows)
+    let taken: usize = rows.column_max_content_widths().iter().map(|width| usize::from(*width) + 2).sum();
+    // The last header is that of the reasons, which have no cells yet.
+    let taken = taken - "WHY".len() - 2;
+    let room = width.saturating_sub(taken + 2);
+    for (row, reason) in rows.row_iter_mut().zip(reasons) {
+        row.add_cell(Cell::new(if taken + LEAST_REASON > width { reason } else { cut(&reason, room) }));
+    }
+    Some(fitted_with(rows, Some(header.len() - 1), LEAST_REASON))
 }
 
 fn micro_nats(verdict: &pb::Verdict, outcome: &pb::Outcome) -> Option<i64> {
@@ -71,13 +76,6 @@ fn why(outcome: &pb::Outcome, finding: &pb::Finding, verdict: &pb::Verdict, rece
     let receipts = receipt.map(|receipt| receipt.sources.as_slice()).unwrap_or_default();
     let receipt = receipts.iter().find(|receipt| receipt.source == outcome.source);
     with_note(finding.reasons.join("; "), receipt)
-}
-
-fn cut(text: &str, room: usize) -> String {
-    match text.char_indices().nth(room.saturating_sub(1)) {
-        Some((end, _)) if text.chars().count() > room => format!("{}…", text.get(..end).unwrap_or_default().trim_end()),
-        Some(_) | None => text.to_owned(),
-    }
 }
 
 /// The sources that answered with nothing, and those that failed, one line each.

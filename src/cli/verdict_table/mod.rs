@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use comfy_table::{Cell, CellAlignment};
 
 use super::table::{
-    by, cell, colour, coloured, disposition, fitted, hanging, moment, painted, paragraph, plain, printable, shortened,
-    source_id, trim_lines, width, words,
+    abbreviated, by, cell, colour, coloured, cut, disposition, fitted, hanging_in, moment, painted, paragraph_in,
+    plain, printable, shortened, source_id, trim_lines, width, words,
 };
 use crate::finding::counted;
 use crate::pb;
@@ -21,10 +21,13 @@ const FIRST_FACTS: [&str; 5] = ["as_number", "as_owner", "country", "engines_mal
 /// Longest indicator in a list, one a line.
 const LONGEST_VALUE: usize = 64;
 
+/// Most columns of the compact table, however wide the terminal is.
+const COMPACT_WIDTH: usize = 80;
+
 /// How much of a verdict is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// What decides, in eighty columns.
+    /// What decides, in at most eighty columns. Long names, reasons and indicators are shortened.
     #[default]
     Compact,
     /// Every term in a sentence, and all that would change the verdict.
@@ -33,11 +36,22 @@ pub(super) enum Detail {
     Wide,
 }
 
+impl Detail {
+    /// The columns that a verdict may take.
+    fn width(self) -> usize {
+        match self {
+            Self::Compact => width().min(COMPACT_WIDTH),
+            Self::Explain | Self::Wide => width(),
+        }
+    }
+}
+
 /// The whole verdict. Facts are shown where wanted and sent.
 pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, detail: Detail, facts: bool) -> String {
-    let mut text = headline(verdict);
+    let width = detail.width();
+    let mut text = headline(verdict, detail);
     let lines = |text: &mut String, lines: Vec<String>| {
-        lines.iter().for_each(|line| text.push_str(&hanging(&printable(line))));
+        lines.iter().for_each(|line| text.push_str(&hanging_in(width, &printable(line))));
     };
     let notes = receipt.map(|receipt| receipt.notes.as_slice()).unwrap_or_default();
     lines(&mut text, notes.iter().map(|note| format!("note: {note}")).collect());
@@ -45,7 +59,7 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, deta
     match detail {
         Detail::Compact => {
             lines(&mut text, explain::first_changes(verdict));
-            text.extend(compact::table(verdict, receipt).map(|table| fitted(table, None)));
+            text.extend(compact::table(verdict, receipt, width));
             lines(&mut text, compact::silent(verdict));
         }
         Detail::Explain => {
@@ -59,28 +73,36 @@ pub(super) fn verdict(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, deta
             }
         }
     }
-    text.push_str(&hanging(&printable(&not_asked(&verdict.outcomes))));
+    text.push_str(&hanging_in(width, &printable(&not_asked(&verdict.outcomes))));
     if facts {
-        verdict.outcomes.iter().for_each(|outcome| text.push_str(&facts_of(outcome)));
+        verdict.outcomes.iter().for_each(|outcome| text.push_str(&facts_of(outcome, width)));
     }
-    text.push_str(&footer(verdict, receipt));
+    text.push_str(&footer(verdict, receipt, width));
     trim_lines(&text)
 }
 
 /// What other policies make of the same outcomes, one row each. They are compared with what the sources say under the policy of
 /// the verdict, which a pin hides.
-pub(super) fn comparisons(comparisons: &[pb::PolicyComparison], verdict: &pb::Verdict) -> String {
+pub(super) fn comparisons(comparisons: &[pb::PolicyComparison], verdict: &pb::Verdict, detail: Detail) -> String {
     if comparisons.is_empty() {
         return String::new();
     }
     let mut text = String::new();
     if verdict.pin.is_some() {
         let sources = disposition(verdict.sources_disposition);
-        text += &hanging(&format!("other policies, compared with what the sources say ({sources}), not with the pin:"));
+        text += &hanging_in(
+            detail.width(),
+            &format!("other policies, compared with what the sources say ({sources}), not with the pin:"),
+        );
     }
     let mut rows = plain(&["  POLICY", "SAYS", "AGREES", "WHY"]);
+    rows.set_width(u16::try_from(detail.width()).unwrap_or(u16::MAX));
     for comparison in comparisons {
         let policy = comparison.policy.strip_prefix("policies/").unwrap_or(&comparison.policy);
+        let policy = match detail {
+            Detail::Compact => abbreviated(policy, compact::LONGEST_NAME),
+            Detail::Explain | Detail::Wide => policy.to_owned(),
+        };
         rows.add_row(vec![
             cell(format!("  {policy}")),
             coloured(disposition(comparison.disposition)),
@@ -99,12 +121,7 @@ pub(super) fn line(verdict: &pb::Verdict, longest_value: usize) -> String {
     let longest = longest_value.min(LONGEST_VALUE);
     let rest = printable(&format!("{value:longest$}  {partial}{}", summary(verdict)));
     let room = width().saturating_sub(12);
-    let rest = match rest.char_indices().nth(room.saturating_sub(1)) {
-        Some((end, _)) if rest.chars().count() > room && is_terminal() => {
-            format!("{}…", rest.get(..end).unwrap_or_default())
-        }
-        Some(_) | None => rest,
-    };
+    let rest = if is_terminal() { cut(&rest, room) } else { rest };
     let padding = " ".repeat(12_usize.saturating_sub(disposition.len()));
     format!("{}{padding}{}\n", painted(disposition, colour(disposition)), rest.trim_end())
 }
@@ -118,11 +135,15 @@ fn value(verdict: &pb::Verdict) -> String {
     printable(&shortened(value))
 }
 
-fn headline(verdict: &pb::Verdict) -> String {
+fn headline(verdict: &pb::Verdict, detail: Detail) -> String {
     let disposition = disposition(verdict.disposition);
     let value = verdict.indicator.as_ref().map(|indicator| indicator.value.as_str()).unwrap_or_default();
-    let head = format!("{}  {}\n", painted(disposition, colour(disposition)), printable(value));
-    head + &paragraph(&printable(&summary(verdict)), "  ")
+    let value = match detail {
+        Detail::Compact => cut(&printable(value), detail.width().saturating_sub(disposition.len() + 2)),
+        Detail::Explain | Detail::Wide => printable(value),
+    };
+    let head = format!("{}  {value}\n", painted(disposition, colour(disposition)));
+    head + &paragraph_in(detail.width(), &printable(&summary(verdict)), "  ")
 }
 
 /// What an analyst says beside the verdict.
@@ -167,7 +188,7 @@ pub(super) fn not_asked_reason(not_asked: &pb::NotAsked) -> String {
 
 /// What the source reports beside its claim: the facts that analysts look for first, then its tags and the others, and
 /// last its own page.
-fn facts_of(outcome: &pb::Outcome) -> String {
+fn facts_of(outcome: &pb::Outcome, width: usize) -> String {
     let Some(Wire::Finding(finding)) = &outcome.result else { return String::new() };
     let rank = |fact: &&pb::Fact| FIRST_FACTS.iter().position(|name| *name == fact.name).unwrap_or(FIRST_FACTS.len());
     let mut facts: Vec<&pb::Fact> = finding.facts.iter().collect();
@@ -183,7 +204,7 @@ fn facts_of(outcome: &pb::Outcome) -> String {
     parts.extend(written(others));
     let mut text = String::new();
     if !parts.is_empty() {
-        text.push_str(&hanging(&printable(&format!("{}: {}", source_id(&outcome.source), parts.join("; ")))));
+        text.push_str(&hanging_in(width, &printable(&format!("{}: {}", source_id(&outcome.source), parts.join("; ")))));
     }
     if !finding.permalink.is_empty() {
         // Whole, so that it can be copied.
@@ -206,7 +227,7 @@ fn fact_value(fact: &pb::Fact) -> String {
 }
 
 /// What a reader must know before acting, and which policy judged.
-fn footer(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
+fn footer(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>, width: usize) -> String {
     let mut warnings = Vec::new();
     if let Some(conflict) = verdict.conflict.as_ref().filter(|conflict| conflict.flagged) {
         warnings.push(format!("the sources contradict each other (K = {:.2}): look yourself", conflict.mass));
@@ -216,14 +237,14 @@ fn footer(verdict: &pb::Verdict, receipt: Option<&pb::Receipt>) -> String {
     }
     let mut text = String::new();
     for warning in &warnings {
-        for line in paragraph(warning, "  ").lines() {
+        for line in paragraph_in(width, warning, "  ").lines() {
             text.push_str(&format!("{}\n", painted(line, Some(clap::builder::styling::AnsiColor::Yellow))));
         }
     }
-    text.push_str(&receipt.and_then(cost).map(|cost| paragraph(&cost, "  ")).unwrap_or_default());
+    text.push_str(&receipt.and_then(cost).map(|cost| paragraph_in(width, &cost, "  ")).unwrap_or_default());
     let name = if verdict.name.is_empty() { "not stored" } else { &verdict.name };
     let policy = format!("{} (revision {}) | {name}", verdict.policy, verdict.policy_revision);
-    text + &paragraph(&printable(&policy), "  ")
+    text + &paragraph_in(width, &printable(&policy), "  ")
 }
 
 /// What was spent and what was saved: `spent 2 units; saved 3: 1 cached, 2 settled`. `None`: neither.
@@ -248,6 +269,8 @@ fn weight(micro_nats: i64) -> Cell {
 
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::*;
     use crate::pb::contribution::Term;
 
@@ -329,6 +352,84 @@ mod tests {
         assert!(shown.ends_with("\n  policies/weighted (revision 1) | verdicts/v1\n"), "{shown}");
         let line = line(&faded(), 9);
         assert_eq!(line, "unknown     192.0.2.1  partial; 17.8 %: 1 of 1 source says malicious (1 faded)\n");
+    }
+
+    /// What the widest of everything would be.
+    fn worst_case() -> pb::Verdict {
+        let name = |number: usize| format!("sources/{:x<60}{number:03}", "a-name-");
+        let long =
+            "a very long reason, 理由理由理由理由理由理由理由理由理由理由理由理由, that says all at once ".repeat(4);
+        let value = "http://www.example.com/".to_owned() + &"path/".repeat(60);
+        let claims = [pb::Disposition::Malicious, pb::Disposition::Suspicious, pb::Disposition::Benign];
+        let letters = [pb::Reliability::APlus, pb::Reliability::B, pb::Reliability::F];
+        let outcome = |number: usize, result| pb::Outcome {
+            source: name(number),
+            reliability: letters[number % 3].into(),
+            result: Some(result),
+            ..Default::default()
+        };
+        let found = |number: usize| {
+            let claim = claims[number % 3].into();
+            outcome(number, Wire::Finding(pb::Finding { claim, reasons: vec![long.clone()], ..Default::default() }))
+        };
+        let error = pb::SourceError { detail: long.clone(), ..Default::default() };
+        let not_asked = pb::NotAsked { detail: long.clone(), ..Default::default() };
+        let others = [Wire::NoRecord(Default::default()), Wire::Error(error), Wire::NotAsked(not_asked)];
+        let others = others.into_iter().zip(90..).map(|(result, number)| outcome(number, result));
+        let term = |number: usize| pb::Contribution {
+            term: Some(Term::Source(name(number))),
+            micro_nats: -12_345_678,
+            ..Default::default()
+        };
+        let sentence = |what: &str| format!("{what} if {} said malicious instead of benign, {long}", name(0));
+        let word = pb::AnalystWord { author: "x".repeat(128), reason: long.clone(), ..Default::default() };
+        pb::Verdict {
+            name: format!("verdicts/{}", "v".repeat(40)),
+            indicator: Some(pb::Indicator { r#type: 0, value }),
+            disposition: pb::Disposition::Suspicious.into(),
+            summary: format!("suspicious (50.0 %): {long}"),
+            contributions: (0..12).map(term).collect(),
+            deciding_source: name(3),
+            outcomes: (0..12).map(found).chain(others).collect(),
+            feedback: vec![word],
+            reach: Some(pb::Reach { sentence: sentence("It would change"), ..Default::default() }),
+            flips: vec![pb::Flip {
+                assumption: pb::Assumption::WrongAnswers.into(),
+                sentence: sentence("It would be benign"),
+                ..Default::default()
+            }],
+            margins: vec![pb::Margin { sources: 1, sentence: sentence("It would be"), ..Default::default() }],
+            conflict: Some(pb::Conflict { mass: 0.5, flagged: true }),
+            partial: true,
+            policy: format!("policies/{}", "p".repeat(63)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn whatever_a_verdict_holds_its_compact_table_fits_eighty_columns() {
+        let verdict = worst_case();
+        let receipt = pb::Receipt { notes: vec!["a note ".repeat(30)], units: 12, ..Default::default() };
+        let comparison = pb::PolicyComparison {
+            policy: verdict.policy.clone(),
+            disposition: verdict.disposition,
+            sentence: verdict.summary.clone(),
+            ..Default::default()
+        };
+        let shown = super::verdict(&verdict, Some(&receipt), Detail::Compact, true)
+            + &comparisons(&[comparison], &verdict, Detail::Compact);
+        let shown = anstream::adapter::strip_str(&shown).to_string();
+        for line in shown.lines() {
+            assert!(line.width() <= 80, "{} columns: {line}\n{shown}", line.width());
+        }
+        for part in ["* a-name-xxxxx…xxxxxxxx003", "-12.346", "suspicious", "http://www.example.com/path/path"] {
+            assert!(shown.contains(part), "{part} is missing in\n{shown}");
+        }
+        let wide = super::verdict(&verdict, Some(&receipt), Detail::Wide, false);
+        let name = source_id(&verdict.deciding_source);
+        assert!(wide.contains(name) && !wide.contains("a-name-xxxxx…"), "{wide}");
+        let value = &verdict.indicator.as_ref().unwrap().value;
+        assert!(wide.contains(value.as_str()), "{wide}");
     }
 
     #[test]
