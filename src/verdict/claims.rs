@@ -4,17 +4,31 @@
 //! decides, whatever its letter, and a tie goes to the worse claim. Where a finding says what Cortex XSOAR's own integration
 //! computes from the same answer, `xsoar` judges by that claim.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::policy::{MeanRule, Rule};
 use super::report::Change;
-use crate::finding::{Disposition, Outcome, OutcomeBody};
+use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 
-/// A rule over the claims of outcomes.
+/// A rule over the claims of outcomes. Prepared once, so that other claims of a few sources are judged without reading all.
 pub(super) struct Claims<'a> {
     rule: &'a Rule,
-    outcomes: &'a [Arc<Outcome>],
+    /// Letter and claim of each source; unknown where it says nothing.
+    claims: SmallVec<[(Reliability, Disposition); 16]>,
+    /// The claims that take a side, the one that decides first. Empty under a rule that counts all claims.
+    ranked: SmallVec<[Rank; 16]>,
+    /// How many claims there are of each disposition, by its score.
+    counts: [usize; 4],
+}
+
+/// The place of a claim in the order in which sources decide: by the rule, then by name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    by_rule: [u8; 2],
+    source: usize,
+    claim: Disposition,
 }
 
 /// What a rule over claims says, and with what.
@@ -27,49 +41,71 @@ pub(super) struct Decision {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(rule: &'a Rule, outcomes: &'a [Arc<Outcome>]) -> Self {
-        Self { rule, outcomes }
+    pub(super) fn new(rule: &'a Rule, outcomes: &[Arc<Outcome>]) -> Self {
+        let claims: SmallVec<[_; 16]> = outcomes
+            .iter()
+            .map(|outcome| (outcome.reliability, claim_under(rule, &outcome.body).unwrap_or_default()))
+            .collect();
+        let mut counts = [0; 4];
+        claims.iter().for_each(|(_, claim)| counts[score(*claim)] += 1);
+        let mut claims = Self { rule, claims, ranked: SmallVec::new(), counts };
+        claims.ranked = (0..outcomes.len()).filter_map(|source| claims.rank(source, claims.claim(source))).collect();
+        claims.ranked.sort_unstable();
+        claims
     }
 
     /// What a source says under this rule; unknown where it says nothing.
     pub(super) fn claim(&self, source: usize) -> Disposition {
-        claim_under(self.rule, &self.outcomes[source].body).unwrap_or_default()
+        self.claims[source].1
     }
 
     /// The disposition if these sources had claimed something else, and what decided it.
     pub(super) fn judge_with(&self, changes: &[Change]) -> (Disposition, Decision) {
-        let claims = (0..self.outcomes.len())
-            .map(|source| {
-                let change = changes.iter().find(|change| change.source == source);
-                (source, change.map_or_else(|| self.claim(source), |change| change.claim))
-            })
-            .filter(|(_, claim)| *claim != Disposition::Unknown);
         match self.rule {
-            Rule::Xsoar => self.decided_by(claims, |letter, claim| (letter, Reverse(claim))),
-            Rule::Worst => self.decided_by(claims, |letter, claim| (Reverse(claim), letter)),
-            Rule::Majority => (majority(&count(claims.map(|(_, claim)| claim))), Decision::default()),
-            Rule::Mean(rule) => self.mean(rule, claims),
+            Rule::Xsoar | Rule::Worst => self.first(changes),
+            Rule::Majority => {
+                let mut counts = self.counts;
+                for change in changes {
+                    counts[score(self.claim(change.source))] -= 1;
+                    counts[score(change.claim)] += 1;
+                }
+                (majority(&counts), Decision::default())
+            }
+            Rule::Mean(rule) => self.mean(rule, changes),
             Rule::Weighted(_) => (Disposition::Unknown, Decision::default()),
         }
     }
 
-    /// The claim of the source that comes first by this order, of equals the first by name.
-    fn decided_by<K: Ord>(
-        &self,
-        claims: impl Iterator<Item = (usize, Disposition)>,
-        key: impl Fn(crate::finding::Reliability, Disposition) -> K,
-    ) -> (Disposition, Decision) {
-        let first = claims.min_by_key(|(source, claim)| (key(self.outcomes[*source].reliability, *claim), *source));
-        match first {
-            Some((source, claim)) => (claim, Decision { source: Some(source), mean: None }),
+    /// Where a claim of this source stands among those that may decide; `None` if it cannot.
+    fn rank(&self, source: usize, claim: Disposition) -> Option<Rank> {
+        let (reliability, harmless) = (self.claims[source].0 as u8, u8::MAX - claim.dbot_score());
+        let by_rule = match self.rule {
+            Rule::Xsoar => [reliability, harmless],
+            Rule::Worst => [harmless, reliability],
+            Rule::Majority | Rule::Mean(_) | Rule::Weighted(_) => return None,
+        };
+        (claim != Disposition::Unknown).then_some(Rank { by_rule, source, claim })
+    }
+
+    /// The claim of the source that comes first.
+    fn first(&self, changes: &[Change]) -> (Disposition, Decision) {
+        let is_changed = |rank: &&Rank| changes.iter().any(|change| change.source == rank.source);
+        let unchanged = self.ranked.iter().find(|rank| !is_changed(rank)).copied();
+        let changed = changes.iter().filter_map(|change| self.rank(change.source, change.claim));
+        match changed.chain(unchanged).min() {
+            Some(first) => (first.claim, Decision { source: Some(first.source), mean: None }),
             None => (Disposition::Unknown, Decision::default()),
         }
     }
 
-    fn mean(&self, rule: &MeanRule, claims: impl Iterator<Item = (usize, Disposition)>) -> (Disposition, Decision) {
+    fn mean(&self, rule: &MeanRule, changes: &[Change]) -> (Disposition, Decision) {
         let (mut sum, mut total) = (0.0, 0.0);
-        for (source, claim) in claims {
-            let weight = rule.weights.of(self.outcomes[source].reliability);
+        for (source, (reliability, claim)) in self.claims.iter().enumerate() {
+            let claim = changes.iter().find(|change| change.source == source).map_or(*claim, |change| change.claim);
+            if claim == Disposition::Unknown {
+                continue;
+            }
+            let weight = rule.weights.of(*reliability);
             total += weight;
             sum += weight
                 * match claim {
@@ -94,11 +130,10 @@ impl<'a> Claims<'a> {
 
     /// Whether answers of this many further sources could change a majority.
     pub(super) fn majority_can_change(&self, further: usize) -> bool {
-        let counts = count((0..self.outcomes.len()).map(|source| self.claim(source)));
-        let leader = majority(&counts);
+        let leader = majority(&self.counts);
         [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious].into_iter().any(|other| {
-            let mut counts = counts;
-            counts[usize::from(other.dbot_score())] += further;
+            let mut counts = self.counts;
+            counts[score(other)] += further;
             other != leader && majority(&counts) == other
         })
     }
@@ -117,18 +152,13 @@ pub(super) fn claim_under(rule: &Rule, body: &OutcomeBody) -> Option<Disposition
     }
 }
 
-/// How many claims there are of each disposition, by its score.
-fn count(claims: impl Iterator<Item = Disposition>) -> [usize; 4] {
-    let mut counts = [0; 4];
-    for claim in claims {
-        counts[usize::from(claim.dbot_score())] += 1;
-    }
-    counts
+fn score(claim: Disposition) -> usize {
+    usize::from(claim.dbot_score())
 }
 
 /// The most frequent claim; a tie goes to the worse one, and no claim to unknown.
 fn majority(counts: &[usize; 4]) -> Disposition {
-    let count = |claim: Disposition| counts[usize::from(claim.dbot_score())];
+    let count = |claim: Disposition| counts[score(claim)];
     let sides = [Disposition::Benign, Disposition::Suspicious, Disposition::Malicious];
     // Of equals `max_by_key` takes the last, which is the worst.
     sides.into_iter().filter(|claim| count(*claim) > 0).max_by_key(|claim| count(*claim)).unwrap_or_default()
