@@ -243,7 +243,7 @@ convert_enum!(
 convert_enum!(
     write_not_asked_reason: NotAskedReason <=> NotAskedReason {
         TypeUnsupported, Disabled, NotConfigured, Tlp, NeverSend, PrivateAddress, InternalName, UrlCredentials,
-        QuotaSpent, Deadline, VerdictSettled, Budget, QuotaReserve, CircuitOpen, CallerBudget, Pacing,
+        QuotaSpent, Deadline, VerdictSettled, Budget, QuotaReserve, CircuitOpen, CallerBudget, Pacing, Pinned,
     }
 );
 

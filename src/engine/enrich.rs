@@ -102,7 +102,8 @@ impl VerdictKey {
     pub fn of(self, verdict: &Verdict) -> Self {
         let is_left_out = |body: &OutcomeBody| match body {
             OutcomeBody::NotAsked(not_asked) => {
-                matches!(not_asked.reason, NotAskedReason::VerdictSettled | NotAskedReason::Budget)
+                use NotAskedReason::{Budget, Pinned, VerdictSettled};
+                matches!(not_asked.reason, VerdictSettled | Pinned | Budget)
             }
             OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
         };

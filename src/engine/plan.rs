@@ -173,7 +173,7 @@ fn plan_waves(
 /// Why nobody is asked about an indicator that an analyst has pinned.
 pub(super) fn pinned(pin: &AnalystWord) -> NotAsked {
     let detail = format!("an analyst has pinned {}", pin.judgement.disposition());
-    NotAsked::new(NotAskedReason::VerdictSettled, detail)
+    NotAsked::new(NotAskedReason::Pinned, detail)
 }
 
 impl Engine {

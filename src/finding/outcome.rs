@@ -278,6 +278,8 @@ pub enum NotAskedReason {
     CallerBudget,
     /// Background requests are spread over the day, and have used their share of it.
     Pacing,
+    /// An analyst has pinned the verdict, and the request wanted no more than a disposition.
+    Pinned,
 }
 
 impl NotAskedReason {
@@ -304,7 +306,8 @@ impl NotAskedReason {
             | Self::PrivateAddress
             | Self::InternalName
             | Self::UrlCredentials
-            | Self::VerdictSettled => false,
+            | Self::VerdictSettled
+            | Self::Pinned => false,
         }
     }
 }

@@ -39,7 +39,9 @@ pub(super) fn add_units(receipt: &mut pb::Receipt, settled: u32, graph: Option<&
 /// The units that were saved because no further answer could change the disposition.
 pub(super) fn settled_units(verdict: &Verdict) -> u32 {
     let is_settled = |body: &OutcomeBody| match body {
-        OutcomeBody::NotAsked(not_asked) => not_asked.reason == NotAskedReason::VerdictSettled,
+        OutcomeBody::NotAsked(not_asked) => {
+            matches!(not_asked.reason, NotAskedReason::VerdictSettled | NotAskedReason::Pinned)
+        }
         OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
     };
     u32::try_from(verdict.outcomes.iter().filter(|outcome| is_settled(&outcome.body)).count()).unwrap_or(u32::MAX)

@@ -183,7 +183,12 @@ async fn nobody_is_asked_about_a_pinned_indicator_unless_all_are() {
     server.verdicts().record_feedback(pinned).await.unwrap();
     let decisive = enrich(&server, "198.51.100.7", options(pb::EnrichMode::Decisive)).await;
     assert_eq!((virustotal.calls(), decisive.verdict.disposition()), (0, pb::Disposition::Malicious));
-    assert_eq!(decisive.not_asked("first"), pb::NotAskedReason::VerdictSettled);
+    assert_eq!(decisive.not_asked("first"), pb::NotAskedReason::Pinned);
+    assert_eq!(decisive.receipt.saved.map(|saved| saved.settled), Some(2));
+    let start = "malicious: pinned by ana (caller local) until ";
+    let end = " (\"seen in an incident\"); 2 sources were not asked since it is pinned: first, weightless";
+    let summary = decisive.verdict.summary;
+    assert!(summary.starts_with(start) && summary.ends_with(end), "{summary}");
     server.enrich("198.51.100.7").await;
     assert_eq!(virustotal.calls(), 2);
     server.stop().await;

@@ -121,7 +121,7 @@ stored_enum!(Disposition: Unknown Benign Suspicious Malicious);
 stored_enum!(Reliability: APlus A B C D E F);
 stored_enum!(FamilyBasis: Declared Republished SameKind);
 stored_enum!(SourceErrorKind: Unauthorized Forbidden BadQuestion QuotaExhausted Refused Unavailable Timeout Malformed TooLarge);
-stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline VerdictSettled Budget QuotaReserve CircuitOpen CallerBudget Pacing);
+stored_enum!(NotAskedReason: TypeUnsupported Disabled NotConfigured Tlp NeverSend PrivateAddress InternalName UrlCredentials QuotaSpent Deadline VerdictSettled Budget QuotaReserve CircuitOpen CallerBudget Pacing Pinned);
 stored_enum!(Assumption: MissingAnswers WrongAnswers);
 stored_enum!(AnalystJudgement: TruePositive FalsePositive Benign);
 stored_enum!(RuleKind: Weighted Xsoar Worst Majority Mean);

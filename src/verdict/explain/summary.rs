@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::feedback::pinned;
 use super::{percent, plural};
-use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
+use crate::finding::{Disposition, NotAskedReason, Outcome, OutcomeBody, Reliability};
 use crate::verdict::{Contribution, Term, Verdict, Weighing};
 
 /// More names than this would hide the first ones.
@@ -12,6 +12,13 @@ const MOST_NAMES: usize = 3;
 
 /// The one line that an analyst reads first.
 pub fn summary(verdict: &Verdict) -> String {
+    if let Some(pin) = &verdict.pin
+        && let Some(left_out) = left_out_for_a_pin(verdict)
+        && !verdict.outcomes.iter().any(|outcome| outcome.body.was_attempted())
+    {
+        // What nobody was asked about, nobody calls unknown.
+        return format!("{}: {}; {left_out}", verdict.disposition, pinned(pin));
+    }
     let pinned = verdict.pin.as_ref().map(|pin| format!("{}: {}; the sources say ", verdict.disposition, pinned(pin)));
     let mut text = pinned.unwrap_or_default() + &headline(verdict);
     if let Some(name) = &verdict.deciding_source
@@ -103,7 +110,20 @@ fn groups(verdict: &Verdict) -> Vec<String> {
     if !missed.is_empty() {
         parts.push(format!("{} could not be asked in time or quota: {}", missed.len(), names(&missed, false)));
     }
+    parts.extend(left_out_for_a_pin(verdict));
     parts
+}
+
+/// Who was not asked since an analyst had pinned the verdict; `None`: nobody.
+fn left_out_for_a_pin(verdict: &Verdict) -> Option<String> {
+    let is_left_out = |outcome: &&Outcome| match &outcome.body {
+        OutcomeBody::NotAsked(not_asked) => not_asked.reason == NotAskedReason::Pinned,
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
+    };
+    let left_out: Vec<_> = verdict.outcomes.iter().map(AsRef::as_ref).filter(is_left_out).collect();
+    let count = left_out.len();
+    let were = plural(count, "source was", "sources were");
+    (count > 0).then(|| format!("{count} {were} not asked since it is pinned: {}", names(&left_out, false)))
 }
 
 /// How much evidence the source adds, whatever its side.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use concord::finding::{Disposition, Outcome, Reliability};
+use concord::finding::{Disposition, NotAskedReason, Outcome, Reliability};
 use concord::indicator::IndicatorType;
 use concord::verdict::{
     ActiveFeedback, AnalystJudgement, DispositionCause, Feedback, Retraction, Verdict, compare, comparison_summary,
     fuse, reach_sentence, summary,
 };
 
-use super::build::{DAY, claim, failed, indicator, now, policy};
+use super::build::{DAY, claim, failed, indicator, not_asked, now, policy};
 
 fn later(days: u64) -> SystemTime {
     now() + Duration::from_secs(days * DAY)
@@ -62,6 +62,28 @@ fn nothing_that_sources_say_changes_a_pinned_verdict() {
     assert_eq!(pinned.analysis.margins, free.analysis.margins, "margins are those of the sources");
     let of_a = |verdict: &Verdict| verdict.contributions[2].agrees;
     assert_eq!((of_a(&free), of_a(&pinned)), (Some(true), Some(false)));
+}
+
+#[test]
+fn the_summary_says_who_was_not_asked_since_the_verdict_is_pinned() {
+    let left_out = |source: &str| not_asked(source, Reliability::A, NotAskedReason::Pinned);
+    let summary_of = |outcomes: Vec<Outcome>| {
+        let verdict = fuse(&policy("weighted"), &indicator(IndicatorType::Domain), now(), outcomes);
+        summary(&verdict.with_feedback(ActiveFeedback::new(&[said("f1", AnalystJudgement::Benign, true)], now())))
+    };
+    let pin = "benign: pinned by alice (caller soar) until 2024-11-03 (\"our scanner\"); ";
+    assert_eq!(
+        summary_of(vec![left_out("a"), left_out("b")]),
+        format!("{pin}2 sources were not asked since it is pinned: a, b")
+    );
+    let list = claim("list", Reliability::B, Disposition::Malicious);
+    assert_eq!(
+        summary_of(vec![left_out("a"), list]),
+        format!(
+            "{pin}the sources say malicious (84.4 %): 1 of 1 source says malicious: list (B); 1 source was not \
+             asked since it is pinned: a"
+        )
+    );
 }
 
 #[test]
