@@ -319,6 +319,9 @@ pub(super) struct Enrich {
     /// Show in the table what the sources report beside their claims, and their own pages
     #[arg(long)]
     pub(super) facts: bool,
+    /// Show of one indicator what each source says as it answers, and whether the others can still change the disposition
+    #[arg(long, conflicts_with_all = ["file", "extract", "short", "long", "wait", "out", "resume"])]
+    pub(super) stream: bool,
     /// Wait for quota, at most this long, and ask again what it held back
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) wait: Option<Duration>,
@@ -350,6 +353,7 @@ Examples:
   concord enrich --file a-million.txt -o csv --out answers.csv --resume
   pbpaste | concord enrich --extract - --source virustotal,urlhaus
   concord enrich 192.0.2.77 --explain --compare
+  concord enrich 192.0.2.77 --stream
   concord enrich ./sample.bin --exit-code";
 
 /// The indicators to plan for, as they would be enriched.

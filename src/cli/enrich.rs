@@ -12,7 +12,7 @@ use super::chunks::{CHUNK_INDICATORS, Chunk, Chunks};
 use super::connect::Connection;
 use super::input::{self, Input, Inputs};
 use super::progress::Progress;
-use super::report::{Layout, Report, held_back};
+use super::report::{Layout, Report, Totals, held_back};
 use super::{Failure, table};
 use crate::clock::{Clock, SystemClock};
 use crate::convert::enrichment::write_priority;
@@ -78,6 +78,15 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
         }
         Err(failure) => Err(failure),
     };
+    print_hints(&totals);
+    if let Some(line) = totals.line() {
+        eprintln!("concord: {line}");
+    }
+    ended
+}
+
+/// What the user should know of the server.
+pub(super) fn print_hints(totals: &Totals) {
     if totals.not_stored > 0 {
         let verdicts = counted(totals.not_stored, "verdict");
         eprintln!("concord: the server could not store {verdicts}; its log says why");
@@ -85,10 +94,6 @@ pub(super) async fn run(client: &Client, enrich: Enrich) -> Result<ExitCode, Fai
     if totals.without_sources {
         eprintln!("concord: {NO_SOURCE_HINT}");
     }
-    if let Some(line) = totals.line() {
-        eprintln!("concord: {line}");
-    }
-    ended
 }
 
 fn how_to_go_on(done: usize, enrich: &Enrich) -> String {
@@ -262,23 +267,26 @@ impl Patience {
 }
 
 fn request(enrich: &Enrich, indicators: Vec<pb::Indicator>, inputs: usize) -> Request<pb::BatchEnrichRequest> {
-    let view = match enrich.output {
-        Output::Table if !enrich.facts => pb::View::Basic,
-        Output::Table | Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => pb::View::Full,
-    };
-    let mut request = Request::new(pb::BatchEnrichRequest {
-        indicators,
-        options: Some(pb::EnrichOptions {
-            policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
-            compare_policies: enrich.compare.iter().map(|name| full_name(name, "policies")).collect(),
-            view: view.into(),
-            ..options(&enrich.options.lookup, inputs)
-        }),
-    });
+    let options = Some(all_options(enrich, inputs));
+    let mut request = Request::new(pb::BatchEnrichRequest { indicators, options });
     if inputs <= ONE_TIMEOUT_UP_TO {
         request.set_timeout(enrich.options.lookup.timeout);
     }
     request
+}
+
+/// The options of an enrichment of so many indicators.
+pub(super) fn all_options(enrich: &Enrich, inputs: usize) -> pb::EnrichOptions {
+    let view = match enrich.output {
+        Output::Table if !enrich.facts => pb::View::Basic,
+        Output::Table | Output::Json | Output::Jsonl | Output::Csv | Output::Dbot => pb::View::Full,
+    };
+    pb::EnrichOptions {
+        policy: enrich.policy.as_ref().map(|name| full_name(name, "policies")).unwrap_or_default(),
+        compare_policies: enrich.compare.iter().map(|name| full_name(name, "policies")).collect(),
+        view: view.into(),
+        ..options(&enrich.options.lookup, inputs)
+    }
 }
 
 /// The options that `enrich`, `plan` and `graph` share, of a command about so many indicators.

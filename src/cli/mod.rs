@@ -39,6 +39,7 @@ mod serve;
 mod source;
 mod source_flags;
 mod store;
+mod stream;
 mod submission;
 mod table;
 mod verdict_table;
@@ -163,6 +164,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
     let Args { client, color: _, command } = args;
     match command {
         Command::Serve(serve) => serve::run(&client, &serve).await,
+        Command::Enrich(enrich) if enrich.stream => stream::run(&client, &enrich).await,
         Command::Enrich(enrich) => enrich::run(&client, enrich).await,
         Command::Source { command } => source::run(&client, command).await,
         Command::Policy { command } => policy::run(&client, command).await,

@@ -74,7 +74,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, verdict: &pb::Verdict) {
+    pub(super) fn add(&mut self, verdict: &pb::Verdict) {
         let ending = Ending::new(verdict);
         self.indicators += 1;
         *self.dispositions.entry(verdict.disposition).or_default() += 1;
