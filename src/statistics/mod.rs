@@ -4,7 +4,8 @@
 //! Everything is collected in one pass over [`Row`]s in memory that does not grow with their number: `compare.rs` counts,
 //! `agreement.rs` measures agreement, `sample.rs` keeps what needs whole rows, `timeliness.rs` says who was first,
 //! `copying.rs` finds copies, `performance.rs` holds claims against labels, `learning.rs` and `expectation.rs` learn
-//! reliabilities, and `calibration.rs` fits probabilities.
+//! reliabilities, and `calibration.rs` fits probabilities. `engines.rs` does the same for the engines inside a source, and
+//! `preferred.rs` searches for the few that say what all say.
 //!
 //! Formulas: `docs/fusion.md`, "What the history says".
 
@@ -21,10 +22,12 @@ mod agreement;
 mod calibration;
 mod compare;
 mod copying;
+mod engines;
 mod expectation;
 mod learning;
 mod numeric;
 mod performance;
+mod preferred;
 mod sample;
 mod timeliness;
 
@@ -34,6 +37,11 @@ pub use compare::{
     ClaimCounts, LEAST_JOINT, MOST_SOURCES, PairSummary, SourceComparison, SourceStatistics, SourceSummary,
 };
 pub use copying::{COPY_CORRELATION, Copying};
+pub use engines::{
+    ChangedVerdicts, EngineComparison, EngineOpinion, EnginePairSummary, EngineReport, EngineResult, EngineRow,
+    EngineStatistics, EngineSummary, LEAST_OF_EACH_SIDE, MOST_ENGINES, MOST_LEARNED, NoSuggestion, PreferredVendor,
+    PreferredVendors, SAME_LABELS, SameLabels,
+};
 pub use learning::{
     FORGETTING, LEAST_LABELS_OF_TYPE, LearnedRow, LearningStatistics, ReliabilitySuggestion, nearest_letter,
 };

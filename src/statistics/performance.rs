@@ -44,7 +44,12 @@ impl LabelCounts {
         if !answer.is_answer() {
             return;
         }
-        let count = match (label.is_malicious, answer.is_alarm()) {
+        self.count(answer.is_alarm(), label.is_malicious);
+    }
+
+    /// Counts an alarm, or that there is none, on an indicator that is malicious or benign.
+    pub(super) fn count(&mut self, is_alarm: bool, is_malicious: bool) {
+        let count = match (is_malicious, is_alarm) {
             (true, true) => &mut self.true_alarms,
             (true, false) => &mut self.missed,
             (false, true) => &mut self.false_alarms,
