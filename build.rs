@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 15] = [
+const PROTOCOL: [&str; 16] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
@@ -22,6 +22,7 @@ const PROTOCOL: [&str; 15] = [
     "concord/v1/submission.proto",
     "concord/v1/submission_service.proto",
     "concord/v1/history.proto",
+    "concord/v1/engines.proto",
     "concord/v1/history_service.proto",
 ];
 

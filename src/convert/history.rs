@@ -47,6 +47,11 @@ pub(crate) fn read_policy(name: &str, violations: &mut Violations) -> Option<Str
     if name.is_empty() { None } else { violations.check(read_name(name, "policies", "policy")) }
 }
 
+/// The name of the one source that a request is about.
+pub(crate) fn read_source(name: &str, violations: &mut Violations) -> Option<String> {
+    violations.check(read_name(name, "sources", "source"))
+}
+
 /// Other letters, each with its source.
 pub(crate) fn read_letters(
     letters: &[pb::ReplayedLetter],
@@ -161,11 +166,13 @@ fn write_lead(lead: Lead) -> pb::Lead {
     pb::Lead { median_days: lead.median_days, indicators: count(lead.indicators) }
 }
 
-fn write_estimate(estimate: Estimate) -> pb::Estimate {
+/// An estimate with its bounds.
+pub(crate) fn write_estimate(estimate: Estimate) -> pb::Estimate {
     pb::Estimate { value: estimate.value, low: estimate.low, high: estimate.high }
 }
 
-fn write_performance(performance: &Performance) -> pb::SourcePerformance {
+/// A detector against the labels.
+pub(crate) fn write_performance(performance: &Performance) -> pb::SourcePerformance {
     pb::SourcePerformance {
         true_alarms: count(performance.counts.true_alarms),
         missed: count(performance.counts.missed),

@@ -30,6 +30,7 @@ macro_rules! convert_enum {
 }
 
 pub(crate) mod comparison;
+pub(crate) mod engines;
 pub(crate) mod enrichment;
 pub(crate) mod feedback;
 pub(crate) mod history;

@@ -43,8 +43,8 @@ pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
 pub use history::{
-    Collection, History, HistoryAnalysis, HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition,
-    ReplayedFlip, ScanProgress,
+    Collection, EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion, History, HistoryAnalysis,
+    HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress,
 };
 pub use plan::{EnrichmentPlan, Planned, PlannedSource, PlannedWave};
 pub use probe::Probed;

@@ -28,6 +28,8 @@ use crate::source::{Source, TransportKind};
 use crate::store::VerdictFilter;
 use crate::verdict::{Calibration, Rule, WeightedRule};
 
+mod engines;
+
 /// One history at a time is read, so that reading leaves the store and the processors to the enrichments.
 static TURN: Semaphore = Semaphore::const_new(1);
 /// Messages that wait for a slow reader.
@@ -242,6 +244,54 @@ impl HistoryService for HistoryRpc {
                 Ok(message(Event::Comparison(offload(FINISH_BYTES, finish).await)))
             };
             let _ = sender.send(compare.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type CompareEnginesStream = Streamed<pb::CompareEnginesResponse>;
+
+    async fn compare_engines(
+        &self,
+        request: Request<pb::CompareEnginesRequest>,
+    ) -> Result<Response<Self::CompareEnginesStream>, Status> {
+        use pb::compare_engines_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let question = self.engine_question(&request.source, true, violations).await?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let progress = |progress| pb::CompareEnginesResponse { event: Some(Event::Progress(progress)) };
+            let source = question.source.clone();
+            let compare = async {
+                let collected = rpc.collect_engines(filter, question, &sender, progress).await?;
+                let comparison = engines::compare(source, collected).await;
+                Ok(pb::CompareEnginesResponse { event: Some(Event::Comparison(comparison)) })
+            };
+            let _ = sender.send(compare.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type SuggestPreferredVendorsStream = Streamed<pb::SuggestPreferredVendorsResponse>;
+
+    async fn suggest_preferred_vendors(
+        &self,
+        request: Request<pb::SuggestPreferredVendorsRequest>,
+    ) -> Result<Response<Self::SuggestPreferredVendorsStream>, Status> {
+        use pb::suggest_preferred_vendors_response::Event;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let question = self.engine_question(&request.source, false, violations).await?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let progress = |progress| pb::SuggestPreferredVendorsResponse { event: Some(Event::Progress(progress)) };
+            let source = question.source.clone();
+            let suggest = async {
+                let collected = rpc.collect_engines(filter, question, &sender, progress).await?;
+                let suggestion = engines::suggest(&rpc, source, collected).await?;
+                Ok(pb::SuggestPreferredVendorsResponse { event: Some(Event::Suggestion(suggestion)) })
+            };
+            let _ = sender.send(suggest.await.map_err(|error: Error| error.into())).await;
         })))
     }
 

@@ -18,6 +18,8 @@ mod list;
 mod urlhaus;
 mod virustotal;
 
+pub use virustotal::engine_report;
+
 /// A kind that is compiled in.
 struct BuiltIn {
     about: &'static LazyLock<About>,
@@ -55,3 +57,11 @@ pub fn all() -> &'static [Arc<dyn Kind>] {
 pub fn find(name: &str) -> Option<Arc<dyn Kind>> {
     all().iter().find(|kind| kind.about().kind.eq_ignore_ascii_case(name.trim())).cloned()
 }
+
+/// Whether findings of this kind hold what the engines inside the source say, as [`engine_report`] reads it.
+pub fn has_engines(kind: &str) -> bool {
+    kind == virustotal::ABOUT.kind
+}
+
+/// The option of such a kind with which findings name every engine.
+pub const ALL_ENGINES_OPTION: &str = virustotal::ALL_ENGINES_OPTION;

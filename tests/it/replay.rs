@@ -85,6 +85,23 @@ async fn another_threshold_flips_what_it_would_have_flipped_and_nobody_is_asked(
     server.stop().await;
 }
 
+/// Removes all raw answers from the store of a server that is not running, and says how many there were.
+pub async fn prune_answers(folder: &TempDir) -> u64 {
+    let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
+    let store = open(&directory.database_path(), Durability::Normal).unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    let retention = Retention {
+        answers_age: 365 * day,
+        answers_bytes: 0,
+        verdicts_age: 365 * day,
+        disclosures_age: 365 * day,
+        store_bytes: u64::MAX,
+    };
+    let pruned = store.prune(retention, start_time()).await.unwrap().answers;
+    store.close().await.unwrap();
+    pruned
+}
+
 #[tokio::test]
 async fn findings_whose_answers_were_pruned_count_as_recorded_and_are_reported() {
     let virustotal = graded_virustotal().await;
@@ -96,19 +113,7 @@ async fn findings_whose_answers_were_pruned_count_as_recorded_and_are_reported()
         server.enrich(&address).await;
     }
     server.stop().await;
-    let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
-    let store = open(&directory.database_path(), Durability::Normal).unwrap();
-    let day = std::time::Duration::from_secs(86_400);
-    let retention = Retention {
-        answers_age: 365 * day,
-        answers_bytes: 0,
-        verdicts_age: 365 * day,
-        disclosures_age: 365 * day,
-        store_bytes: u64::MAX,
-    };
-    assert_eq!(store.prune(retention, start_time()).await.unwrap().answers, 14);
-    store.close().await.unwrap();
-    drop((store, directory));
+    assert_eq!(prune_answers(&folder).await, 14);
     let server = TestServer::start_on(folder, clock, &configuration).await;
     let (flips, summary) = replay(&server, with_threshold(5.0)).await;
     assert!(flips.is_empty(), "{flips:?}");

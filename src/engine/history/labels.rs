@@ -13,6 +13,7 @@ const MOST_LABELS: usize = 200_000;
 const PAGE: PageLimit = PageLimit { rows: 1_000, bytes: 4 * 1024 * 1024 };
 
 /// The labels that no verdict has been given yet.
+#[derive(Default)]
 pub(super) struct Labels {
     of_indicator: HashMap<u64, Label>,
 }

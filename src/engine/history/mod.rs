@@ -1,7 +1,8 @@
 //! What the stored verdicts say of the sources, and what other settings would have said. Reads the history page by page, newest
 //! first, in constant memory; asks no source and changes nothing.
 //!
-//! `pages.rs` reads, `labels.rs` knows what analysts said, `analysis.rs` collects statistics, and `replay.rs` judges again.
+//! `pages.rs` reads, `labels.rs` knows what analysts said, `analysis.rs` collects statistics of the
+//! sources and `engines.rs` of the engines inside one, `replay.rs` judges again, and `raw_answers.rs` reads raw answers again.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,11 +16,14 @@ use crate::store::{Store, VerdictFilter};
 use crate::verdict::{Rule, WeightedRule};
 
 mod analysis;
+mod engines;
 mod labels;
 mod pages;
+mod raw_answers;
 mod replay;
 
 pub use analysis::{Collection, HistoryAnalysis};
+pub use engines::{EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion};
 pub use pages::ScanProgress;
 pub use replay::{Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip};
 

@@ -3,26 +3,20 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use futures_util::future::try_join_all;
 
 use super::pages::HistoryPages;
-use super::{History, HistoryFilter, ScanProgress};
+use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
-use crate::fetch::read_stored;
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::settings::{PolicyRegistry, ResolvedPolicy};
-use crate::source::{Answer, AnswerBody, Lookup, Reading, Source};
+use crate::source::Source;
 use crate::store::{RawAnswer, Store, VerdictRecord};
 use crate::verdict::{Term, Verdict, fuse_without_analysis};
 
 /// Examples of each transition.
 const MOST_EXAMPLES: usize = 10;
-/// Verdicts whose raw answers are in memory together.
-const GROUP: usize = 64;
 
 /// What is to be another than it was.
 #[derive(Clone, Default)]
@@ -152,7 +146,7 @@ impl Replay {
         let bytes_each = page.bytes / known.len().max(1);
         let mut known = known.into_iter();
         loop {
-            let group: Vec<_> = known.by_ref().take(GROUP).collect();
+            let group: Vec<_> = known.by_ref().take(raw_answers::MOST_TOGETHER).collect();
             if group.is_empty() {
                 break;
             }
@@ -248,10 +242,8 @@ impl Replay {
                 if !self.change.sources.contains_key(&outcome.source) {
                     continue;
                 }
-                let of_source = record.answers.iter().filter(|(source, _)| *source == outcome.source);
-                let stored = try_join_all(of_source.map(|(_, hash)| self.store.answer(hash))).await?;
-                let stored: Option<Vec<RawAnswer>> = stored.into_iter().collect();
-                answers.insert(outcome.source.clone(), stored.filter(|stored| !stored.is_empty()));
+                let stored = raw_answers::load(self.store.as_ref(), record, &outcome.source).await?;
+                answers.insert(outcome.source.clone(), stored);
             }
             Ok::<_, Error>(StoredAnswers(answers))
         };
@@ -313,32 +305,10 @@ impl ReplayChange {
         let source = self.sources.get(&outcome.source)?;
         let stored = answers.0.get(&outcome.source)?;
         let read = stored.as_ref().ok_or(Kept::Pruned).and_then(|stored| {
-            let answers: Vec<Answer> = stored.iter().map(|stored| answer_again(stored, outcome.time)).collect();
-            read_as_far(source.as_ref(), &Lookup::new(indicator.clone()), &answers).ok_or(Kept::Unreadable)
+            raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored).ok_or(Kept::Unreadable)
         });
         Some(read)
     }
-}
-
-/// A stored answer as it was received. Only answers with a finding are read again, so that it was a success.
-fn answer_again(stored: &RawAnswer, received: SystemTime) -> Answer {
-    let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: stored.body.clone() };
-    Answer { received, ttl: None, body }
-}
-
-/// Reads as many of the answers as the source asks for; without the next one the partial finding counts, as in a look-up.
-fn read_as_far(source: &dyn Source, lookup: &Lookup, answers: &[Answer]) -> Option<OutcomeBody> {
-    for count in 1..=answers.len() {
-        match read_stored(source, lookup, answers.get(..count)?).ok()? {
-            Reading::Found(finding) => return Some(OutcomeBody::Finding(finding)),
-            Reading::NoRecord => return Some(OutcomeBody::NoRecord),
-            Reading::More { partial_finding, .. } if count == answers.len() => {
-                return partial_finding.map(OutcomeBody::Finding);
-            }
-            Reading::More { .. } => {}
-        }
-    }
-    None
 }
 
 /// The source whose term changes most in the direction in which the sum does; under a rule without a sum, the one that decides

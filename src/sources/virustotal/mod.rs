@@ -2,7 +2,7 @@
 //! popularity. Few or no detections are no evidence of innocence.
 //!
 //! `report` is what a report says, `rating` and `xsoar` are what it means (`private` for a private scan), `premium` asks for related files, `relations` and
-//! `facts` are what it says beside. `docs/virustotal.md` has the rules and where they come from.
+//! `facts` are what it says beside, of which `engines` are read again later. `docs/virustotal.md` has the rules and where they come from.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -31,6 +31,7 @@ use crate::source::{
 };
 
 mod details;
+mod engines;
 mod facts;
 mod options;
 mod premium;
@@ -42,6 +43,9 @@ mod report;
 mod submission;
 mod vendors;
 mod xsoar;
+
+pub use engines::engine_report;
+pub(super) use options::ALL_ENGINES_OPTION;
 
 /// The header that carries the key.
 const KEY_HEADER: &str = "x-apikey";

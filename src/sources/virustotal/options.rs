@@ -83,8 +83,10 @@ const RELATIONSHIP_SUSPICIOUS: OptionDef<u64> = engines(
     2,
     "Premium: suspicious, or malicious where the report is suspicious, when this many files of one relationship are.",
 );
+/// The option with which facts name every engine.
+pub(in crate::sources) const ALL_ENGINES_OPTION: &str = "extended_data";
 const EXTENDED_DATA: OptionDef<bool> = OptionDef::flag(
-    "extended_data",
+    ALL_ENGINES_OPTION,
     false,
     "Whether facts name every engine with its category, label, method and version, not only those that object.",
 );
