@@ -1,4 +1,4 @@
-//! `concord compare`: what the history of verdicts says of the sources.
+//! `concord compare`: what the history of verdicts says of the sources; `engines.rs` of the engines inside one.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -23,6 +23,8 @@ use crate::pb::fit_calibration_response::Event as FitEvent;
 use crate::pb::suggest_reliability_response::Event as SuggestEvent;
 use crate::verdict::percent;
 
+mod engines;
+
 /// Pairs in the table, the most alike first; JSON has all.
 const MOST_PAIRS: usize = 15;
 
@@ -31,6 +33,10 @@ pub(super) async fn run(client: &Client, command: Compare) -> Result<ExitCode, F
         Compare::Sources { sources, history, plot } => {
             compare_sources(connection, sources, history, plot.as_deref()).await
         }
+        Compare::Engines { source, history, plot } => {
+            engines::compare_engines(connection, source.as_deref(), history, plot.as_deref()).await
+        }
+        Compare::Vendors { source, history } => engines::suggest_vendors(connection, source.as_deref(), history).await,
         Compare::Letters { history, policy, without_labels } => {
             suggest_letters(connection, history, policy.as_deref(), *without_labels).await
         }

@@ -1,4 +1,4 @@
-//! Pictures of what the history says, as SVG: sources side by side, and a reliability curve.
+//! Pictures of what the history says, as SVG: sources and engines side by side, and a reliability curve.
 //!
 //! The colours run from orange over white to blue, which people with any colour vision tell apart; numbers and outlines say the
 //! same again where there is room.
@@ -8,6 +8,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::verdict::percent;
+
+mod engines;
+
+pub(super) use engines::EnginePlot;
 
 /// What stands in place of a text that is longer.
 const LONGEST_NAME: usize = 26;
@@ -67,25 +71,13 @@ impl SourcePlot {
             let root =
                 SVGBackend::with_string(&mut svg, (u32::try_from(width)?, u32::try_from(height)?)).into_drawing_area();
             root.fill(&WHITE)?;
-            self.draw_names(&root, cell)?;
+            draw_names(&root, &self.names, cell)?;
             self.draw_cells(&root, cell)?;
-            self.draw_bars(&root, cell, LEFT + rows * cell + GAP)?;
+            draw_bars(&root, &self.bars, cell, LEFT + rows * cell + GAP)?;
             draw_legend(&root, LEFT, TOP + rows * cell + 22)?;
             root.present()?;
         }
         Ok(svg)
-    }
-
-    fn draw_names(&self, root: &Area<'_>, cell: i32) -> Result<(), PlotError> {
-        let size = if cell > 20 { 13 } else { 11 };
-        let beside = style(size).pos(Pos::new(HPos::Right, VPos::Center));
-        let above = style(size).pos(Pos::new(HPos::Left, VPos::Center)).transform(FontTransform::Rotate270);
-        for (place, name) in (0..).zip(&self.names) {
-            let (name, middle) = (shortened(name), place * cell + cell / 2);
-            root.draw(&Text::new(name.clone(), (LEFT - 6, TOP + middle), beside.clone()))?;
-            root.draw(&Text::new(name, (LEFT + middle, TOP - 6), above.clone()))?;
-        }
-        Ok(())
     }
 
     fn draw_cells(&self, root: &Area<'_>, cell: i32) -> Result<(), PlotError> {
@@ -110,33 +102,47 @@ impl SourcePlot {
         }
         Ok(())
     }
-
-    fn draw_bars(&self, root: &Area<'_>, cell: i32, left: i32) -> Result<(), PlotError> {
-        let title = style(13).pos(Pos::new(HPos::Left, VPos::Bottom));
-        let beside = style(10).pos(Pos::new(HPos::Left, VPos::Center));
-        for (place, (name, shares)) in (0..).zip(&self.bars) {
-            let x = left + place * (BAR + GAP);
-            root.draw(&Text::new(name.clone(), (x, TOP - 8), title.clone()))?;
-            let greatest = shares.iter().copied().fold(0.0_f64, f64::max).max(1e-9);
-            // The bars leave room for their numbers.
-            let room = f64::from(BAR - 46);
-            for (row, share) in (0..).zip(shares) {
-                let (y, length) = (TOP + row * cell, (share / greatest * room).round() as i32);
-                root.draw(&Rectangle::new([(x, y + 2), (x + length.max(1), y + cell - 4)], BLUE.filled()))?;
-                let text = percent(*share);
-                root.draw(&Text::new(text, (x + length + 5, y + cell / 2), beside.clone()))?;
-            }
-            let bottom = TOP + i32::try_from(shares.len())? * cell;
-            root.draw(&PathElement::new([(x, TOP), (x, bottom)], FAINT.stroke_width(1)))?;
-        }
-        Ok(())
-    }
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn style(size: i32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size)).color(&INK)
+}
+
+/// The names beside and above the cells.
+fn draw_names(root: &Area<'_>, names: &[String], cell: i32) -> Result<(), PlotError> {
+    let size = if cell > 20 { 13 } else { 11 };
+    let beside = style(size).pos(Pos::new(HPos::Right, VPos::Center));
+    let above = style(size).pos(Pos::new(HPos::Left, VPos::Center)).transform(FontTransform::Rotate270);
+    for (place, name) in (0..).zip(names) {
+        let (name, middle) = (shortened(name), place * cell + cell / 2);
+        root.draw(&Text::new(name.clone(), (LEFT - 6, TOP + middle), beside.clone()))?;
+        root.draw(&Text::new(name, (LEFT + middle, TOP - 6), above.clone()))?;
+    }
+    Ok(())
+}
+
+/// A bar of each share beside the cells.
+fn draw_bars(root: &Area<'_>, bars: &[(String, Vec<f64>)], cell: i32, left: i32) -> Result<(), PlotError> {
+    let title = style(13).pos(Pos::new(HPos::Left, VPos::Bottom));
+    let beside = style(10).pos(Pos::new(HPos::Left, VPos::Center));
+    for (place, (name, shares)) in (0..).zip(bars) {
+        let x = left + place * (BAR + GAP);
+        root.draw(&Text::new(name.clone(), (x, TOP - 8), title.clone()))?;
+        let greatest = shares.iter().copied().fold(0.0_f64, f64::max).max(1e-9);
+        // The bars leave room for their numbers.
+        let room = f64::from(BAR - 46);
+        for (row, share) in (0..).zip(shares) {
+            let (y, length) = (TOP + row * cell, (share / greatest * room).round() as i32);
+            root.draw(&Rectangle::new([(x, y + 2), (x + length.max(1), y + cell - 4)], BLUE.filled()))?;
+            let text = percent(*share);
+            root.draw(&Text::new(text, (x + length + 5, y + cell / 2), beside.clone()))?;
+        }
+        let bottom = TOP + i32::try_from(shares.len())? * cell;
+        root.draw(&PathElement::new([(x, TOP), (x, bottom)], FAINT.stroke_width(1)))?;
+    }
+    Ok(())
 }
 
 /// From orange (-1) over white (0) to blue (1).

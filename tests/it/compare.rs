@@ -47,10 +47,25 @@ async fn generated_by(
     listens: bool,
     change: impl FnMut(&mut Verdict),
 ) -> Generated {
-    let folder = Arc::new(TempDir::new().unwrap());
     let items = items(actors, count, 1);
     let mut verdicts = verdicts(actors, &items);
     verdicts.iter_mut().for_each(change);
+    let lists = actors
+        .iter()
+        .map(|actor| format!("[sources.{}]\nkind = \"list\"\noptions.path = \"/lists/{}\"\n", actor.name, actor.name));
+    let truths = items.iter().take(labelled).map(|item| item.is_malicious);
+    let server = serve(&verdicts, truths, &lists.collect::<String>(), listens).await;
+    Generated { server, verdicts }
+}
+
+/// Starts a server on these verdicts, of which the first have labels by these truths, and the next one's was taken back.
+pub async fn serve(
+    verdicts: &[Verdict],
+    truths: impl Iterator<Item = bool>,
+    configuration: &str,
+    listens: bool,
+) -> TestServer {
+    let folder = Arc::new(TempDir::new().unwrap());
     let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
     let store = open(&directory.database_path(), Durability::Normal).unwrap();
     let records = verdicts.iter().enumerate().map(|(number, verdict)| VerdictRecord {
@@ -63,24 +78,21 @@ async fn generated_by(
     });
     let appended = join_all(records.map(|record| store.append(Arc::new(record)))).await;
     assert!(appended.into_iter().all(|appended| appended.is_ok()));
-    for (number, item) in items.iter().take(labelled).enumerate() {
-        let judgement = if item.is_malicious { AnalystJudgement::TruePositive } else { AnalystJudgement::Benign };
-        record(&*store, &verdicts[number], number, judgement, false).await;
+    let mut labelled = 0;
+    for is_malicious in truths {
+        let judgement = if is_malicious { AnalystJudgement::TruePositive } else { AnalystJudgement::Benign };
+        record(&*store, &verdicts[labelled], labelled, judgement, false).await;
+        labelled += 1;
     }
     // It was taken back, so it is no label.
     record(&*store, &verdicts[labelled], labelled, AnalystJudgement::TruePositive, true).await;
     store.close().await.unwrap();
     drop((store, directory));
     let clock = Arc::new(ManualClock::new(day(45)));
-    let lists = actors
-        .iter()
-        .map(|actor| format!("[sources.{}]\nkind = \"list\"\noptions.path = \"/lists/{}\"\n", actor.name, actor.name));
-    let configuration = lists.collect::<String>();
-    let server = match listens {
-        false => TestServer::start_on(folder, clock, &configuration).await,
-        true => TestServer::listen_on(folder, clock, &configuration).await,
-    };
-    Generated { server, verdicts }
+    match listens {
+        false => TestServer::start_on(folder, clock, configuration).await,
+        true => TestServer::listen_on(folder, clock, configuration).await,
+    }
 }
 
 async fn record(store: &dyn Store, verdict: &Verdict, number: usize, judgement: AnalystJudgement, retracted: bool) {

@@ -12,6 +12,7 @@ mod compare;
 mod connections;
 mod demo;
 mod disclosure;
+mod engines;
 mod enrich;
 mod errors;
 mod feedback;

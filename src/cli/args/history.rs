@@ -104,6 +104,33 @@ Examples:
         #[arg(long, value_name = "FILE")]
         plot: Option<PathBuf>,
     },
+    /// Compare the engines inside VirusTotal: their hits, those alone, those that are wrong, and who gives identical labels
+    #[command(after_help = "\
+Examples:
+  concord compare engines --since 90d --plot engines.svg
+  concord compare engines virustotal --type file -o json")]
+    Engines {
+        /// Name of the source [default: the only one of the kind virustotal]
+        source: Option<String>,
+        #[command(flatten)]
+        history: CompareHistory,
+        /// Draw how far each two hit the same and give identical labels, with bars of each engine, into this SVG file
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
+    },
+    /// Suggest the fewest preferred vendors that say malicious where the merged verdicts do
+    #[command(after_help = "\
+Nothing is applied: the output has the setting to paste, and how to try it on the past.
+
+Examples:
+  concord compare vendors --since 90d
+  concord compare vendors --type file -o json")]
+    Vendors {
+        /// Name of the source [default: the only one of the kind virustotal]
+        source: Option<String>,
+        #[command(flatten)]
+        history: CompareHistory,
+    },
     /// Show which letter each source behaves like, by what analysts said
     #[command(after_help = "\
 Nothing is applied: `concord source set NAME --reliability D` sets a letter.
