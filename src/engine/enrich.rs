@@ -18,9 +18,9 @@ use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse, fuse_without_
 
 /// Maximum time for which a whole verdict is reused, so that its evidence does not become outdated.
 const MAX_REUSE: Duration = Duration::from_secs(600);
-/// A verdict with an outcome of a list is reused only briefly, since a list may be reloaded at any time and costs
-/// nothing.
-const MAX_REUSE_WITH_LIST: Duration = Duration::from_secs(1);
+/// How long a request waits for the overdue check of a list before it asks all sources: a check of a file that did not change
+/// takes much less.
+const MAX_LIST_WAIT: Duration = Duration::from_millis(10);
 
 /// The caller's remaining time divided by this is the time limit for storing the verdict; the rest is for sending it.
 const STORE_TIME_DIVISOR: u32 = 2;
@@ -79,7 +79,8 @@ pub struct VerdictKey {
     /// Name and revision.
     policy: (String, u32),
     tlp: Tlp,
-    generation: u64,
+    /// That of the sources' settings, and the sum of those of the lists, which only grow.
+    generation: (u64, u64),
     /// Identifiers of what analysts say of the indicator.
     feedback: Vec<String>,
     mode: EnrichMode,
@@ -132,17 +133,17 @@ impl VerdictKey {
     pub(crate) fn for_tests(indicator: crate::indicator::Indicator) -> Self {
         let (lookup, policy) = (Lookup::new(indicator), (String::new(), 1));
         let (sources, feedback) = (Vec::new(), Vec::new());
-        Self { lookup, sources, policy, tlp: Tlp::default(), generation: 0, feedback, mode: EnrichMode::Complete }
+        Self { lookup, sources, policy, tlp: Tlp::default(), generation: (0, 0), feedback, mode: EnrichMode::Complete }
     }
 }
 
 impl Engine {
     /// The key of this request for reusing verdicts; `None` if the request limits the age of answers, which rules reuse
-    /// out.
+    /// out, or if a check of a list is overdue.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown policy.
-    pub fn verdict_key(&self, request: &EnrichRequest) -> Result<Option<VerdictKey>, Error> {
+    pub async fn verdict_key(&self, request: &EnrichRequest) -> Result<Option<VerdictKey>, Error> {
         let policy = self.policy(request.policy.as_deref())?;
         if request.max_age.is_some() {
             return Ok(None);
@@ -150,12 +151,20 @@ impl Engine {
         let mut sources = request.sources.clone();
         sources.sort_unstable();
         sources.dedup();
+        let pipelines = self.pipelines.current();
+        let is_chosen = |entry: &&SourceEntry| sources.is_empty() || sources.iter().any(|name| name == entry.name());
+        let chosen = pipelines.entries.iter().filter(is_chosen).filter_map(|entry| entry.pipeline.as_ref().ok());
+        let mut lists = 0_u64;
+        for pipeline in chosen {
+            let Some(generation) = pipeline.list_generation(MAX_LIST_WAIT).await else { return Ok(None) };
+            lists = lists.wrapping_add(generation);
+        }
         Ok(Some(VerdictKey {
             lookup: request.lookup(),
             sources,
             policy: (policy.policy.name.clone(), policy.policy.revision),
             tlp: request.tlp,
-            generation: self.pipelines.current().number,
+            generation: (pipelines.number, lists),
             feedback: self.active_feedback(&request.indicator).ids(),
             mode: request.mode,
         }))
@@ -354,5 +363,6 @@ fn reuse_for(entry: &SourceEntry, body: &OutcomeBody) -> Option<Duration> {
             return (!not_asked.reason.leaves_verdict_partial()).then_some(MAX_REUSE);
         }
     };
-    if entry.is_remote() { (!ttl.is_zero()).then_some(ttl) } else { Some(MAX_REUSE_WITH_LIST) }
+    // That of a list may be reused until the list changes, which changes the key.
+    if entry.is_remote() { (!ttl.is_zero()).then_some(ttl) } else { Some(MAX_REUSE) }
 }

@@ -79,6 +79,8 @@ struct ListCopy {
     rejected: Option<String>,
     /// Consecutive loads that were rejected for being too small.
     too_small: u32,
+    /// Counts the loads that may have changed what the list answers.
+    generation: u64,
 }
 
 /// Why a load is rejected.
@@ -124,6 +126,21 @@ impl ListReader {
         Ok(Self { loader: Arc::new(loader), _cancel_on_drop })
     }
 
+    /// Counts the loads that may have changed what the list answers. Waits briefly for a check that is overdue, at most for `wait`;
+    /// `None` if it is overdue after that, or the list was never loaded.
+    pub async fn generation(&self, wait: Duration) -> Option<u64> {
+        let copy = self.loader.copy.load_full();
+        let is_due = self.loader.check_if_due(&copy);
+        copy.index.as_ref()?;
+        let late = copy.next_check.map_or(Duration::ZERO, |next| self.loader.clock.monotonic().since(next));
+        if !is_due || late <= self.loader.interval() {
+            return Some(copy.generation);
+        }
+        // Whoever checks holds it until the check is over.
+        drop(self.loader.clock.timeout(wait, self.loader.loading.lock()).await?);
+        Some(self.loader.copy.load().generation)
+    }
+
     /// Looks the indicator up. Waits for the first copy, and briefly for an overdue check; the caller bounds the time.
     pub async fn find(&self, indicator: &Indicator) -> Answer {
         let copy = self.loader.current().await;
@@ -152,16 +169,8 @@ impl Loader {
     async fn current(self: &Arc<Self>) -> Arc<ListCopy> {
         let now = self.clock.monotonic();
         let copy = self.copy.load_full();
-        if copy.next_check.is_some_and(|next| now < next) {
+        if !self.check_if_due(&copy) {
             return copy;
-        }
-        if let Ok(guard) = self.loading.clone().try_lock_owned() {
-            *lock(&self.check_begun) = now;
-            let loader = self.clone();
-            self.tracker.spawn(async move {
-                loader.check().await;
-                drop(guard);
-            });
         }
         match copy.next_check.filter(|_| copy.index.is_some()) {
             Some(next) if now.since(next) > self.interval() => self.wait_for_overdue(copy, now.since(next)).await,
@@ -172,6 +181,23 @@ impl Loader {
                 self.copy.load_full()
             }
         }
+    }
+
+    /// Starts a task that checks the location if that is due and none does yet. Returns whether it is due.
+    fn check_if_due(self: &Arc<Self>, copy: &ListCopy) -> bool {
+        let now = self.clock.monotonic();
+        if copy.next_check.is_some_and(|next| now < next) {
+            return false;
+        }
+        if let Ok(guard) = self.loading.clone().try_lock_owned() {
+            *lock(&self.check_begun) = now;
+            let loader = self.clone();
+            self.tracker.spawn(async move {
+                loader.check().await;
+                drop(guard);
+            });
+        }
+        true
     }
 
     /// Waits briefly for an overdue check: checks are only triggered by look-ups, so after a while without any the copy
@@ -199,7 +225,9 @@ impl Loader {
         let before = self.copy.load_full();
         let begun = self.clock.now();
         let mut copy = (*before).clone();
-        match self.load_in_time(&before).await {
+        let loaded = self.load_in_time(&before).await;
+        copy.generation += u64::from(!matches!(loaded, Ok(None)));
+        match loaded {
             // The location is unchanged, so an earlier rejection still applies. After a failed load the version is
             // empty, so this case does not occur.
             Ok(None) => {}

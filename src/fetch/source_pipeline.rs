@@ -46,6 +46,15 @@ impl SourcePipeline {
         }
     }
 
+    /// A number that changes with what a list answers; 0 for a remote source. `None`: a check of the list is overdue, and was not
+    /// over within `wait`.
+    pub async fn list_generation(&self, wait: Duration) -> Option<u64> {
+        match self {
+            Self::Remote(_) => Some(0),
+            Self::List(pipeline) => pipeline.list().generation(wait).await,
+        }
+    }
+
     /// The current use of the source's quota. Empty if it has none, or the ledger cannot be reached.
     pub async fn quota_usage(&self) -> Vec<WindowUse> {
         match self {

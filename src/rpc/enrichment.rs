@@ -10,7 +10,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::debug;
 
 use super::Context;
 use super::background::{BackgroundTasks, Streamed};
@@ -146,7 +146,7 @@ impl EnrichmentRpc {
         let request = call.request(submitted.indicator.clone());
         // A cached verdict is bytes alone, which other policies cannot judge.
         let may_reuse = view < View::Raw && call.options.compare_policies.is_empty();
-        let key = self.engine.verdict_key(&request)?.filter(|_| may_reuse).map(|key| (key, view));
+        let key = self.engine.verdict_key(&request).await?.filter(|_| may_reuse).map(|key| (key, view));
         let mut receipt = pb::Receipt {
             request_id: call.options.request_id.clone(),
             text: submitted.text.clone(),
@@ -310,7 +310,7 @@ impl EnrichmentService for EnrichmentRpc {
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
         let call = self.call(options, context)?;
         let answer = self.answer(&submitted, &call, None).await?;
-        info!(request_id = call.options.request_id, caller = call.caller, "enriched");
+        debug!(request_id = call.options.request_id, caller = call.caller, "enriched");
         Ok(Response::new(answer))
     }
 

@@ -92,3 +92,26 @@ async fn a_verdict_on_a_cached_answer_is_valid_only_for_the_rest_of_its_time() {
     assert_eq!(zone.asked(), 2);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_verdict_on_a_list_is_given_again_until_the_list_changes() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("list.txt");
+    std::fs::write(&path, "192.0.2.1\n").unwrap();
+    let server = TestServer::start(&format!("[sources.mine]\nkind = \"list\"\noptions.path = {path:?}\n")).await;
+    // The first look-up loads the list, so that only later ones have its generation in their key.
+    server.enrich("192.0.2.1").await;
+    let name = server.enrich("192.0.2.1").await.verdict.name;
+    for _ in 0..3 {
+        server.clock.advance(Duration::from_secs(7));
+        let again = server.enrich("192.0.2.1").await;
+        assert!(again.receipt.verdict_from_cache, "{:?}", again.receipt);
+        assert_eq!(again.verdict.name, name, "one verdict, and one row of the history");
+    }
+    std::fs::write(&path, "192.0.2.9\n192.0.2.10\n").unwrap();
+    server.clock.advance(Duration::from_secs(7));
+    let changed = server.enrich("192.0.2.1").await;
+    assert!(!changed.receipt.verdict_from_cache, "{:?}", changed.receipt);
+    assert!(matches!(changed.outcome("mine"), pb::outcome::Result::NoRecord(_)), "{changed:?}");
+    server.stop().await;
+}
