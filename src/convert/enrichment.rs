@@ -81,8 +81,8 @@ pub(crate) struct RelationOptions {
 impl RelationOptions {
     /// What is wanted of the first indicator. A walk keeps half of the calls for the indicators that it comes to.
     pub(crate) fn for_first(&self) -> RelationsWanted {
-        let RelationsWanted { names, max_calls } = self.wanted.clone();
-        RelationsWanted { names, max_calls: if self.depth > 1 { max_calls / 2 } else { max_calls } }
+        let max_calls = if self.depth > 1 { self.wanted.max_calls / 2 } else { self.wanted.max_calls };
+        RelationsWanted { max_calls, ..self.wanted.clone() }
     }
 }
 
@@ -107,7 +107,8 @@ fn read_relations(relations: pb::RelationOptions, violations: &mut Violations) -
     }
     names.sort_unstable();
     names.dedup();
-    RelationOptions { wanted: RelationsWanted { names, max_calls }, depth: depth.max(1) }
+    let wanted = RelationsWanted { names, max_calls, ..RelationsWanted::default() };
+    RelationOptions { wanted, depth: depth.max(1) }
 }
 
 fn read_compared(names: &[String], violations: &mut Violations) -> Vec<NamedField> {

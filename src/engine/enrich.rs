@@ -121,7 +121,7 @@ impl VerdictKey {
 impl VerdictKey {
     /// Bytes that it takes beside itself, about.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let texts = self.sources.iter().chain(&self.lookup.relations.names);
+        let texts = self.sources.iter().chain(&self.lookup.relations.names).chain(&self.lookup.relations.paged);
         let texts: usize = texts.map(|text| size_of::<String>() + text.len()).sum();
         self.lookup.indicator.value().len() + texts + self.policy.0.len()
     }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::fetch::LookupRequest;
 use crate::finding::{Disposition, MAX_RELATIONS, NotAsked, Outcome, OutcomeBody, Relation, RelationName};
 use crate::indicator::Indicator;
-use crate::source::{Lookup, RelationsWanted, Relationship};
+use crate::source::{Lookup, RelationsWanted};
 use crate::store::{PageLimit, VerdictFilter};
 use crate::verdict::{Policy, fuse_without_analysis};
 
@@ -110,16 +110,10 @@ impl Engine {
         let mut next = 1;
         while let Some(node) = graph.nodes.get(next).filter(|node| node.depth < walk.depth) {
             let indicator = node.indicator.clone();
-            // A node is asked about only if the source may name a relation of it that is wanted.
-            let of_type = |known: &&Relationship| known.indicator_type == indicator.indicator_type();
-            let is_wanted = |known: &Relationship| graph.wanted.is_empty() || graph.wanted.contains(known.name);
-            let leads_on =
-                |entry: &&&SourceEntry| entry.source.kind.about().relationships.iter().filter(of_type).any(is_wanted);
-            let asked: Vec<_> = chosen.iter().filter(leads_on).collect();
             // The remaining calls are spent on further nodes, not on further pages.
-            let relations = RelationsWanted { names: request.relations.names.clone(), max_calls: 0 };
+            let relations = RelationsWanted { max_calls: 0, ..request.relations.clone() };
             let about = EnrichRequest { indicator, relations, ..request.clone() };
-            for entry in asked {
+            for entry in chosen.iter().filter(|entry| entry.leads_on(&about)) {
                 self.expand(&mut graph, next, entry, &about, budget, walk).await;
             }
             next += 1;
@@ -128,6 +122,16 @@ impl Engine {
         let mut graph = graph.finish(walk.made);
         self.add_stored_verdicts(&mut graph, budget).await;
         Ok(graph)
+    }
+
+    /// How many of the chosen sources may be asked for relations of the indicator: they share the calls that a request allows.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown source.
+    pub fn relation_sources(&self, request: &EnrichRequest) -> Result<u32, Error> {
+        let pipelines = self.pipelines.current();
+        let chosen = self.named(&pipelines.entries, &request.sources)?;
+        Ok(u32::try_from(chosen.iter().filter(|entry| entry.leads_on(request)).count()).unwrap_or(u32::MAX))
     }
 
     async fn add_cached(&self, graph: &mut Building, entry: &SourceEntry, request: &EnrichRequest) {

@@ -10,8 +10,8 @@ use secrecy::ExposeSecret;
 use strum::VariantArray;
 use tokio_util::task::TaskTracker;
 
-use super::Rules;
 use super::withhold::external_reason;
+use super::{EnrichRequest, Rules};
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
@@ -55,6 +55,11 @@ pub(super) struct SourceEntry {
 impl SourceEntry {
     pub(super) fn name(&self) -> &str {
         &self.source.settings.name
+    }
+
+    /// Whether the source may name relations of the request's indicator that are wanted.
+    pub(super) fn leads_on(&self, request: &EnrichRequest) -> bool {
+        self.source.source.leads_on(request.indicator.indicator_type(), &request.relations.names)
     }
 
     /// The look-up in the form in which this source distinguishes look-ups.

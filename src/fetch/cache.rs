@@ -87,8 +87,8 @@ impl SourceCache {
             ttl: step.ttl,
         };
         let steps = entry.steps.iter().map(step).collect();
-        let (rating, body, has_refusals) = (entry.rating, entry.body.clone(), entry.has_refusals);
-        CachedConversation { started: self.start.wall, rating, body, has_refusals, steps }.encode()
+        let (rating, body, refusals) = (entry.rating, entry.body.clone(), entry.refusals);
+        CachedConversation { started: self.start.wall, rating, body, refusals, steps }.encode()
     }
 
     /// Decodes an entry.
@@ -96,7 +96,7 @@ impl SourceCache {
     /// # Errors
     /// If it is damaged, or by its time still to come: the clock of the process that wrote it was wrong or this one's is.
     fn decode(&self, bytes: &[u8], now: Monotonic) -> Result<CacheEntry, String> {
-        let CachedConversation { started, rating, body, has_refusals, steps } =
+        let CachedConversation { started, rating, body, refusals, steps } =
             CachedConversation::decode(bytes).map_err(|error| error.to_string())?;
         // Another process wrote it before this one began.
         let latest = if started == self.start.wall { self.timeline_of(now) } else { self.start.wall };
@@ -111,7 +111,7 @@ impl SourceCache {
             ttl: step.ttl,
         };
         let steps: Vec<_> = steps.into_iter().map(step).collect();
-        CacheEntry::new(body, rating, steps, has_refusals).ok_or_else(|| "it has no answer".to_owned())
+        CacheEntry::new(body, rating, steps, refusals).ok_or_else(|| "it has no answer".to_owned())
     }
 
     /// The entry in memory.
@@ -162,8 +162,8 @@ pub(super) struct CacheEntry {
     /// `conversation` compares those.
     rating: CacheDigest,
     kind: EntryKind,
-    /// Whether the body was read without a question that the source refused.
-    pub(super) has_refusals: bool,
+    /// What the source refused when the body was read without a refused question, one bit each.
+    pub(super) refusals: u32,
     /// When the source answered. The result of several answers is as old as the oldest of them.
     pub(super) time: AnswerTime,
     pub(super) steps: Vec<Step>,
@@ -171,14 +171,14 @@ pub(super) struct CacheEntry {
 
 impl CacheEntry {
     /// `None` without an answer.
-    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>, has_refusals: bool) -> Option<Self> {
+    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>, refusals: u32) -> Option<Self> {
         let time = steps.iter().map(|step| step.time).min_by_key(|time| time.monotonic)?;
         let kind = match &body {
             Some(OutcomeBody::Finding(_)) => EntryKind::Finding,
             Some(OutcomeBody::NoRecord) => EntryKind::NoRecord,
             Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) | None => EntryKind::Incomplete,
         };
-        Some(Self { body, kind, rating, has_refusals, time, steps })
+        Some(Self { body, kind, rating, refusals, time, steps })
     }
 
     pub(super) fn ttl(&self) -> Option<Duration> {
@@ -205,6 +205,8 @@ pub(super) struct SourceCacheView {
     scope: CacheDigest,
     rating: CacheDigest,
     ttl: CacheTtl,
+    /// Whether look-ups of one indicator may want more or less of the source.
+    has_variants: bool,
 }
 
 impl SourceCacheView {
@@ -218,25 +220,51 @@ impl SourceCacheView {
         let rating = Digest::new().with(about.rating_revision.to_le_bytes());
         let options = settings.options.iter();
         let rating = options.fold(rating, |rating, (name, value)| rating.with(name).with(value.to_json().to_string()));
-        Self { cache, scope: scope.finish(), rating: rating.finish(), ttl: settings.cache_ttl }
+        Self {
+            cache,
+            scope: scope.finish(),
+            rating: rating.finish(),
+            ttl: settings.cache_ttl,
+            has_variants: !about.relationships.is_empty(),
+        }
     }
 
-    /// Finds the entry of a look-up, if it is fresh enough.
-    pub(super) async fn find(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+    /// Finds the entry of a look-up, if it is fresh enough. Without an outcome that holds under what the source refuses now, adds
+    /// the fresh answers that look-ups of the indicator have left which want more or less.
+    pub(super) async fn find(
+        &self,
+        lookup: &Lookup,
+        max_age: Option<Duration>,
+        refusals: u32,
+        now: Monotonic,
+    ) -> Cached {
         if max_age == Some(Duration::ZERO) {
             return Cached::Nothing;
         }
         let entry = self.cache.find(self.key(lookup), now).await;
-        entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, now))
+        let found = entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, refusals, now));
+        match found {
+            Cached::Outcome(..) => found,
+            Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing if !self.has_variants => found,
+            Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing => {
+                self.with_answers_of_variants(found, lookup, max_age, now).await
+            }
+        }
     }
 
-    /// Likewise, without the store.
-    pub(super) fn find_in_memory(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+    /// Likewise, without the store and the answers of other look-ups.
+    pub(super) fn find_in_memory(
+        &self,
+        lookup: &Lookup,
+        max_age: Option<Duration>,
+        refusals: u32,
+        now: Monotonic,
+    ) -> Cached {
         let entry = self.cache.find_in_memory(self.key(lookup), now);
-        entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, now))
+        entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, refusals, now))
     }
 
-    fn judge(&self, mut entry: CacheEntry, max_age: Option<Duration>, now: Monotonic) -> Cached {
+    fn judge(&self, mut entry: CacheEntry, max_age: Option<Duration>, refusals: u32, now: Monotonic) -> Cached {
         let (age, ttl) = (now.since(entry.time.monotonic), self.ttl(&entry));
         let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
         // A source whose findings are not cached at all has none that is stale either.
@@ -245,30 +273,75 @@ impl SourceCacheView {
         }
         match entry.body.take_if(|_| entry.rating == self.rating) {
             body if age >= ttl => Cached::Stale(body, entry),
-            Some(body) => Cached::Outcome(body, entry),
-            None => Cached::Answers(entry),
+            Some(body) if entry.refusals & !refusals == 0 => Cached::Outcome(body, entry),
+            Some(_) | None => Cached::Answers(entry),
+        }
+    }
+
+    async fn with_answers_of_variants(
+        &self,
+        found: Cached,
+        lookup: &Lookup,
+        max_age: Option<Duration>,
+        now: Monotonic,
+    ) -> Cached {
+        let (own, first) = match &found {
+            Cached::Answers(entry) => (&entry.steps[..], None),
+            Cached::Stale(_, entry) => (&[][..], entry.steps.first().map(|step| step.question)),
+            Cached::Outcome(..) | Cached::Nothing => (&[][..], None),
+        };
+        let mut steps = own.to_vec();
+        let base = lookup.base().map(|base| self.key(&base));
+        for key in [Some(self.shared_key(lookup)), base].into_iter().flatten() {
+            if let Some(entry) = self.cache.find(key, now).await {
+                self.add_fresh(&mut steps, entry, max_age, now);
+            }
+        }
+        // A stale finding is worth more than answers without that to the first question.
+        let is_better = match first {
+            Some(first) => steps.iter().any(|step| step.question == first),
+            None => steps.len() > own.len(),
+        };
+        if !is_better {
+            return found;
+        }
+        CacheEntry::new(None, self.rating, steps, 0).map_or(found, Cached::Answers)
+    }
+
+    /// Adds the steps of an entry that are fresh enough, each question once.
+    fn add_fresh(&self, steps: &mut Vec<Step>, entry: CacheEntry, max_age: Option<Duration>, now: Monotonic) {
+        let ttl = self.ttl_of(entry.kind).min(max_age.unwrap_or(Duration::MAX));
+        for step in entry.steps {
+            let is_fresh = now.since(step.time.monotonic) < step.ttl.map_or(ttl, |own| own.min(ttl));
+            if is_fresh && !steps.iter().any(|known| known.question == step.question) {
+                steps.push(step);
+            }
         }
     }
 
     /// Caches the result of a conversation.
-    pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
+    pub(super) async fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
+        // What was paid for pages or for a graph is not paid again by a look-up that wants more or less.
+        if lookup.base().is_some() && outcome.body.is_answer() {
+            let key = self.shared_key(lookup);
+            let mut steps = outcome.steps.clone();
+            if let Some(entry) = self.cache.find(key, now).await {
+                self.add_fresh(&mut steps, entry, None, now);
+            }
+            self.put(key, lookup, CacheEntry::new(Some(outcome.body.clone()), self.rating, steps, 0));
+        }
         // An incomplete conversation must not replace a complete one that is still fresh.
-        if !outcome.complete && matches!(self.find_in_memory(lookup, None, now), Cached::Outcome(..)) {
+        if !outcome.complete && matches!(self.find_in_memory(lookup, None, u32::MAX, now), Cached::Outcome(..)) {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
-        self.put(lookup, CacheEntry::new(body, self.rating, outcome.steps.clone(), outcome.has_refusals));
-        // What was paid for pages or for a graph is not paid again by a look-up without them.
-        if let Some(base) = lookup.base()
-            && matches!(self.find_in_memory(&base, None, now), Cached::Nothing)
-        {
-            self.put(&base, CacheEntry::new(None, self.rating, outcome.steps.clone(), false));
-        }
+        let entry = CacheEntry::new(body, self.rating, outcome.steps.clone(), outcome.refusals);
+        self.put(self.key(lookup), lookup, entry);
     }
 
-    fn put(&self, lookup: &Lookup, entry: Option<CacheEntry>) {
+    fn put(&self, key: CacheDigest, lookup: &Lookup, entry: Option<CacheEntry>) {
         let Some(entry) = entry.filter(|entry| !self.ttl(entry).is_zero()) else { return };
-        let (key, bytes) = (self.key(lookup), self.cache.encode(&entry));
+        let bytes = self.cache.encode(&entry);
         self.cache.memory.insert(key, bytes.clone());
         // A digest of a password could be found by trying, so such a look-up is not stored.
         if lookup.indicator.has_url_credentials() {
@@ -284,7 +357,14 @@ impl SourceCacheView {
         let key = Digest::new().with(self.scope).with(indicator.form().as_str()).with(indicator.value());
         let key = key.with(relations.max_calls.to_le_bytes());
         let key = if *first_only { key.with("first_only") } else { key };
+        let key = relations.paged.iter().fold(key, |key, name| key.with("paged").with(name));
         relations.names.iter().fold(key, |key, name| key.with(name)).finish()
+    }
+
+    /// The key of the answers that all look-ups share which begin with the same question.
+    fn shared_key(&self, lookup: &Lookup) -> CacheDigest {
+        let base = lookup.base();
+        Digest::new().with(self.key(base.as_ref().unwrap_or(lookup))).with("answers").finish()
     }
 
     /// Whether a stale finding may be used while the source is asked again in the background.
@@ -301,12 +381,16 @@ impl SourceCacheView {
 
     /// How long the entry is fresh.
     fn ttl(&self, entry: &CacheEntry) -> Duration {
+        let by_settings = self.ttl_of(entry.kind);
+        entry.ttl().map_or(by_settings, |ttl| ttl.min(by_settings))
+    }
+
+    fn ttl_of(&self, kind: EntryKind) -> Duration {
         let CacheTtl { finding, no_record, .. } = self.ttl;
-        let by_settings = match entry.kind {
+        match kind {
             EntryKind::Finding => finding,
             EntryKind::NoRecord => no_record,
             EntryKind::Incomplete => finding.min(no_record),
-        };
-        entry.ttl().map_or(by_settings, |ttl| ttl.min(by_settings))
+        }
     }
 }

@@ -72,6 +72,7 @@ impl InFlight {
         let outcome = self.wait(&mut joined, request.deadline).await;
         let waiters = joined.guard.waiters();
         let age = self.clock.monotonic().since(outcome.time.monotonic);
+        let most = request.max_units.unwrap_or(u32::MAX);
         let receipt = Receipt {
             called: waiters.was_asked() && !joined.shared && !outcome.from_cache,
             from_cache: outcome.from_cache,
@@ -79,8 +80,8 @@ impl InFlight {
             age: if outcome.body.is_answer() { age } else { Duration::ZERO },
             ttl: outcome.ttl(),
             // Those beyond what this request allows were spent for others that wait.
-            units: if joined.shared { 0 } else { waiters.units().min(request.max_units.unwrap_or(u32::MAX)) },
-            relation_units: if joined.shared { 0 } else { waiters.relation_units() },
+            units: if joined.shared { 0 } else { waiters.units().min(most) },
+            relation_units: if joined.shared { 0 } else { waiters.relation_units().min(most) },
             quota: waiters.windows(),
             note: None,
             stale: None,

@@ -32,8 +32,8 @@ pub(super) struct ConversationOutcome {
     pub(super) from_cache: bool,
     /// Whether the conversation reached its end, so that its result may be cached.
     pub(super) complete: bool,
-    /// Whether a question was left out since the source refuses it, so that the result holds only as long as it does.
-    pub(super) has_refusals: bool,
+    /// What the source refused when the result was read without a refused question, one bit each; 0 if it was read with all.
+    pub(super) refusals: u32,
     /// The questions and answers, by their digests; empty if none of them may be cached.
     pub(super) steps: Vec<Step>,
 }
@@ -41,13 +41,13 @@ pub(super) struct ConversationOutcome {
 impl ConversationOutcome {
     /// An outcome that may not be cached.
     pub(super) fn uncacheable(body: OutcomeBody, time: AnswerTime) -> Self {
-        Self { body, time, from_cache: false, complete: false, has_refusals: false, steps: Vec::new() }
+        Self { body, time, from_cache: false, complete: false, refusals: 0, steps: Vec::new() }
     }
 
     /// How long the outcome may be cached, if its answers state it. Zero for an incomplete conversation, so that the
     /// next look-up continues it; likewise if a refusal that may be lifted at any moment is behind it.
     pub(super) fn ttl(&self) -> Option<Duration> {
-        if self.complete && !self.has_refusals { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
+        if self.complete && self.refusals == 0 { least_ttl(&self.steps) } else { Some(Duration::ZERO) }
     }
 }
 
@@ -144,7 +144,7 @@ impl Conversation<'_> {
         self.cut_short(transcript, max_steps)
     }
 
-    /// What stands for the answer to a further question that failed. It is no step, so that it is asked again next time.
+    /// What stands for the answer to a further question that failed. It is no step, so that it is asked again once the result expires.
     fn failed(&self, error: SourceError) -> Answer {
         Answer { received: self.clock.now(), ttl: None, body: AnswerBody::Failed(error) }
     }
@@ -198,8 +198,8 @@ impl Conversation<'_> {
     fn conclude(&self, transcript: Transcript, body: OutcomeBody, complete: bool) -> ConversationOutcome {
         let time = if body.is_answer() { self.time(&transcript) } else { AnswerTime::now(self.clock) };
         let from_cache = !self.waiters.was_asked();
-        let Transcript { steps, has_refusals, .. } = transcript;
-        ConversationOutcome { body, time, from_cache, complete, has_refusals, steps }
+        let refusals = if transcript.has_refusals { self.source.refusals() } else { 0 };
+        ConversationOutcome { body, time, from_cache, complete, refusals, steps: transcript.steps }
     }
 
     /// When the source answered: the time of its oldest answer.

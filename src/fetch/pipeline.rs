@@ -219,11 +219,11 @@ impl RemotePipeline {
         // 2. Cache, write side. In the task, so that a paid call fills the cache even if every waiter has left. The cache is
         // read once more, since another conversation may have ended in the meantime.
         let now = self.clock.monotonic();
-        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, now)
-            && self.still_holds(&entry)
+        let refusals = self.source.refusals();
+        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, refusals, now)
         {
-            let CacheEntry { time, steps, has_refusals, .. } = entry;
-            return ConversationOutcome { body, time, from_cache: true, complete: true, has_refusals, steps };
+            let CacheEntry { time, steps, refusals, .. } = entry;
+            return ConversationOutcome { body, time, from_cache: true, complete: true, refusals, steps };
         }
         let answered = self.raw_answers.answered(&cached.unwrap_or_default()).await;
         let disclosure = &DisclosureEntry::new(request);
@@ -235,18 +235,14 @@ impl RemotePipeline {
             // Each question of the conversation passes all inner layers.
             conversation.run(answered, |question, purpose| async move {
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
-                let before = waiters.units();
+                waiters.count_as_relations(purpose == Purpose::RelationPage);
                 // 5. Retry. Outside the quota, so that every attempt pays; an optional answer is not worth another unit.
                 let answer = if purpose.is_optional() {
-                    attempt().await
+                    attempt().await?
                 } else {
                     let seed = (&self.settings.name, &request.lookup);
-                    with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await
+                    with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await?
                 };
-                if purpose == Purpose::RelationPage {
-                    waiters.count_relation_units(waiters.units().saturating_sub(before));
-                }
-                let answer = answer?;
                 let received = self.clock.monotonic();
                 Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))
             }),
@@ -261,7 +257,7 @@ impl RemotePipeline {
                 ConversationOutcome::uncacheable(body, time)
             }
         };
-        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic());
+        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic()).await;
         outcome
     }
 
@@ -355,24 +351,9 @@ impl RemotePipeline {
         answer
     }
 
-    /// What the cache holds for the look-up, or else the answers to a part of its questions.
+    /// What the cache holds for the look-up.
     async fn find_cached(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
-        match self.cache.find(lookup, max_age, now).await {
-            Cached::Outcome(_, entry) if !self.still_holds(&entry) => Cached::Answers(entry),
-            Cached::Nothing => match lookup.base() {
-                Some(base) => match self.cache.find(&base, max_age, now).await {
-                    Cached::Outcome(_, entry) | Cached::Answers(entry) => Cached::Answers(entry),
-                    Cached::Stale(..) | Cached::Nothing => Cached::Nothing,
-                },
-                None => Cached::Nothing,
-            },
-            found => found,
-        }
-    }
-
-    /// Whether the source still refuses what it refused when the entry was read.
-    fn still_holds(&self, entry: &CacheEntry) -> bool {
-        !entry.has_refusals || self.source.has_refusals()
+        self.cache.find(lookup, max_age, self.source.refusals(), now).await
     }
 
     pub(super) async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
@@ -448,7 +429,7 @@ impl RemotePipeline {
             from_cache: true,
             age: now.since(entry.time.monotonic),
             // A refusal that may be lifted at any moment keeps the verdict from being reused.
-            ttl: if entry.has_refusals { Some(Duration::ZERO) } else { entry.ttl() },
+            ttl: if entry.refusals > 0 { Some(Duration::ZERO) } else { entry.ttl() },
             answers: hashes(&entry.steps),
             ..Receipt::default()
         };

@@ -60,6 +60,8 @@ struct State {
     units: u32,
     /// Those of them that were spent for further pages of related indicators.
     relation_units: u32,
+    /// Whether units are now spent for them.
+    is_relation_page: bool,
     /// Entries that are recorded, or being recorded.
     recorded: Vec<DisclosureEntry>,
     /// The host to which the indicator was disclosed, once every entry is recorded.
@@ -197,6 +199,7 @@ impl Waiters {
     pub(super) fn count_unit(&self, windows: Vec<WindowUse>) {
         let mut state = lock(&self.state);
         state.units += 1;
+        state.relation_units += u32::from(state.is_relation_page);
         state.windows = windows;
     }
 
@@ -204,6 +207,7 @@ impl Waiters {
     pub(super) fn uncount_unit(&self, windows: Vec<WindowUse>) {
         let mut state = lock(&self.state);
         state.units = state.units.saturating_sub(1);
+        state.relation_units = state.relation_units.saturating_sub(u32::from(state.is_relation_page));
         state.windows = windows;
     }
 
@@ -231,9 +235,9 @@ impl Waiters {
         lock(&self.state).units
     }
 
-    /// Counts units that were spent for further pages of related indicators.
-    pub(super) fn count_relation_units(&self, units: u32) {
-        lock(&self.state).relation_units += units;
+    /// Notes whether units are spent for further pages of related indicators from now on.
+    pub(super) fn count_as_relations(&self, is_relation_page: bool) {
+        lock(&self.state).is_relation_page = is_relation_page;
     }
 
     pub(super) fn relation_units(&self) -> u32 {

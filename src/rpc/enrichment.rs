@@ -135,6 +135,15 @@ impl EnrichmentRpc {
         Ok(EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted })
     }
 
+    /// The request about one indicator of a call. The sources that have relations share the calls that are allowed for them.
+    fn request(&self, call: &EnrichCall, indicator: &Indicator) -> Result<EnrichRequest, Error> {
+        let mut request = call.request(indicator.clone());
+        if request.relations.max_calls > 0 {
+            request.relations.max_calls /= self.engine.relation_sources(&request)?.max(1);
+        }
+        Ok(request)
+    }
+
     /// Answers one indicator from the verdict cache, or else by an enrichment.
     async fn answer(
         &self,
@@ -143,7 +152,7 @@ impl EnrichmentRpc {
         progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<pb::EnrichResponse, Error> {
         let view = call.options.view;
-        let request = call.request(submitted.indicator.clone());
+        let request = self.request(call, &submitted.indicator)?;
         // A cached verdict is bytes alone, which other policies cannot judge.
         let may_reuse = view < View::Raw && call.options.compare_policies.is_empty();
         let key = self.engine.verdict_key(&request).await?.filter(|_| may_reuse).map(|key| (key, view));
@@ -261,7 +270,8 @@ impl EnrichmentRpc {
         if call.budget.is_some_and(|budget| budget.fetch_until <= self.clock.monotonic()) {
             return BATCH_CONCURRENCY;
         }
-        let plan = self.engine.plan(&call.request(next.indicator.clone())).await.unwrap_or_default();
+        let Ok(request) = self.request(call, &next.indicator) else { return BATCH_CONCURRENCY };
+        let plan = self.engine.plan(&request).await.unwrap_or_default();
         let left = plan.sources.iter().filter_map(|source| match &source.planned {
             Planned::Call { units_left, .. } => *units_left,
             Planned::Cached(_) | Planned::NotAsked(_) => None,
@@ -404,7 +414,7 @@ impl EnrichmentService for EnrichmentRpc {
         let (submitted, options) = self.read_one(request.indicator, request.options)?;
         let (default_priority, budget) = (Priority::Interactive, None);
         let call = EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted };
-        let planned = self.engine.plan(&call.request(submitted.indicator.clone())).await?;
+        let planned = self.engine.plan(&self.request(&call, &submitted.indicator)?).await?;
         Ok(Response::new(write_plan(submitted, planned)))
     }
 }

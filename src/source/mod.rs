@@ -14,7 +14,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::finding::{Family, Finding, SourceError};
-use crate::indicator::{Form, Indicator};
+use crate::indicator::{Form, Indicator, IndicatorType};
 
 mod about;
 mod allowance;
@@ -101,9 +101,15 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
-    /// Whether any further question is known to be refused. If none is any more, what was read without a refused one is asked for
-    /// again.
-    fn has_refusals(&self) -> bool {
+    /// The further questions that are known to be refused, one bit each. Once one of those behind a cached result is no longer
+    /// refused, it is asked.
+    fn refusals(&self) -> u32 {
+        0
+    }
+
+    /// Whether a look-up of this type that names these relationships, or none for those of the settings, brings related indicators.
+    fn leads_on(&self, of: IndicatorType, names: &[String]) -> bool {
+        let _ = (of, names);
         false
     }
 
@@ -258,13 +264,13 @@ impl Lookup {
         Self { indicator, relations: RelationsWanted::default(), first_only: false }
     }
 
-    /// The whole look-up with the same first question and no further pages, whose cached answers serve for this one and whose
-    /// questions this one's answers serve; `None` if it is this one.
+    /// The whole look-up with the same first question and no further pages; `None` if it is this one. The cached answers of both
+    /// serve each other.
     pub fn base(&self) -> Option<Self> {
         if self.relations.max_calls == 0 && !self.first_only {
             return None;
         }
-        let relations = RelationsWanted { names: self.relations.names.clone(), max_calls: 0 };
+        let relations = RelationsWanted { names: self.relations.names.clone(), ..RelationsWanted::default() };
         Some(Self { indicator: self.indicator.clone(), relations, first_only: false })
     }
 }
@@ -274,6 +280,8 @@ impl Lookup {
 pub struct RelationsWanted {
     /// Relationships by the sources' names, sorted, each once; empty: those that each source's settings want.
     pub names: Vec<String>,
+    /// Those of which further pages are wanted; empty: all that are asked for.
+    pub paged: Vec<String>,
     /// Further calls that one source may be asked for them.
     pub max_calls: u32,
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::json::{self, Object};
 use crate::finding::{Disposition, Finding, Reliability, SourceError, SourceErrorKind, Strength};
-use crate::indicator::{Form, Indicator, Tlp};
+use crate::indicator::{Form, Indicator, IndicatorType, Tlp};
 use crate::source::{
     About, Allowance, Answer, BuildError, BuildResult, CacheTtl, CredentialNeed, CredentialPlace, HttpMethod,
     HttpQuestion, Lookup, OptionDef, OptionSpec, Probe, Question, QuotaPer, QuotaWindow, Reading, Source, SourceView,
@@ -209,8 +209,13 @@ pub(super) trait JsonSource: Send + Sync + 'static {
         None
     }
 
-    /// Whether any further question is known to be refused.
-    fn has_refusals(&self) -> bool {
+    /// The further questions that are known to be refused, one bit each.
+    fn refusals(&self) -> u32 {
+        0
+    }
+
+    /// Whether a look-up of this type that names these relationships, or none, brings related indicators.
+    fn leads_on(&self, _: IndicatorType, _: &[String]) -> bool {
         false
     }
 
@@ -332,8 +337,12 @@ impl<S: JsonSource> Source for HttpSource<S> {
         self.source.known_refusal(&self.api, lookup, question)
     }
 
-    fn has_refusals(&self) -> bool {
-        self.source.has_refusals()
+    fn refusals(&self) -> u32 {
+        self.source.refusals()
+    }
+
+    fn leads_on(&self, of: IndicatorType, names: &[String]) -> bool {
+        self.source.leads_on(of, names)
     }
 
     fn normalize(&self, lookup: &Lookup) -> Lookup {

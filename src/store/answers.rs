@@ -68,8 +68,8 @@ pub struct CachedConversation {
     pub rating: CacheDigest,
     /// The result, a finding or "no record"; `None` if the conversation was cut short and only its steps can be used.
     pub body: Option<OutcomeBody>,
-    /// Whether it was read without a question that the source refused.
-    pub has_refusals: bool,
+    /// What the source refused when it was read without a refused question, one bit each; 0 if it was read with all.
+    pub refusals: u32,
     /// The questions and answers, in order.
     pub steps: Vec<CachedStep>,
 }

@@ -162,3 +162,68 @@ async fn what_a_refused_question_left_out_is_asked_once_the_source_was_tested() 
     assert_eq!((source.calls() - before, checked.receipt.sources[0].units), (1, 1), "{:?}", source.paths());
     server.stop().await;
 }
+
+/// A VirusTotal at this address that allows many calls.
+fn ample(source: &Replay) -> String {
+    virustotal_at(source.address) + "quota = { minute = 100 }\n"
+}
+
+#[tokio::test]
+async fn only_pages_of_the_wanted_relationships_are_paid_for_and_they_come_first() {
+    let source = Replay::start(Box::new(|path| match path {
+        "communicating_files" | "referrer_files" => {
+            (200, json!({"data": files(1_000, 40), "meta": {"cursor": "more"}}))
+        }
+        _ => {
+            let mut body = report(0, 0);
+            let further = |first: usize| json!({"data": files(first, 40), "meta": {"cursor": "next"}});
+            body["data"]["relationships"] = json!({"communicating_files": further(0), "referrer_files": further(500)});
+            (200, body)
+        }
+    }))
+    .await;
+    let server = TestServer::start(&ample(&source)).await;
+    graph(&server, "192.0.2.1", wanted(&["referrer_files"], 3, 1)).await;
+    let pages = source.paths().iter().filter(|path| path.ends_with("/relationships/referrer_files")).count();
+    assert_eq!((pages, source.calls()), (3, 4), "{:?}", source.paths());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_sources_share_the_calls_for_pages() {
+    let (first, second) = (Replay::start(endless(40)).await, Replay::start(endless(40)).await);
+    let another = ample(&second).replace("[sources.virustotal]", "[sources.another]");
+    let server = TestServer::start(&(ample(&first) + &another)).await;
+    graph(&server, "192.0.2.1", wanted(&[], 4, 1)).await;
+    assert_eq!((first.calls(), second.calls()), (1 + 2, 1 + 2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_paid_for_a_graph_serves_for_as_long_as_the_report_and_every_other_number_of_pages() {
+    let source = Replay::start(endless(40)).await;
+    let server = TestServer::start(&ample(&source)).await;
+    let hours = |hours: u64| server.clock.advance(std::time::Duration::from_secs(3_600 * hours));
+    graph(&server, "192.0.2.1", wanted(&[], 2, 1)).await;
+    hours(3);
+    server.enrich("192.0.2.1").await;
+    assert_eq!(source.calls(), 1 + 2, "{:?}", source.paths());
+    graph(&server, "192.0.2.1", wanted(&[], 4, 1)).await;
+    assert_eq!(source.calls(), 1 + 4, "two more pages: {:?}", source.paths());
+    // After its time, the report is paid once for both.
+    hours(22);
+    server.enrich("192.0.2.1").await;
+    assert_eq!(source.calls(), 5 + 1, "{:?}", source.paths());
+    graph(&server, "192.0.2.1", wanted(&[], 1, 1)).await;
+    assert_eq!(source.calls(), 6 + 1, "{:?}", source.paths());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_related_indicator_that_the_tier_cannot_lead_on_from_is_not_asked_about() {
+    let source = Replay::start(Box::new(web)).await;
+    let server = TestServer::start(&ample(&source)).await;
+    let graph = graph(&server, "example.com", wanted(&["communicating_files", "similar_files"], 20, 3)).await;
+    assert_eq!((edges(&graph).len(), source.calls(), graph.calls), (2, 1, 0), "{:?}", source.paths());
+    server.stop().await;
+}

@@ -45,8 +45,9 @@ impl RefusedDetails {
         self.0.fetch_or(detail.bit(), Ordering::Relaxed);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    /// One bit for each that is refused.
+    pub(super) fn bits(&self) -> u32 {
+        self.0.load(Ordering::Relaxed).into()
     }
 
     pub(super) fn clear(&self) {

@@ -170,18 +170,21 @@ impl JsonSource for VirusTotal {
         }
         let wanted = lookup.indicator.indicator_type();
         let mut relations = Relations::default();
+        let paged = &lookup.relations.paged;
+        let is_paged = |name: &str| paged.is_empty() || paged.iter().any(|paged| paged == name);
         let mut pages = VecDeque::from(relations.add_report(wanted, record));
+        pages.retain(|(name, _)| is_paged(name));
         let mut answers = further.iter().skip(taken);
         for _ in 0..lookup.relations.max_calls {
             let Some((name, cursor)) = pages.pop_front() else { break };
             // What a finding cannot hold is not paid for.
-            if relations.found.len() >= MAX_RELATIONS {
+            if relations.count(is_paged) >= MAX_RELATIONS {
                 let reason = format!("further pages were not asked for: a finding holds {MAX_RELATIONS} relations");
                 finding.reasons.push(reason);
                 break;
             }
             let Some(answer) = answers.next() else {
-                finding.relations = relations.found;
+                finding.relations = relations.in_order(is_paged);
                 return ask(finding, page(api, lookup, name, &cursor), Purpose::RelationPage);
             };
             match relations.add_page(wanted, name, answer) {
@@ -191,7 +194,7 @@ impl JsonSource for VirusTotal {
                 }
             }
         }
-        finding.relations = relations.found;
+        finding.relations = relations.in_order(is_paged);
         match details::add(self.details(lookup), (api, lookup), answers, &mut finding) {
             Some(next) => ask(finding, next, Purpose::Detail),
             None => Ok(Reading::Found(finding)),
@@ -204,8 +207,13 @@ impl JsonSource for VirusTotal {
         let asked = self.options.relationships(wanted);
         let names = relations::shown(wanted, &lookup.relations.names, self.options.is_premium);
         let is_asked_anyway = names.iter().all(|name| asked.contains(name));
-        let names = if is_asked_anyway { Vec::new() } else { names.into_iter().map(str::to_owned).collect() };
-        let relations = RelationsWanted { names, max_calls: lookup.relations.max_calls };
+        let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+        let max_calls = lookup.relations.max_calls;
+        let relations = match (is_asked_anyway, max_calls) {
+            (true, 0) => RelationsWanted::default(),
+            (true, _) => RelationsWanted { names: Vec::new(), paged: names, max_calls },
+            (false, _) => RelationsWanted { names, paged: Vec::new(), max_calls },
+        };
         let takes_more = self.asks_about_files(wanted) || self.options.details(wanted).next().is_some();
         Lookup { indicator: lookup.indicator.clone(), relations, first_only: lookup.first_only && takes_more }
     }
@@ -240,8 +248,15 @@ impl JsonSource for VirusTotal {
         is_refused.then(|| SourceError::new(SourceErrorKind::Forbidden, "refused before"))
     }
 
-    fn has_refusals(&self) -> bool {
-        self.premium_refused.load(Ordering::Relaxed) || !self.refused_details.is_empty()
+    fn refusals(&self) -> u32 {
+        u32::from(self.premium_refused.load(Ordering::Relaxed)) | self.refused_details.bits() << 1
+    }
+
+    fn leads_on(&self, of: IndicatorType, names: &[String]) -> bool {
+        if names.is_empty() {
+            return !self.options.relationships(of).is_empty();
+        }
+        !relations::shown(of, names, self.options.is_premium).is_empty()
     }
 
     fn warnings(&self) -> Vec<String> {

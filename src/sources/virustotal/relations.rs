@@ -145,6 +145,17 @@ impl Relations {
         }
     }
 
+    /// How many relations have such a name.
+    pub(super) fn count(&self, is_wanted: impl Fn(&str) -> bool) -> usize {
+        self.found.iter().filter(|relation| is_wanted(&relation.source_name)).count()
+    }
+
+    /// The relations, those with such a name first: a finding holds only so many.
+    pub(super) fn in_order(mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<Relation> {
+        self.found.sort_by_key(|relation| !is_wanted(&relation.source_name));
+        self.found
+    }
+
     /// Adds what a report carries. Returns the relationships that have a further page, each with its cursor.
     pub(super) fn add_report(&mut self, of: IndicatorType, record: &Object<'_>) -> Vec<(&'static str, String)> {
         let Ok(Some(relationships)) = record.object("data.relationships") else { return Vec::new() };

@@ -27,8 +27,8 @@ impl CachedConversation {
         };
         let started = nanos(self.started);
         let steps = self.steps.into_iter().map(step).collect();
-        let (rating, has_refusals) = (self.rating.to_vec(), self.has_refusals);
-        stored::CachedConversation { started, rating, body, steps, has_refusals }.encode_to_vec().into()
+        let (rating, refusals) = (self.rating.to_vec(), self.refusals);
+        stored::CachedConversation { started, rating, body, steps, refusals }.encode_to_vec().into()
     }
 
     /// Reverses [`Self::encode`].
@@ -56,7 +56,7 @@ impl CachedConversation {
         };
         let steps = conversation.steps.into_iter().map(step).collect::<Result<_, _>>()?;
         let (started, rating) = (time(conversation.started), digest(&conversation.rating)?);
-        Ok(Self { started, rating, body, has_refusals: conversation.has_refusals, steps })
+        Ok(Self { started, rating, body, refusals: conversation.refusals, steps })
     }
 }
 
@@ -84,8 +84,8 @@ mod tests {
             ttl: Some(Duration::from_millis(1500)),
         };
         let by_dns = CachedStep { status: None, ttl: None, ..step.clone() };
-        let has_refusals = body.is_none();
-        CachedConversation { started: UNIX_EPOCH, rating: [3; 16], body, has_refusals, steps: vec![step, by_dns] }
+        let refusals = u32::from(body.is_none());
+        CachedConversation { started: UNIX_EPOCH, rating: [3; 16], body, refusals, steps: vec![step, by_dns] }
     }
 
     #[test]
