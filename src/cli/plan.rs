@@ -243,6 +243,7 @@ mod tests {
             used: 4 - left,
             left,
             reset_time: Some(prost_types::Timestamp { seconds: 1_790_000_060, nanos: 0 }),
+            runs_out_time: None,
         };
         let call = pb::PlannedCall { units: 1, max_units: 1, quota: vec![quota], discloses: true };
         let source = pb::SourcePlan {

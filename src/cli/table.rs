@@ -270,7 +270,8 @@ pub(super) fn circuit(circuit: &pb::Circuit) -> String {
 pub(super) fn left(quota: &[pb::QuotaUse]) -> String {
     let windows = quota.iter().map(|window| {
         let period = words(window.period().as_str_name(), "QUOTA_PERIOD_");
-        format!("{} of {} left this {period}", window.left, window.limit)
+        let ends = window.runs_out_time.as_ref().map(|time| format!(", at this pace until {}", moment(time)));
+        format!("{} of {} left this {period}{}", window.left, window.limit, ends.unwrap_or_default())
     });
     windows.collect::<Vec<_>>().join(", ")
 }

@@ -206,5 +206,6 @@ pub(crate) fn write_window_use(window: &WindowUse) -> pb::QuotaUse {
         used: window.used,
         left: window.limit.saturating_sub(window.used),
         reset_time: Some(write_timestamp(window.resets_at)),
+        runs_out_time: None,
     }
 }

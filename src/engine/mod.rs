@@ -28,6 +28,7 @@ mod ask;
 mod budget;
 mod enrich;
 mod feedback;
+mod forecast;
 mod graph;
 mod history;
 mod late_verdicts;
@@ -131,6 +132,7 @@ pub struct Engine {
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
     feedback: feedback::FeedbackIndex,
+    forecasts: forecast::LoggedForecasts,
 }
 
 impl Engine {
@@ -159,6 +161,7 @@ impl Engine {
             policies: parts.policies,
             pipelines,
             feedback: feedback::FeedbackIndex::default(),
+            forecasts: forecast::LoggedForecasts::default(),
         }
     }
 

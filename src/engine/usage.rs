@@ -18,6 +18,8 @@ pub struct Usage {
     pub source: String,
     /// The current use of its quota windows.
     pub quota: Vec<WindowUse>,
+    /// When the day's quota will be used up at the pace of the last hour, if before the day ends.
+    pub runs_out: Option<SystemTime>,
     /// What its answers report of the calls that are left.
     pub reported: Vec<ReportedQuota>,
     /// Until when it is suspended, because it reported its quota as used up.
@@ -42,14 +44,15 @@ impl Engine {
         let pipelines = self.pipelines.current();
         let mut usage = Vec::new();
         for entry in self.named(&pipelines.entries, names)? {
-            let quota = match &entry.pipeline {
-                Ok(pipeline) => pipeline.quota_usage().await,
-                Err(_) => Vec::new(),
-            };
+            let (mut quota, mut runs_out) = (Vec::new(), None);
+            if let Ok(pipeline) = &entry.pipeline {
+                quota = pipeline.quota_usage().await;
+                runs_out = pipeline.runs_out(&quota).await;
+            }
             let suspended_until = entry.pipeline.as_ref().ok().and_then(SourcePipeline::suspended_until);
             let (source, counters) = (entry.name().to_owned(), entry.counters.snapshot());
             let reported = entry.pipeline.as_ref().map(SourcePipeline::reported_quota).unwrap_or_default();
-            usage.push(Usage { source, quota, reported, suspended_until, counters });
+            usage.push(Usage { source, quota, runs_out, reported, suspended_until, counters });
         }
         Ok(usage)
     }

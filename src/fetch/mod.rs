@@ -11,6 +11,7 @@
 //! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
 //! | 7 quota | `reported.rs` | make no more calls than answers say are left |
 //! | 7 concurrency | `concurrency.rs` | a call that waits for a unit holds no place that another needs |
+//! | beside 7 | `forecast.rs` | tells when the day's quota will be used up |
 //! | beside 6 and 7 | `allowance.rs` | reads the limits and the use that the source reports |
 //! | 5 to 7 | `guards.rs` | what circuit, concurrency and retry remember across changes of settings |
 //! | 8 attempt time, 9 transport | `attempt.rs`, `http.rs`, `dns.rs` | send one question once, and tell whether it was sent |
@@ -31,6 +32,7 @@ mod disclosure;
 mod dns;
 mod fair_queue;
 mod feed;
+mod forecast;
 mod guards;
 mod http;
 mod http_error;

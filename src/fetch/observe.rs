@@ -130,6 +130,13 @@ impl SourceCounters {
         metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
     }
 
+    /// Sets the metric of when the day's quota will be used up at the present pace.
+    pub fn note_forecast(&self, runs_out: Option<SystemTime>) {
+        let end = runs_out.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let seconds = end.map_or(0.0, |end| end.as_secs_f64());
+        metrics::gauge!("concord_source_quota_runs_out_seconds", "source" => self.label.clone()).set(seconds);
+    }
+
     /// Sets the metrics of the circuit and of the calls at once.
     pub(super) fn note_guards(&self, status: &GuardStatus) {
         let state = match status.circuit.state {

@@ -4,18 +4,22 @@
 //! A used-up quota gives the outcome "not asked". While the ledger cannot be reached, nothing is sent.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::account::AccountState;
 use super::acquirer::{Acquisition, UnitAcquirer, UnitGuard};
 use super::attempt::AttemptError;
+use super::forecast::{RecentCalls, runs_out};
 use super::lines::{AcquireError, Call};
 use super::observe::SourceCounters;
 use super::terms::Terms;
 use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::finding::NotAsked;
-use crate::source::{Priority, QuotaLimits, QuotaWindow, QuotaZone, RateLimit};
+use crate::source::{Priority, QuotaLimits, QuotaPer, QuotaWindow, QuotaZone, RateLimit};
 use crate::store::{Disclosure, Ledger, WindowUse, spent_window};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Acquires units of one account on behalf of one source.
 pub(super) struct Quota {
@@ -130,6 +134,21 @@ impl Quota {
             waiters.uncount_unit(windows);
             self.counters.count_returned_unit();
         }
+    }
+
+    /// When the day's quota will be used up at the pace of the last hour, given the use of the whole windows. `None`: not before it
+    /// ends, or it is already.
+    pub(super) async fn runs_out(&self, usage: &[WindowUse]) -> Option<SystemTime> {
+        let day = usage.iter().find(|window| window.per == QuotaPer::Day)?;
+        let now = self.clock.now();
+        let hour = vec![QuotaWindow { per: QuotaPer::Hour, limit: u64::MAX }];
+        let limits = QuotaLimits { windows: hour, zone: self.zone.clone() };
+        let current = *self.ledger.usage(&self.account, &limits, now).await.ok()?.first()?;
+        // Counts all calls since the hour before began.
+        let both = *self.ledger.usage(&self.account, &limits, now.checked_sub(HOUR)?).await.ok()?.first()?;
+        let passed = HOUR.saturating_sub(current.resets_at.duration_since(now).unwrap_or_default());
+        let before = both.used.saturating_sub(current.used);
+        runs_out(day, RecentCalls { before, current: current.used, passed }, now)
     }
 
     /// The current use of the windows. Empty if there are none, or the ledger cannot be reached.

@@ -63,6 +63,23 @@ impl SourcePipeline {
         }
     }
 
+    /// When the day's quota will be used up at the pace of the last hour, given its usage. `None`: not before the day ends, or it is
+    /// already.
+    pub async fn runs_out(&self, usage: &[WindowUse]) -> Option<SystemTime> {
+        match self {
+            Self::Remote(pipeline) => pipeline.quota.runs_out(usage).await,
+            Self::List(_) => None,
+        }
+    }
+
+    /// Identifies the account whose quota is spent; `None` for a list.
+    pub fn account(&self) -> Option<&str> {
+        match self {
+            Self::Remote(pipeline) => Some(&pipeline.quota.account),
+            Self::List(_) => None,
+        }
+    }
+
     /// Why no call of this priority would be made now, given this usage: a window is used up, the account is suspended, the source
     /// refused the credential, or its circuit is open.
     pub fn quota_refusal(&self, priority: Priority, usage: &[WindowUse]) -> Option<NotAsked> {

@@ -24,6 +24,7 @@ use crate::offload::offload;
 use crate::pb;
 use crate::pb::source_service_server::SourceService;
 use crate::settings::{Change, NO_SOURCE_HINT, NeverSendRules, Registry, ResolvedSource};
+use crate::source::QuotaPer;
 use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed, WindowUse};
 
 /// Memory for the results of changes that may be repeated.
@@ -229,7 +230,7 @@ fn write_budget(caller: &str, day: &WindowUse) -> pb::CallerBudget {
 fn write_usage(usage: &Usage) -> pb::SourceUsage {
     pb::SourceUsage {
         source: source_name(&usage.source),
-        quota: usage.quota.iter().map(write_window_use).collect(),
+        quota: usage.quota.iter().map(|window| write_use(window, usage.runs_out)).collect(),
         units: usage.counters.units,
         calls: usage.counters.calls,
         saved_by_cache: usage.counters.cache_hits,
@@ -237,6 +238,12 @@ fn write_usage(usage: &Usage) -> pb::SourceUsage {
         suspended_until_time: usage.suspended_until.map(write_timestamp),
         reported_quota: write_reported(&usage.reported),
     }
+}
+
+/// The use of a window, and of the day also when it runs out.
+fn write_use(window: &WindowUse, day_runs_out: Option<SystemTime>) -> pb::QuotaUse {
+    let runs_out = day_runs_out.filter(|_| window.per == QuotaPer::Day);
+    pb::QuotaUse { runs_out_time: runs_out.map(write_timestamp), ..write_window_use(window) }
 }
 
 fn write_reported(windows: &[ReportedQuota]) -> Vec<pb::ReportedQuota> {

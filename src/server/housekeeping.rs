@@ -8,12 +8,14 @@ use tonic_health::ServingStatus;
 use tracing::{error, info, warn};
 
 use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::engine::Engine;
 use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Pruning runs more often while the disk is full, since it may free the space that writes need.
 const PRUNE_FULL_INTERVAL: Duration = Duration::from_secs(60);
+const FORECAST_INTERVAL: Duration = Duration::from_secs(60);
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -97,6 +99,17 @@ pub(super) async fn prune(
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep(wait) => {}
+        }
+    }
+}
+
+/// Looks once a minute whether the day's quota of a source will be used up too early.
+pub(super) async fn forecast(engine: Arc<Engine>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    loop {
+        engine.note_forecasts().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep(FORECAST_INTERVAL) => {}
         }
     }
 }

@@ -231,6 +231,9 @@ impl Running {
         };
         tracker.spawn(housekeeping::watch(store.clone(), report, stop.clone()));
         tracker.spawn(of_sources.watch(stop.clone()));
+        if listen == Listen::Everywhere {
+            tracker.spawn(housekeeping::forecast(engine.clone(), clock.clone(), stop.clone()));
+        }
         tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
         Ok(Self {
             address,

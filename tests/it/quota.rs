@@ -186,6 +186,35 @@ async fn a_caller_has_its_budget_for_the_day_over_all_sources_across_restarts_an
 }
 
 #[tokio::test]
+async fn a_pace_that_ends_the_day_too_early_is_said_once_and_shown_until_it_is_slower() {
+    let virustotal = malicious_virustotal().await;
+    let quota = "quota = { day = 40 }\n";
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + quota)).await;
+    let runs_out = async || {
+        let usage = server.sources().get_usage(pb::GetUsageRequest::default()).await.unwrap().into_inner().usage;
+        usage[0].quota[0].runs_out_time.map(|time| time.seconds)
+    };
+    assert_eq!(runs_out().await, None);
+    for last in 1..=10 {
+        server.enrich(&format!("198.51.100.{last}")).await;
+    }
+    // Ten an hour, at 14:13:20 UTC: the other thirty last for three hours.
+    let ends = prost_types::Timestamp::from(server.clock.now() + Duration::from_secs(3 * 3_600)).seconds;
+    assert_eq!(runs_out().await, Some(ends));
+    let sentence = ("virustotal".to_owned(), "at this pace the day's quota ends at 17:13 UTC".to_owned());
+    assert_eq!(server.engine().note_forecasts().await, [sentence]);
+    assert_eq!(server.engine().note_forecasts().await, []);
+    server.clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(runs_out().await, None, "nobody asks any more");
+    for last in 11..=25 {
+        server.enrich(&format!("198.51.100.{last}")).await;
+    }
+    assert!(runs_out().await.is_some());
+    assert_eq!(server.engine().note_forecasts().await, [], "once a day");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn usage_says_what_was_spent_and_what_was_saved() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
