@@ -8,14 +8,12 @@ use tonic_health::ServingStatus;
 use tracing::{error, info, warn};
 
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::engine::Engine;
 use crate::store::{PageLimit, Retention, Store, VerdictFilter, VerdictStore};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Pruning runs more often while the disk is full, since it may free the space that writes need.
 const PRUNE_FULL_INTERVAL: Duration = Duration::from_secs(60);
-const FORECAST_INTERVAL: Duration = Duration::from_secs(60);
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -103,21 +101,10 @@ pub(super) async fn prune(
     }
 }
 
-/// Looks once a minute whether the day's quota of a source will be used up too early.
-pub(super) async fn forecast(engine: Arc<Engine>, clock: Arc<dyn Clock>, stop: CancellationToken) {
-    loop {
-        engine.note_forecasts().await;
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = clock.sleep(FORECAST_INTERVAL) => {}
-        }
-    }
-}
-
 /// Runs the upkeep of metrics every ten seconds. Without it, histograms that nobody scrapes grow without bound.
-pub(super) async fn upkeep(run: impl Fn(), stop: CancellationToken) {
+pub(super) async fn upkeep<F: Future<Output = ()> + Send>(run: impl Fn() -> F, stop: CancellationToken) {
     loop {
-        run();
+        run().await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = SystemClock.sleep(UPKEEP_INTERVAL) => {}
@@ -192,6 +179,7 @@ mod tests {
         let (runs, stop) = (AtomicU32::new(0), CancellationToken::new());
         let count = || {
             runs.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(())
         };
         let end = async {
             SystemClock.sleep(Duration::from_secs(35)).await;

@@ -231,10 +231,18 @@ impl Running {
         };
         tracker.spawn(housekeeping::watch(store.clone(), report, stop.clone()));
         tracker.spawn(of_sources.watch(stop.clone()));
-        if listen == Listen::Everywhere {
-            tracker.spawn(housekeeping::forecast(engine.clone(), clock.clone(), stop.clone()));
-        }
-        tracker.spawn(housekeeping::upkeep(telemetry::upkeep, stop));
+        // Nobody reads the log or the metrics of a server within a command.
+        let forecasting = (listen == Listen::Everywhere).then(|| engine.clone());
+        let keep_metrics = move || {
+            let forecasting = forecasting.clone();
+            async move {
+                if let Some(engine) = forecasting {
+                    engine.note_forecasts().await;
+                }
+                telemetry::upkeep();
+            }
+        };
+        tracker.spawn(housekeeping::upkeep(keep_metrics, stop));
         Ok(Self {
             address,
             socket,
