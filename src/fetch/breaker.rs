@@ -120,6 +120,8 @@ struct Circuit {
     /// Grows with each change of state. The results of attempts that began in an earlier state decide nothing.
     epoch: u64,
     opening: Option<Opening>,
+    /// What the last probe ended, until the next result: its answer may prove unreadable.
+    before_probe: Option<(Opening, VecDeque<(Monotonic, AttemptResult)>)>,
 }
 
 /// What is known while the circuit is not closed.
@@ -164,25 +166,35 @@ impl Circuit {
         if epoch != self.epoch {
             return None;
         }
-        let Some(opening) = &mut self.opening else {
+        let Some(mut opening) = self.opening.take() else {
             self.window.push_back((now, result?));
+            self.before_probe = None;
             return self.judge(now, seed);
         };
         opening.is_probing = false;
-        if result?.is_failure() {
-            opening.failed_probes += 1;
-            opening.probe_at = now + pause(opening.failed_probes, seed);
-            self.epoch += 1;
-            return Some(Change::Reopened);
+        if result.is_some_and(|result| !result.is_failure()) {
+            let window = std::mem::take(&mut self.window);
+            self.close();
+            self.before_probe = Some((opening, window));
+            return Some(Change::Closed);
         }
-        self.close();
-        Some(Change::Closed)
+        let opening = self.opening.insert(opening);
+        result?;
+        opening.fail_probe(now, seed);
+        self.epoch += 1;
+        Some(Change::Reopened)
     }
 
-    /// Takes back that the latest answer was one.
+    /// Takes back that the latest answer was one. If it was that of the probe, the circuit should not have closed.
     fn note_unreadable(&mut self, now: Monotonic, seed: u64) -> Option<Change> {
         if self.opening.is_some() {
             return None;
+        }
+        if let Some((mut opening, window)) = self.before_probe.take() {
+            opening.fail_probe(now, seed);
+            (self.opening, self.window) = (Some(opening), window);
+            self.epoch += 1;
+            return Some(Change::Reopened);
         }
         let answered = self.window.iter_mut().rev().find(|(_, result)| *result == AttemptResult::Answered)?;
         answered.1 = AttemptResult::Unreadable;
@@ -211,7 +223,7 @@ impl Circuit {
 
     fn close(&mut self) {
         self.window.clear();
-        self.opening = None;
+        (self.opening, self.before_probe) = (None, None);
         self.epoch += 1;
     }
 
@@ -229,6 +241,11 @@ impl Circuit {
 }
 
 impl Opening {
+    fn fail_probe(&mut self, now: Monotonic, seed: u64) {
+        self.failed_probes += 1;
+        self.probe_at = now + pause(self.failed_probes, seed);
+    }
+
     fn next_probe(&self, now: Monotonic, seed: u64) -> Monotonic {
         if self.is_probing { now + pause(self.failed_probes + 1, seed) } else { self.probe_at }
     }
@@ -447,6 +464,31 @@ mod tests {
         }
         assert_eq!((circuit.window.len(), circuit.failures()), (9, 9));
         assert_eq!(end(&mut circuit, now, AttemptResult::Answered), Some(Change::Opened));
+    }
+
+    #[test]
+    fn a_probe_whose_answer_proves_unreadable_makes_the_pause_longer_each_time() {
+        let (mut circuit, mut now) = (Circuit::default(), Monotonic::default());
+        for _ in 0..5 {
+            end(&mut circuit, now, AttemptResult::TimedOut);
+        }
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            let probe_at = circuit.opening.as_ref().unwrap().probe_at;
+            pauses.push(probe_at.since(now));
+            now = probe_at;
+            assert_eq!(end(&mut circuit, now, AttemptResult::Answered), Some(Change::Closed));
+            assert_eq!(circuit.note_unreadable(now, SEED), Some(Change::Reopened));
+            assert_eq!(circuit.admit(now), None);
+        }
+        let opening = circuit.opening.as_ref().unwrap();
+        assert_eq!((opening.failed_probes, opening.why.as_str()), (4, "5 timeouts in a row"));
+        assert!(pauses.is_sorted() && pauses[3] >= FIRST_PAUSE * 4, "{pauses:?}");
+        now = opening.probe_at;
+        assert_eq!(end(&mut circuit, now, AttemptResult::Answered), Some(Change::Closed));
+        assert_eq!(end(&mut circuit, now, AttemptResult::Answered), None);
+        assert_eq!(circuit.note_unreadable(now, SEED), None, "one of two, and not the probe");
+        assert!(circuit.opening.is_none());
     }
 
     #[derive(Clone, Copy, Debug)]
