@@ -213,7 +213,7 @@ impl ChunkLookup<'_> {
             let request = request(self.enrich, indicators, self.inputs);
             let mut answers = self.connection.enrichment().batch_enrich(request).await?.into_inner();
             self.report.begin()?;
-            let mut answered = 0;
+            let (mut answered, mut not_stored) = (0, 0);
             while let Some(answer) = answers.message().await? {
                 let sent = sent.get(usize::try_from(answer.index).unwrap_or(usize::MAX));
                 let (Some((position, input)), Some(result)) = (sent, answer.result) else { continue };
@@ -226,11 +226,21 @@ impl ChunkLookup<'_> {
                     Wire::Error(_) => None,
                 };
                 answered += 1;
+                // What a file holds is not asked about again, so an answer goes there only once the server has it, too.
+                if self.enrich.out.is_some() && is_to_be_repeated(&result, verdict.as_ref()) {
+                    not_stored += 1;
+                    continue;
+                }
                 pending.remove(position);
                 match verdict.as_ref().and_then(|verdict| self.patience.ask_again_at(verdict)) {
                     Some(until) => drop(held.insert(*position, until)),
                     None => self.report.add(self.chunk.first + position, input, result, verdict.as_ref())?,
                 }
+            }
+            if not_stored > 0 {
+                let answers = counted(not_stored, "answer");
+                let text = format!("the server could not store {answers}; its log says why");
+                return Err(Failure { retryable: true, ..Failure::new(text) });
             }
             if answered < sent.len() {
                 let asked = counted(sent.len(), "indicator");
@@ -248,6 +258,14 @@ impl ChunkLookup<'_> {
             self.report.add(self.chunk.first + position, input, Wire::Error(error), None)?;
         }
         Ok(())
+    }
+}
+
+/// Whether the answer is not the last word, since the server could not use its store.
+fn is_to_be_repeated(result: &Wire, verdict: Option<&pb::Verdict>) -> bool {
+    match result {
+        Wire::Answer(_) => verdict.is_some_and(|verdict| verdict.name.is_empty()),
+        Wire::Error(error) => error.reason == Reason::Unavailable.as_str(),
     }
 }
 

@@ -41,6 +41,11 @@ impl BackgroundTasks {
         }
     }
 
+    /// Whether the server stops, so that no further part of a call should begin.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.tracker.is_closed()
+    }
+
     /// Runs `work`, which sends messages into the returned stream, until it ends or the caller disconnects. At most
     /// `capacity` messages are buffered for a slow reader.
     pub(super) fn stream<T, F>(&self, capacity: usize, work: impl FnOnce(Sender<Result<T, Status>>) -> F) -> Streamed<T>

@@ -41,6 +41,8 @@ use crate::verdict::pending_sentence;
 
 /// Indicators of one batch that are enriched at the same time.
 const BATCH_CONCURRENCY: usize = 16;
+/// When to send the rest of a batch again that was cut short by a shutdown.
+const RESTART_TIME: Duration = Duration::from_secs(1);
 const VERDICT_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Implements `EnrichmentService`. Cheap to clone: clones share all state.
@@ -475,16 +477,26 @@ impl Batch {
                 }
             }
         };
-        let mut running = FuturesUnordered::new();
+        let (mut running, mut begun) = (FuturesUnordered::new(), 0);
         for same in &self.distinct {
             let Some((_, first)) = same.first() else { continue };
             // The limit is computed anew after every answer, since each changes the quota that is left.
             while !running.is_empty() && running.len() >= rpc.concurrency(call, first).await.min(slots) {
                 running.next().await;
             }
+            if rpc.tasks.is_stopping() {
+                break;
+            }
             running.push(answer(same));
+            begun += 1;
         }
         while running.next().await.is_some() {}
+        // What was not begun is for the server that follows. Begun, it could end without its sources when the store is closed.
+        if begun < self.distinct.len() {
+            let error =
+                Error::Unavailable { message: "the server is shutting down".into(), retry_after: Some(RESTART_TIME) };
+            let _ = sender.send(Err(error.into())).await;
+        }
     }
 }
 

@@ -258,3 +258,37 @@ async fn in_a_batch_an_indicator_has_the_verdict_that_it_has_alone_under_every_p
     assert_eq!(dispositions.len(), 4, "every disposition occurs");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_batch_that_a_shutdown_cuts_short_ends_as_unavailable_and_what_was_begun_is_answered() {
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&(virustotal_at(slow.address) + "quota = { minute = 1000 }\n")).await;
+    let indicators = (0..100).map(|n| indicator(&format!("198.51.100.{n}"))).collect();
+    let request = pb::BatchEnrichRequest { indicators, ..Default::default() };
+    let mut stream = server.enrichment().batch_enrich(request).await.unwrap().into_inner();
+    slow.called(1).await;
+    let read = async {
+        let mut answers = Vec::new();
+        loop {
+            match stream.message().await {
+                Ok(Some(answer)) => answers.push(answer),
+                Ok(None) => panic!("it looks complete after {} answers", answers.len()),
+                Err(status) => return (answers, status),
+            }
+        }
+    };
+    let stop = server.stop();
+    tokio::pin!(stop);
+    // The first poll begins the shutdown, which waits for what is under way.
+    assert!(futures_util::poll!(stop.as_mut()).is_pending());
+    slow.release();
+    let ((answers, status), ()) = tokio::join!(read, stop);
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    assert!(!answers.is_empty() && answers.len() < 100, "{} answers", answers.len());
+    assert_eq!(slow.calls(), answers.len());
+    for answer in answers {
+        let Some(Wire::Answer(answer)) = answer.result else { panic!("{answer:?}") };
+        let verdict = answer.decode_verdict().unwrap();
+        assert_eq!((verdict.disposition(), verdict.name.is_empty()), (pb::Disposition::Malicious, false));
+    }
+}

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::harness::{TestServer, malicious_virustotal, virustotal_at};
+
 fn concord(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
     command.env_clear().env("HOME", folder).current_dir(folder).args(["--data-directory", "data", "enrich"]);
@@ -95,4 +97,32 @@ fn answers_are_written_to_a_file_only_in_a_form_that_can_be_gone_on_with() {
     assert!(text(&refused.stderr).contains("-o jsonl or -o csv"), "{}", text(&refused.stderr));
     assert!(!folder.path().join("answers").exists());
     assert_eq!(run(&["--resume"]).status.code(), Some(2), "there is no file to go on with");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_server_cannot_store_is_no_answer_of_a_file_that_is_gone_on_with() {
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::listen(&virustotal_at(virustotal.address)).await;
+    let (path, elsewhere) = (server.folder.path().join("data/concord.db"), server.folder.path().join("moved.db"));
+    std::fs::rename(&path, &elsewhere).unwrap();
+    let answers = server.folder.path().join("answers");
+    let mut command = concord(server.folder.path());
+    let address = format!("http://{}", server.address());
+    command.args(["198.51.100.7", "--server", &address, "-o", "jsonl", "--out", "answers"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut notice = String::new();
+        stderr.read_line(&mut notice).unwrap();
+        assert!(notice.contains("could not store 1 answer"), "{notice}");
+        assert_eq!(std::fs::read_to_string(&answers).unwrap(), "");
+        std::fs::rename(&elsewhere, &path).unwrap();
+        assert!(child.wait().unwrap().success());
+        std::fs::read_to_string(&answers).unwrap()
+    });
+    let written = ended.await.unwrap();
+    assert_eq!(written.lines().count(), 1, "{written}");
+    assert!(written.contains("\"name\":\"verdicts/") && written.contains("MALICIOUS"), "{written}");
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
 }
