@@ -7,13 +7,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use super::attempt::AttemptError;
 use super::breaker::{AttemptResult, CircuitBreaker};
+use super::fair_queue::{Claim, Claims, FairQueue};
 use super::waiters::Waiters;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::{NotAsked, NotAskedReason};
+use crate::source::Priority;
 use crate::sync::lock;
 
 /// A call that takes longer than this many times the usual is slow, so that the limit does not grow.
@@ -34,41 +36,51 @@ pub struct ConcurrencyStatus {
     pub waiting: usize,
 }
 
-/// The places for calls to one source, shared by all its pipelines. Whoever waits longest gets the next place.
+/// The places for calls to one source, shared by all its pipelines. The next place goes to the higher priority, and to the
+/// callers of one priority in turn.
 #[derive(Debug)]
-pub(super) struct ConcurrencyLimit {
-    places: Arc<Semaphore>,
-    state: Mutex<Limit>,
-}
+pub(super) struct ConcurrencyLimit(Mutex<Limit>);
 
 #[derive(Debug)]
 struct Limit {
     /// The limit; a fraction is on its way to the next place.
     limit: f64,
     max: usize,
-    /// Places that exist, free or taken. More than the limit after it fell, until calls end.
-    places: usize,
+    /// Places taken. More than the limit after it fell, until calls end.
     in_flight: usize,
-    waiting: usize,
+    queue: FairQueue<WaitingCall>,
+    /// Calls in the queue that do not wait any more.
+    left: usize,
     /// The least latency of late, which slow calls raise little by little.
     usual_latency: Option<Duration>,
     /// Calls that began before cannot halve the limit again.
     halved_at: Option<Monotonic>,
 }
 
+#[derive(Debug)]
+struct WaitingCall {
+    claim: Claim,
+    reply: oneshot::Sender<Place>,
+}
+
+impl Claims for WaitingCall {
+    fn claim(&self) -> &Claim {
+        &self.claim
+    }
+}
+
 impl ConcurrencyLimit {
     /// As many places as the settings allow.
     pub(super) fn new(max: usize) -> Arc<Self> {
-        let state = Limit {
+        Arc::new(Self(Mutex::new(Limit {
             limit: max as f64,
             max,
-            places: max,
             in_flight: 0,
-            waiting: 0,
+            queue: FairQueue::default(),
+            left: 0,
             usual_latency: None,
             halved_at: None,
-        };
-        Arc::new(Self { places: Arc::new(Semaphore::new(max)), state: Mutex::new(state) })
+        })))
     }
 
     /// Waits for a place for as long as anybody waits for the call and the circuit is not open.
@@ -81,16 +93,27 @@ impl ConcurrencyLimit {
         waiters: &Waiters,
         clock: &dyn Clock,
     ) -> Result<Place, AttemptError> {
-        let permit = match self.places.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let permit = self.wait(breaker, waiters, clock).await;
+        let mut place = match self.take_free() {
+            Some(place) => place,
+            None => {
+                let place = self.wait(breaker, waiters, clock).await;
                 waiters.resume(clock.monotonic());
-                permit?
+                place?
             }
         };
-        lock(&self.state).in_flight += 1;
-        Ok(Place { permit: Some(permit), limit: self.clone(), begun: clock.monotonic() })
+        place.begin_call(clock.monotonic());
+        Ok(place)
+    }
+
+    /// A place that nobody waits for.
+    fn take_free(self: &Arc<Self>) -> Option<Place> {
+        let mut state = lock(&self.0);
+        (state.in_flight < state.whole()).then(|| self.take(&mut state))
+    }
+
+    fn take(self: &Arc<Self>, state: &mut Limit) -> Place {
+        state.in_flight += 1;
+        Place { limit: Some(self.clone()), begun: Monotonic::default() }
     }
 
     async fn wait(
@@ -98,24 +121,29 @@ impl ConcurrencyLimit {
         breaker: &CircuitBreaker,
         waiters: &Waiters,
         clock: &dyn Clock,
-    ) -> Result<OwnedSemaphorePermit, AttemptError> {
-        let _waiting = Waiting::begin(self);
+    ) -> Result<Place, AttemptError> {
         let refusal = self.refusal();
         waiters.pause(clock.monotonic(), refusal.clone());
         // Otherwise the call is to be the probe.
         let was_closed = breaker.is_closed();
-        let acquire = self.places.clone().acquire_owned();
-        tokio::pin!(acquire);
+        let mut turn = None;
         loop {
             let left = waiters.time_left(clock.monotonic());
-            if left.is_zero() {
+            let claim = waiters.claim(&[]).filter(|_| !left.is_zero());
+            let Some(claim) = claim else {
                 waiters.close_if_abandoned(clock.monotonic())?;
                 return Err(AttemptError::NotAttempted(refusal));
-            }
+            };
+            // It moves up where somebody with a higher priority joined.
+            let current = turn.take_if(|turn: &mut Turn| turn.claim.priority >= claim.priority);
+            let current = turn.insert(current.unwrap_or_else(|| self.enqueue(claim)));
             tokio::select! {
                 biased;
-                // The semaphore is never closed.
-                permit = &mut acquire => return permit.map_err(|_| AttemptError::no_time()),
+                // The sender is in the queue, which outlives this.
+                place = &mut current.place => {
+                    current.is_over = true;
+                    return place.map_err(|_| AttemptError::no_time());
+                }
                 () = breaker.opened(), if was_closed => {
                     let refusal = breaker.refusal(clock);
                     return Err(refusal.map_or_else(AttemptError::no_time, AttemptError::NotAttempted));
@@ -123,6 +151,29 @@ impl ConcurrencyLimit {
                 // If nobody waits any more, the unit is given back at once.
                 () = waiters.changed() => {}
                 () = clock.sleep(left) => {}
+            }
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, claim: Claim) -> Turn {
+        let (reply, place) = oneshot::channel();
+        let mut state = lock(&self.0);
+        state.queue.push(WaitingCall { claim: claim.clone(), reply });
+        // One may have come free since.
+        self.serve(&mut state);
+        Turn { limit: self.clone(), claim, place, is_over: false }
+    }
+
+    /// Gives the free places to the calls whose turn it is.
+    fn serve(self: &Arc<Self>, state: &mut Limit) {
+        while state.in_flight < state.whole()
+            && let Some(next) = state.next()
+        {
+            if let Err(undelivered) = next.reply.send(self.take(state)) {
+                // Its drop would lock the state again.
+                undelivered.forget();
+                state.in_flight -= 1;
+                state.left = state.left.saturating_sub(1);
             }
         }
     }
@@ -136,38 +187,43 @@ impl ConcurrencyLimit {
     }
 
     /// Bounds the limit by the settings.
-    pub(super) fn set_max(&self, max: usize) {
-        let mut state = lock(&self.state);
+    pub(super) fn set_max(self: &Arc<Self>, max: usize) {
+        let mut state = lock(&self.0);
         if state.max != max {
             // A limit that nothing has lowered follows the settings up as well.
             let was_lowered = state.limit < state.max as f64;
             state.max = max;
             state.limit = if was_lowered { state.limit.min(max as f64) } else { max as f64 };
-            self.resize(&mut state);
+            self.serve(&mut state);
         }
     }
 
     /// The state, for display.
     pub(super) fn status(&self) -> ConcurrencyStatus {
-        let state = lock(&self.state);
-        ConcurrencyStatus { limit: state.whole(), in_flight: state.in_flight, waiting: state.waiting }
-    }
-
-    /// Makes or removes places until there are as many as the limit. A taken place is removed when its call ends.
-    fn resize(&self, state: &mut Limit) {
-        let wanted = state.whole();
-        if wanted > state.places {
-            self.places.add_permits(wanted - state.places);
-            state.places = wanted;
-        } else {
-            state.places -= self.places.forget_permits(state.places - wanted);
-        }
+        let state = lock(&self.0);
+        let waiting = state.queue.len().saturating_sub(state.left);
+        ConcurrencyStatus { limit: state.whole(), in_flight: state.in_flight, waiting }
     }
 }
 
 impl Limit {
     fn whole(&self) -> usize {
         (self.limit as usize).max(1)
+    }
+
+    fn next(&mut self) -> Option<WaitingCall> {
+        self.queue.pop(Priority::Interactive).or_else(|| self.queue.pop(Priority::Background))
+    }
+
+    /// Counts a call as one that left, and removes those once they are the most.
+    fn leave(&mut self) {
+        self.left += 1;
+        if self.left * 2 > self.queue.len() {
+            for priority in [Priority::Interactive, Priority::Background] {
+                drop(self.queue.remove_unless(priority, |call| !call.reply.is_closed()));
+            }
+            self.left = 0;
+        }
     }
 
     fn adapt(&mut self, result: AttemptResult, begun: Monotonic, now: Monotonic) {
@@ -195,8 +251,7 @@ impl Limit {
 /// A place of a call. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
-    permit: Option<OwnedSemaphorePermit>,
-    limit: Arc<ConcurrencyLimit>,
+    limit: Option<Arc<ConcurrencyLimit>>,
     begun: Monotonic,
 }
 
@@ -208,39 +263,49 @@ impl Place {
 
     /// Adapts the limit to the result of the call.
     pub(super) fn record(&self, result: AttemptResult, now: Monotonic) {
-        let mut state = lock(&self.limit.state);
+        let Some(limit) = &self.limit else { return };
+        let mut state = lock(&limit.0);
         state.adapt(result, self.begun, now);
-        self.limit.resize(&mut state);
+        limit.serve(&mut state);
+    }
+
+    /// Drops it without freeing the place.
+    fn forget(mut self) {
+        self.limit = None;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = lock(&self.limit.state);
+        let Some(limit) = self.limit.take() else { return };
+        let mut state = lock(&limit.0);
         state.in_flight = state.in_flight.saturating_sub(1);
-        if state.places > state.whole()
-            && let Some(permit) = self.permit.take()
-        {
-            permit.forget();
-            state.places -= 1;
-        }
+        limit.serve(&mut state);
     }
 }
 
-/// Counts a call as waiting until it is dropped.
-struct Waiting<'a>(&'a ConcurrencyLimit);
-
-impl<'a> Waiting<'a> {
-    fn begin(limit: &'a ConcurrencyLimit) -> Self {
-        lock(&limit.state).waiting += 1;
-        Self(limit)
-    }
+/// A call's turn in the queue. Dropping it leaves the queue, and frees a place that was given to it meanwhile.
+struct Turn {
+    limit: Arc<ConcurrencyLimit>,
+    claim: Claim,
+    place: oneshot::Receiver<Place>,
+    is_over: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.waiting = state.waiting.saturating_sub(1);
+        if self.is_over {
+            return;
+        }
+        let mut state = lock(&self.limit.0);
+        self.place.close();
+        let given = self.place.try_recv().ok();
+        if given.is_none() {
+            state.leave();
+        }
+        // Before the place, whose drop locks it again.
+        drop(state);
+        drop(given);
     }
 }
 
@@ -251,9 +316,63 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(100);
 
     fn place(limit: &Arc<ConcurrencyLimit>, now: Monotonic) -> Place {
-        let permit = limit.places.clone().try_acquire_owned().expect("a free place");
-        lock(&limit.state).in_flight += 1;
-        Place { permit: Some(permit), limit: limit.clone(), begun: now }
+        let mut place = limit.take_free().expect("a free place");
+        place.begin_call(now);
+        place
+    }
+
+    fn claim(priority: Priority, caller: &str) -> Claim {
+        Claim { priority, caller: caller.to_owned() }
+    }
+
+    /// Takes the places that were given to these turns, in the order of the turns.
+    fn served(turns: &mut [(usize, Turn)]) -> Vec<(usize, Place)> {
+        let given = turns.iter_mut().filter_map(|(number, turn)| {
+            let place = turn.place.try_recv().ok()?;
+            turn.is_over = true;
+            Some((*number, place))
+        });
+        given.collect()
+    }
+
+    #[test]
+    fn people_get_the_next_place_and_the_callers_of_one_priority_take_turns() {
+        let limit = ConcurrencyLimit::new(1);
+        let mut under_way = vec![(0, place(&limit, Monotonic::default()))];
+        let (busy, other) = (claim(Priority::Background, "busy"), claim(Priority::Background, "other"));
+        let person = claim(Priority::Interactive, "person");
+        let claims = [&busy, &busy, &busy, &other, &person, &person];
+        let mut turns: Vec<_> =
+            claims.into_iter().enumerate().map(|(number, claim)| (number, limit.enqueue(claim.clone()))).collect();
+        assert_eq!(limit.status(), ConcurrencyStatus { limit: 1, in_flight: 1, waiting: 6 });
+        let mut order = Vec::new();
+        while under_way.pop().is_some() {
+            under_way = served(&mut turns);
+            assert!(under_way.len() <= 1);
+            order.extend(under_way.iter().map(|(number, _)| *number));
+        }
+        assert_eq!(order, [4, 5, 0, 3, 1, 2]);
+        assert_eq!(limit.status(), ConcurrencyStatus { limit: 1, in_flight: 0, waiting: 0 });
+    }
+
+    #[test]
+    fn whoever_leaves_the_queue_keeps_no_place_not_even_one_that_it_just_got() {
+        let limit = ConcurrencyLimit::new(1);
+        let first = place(&limit, Monotonic::default());
+        let mut turns: Vec<_> =
+            (0..5).map(|number| (number, limit.enqueue(claim(Priority::Background, "any")))).collect();
+        drop(turns.remove(1));
+        assert_eq!(limit.status().waiting, 4);
+        drop(first);
+        // Its place was given to it, and it leaves without having looked.
+        drop(turns.remove(0));
+        let given = served(&mut turns);
+        assert_eq!(given.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
+        assert_eq!(limit.status(), ConcurrencyStatus { limit: 1, in_flight: 1, waiting: 2 });
+        drop(turns);
+        drop(given);
+        assert_eq!(limit.status(), ConcurrencyStatus { limit: 1, in_flight: 0, waiting: 0 });
+        assert!(limit.take_free().is_some());
     }
 
     #[test]
@@ -264,13 +383,13 @@ mod tests {
         calls.iter().for_each(|call| call.record(AttemptResult::TimedOut, now));
         assert_eq!(limit.status().limit, 4);
         drop(calls);
-        assert_eq!((limit.places.available_permits(), limit.status().in_flight), (4, 0));
+        assert_eq!(limit.status().in_flight, 0);
         for _ in 0..100 {
             let calls: Vec<_> = (0..limit.status().limit).map(|_| place(&limit, now)).collect();
             now = now + MOMENT;
             calls.iter().for_each(|call| call.record(AttemptResult::Answered, now));
         }
-        assert_eq!((limit.status().limit, limit.places.available_permits()), (8, 8));
+        assert_eq!((limit.status().limit, limit.status().in_flight), (8, 0));
     }
 
     #[test]
@@ -302,9 +421,14 @@ mod tests {
         let (limit, now) = (ConcurrencyLimit::new(4), Monotonic::default());
         let calls: Vec<_> = (0..4).map(|_| place(&limit, now)).collect();
         limit.set_max(2);
+        assert!(limit.take_free().is_none());
         drop(calls);
-        assert_eq!((limit.status().limit, limit.places.available_permits()), (2, 2));
+        let calls: Vec<_> = std::iter::from_fn(|| limit.take_free()).collect();
+        assert_eq!((calls.len(), limit.status().limit), (2, 2));
         limit.set_max(6);
-        assert_eq!((limit.status().limit, limit.places.available_permits()), (6, 6));
+        assert_eq!(
+            (std::iter::from_fn(|| limit.take_free()).take(9).collect::<Vec<_>>().len(), limit.status().limit),
+            (4, 6)
+        );
     }
 }
