@@ -23,8 +23,9 @@ use crate::source::{CallerBudgets, QuotaLimits};
 use crate::store::{Acquire, Acquired, Ledger, StoreError, Unit, WindowUse};
 use crate::sync::lock;
 
-/// Maximum of calls that wait for a unit, so that a ledger that hangs does not fill the memory.
-const MAX_WAITING: usize = 8192;
+/// From this number of waiting calls on, those whose callers have left are removed while the ledger hangs. How many wait beside
+/// them is bounded by the requests that the server admits, each with one call a source.
+const PURGE_FROM: usize = 4096;
 /// If the wall clock gains more than this on the monotonic clock between two acquisitions, it counts as set forward.
 const CLOCK_DRIFT: Duration = Duration::from_secs(1);
 /// Delay before recording the end of a call is retried.
@@ -48,6 +49,8 @@ struct Queue {
     is_running: bool,
     /// Duration of the last statement.
     took: Duration,
+    /// Calls after the last removal of those whose callers had left.
+    remained: usize,
     /// Both clocks at the last acquisition, or at the start.
     clocks: Option<(SystemTime, Monotonic)>,
 }
@@ -114,7 +117,7 @@ impl UnitAcquirer {
                 return Err(refused.unwrap_or_else(|| AcquireError::Abandoned(AttemptError::no_time())));
             };
             let priority = claim.priority;
-            let mut taken = self.enqueue(claim, call.clone(), waiters)?;
+            let mut taken = self.enqueue(claim, call.clone(), waiters);
             // Once nobody waits, or somebody with a higher priority, the call leaves its place in the queue.
             let moved = async {
                 while waiters.claim(&over_budget).is_some_and(|claim| claim.priority <= priority) {
@@ -153,14 +156,12 @@ impl UnitAcquirer {
         claim: Claim,
         call: Call,
         waiters: &Arc<Waiters>,
-    ) -> Result<oneshot::Receiver<Result<Acquisition, AcquireError>>, AcquireError> {
+    ) -> oneshot::Receiver<Result<Acquisition, AcquireError>> {
         let (reply, taken) = oneshot::channel();
         let mut queue = lock(&self.queue);
-        if queue.lines.len() >= MAX_WAITING {
+        if queue.lines.len() >= PURGE_FROM.max(2 * queue.remained) {
             queue.lines.remove_left();
-            if queue.lines.len() >= MAX_WAITING {
-                return Err(AcquireError::Ledger(StoreError::unavailable("too many calls wait for a unit")));
-            }
+            queue.remained = queue.lines.len();
         }
         let (now, took) = (self.clock.monotonic(), queue.took);
         let waiting = Waiting { claim, call, waiters: waiters.clone(), reply };
@@ -172,14 +173,15 @@ impl UnitAcquirer {
         } else if is_open {
             self.changed.notify_one();
         }
-        Ok(taken)
+        taken
     }
 
-    /// Records the end of a call. Until this succeeds the unit counts as in use, so transient failures are retried.
+    /// Records the end of a call. Until this succeeds the unit counts as in use, so transient failures are retried until the
+    /// server stops; then what counts as in use is forgotten in any case.
     async fn settle(&self, unit: Unit, ended: SystemTime) {
         while let Err(error) = self.ledger.settle(unit.clone(), ended).await {
             tracing::warn!(source = unit.source, %error, "the end of a call could not be recorded");
-            if !error.is_transient() {
+            if !error.is_transient() || self.tracker.is_closed() {
                 return;
             }
             self.clock.sleep(SETTLE_RETRY_DELAY).await;
@@ -356,25 +358,66 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::fetch::terms::Terms;
     use crate::source::Priority;
-    use crate::store::Memory;
+    use crate::store::{Maintenance, Memory};
+
+    fn acquirer(clock: &Arc<ManualClock>, store: &Arc<Memory>) -> Arc<UnitAcquirer> {
+        UnitAcquirer::new(store.clone(), clock.clone(), TaskTracker::new())
+    }
+
+    fn call() -> Call {
+        let account = "account".to_owned();
+        let terms = Terms { account, limits: QuotaLimits::default(), reserve: 0, is_paced: false };
+        Call { terms: Arc::new(terms), state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() }
+    }
+
+    fn claim() -> Claim {
+        Claim { priority: Priority::Interactive, caller: "caller".to_owned() }
+    }
 
     #[test]
     fn a_unit_that_outlives_the_runtime_is_dropped_without_a_panic() {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
         let end = clock.monotonic() + Duration::from_secs(9);
-        let acquirer = UnitAcquirer::new(Arc::new(Memory::new()), clock, TaskTracker::new());
-        let claim = Claim { priority: Priority::Interactive, caller: "caller".to_owned() };
-        let (waiters, _guard) = Waiters::begin(end, end, claim, None, None);
-        let terms = Arc::new(Terms {
-            account: "account".to_owned(),
-            limits: QuotaLimits::default(),
-            reserve: 0,
-            is_paced: false,
-        });
-        let call = Call { terms, state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() };
-        let Ok(acquisition) = runtime.block_on(acquirer.acquire(call, &waiters)) else { panic!("nothing is used up") };
+        let acquirer = acquirer(&clock, &Arc::default());
+        let (waiters, _guard) = Waiters::begin(end, end, claim(), None, None);
+        let Ok(acquisition) = runtime.block_on(acquirer.acquire(call(), &waiters)) else {
+            panic!("nothing is used up")
+        };
         drop(runtime);
         drop(acquisition);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_call_is_not_recorded_for_ever_once_the_server_stops() {
+        let (clock, store) = (Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH)), Arc::new(Memory::new()));
+        clock.skip_sleeps(SETTLE_RETRY_DELAY);
+        let end = clock.monotonic() + Duration::from_secs(9);
+        let acquirer = acquirer(&clock, &store);
+        let (waiters, _guard) = Waiters::begin(end, end, claim(), None, None);
+        let Ok(acquisition) = acquirer.acquire(call(), &waiters).await else { panic!("nothing is used up") };
+        store.close().await.unwrap();
+        acquirer.tracker.close();
+        drop(acquisition);
+        acquirer.tracker.wait().await;
+        assert_eq!(clock.monotonic() + Duration::from_secs(9), end, "it was not retried");
+    }
+
+    #[tokio::test]
+    async fn any_number_of_calls_may_wait_and_those_whose_callers_left_take_no_room() {
+        let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
+        let end = clock.monotonic() + Duration::from_secs(9);
+        let acquirer = acquirer(&clock, &Arc::default());
+        let (waiters, _guard) = Waiters::begin(end, end, claim(), None, None);
+        let count = 3 * PURGE_FROM;
+        // The task that works on the queue does not run before this test waits.
+        let mut replies: Vec<_> = (0..count).map(|_| acquirer.enqueue(claim(), call(), &waiters)).collect();
+        assert_eq!(lock(&acquirer.queue).lines.len(), count);
+        for _ in 0..count {
+            drop(acquirer.enqueue(claim(), call(), &waiters));
+        }
+        assert!(lock(&acquirer.queue).lines.len() <= 2 * count);
+        let last = replies.pop().unwrap();
+        assert!(last.await.unwrap().is_ok());
     }
 }
