@@ -75,8 +75,9 @@ impl Engine {
         let mut reserved: BTreeMap<String, u32> = BTreeMap::new();
         let mut wave = 0;
         let mut wave_end = self.wave_end(Duration::ZERO, budget);
+        let mut waits_for_units = false;
         loop {
-            let next = if postponed.is_empty() {
+            let next = if postponed.is_empty() || std::mem::take(&mut waits_for_units) {
                 pending.next().await
             } else {
                 let patience = wave_end.since(self.clock.monotonic());
@@ -117,6 +118,13 @@ impl Engine {
                         }
                     }
                     postponed = rest;
+                }
+                // Those in flight may cost less than they were granted.
+                Err(not_asked)
+                    if not_asked.reason == NotAskedReason::Budget && reserved.values().any(|granted| *granted > 0) =>
+                {
+                    waits_for_units = true;
+                    wave -= 1;
                 }
                 Err(not_asked) => {
                     for source in std::mem::take(&mut postponed) {

@@ -141,20 +141,29 @@ fn ranked(prospect: &Prospect<'_>, candidates: &[Candidate]) -> Vec<usize> {
     ranked.into_iter().map(|(place, _, _)| place).collect()
 }
 
-/// Those that a budget allows all together, in the order given.
+/// Those that a budget allows all together, in the order given: first those that fit whole, then those that are cut short by
+/// what is left, so that a dear source does not use up what several cheaper ones would need.
 fn affordable(candidates: &[Candidate], ranked: &[usize], left: Option<u32>) -> Vec<Asked> {
     let Some(mut left) = left else {
         return ranked.iter().map(|place| Asked { candidate: *place, max_units: None }).collect();
     };
+    let prices = ranked.iter().filter_map(|place| Some((*place, candidates.get(*place)?.price)));
     let mut affordable = Vec::with_capacity(ranked.len());
-    for place in ranked {
-        let Some(Candidate { price, .. }) = candidates.get(*place).filter(|candidate| candidate.price.units <= left)
-        else {
+    let mut cut_short = Vec::new();
+    for (place, price) in prices {
+        if price.max_units > left {
+            cut_short.push((place, price));
             continue;
-        };
+        }
+        left -= price.max_units;
+        affordable.push(Asked { candidate: place, max_units: Some(price.max_units) });
+    }
+    for (place, price) in cut_short {
         let most = price.max_units.min(left);
-        left -= most;
-        affordable.push(Asked { candidate: *place, max_units: Some(most) });
+        if most > 0 && price.units <= most {
+            left -= most;
+            affordable.push(Asked { candidate: place, max_units: Some(most) });
+        }
     }
     affordable
 }

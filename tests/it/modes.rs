@@ -210,3 +210,27 @@ async fn modes_and_budgets_without_meaning_are_refused_by_name() {
     assert_eq!(refused(pb::EnrichMode::Decisive.into(), Some(1)).await, ["options.budget"]);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_source_that_hangs_keeps_no_more_of_a_budget_than_it_spends() {
+    let nothing = || (404, serde_json::json!({ "error": { "code": "NotFoundError", "message": "none" } }));
+    let held = Replay::held(Box::new(move |_| nothing())).await;
+    let quick = Replay::start(Box::new(move |_| nothing())).await;
+    let configuration = sources(held.address, &[("first", "A+")]) + &sources(quick.address, &[("second", "B")]);
+    let server = TestServer::start(&configuration).await;
+    // Each may ask for two pages more, which only the first is granted.
+    let relations = pb::RelationOptions { max_calls: 2, ..Default::default() };
+    let wanted = pb::EnrichOptions { budget: Some(3), relations: Some(relations), ..options(pb::EnrichMode::Frugal) };
+    let passes = async {
+        held.called(1).await;
+        // Longer than a wave is waited for.
+        server.clock.advance(Duration::from_secs(4));
+        server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+        held.release();
+    };
+    let (frugal, ()) = tokio::join!(enrich(&server, "198.51.100.7", wanted), passes);
+    assert!(matches!(frugal.outcome("first"), pb::outcome::Result::NoRecord(_)), "{frugal:?}");
+    assert!(matches!(frugal.outcome("second"), pb::outcome::Result::NoRecord(_)), "{frugal:?}");
+    assert_eq!((held.calls(), quick.calls()), (1, 1));
+    server.stop().await;
+}
