@@ -321,8 +321,9 @@ impl SourceCacheView {
 
     /// Caches the result of a conversation.
     pub(super) async fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
-        // What was paid for pages or for a graph is not paid again by a look-up that wants more or less.
-        if lookup.base().is_some() && outcome.body.is_answer() {
+        // What was paid for pages or for a graph, or before a question failed, is not paid again by a look-up that wants more or less.
+        let is_of_use = lookup.base().is_some() || !outcome.complete;
+        if self.has_variants && is_of_use && outcome.body.is_answer() {
             let key = self.shared_key(lookup);
             let mut steps = outcome.steps.clone();
             if let Some(entry) = self.cache.find(key, now).await {
@@ -330,8 +331,10 @@ impl SourceCacheView {
             }
             self.put(key, lookup, CacheEntry::new(Some(outcome.body.clone()), self.rating, steps, 0));
         }
-        // An incomplete conversation must not replace a complete one that is still fresh.
-        if !outcome.complete && matches!(self.find_in_memory(lookup, None, u32::MAX, now), Cached::Outcome(..)) {
+        // An incomplete conversation must not replace a complete one that is fresh, or a finding that can stand in for a failure.
+        if !outcome.complete
+            && matches!(self.find_in_memory(lookup, None, u32::MAX, now), Cached::Outcome(..) | Cached::Stale(..))
+        {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());

@@ -162,3 +162,14 @@ async fn a_request_without_time_gets_the_old_finding() {
     let other = harness.pipeline.look_up(harness.request_for("192.0.2.2", Duration::ZERO)).await;
     assert_eq!(not_asked(&other.outcome).reason, NotAskedReason::Deadline);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_was_cut_short_does_not_take_the_place_of_an_old_finding() {
+    let harness = harness(Duration::ZERO, HOUR, &[ScriptedReply::says("more"), down(), down()]);
+    harness.look_up().await;
+    harness.clock.sleep(HOUR).await;
+    assert_stale(&harness.look_up().await, HOUR, "asking again failed");
+    harness.clock.sleep(SECOND).await;
+    assert_stale(&harness.look_up().await, HOUR + SECOND, "asking again failed");
+    assert_eq!(harness.transport.calls(), 4);
+}
