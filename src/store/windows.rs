@@ -42,7 +42,10 @@ pub(super) struct QuarterCount {
 
 #[derive(Clone, Debug, Default)]
 struct Moved {
+    /// Original times of records that were moved back.
     calls: Vec<i64>,
+    /// Times of calls as they would be by the clock that was set forward. Their records stay, and may be pruned as old.
+    shifted: Vec<i64>,
     counts: Vec<MovedCount>,
 }
 
@@ -83,12 +86,17 @@ impl AccountWindows {
     pub(super) fn is_ahead(&self, at: &Moment) -> bool {
         let latest = at.latest_plausible();
         self.calls.last().is_some_and(|call| *call > latest)
+            || self.moved.shifted.iter().any(|call| *call > latest)
             || self.counts.last_key_value().is_some_and(|(starts, _)| *starts > latest)
     }
 
     /// Moves records that are ahead, because the clock stepped back, to the current time.
     pub(super) fn follow_clock(&mut self, at: &Moment) {
         let latest = at.latest_plausible();
+        // Those that the clock's way back shows again need not count a second time.
+        let shown = self.calls.iter().filter(|call| (at.minute_start()..=latest).contains(call)).count();
+        let shifted = self.moved.shifted.extract_if(.., |call| *call > latest).skip(shown).count();
+        self.moved.shifted.extend(std::iter::repeat_n(at.now, shifted));
         let ahead = self.calls.split_off(self.calls.partition_point(|call| *call <= latest));
         self.calls.extend(ahead.iter().map(|_| at.now));
         self.calls.sort_unstable();
@@ -106,10 +114,14 @@ impl AccountWindows {
     pub(super) fn follow_clock_forward(&mut self, from: &Moment, to: &Moment) {
         let start = from.minute_start();
         let step = to.now.saturating_sub(from.now);
-        let recorded = self.calls.iter().map(|call| (*call).min(from.now)).chain(self.moved.calls.iter().copied());
+        let recorded = self
+            .calls
+            .iter()
+            .map(|call| (*call).min(from.now))
+            .chain(self.moved.calls.iter().chain(&self.moved.shifted).copied());
         let recent: Vec<_> =
             recorded.filter(|call| (start..=from.now).contains(call)).map(|call| call + step).collect();
-        self.moved.calls.extend(recent);
+        self.moved.shifted.extend(recent);
         self.moved.forget(to);
     }
 
@@ -242,7 +254,8 @@ impl AccountWindows {
 
 impl Moved {
     fn calls_within(&self, from: i64, to: i64) -> u64 {
-        self.calls.iter().filter(|call| (from..=to).contains(call)).count() as u64
+        let calls = self.calls.iter().chain(&self.shifted);
+        calls.filter(|call| (from..=to).contains(call)).count() as u64
     }
 
     /// The calls that were recorded in the window between these times, and were moved to before it.
@@ -254,6 +267,7 @@ impl Moved {
     /// Removes what is too old for any window.
     fn forget(&mut self, at: &Moment) {
         self.calls.retain(|call| *call > at.oldest_call());
+        self.shifted.retain(|call| *call > at.oldest_call());
         self.counts.retain(|moved| moved.from > at.oldest_count());
     }
 }
@@ -280,5 +294,25 @@ mod tests {
         account.follow_clock_forward(&calendar(970).at, &calendar(87_370).at);
         assert!(matches!(account.acquire(&minute, &calendar(87_375)), Acquired::Spent(_)));
         assert!(matches!(account.acquire(&minute, &calendar(87_432)), Acquired::Granted(_)));
+    }
+    #[test]
+    fn a_clock_that_jumps_forward_and_returns_neither_forgets_the_minute_nor_counts_it_twice() {
+        let minute = [QuotaWindow { per: QuotaPer::Minute, limit: 3 }];
+        for is_pruned in [false, true] {
+            let mut account = AccountWindows::default();
+            for _ in 0..2 {
+                assert!(matches!(account.acquire(&minute, &calendar(1_000)), Acquired::Granted(_)));
+            }
+            account.follow_clock_forward(&calendar(1_000).at, &calendar(87_400).at);
+            if is_pruned {
+                account.prune(&calendar(87_400).at);
+            }
+            assert!(account.is_ahead(&calendar(1_010).at));
+            account.follow_clock(&calendar(1_010).at);
+            assert!(!account.is_ahead(&calendar(1_010).at));
+            assert!(matches!(account.acquire(&minute, &calendar(1_010)), Acquired::Granted(_)));
+            assert!(matches!(account.acquire(&minute, &calendar(1_011)), Acquired::Spent(_)));
+            assert!(matches!(account.acquire(&minute, &calendar(1_072)), Acquired::Granted(_)));
+        }
     }
 }
