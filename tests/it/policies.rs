@@ -1,7 +1,8 @@
 //! The policies in effect: what the file declares, what the API changes, and revisions that are never rewritten.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use concord::clock::ManualClock;
 use concord::error::{Error, Reason};
@@ -9,7 +10,7 @@ use concord::settings::{
     Config, Environment, FieldValue, Flags, LoadInput, PolicyChange, PolicyFields, PolicyOrigin, PolicyRegistry, load,
 };
 use concord::sources;
-use concord::store::{Memory, PolicyRow, PolicyStore};
+use concord::store::{BoxFuture, Memory, PolicyRow, PolicyStore, StoreError, Swap};
 use concord::verdict::{Policy, Rule, RuleKind};
 use tempfile::TempDir;
 
@@ -209,4 +210,54 @@ async fn a_stored_policy_that_cannot_be_read_is_not_in_effect() {
     let unreadable = policies.revision("later", 1).await.unwrap_err();
     assert!(unreadable.to_string().contains("\"oracle\" is no rule"), "{unreadable}");
     assert_eq!(policies.configure(&make("later", &[])).await.unwrap().policy.revision, 2);
+}
+
+/// A store that takes so many more changes of policies.
+struct FullStore {
+    store: Memory,
+    left: AtomicUsize,
+}
+
+impl PolicyStore for FullStore {
+    fn last_policy_changes(&self) -> BoxFuture<'_, Vec<PolicyRow>> {
+        self.store.last_policy_changes()
+    }
+
+    fn policy_revision<'a>(&'a self, name: &'a str, revision: u32) -> BoxFuture<'a, Option<PolicyRow>> {
+        self.store.policy_revision(name, revision)
+    }
+
+    fn append_policy_change(&self, row: PolicyRow) -> BoxFuture<'_, Swap> {
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => self.store.append_policy_change(row),
+            Err(_) => Box::pin(std::future::ready(Err(StoreError::unavailable("full")))),
+        }
+    }
+
+    fn prune_policies(&self, before: SystemTime, keep: u32) -> BoxFuture<'_, u64> {
+        self.store.prune_policies(before, keep)
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_in_between_changes_nothing_and_succeeds_as_a_whole_later() {
+    let store = Arc::new(FullStore { store: Memory::new(), left: AtomicUsize::new(2) });
+    let clock = Arc::new(ManualClock::new(start_time()));
+    let text = |malicious: f64| {
+        ["early", "late"]
+            .map(|name| format!("[policies.{name}]\nweighted.thresholds.malicious = {malicious}\n"))
+            .concat()
+    };
+    let registry = PolicyRegistry::open(&config(&text(0.8)), store.clone(), clock).await.unwrap();
+    let in_effect = || ["early", "late"].map(|name| malicious(&registry.get(Some(name)).unwrap().policy));
+    store.left.store(1, Ordering::Relaxed);
+    registry.reload(&config(&text(0.9))).await.unwrap_err();
+    assert_eq!(in_effect(), [0.8, 0.8]);
+    // A change over the API does not bring the first part into effect, either.
+    store.left.store(9, Ordering::Relaxed);
+    registry.configure(&make("mine", &[("weighted.thresholds.malicious", 0.7)])).await.unwrap();
+    assert_eq!(in_effect(), [0.8, 0.8]);
+    registry.reload(&config(&text(0.9))).await.unwrap();
+    assert_eq!(in_effect(), [0.9, 0.9]);
+    assert_eq!(registry.get(Some("early")).unwrap().policy.revision, 2, "its first part was stored already");
 }

@@ -57,8 +57,7 @@ impl PolicyRegistry {
     /// # Errors
     /// When the store cannot be read or written. A stored policy that cannot be read is left out, and logged.
     pub async fn open(config: &Config, store: Arc<dyn PolicyStore>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let rows = store.last_policy_changes().await?;
-        let mut changes: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let mut changes = by_name(store.last_policy_changes().await?);
         declare(config, &mut changes, store.as_ref(), clock.as_ref()).await?;
         let registry = Self {
             store,
@@ -83,7 +82,11 @@ impl PolicyRegistry {
         if !is_declared && !self.find(name).is_some_and(stays) {
             return Err(self.not_found(name));
         }
-        declare(config, &mut changes, self.store.as_ref(), self.clock.as_ref()).await?;
+        // On a copy, so that nothing of it is in effect if the store fails in between. From the store, since a reload that failed
+        // may have stored its first part.
+        let mut next = by_name(self.store.last_policy_changes().await?);
+        declare(config, &mut next, self.store.as_ref(), self.clock.as_ref()).await?;
+        *changes = next;
         self.configured.store(Arc::new(Declarations::new(config)));
         self.publish(&changes);
         Ok(())
@@ -276,9 +279,10 @@ impl PolicyRegistry {
         }
         let swap = self.store.append_policy_change(row.clone()).await?;
         if swap == Swap::Conflict {
-            // A cancelled call may have stored a row that was not published: the next try sees it.
+            // A cancelled call may have stored a row that was not published: the next try sees it. Those of other policies may
+            // be the first part of a reload that failed.
             let rows = self.store.last_policy_changes().await?;
-            *changes = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+            changes.extend(rows.into_iter().filter(|row| row.name == name).map(|row| (row.name.clone(), row)));
         } else {
             changes.insert(name.clone(), row);
         }
@@ -332,6 +336,10 @@ impl fmt::Debug for PolicyRegistry {
         let names: Vec<_> = snapshot.iter().map(|policy| policy.policy.name.as_str()).collect();
         f.debug_struct("PolicyRegistry").field("policies", &names).finish_non_exhaustive()
     }
+}
+
+fn by_name(rows: Vec<PolicyRow>) -> BTreeMap<String, PolicyRow> {
+    rows.into_iter().map(|row| (row.name.clone(), row)).collect()
 }
 
 /// Stores the policies that the configuration declares, where they differ from their last revision.
