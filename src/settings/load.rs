@@ -74,7 +74,7 @@ pub fn load(input: LoadInput<'_>) -> Result<Config, ConfigErrors> {
         None => String::new(),
     };
     let (raw, mut violations) = document::read(&text).map_err(fail)?;
-    let mut loader = Loader { input: &input, file: file.clone(), violations: Vec::new() };
+    let mut loader = Loader { input: &input, file: file.clone(), named_files: Vec::new(), violations: Vec::new() };
     let config = loader.config(raw);
     merge_new(&mut violations, loader.violations);
     if violations.is_empty() { Ok(config) } else { Err(fail(violations)) }
@@ -107,6 +107,7 @@ fn usual_file(environment: &Environment) -> Option<PathBuf> {
 struct Loader<'a> {
     input: &'a LoadInput<'a>,
     file: Option<PathBuf>,
+    named_files: Vec<PathBuf>,
     violations: Vec<Violation>,
 }
 
@@ -153,6 +154,7 @@ impl Loader<'_> {
             caller_budgets: CallerBudgets::default(),
             sources: Vec::new(),
             file: self.file.clone(),
+            named_files: Vec::new(),
         };
         config.submissions = SubmissionRules::read(raw.submissions, &config.tokens, &mut self.violations);
         let is_token = |name: &str| config.tokens.iter().any(|token| token.name == name);
@@ -167,6 +169,7 @@ impl Loader<'_> {
         }
         self.check_exposure(&config);
         config.sources = self.sources(raw.sources);
+        config.named_files = std::mem::take(&mut self.named_files);
         self.environment_proxies(&config);
         config
     }
@@ -465,7 +468,7 @@ impl Loader<'_> {
         }
         let credential = self.credential(&path, raw.credential.as_deref());
         let ca_file = raw.ca_file.take();
-        let ca_pem = ca_file.as_ref().and_then(|file| match std::fs::read_to_string(file) {
+        let ca_pem = ca_file.as_ref().and_then(|file| match self.read_named(file) {
             Ok(pem) => Some(pem),
             Err(error) => {
                 self.refuse(&format!("{path}.ca_file"), format!("{file}: {error}"));
@@ -487,6 +490,11 @@ impl Loader<'_> {
         Declared { name, patch, ca_file, credential, origin }
     }
 
+    fn read_named(&mut self, file: &str) -> std::io::Result<String> {
+        self.named_files.push(PathBuf::from(file));
+        std::fs::read_to_string(file)
+    }
+
     /// The credential from where the file says: `env:NAME`, `file:PATH`, or the value itself.
     fn credential(&mut self, path: &str, text: Option<&str>) -> Option<SecretString> {
         let field = format!("{path}.credential");
@@ -500,7 +508,7 @@ impl Loader<'_> {
                 }
             }
         } else if let Some(file) = text.strip_prefix("file:") {
-            match std::fs::read_to_string(file) {
+            match self.read_named(file) {
                 Ok(value) => value,
                 Err(error) => {
                     self.refuse(&field, format!("{file}: {error}"));

@@ -121,6 +121,8 @@ pub struct Config {
     pub policies: Vec<DeclaredPolicy>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Files that its sources name and that were read with it: credentials and certificates.
+    pub named_files: Vec<PathBuf>,
 }
 
 impl Config {
