@@ -202,13 +202,20 @@ impl SourcePipelines {
         let family = source.family();
         let known = before.find(&source.settings.name);
         let unchanged = known.filter(|entry| Arc::ptr_eq(&entry.source.settings, &source.settings));
-        let guards = known.filter(|entry| asks_alike(&entry.source, source)).map(|entry| entry.guards.clone());
+        let is_alike = known.is_some_and(|entry| asks_alike(&entry.source, source));
+        let guards = known.filter(|_| is_alike).map(|entry| entry.guards.clone());
         let guards = guards.unwrap_or_else(|| Arc::new(SourceGuards::new(&source.settings)));
         guards.apply(&source.settings);
         let pipeline = match unchanged {
             Some(entry) => entry.pipeline.clone(),
             None => {
                 let list = known.and_then(|known| same_list(known, source));
+                let account = account(&source.settings, source.source.as_ref());
+                // Another plan of the service, or another way to it. What a source said of its account holds otherwise.
+                if known.is_some() && !is_alike {
+                    self.account_state(&account).lift();
+                }
+                self.acquirer.reopen(&account);
                 self.build_on(source, family.clone(), counters.clone(), guards.clone(), list)
             }
         };
@@ -250,9 +257,6 @@ impl SourcePipelines {
             transport @ (TransportKind::Http | TransportKind::Dns) => {
                 let account = account(&settings, built.as_ref());
                 let account_state = self.account_state(&account);
-                // New settings may belong to another plan of the service, so a suspension is lifted.
-                account_state.lift();
-                self.acquirer.reopen(&account);
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: (parts.transports)(transport, &settings, rules, clock.clone())?,
                     withhold: Arc::new(move |indicator| external_reason(&current.load(), indicator)),
