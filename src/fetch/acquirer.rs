@@ -275,6 +275,8 @@ impl UnitAcquirer {
             match acquired {
                 Acquired::Granted(uses) => self.deliver(unit, permit, waiting, uses),
                 Acquired::OverBudget(day) => {
+                    let caller = waiting.claim.caller.clone();
+                    metrics::counter!("concord_caller_budget_refusals_total", "caller" => caller).increment(1);
                     let refusal = Refusal::over_budget(&waiting.claim.caller, &day);
                     waiting.refuse(AcquireError::Refused(refusal));
                 }
