@@ -84,11 +84,21 @@ impl Client {
 
     /// So many callers at the same moment, each about another indicator.
     pub async fn at_once(&self, callers: usize, deadline: Duration) -> Report {
+        self.about(callers, deadline, || self.fresh_indicator()).await
+    }
+
+    /// So many callers at the same moment, all about one indicator that is new.
+    pub async fn at_once_about_one(&self, callers: usize, deadline: Duration) -> Report {
+        let indicator = self.fresh_indicator();
+        self.about(callers, deadline, || indicator.clone()).await
+    }
+
+    async fn about(&self, callers: usize, deadline: Duration, indicator: impl Fn() -> pb::Indicator) -> Report {
         let mut calls = JoinSet::new();
         let start = Instant::now();
         for number in 0..callers {
             let channel = self.channels[number % CONNECTIONS].clone();
-            let indicator = Some(self.fresh_indicator());
+            let indicator = Some(indicator());
             calls.spawn(async move {
                 let mut request = Request::new(pb::EnrichRequest { indicator, ..Default::default() });
                 // The deadline counts from when the call should have begun.
@@ -108,6 +118,30 @@ impl Client {
             });
         }
         Report(calls.join_all().await)
+    }
+
+    /// So many calls, one every `interval`, each about another indicator: how long each took, and how many sources answered.
+    pub async fn paced(&self, calls: usize, interval: Duration, deadline: Duration) -> Vec<(Duration, usize)> {
+        use pb::outcome::Result as Outcome;
+        let mut running = JoinSet::new();
+        for number in 0..calls {
+            let channel = self.channels[number % CONNECTIONS].clone();
+            let indicator = Some(self.fresh_indicator());
+            running.spawn(async move {
+                let mut request = Request::new(pb::EnrichRequest { indicator, ..Default::default() });
+                request.set_timeout(deadline);
+                let sent = Instant::now();
+                let answer = EnrichmentServiceClient::new(channel).enrich(request).await;
+                let took = sent.elapsed();
+                let verdict =
+                    answer.ok().and_then(|answer| answer.into_inner().decode_verdict().ok()).unwrap_or_default();
+                let has_answered =
+                    |outcome: &&pb::Outcome| matches!(outcome.result, Some(Outcome::Finding(_) | Outcome::NoRecord(_)));
+                (took, verdict.outcomes.iter().filter(has_answered).count())
+            });
+            tokio::time::sleep(interval).await;
+        }
+        running.join_all().await
     }
 
     /// One batch: how many places were answered before the deadline, and when the last of them.

@@ -10,6 +10,7 @@
 mod attacks;
 mod client;
 mod frames;
+mod hanging;
 mod mixed;
 mod server;
 mod upstream;
@@ -43,6 +44,12 @@ fn main() {
     runtime.block_on(async {
         if is_wanted("bursts") {
             bursts().await;
+        }
+        if is_wanted("hot") {
+            hot().await;
+        }
+        if is_wanted("hanging") {
+            hanging::hanging().await;
         }
         if is_wanted("deadlines") {
             deadlines().await;
@@ -82,6 +89,19 @@ async fn bursts() {
                 "  quota {quota:>6} a minute, {callers:>5} callers: {units:>6} units, {calls:>6} calls, {verdict}; {report}"
             );
         }
+    }
+}
+
+/// One indicator that everybody asks about at once, of which nothing is cached: each source is called once.
+async fn hot() {
+    println!("callers at once about one new indicator, 4 sources, 10 s deadline: calls that arrived");
+    for callers in [100, 1_000, 10_000] {
+        let upstream = Upstream::start(Behaviour::Delay(Duration::from_millis(50))).await;
+        let limits = "limits.max_in_flight = 20000\nlimits.max_calls_per_connection = 1000\n";
+        let server = Server::start_with(&upstream, LARGE, limits).await;
+        let client = Client::connect(&server.address).await;
+        let report = client.at_once_about_one(callers, Duration::from_secs(10)).await;
+        println!("  {callers:>6} callers: {} calls, {} units; {report}", upstream.calls(), server.units().await);
     }
 }
 

@@ -23,11 +23,17 @@ impl Server {
 
     /// The same with these further settings.
     pub async fn start_with(upstream: &Upstream, quota: u64, settings: &str) -> Self {
+        let upstreams: Vec<_> = (0..4).map(|_| (upstream, "")).collect();
+        Self::start_at(&upstreams, quota, settings).await
+    }
+
+    /// Starts it with a source at each of these upstreams, with these settings of its own.
+    pub async fn start_at(upstreams: &[(&Upstream, &str)], quota: u64, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let sources = (0..4).map(|number| {
+        let sources = upstreams.iter().enumerate().map(|(number, (upstream, own))| {
             format!(
                 "[sources.vt-{number}]\nkind = \"virustotal\"\ncredential = \"key-{number}\"\n\
-                 base_url = \"http://{}/{number}\"\nquota = {{ minute = {quota} }}\n",
+                 base_url = \"http://{}/{number}\"\nquota = {{ minute = {quota} }}\n{own}",
                 upstream.address
             )
         });
