@@ -1,11 +1,15 @@
 //! What one source, one page and one change can make the server hold.
 
+use std::time::Duration;
+
 use concord::pb;
 use concord::pb::fact::Value as FactWire;
 use prost::Message;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use crate::harness::{Replay, TestServer, indicator, report, virustotal_at};
+use crate::harness::{DEADLINE, Replay, TestServer, indicator, report, virustotal_at, with_deadline};
 
 /// A VirusTotal that names so many engines, each with a name of so many characters.
 async fn talkative_virustotal(engines: usize, length: usize) -> (Replay, String) {
@@ -94,5 +98,33 @@ async fn a_page_of_sources_ends_at_its_bytes_and_the_next_goes_on_from_there() {
     assert_eq!(first, ["sources/s000", "sources/s001", "sources/s002"]);
     let (second, token) = page(token).await;
     assert_eq!((second, token.as_str()), (vec!["sources/s003".to_owned(), "sources/s004".to_owned()], ""));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_sends_a_byte_a_second_is_given_up_at_its_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let configuration = virustotal_at(listener.local_addr().unwrap()) + "timeout = \"3s\"\n";
+    let server = TestServer::start(&configuration).await;
+    let dripping = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+        for _ in 0..3 {
+            stream.write_all(b"x").await.unwrap();
+            server.clock.advance(Duration::from_secs(1));
+        }
+        // Whoever gave up has closed its end.
+        while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {}
+        server.clock.advance(DEADLINE);
+        stream
+    };
+    let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() };
+    let mut client = server.enrichment();
+    let (answer, _stream) = tokio::join!(client.enrich(with_deadline(request)), dripping);
+    let verdict = answer.unwrap().into_inner().decode_verdict().unwrap();
+    let Some(pb::outcome::Result::Error(error)) = &verdict.outcomes[0].result else { panic!("{verdict:?}") };
+    assert_eq!(error.detail, "no answer within 3000 ms");
     server.stop().await;
 }

@@ -266,6 +266,42 @@ async fn a_changed_configuration_takes_effect_without_a_restart_and_a_bad_one_ch
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_changed_budget_of_callers_holds_from_the_next_call_on_and_counts_what_was_spent_before() {
+    let virustotal = malicious_virustotal().await;
+    let folder = TempDir::new().unwrap();
+    let configuration =
+        |units: u32| format!("{}[caller_budget]\nunits_per_day = {units}\n", virustotal_at(virustotal.address));
+    let (server, channel) = Process::start(folder.path(), &configuration(1)).await;
+    let spent = async |value: &str| match &enrich(&channel, value).await.outcomes[0].result {
+        Some(pb::outcome::Result::NotAsked(not_asked)) => not_asked.reason() == pb::NotAskedReason::CallerBudget,
+        _ => false,
+    };
+    assert_eq!((spent("198.51.100.1").await, spent("198.51.100.2").await), (false, true));
+    std::fs::write(folder.path().join("concord.toml"), configuration(2)).unwrap();
+    server.signal("-HUP");
+    server.logged("the configuration was read again").await;
+    assert_eq!((spent("198.51.100.3").await, spent("198.51.100.4").await), (false, true));
+    assert_eq!(virustotal.calls(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_in_a_file_of_its_own_is_watched_as_the_configuration_is() {
+    let refuses = Replay::start(Box::new(|_| (401, serde_json::json!({})))).await;
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "first\n").unwrap();
+    let source = virustotal_at(refuses.address).replace("s3cret-credential", &format!("file:{}", key.display()));
+    let (server, channel) = Process::start(folder.path(), &source).await;
+    enrich(&channel, "198.51.100.7").await;
+    enrich(&channel, "198.51.100.8").await;
+    assert_eq!(refuses.calls(), 1, "the credential was refused");
+    std::fs::write(&key, "second\n").unwrap();
+    server.logged("the configuration was read again").await;
+    enrich(&channel, "198.51.100.9").await;
+    assert_eq!(refuses.calls(), 2, "there is another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_taken_out_of_the_configuration_is_refused_from_then_on() {
     let folder = TempDir::new().unwrap();
     let tokens = |hash: &str| format!("[tokens]\nsoar = \"{hash}\"\n");

@@ -107,6 +107,30 @@ async fn usage_and_sources_show_until_when_a_source_is_suspended() {
 }
 
 #[tokio::test]
+async fn a_suspension_outlives_a_change_of_settings_that_leaves_where_and_as_whom_the_source_is_asked() {
+    let full = Replay::start(Box::new(|_| (429, serde_json::json!({})))).await;
+    let server = TestServer::start("allowed_networks = [\"127.0.0.0/8\"]\n").await;
+    let configure = async |source: pb::Source, paths: &[&str]| {
+        let update_mask = Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).into()).collect() });
+        let source = pb::Source { name: "sources/own".into(), ..source };
+        let request =
+            pb::ConfigureSourceRequest { source: Some(source), update_mask, allow_missing: true, ..Default::default() };
+        server.sources().configure_source(request).await.unwrap();
+    };
+    let base_url = format!("http://{}", full.address);
+    let credential = pb::Source { kind: "virustotal".into(), base_url, credential: "k1".into(), ..Default::default() };
+    configure(credential, &["kind", "base_url", "credential"]).await;
+    server.enrich("198.51.100.1").await;
+    configure(pb::Source { reliability: pb::Reliability::C.into(), ..Default::default() }, &["reliability"]).await;
+    assert_eq!(server.enrich("198.51.100.2").await.not_asked("own"), pb::NotAskedReason::QuotaSpent);
+    assert_eq!(full.calls(), 1);
+    configure(pb::Source { tier: "premium".into(), ..Default::default() }, &["tier"]).await;
+    server.enrich("198.51.100.3").await;
+    assert_eq!(full.calls(), 2, "another plan may allow more");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_answers_report_is_shown_and_holds_the_source_until_the_window_turns() {
     let virustotal = malicious_virustotal().await;
     virustotal.send_headers(&[
@@ -398,5 +422,40 @@ async fn a_key_whose_day_is_used_up_by_others_is_left_alone_until_the_day_turns(
     let got = pb::GetSourceRequest { name: "sources/virustotal".into() };
     let got = server.sources().get_source(got).await.unwrap().into_inner().source.unwrap();
     assert_eq!(got.suspended_until_time.map(|time| time.seconds), Some(1_790_035_200));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_a_day_either_way_neither_stops_the_service_nor_makes_it_overspend() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let virustotal = malicious_virustotal().await;
+    let server = TestServer::start(&(virustotal_at(virustotal.address) + "quota = { minute = 2 }\n")).await;
+    let (right, mut number) = (server.clock.now(), 0);
+    let mut ask = async || {
+        number += 1;
+        let answer = server.enrich(&format!("198.51.100.{number}")).await;
+        assert!(!answer.verdict.name.is_empty(), "its verdict is stored");
+        virustotal.calls()
+    };
+    assert_eq!((ask().await, ask().await, ask().await), (1, 2, 2));
+    for wrong in [right - DAY, right + DAY, right] {
+        server.clock.set_wall(wrong);
+        assert_eq!(ask().await, 2, "a minute has not passed, whatever the clock says");
+    }
+    server.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(ask().await, 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_spent_budgets_of_callers_refused() {
+    let virustotal = malicious_virustotal().await;
+    let budget = "[caller_budget]\nunits_per_day = 1\n";
+    let server = TestServer::listen(&(virustotal_at(virustotal.address) + budget)).await;
+    server.enrich("198.51.100.1").await;
+    assert_eq!(server.enrich("198.51.100.2").await.not_asked("virustotal"), pb::NotAskedReason::CallerBudget);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = http.get(format!("http://{}/metrics", server.address())).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("concord_caller_budget_refusals_total{caller=\"anonymous\"} "), "{metrics}");
     server.stop().await;
 }

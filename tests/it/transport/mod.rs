@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for time to pass: servers answer at once or when a test releases the answer, and the clock moves by hand.
 
+mod bad_input;
 mod dns;
 mod feed;
 mod gzip;
