@@ -347,6 +347,7 @@ fn write_option(spec: &OptionSpec) -> pb::SourceOption {
     pb::SourceOption {
         name: spec.name.clone(),
         r#type: spec.value_type.as_str().to_owned(),
+        is_threshold: spec.is_threshold,
         default_value: spec.default.as_ref().map(|value| json_to_value(&value.to_json())),
         required: spec.required,
         help: spec.help.clone(),

@@ -23,11 +23,12 @@ pub struct OptionDef<T> {
     pub(super) default: Option<T>,
     value_type: OptionType,
     help: &'static str,
+    is_threshold: bool,
 }
 
 impl<T: OptionData> OptionDef<T> {
     const fn new(name: &'static str, value_type: OptionType, default: Option<T>, help: &'static str) -> Self {
-        Self { name, default, value_type, help }
+        Self { name, default, value_type, help, is_threshold: false }
     }
 
     /// As it is listed in `About`.
@@ -39,6 +40,7 @@ impl<T: OptionData> OptionDef<T> {
             required: default.is_none() && T::unset().is_none(),
             default,
             help: self.help.to_owned(),
+            is_threshold: self.is_threshold,
         }
     }
 }
@@ -47,6 +49,12 @@ impl OptionDef<u64> {
     /// A whole number from `min` to `max`.
     pub const fn integer(name: &'static str, min: i64, max: i64, default: u64, help: &'static str) -> Self {
         Self::new(name, OptionType::Integer { min, max }, Some(default), help)
+    }
+
+    /// A whole number with which a rating compares one number of an answer, so that the claim changes at most once while it
+    /// grows. The history is searched for the values at which it does.
+    pub const fn threshold(name: &'static str, min: i64, max: i64, default: u64, help: &'static str) -> Self {
+        Self { is_threshold: true, ..Self::integer(name, min, max, default, help) }
     }
 }
 
@@ -243,6 +251,8 @@ pub struct OptionSpec {
     pub required: bool,
     /// One line of help, with unit.
     pub help: String,
+    /// Whether it is a threshold, of which the history can say what each value would have said.
+    pub is_threshold: bool,
 }
 
 /// What an option may hold.

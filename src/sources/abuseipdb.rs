@@ -13,8 +13,8 @@ use crate::source::{
 };
 
 const THRESHOLDS: ThresholdOptions = ThresholdOptions {
-    malicious: OptionDef::integer("malicious_threshold", 1, 100, 75, "Malicious from this score on, 1 to 100."),
-    suspicious: OptionDef::integer("suspicious_threshold", 1, 100, 25, "Suspicious from this score on, 1 to 100."),
+    malicious: OptionDef::threshold("malicious_threshold", 1, 100, 75, "Malicious from this score on, 1 to 100."),
+    suspicious: OptionDef::threshold("suspicious_threshold", 1, 100, 25, "Suspicious from this score on, 1 to 100."),
 };
 const MAX_AGE: OptionDef<u64> = OptionDef::integer("max_age_days", 1, 365, 30, "Reports of this many days count.");
 

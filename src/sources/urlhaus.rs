@@ -11,8 +11,13 @@ use crate::finding::{Disposition, Fact, Finding, RelationName, Reliability, Sour
 use crate::indicator::{Form, Indicator, IndicatorType};
 use crate::source::{About, BuildResult, CredentialPlace, HttpMethod, OptionDef, Question, QuotaPer, SourceView};
 
-const RECENT_DAYS: OptionDef<u64> =
-    OptionDef::integer("recent_days", 1, 3_650, 30, "An offline URL is malicious for this many days, then suspicious.");
+const RECENT_DAYS: OptionDef<u64> = OptionDef::threshold(
+    "recent_days",
+    1,
+    3_650,
+    30,
+    "An offline URL is malicious for this many days, then suspicious.",
+);
 
 pub(super) static ABOUT: LazyLock<About> = LazyLock::new(|| About {
     kind: "urlhaus".into(),

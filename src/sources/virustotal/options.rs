@@ -33,7 +33,7 @@ macro_rules! threshold_options {
 }
 
 const fn engines(name: &'static str, default: u64, help: &'static str) -> OptionDef<u64> {
-    OptionDef::integer(name, 1, 1_000, default, help)
+    OptionDef::threshold(name, 1, 1_000, default, help)
 }
 
 const IP: ThresholdOptions = threshold_options!("ip");
@@ -60,7 +60,7 @@ const SIGMA_IDS_THRESHOLD: OptionDef<u64> = engines(
     5,
     "A rules hit when this many Sigma rules, or this many IDS rules, of high or critical severity match.",
 );
-const POPULARITY_THRESHOLD: OptionDef<u64> = OptionDef::integer(
+const POPULARITY_THRESHOLD: OptionDef<u64> = OptionDef::threshold(
     "popularity_threshold",
     1,
     100_000_000,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use concord::finding::{FactValue, Finding, SourceError};
 use concord::indicator::Form;
-use concord::source::{CredentialNeed, HttpMethod, Kind, Question, Reading, Source};
+use concord::source::{CredentialNeed, HttpMethod, Kind, Question, Reading, Source, SourceSettings};
 use serde_json::Value;
 
 use super::{agrees, answer, build, found, http_kinds, lookup, outcome, reasons, set_option, settings, word};
@@ -16,8 +16,8 @@ use super::{agrees, answer, build, found, http_kinds, lookup, outcome, reasons, 
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) file: String,
-    form: String,
-    indicator: String,
+    pub(crate) form: String,
+    pub(crate) indicator: String,
     pub(crate) status: u16,
     expect: String,
     /// The question, as `GET address` or `POST address field=value`.
@@ -59,18 +59,23 @@ pub(crate) fn cases(kind: &str) -> Vec<Case> {
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn form(word: &str) -> Form {
+pub(crate) fn form(word: &str) -> Form {
     word.parse().expect("a form")
 }
 
 fn case_source(kind: &Arc<dyn Kind>, case: &Case) -> Arc<dyn Source> {
+    build(kind, &case_settings(kind, case))
+}
+
+/// The settings under which a case is read.
+pub(crate) fn case_settings(kind: &Arc<dyn Kind>, case: &Case) -> SourceSettings {
     let mut settings = settings(kind);
     if let Some(tier) = &case.tier {
         assert!(kind.about().tiers.iter().any(|known| known.name == *tier), "no tier {tier}");
         settings.tier.clone_from(tier);
     }
     case.options.iter().for_each(|(name, value)| set_option(&mut settings, kind, name, value));
-    build(kind, &settings)
+    settings
 }
 
 /// The question in one line.

@@ -7,6 +7,7 @@ mod cases;
 mod conformance;
 mod generated_docs;
 mod recorded;
+mod thresholds;
 mod virustotal;
 
 use std::sync::Arc;
