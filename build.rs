@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients compile and reflection serves.
-const PROTOCOL: [&str; 16] = [
+const PROTOCOL: [&str; 17] = [
     "concord/v1/indicator.proto",
     "concord/v1/verdict.proto",
     "concord/v1/comparison.proto",
@@ -23,6 +23,7 @@ const PROTOCOL: [&str; 16] = [
     "concord/v1/submission_service.proto",
     "concord/v1/history.proto",
     "concord/v1/engines.proto",
+    "concord/v1/history_threshold.proto",
     "concord/v1/history_service.proto",
 ];
 

@@ -24,6 +24,9 @@ use crate::pb::suggest_reliability_response::Event as SuggestEvent;
 use crate::verdict::percent;
 
 mod engines;
+mod threshold;
+
+pub(super) use threshold::{curve_picture, curve_summary};
 
 /// Pairs in the table, the most alike first; JSON has all.
 const MOST_PAIRS: usize = 15;
@@ -42,6 +45,9 @@ pub(super) async fn run(client: &Client, command: Compare) -> Result<ExitCode, F
         }
         Compare::Calibration { history, policy, plot } => {
             fit_calibration(connection, history, policy.as_deref(), plot.as_deref()).await
+        }
+        Compare::Threshold { source, option, history, plot } => {
+            threshold::run(connection, source, option.as_deref(), history, plot.as_deref()).await
         }
     });
     done.await.map(|()| ExitCode::SUCCESS)
@@ -117,7 +123,7 @@ async fn compare_sources(
     });
     let comparison = comparison.await?;
     if let Some(file) = plot {
-        write_picture(file, source_plot(&comparison).svg())?;
+        write_picture(file, source_picture(&comparison))?;
     }
     print_messages(history.output, "SourceComparison", &[comparison], |comparisons| {
         comparisons.iter().map(comparison_text).collect()
@@ -128,6 +134,11 @@ async fn compare_sources(
 fn write_picture(file: &Path, svg: Result<String, PlotError>) -> Result<(), Failure> {
     let svg = svg.map_err(|error| Failure::new(format!("{}: cannot be drawn: {error}", file.display())))?;
     std::fs::write(file, svg).map_err(|error| Failure::io(file.display(), &error))
+}
+
+/// The comparison as a picture.
+pub(super) fn source_picture(comparison: &pb::SourceComparison) -> Result<String, PlotError> {
+    source_plot(comparison).svg()
 }
 
 fn source_plot(comparison: &pb::SourceComparison) -> SourcePlot {
@@ -194,11 +205,20 @@ pub(super) fn comparison_text(comparison: &pb::SourceComparison) -> String {
         text += &format!("\n{}", performance_table(comparison));
     }
     text += &format!("\n{}", pair_table(comparison));
-    for family in &comparison.suggested_families {
+    text + &families_text(comparison)
+}
+
+/// The comparison in short: the sources, and who should be one family.
+pub(super) fn source_text(comparison: &pb::SourceComparison) -> String {
+    source_table(comparison) + &families_text(comparison)
+}
+
+fn families_text(comparison: &pb::SourceComparison) -> String {
+    let line = |family: &pb::SuggestedFamily| {
         let names: Vec<&str> = family.sources.iter().map(|source| source_id(source)).collect();
-        text += &format!("\nShare data, and should be one family: {}\n", names.join(", "));
-    }
-    text
+        format!("\nShare data, and should be one family: {}\n", names.join(", "))
+    };
+    comparison.suggested_families.iter().map(line).collect()
 }
 
 fn right(text: impl ToString) -> Cell {
@@ -335,7 +355,8 @@ async fn suggest_letters(
     print_messages(history.output, "ReliabilitySuggestion", &suggestions, letter_table)
 }
 
-fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String {
+/// The suggestions for people.
+pub(super) fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String {
     let mut rows =
         table::plain(&["SOURCE", "ON", "RATED", "LIKE", "RANGE", "LABELS", "MALICIOUS", "SUSPICIOUS", "BENIGN", ""]);
     for suggestion in suggestions {

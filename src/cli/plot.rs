@@ -1,4 +1,4 @@
-//! Pictures of what the history says, as SVG: sources and engines side by side, and a reliability curve.
+//! Pictures of what the history says, as SVG: sources and engines side by side, a reliability curve, and the values of a threshold.
 //!
 //! The colours run from orange over white to blue, which people with any colour vision tell apart; numbers and outlines say the
 //! same again where there is room.
@@ -10,8 +10,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::verdict::percent;
 
 mod engines;
+mod threshold;
 
 pub(super) use engines::EnginePlot;
+pub(super) use threshold::{PlottedValue, Series, ThresholdPlot};
 
 /// What stands in place of a text that is longer.
 const LONGEST_NAME: usize = 26;
@@ -213,16 +215,112 @@ impl CurvePlot {
             chart.draw_series(LineSeries::new(line, BLUE.stroke_width(2)))?;
             let dots = self.points.iter().map(|point| Circle::new((point.probability, point.share), 4, BLUE.filled()));
             chart.draw_series(dots)?;
-            let counts = self.points.iter().map(|point| {
-                // Below the point, but not below the axis.
-                let (side, y) = if point.share < 0.06 { (VPos::Bottom, 0.015) } else { (VPos::Top, -0.01) };
-                let (start, x) = if point.probability > 0.9 { (HPos::Right, -0.01) } else { (HPos::Left, 0.01) };
-                let beside = style(11).pos(Pos::new(start, side));
-                Text::new(format!("n = {}", point.labels), (point.probability + x, point.share + y), beside)
+            let counts = self.points.iter().zip(self.label_boxes()).map(|(point, place)| {
+                let centred = style(11).pos(Pos::new(HPos::Center, VPos::Center));
+                Text::new(format!("n = {}", point.labels), place.middle(), centred)
             });
             chart.draw_series(counts)?;
             root.present()?;
         }
         Ok(svg)
+    }
+
+    /// Where the count of each point stands: beside it, where it covers the least of what else is drawn.
+    fn label_boxes(&self) -> Vec<Extent> {
+        let line = self.points.windows(2).flat_map(|pair| match pair {
+            [from, to] => Extent::along((from.probability, from.share), (to.probability, to.share)),
+            _ => Vec::new(),
+        });
+        let bars = self.points.iter().map(|point| Extent {
+            left: point.probability - 0.004,
+            right: point.probability + 0.004,
+            bottom: point.low,
+            top: point.high,
+        });
+        let mut drawn: Vec<Extent> = line.chain(bars).collect();
+        drawn.extend(Extent::along((0.0, 0.0), (1.0, 1.0)));
+        let mut placed: Vec<Extent> = Vec::new();
+        for point in &self.points {
+            // A sign takes about so much of the width.
+            let width = 0.013 * (4 + point.labels.to_string().len()) as f64;
+            let beside = |(x, y): (f64, f64)| Extent {
+                left: point.probability + x - width / 2.0,
+                right: point.probability + x + width / 2.0,
+                bottom: point.share + y - LABEL_HEIGHT / 2.0,
+                top: point.share + y + LABEL_HEIGHT / 2.0,
+            };
+            let (aside, above) = (width / 2.0 + 0.014, LABEL_HEIGHT / 2.0 + 0.014);
+            let near = [(aside, -above), (aside, above), (-aside, above), (-aside, -above)];
+            let far = |times: f64| near.map(|(x, y)| (x, y * times));
+            let places = [near, far(2.4), far(3.8)].into_iter().flatten().map(beside).filter(Extent::is_within_axes);
+            // Another count is worse to cover than any line.
+            let covered = |place: &Extent| {
+                let of = |others: &[Extent]| others.iter().filter(|other| place.overlaps(other)).count();
+                (of(&placed), of(&drawn))
+            };
+            // Of equals the first.
+            placed.push(places.min_by_key(covered).unwrap_or_else(|| beside((0.0, above))));
+        }
+        placed
+    }
+}
+
+/// The height of a label, as a part of the axis.
+const LABEL_HEIGHT: f64 = 0.026;
+
+/// A part of the plane of a curve, on axes from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    left: f64,
+    right: f64,
+    bottom: f64,
+    top: f64,
+}
+
+impl Extent {
+    /// Small parts along a line.
+    fn along((x, y): (f64, f64), (to_x, to_y): (f64, f64)) -> Vec<Self> {
+        let part = |step: u32| {
+            let share = f64::from(step) / 40.0;
+            let (x, y) = (x + (to_x - x) * share, y + (to_y - y) * share);
+            Self { left: x - 0.003, right: x + 0.003, bottom: y - 0.003, top: y + 0.003 }
+        };
+        (0..=40).map(part).collect()
+    }
+
+    fn middle(&self) -> (f64, f64) {
+        (f64::midpoint(self.left, self.right), f64::midpoint(self.bottom, self.top))
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.left < other.right && other.left < self.right && self.bottom < other.top && other.bottom < self.top
+    }
+
+    fn is_within_axes(&self) -> bool {
+        self.left >= 0.0 && self.right <= 1.0 && self.bottom >= 0.0 && self.top <= 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_a_reliability_curve_do_not_cover_each_other() {
+        let shares = [(0.02, 0.005), (0.14, 0.0), (0.25, 0.25), (0.33, 0.2), (0.45, 0.33), (0.55, 0.5), (0.97, 0.98)];
+        let point = |(probability, share): (f64, f64)| CurvePoint {
+            probability,
+            share,
+            low: (share - 0.2).max(0.0),
+            high: (share + 0.2).min(1.0),
+            labels: 206,
+        };
+        let plot = CurvePlot { title: String::new(), points: shares.map(point).into() };
+        let boxes = plot.label_boxes();
+        assert_eq!(boxes.len(), shares.len());
+        for (place, label) in boxes.iter().enumerate() {
+            assert!(label.is_within_axes(), "{label:?}");
+            assert!(boxes[..place].iter().all(|other| !label.overlaps(other)), "{label:?}");
+        }
     }
 }

@@ -78,8 +78,17 @@ fn read_options(set: &[String]) -> Result<Vec<pb::ReplayedOptions>, Failure> {
     Ok(replayed.collect())
 }
 
-/// The summary for people.
+/// The summary for people, with examples.
 pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
+    let mut text = totals_text(summary);
+    if summary.flipped > 0 {
+        text += &format!("\nAt most ten examples of each:\n{}", example_table(summary));
+    }
+    text
+}
+
+/// What became of the verdicts in total.
+pub(super) fn totals_text(summary: &pb::ReplaySummary) -> String {
     let share = if summary.replayed == 0 { 0.0 } else { summary.flipped as f64 / summary.replayed as f64 };
     let mut text = format!(
         "{} verdicts judged again; {} ({}) would be another\n",
@@ -112,7 +121,10 @@ pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
             table::cell(by.collect::<Vec<_>>().join(", ")),
         ]);
     }
-    text += &format!("\n{}", table::fitted(rows, Some(3)));
+    text + &format!("\n{}", table::fitted(rows, Some(3)))
+}
+
+fn example_table(summary: &pb::ReplaySummary) -> String {
     let mut rows = table::plain(&["BEFORE", "AFTER", "INDICATOR", "PROBABILITY", "BY", "NAME"]);
     for flip in summary.transitions.iter().flat_map(|transition| &transition.examples) {
         let probability = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
@@ -125,8 +137,5 @@ pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
             table::cell(&flip.verdict),
         ]);
     }
-    if summary.flipped > 0 {
-        text += &format!("\nAt most ten examples of each:\n{}", table::fitted(rows, None));
-    }
-    text
+    table::fitted(rows, None)
 }

@@ -34,6 +34,7 @@ pub(crate) mod engines;
 pub(crate) mod enrichment;
 pub(crate) mod feedback;
 pub(crate) mod history;
+pub(crate) mod history_threshold;
 pub(crate) mod indicator;
 pub(crate) mod policy;
 pub(crate) mod source;

@@ -45,7 +45,8 @@ pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
 pub use history::{
     Collection, EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion, History, HistoryAnalysis,
-    HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress,
+    HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress, ThresholdReport,
+    ThresholdScan, ThresholdTrial,
 };
 pub use plan::{EnrichmentPlan, Planned, PlannedSource, PlannedWave};
 pub use probe::Probed;

@@ -29,6 +29,7 @@ use crate::store::VerdictFilter;
 use crate::verdict::{Calibration, Rule, WeightedRule};
 
 mod engines;
+mod threshold;
 
 /// One history at a time is read, so that reading leaves the store and the processors to the enrichments.
 static TURN: Semaphore = Semaphore::const_new(1);
@@ -352,6 +353,24 @@ impl HistoryService for HistoryRpc {
                 Ok(pb::FitCalibrationResponse { event: Some(Event::Reports(reports)) })
             };
             let _ = sender.send(fit.await.map_err(|error: Error| error.into())).await;
+        })))
+    }
+
+    type SuggestThresholdStream = Streamed<pb::SuggestThresholdResponse>;
+
+    async fn suggest_threshold(
+        &self,
+        request: Request<pb::SuggestThresholdRequest>,
+    ) -> Result<Response<Self::SuggestThresholdStream>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = filter(read_filter(request.filter, &mut violations));
+        let threshold = self.threshold_of(&request.source, &request.option, &mut violations);
+        let (source, threshold) = violations.finish(threshold)?;
+        let rpc = self.clone();
+        Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
+            let tried = rpc.try_threshold(filter, source, threshold, &sender).await;
+            let _ = sender.send(tried.map_err(|error| error.into())).await;
         })))
     }
 

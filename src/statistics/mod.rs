@@ -4,8 +4,8 @@
 //! Everything is collected in one pass over [`Row`]s in memory that does not grow with their number: `compare.rs` counts,
 //! `agreement.rs` measures agreement, `sample.rs` keeps what needs whole rows, `timeliness.rs` says who was first,
 //! `copying.rs` finds copies, `performance.rs` holds claims against labels, `learning.rs` and `expectation.rs` learn
-//! reliabilities, and `calibration.rs` fits probabilities. `engines.rs` does the same for the engines inside a source, and
-//! `preferred.rs` searches for the few that say what all say.
+//! reliabilities, and `calibration.rs` fits probabilities. `engines.rs` does the same for the engines inside a source,
+//! `preferred.rs` searches for the few that say what all say, and `threshold.rs` tries the values of a threshold.
 //!
 //! Formulas: `docs/fusion.md`, "What the history says".
 
@@ -29,6 +29,7 @@ mod numeric;
 mod performance;
 mod preferred;
 mod sample;
+mod threshold;
 mod timeliness;
 
 pub use agreement::{AlphaMetric, GroupAgreement, JointTable, KappaWeights};
@@ -48,6 +49,7 @@ pub use learning::{
 pub use numeric::Estimate;
 pub use performance::{LabelCounts, Performance};
 pub use sample::{Sample, SampledRow};
+pub use threshold::{ThresholdAnswer, ThresholdCurve, ThresholdPoint, ThresholdStatistics, threshold_values};
 pub use timeliness::{Lead, Timeliness};
 
 /// What the statistics read of one verdict.

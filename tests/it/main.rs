@@ -52,6 +52,7 @@ mod store;
 mod store_failures;
 mod submission;
 mod surface;
+mod threshold;
 mod tls;
 mod transport;
 mod verdict_diff;

@@ -164,6 +164,24 @@ Examples:
         #[arg(long, value_name = "FILE")]
         plot: Option<PathBuf>,
     },
+    /// Show what a source would have said at each value of a threshold, from its stored raw answers
+    #[command(after_help = "\
+Nothing is applied: `concord source set NAME --option OPTION=VALUE` does. `concord source kinds` lists the options of each kind.
+
+Examples:
+  concord compare threshold virustotal malicious_threshold_ip --plot threshold.svg
+  concord compare threshold abuseipdb malicious_threshold --since 30d")]
+    Threshold {
+        /// Name of the source
+        source: String,
+        /// The option, such as malicious_threshold_ip; without it, those that there are
+        option: Option<String>,
+        #[command(flatten)]
+        history: CompareHistory,
+        /// Draw the curve into this SVG file
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
+    },
 }
 
 /// Which verdicts to read, and what to print.

@@ -1,8 +1,9 @@
 //! What the stored verdicts say of the sources, and what other settings would have said. Reads the history page by page, newest
 //! first, in constant memory; asks no source and changes nothing.
 //!
-//! `pages.rs` reads, `labels.rs` knows what analysts said, `analysis.rs` collects statistics of the
-//! sources and `engines.rs` of the engines inside one, `replay.rs` judges again, and `raw_answers.rs` reads raw answers again.
+//! `pages.rs` reads, `labels.rs` knows what analysts said, `analysis.rs` collects statistics of the sources and `engines.rs` of the
+//! engines inside one, `replay.rs` judges again, `threshold.rs` tries the values of a threshold, and `stored_answers.rs` with
+//! `raw_answers.rs` read raw answers again.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,11 +22,14 @@ mod labels;
 mod pages;
 mod raw_answers;
 mod replay;
+mod stored_answers;
+mod threshold;
 
 pub use analysis::{Collection, HistoryAnalysis};
 pub use engines::{EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion};
 pub use pages::ScanProgress;
 pub use replay::{Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip};
+pub use threshold::{ThresholdReport, ThresholdScan, ThresholdTrial};
 
 /// Which verdicts are read; unset fields do not filter.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::pages::HistoryPages;
+use super::stored_answers::{Kept, StoredAnswers, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
@@ -12,7 +13,7 @@ use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::settings::{PolicyRegistry, ResolvedPolicy};
 use crate::source::Source;
-use crate::store::{RawAnswer, Store, VerdictRecord};
+use crate::store::{Store, VerdictRecord};
 use crate::verdict::{Term, Verdict, fuse_without_analysis};
 
 /// Examples of each transition.
@@ -150,7 +151,9 @@ impl Replay {
             if group.is_empty() {
                 break;
             }
-            let answers = self.answers(group.iter().map(|(record, _)| record)).await?;
+            let is_wanted = |source: &str| self.change.sources.contains_key(source);
+            let answers =
+                stored_answers(self.store.as_ref(), group.iter().map(|(record, _)| record), is_wanted).await?;
             let bytes = bytes_each * group.len() + answers.iter().map(StoredAnswers::bytes).sum::<usize>();
             let change = self.change.clone();
             let judge = move || {
@@ -218,43 +221,6 @@ impl Replay {
     }
 }
 
-/// Why a finding was judged as it was recorded.
-enum Kept {
-    Pruned,
-    Unreadable,
-}
-
-/// The raw answers behind the findings of one verdict that are read again, by source; `None` where one is no longer stored.
-struct StoredAnswers(BTreeMap<String, Option<Vec<RawAnswer>>>);
-
-impl StoredAnswers {
-    fn bytes(&self) -> usize {
-        self.0.values().flatten().flatten().map(|answer| answer.body.len()).sum()
-    }
-}
-
-impl Replay {
-    /// The raw answers behind each of these verdicts, as far as they are read again.
-    async fn answers(&self, records: impl Iterator<Item = &VerdictRecord>) -> Result<Vec<StoredAnswers>, Error> {
-        let of_record = async |record: &VerdictRecord| {
-            let mut answers = BTreeMap::new();
-            for outcome in record.verdict.outcomes.iter().filter(|outcome| outcome.body.finding().is_some()) {
-                if !self.change.sources.contains_key(&outcome.source) {
-                    continue;
-                }
-                let stored = raw_answers::load(self.store.as_ref(), record, &outcome.source).await?;
-                answers.insert(outcome.source.clone(), stored);
-            }
-            Ok::<_, Error>(StoredAnswers(answers))
-        };
-        let mut all = Vec::new();
-        for record in records {
-            all.push(of_record(record).await?);
-        }
-        Ok(all)
-    }
-}
-
 impl ReplayChange {
     /// The verdict before and after, which may be the same, and the sources whose findings could not be read again.
     fn apply(
@@ -303,11 +269,9 @@ impl ReplayChange {
         answers: &StoredAnswers,
     ) -> Option<Result<OutcomeBody, Kept>> {
         let source = self.sources.get(&outcome.source)?;
-        let stored = answers.0.get(&outcome.source)?;
-        let read = stored.as_ref().ok_or(Kept::Pruned).and_then(|stored| {
+        Some(answers.of_outcome(outcome)?.and_then(|stored| {
             raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored).ok_or(Kept::Unreadable)
-        });
-        Some(read)
+        }))
     }
 }
 

@@ -6,4 +6,5 @@ mod learning;
 mod properties;
 mod published;
 pub mod sources;
+mod threshold;
 pub mod world;

@@ -1,0 +1,217 @@
+//! What a source would have said at each value of a threshold. Each raw answer is fetched once; the value at which its claim
+//! changes is found by bisection over the source as it would be at each value, from the numbers in its reasons on.
+
+use std::sync::Arc;
+
+use super::labels::{Labels, number_of};
+use super::pages::HistoryPages;
+use super::stored_answers::{Kept, StoredAnswers, stored_answers};
+use super::{History, HistoryFilter, ScanProgress, raw_answers};
+use crate::error::{Error, Reason};
+use crate::finding::{Disposition, Outcome, OutcomeBody};
+use crate::indicator::Indicator;
+use crate::offload::offload;
+use crate::source::Source;
+use crate::statistics::{LEAST_JOINT, ThresholdAnswer, ThresholdCurve, ThresholdStatistics};
+use crate::store::{Store, VerdictRecord};
+use crate::verdict::Verdict;
+
+/// Readings of one raw answer take this many times as long as decoding it.
+const READINGS: usize = 8;
+/// Numbers of a finding that are guessed to be the one that is compared.
+const MOST_GUESSES: usize = 4;
+
+/// A threshold of a source, with the source as it would be at each value.
+pub struct ThresholdTrial {
+    /// The name of the source.
+    pub source: String,
+    /// The value in effect, one of `variants`.
+    pub present: u64,
+    /// Each value, in order, and the source with it.
+    pub variants: Vec<(u64, Arc<dyn Source>)>,
+}
+
+/// What a threshold would have said, with what could not be read.
+pub struct ThresholdReport {
+    /// The curve.
+    pub curve: ThresholdCurve,
+    /// Findings whose raw answers are no longer stored.
+    pub pruned: u64,
+    /// Findings whose raw answers could not be read.
+    pub unreadable: u64,
+}
+
+/// A trial of a threshold, as far as the history was read.
+pub struct ThresholdScan {
+    pages: HistoryPages,
+    store: Arc<dyn Store>,
+    trial: Arc<ThresholdTrial>,
+    /// Absent while a group is counted on another thread.
+    counted: Option<Counted>,
+}
+
+struct Counted {
+    labels: Labels,
+    statistics: ThresholdStatistics,
+    pruned: u64,
+    unreadable: u64,
+}
+
+impl History {
+    /// Begins to try the values of a threshold.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if no verdict matches, or if the store cannot be read.
+    pub async fn try_threshold(&self, filter: HistoryFilter, trial: ThresholdTrial) -> Result<ThresholdScan, Error> {
+        let pages = HistoryPages::open(self.store.clone(), self.clock.clone(), filter).await?;
+        let counted = Counted {
+            labels: Labels::load(self.store.as_ref()).await?,
+            statistics: ThresholdStatistics::default(),
+            pruned: 0,
+            unreadable: 0,
+        };
+        Ok(ThresholdScan { pages, store: self.store.clone(), trial: Arc::new(trial), counted: Some(counted) })
+    }
+}
+
+impl ThresholdScan {
+    /// Reads on; `None` once everything was read.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn advance(&mut self) -> Result<Option<ScanProgress>, Error> {
+        let Some(page) = self.pages.next().await? else { return Ok(None) };
+        let mut records = page.records.into_iter();
+        loop {
+            let group: Vec<VerdictRecord> = records.by_ref().take(raw_answers::MOST_TOGETHER).collect();
+            if group.is_empty() {
+                return Ok(Some(self.pages.progress()));
+            }
+            let is_wanted = |source: &str| source == self.trial.source;
+            let answers = stored_answers(self.store.as_ref(), group.iter(), is_wanted).await?;
+            let Some(mut counted) = self.counted.take() else { continue };
+            let bytes = answers.iter().map(StoredAnswers::bytes).sum::<usize>();
+            let trial = self.trial.clone();
+            let count = move || {
+                for (record, answers) in group.iter().zip(&answers) {
+                    counted.add(&trial, &record.verdict, answers);
+                }
+                counted
+            };
+            self.counted = Some(offload(bytes * READINGS, count).await);
+        }
+    }
+
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if fewer than 20 findings could be read again.
+    pub fn finish(self) -> Result<ThresholdReport, Error> {
+        let Some(Counted { statistics, pruned, unreadable, .. }) = self.counted else {
+            return Err(too_few(&self.trial.source, 0, 0, 0));
+        };
+        if statistics.findings() < LEAST_JOINT {
+            return Err(too_few(&self.trial.source, statistics.findings(), pruned, unreadable));
+        }
+        let values: Vec<u64> = self.trial.variants.iter().map(|(value, _)| *value).collect();
+        Ok(ThresholdReport { curve: statistics.finish(&values, self.trial.present), pruned, unreadable })
+    }
+}
+
+impl Counted {
+    fn add(&mut self, trial: &ThresholdTrial, verdict: &Verdict, answers: &StoredAnswers) {
+        let Some(outcome) = verdict.outcomes.iter().find(|outcome| outcome.source == trial.source) else { return };
+        let indicator_type = verdict.indicator.indicator_type();
+        match &outcome.body {
+            OutcomeBody::NoRecord => {
+                let label = self.labels.take(number_of(&verdict.indicator));
+                self.statistics.add_no_record(indicator_type, label);
+            }
+            OutcomeBody::Finding(_) => match trial.read(outcome, &verdict.indicator, answers) {
+                Ok((before, change, after)) => {
+                    let without = verdict.analysis.leave_one_out.iter().find(|without| without.source == trial.source);
+                    self.statistics.add(&ThresholdAnswer {
+                        indicator_type,
+                        before,
+                        change,
+                        after,
+                        rest: without.map(|without| without.disposition),
+                        label: self.labels.take(number_of(&verdict.indicator)),
+                    });
+                }
+                Err(Kept::Pruned) => self.pruned += 1,
+                Err(Kept::Unreadable) => self.unreadable += 1,
+            },
+            OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => {}
+        }
+    }
+}
+
+impl ThresholdTrial {
+    /// The claim at the least value, the place of the first value with another, and that one.
+    fn read(
+        &self,
+        outcome: &Outcome,
+        indicator: &Indicator,
+        answers: &StoredAnswers,
+    ) -> Result<(Disposition, usize, Disposition), Kept> {
+        let stored = answers.of_outcome(outcome).ok_or(Kept::Pruned)??;
+        let claim_at = |place: usize| -> Result<Disposition, Kept> {
+            let (_, source) = self.variants.get(place).ok_or(Kept::Unreadable)?;
+            let body = raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored);
+            body.as_ref().and_then(claim).ok_or(Kept::Unreadable)
+        };
+        let (mut least, mut greatest) = (0, self.variants.len().saturating_sub(1));
+        let (before, after) = (claim_at(least)?, claim_at(greatest)?);
+        if before == after {
+            return Ok((before, 0, after));
+        }
+        let mut narrow = |middle: usize| -> Result<bool, Kept> {
+            if least < middle && middle < greatest {
+                *(if claim_at(middle)? == before { &mut least } else { &mut greatest }) = middle;
+            }
+            Ok(greatest - least <= 1)
+        };
+        // The number that is compared mostly stands in the reasons: the change is then found by two readings.
+        for number in compared_numbers(outcome) {
+            let above = self.variants.partition_point(|(value, _)| *value <= number);
+            if narrow(above.saturating_sub(1))? || narrow(above)? {
+                break;
+            }
+        }
+        while greatest - least > 1 {
+            let middle = least.midpoint(greatest);
+            *(if claim_at(middle)? == before { &mut least } else { &mut greatest }) = middle;
+        }
+        Ok((before, greatest, after))
+    }
+}
+
+/// The first number of each reason of a finding.
+fn compared_numbers(outcome: &Outcome) -> impl Iterator<Item = u64> {
+    let reasons = outcome.body.finding().into_iter().flat_map(|finding| &finding.reasons);
+    let first = |reason: &String| reason.split(|sign: char| !sign.is_ascii_digit()).find_map(|part| part.parse().ok());
+    reasons.filter_map(first).take(MOST_GUESSES)
+}
+
+/// What the source says. No record takes no side.
+fn claim(body: &OutcomeBody) -> Option<Disposition> {
+    match body {
+        OutcomeBody::Finding(finding) => Some(finding.claim),
+        OutcomeBody::NoRecord => Some(Disposition::Unknown),
+        OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => None,
+    }
+}
+
+fn too_few(source: &str, findings: u64, pruned: u64, unreadable: u64) -> Error {
+    let mut message = format!(
+        "not enough data: {findings} of its findings in these verdicts can be read again, and {LEAST_JOINT} are needed"
+    );
+    if pruned > 0 {
+        message += &format!("; the raw answers of {pruned} more are no longer stored (retention.answers_age)");
+    }
+    if unreadable > 0 {
+        message += &format!("; those of {unreadable} more could not be read");
+    }
+    Error::NotReady { reason: Reason::NotReady, subject: format!("sources/{source}"), message }
+}
