@@ -100,7 +100,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests. Clones are the same clock.
+/// A clock for tests and for the past of the demonstration. Clones are the same clock.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     time: watch::Sender<ManualTime>,

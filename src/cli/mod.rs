@@ -189,6 +189,12 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 usage: plan::usage_table,
                 submission: submission::text,
                 graph: graph::draw,
+                sources: compare::source_text,
+                sources_picture: compare::source_picture,
+                letters: compare::letter_table,
+                threshold: compare::curve_summary,
+                threshold_picture: compare::curve_picture,
+                replay: |summary| replay::totals_text(summary),
             };
             match crate::demo::run(keep, &renderers, &mut anstream::stdout()).await {
                 Ok(()) | Err(DemoError::ReaderGone) => Ok(ExitCode::SUCCESS),

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
 
+use super::world::{self, Item};
 use crate::indicator::hex;
 
 /// The list of the demonstration: one indicator a line.
-pub(super) const LIST: &str = "# indicators of our own cases\n198.51.100.7\nfiles.example.com\n";
+const LIST: &str = "# indicators of our own cases\n198.51.100.7\nfiles.example.com\n";
 
 /// SHA-256 of the demonstration's malicious file.
 pub(super) const BAD_FILE: &str = "5f1c0de0000000000000000000000000000000000000000000000000000bad01";
@@ -48,6 +49,22 @@ impl Reply {
     }
 }
 
+/// The list of our own cases, with those of the history.
+pub(super) fn list() -> String {
+    LIST.to_owned() + &listed_in_history(|item| item.in_our_list)
+}
+
+/// A list that says much and knows little.
+pub(super) fn rumours() -> String {
+    "# heard somewhere\n".to_owned() + &listed_in_history(|item| item.is_rumoured)
+}
+
+fn listed_in_history(is_listed: impl Fn(&Item) -> bool) -> String {
+    let listed =
+        world::indicators().into_iter().filter(|value| world::item(value).is_some_and(|item| is_listed(&item)));
+    listed.map(|value| value + "\n").collect()
+}
+
 /// The answer of the source whose name begins the path.
 pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
     let parts: Vec<&str> = question.path.split('/').filter(|part| !part.is_empty()).collect();
@@ -58,7 +75,11 @@ pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
         ["virustotal", "analyses", _] => Reply::new(200, json!({ "data": { "attributes": { "status": "queued" } } })),
         ["virustotal", collection, id] => virustotal(collection, id, now),
         ["virustotal", _, id, "downloaded_files"] => downloaded_files(id, now),
-        ["abuseipdb", "check"] => abuseipdb(&value_of(question.query, "ipAddress").unwrap_or_default(), now),
+        [name @ ("abuseipdb" | "reseller"), "check"] => {
+            let ip = value_of(question.query, "ipAddress").unwrap_or_default();
+            let item = world::item(&ip);
+            abuseipdb(&ip, item.map(|item| if *name == "reseller" { item.resold } else { item.score }), now)
+        }
         ["urlhaus", _] => urlhaus(question.form, now),
         ["greynoise", "v3", "community", ip] => greynoise(ip, now),
         ["hashlookup", "info"] => Reply::new(200, json!({ "hashlookup-version": "1.4", "nsrl-version": "2026.09.1" })),
@@ -68,11 +89,16 @@ pub(super) fn reply(question: &Question<'_>, now: SystemTime) -> Reply {
 }
 
 /// The addresses that the zone lists this name under.
-pub(super) fn listed(name: &str) -> &'static [Ipv4Addr] {
+pub(super) fn listed(name: &str) -> Vec<Ipv4Addr> {
     match name.trim_end_matches('.') {
-        "7.100.51.198.zen.spamhaus.org" => &PROXY,
-        "2.0.0.127.zen.spamhaus.org" => &TEST_POINT,
-        _ => &[],
+        "7.100.51.198.zen.spamhaus.org" => PROXY.to_vec(),
+        "2.0.0.127.zen.spamhaus.org" => TEST_POINT.to_vec(),
+        name => {
+            let reversed = name.strip_suffix(".zen.spamhaus.org").unwrap_or_default();
+            let address = reversed.rsplit('.').collect::<Vec<_>>().join(".");
+            let is_listed = world::item(&address).is_some_and(|item| item.in_zone);
+            if is_listed { PROXY.to_vec() } else { Vec::new() }
+        }
     }
 }
 
@@ -128,6 +154,10 @@ fn virustotal(collection: &str, id: &str, now: SystemTime) -> Reply {
         BAD_FILE => (58, 0),
         KNOWN_FILE => (0, 0),
         other if other == base64_of(BAD_URL) => (21, 3),
+        other if world::item(other).is_some_and(|item| item.engines > 0) => {
+            let engines = world::item(other).map_or(0, |item| item.engines);
+            (engines, engines / 6)
+        }
         // It has a report on every address, and on nothing else that it has not seen.
         _ if collection == "ip_addresses" => (0, 0),
         _ => {
@@ -230,7 +260,7 @@ fn base64_of(text: &str) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
 }
 
-fn abuseipdb(ip: &str, now: SystemTime) -> Reply {
+fn abuseipdb(ip: &str, of_history: Option<u32>, now: SystemTime) -> Reply {
     if ip == "127.0.0.1" {
         let data = json!({
             "ipAddress": ip, "isPublic": false, "ipVersion": 4, "isWhitelisted": true, "abuseConfidenceScore": 0,
@@ -243,7 +273,7 @@ fn abuseipdb(ip: &str, now: SystemTime) -> Reply {
         "198.51.100.7" => (100, 412, false),
         "203.0.113.5" => (0, 9, true),
         "198.51.100.23" => (31, 4, false),
-        _ => (0, 0, false),
+        _ => of_history.map_or((0, 0, false), |score| (score, score / 3, false)),
     };
     let last = (reports > 0).then(|| rfc3339(ago(now, 7200)).replace('Z', "+00:00"));
     let data = json!({
@@ -296,6 +326,7 @@ fn urlhaus(form: &str, now: SystemTime) -> Reply {
     let asked = ["host", "url", "sha256_hash", "md5_hash"].into_iter().find_map(|name| value_of(form, name));
     let body = match asked.as_deref() {
         Some(name @ ("198.51.100.7" | "files.example.com")) => host(name),
+        Some(name) if world::item(name).is_some_and(|item| item.in_urlhaus) => host(name),
         Some(BAD_URL) => url(),
         Some(BAD_FILE | BAD_FILE_MD5) => payload(),
         _ => json!({ "query_status": "no_results" }),
@@ -310,12 +341,15 @@ fn greynoise(ip: &str, now: SystemTime) -> Reply {
             "link": format!("https://viz.greynoise.io/ip/{ip}"), "last_seen": date(ago(now, DAY)), "message": "Success",
         })
     };
+    let is_attacker = world::item(ip).and_then(|item| item.is_attacker);
     match ip {
         "198.51.100.7" => Reply::new(200, known(true, "malicious", "unknown")),
         "203.0.113.5" => Reply::new(200, known(false, "benign", "Example Public DNS")),
         "203.0.113.80" => Reply::new(200, known(false, "benign", "Example Updates")),
         "8.8.8.8" => Reply::new(200, known(false, "benign", "Google Public DNS")),
         "198.51.100.23" => Reply { slow: true, ..Reply::new(200, known(true, "malicious", "unknown")) },
+        _ if is_attacker == Some(true) => Reply::new(200, known(true, "malicious", "unknown")),
+        _ if is_attacker == Some(false) => Reply::new(200, known(false, "benign", "Example Services")),
         _ => {
             let message = "IP not observed scanning the internet or contained in RIOT data set.";
             Reply::new(404, json!({ "ip": ip, "noise": false, "riot": false, "message": message }))

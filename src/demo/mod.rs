@@ -1,7 +1,8 @@
 //! The demonstration: the real server, and on loopback a replay of the seven kinds with invented answers.
 //!
-//! `replay.rs` answers HTTP and DNS, `answers.rs` holds its answers, `script.rs` the lookups and what each shows. Needs no
-//! key, no network and no certificates, and discloses nothing.
+//! `replay.rs` answers HTTP and DNS, `answers.rs` holds its answers, `script.rs` the lookups and what each shows, `history.rs` a
+//! month of look-ups of what `world.rs` makes up, and what they say. Needs no key, no network and no certificates, and discloses
+//! nothing.
 
 use std::fmt;
 use std::io::Write;
@@ -20,8 +21,10 @@ use crate::sources;
 use crate::telemetry;
 
 mod answers;
+mod history;
 mod replay;
 mod script;
+mod world;
 
 /// Address of a server that is left running, if it is free.
 const DEFAULT_ADDRESS: SocketAddr = loopback(7700);
@@ -58,6 +61,9 @@ fn failed(error: impl fmt::Display) -> DemoError {
     DemoError::Failed(error.to_string())
 }
 
+/// A picture as SVG, or why it could not be drawn.
+pub(crate) type Picture = Result<String, Box<dyn std::error::Error>>;
+
 /// How the demonstration shows answers. The command line has the tables, and imports this room.
 pub(crate) struct Renderers {
     pub(crate) verdict: fn(&pb::Verdict, Option<&pb::Receipt>) -> String,
@@ -70,22 +76,42 @@ pub(crate) struct Renderers {
     pub(crate) submission: fn(&pb::Submission) -> String,
     /// As SVG.
     pub(crate) graph: fn(&pb::RelationGraph) -> String,
+    pub(crate) sources: fn(&pb::SourceComparison) -> String,
+    /// As SVG.
+    pub(crate) sources_picture: fn(&pb::SourceComparison) -> Picture,
+    pub(crate) letters: fn(&[pb::ReliabilitySuggestion]) -> String,
+    pub(crate) threshold: fn(&pb::ThresholdCurve) -> String,
+    /// As SVG.
+    pub(crate) threshold_picture: fn(&pb::ThresholdCurve) -> Picture,
+    pub(crate) replay: fn(&pb::ReplaySummary) -> String,
 }
 
 /// Plays the script and writes its results to `out`. With `keep`, a new server on the same sources then runs with full
 /// quota until it is terminated.
 pub(crate) async fn run(keep: bool, renderers: &Renderers, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let folder = Folder::new()?;
-    let replay = replay::Replay::start(SystemClock.now()).await?;
-    std::fs::write(folder.path().join("list.txt"), answers::LIST)?;
-    std::fs::write(folder.path().join("concord.toml"), configuration(folder.path(), replay.http(), replay.dns()))?;
+    let replay = replay::Replay::start(Arc::new(SystemClock)).await?;
+    std::fs::write(folder.path().join("list.txt"), answers::list())?;
+    std::fs::write(folder.path().join("rumours.txt"), answers::rumours())?;
+    let scenes = configuration(folder.path(), replay.http(), replay.dns());
+    std::fs::write(folder.path().join("concord.toml"), &scenes)?;
+    let with_history = scenes + &extra_sources(folder.path(), replay.http(), false);
+    std::fs::write(folder.path().join("history.toml"), with_history)?;
     let played = async {
-        let config = config(&folder, "scenes", loopback(0))?;
-        telemetry::init_logs(&config.log);
-        let (server, address) = start(&config).await?;
+        let settings = config(&folder, "concord.toml", "scenes", loopback(0))?;
+        telemetry::init_logs(&settings.log);
+        let (server, address) = start(&settings).await?;
         // It outlives the folder, unless the server does too.
         let graph_file = if keep { folder.path().join("graph.svg") } else { folder.path().with_extension("svg") };
         let played = script::play(&server, address, renderers, &graph_file, out).await;
+        server.stop().await;
+        played?;
+        history::fill(&folder).await?;
+        let (server, _) = start(&config(&folder, "history.toml", "data", loopback(0))?).await?;
+        let pictures = history::Pictures::beside(&graph_file);
+        let channel = history::connect(&server).await?;
+        let played = history::play(&channel, renderers, &pictures, out).await;
+        drop(channel);
         server.stop().await;
         played?;
         if keep { serve(&folder, out).await } else { Ok(writeln!(out, "\n{KEEP_HINT}")?) }
@@ -100,7 +126,7 @@ async fn serve(folder: &Folder, out: &mut (dyn Write + Send)) -> Result<(), Demo
     let terminated = termination()?;
     let free = std::net::TcpListener::bind(DEFAULT_ADDRESS).is_ok();
     let address = if free { DEFAULT_ADDRESS } else { loopback(0) };
-    let (server, address) = start(&config(folder, "data", address)?).await?;
+    let (server, address) = start(&config(folder, "history.toml", "data", address)?).await?;
     let written = write!(out, "\n{}", next_steps(address)).and_then(|()| out.flush());
     if written.is_ok() {
         terminated.await;
@@ -113,7 +139,8 @@ async fn serve(folder: &Folder, out: &mut (dyn Write + Send)) -> Result<(), Demo
 fn next_steps(server: SocketAddr) -> String {
     format!(
         "The server goes on until Ctrl-C, with full quota. In another terminal:\n\n  \
-         export CONCORD_SERVER=http://{server}\n  concord enrich 203.0.113.5\n  concord source test virustotal\n"
+         export CONCORD_SERVER=http://{server}\n  concord enrich 203.0.113.5\n  concord source test virustotal\n  \
+         concord compare sources\n  concord compare threshold virustotal malicious_threshold_ip\n"
     )
 }
 
@@ -129,9 +156,9 @@ async fn start(config: &Config) -> Result<(Running, SocketAddr), DemoError> {
 }
 
 /// The settings of a server in the demonstration's folder.
-fn config(folder: &Folder, data: &str, listen: SocketAddr) -> Result<Config, DemoError> {
+fn config(folder: &Folder, file: &str, data: &str, listen: SocketAddr) -> Result<Config, DemoError> {
     let flags = Flags { listen: Some(listen), data_directory: Some(folder.path().join(data)), ..Flags::default() };
-    let file = Some(folder.path().join("concord.toml"));
+    let file = Some(folder.path().join(file));
     load(LoadInput { file, environment: Environment::new(), flags, kinds: sources::all() }).map_err(failed)
 }
 
@@ -181,6 +208,32 @@ kind = "list"
 reliability = "A"
 options.path = {list}
 options.claim = "malicious"
+"#
+    )
+}
+
+/// Two more sources of the history, which are switched off after it: one hands on what another says, and one is not what it is
+/// rated.
+fn extra_sources(folder: &Path, http: SocketAddr, enabled: bool) -> String {
+    let rumours = toml::Value::String(folder.join("rumours.txt").display().to_string());
+    format!(
+        r#"
+[sources.reseller]
+enabled = {enabled}
+kind = "abuseipdb"
+credential = "demonstration"
+base_url = "http://{http}/reseller"
+family = "reseller"
+
+[sources.rumours]
+enabled = {enabled}
+kind = "list"
+reliability = "B"
+options.path = {rumours}
+options.claim = "malicious"
+
+[retention]
+answers_age = "90d"
 "#
     )
 }

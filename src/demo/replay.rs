@@ -1,7 +1,8 @@
 //! Answers as the sources do, over HTTP and DNS on loopback.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -31,13 +32,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Starts to answer on two free ports of loopback; ages count back from `now`.
-    pub(super) async fn start(now: SystemTime) -> std::io::Result<Self> {
+    /// Starts to answer on two free ports of loopback; ages count back from the time of this clock.
+    pub(super) async fn start(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let socket = UdpSocket::bind("127.0.0.1:0").await?;
         let stop = CancellationToken::new();
         let replay = Self { http: listener.local_addr()?, dns: socket.local_addr()?, stop: stop.clone() };
-        let router = Router::new().fallback(answer).with_state(now);
+        let router = Router::new().fallback(answer).with_state(clock);
         let tasks = TaskTracker::new();
         let ended = stop.clone();
         tasks.spawn(async move {
@@ -71,13 +72,13 @@ impl Replay {
     }
 }
 
-async fn answer(State(now): State<SystemTime>, uri: Uri, body: Bytes) -> Response {
+async fn answer(State(clock): State<Arc<dyn Clock>>, uri: Uri, body: Bytes) -> Response {
     let question = answers::Question {
         path: uri.path(),
         query: uri.query().unwrap_or_default(),
         form: std::str::from_utf8(&body).unwrap_or_default(),
     };
-    let reply = answers::reply(&question, now);
+    let reply = answers::reply(&question, clock.now());
     if reply.slow {
         SystemClock.sleep(SLOW).await;
     }
@@ -104,7 +105,7 @@ fn reply_dns(question: &[u8]) -> Option<Vec<u8>> {
     if listed.is_empty() {
         message.metadata.response_code = ResponseCode::NXDomain;
     }
-    for address in listed {
+    for address in &listed {
         message.add_answer(Record::from_rdata(name.clone(), TTL, RData::A(A(*address))));
     }
     message.to_vec().ok()

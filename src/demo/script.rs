@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
 
+use super::history::connect;
 use super::{DemoError, Renderers, answers, failed};
 use crate::pb;
 use crate::pb::enrichment_service_client::EnrichmentServiceClient;
@@ -155,14 +154,7 @@ async fn submission_scene(
     renderers: &Renderers,
     out: &mut (dyn Write + Send),
 ) -> Result<(), DemoError> {
-    // The caller of a connection from within is `local`, who may submit.
-    let mut stream = Some(TokioIo::new(running.connect()));
-    let connector = service_fn(move |_| {
-        let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
-        async move { Ok::<_, std::io::Error>(stream?) }
-    });
-    let channel = Endpoint::from_static("http://local").connect_with_connector(connector).await.map_err(failed)?;
-    let mut client = SubmissionServiceClient::new(channel);
+    let mut client = SubmissionServiceClient::new(connect(running).await?);
     let cases: [(&str, &str, &[u8]); 2] = [
         ("a document of ours for VirusTotal: held before anything leaves", "plan.txt", b"TLP:AMBER\nProject Falcon\n"),
         (

@@ -37,7 +37,7 @@ impl Kept {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let export = lines.by_ref().find(|line| line.contains("export CONCORD_SERVER=")).expect("it tells its address");
         let address = export.trim().trim_start_matches("export CONCORD_SERVER=http://").to_owned();
-        let next_steps = lines.by_ref().take(2).collect();
+        let next_steps = lines.by_ref().take(4).collect();
         Self { child, folder, address, next_steps }
     }
 
@@ -89,6 +89,10 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
         "held: the listed word Project Falcon (plan.txt)",
         "analysing (queued)",
         "sent to 127.0.0.1",
+        "Share data, and should be one family: abuseipdb, reseller",
+        "which letter each behaves like",
+        "virustotal.malicious_threshold_ip, now 10: 201 findings on ip read again",
+        "300 verdicts judged again",
         "run `concord demo --keep`",
     ];
     // Paragraphs are broken to the width of a terminal.
@@ -97,8 +101,11 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
     for part in parts {
         assert!(in_one_line.contains(&words(part)), "{part} is missing in\n{shown}");
     }
-    let picture = shown.lines().find_map(|line| line.strip_prefix("the picture of it: ")).expect("a picture");
-    assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"), "{picture}");
+    let pictures: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("the picture of it: ")).collect();
+    assert_eq!(pictures.len(), 3, "of a graph, the sources and a threshold");
+    for picture in pictures {
+        assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"), "{picture}");
+    }
 }
 
 #[test]
@@ -112,7 +119,17 @@ fn a_demonstration_left_running_has_full_quota_passes_every_test_and_cleans_up()
     }
     for step in &kept.next_steps {
         let shown = text(&kept.run(step.trim().strip_prefix("concord ").unwrap()).stdout);
-        assert!(shown.contains("suspicious  203.0.113.5") || shown.contains("credential accepted: yes"), "{shown}");
+        assert!(
+            [
+                "suspicious  203.0.113.5",
+                "credential accepted: yes",
+                " verdicts, 173 labelled",
+                " findings on ip read again"
+            ]
+            .iter()
+            .any(|part| shown.contains(part)),
+            "{shown}"
+        );
     }
     let sources = kept.json("source list -o json");
     let names: Vec<&str> = sources.as_array().unwrap().iter().map(|source| source["name"].as_str().unwrap()).collect();
