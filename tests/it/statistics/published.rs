@@ -40,15 +40,16 @@ fn krippendorff_2011_section_c_four_observers_with_missing_data() {
     assert_near(agreement.alpha(AlphaMetric::Ordinal), 0.815, 0.0005);
 }
 
-/// Cohen 1960, "A coefficient of agreement for nominal scales", table 1, as counts of 200 subjects.
+/// Cohen 1968, "Weighted kappa", table 1: two judges sort 200 cases into three diagnoses. The R packages DMAR
+/// (`diagnosis_agreement`) and psych (`cohen.kappa`) reproduce it with the kappa of .492 that Cohen reports.
 const COHEN: [[u64; 3]; 3] = [[88, 14, 18], [10, 40, 10], [2, 6, 12]];
 
 #[test]
-fn cohen_1960_two_judges_and_three_categories() {
+fn cohen_1968_two_judges_and_three_categories() {
     let table = JointTable::new(COHEN);
     assert_near(table.agreement(), 0.70, 1e-12);
     assert_near(table.kappa(KappaWeights::Plain), 0.492, 0.0005);
-    // By hand: disagreement 0.60 observed and 1.10 expected, in squared distances.
+    // By hand, since Cohen's weights are others: disagreement 0.60 observed and 1.10 expected, in squared distances.
     assert_near(table.kappa(KappaWeights::Quadratic), 1.0 - 0.60 / 1.10, 1e-9);
     assert_eq!(table.transposed().kappa(KappaWeights::Plain), table.kappa(KappaWeights::Plain));
 }
@@ -57,36 +58,74 @@ fn cohen_1960_two_judges_and_three_categories() {
 fn the_bootstrap_interval_of_kappa_is_that_of_its_standard_error_and_always_the_same() {
     let table = JointTable::new(COHEN);
     let estimate = table.kappa_estimate(KappaWeights::Plain).unwrap();
-    // Cohen 1960 gives the standard error sqrt(.70 * .30 / (200 * .59^2)) = .055.
+    // By the formula of Cohen 1960 the standard error is sqrt(.70 * .30 / (200 * .59^2)) = .055.
     assert!((estimate.low - (0.492 - 1.96 * 0.055)).abs() < 0.02, "{estimate:?}");
     assert!((estimate.high - (0.492 + 1.96 * 0.055)).abs() < 0.02, "{estimate:?}");
     assert_eq!(table.kappa_estimate(KappaWeights::Plain), Some(estimate));
 }
 
-/// Gwet 2008, "Computing inter-rater reliability and its variance in the presence of high agreement", the paradox of kappa:
-/// 125 subjects, of which two raters put 118 into the same category.
-const GWET: [[u64; 2]; 2] = [[118, 5], [2, 0]];
-
-#[test]
-fn gwet_2008_ac1_stays_high_where_kappa_is_paradoxical() {
-    let mut agreement = GroupAgreement::<2>::default();
-    for (first, row) in GWET.iter().enumerate() {
+/// The ratings of a table of two raters, item by item.
+fn of_table<const N: usize>(table: [[u64; N]; N]) -> GroupAgreement<N> {
+    let mut agreement = GroupAgreement::default();
+    for (first, row) in table.iter().enumerate() {
         for (second, count) in row.iter().enumerate() {
             for _ in 0..*count {
-                let mut ratings = [0; 2];
+                let mut ratings = [0; N];
                 ratings[first] += 1;
                 ratings[second] += 1;
                 agreement.add(ratings);
             }
         }
     }
-    assert_near(JointTable::new(GWET).kappa(KappaWeights::Plain), -0.0234, 0.00005);
-    assert_near(agreement.ac1(), 0.9408, 0.00005);
+    agreement
 }
 
 #[test]
-fn gwet_ac1_of_four_raters_with_missing_data() {
-    // The ratings of Krippendorff's section C, as in Gwet's package irrCAC (`cac.raw4raters`).
+fn gwet_irrcac_two_abstractors_and_three_categories() {
+    // `cont3x3abstractors`, with the results in the package's README.
+    let table = [[13, 0, 0], [0, 20, 7], [0, 4, 56]];
+    assert_near(JointTable::new(table).kappa(KappaWeights::Plain), 0.796_409_4, 5e-8);
+    assert_near(of_table(table).ac1(), 0.849_330_5, 5e-8);
+}
+
+#[test]
+fn gwet_irrcac_six_raters_and_five_categories() {
+    // `distrib.6raters`, with the results in the package's README: how many of six psychiatrists make each diagnosis.
+    let patients = [
+        [0, 0, 0, 6, 0],
+        [0, 3, 0, 0, 3],
+        [0, 1, 4, 0, 1],
+        [0, 0, 0, 0, 6],
+        [0, 3, 0, 3, 0],
+        [2, 0, 4, 0, 0],
+        [0, 0, 4, 0, 2],
+        [2, 0, 3, 1, 0],
+        [2, 0, 0, 4, 0],
+        [0, 0, 0, 0, 6],
+        [1, 0, 0, 5, 0],
+        [1, 1, 0, 4, 0],
+        [0, 3, 3, 0, 0],
+        [1, 0, 0, 5, 0],
+        [0, 2, 0, 3, 1],
+    ];
+    let mut agreement = GroupAgreement::<5>::default();
+    patients.iter().for_each(|ratings| agreement.add(*ratings));
+    assert_near(agreement.ac1(), 0.444_800_7, 5e-8);
+    assert_near(agreement.alpha(AlphaMetric::Nominal), 0.420_438_4, 5e-8);
+}
+
+#[test]
+fn ac1_stays_high_where_kappa_is_paradoxical() {
+    // Two raters put 118 of 125 into the same category. By hand with the formulas of Cohen 1960 and Gwet 2008: agreement .944;
+    // by chance .94528 for kappa, and 2 * .972 * .028 = .054432 for AC1.
+    let table = [[118, 5], [2, 0]];
+    assert_near(JointTable::new(table).kappa(KappaWeights::Plain), (0.944 - 0.945_28) / (1.0 - 0.945_28), 1e-9);
+    assert_near(of_table(table).ac1(), (0.944 - 0.054_432) / (1.0 - 0.054_432), 1e-9);
+}
+
+#[test]
+fn gwet_irrcac_four_raters_with_missing_data() {
+    // The ratings of Krippendorff's section C, which are `cac.raw4raters` in Gwet's package irrCAC, with the result in its README.
     let agreement = rated::<5>(&["abccbadab...", "abccbbdabe.c", ".cccbcdbbea.", "abccbddabea."]);
     assert_near(agreement.ac1(), 0.77544, 0.00005);
 }
