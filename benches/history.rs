@@ -1,6 +1,6 @@
 //! How fast the history is read: verdicts judged again from their findings, the same with raw answers read again, and the
-//! comparison of the sources. Prints figures, and fails if they miss their limits. `cargo bench --bench history -- 20000` takes so
-//! many verdicts instead.
+//! comparison of the sources, and all values of a threshold. Prints figures, and fails if they miss their limits. `cargo bench --bench
+//! history -- 20000` takes so many verdicts instead; more than 100,000 are only compared, over the API, with the memory that it takes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,16 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use concord::clock::{Clock, Monotonic, SystemClock};
-use concord::engine::{History, HistoryFilter, ReplayChange};
+use concord::engine::{History, HistoryFilter, ReplayChange, ThresholdTrial};
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability};
 use concord::indicator::{Indicator, Tlp};
+use concord::pb::history_service_client::HistoryServiceClient;
 use concord::server::{Listen, Running};
 use concord::settings::{Environment, Flags, LoadInput, load};
 use concord::source::{OptionValue, Source, SourceSettings, SourceView};
-use concord::sources;
 use concord::store::{DataDirectory, Durability, RawAnswer, VerdictRecord, open};
 use concord::verdict::{Policy, fuse};
+use concord::{pb, sources};
 use futures_util::future::join_all;
+use hyper_util::rt::TokioIo;
+use tonic::transport::Endpoint;
+use tower::service_fn;
 
 const FOUND: &str = include_str!("../tests/fixtures/sources/virustotal/hit.json");
 const VERDICTS: u32 = 100_000;
@@ -25,6 +29,8 @@ const VERDICTS: u32 = 100_000;
 const SOURCES: u32 = 8;
 /// A report of VirusTotal behind one verdict in so many.
 const RAW_EVERY: u32 = 10;
+/// Verdicts that are fused; the history repeats them on other indicators. A multiple of `RAW_EVERY`.
+const FUSED: u32 = 5_000;
 /// The longest that judging 100,000 verdicts again may take.
 const LONGEST_REPLAY: Duration = Duration::from_secs(10);
 /// The fewest raw answers that must be read again in a second.
@@ -41,6 +47,11 @@ async fn run(count: u32) {
     fill(&folder.path().join("data"), count).await;
     let running = start(folder.path()).await;
     let history = running.engine().history();
+    if count > VERDICTS {
+        compare_many(&running).await;
+        running.stop().await;
+        return;
+    }
 
     let policy = history.policy("xsoar", 0).await.expect("it is built in");
     let (took, judged) = replay(&history, ReplayChange { policy: Some(policy), ..ReplayChange::default() }).await;
@@ -54,6 +65,18 @@ async fn run(count: u32) {
     let each_second = f64::from(raw) / with_raw.saturating_sub(without).as_secs_f64();
     println!("raw answers read again: {raw} in {with_raw:.2?} less {without:.2?}, {each_second:.0} a second");
     assert!(each_second > LEAST_RAW, "at least {LEAST_RAW} raw answers must be read in a second");
+
+    let began = SystemClock.monotonic();
+    let mut scan =
+        history.try_threshold(HistoryFilter::default(), every_threshold()).await.expect("there are verdicts");
+    while scan.advance().await.expect("the store is read").is_some() {}
+    let report = scan.finish().expect("there are answers");
+    println!(
+        "all values of a threshold: {} findings, {} without raw answers, in {:.2?}",
+        report.curve.findings,
+        report.pruned,
+        since(began)
+    );
 
     let began = SystemClock.monotonic();
     let mut analysis = history.analyze(HistoryFilter::default(), [], None).await.expect("there are verdicts");
@@ -81,14 +104,87 @@ async fn replay(history: &History, change: ReplayChange) -> (Duration, u64) {
     (since(began), replay.finish().replayed)
 }
 
+/// Compares all sources over the API: how long it takes, what it needs beyond what was resident before, and that whoever leaves frees
+/// the place of the next.
+async fn compare_many(running: &Running) {
+    use concord::pb::compare_sources_response::Event;
+    let mut stream = Some(TokioIo::new(running.connect()));
+    let connector = service_fn(move |_| {
+        let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+        async move { Ok::<_, std::io::Error>(stream?) }
+    });
+    let channel = Endpoint::from_static("http://local").connect_with_connector(connector).await.expect("a connection");
+    let mut client = HistoryServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
+    let request = pb::CompareSourcesRequest::default;
+
+    forget_peak();
+    let before = resident("VmRSS");
+    let began = SystemClock.monotonic();
+    let mut answers = client.compare_sources(request()).await.expect("it is answered").into_inner();
+    let mut progress = 0;
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        match answer.event.expect("an event") {
+            Event::Progress(made) => {
+                progress += 1;
+                if progress == 100 {
+                    let remaining = made.remaining.expect("it is known");
+                    println!(
+                        "after {:.1?} {} of {} are read; {} s to go",
+                        since(began),
+                        made.read,
+                        made.total,
+                        remaining.seconds
+                    );
+                }
+            }
+            Event::Comparison(comparison) => println!(
+                "compared over the API: {} verdicts in {:.1?}, {progress} times progress",
+                comparison.verdicts,
+                since(began)
+            ),
+        }
+    }
+    println!("resident memory: {before} MiB before, {} MiB at its greatest", resident("VmHWM"));
+
+    let mut left = client.compare_sources(request()).await.expect("it is answered").into_inner();
+    left.message().await.expect("it goes on").expect("progress");
+    drop(left);
+    let began = SystemClock.monotonic();
+    let mut next = client.compare_sources(request()).await.expect("it is answered").into_inner();
+    next.message().await.expect("it goes on").expect("progress");
+    println!("after the caller left, the next one had its first progress in {:.2?}", since(began));
+}
+
+/// A value of the process's status, in MiB.
+fn resident(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() / 1_024
+}
+
+/// Lets the greatest resident memory begin anew.
+fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Every value of a threshold up to a thousand.
+fn every_threshold() -> ThresholdTrial {
+    let variants = (1..=1_000).map(|value| (value, virustotal_with(i64::try_from(value).expect("it is small"))));
+    ThresholdTrial { source: "source-00".into(), present: 10, variants: variants.collect() }
+}
+
 /// A VirusTotal with another threshold.
 fn virustotal() -> Arc<dyn Source> {
+    virustotal_with(5)
+}
+
+fn virustotal_with(threshold: i64) -> Arc<dyn Source> {
     let kind = sources::find("virustotal").expect("the kind");
     let mut settings = SourceSettings {
         credential: Some("key".to_owned().into()),
         ..SourceSettings::from_defaults(kind.about(), "source-00")
     };
-    settings.options.insert("malicious_threshold_ip".into(), OptionValue::Integer(5));
+    settings.options.insert("malicious_threshold_ip".into(), OptionValue::Integer(threshold));
     kind.build(&SourceView::new(&settings)).expect("it is built")
 }
 
@@ -98,9 +194,17 @@ async fn fill(data: &Path, count: u32) {
     let policy = Policy::built_in().remove(0);
     // Younger than any retention.
     let began = SystemClock.now() - Duration::from_secs(u64::from(count) + 3_600);
+    let fused: Vec<VerdictRecord> = (0..FUSED).map(|number| record(&policy, number, began)).collect();
+    let at = |number: u32| began + Duration::from_secs(u64::from(number));
     for group in (0..count).collect::<Vec<_>>().chunks(500) {
-        let records =
-            group.iter().map(|number| record(&policy, *number, began + Duration::from_secs(u64::from(*number))));
+        let records = group.iter().map(|number| {
+            let mut record = fused[*number as usize % fused.len()].clone();
+            let indicator = Indicator::parse(&address(*number)).expect("an address").indicator;
+            (record.id, record.create_time) = (format!("{number:08}"), at(*number));
+            (record.verdict.indicator, record.verdict.judged_time) = (indicator, at(*number));
+            record.answers.iter_mut().for_each(|(_, hash)| *hash = format!("{number}"));
+            record
+        });
         join_all(records.map(|record| store.append(Arc::new(record))))
             .await
             .into_iter()
