@@ -211,9 +211,15 @@ impl SourcePipelines {
             None => {
                 let list = known.and_then(|known| same_list(known, source));
                 let account = account(&source.settings, source.source.as_ref());
-                // Another plan of the service, or another way to it. What a source said of its account holds otherwise.
-                if known.is_some() && !is_alike {
-                    self.account_state(&account).lift();
+                if let Some(known) = known {
+                    let (state, before) = (self.account_state(&account), &known.source);
+                    // Another plan of the service, or another way to it. What a source said of its account holds otherwise.
+                    if !is_alike || before.settings.quota != source.settings.quota {
+                        state.lift();
+                    } else if before.etag != source.etag {
+                        // The key may have been unblocked, and this is how its user says so.
+                        state.forget_credential_refusal();
+                    }
                 }
                 self.acquirer.reopen(&account);
                 self.build_on(source, family.clone(), counters.clone(), guards.clone(), list)

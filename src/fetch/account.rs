@@ -95,6 +95,11 @@ impl AccountState {
         self.allowance().map_or_else(|| configured.to_vec(), |allowance| allowance.bound(configured))
     }
 
+    /// Forgets that the source refused the credential.
+    pub fn forget_credential_refusal(&self) {
+        *lock(&self.refused_credential) = None;
+    }
+
     /// Lifts the suspension, forgets what answers reported and the refusal of the credential, and has the allowance read again.
     pub fn lift(&self) {
         self.reported.forget();

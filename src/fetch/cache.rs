@@ -119,6 +119,11 @@ impl SourceCache {
         self.decode(&self.memory.get(&key)?, now).ok()
     }
 
+    /// The entry in the store, as it was when memory had none.
+    async fn find_stored(&self, key: CacheDigest, now: Monotonic) -> Option<CacheEntry> {
+        self.decode(&self.stored.load(key).await?, now).ok()
+    }
+
     /// The entry in memory, or else in the store.
     async fn find(&self, key: CacheDigest, now: Monotonic) -> Option<CacheEntry> {
         if let Some(bytes) = self.memory.get(&key) {
@@ -199,6 +204,7 @@ pub(super) enum Cached {
 }
 
 /// The part of the cache that belongs to one source with its current settings.
+#[derive(Clone)]
 pub(super) struct SourceCacheView {
     cache: SourceCache,
     /// Everything but the look-up that determines what the source answers. The credential is not part of it.
@@ -237,6 +243,7 @@ impl SourceCacheView {
         max_age: Option<Duration>,
         refusals: u32,
         now: Monotonic,
+        first: impl Fn() -> Option<CacheDigest>,
     ) -> Cached {
         if max_age == Some(Duration::ZERO) {
             return Cached::Nothing;
@@ -247,7 +254,7 @@ impl SourceCacheView {
             Cached::Outcome(..) => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing if !self.has_variants => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing => {
-                self.with_answers_of_variants(found, lookup, max_age, now).await
+                self.with_answers_of_variants(found, lookup, max_age, now, first()).await
             }
         }
     }
@@ -284,25 +291,25 @@ impl SourceCacheView {
         lookup: &Lookup,
         max_age: Option<Duration>,
         now: Monotonic,
+        first: Option<CacheDigest>,
     ) -> Cached {
-        let (own, first) = match &found {
-            Cached::Answers(entry) => (&entry.steps[..], None),
-            Cached::Stale(_, entry) => (&[][..], entry.steps.first().map(|step| step.question)),
-            Cached::Outcome(..) | Cached::Nothing => (&[][..], None),
+        let own = match &found {
+            Cached::Answers(entry) => &entry.steps[..],
+            Cached::Stale(..) | Cached::Outcome(..) | Cached::Nothing => &[],
         };
         let mut steps = own.to_vec();
-        let base = lookup.base().map(|base| self.key(&base));
-        for key in [Some(self.shared_key(lookup)), base].into_iter().flatten() {
-            if let Some(entry) = self.cache.find(key, now).await {
-                self.add_fresh(&mut steps, entry, max_age, now);
+        let base = async {
+            match lookup.base() {
+                Some(base) => self.cache.find(self.key(&base), now).await,
+                None => None,
             }
-        }
-        // A stale finding is worth more than answers without that to the first question.
-        let is_better = match first {
-            Some(first) => steps.iter().any(|step| step.question == first),
-            None => steps.len() > own.len(),
         };
-        if !is_better {
+        let (shared, base) = tokio::join!(self.cache.find(self.shared_key(lookup), now), base);
+        for entry in [shared, base].into_iter().flatten() {
+            self.add_fresh(&mut steps, entry, max_age, now);
+        }
+        // Without the answer to the first question, the others are as old as that, which nobody knows.
+        if steps.len() == own.len() || !steps.iter().any(|step| Some(step.question) == first) {
             return found;
         }
         CacheEntry::new(None, self.rating, steps, 0).map_or(found, Cached::Answers)
@@ -319,22 +326,38 @@ impl SourceCacheView {
         }
     }
 
-    /// Caches the result of a conversation.
-    pub(super) async fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic) {
+    /// Caches the result of a conversation. What has to be read from the store for it runs in a task of `tracker`.
+    pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic, tracker: &TaskTracker) {
         // What was paid for pages or for a graph, or before a question failed, is not paid again by a look-up that wants more or less.
         let is_of_use = lookup.base().is_some() || !outcome.complete;
         if self.has_variants && is_of_use && outcome.body.is_answer() {
             let key = self.shared_key(lookup);
-            let mut steps = outcome.steps.clone();
-            if let Some(entry) = self.cache.find(key, now).await {
-                self.add_fresh(&mut steps, entry, None, now);
+            let shared = |known: Option<CacheEntry>| {
+                let mut steps = outcome.steps.clone();
+                if let Some(entry) = known {
+                    self.add_fresh(&mut steps, entry, None, now);
+                }
+                CacheEntry::new(Some(outcome.body.clone()), self.rating, steps, 0)
+            };
+            match self.cache.find_in_memory(key, now) {
+                Some(known) => self.put(key, lookup, shared(Some(known))),
+                // The store may have more, and nobody waits for it.
+                None => {
+                    let (Some(entry), view, lookup) = (shared(None), self.clone(), lookup.clone()) else { return };
+                    self.cache.memory.insert(key, self.cache.encode(&entry));
+                    tracker.spawn(async move {
+                        let mut steps = entry.steps.clone();
+                        if let Some(stored) = view.cache.find_stored(key, now).await {
+                            view.add_fresh(&mut steps, stored, None, now);
+                        }
+                        view.put(key, &lookup, CacheEntry::new(entry.body, view.rating, steps, 0));
+                    });
+                }
             }
-            self.put(key, lookup, CacheEntry::new(Some(outcome.body.clone()), self.rating, steps, 0));
         }
         // An incomplete conversation must not replace a complete one that is fresh, or a finding that can stand in for a failure.
-        if !outcome.complete
-            && matches!(self.find_in_memory(lookup, None, u32::MAX, now), Cached::Outcome(..) | Cached::Stale(..))
-        {
+        let known = || self.find_in_memory(lookup, None, u32::MAX, now);
+        if !outcome.complete && matches!(known(), Cached::Outcome(..) | Cached::Stale(..)) {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::account::AccountState;
@@ -16,6 +17,7 @@ use super::attempt::{self, AttemptError};
 use super::cache::{CacheEntry, Cached, SourceCache, SourceCacheView};
 use super::coalesce::InFlight;
 use super::conversation::{Conversation, ConversationOutcome};
+use super::digest::of_question;
 use super::disclosure::{DisclosureLog, host_of};
 use super::dns::DnsTransport;
 use super::fair_queue::Claim;
@@ -39,6 +41,9 @@ use crate::store::Ledger;
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
+
+/// Maximum of stale findings of one source that are asked again in the background at a time.
+const MAX_REVALIDATIONS: usize = 64;
 
 /// The parts of a [`RemotePipeline`].
 #[derive(Clone)]
@@ -85,6 +90,8 @@ pub struct RemotePipeline {
     counters: Arc<SourceCounters>,
     cache: SourceCacheView,
     in_flight: InFlight,
+    /// Places for look-ups that are asked again in the background.
+    revalidations: Arc<Semaphore>,
     raw_answers: RawAnswers,
     pub(super) guards: Arc<SourceGuards>,
     pub(super) account: Arc<AccountState>,
@@ -111,6 +118,7 @@ impl RemotePipeline {
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
+            revalidations: Arc::new(Semaphore::new(MAX_REVALIDATIONS)),
             guards: parts.guards,
             allowance: Arc::new(AllowanceReader {
                 source: source.clone(),
@@ -192,6 +200,9 @@ impl RemotePipeline {
         request: &LookupRequest,
         steps: Option<Vec<Step>>,
     ) -> (Arc<ConversationOutcome>, Receipt) {
+        // One that is under way without cached answers pays for no question twice.
+        let is_joined = request.max_age.is_none() && self.in_flight.is_running(&request.lookup);
+        let steps = steps.filter(|_| !is_joined);
         let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
         let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
         self.in_flight.share(request, rereads, conversation).await
@@ -203,10 +214,15 @@ impl RemotePipeline {
         if request.max_units.is_some() || self.in_flight.is_running(&request.lookup) {
             return;
         }
+        // Nobody waits for it, so nobody else bounds how many there are.
+        let Ok(permit) = self.revalidations.clone().try_acquire_owned() else { return };
         let deadline = self.clock.monotonic() + self.in_flight.start_window;
         let request = LookupRequest { deadline, max_age: None, priority: Priority::Background, ..request.clone() };
         let pipeline = self.clone();
-        self.in_flight.tracker.spawn(async move { pipeline.ask(&request, None).await });
+        self.in_flight.tracker.spawn(async move {
+            let _permit = permit;
+            pipeline.ask(&request, None).await
+        });
     }
 
     /// Layers 4 to 9, and the write side of the cache: the conversation that look-ups share.
@@ -257,7 +273,7 @@ impl RemotePipeline {
                 ConversationOutcome::uncacheable(body, time)
             }
         };
-        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic()).await;
+        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic(), &self.in_flight.tracker);
         outcome
     }
 
@@ -353,7 +369,8 @@ impl RemotePipeline {
 
     /// What the cache holds for the look-up.
     async fn find_cached(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
-        self.cache.find(lookup, max_age, self.source.refusals(), now).await
+        let first = || self.source.ask(lookup).ok().map(|question| of_question(&question));
+        self.cache.find(lookup, max_age, self.source.refusals(), now, first).await
     }
 
     pub(super) async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {

@@ -101,13 +101,17 @@ pub(super) async fn prune(
     }
 }
 
-/// Runs the upkeep of metrics every ten seconds. Without it, histograms that nobody scrapes grow without bound.
+/// Runs the upkeep of metrics every ten seconds. Without it, histograms that nobody scrapes grow without bound. What it awaits has
+/// as long as that.
 pub(super) async fn upkeep<F: Future<Output = ()> + Send>(run: impl Fn() -> F, stop: CancellationToken) {
+    let clock: &dyn Clock = &SystemClock;
     loop {
-        run().await;
+        let round = async {
+            tokio::join!(clock.timeout(UPKEEP_INTERVAL, run()), clock.sleep(UPKEEP_INTERVAL));
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = SystemClock.sleep(UPKEEP_INTERVAL) => {}
+            () = round => {}
         }
     }
 }

@@ -234,12 +234,12 @@ impl Running {
         // Nobody reads the log or the metrics of a server within a command.
         let forecasting = (listen == Listen::Everywhere).then(|| engine.clone());
         let keep_metrics = move || {
+            telemetry::upkeep();
             let forecasting = forecasting.clone();
             async move {
                 if let Some(engine) = forecasting {
                     engine.note_forecasts().await;
                 }
-                telemetry::upkeep();
             }
         };
         tracker.spawn(housekeeping::upkeep(keep_metrics, stop));

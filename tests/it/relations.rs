@@ -311,6 +311,14 @@ async fn a_refused_key_is_not_asked_again_until_the_source_is_tested_and_never_l
     let request = pb::TestSourceRequest { name: "sources/virustotal".into(), ..Default::default() };
     server.sources().test_source(request).await.unwrap();
     assert_eq!(source.calls(), 2, "the test asks");
+    // Another setting may be what its user changed for it.
+    let count = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(7.0)) };
+    let options = Some(prost_types::Struct { fields: [("malicious_threshold_ip".to_owned(), count)].into() });
+    let changed = pb::Source { name: "sources/virustotal".into(), options, ..Default::default() };
+    let request = pb::ConfigureSourceRequest { source: Some(changed), ..Default::default() };
+    server.sources().configure_source(request).await.unwrap();
+    server.enrich("192.0.2.4").await;
+    assert_eq!(source.calls(), 3, "a change of the source asks");
     server.stop().await;
 }
 
