@@ -1,6 +1,6 @@
 //! One pass over the rows of a period: what each source answered and added, and how each two agree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use super::agreement::{AlphaMetric, GroupAgreement, JointTable, KappaWeights};
@@ -21,6 +21,8 @@ pub const LEAST_JOINT: u64 = 20;
 pub const MOST_SOURCES: usize = 128;
 /// Rows that are kept for what needs whole rows.
 const SAMPLED: usize = 4_096;
+/// Indicators of one day that are known again; further ones count each time.
+const MOST_OF_A_DAY: usize = 262_144;
 /// Latencies are counted in powers of the square root of 2, from a millisecond on.
 const LATENCY_STEPS: usize = 48;
 
@@ -33,11 +35,22 @@ pub struct SourceStatistics {
     pairs: Vec<Vec<PairCounts>>,
     group: GroupAgreement<3>,
     timeliness: Timeliness,
+    /// Of all rows.
     sample: Sample,
+    /// Of the rows on which two sources or more took a side, which may be few of all.
+    sided: Sample,
+    day: Day,
     verdicts: u64,
     labelled_malicious: u64,
     labelled_benign: u64,
     left_out: u64,
+}
+
+/// The indicators of one day that were counted.
+#[derive(Clone, Debug, Default)]
+struct Day {
+    number: u64,
+    indicators: HashSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +69,7 @@ struct Counts {
     against_merged: u64,
     units: u64,
     latency: [u64; LATENCY_STEPS],
+    has_listing_dates: bool,
     labels: LabelCounts,
 }
 
@@ -143,6 +157,8 @@ pub struct SourceSummary {
     pub agreement_with_merged: Option<f64>,
     /// How early it says that an indicator is malicious.
     pub lead: Option<Lead>,
+    /// Whether it says itself since when it lists what it calls malicious.
+    pub has_listing_dates: bool,
     /// Calls made.
     pub units: u64,
     /// Calls per decisive contribution; `None`: it made none.
@@ -215,6 +231,8 @@ impl Default for SourceStatistics {
             group: GroupAgreement::default(),
             timeliness: Timeliness::default(),
             sample: Sample::new(SAMPLED),
+            sided: Sample::new(SAMPLED),
+            day: Day::default(),
             verdicts: 0,
             labelled_malicious: 0,
             labelled_benign: 0,
@@ -223,8 +241,24 @@ impl Default for SourceStatistics {
     }
 }
 
+impl Day {
+    /// Whether it is the first row of its indicator on this day, as far as they are counted. Another day forgets the one before.
+    fn is_first(&mut self, row: &Row<'_>) -> bool {
+        let number = row.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+        if number != self.number {
+            self.number = number;
+            self.indicators.clear();
+        }
+        if self.indicators.len() >= MOST_OF_A_DAY {
+            return !self.indicators.contains(&row.indicator);
+        }
+        self.indicators.insert(row.indicator)
+    }
+}
+
 impl SourceStatistics {
-    /// Counts a row.
+    /// Counts a row. Rows come in the order of their time: of one indicator, the first of each day counts for agreement, since
+    /// what a source says of one thing twice is said once.
     pub fn add(&mut self, row: &Row<'_>) {
         self.verdicts += 1;
         if let Some(label) = row.label {
@@ -249,6 +283,9 @@ impl SourceStatistics {
                 present.push((place, report.answer));
             }
         }
+        if !self.day.is_first(row) {
+            return;
+        }
         self.group.add(ratings);
         for (index, (later, answer)) in present.iter().enumerate() {
             for (earlier, other) in &present[..index] {
@@ -260,16 +297,20 @@ impl SourceStatistics {
                 self.pairs[*second.0][*first.0].add(*first.1, *second.1);
             }
         }
-        self.keep(row);
+        self.keep(row, ratings.iter().sum::<u32>() >= 2);
     }
 
-    fn keep(&mut self, row: &Row<'_>) {
+    fn keep(&mut self, row: &Row<'_>, has_two_sides: bool) {
         let nanos = row.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let label = row.label.map(|label| label.is_malicious);
         let places = &self.places;
-        let claim = |report: &Report<'_>| Some((*places.get(report.source)?, report.answer.side()? as u8));
-        let claims = || row.reports.iter().filter_map(claim).collect();
-        self.sample.offer(row.indicator ^ mix(nanos), label, row.base.unwrap_or_default(), claims);
+        let answer = |report: &Report<'_>| Some((*places.get(report.source)?, report.answer.outcome()? as u8));
+        let answers = || row.reports.iter().filter_map(answer).collect();
+        let (seed, base) = (row.indicator ^ mix(nanos), row.base.unwrap_or_default());
+        self.sample.offer(seed, label, base, answers);
+        if has_two_sides {
+            self.sided.offer(seed, label, base, answers);
+        }
     }
 
     fn place(&mut self, report: &Report<'_>, time: SystemTime) -> Option<usize> {
@@ -292,9 +333,9 @@ impl SourceStatistics {
         order.sort_by(|one, other| self.sources[*one].name.cmp(&self.sources[*other].name));
         let mut place_of = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, old)| place_of[*old] = place);
-        let mut sample = self.sample.into_rows();
-        for claim in sample.iter_mut().flat_map(|row| &mut row.claims) {
-            claim.0 = place_of[usize::from(claim.0)] as u16;
+        let (mut sample, mut sided) = (self.sample.into_rows(), self.sided.into_rows());
+        for answer in sample.iter_mut().chain(&mut sided).flat_map(|row| &mut row.answers) {
+            answer.0 = place_of[usize::from(answer.0)] as u16;
         }
         let sources: Vec<SourceSummary> = order
             .iter()
@@ -302,7 +343,7 @@ impl SourceStatistics {
             .collect();
         let families: Vec<&str> = sources.iter().map(|source| source.family.as_str()).collect();
         let priors: Vec<&LetterRow> = sources.iter().map(|source| prior_row(letters, source.reliability)).collect();
-        let copying: HashMap<(usize, usize), Copying> = residual_correlations(&sample, &families, &priors)
+        let copying: HashMap<(usize, usize), Copying> = residual_correlations(&sample, &sided, &families, &priors)
             .into_iter()
             .map(|copying| (copying.sources, copying))
             .collect();
@@ -357,6 +398,7 @@ impl Counts {
             against_merged: 0,
             units: 0,
             latency: [0; LATENCY_STEPS],
+            has_listing_dates: false,
             labels: LabelCounts::default(),
         }
     }
@@ -386,6 +428,7 @@ impl Counts {
             let agrees = report.answer.is_alarm() == merged_alarm;
             *(if agrees { &mut self.with_merged } else { &mut self.against_merged }) += 1;
         }
+        self.has_listing_dates |= report.has_listing_date && report.answer == Answer::Claim(Disposition::Malicious);
         self.units += u64::from(report.units);
         if let Some(latency) = report.latency {
             self.latency[latency_step(latency)] += 1;
@@ -410,6 +453,7 @@ impl Counts {
             lone_alarms: self.lone_alarms,
             agreement_with_merged: (compared > 0).then(|| self.with_merged as f64 / compared as f64),
             lead,
+            has_listing_dates: self.has_listing_dates,
             units: self.units,
             units_per_decisive: (self.decisive > 0).then(|| self.units as f64 / self.decisive as f64),
             median_latency: self.latency_at(0.5),

@@ -3,6 +3,7 @@
 //!
 //! The prior of the rows is held fixed, since learning it without labels ruins the probabilities.
 
+use super::SILENT;
 use super::learning::{Claims, LearnedRow, learn};
 use super::numeric::sigmoid;
 use super::sample::SampledRow;
@@ -30,18 +31,21 @@ pub(super) fn learn_from_rows(
             let (malicious, weight) = match row.label {
                 Some(is_malicious) => (f64::from(u8::from(is_malicious)), 1.0),
                 None => {
-                    let evidence = row.claims.iter().map(|(source, side)| {
+                    let evidence = row.answers.iter().map(|(source, outcome)| {
                         let source = usize::from(*source);
-                        (families[source], learned[source].evidence[usize::from(*side)])
+                        (families[source], learned[source].evidence_of(usize::from(*outcome)))
                     });
                     (sigmoid(row.base + pool.sum(evidence)), UNLABELLED)
                 }
             };
-            for (source, side) in &row.claims {
-                let claims = &mut claims[usize::from(*source)];
-                claims.if_malicious[usize::from(*side)] += weight * malicious;
-                claims.if_benign[usize::from(*side)] += weight * (1.0 - malicious);
-                claims.labels += u64::from(row.label.is_some());
+            for (source, outcome) in &row.answers {
+                let (claims, outcome) = (&mut claims[usize::from(*source)], usize::from(*outcome));
+                claims.if_malicious[outcome] += weight * malicious;
+                claims.if_benign[outcome] += weight * (1.0 - malicious);
+                if row.label.is_some() && outcome != SILENT {
+                    claims.labels += 1;
+                    claims.effective += 1.0;
+                }
             }
         }
         let next: Vec<LearnedRow> = priors.iter().zip(&claims).map(|(prior, claims)| learn(prior, claims)).collect();

@@ -52,6 +52,14 @@ pub use sample::{Sample, SampledRow};
 pub use threshold::{ThresholdAnswer, ThresholdCurve, ThresholdPoint, ThresholdStatistics, threshold_values};
 pub use timeliness::{Lead, Timeliness};
 
+/// What an answer can be: one of three sides, or none.
+const OUTCOMES: usize = 4;
+/// The outcome of an answer that takes no side.
+const SILENT: usize = 3;
+/// Kinds whose `first_seen` is the day on which they listed the indicator. That of others says when somebody first showed it
+/// to them, which may be years before they called it malicious.
+const KINDS_WITH_LISTING_DATES: [&str; 1] = ["urlhaus"];
+
 /// What the statistics read of one verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<'a> {
@@ -97,6 +105,8 @@ pub struct Report<'a> {
     pub without: Option<Disposition>,
     /// Since when the source is known to make its claim.
     pub since: Option<SystemTime>,
+    /// Whether that is the day on which it listed the indicator, by its own word.
+    pub has_listing_date: bool,
     /// Time from the beginning of the enrichment to the answer; `None` where it came from the cache or there was none.
     pub latency: Option<Duration>,
     /// Calls that were made for the answer.
@@ -125,6 +135,11 @@ impl Answer {
             Self::Claim(Disposition::Malicious) => Some(2),
             Self::Claim(Disposition::Unknown) | Self::NoRecord | Self::Failed | Self::NotAsked => None,
         }
+    }
+
+    /// The side that it takes, or [`SILENT`] for an answer without one.
+    fn outcome(self) -> Option<usize> {
+        if self.is_answer() { Some(self.side().unwrap_or(SILENT)) } else { None }
     }
 
     /// Whether the source answered: with a claim or with "no record".
@@ -170,9 +185,13 @@ impl<'a> Row<'a> {
             .collect();
         let reports = verdict.outcomes.iter().map(|outcome| {
             let fresh = outcome.time.duration_since(verdict.judged_time).ok().filter(|_| outcome.body.is_answer());
-            let claim_time = |finding: &Finding| {
-                first_seen(finding).or(finding.observed_time).unwrap_or(outcome.time).min(outcome.time)
+            let listed = if KINDS_WITH_LISTING_DATES.contains(&&*outcome.kind) {
+                outcome.body.finding().and_then(first_seen)
+            } else {
+                None
             };
+            let claim_time =
+                |finding: &Finding| listed.or(finding.observed_time).unwrap_or(outcome.time).min(outcome.time);
             Report {
                 source: &outcome.source,
                 reliability: outcome.reliability,
@@ -185,6 +204,7 @@ impl<'a> Row<'a> {
                 },
                 without: without.get(outcome.source.as_str()).copied(),
                 since: outcome.body.finding().map(claim_time),
+                has_listing_date: listed.is_some(),
                 latency: fresh,
                 units: if fresh.is_some() { calls(&outcome.source) } else { 0 },
             }
@@ -202,7 +222,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Since when the source knows the indicator, where it says so.
+/// The fact `first_seen`, where there is one.
 fn first_seen(finding: &Finding) -> Option<SystemTime> {
     let fact = finding.facts.iter().find(|fact| fact.name == "first_seen")?;
     match fact.value {

@@ -20,8 +20,8 @@ pub struct SampledRow {
     pub label: Option<bool>,
     /// Log-odds without any source, in nats.
     pub base: f64,
-    /// The sources that took a side: place of the source, and its side.
-    pub claims: Vec<(u16, u8)>,
+    /// The sources that answered: place of the source, and its side, or 3 where it took none.
+    pub answers: Vec<(u16, u8)>,
 }
 
 impl PartialEq for SampledRow {
@@ -51,12 +51,12 @@ impl Sample {
     }
 
     /// Offers a row; `seed` identifies it.
-    pub fn offer(&mut self, seed: u64, label: Option<bool>, base: f64, claims: impl FnOnce() -> Vec<(u16, u8)>) {
+    pub fn offer(&mut self, seed: u64, label: Option<bool>, base: f64, answers: impl FnOnce() -> Vec<(u16, u8)>) {
         let number = mix(seed);
         if self.rows.len() >= self.most && self.rows.peek().is_none_or(|greatest| greatest.number <= number) {
             return;
         }
-        self.rows.push(SampledRow { number, label, base, claims: claims() });
+        self.rows.push(SampledRow { number, label, base, answers: answers() });
         if self.rows.len() > self.most {
             self.rows.pop();
         }

@@ -1,10 +1,10 @@
 //! What labels teach of the reliability of sources.
 
 use concord::finding::Reliability;
-use concord::statistics::{LEAST_LABELS_OF_TYPE, LearningStatistics, SourceStatistics};
+use concord::statistics::{LEAST_LABELS_OF_TYPE, LearningStatistics, ReliabilitySuggestion, SourceStatistics};
 use concord::verdict::{LetterRow, SourceRow, WeightedRule};
 
-use super::world::{Actor, balanced_accuracy, day, items, judge, letters, rows};
+use super::world::{Actor, balanced_accuracy, day, items, judge, letters, policy, rows};
 
 /// Twelve sources, of which a third is misrated, one as A that behaves like E.
 fn misrated() -> Vec<Actor> {
@@ -109,8 +109,10 @@ fn without_a_label_a_source_behaves_like_its_letter() {
 #[test]
 fn a_type_has_a_suggestion_of_its_own_from_fifty_labels_on() {
     let actors = [Actor { coverage: 1.0, ..Actor::honest("alpha", Reliability::B) }];
-    for (labels, suggested) in [(LEAST_LABELS_OF_TYPE as usize - 1, 1), (LEAST_LABELS_OF_TYPE as usize, 2)] {
-        let mut learning = LearningStatistics::new(day(40));
+    let least = LEAST_LABELS_OF_TYPE as usize;
+    // Of labels of 90 days ago it takes twice as many.
+    for (labels, now, suggested) in [(least - 1, 10, 1), (least, 10, 2), (2 * least - 1, 10 + 30 + 90, 1)] {
+        let mut learning = LearningStatistics::new(day(now));
         rows(&actors, &items(&actors, 200, 3), labels, |row| learning.add(row));
         assert_eq!(learning.suggestions(&letters()).len(), suggested);
     }
@@ -134,11 +136,85 @@ fn old_labels_count_less_and_the_uncertainty_grows() {
 fn what_a_liar_teaches_is_no_evidence_in_either_direction_and_fit_for_a_policy() {
     let honest = letters().b;
     let inverted = LetterRow { if_malicious: honest.if_benign, if_benign: honest.if_malicious };
-    let actors = [Actor { truth: inverted, ..Actor::honest("liar", Reliability::B) }];
+    let actors = [Actor { truth: inverted, coverage: 1.0, ..Actor::honest("liar", Reliability::B) }];
     let mut learning = LearningStatistics::new(day(40));
     rows(&actors, &items(&actors, 500, 3), 500, |row| learning.add(row));
     let suggestion = learning.suggestions(&letters()).remove(0);
     assert!(suggestion.is_inverted);
     assert!(suggestion.learned.evidence.iter().all(|nats| nats.abs() < 1e-9), "{suggestion:?}");
     assert_eq!(suggestion.behaves_like, Reliability::F);
+}
+
+/// The suggestion for the block list among so many labelled indicators, of which it lists 40 % of what is malicious and .7 % of
+/// what is benign: 95 of 100 of its alarms are right.
+fn of_block_list(rated: Reliability, labels: usize) -> ReliabilitySuggestion {
+    let actors = [Actor::block_list("list", rated, 0.4, 0.007), Actor::honest("bravo", Reliability::B)];
+    let mut learning = LearningStatistics::new(day(10));
+    rows(&actors, &items(&actors, labels, 3), labels, |row| learning.add(row));
+    let suggestions = learning.suggestions(&letters());
+    suggestions.into_iter().find(|each| each.source == "list" && each.indicator_type.is_none()).expect("a suggestion")
+}
+
+#[test]
+fn a_good_block_list_keeps_its_letter_however_many_labels_there_are() {
+    let truth = (0.4_f64 / 0.007).ln();
+    for labels in [100, 500, 2_000, 10_000, 40_000] {
+        let suggestion = of_block_list(Reliability::A, labels);
+        assert_eq!(suggestion.behaves_like, Reliability::A, "{labels} labels: {suggestion:?}");
+        let (nats, deviation) = (suggestion.learned.evidence[2], suggestion.learned.deviation[2]);
+        assert!((nats - truth).abs() < 2.5 * deviation, "{labels} labels: {nats} +- {deviation} for {truth}");
+    }
+    let (few, many) =
+        (of_block_list(Reliability::D, 100).behaves_like, of_block_list(Reliability::D, 10_000).behaves_like);
+    assert!(many < few && many == Reliability::A, "a letter too low is found: {few} and {many}");
+}
+
+#[test]
+fn a_block_list_that_lists_anything_behaves_like_no_letter_of_worth() {
+    let actors = [Actor::block_list("list", Reliability::A, 0.3, 0.25), Actor::honest("bravo", Reliability::B)];
+    let mut learning = LearningStatistics::new(day(10));
+    rows(&actors, &items(&actors, 4_000, 3), 4_000, |row| learning.add(row));
+    let suggestion = learning.suggestions(&letters()).into_iter().find(|each| each.source == "list").unwrap();
+    assert!(suggestion.behaves_like >= Reliability::E, "{suggestion:?}");
+}
+
+#[test]
+fn without_labels_a_good_block_list_is_not_marked_down() {
+    let mut actors = vec![Actor::block_list("list", Reliability::A, 0.4, 0.007)];
+    let names = ["alpha", "bravo", "charlie", "delta"];
+    actors.extend(names.map(|name| Actor::honest(name, Reliability::B)));
+    let mut statistics = SourceStatistics::default();
+    rows(&actors, &items(&actors, 4_000, 5), 0, |row| statistics.add(row));
+    let suggestions = statistics.finish(&letters()).suggestions_without_labels(&WeightedRule::built_in());
+    let list = suggestions.iter().find(|each| each.source == "list").unwrap();
+    assert!(list.best <= Reliability::A && list.worst <= Reliability::B, "{list:?}");
+    let truth = (0.4_f64 / 0.007).ln();
+    assert!((list.learned.evidence[2] - truth).abs() < 2.5 * list.learned.deviation[2], "{list:?}");
+}
+
+#[test]
+fn a_learned_row_carries_the_evidence_that_was_learned_and_a_policy_takes_it() {
+    let mut rule = WeightedRule::built_in();
+    for rated in [Reliability::A, Reliability::D] {
+        for labels in [0, 3, 100, 20_000] {
+            let actors = [
+                Actor::block_list("list", rated, 0.4, 0.007),
+                Actor::honest("mixed", rated),
+                Actor::block_list("noise", rated, 0.05, 0.3),
+            ];
+            let mut learning = LearningStatistics::new(day(10));
+            rows(&actors, &items(&actors, labels, 3), labels, |row| learning.add(row));
+            for suggestion in learning.suggestions(&letters()) {
+                let row = suggestion.learned.claims;
+                let of = |malicious: f64, benign: f64| (malicious / benign).ln();
+                let learned = suggestion.learned.evidence;
+                let malicious = of(row.if_malicious.malicious, row.if_benign.malicious);
+                assert!((malicious - learned[2]).abs() < 0.02, "{labels} labels: {malicious} in {suggestion:?}");
+                rule.sources = vec![SourceRow { source: suggestion.source.clone(), claims: Some(row), coverage: None }];
+                let mut policy = policy(&rule);
+                policy.name = "learned".into();
+                assert_eq!(policy.violations(), Vec::new(), "{suggestion:?}");
+            }
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Who copies, who lies and who is early, found by name.
 
-use concord::finding::{Disposition, Reliability};
-use concord::statistics::{LearningStatistics, SourceComparison, SourceStatistics};
+use concord::finding::{Disposition, Outcome, Reliability};
+use concord::statistics::{LearningStatistics, Row, SourceComparison, SourceStatistics};
 use concord::verdict::{LetterRow, WeightedRule};
 
-use super::world::{Actor, day, items, letters, rows, rows_with_analysis};
+use super::world::{Actor, day, items, letters, rows, rows_with_analysis, verdicts};
 
 /// Six honest sources, one that copies, one that lies, and one that is early.
 pub fn world() -> Vec<Actor> {
@@ -148,4 +148,102 @@ fn a_pair_with_few_joint_answers_has_its_number_and_no_kappa() {
     let many = compared(&actors, 100, 0, 1);
     let kappa = many.pairs[0].kappa.expect("enough joint answers");
     assert!(kappa.low < kappa.value && kappa.value < kappa.high, "{kappa:?}");
+}
+
+/// Six sources that say all sides, three block lists, and one that copies the first of them.
+pub fn world_of_lists() -> Vec<Actor> {
+    let mut actors: Vec<Actor> = world().into_iter().take(5).collect();
+    let lists = actors.len();
+    actors.push(Actor::block_list("list", Reliability::B, 0.4, 0.01));
+    actors.push(Actor {
+        copies: Some((lists, 0.9)),
+        delay: 9,
+        ..Actor::block_list("list-copy", Reliability::B, 0.4, 0.01)
+    });
+    actors.push(Actor::block_list("list-other", Reliability::B, 0.4, 0.01));
+    actors.push(Actor::block_list("list-rare", Reliability::B, 0.1, 0.002));
+    actors
+}
+
+#[test]
+fn a_copied_block_list_is_found_although_neither_ever_says_anything_else() {
+    let actors = world_of_lists();
+    for (seed, labelled) in [(1, 0), (2, 0), (3, 300), (4, 3_000)] {
+        let comparison = compared(&actors, 3_000, labelled, seed);
+        assert_eq!(comparison.suggested_families, [["list", "list-copy"]], "seed {seed}");
+        let name = |place: usize| comparison.sources[place].name.as_str();
+        let pair = |second: &str| {
+            comparison.pairs.iter().find(|pair| (name(pair.first), name(pair.second)) == ("list", second)).unwrap()
+        };
+        let copy = pair("list-copy");
+        assert!(copy.kappa.is_none() && copy.jaccard.is_some_and(|jaccard| jaccard > 0.8), "{copy:?}");
+        assert!(copy.copying.is_some_and(|copying| copying.correlation > 0.7), "{copy:?}");
+        let other = pair("list-other").copying.expect("both answer");
+        assert!(other.correlation.abs() < 0.15, "seed {seed}: {other:?}");
+    }
+}
+
+#[test]
+fn block_lists_that_never_speak_have_no_correlation_rather_than_none_beyond_the_truth() {
+    let never = |name| Actor::block_list(name, Reliability::B, 0.0, 0.0);
+    let comparison = compared(&[never("one"), never("two"), Actor::honest("alpha", Reliability::B)], 500, 0, 1);
+    assert!(comparison.pairs.iter().all(|pair| pair.copying.is_none()), "{:?}", comparison.pairs);
+}
+
+#[test]
+fn copies_are_found_in_a_long_history_of_which_most_is_known_to_nobody() {
+    let actors = world();
+    let mut items = items(&actors, 40_000, 1);
+    for (number, item) in items.iter_mut().enumerate() {
+        if !number.is_multiple_of(100) {
+            item.claims.fill(None);
+        }
+    }
+    let mut statistics = SourceStatistics::default();
+    rows(&actors, &items, 0, |row| statistics.add(row));
+    let comparison = statistics.finish(&letters());
+    assert_eq!(comparison.suggested_families, [["bravo", "copycat"]]);
+    let sampled = comparison.sample.iter().filter(|row| row.answers.iter().any(|(_, outcome)| *outcome < 3)).count();
+    assert!(sampled < 60, "a sample of all rows would not tell: {sampled}");
+}
+
+#[test]
+fn sources_whose_truth_nobody_else_knows_are_suggested_as_no_family() {
+    let mut actors = world();
+    actors.retain(|actor| actor.copies.is_none() && actor.name != "liar");
+    actors.iter_mut().for_each(|actor| actor.coverage = 0.06);
+    let none: [[&str; 0]; 0] = [];
+    assert_eq!(compared(&actors, 40_000, 0, 1).suggested_families, none);
+}
+
+#[test]
+fn an_indicator_that_is_looked_up_again_on_the_same_day_counts_once_for_agreement() {
+    let actors = world();
+    let items = items(&actors, 40, 1);
+    let (mut once, mut often) = (SourceStatistics::default(), SourceStatistics::default());
+    rows(&actors, &items, 0, |row| once.add(row));
+    rows(&actors, &items, 0, |row| (0..50).for_each(|_| often.add(row)));
+    let (once, often) = (once.finish(&letters()), often.finish(&letters()));
+    assert_eq!(often.pairs, once.pairs);
+    assert_eq!((often.pairable, often.verdicts), (once.pairable, 50 * once.verdicts));
+    assert_eq!(often.sources[0].units, 50 * once.sources[0].units, "but each look-up has its price");
+    assert_eq!(often.sample.len(), once.sample.len());
+}
+
+#[test]
+fn what_somebody_showed_a_source_once_is_no_day_of_listing() {
+    let actors = world();
+    let items = items(&actors, 1, 1);
+    let mut verdict = verdicts(&actors, &items).remove(0);
+    let row = Row::from_verdict(&verdict, 1, None, |_| 1);
+    let of_kind = row.reports.iter().find(|report| report.since.is_some()).expect("a claim").clone();
+    assert!(of_kind.has_listing_date && of_kind.since < Some(day(10)), "{of_kind:?}");
+    let source = of_kind.source.to_owned();
+    for outcome in &mut verdict.outcomes {
+        let changed = Outcome { kind: "virustotal".into(), ..Outcome::clone(outcome) };
+        *outcome = changed.into();
+    }
+    let row = Row::from_verdict(&verdict, 1, None, |_| 1);
+    let report = row.reports.iter().find(|report| report.source == source).unwrap();
+    assert!(!report.has_listing_date && report.since >= Some(day(10)), "{report:?}");
 }

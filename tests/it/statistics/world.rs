@@ -52,6 +52,9 @@ pub struct Actor {
     /// Days after the appearance of an indicator at which it lists it.
     pub delay: u64,
     pub family: Option<&'static str>,
+    /// For a block list: the shares of what is malicious and of what is benign that it lists. It says malicious of what it lists
+    /// and nothing else, and its copies are silent where it is.
+    pub lists: Option<[f64; 2]>,
 }
 
 impl Actor {
@@ -63,7 +66,12 @@ impl Actor {
     /// A source that behaves like another letter than its own.
     pub fn rated(name: &'static str, rated: Reliability, behaves: Reliability) -> Self {
         let truth = *letters().row(behaves).expect("a letter with a row");
-        Self { name, rated, truth, copies: None, coverage: 0.9, delay: 4, family: None }
+        Self { name, rated, truth, copies: None, coverage: 0.9, delay: 4, family: None, lists: None }
+    }
+
+    /// A source that lists these shares of what is malicious and of what is benign, and never says anything but malicious.
+    pub fn block_list(name: &'static str, rated: Reliability, if_malicious: f64, if_benign: f64) -> Self {
+        Self { lists: Some([if_malicious, if_benign]), ..Self::honest(name, rated) }
     }
 }
 
@@ -80,7 +88,7 @@ pub fn items(actors: &[Actor], count: usize, seed: u64) -> Vec<Item> {
         .map(|_| {
             let is_malicious = random.uniform() < 0.25;
             let mut said: Vec<Disposition> = Vec::new();
-            let mut claims = Vec::new();
+            let mut claims: Vec<Option<Disposition>> = Vec::new();
             for actor in actors {
                 let shares = if is_malicious { actor.truth.if_malicious } else { actor.truth.if_benign };
                 let draw = random.uniform();
@@ -97,7 +105,15 @@ pub fn items(actors: &[Actor], count: usize, seed: u64) -> Vec<Item> {
                     _ => own,
                 };
                 said.push(claim);
-                claims.push((random.uniform() < actor.coverage).then_some(claim));
+                let presence = random.uniform();
+                claims.push(match (actor.lists, actor.copies) {
+                    (Some(_), Some((of, share))) if chance < share => claims[of],
+                    (Some([if_malicious, if_benign]), _) => {
+                        let listed = presence < if is_malicious { if_malicious } else { if_benign };
+                        listed.then_some(Disposition::Malicious)
+                    }
+                    (None, _) => (presence < actor.coverage).then_some(claim),
+                });
             }
             Item { is_malicious, claims }
         })
@@ -142,7 +158,8 @@ fn outcomes(
                 actor.family.map_or(Family::same_kind(actor.name), |family| Family::declared(family, actor.name));
             Outcome {
                 source: actor.name.into(),
-                kind: "test".into(),
+                // Of this kind `first_seen` is the day of listing.
+                kind: "urlhaus".into(),
                 reliability: letter(actor),
                 family,
                 time: at + Duration::from_millis(300),
