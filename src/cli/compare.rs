@@ -269,7 +269,26 @@ fn source_table(comparison: &pb::SourceComparison) -> String {
             right(source.failed),
         ]);
     }
-    table::fitted(rows, None)
+    table::fitted(rows, None) + &lead_text(comparison)
+}
+
+/// From when the days of "days early" count, which is not the same for all.
+fn lead_text(comparison: &pb::SourceComparison) -> String {
+    let with_lead = comparison.sources.iter().filter(|source| source.lead.is_some());
+    let (listed, affirmed): (Vec<_>, Vec<_>) =
+        with_lead.partition(|source| source.lead_basis() == pb::LeadBasis::ListingDate);
+    let names = |sources: &[&pb::SourceStatistics]| {
+        sources.iter().map(|source| source_id(&source.source)).collect::<Vec<_>>().join(", ")
+    };
+    let affirmed_from = "from when it affirmed its claim, which may be long after it first made it";
+    match (listed.is_empty(), affirmed.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => format!("Days early: of each source {affirmed_from}\n"),
+        (false, true) => "Days early: of each source from the day of listing\n".to_owned(),
+        (false, false) => {
+            format!("Days early: of {} from the day of listing, of the others {affirmed_from}\n", names(&listed))
+        }
+    }
 }
 
 fn days(lead: Option<&pb::Lead>) -> String {
@@ -307,9 +326,12 @@ fn interval(estimate: Option<&pb::Estimate>) -> String {
 }
 
 fn pair_table(comparison: &pb::SourceComparison) -> String {
-    let mut pairs: Vec<&pb::SourcePair> = comparison.pairs.iter().filter(|pair| pair.kappa.is_some()).collect();
-    let alike = |pair: &pb::SourcePair| pair.residual_correlation.unwrap_or(f64::MIN);
-    pairs.sort_by(|one, other| alike(other).total_cmp(&alike(one)));
+    // Two sources that say the same of everything have no kappa, however alike they are: their Jaccard index shows them.
+    let is_shown = |pair: &&pb::SourcePair| pair.agreement.is_some() || pair.residual_correlation.is_some();
+    let mut pairs: Vec<&pb::SourcePair> = comparison.pairs.iter().filter(is_shown).collect();
+    let beyond = |pair: &pb::SourcePair| pair.residual_correlation.unwrap_or(f64::MIN);
+    let jaccard = |pair: &pb::SourcePair| pair.jaccard.unwrap_or_default();
+    pairs.sort_by(|one, other| beyond(other).total_cmp(&beyond(one)).then(jaccard(other).total_cmp(&jaccard(one))));
     let header = ["PAIR", "JOINT", "AGREE", "KAPPA", "QUADRATIC", "JACCARD", "BEYOND THE TRUTH", "DAYS EARLY"];
     let mut rows = table::plain(&header);
     for pair in pairs.iter().take(MOST_PAIRS) {
@@ -368,7 +390,9 @@ pub(super) fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String 
             pb::IndicatorType::Unspecified => "all".to_owned(),
             some => table::words(some.as_str_name(), "INDICATOR_TYPE_"),
         };
-        let note = match (suggestion.is_inverted, suggestion.rated == suggestion.behaves_like) {
+        // Letters are numbered from the best to the worst.
+        let is_within = (suggestion.best..=suggestion.worst).contains(&suggestion.rated);
+        let note = match (suggestion.is_inverted, is_within) {
             (true, _) => "says the opposite of the truth",
             (false, false) => "another letter",
             (false, true) => "",
@@ -379,7 +403,7 @@ pub(super) fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String 
             Cell::new(letter(suggestion.rated)),
             Cell::new(letter(suggestion.behaves_like)),
             Cell::new(format!("{} to {}", letter(suggestion.best), letter(suggestion.worst))),
-            right(suggestion.labels),
+            right(format!("{:.0}", suggestion.effective_labels)),
             evidence(suggestion.malicious),
             evidence(suggestion.suspicious),
             evidence(suggestion.benign),

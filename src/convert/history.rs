@@ -159,6 +159,15 @@ fn write_source(source: &SourceSummary) -> pb::SourceStatistics {
         median_latency: source.median_latency.map(write_duration),
         slow_latency: source.slow_latency.map(write_duration),
         performance: source.performance.as_ref().map(write_performance),
+        lead_basis: lead_basis(source).into(),
+    }
+}
+
+fn lead_basis(source: &SourceSummary) -> pb::LeadBasis {
+    match (source.lead, source.has_listing_dates) {
+        (None, _) => pb::LeadBasis::Unspecified,
+        (Some(_), true) => pb::LeadBasis::ListingDate,
+        (Some(_), false) => pb::LeadBasis::ClaimTime,
     }
 }
 
@@ -221,6 +230,7 @@ pub(crate) fn write_suggestion(suggestion: &ReliabilitySuggestion, from_labels: 
         benign: Some(evidence(0)),
         claims: Some(write_row(learned)),
         sentence: sentence(suggestion, from_labels),
+        effective_labels: learned.effective_labels,
     }
 }
 
@@ -245,10 +255,11 @@ fn sentence(suggestion: &ReliabilitySuggestion, from_labels: bool) -> String {
     } else {
         format!("behaves like {behaves_like}{range}")
     };
+    let labels = format!("n = {:.0}", learned.effective_labels);
     let basis = match (from_labels, learned.labels) {
-        (true, labels) => format!("n = {labels}"),
+        (true, _) => labels,
         (false, 0) => "without labels".to_owned(),
-        (false, labels) => format!("from what the sources say together and n = {labels}"),
+        (false, _) => format!("from what the sources say together and {labels}"),
     };
     format!("{source}, rated {rated}, {behaves}{on}, {basis}")
 }

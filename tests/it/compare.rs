@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::harness::{TestServer, violated};
-use crate::statistics::sources::world;
+use crate::statistics::sources::{world, world_of_lists};
 use crate::statistics::world::{Actor, day, items, verdicts};
 use crate::verdict_diff::concord;
 
@@ -410,6 +410,38 @@ async fn the_commands_show_what_the_history_says() {
     assert_eq!(first["source"], "sources/liar");
     let output = concord(&server, &["replay", "--letter", "liar=Z"]).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("is no reliability letter"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn block_lists_are_shown_by_what_they_share_and_letters_only_where_the_present_one_is_out_of_range() {
+    let mut actors = world_of_lists();
+    actors.push(Actor::rated("misrated", Reliability::A, Reliability::E));
+    let Generated { server, .. } = generated(&actors, VERDICTS, 1_000, true).await;
+    let shown = async |arguments: &[&str]| {
+        let output = concord(&server, arguments).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = shown(&["compare", "sources"]).await;
+    for part in [
+        "list - list-copy ",
+        "Share data, and should be one family: list, list-copy",
+        "Days early: of each source from the day of listing",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let text = shown(&["compare", "letters"]).await;
+    let mut notes = 0;
+    for line in text.lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (rated, best, worst) = (words[2], words[4], words[6]);
+        let is_another = line.contains("another letter");
+        assert_eq!(is_another, !(best..=worst).contains(&rated), "{line}");
+        notes += usize::from(is_another);
+        assert!(!words[0].starts_with("list") || !is_another || words[3] < words[2], "no list is marked down: {line}");
+    }
+    assert!(notes > 0 && text.contains("misrated"), "{text}");
     server.stop().await;
 }
 
