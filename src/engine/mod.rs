@@ -43,6 +43,7 @@ mod withhold;
 pub use budget::{Budget, DEFAULT_DEADLINE};
 pub use enrich::{Enriched, Progress, VerdictKey};
 pub use graph::{RelationEdge, RelationGraph, RelationNode, Walk};
+pub(crate) use history::JOINED_DAYS;
 pub use history::{
     Collection, EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion, History, HistoryAnalysis,
     HistoryFilter, Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress, ThresholdReport,

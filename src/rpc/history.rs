@@ -16,7 +16,8 @@ use crate::convert::indicator::{write, write_disposition};
 use crate::convert::verdict::source_name;
 use crate::convert::{Violations, write_duration};
 use crate::engine::{
-    Collection, Engine, HistoryFilter, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip, ScanProgress,
+    Collection, Engine, HistoryFilter, JOINED_DAYS, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip,
+    ScanProgress,
 };
 use crate::error::{Error, Reason, Violation};
 use crate::indicator::IndicatorType;
@@ -137,9 +138,11 @@ async fn turn() -> Option<SemaphorePermit<'static>> {
 }
 
 fn no_labels() -> Error {
-    let message = "no analyst has said anything of these indicators: at least one label is needed, and 50 for each type of \
-                   indicator are worth more. RecordFeedback records what an analyst says";
-    Error::NotReady { reason: Reason::NotReady, subject: "feedback".into(), message: message.into() }
+    let message = format!(
+        "no analyst has said anything of these indicators within {JOINED_DAYS} days of their verdicts: at least one label is \
+         needed, and 50 for each type of indicator are worth more. RecordFeedback records what an analyst says"
+    );
+    Error::NotReady { reason: Reason::NotReady, subject: "feedback".into(), message }
 }
 
 fn write_progress(progress: ScanProgress) -> pb::HistoryProgress {
@@ -194,7 +197,7 @@ fn write_counts(counts: &BTreeMap<String, u64>) -> Vec<pb::SourceCount> {
 fn suggest(collected: Collection, rule: &WeightedRule, without_labels: bool) -> pb::ReliabilitySuggestions {
     let labels = count(collected.labelled);
     let suggestions = if without_labels {
-        let comparison = collected.statistics.finish(&rule.letters);
+        let comparison = collected.compare(&rule.letters);
         let learned = comparison.suggestions_without_labels(rule);
         learned.iter().map(|suggestion| write_suggestion(suggestion, false)).collect()
     } else {
@@ -241,7 +244,7 @@ impl HistoryService for HistoryRpc {
             let compare = async {
                 let (_, rule) = rpc.engine.history().weighted_policy(None)?;
                 let collected = rpc.collect(filter, sources, None, &sender, progress).await?;
-                let finish = move || write_comparison(&collected.statistics.finish(&rule.letters));
+                let finish = move || write_comparison(&collected.compare(&rule.letters));
                 Ok(message(Event::Comparison(offload(FINISH_BYTES, finish).await)))
             };
             let _ = sender.send(compare.await.map_err(|error: Error| error.into())).await;

@@ -65,9 +65,26 @@ pub async fn serve(
     configuration: &str,
     listens: bool,
 ) -> TestServer {
+    let fill = async |store: &dyn Store| fill(store, verdicts, truths).await;
+    serve_filled(fill, configuration, listens).await
+}
+
+/// Starts a server on a store that was filled so.
+pub async fn serve_filled(fill: impl AsyncFnOnce(&dyn Store), configuration: &str, listens: bool) -> TestServer {
     let folder = Arc::new(TempDir::new().unwrap());
     let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
     let store = open(&directory.database_path(), Durability::Normal).unwrap();
+    fill(&*store).await;
+    store.close().await.unwrap();
+    drop((store, directory));
+    let clock = Arc::new(ManualClock::new(day(45)));
+    match listens {
+        false => TestServer::start_on(folder, clock, configuration).await,
+        true => TestServer::listen_on(folder, clock, configuration).await,
+    }
+}
+
+async fn fill(store: &dyn Store, verdicts: &[Verdict], truths: impl Iterator<Item = bool>) {
     let records = verdicts.iter().enumerate().map(|(number, verdict)| VerdictRecord {
         id: format!("{number:05}"),
         create_time: verdict.judged_time,
@@ -81,18 +98,11 @@ pub async fn serve(
     let mut labelled = 0;
     for is_malicious in truths {
         let judgement = if is_malicious { AnalystJudgement::TruePositive } else { AnalystJudgement::Benign };
-        record(&*store, &verdicts[labelled], labelled, judgement, false).await;
+        record(store, &verdicts[labelled], labelled, judgement, false).await;
         labelled += 1;
     }
     // It was taken back, so it is no label.
-    record(&*store, &verdicts[labelled], labelled, AnalystJudgement::TruePositive, true).await;
-    store.close().await.unwrap();
-    drop((store, directory));
-    let clock = Arc::new(ManualClock::new(day(45)));
-    match listens {
-        false => TestServer::start_on(folder, clock, configuration).await,
-        true => TestServer::listen_on(folder, clock, configuration).await,
-    }
+    record(store, &verdicts[labelled], labelled, AnalystJudgement::TruePositive, true).await;
 }
 
 async fn record(store: &dyn Store, verdict: &Verdict, number: usize, judgement: AnalystJudgement, retracted: bool) {
@@ -105,7 +115,7 @@ async fn record(store: &dyn Store, verdict: &Verdict, number: usize, judgement: 
         pin: false,
         create_time: day(44),
         expire_time: None,
-        verdict: None,
+        verdict: Some(format!("{number:05}")),
         caller: "soar".into(),
         retraction: None,
     };
@@ -118,7 +128,7 @@ async fn record(store: &dyn Store, verdict: &Verdict, number: usize, judgement: 
     }
 }
 
-async fn compare(server: &TestServer, request: pb::CompareSourcesRequest) -> pb::SourceComparison {
+pub async fn compare(server: &TestServer, request: pb::CompareSourcesRequest) -> pb::SourceComparison {
     let mut stream = server.history().compare_sources(request).await.unwrap().into_inner();
     let (mut progress, mut comparison) = (Vec::new(), None);
     while let Some(message) = stream.message().await.unwrap() {
@@ -134,7 +144,7 @@ async fn compare(server: &TestServer, request: pb::CompareSourcesRequest) -> pb:
     comparison.expect("there is a comparison")
 }
 
-async fn suggest(server: &TestServer, request: pb::SuggestReliabilityRequest) -> pb::ReliabilitySuggestions {
+pub async fn suggest(server: &TestServer, request: pb::SuggestReliabilityRequest) -> pb::ReliabilitySuggestions {
     let mut stream = server.history().suggest_reliability(request).await.unwrap().into_inner();
     loop {
         match stream.message().await.unwrap().expect("suggestions come").event.unwrap() {

@@ -25,6 +25,7 @@ mod history;
 mod indicator;
 mod indicator_cases;
 mod indicators;
+mod labels;
 mod lists;
 mod long_input;
 mod many_sources;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::labels::{Labels, number_of};
+use super::labels::Labels;
 use super::pages::HistoryPages;
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
@@ -101,6 +101,7 @@ impl EngineAnalysis {
     /// If the store cannot be read.
     pub async fn advance(&mut self) -> Result<Option<ScanProgress>, Error> {
         let Some(page) = self.pages.next().await? else { return Ok(None) };
+        self.collected.labels.join(self.store.as_ref(), &page.records).await?;
         let bytes_each = page.bytes / page.records.len().max(1);
         let mut records = page.records.into_iter();
         loop {
@@ -181,7 +182,6 @@ impl EngineQuestion {
 
 impl EngineCollection {
     fn add(&mut self, question: &EngineQuestion, record: &VerdictRecord, lacks: bool, stored: Option<&[RawAnswer]>) {
-        let indicator = number_of(&record.verdict.indicator);
         let coverage = &mut self.coverage;
         coverage.verdicts += 1;
         let Some((recorded, received)) = question.finding(record) else { return };
@@ -200,7 +200,8 @@ impl EngineCollection {
         };
         let merged = record.verdict.sources_disposition;
         let row = EngineRow { verdict: &record.id, number: number_of_verdict(&record.id), merged, report };
-        self.statistics.add(&row, self.labels.take(indicator));
+        let joined = self.labels.take(&record.id);
+        self.statistics.add(&row, joined.as_ref().and_then(|joined| joined.of_source(&question.source)));
     }
 }
 

@@ -27,6 +27,7 @@ mod threshold;
 
 pub use analysis::{Collection, HistoryAnalysis};
 pub use engines::{EngineAnalysis, EngineCollection, EngineCoverage, EngineQuestion};
+pub(crate) use labels::JOINED_DAYS;
 pub use pages::ScanProgress;
 pub use replay::{Replay, ReplayChange, ReplayReport, ReplayTransition, ReplayedFlip};
 pub use threshold::{ThresholdReport, ThresholdScan, ThresholdTrial};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::labels::{Labels, number_of};
+use super::labels::Labels;
 use super::pages::HistoryPages;
 use super::stored_answers::{Kept, StoredAnswers, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
@@ -14,7 +14,6 @@ use crate::offload::offload;
 use crate::source::Source;
 use crate::statistics::{LEAST_JOINT, ThresholdAnswer, ThresholdCurve, ThresholdStatistics};
 use crate::store::{Store, VerdictRecord};
-use crate::verdict::Verdict;
 
 /// Readings of one raw answer take this many times as long as decoding it.
 const READINGS: usize = 8;
@@ -81,6 +80,9 @@ impl ThresholdScan {
     /// If the store cannot be read.
     pub async fn advance(&mut self) -> Result<Option<ScanProgress>, Error> {
         let Some(page) = self.pages.next().await? else { return Ok(None) };
+        if let Some(counted) = &mut self.counted {
+            counted.labels.join(self.store.as_ref(), &page.records).await?;
+        }
         let mut records = page.records.into_iter();
         loop {
             let group: Vec<VerdictRecord> = records.by_ref().take(raw_answers::MOST_TOGETHER).collect();
@@ -94,7 +96,7 @@ impl ThresholdScan {
             let trial = self.trial.clone();
             let count = move || {
                 for (record, answers) in group.iter().zip(&answers) {
-                    counted.add(&trial, &record.verdict, answers);
+                    counted.add(&trial, record, answers);
                 }
                 counted
             };
@@ -119,12 +121,13 @@ impl ThresholdScan {
 }
 
 impl Counted {
-    fn add(&mut self, trial: &ThresholdTrial, verdict: &Verdict, answers: &StoredAnswers) {
+    fn add(&mut self, trial: &ThresholdTrial, record: &VerdictRecord, answers: &StoredAnswers) {
+        let verdict = &record.verdict;
         let Some(outcome) = verdict.outcomes.iter().find(|outcome| outcome.source == trial.source) else { return };
         let indicator_type = verdict.indicator.indicator_type();
+        let label = self.labels.take(&record.id).and_then(|joined| joined.of_source(&trial.source));
         match &outcome.body {
             OutcomeBody::NoRecord => {
-                let label = self.labels.take(number_of(&verdict.indicator));
                 self.statistics.add_no_record(indicator_type, label);
             }
             OutcomeBody::Finding(_) => match trial.read(outcome, &verdict.indicator, answers) {
@@ -136,7 +139,7 @@ impl Counted {
                         change,
                         after,
                         rest: without.map(|without| without.disposition),
-                        label: self.labels.take(number_of(&verdict.indicator)),
+                        label,
                     });
                 }
                 Err(Kept::Pruned) => self.pruned += 1,

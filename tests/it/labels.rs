@@ -1,0 +1,157 @@
+//! To which verdicts the labels of analysts belong.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use concord::finding::{Disposition, Family, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody, Reliability};
+use concord::indicator::{Indicator, Tlp};
+use concord::pb;
+use concord::store::{Store, VerdictRecord};
+use concord::verdict::{AnalystJudgement, Feedback, WeightedRule, fuse_without_analysis};
+
+use crate::compare::{compare, serve_filled, suggest};
+use crate::harness::TestServer;
+use crate::statistics::world::{day, policy};
+
+const ADDRESS: &str = "198.51.100.7";
+
+/// What `alpha` and `bravo` said at a time; `None`: it was not asked.
+struct Said {
+    id: &'static str,
+    at: SystemTime,
+    alpha: Option<Disposition>,
+    bravo: Option<Disposition>,
+}
+
+fn said(id: &'static str, at: SystemTime, alpha: Disposition, bravo: Option<Disposition>) -> Said {
+    Said { id, at, alpha: Some(alpha), bravo }
+}
+
+fn hours(number: u64) -> Duration {
+    Duration::from_secs(number * 3_600)
+}
+
+fn outcome(source: &str, claim: Option<Disposition>, at: SystemTime) -> Outcome {
+    let body = match claim {
+        Some(claim) => OutcomeBody::Finding(Finding::new(claim, None, "as the test wants it")),
+        None => OutcomeBody::NotAsked(NotAsked::new(NotAskedReason::Disabled, "as the test wants it")),
+    };
+    Outcome {
+        source: source.into(),
+        kind: "test".into(),
+        reliability: Reliability::B,
+        family: Family::same_kind(source),
+        time: at,
+        body,
+    }
+}
+
+async fn append(store: &dyn Store, id: &str, at: SystemTime, outcomes: Vec<Outcome>) {
+    let address = Indicator::parse(ADDRESS).unwrap().indicator;
+    let verdict = fuse_without_analysis(&policy(&WeightedRule::built_in()), &address, at, outcomes);
+    let record = VerdictRecord {
+        id: id.into(),
+        create_time: at,
+        caller: "soar".into(),
+        tlp: Tlp::Amber,
+        verdict,
+        answers: Vec::new(),
+    };
+    store.append(Arc::new(record)).await.unwrap();
+}
+
+fn word(judgement: AnalystJudgement, at: SystemTime) -> Feedback {
+    Feedback {
+        id: "f1".into(),
+        indicator: Indicator::parse(ADDRESS).unwrap().indicator,
+        judgement,
+        author: "alice".into(),
+        reason: "looked at in a case".into(),
+        pin: false,
+        create_time: at,
+        expire_time: None,
+        verdict: None,
+        caller: "soar".into(),
+        retraction: None,
+    }
+}
+
+/// A server whose history holds these verdicts on one address, and this word on it.
+async fn history(verdicts: &[Said], word: Feedback) -> TestServer {
+    let fill = async |store: &dyn Store| {
+        for Said { id, at, alpha, bravo } in verdicts {
+            append(store, id, *at, vec![outcome("alpha", *alpha, *at), outcome("bravo", *bravo, *at)]).await;
+        }
+        store.record_feedback(word).await.unwrap();
+    };
+    serve_filled(fill, "", false).await
+}
+
+/// True alarms, misses, false alarms and true silence of a source.
+fn detected(comparison: &pb::SourceComparison, source: &str) -> Option<[i64; 4]> {
+    let name = format!("sources/{source}");
+    let source = comparison.sources.iter().find(|each| each.source == name).expect("it is compared");
+    let counts = source.performance.as_ref()?;
+    Some([counts.true_alarms, counts.missed, counts.false_alarms, counts.true_silence])
+}
+
+async fn compare_since(server: &TestServer, from: SystemTime) -> pb::SourceComparison {
+    let filter = pb::HistoryFilter { from_time: Some(from.into()), ..Default::default() };
+    compare(server, pb::CompareSourcesRequest { filter: Some(filter), ..Default::default() }).await
+}
+
+#[tokio::test]
+async fn a_label_of_old_says_nothing_of_an_alarm_today() {
+    let then = said("1", day(0), Disposition::Benign, Some(Disposition::Malicious));
+    let today = said("2", day(40), Disposition::Malicious, Some(Disposition::Malicious));
+    let server = history(&[then, today], word(AnalystJudgement::Benign, day(1))).await;
+    let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
+    assert_eq!((comparison.labelled_malicious, comparison.labelled_benign), (0, 1));
+    assert_eq!(detected(&comparison, "alpha"), Some([0, 0, 0, 1]));
+    assert_eq!(detected(&comparison, "bravo"), Some([0, 0, 1, 0]));
+    let later = compare_since(&server, day(30)).await;
+    assert_eq!((later.verdicts, later.labelled_benign), (1, 0));
+    assert_eq!(detected(&later, "alpha"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_label_belongs_to_the_nearest_verdict_in_which_a_source_answered() {
+    let both = said("1", day(10), Disposition::Malicious, Some(Disposition::Malicious));
+    let one_alone = said("2", day(10) + hours(4), Disposition::Benign, None);
+    let later = said("3", day(20), Disposition::Benign, Some(Disposition::Benign));
+    let word = word(AnalystJudgement::TruePositive, day(10) + hours(5));
+    let server = history(&[both, one_alone, later], word).await;
+    let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
+    assert_eq!((comparison.labelled_malicious, comparison.labelled_benign), (1, 0));
+    assert_eq!(detected(&comparison, "alpha"), Some([0, 1, 0, 0]));
+    assert_eq!(detected(&comparison, "bravo"), Some([1, 0, 0, 0]));
+    let suggestions = suggest(&server, pb::SuggestReliabilityRequest::default()).await;
+    let labels: Vec<_> = suggestions.suggestions.iter().map(|each| (each.source.as_str(), each.labels)).collect();
+    assert_eq!(labels, [("sources/alpha", 1), ("sources/bravo", 1)]);
+    assert_eq!(suggestions.labels, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_label_belongs_to_the_verdict_that_the_analyst_named() {
+    let named = said("1", day(0), Disposition::Benign, None);
+    let newer = said("2", day(39), Disposition::Malicious, None);
+    let word = Feedback { verdict: Some("1".into()), ..word(AnalystJudgement::Benign, day(40)) };
+    let server = history(&[named, newer], word).await;
+    let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
+    assert_eq!(detected(&comparison, "alpha"), Some([0, 0, 0, 1]));
+    assert_eq!(detected(&comparison, "bravo"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_label_that_has_expired_says_nothing_of_later_verdicts() {
+    let later = said("1", day(15), Disposition::Malicious, Some(Disposition::Benign));
+    let word = Feedback { expire_time: Some(day(12)), ..word(AnalystJudgement::Benign, day(10)) };
+    let server = history(&[later], word).await;
+    let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
+    assert_eq!((comparison.labelled_malicious, comparison.labelled_benign), (0, 0));
+    assert_eq!(detected(&comparison, "alpha"), None);
+    server.stop().await;
+}
