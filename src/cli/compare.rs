@@ -75,6 +75,10 @@ impl ReadingBar {
 
     pub(super) fn show(&self, progress: &pb::HistoryProgress) {
         let left = progress.remaining.as_ref().map(|left| format!(", about {} left", table::short_age(left)));
+        if progress.is_waiting {
+            self.0.set_message("waits until another history is read");
+            return;
+        }
         self.0.set_length(u64::try_from(progress.total).unwrap_or_default());
         self.0.set_position(u64::try_from(progress.read).unwrap_or_default());
         let text = format!("{} of {} verdicts read{}", progress.read, progress.total, left.unwrap_or_default());

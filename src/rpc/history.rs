@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
@@ -32,8 +33,6 @@ use crate::verdict::{Calibration, Rule, WeightedRule};
 mod engines;
 mod threshold;
 
-/// One history at a time is read, so that reading leaves the store and the processors to the enrichments.
-static TURN: Semaphore = Semaphore::const_new(1);
 /// Messages that wait for a slow reader.
 const CAPACITY: usize = 64;
 /// Finishing the statistics takes as long as decoding so many bytes: it goes through the whole sample for each two sources.
@@ -45,11 +44,27 @@ pub(crate) struct HistoryRpc {
     engine: Arc<Engine>,
     registry: Arc<Registry>,
     tasks: BackgroundTasks,
+    /// One history at a time is read, so that reading leaves the store and the processors to the enrichments.
+    turn: Arc<Semaphore>,
 }
 
 impl HistoryRpc {
     pub(crate) fn new(engine: Arc<Engine>, registry: Arc<Registry>, tasks: BackgroundTasks) -> Self {
-        Self { engine, registry, tasks }
+        Self { engine, registry, tasks, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// A place among those who read the history. Who has to wait for it sends so.
+    async fn turn<T>(
+        &self,
+        sender: &Sender<Result<T, Status>>,
+        message: impl FnOnce(pb::HistoryProgress) -> T,
+    ) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.turn.try_acquire() {
+            return Some(turn);
+        }
+        let waiting = pb::HistoryProgress { is_waiting: true, ..Default::default() };
+        let _ = sender.try_send(Ok(message(waiting)));
+        self.turn.acquire().await.ok()
     }
 
     /// Collects the statistics of a period, and sends how far it has come.
@@ -61,7 +76,7 @@ impl HistoryRpc {
         sender: &Sender<Result<T, Status>>,
         message: fn(pb::HistoryProgress) -> T,
     ) -> Result<Collection, Error> {
-        let _turn = turn().await;
+        let _turn = self.turn(sender, message).await;
         let mut analysis = self.engine.history().analyze(filter, sources, calibrated).await?;
         while let Some(progress) = analysis.advance().await? {
             // A reader that is slow misses some of it; one that has left ends this task.
@@ -78,14 +93,26 @@ impl HistoryRpc {
     ) -> Result<ReplayReport, Error> {
         use pb::replay_verdicts_response::Event;
         let message = |event| Ok(pb::ReplayVerdictsResponse { event: Some(event) });
-        let _turn = turn().await;
+        let progress = |progress| pb::ReplayVerdictsResponse { event: Some(Event::Progress(progress)) };
+        let mut turn = self.turn(sender, progress).await;
         let mut replay = self.engine.history().replay(filter, change).await?;
-        while let Some((flips, progress)) = replay.advance().await? {
+        while let Some((flips, made)) = replay.advance().await? {
             for flip in &flips {
-                // Fails only where the reader has left, and then this task is about to end.
-                let _ = sender.send(message(Event::Flip(write_flip(flip)))).await;
+                match sender.try_send(message(Event::Flip(write_flip(flip)))) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(unsent)) => {
+                        // Nobody else waits for this reader. One who reads nothing is sent away by the server.
+                        turn = None;
+                        let _ = sender.send(unsent).await;
+                    }
+                    // The reader has left, and this task is about to end.
+                    Err(TrySendError::Closed(_)) => {}
+                }
             }
-            let _ = sender.try_send(message(Event::Progress(write_progress(progress))));
+            let _ = sender.try_send(message(Event::Progress(write_progress(made))));
+            if turn.is_none() {
+                turn = self.turn(sender, progress).await;
+            }
         }
         Ok(replay.finish())
     }
@@ -132,11 +159,6 @@ impl HistoryRpc {
     }
 }
 
-/// A place among those who read the history.
-async fn turn() -> Option<SemaphorePermit<'static>> {
-    TURN.acquire().await.ok()
-}
-
 fn no_labels() -> Error {
     let message = format!(
         "no analyst has said anything of these indicators within {JOINED_DAYS} days of their verdicts: at least one label is \
@@ -150,6 +172,7 @@ fn write_progress(progress: ScanProgress) -> pb::HistoryProgress {
         read: count(progress.read),
         total: count(progress.total),
         remaining: progress.remaining().map(write_duration),
+        is_waiting: false,
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concord::clock::ManualClock;
+use concord::clock::{Clock, ManualClock, SystemClock};
 use concord::finding::{Disposition, Outcome, Reliability};
 use concord::indicator::Tlp;
 use concord::pb;
 use concord::pb::compare_sources_response::Event as CompareEvent;
 use concord::pb::fit_calibration_response::Event as FitEvent;
+use concord::pb::history_service_client::HistoryServiceClient;
 use concord::pb::replay_verdicts_response::Event as ReplayEvent;
 use concord::pb::suggest_reliability_response::Event as SuggestEvent;
 use concord::store::{DataDirectory, Durability, Store, VerdictRecord, open};
@@ -18,7 +19,7 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{TestServer, violated};
+use crate::harness::{PATIENCE, TestServer, violated};
 use crate::statistics::sources::{world, world_of_lists};
 use crate::statistics::world::{Actor, day, items, verdicts};
 use crate::verdict_diff::concord;
@@ -138,6 +139,7 @@ pub async fn compare(server: &TestServer, request: pb::CompareSourcesRequest) ->
             CompareEvent::Comparison(made) => comparison = Some(made),
         }
     }
+    progress.retain(|progress: &pb::HistoryProgress| !progress.is_waiting);
     let total = progress.last().expect("there is progress").total;
     assert!(progress.is_sorted_by_key(|progress| progress.read));
     assert_eq!(progress.last().map(|progress| progress.read), Some(total));
@@ -465,5 +467,53 @@ async fn a_reader_who_leaves_frees_the_history_for_the_next() {
     let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
     assert_eq!(comparison.verdicts, VERDICTS as i64);
     server.clock.advance(Duration::from_secs(1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_slow_reader_who_misses_nothing() {
+    let items = items(&world(), 2 * VERDICTS, 1);
+    let verdicts = verdicts(&world(), &items);
+    let flipped: i64 = flips(&verdicts, &built_in("xsoar"), |_| {}).values().sum();
+    // Nobody is sent away for reading nothing.
+    let server = serve(&verdicts, std::iter::empty(), "[limits]\nsend_timeout = \"10m\"\n", true).await;
+    // With so small a window the messages wait in the server.
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).connect().await.unwrap();
+    let request = pb::ReplayVerdictsRequest { policy: "policies/xsoar".into(), ..Default::default() };
+    let mut slow = HistoryServiceClient::new(channel).replay_verdicts(request).await.unwrap().into_inner();
+    slow.message().await.unwrap().expect("it has begun");
+
+    let clock: &dyn Clock = &SystemClock;
+    let comparison = clock.timeout(PATIENCE, compare(&server, pb::CompareSourcesRequest::default())).await;
+    assert_eq!(comparison.expect("nobody waits").verdicts, 2 * VERDICTS as i64);
+
+    let mut read = 1;
+    let summary = loop {
+        match slow.message().await.unwrap().expect("a summary comes").event.unwrap() {
+            ReplayEvent::Progress(_) => {}
+            ReplayEvent::Flip(_) => read += 1,
+            ReplayEvent::Summary(summary) => break summary,
+        }
+    };
+    assert_eq!((read, summary.flipped), (flipped, flipped));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_to_wait_for_another_history_is_sent_so() {
+    let Generated { server, .. } = generated(&world(), VERDICTS, 0, false).await;
+    let mut client = server.history();
+    let mut first = client.compare_sources(pb::CompareSourcesRequest::default()).await.unwrap().into_inner();
+    let mut second = client.compare_sources(pb::CompareSourcesRequest::default()).await.unwrap().into_inner();
+    let began = second.message().await.unwrap().unwrap().event.unwrap();
+    assert!(matches!(began, CompareEvent::Progress(progress) if progress.is_waiting && progress.total == 0));
+    for stream in [&mut first, &mut second] {
+        let mut last = None;
+        while let Some(message) = stream.message().await.unwrap() {
+            last = message.event;
+        }
+        assert!(matches!(last, Some(CompareEvent::Comparison(_))), "each has its comparison");
+    }
     server.stop().await;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
-use super::{FINISH_BYTES, HistoryRpc, turn, write_progress};
+use super::{FINISH_BYTES, HistoryRpc, write_progress};
 use crate::convert::Violations;
 use crate::convert::engines::{write_engine_comparison, write_preferred_vendors};
 use crate::convert::history::{count, read_source};
@@ -71,7 +71,7 @@ impl HistoryRpc {
         sender: &Sender<Result<T, Status>>,
         message: fn(pb::HistoryProgress) -> T,
     ) -> Result<EngineCollection, Error> {
-        let _turn = turn().await;
+        let _turn = self.turn(sender, message).await;
         let mut analysis = self.engine.history().analyze_engines(filter, question).await?;
         while let Some(progress) = analysis.advance().await? {
             // A reader that is slow misses some of it; one that has left ends this task.

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
-use super::{FINISH_BYTES, HistoryRpc, turn, write_progress};
+use super::{FINISH_BYTES, HistoryRpc, write_progress};
 use crate::convert::history::count;
 use crate::convert::history_threshold::write_curve;
 use crate::convert::{Violations, read_name};
@@ -43,7 +43,7 @@ impl HistoryRpc {
         sender: &Sender<Result<pb::SuggestThresholdResponse, Status>>,
     ) -> Result<pb::SuggestThresholdResponse, Error> {
         let message = |event| pb::SuggestThresholdResponse { event: Some(event) };
-        let _turn = turn().await;
+        let _turn = self.turn(sender, |progress| message(Event::Progress(progress))).await;
         let (name, option) = (source.settings.name.clone(), threshold.name.clone());
         let trial = offload(FINISH_BYTES, move || threshold.trial(&source)).await;
         let present = trial.present;
