@@ -101,7 +101,7 @@ async fn replay(history: &History, change: ReplayChange) -> (Duration, u64) {
     let began = SystemClock.monotonic();
     let mut replay = history.replay(HistoryFilter::default(), change).await.expect("there are verdicts");
     while replay.advance().await.expect("the store is read").is_some() {}
-    (since(began), replay.finish().replayed)
+    (since(began), replay.finish().expect("there are verdicts").replayed)
 }
 
 /// Compares all sources over the API: how long it takes, what it needs beyond what was resident before, and that whoever leaves frees

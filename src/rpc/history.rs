@@ -114,7 +114,7 @@ impl HistoryRpc {
                 turn = self.turn(sender, progress).await;
             }
         }
-        Ok(replay.finish())
+        replay.finish()
     }
 }
 

@@ -17,7 +17,8 @@ use concord::store::{DataDirectory, Durability, Store, VerdictRecord, open};
 use concord::verdict::{AnalystJudgement, Feedback, Policy, Retraction, Verdict, fuse_without_analysis};
 use futures_util::future::join_all;
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
 
 use crate::harness::{PATIENCE, TestServer, violated};
 use crate::statistics::sources::{world, world_of_lists};
@@ -326,6 +327,17 @@ async fn verdicts_whose_policy_is_no_longer_stored_are_counted_and_can_be_judged
     server.stop().await;
 }
 
+/// The status with which a stream ends.
+async fn refusal<M>(stream: &mut Streaming<M>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ends as if it were complete"),
+            Err(refused) => return refused,
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_answered_is_refused_with_what_is_missing() {
     let Generated { server, .. } = generated(&world(), 30, 0, false).await;
@@ -369,15 +381,15 @@ async fn what_cannot_be_answered_is_refused_with_what_is_missing() {
     let refused = history.compare_sources(empty).await.unwrap().into_inner().message().await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("no verdict matches"), "{}", refused.message());
+    let files = pb::HistoryFilter { indicator_type: pb::IndicatorType::File.into(), ..Default::default() };
+    let files =
+        pb::ReplayVerdictsRequest { filter: Some(files), policy: "policies/xsoar".into(), ..Default::default() };
+    let refused = refusal(&mut history.replay_verdicts(files).await.unwrap().into_inner()).await;
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("no verdict matches"), "{}", refused.message());
 
     let mut stream = history.suggest_reliability(pb::SuggestReliabilityRequest::default()).await.unwrap().into_inner();
-    let refused = loop {
-        match stream.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("no label is no result"),
-            Err(refused) => break refused,
-        }
-    };
+    let refused = refusal(&mut stream).await;
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("at least one label"), "{}", refused.message());
     server.stop().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::pages::HistoryPages;
 use super::stored_answers::{Kept, StoredAnswers, stored_answers};
-use super::{History, HistoryFilter, ScanProgress, raw_answers};
+use super::{History, HistoryFilter, ScanProgress, no_verdicts, raw_answers};
 use crate::error::{Error, Reason};
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 use crate::indicator::Indicator;
@@ -206,7 +206,10 @@ impl Replay {
     }
 
     /// What it comes to.
-    pub fn finish(self) -> ReplayReport {
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if no verdict matched.
+    pub fn finish(self) -> Result<ReplayReport, Error> {
         let mut report = self.report;
         for ((before, after), counts) in self.counts {
             report.replayed += counts.count;
@@ -216,8 +219,11 @@ impl Replay {
             sources.sort_by_key(|(_, count)| Reverse(*count));
             report.transitions.push(ReplayTransition { before, after, count, sources, examples });
         }
+        if report.replayed + report.without_policy == 0 {
+            return Err(no_verdicts());
+        }
         report.transitions.sort_by_key(|transition| Reverse(transition.count));
-        report
+        Ok(report)
     }
 }
 
