@@ -53,8 +53,8 @@ pub(super) async fn run(client: &Client, replay: &Replay) -> Result<ExitCode, Fa
     match replay.output {
         ListOutput::Table => print(&summary_text(&summary))?,
         ListOutput::Json => print(&list(&[document("ReplaySummary", &summary)?]))?,
-        // Each flip was a line already.
-        ListOutput::Jsonl => {}
+        // Each flip was a line already; what was left out must not pass for agreement.
+        ListOutput::Jsonl => counts_text(&summary).lines().for_each(|line| eprintln!("concord: {line}")),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,8 +87,8 @@ pub(super) fn summary_text(summary: &pb::ReplaySummary) -> String {
     text
 }
 
-/// What became of the verdicts in total.
-pub(super) fn totals_text(summary: &pb::ReplaySummary) -> String {
+/// How many verdicts were judged again, and what could not be.
+fn counts_text(summary: &pb::ReplaySummary) -> String {
     let share = if summary.replayed == 0 { 0.0 } else { summary.flipped as f64 / summary.replayed as f64 };
     let mut text = format!(
         "{} verdicts judged again; {} ({}) would be another\n",
@@ -110,6 +110,11 @@ pub(super) fn totals_text(summary: &pb::ReplaySummary) -> String {
         let (count, source) = (kept.count, source_id(&kept.source));
         text += &format!("{count} findings of {source} were judged as recorded: their raw answers could not be read\n");
     }
+    text
+}
+
+/// What became of the verdicts in total.
+pub(super) fn totals_text(summary: &pb::ReplaySummary) -> String {
     let mut rows = table::plain(&["BEFORE", "AFTER", "VERDICTS", "BY"]);
     for transition in &summary.transitions {
         let by = transition.sources.iter().map(|each| format!("{} {}", source_id(&each.source), each.count));
@@ -121,7 +126,7 @@ pub(super) fn totals_text(summary: &pb::ReplaySummary) -> String {
             table::cell(by.collect::<Vec<_>>().join(", ")),
         ]);
     }
-    text + &format!("\n{}", table::fitted(rows, Some(3)))
+    format!("{}\n{}", counts_text(summary), table::fitted(rows, Some(3)))
 }
 
 fn example_table(summary: &pb::ReplaySummary) -> String {

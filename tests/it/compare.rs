@@ -429,9 +429,11 @@ async fn the_commands_show_what_the_history_says() {
     assert!(text.contains("policies/weighted, revision 2") && text.contains("ARE MALICIOUS"), "{text}");
     let text = shown(&["replay", "--policy", "xsoar"]).await;
     assert!(text.contains("1500 verdicts judged again") && text.contains("At most ten examples"), "{text}");
-    let lines = shown(&["replay", "--letter", "liar=F", "-o", "jsonl"]).await;
+    let output = concord(&server, &["replay", "--letter", "liar=F", "-o", "jsonl"]).await;
+    let (lines, notes) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(first["source"], "sources/liar");
+    assert!(notes.contains("concord: 1500 verdicts judged again"), "{notes}");
     let output = concord(&server, &["replay", "--letter", "liar=Z"]).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("is no reliability letter"));
     server.stop().await;
