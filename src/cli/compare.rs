@@ -414,7 +414,14 @@ pub(super) fn letter_table(suggestions: &[pb::ReliabilitySuggestion]) -> String 
             Cell::new(note),
         ]);
     }
-    table::fitted(rows, None)
+    let basis = match suggestions.iter().all(|suggestion| suggestion.from_labels) {
+        true => "Learned from what analysts said.\n",
+        false => {
+            "Learned from what the sources say together, and from labels where there are any.\n\
+             This is weaker than labels alone: sources that err together confirm each other.\n"
+        }
+    };
+    table::fitted(rows, None) + basis
 }
 
 async fn fit_calibration(
@@ -445,7 +452,18 @@ async fn fit_calibration(
 
 fn calibration_text(reports: &pb::CalibrationReports) -> String {
     let mut text = format!("{}, revision {}\n\n", reports.policy, reports.policy_revision);
-    let mut rows = table::plain(&["ON", "LABELS", "MALICIOUS", "BRIER", "ERROR", "SHIFT", "SCALE", "BRIER THEN"]);
+    let mut rows = table::plain(&[
+        "ON",
+        "LABELS",
+        "MALICIOUS",
+        "SHARE",
+        "PRIOR",
+        "BRIER",
+        "ERROR",
+        "SHIFT",
+        "SCALE",
+        "BRIER THEN",
+    ]);
     for report in &reports.reports {
         let of_type = match report.indicator_type() {
             pb::IndicatorType::Unspecified => "all".to_owned(),
@@ -456,6 +474,8 @@ fn calibration_text(reports: &pb::CalibrationReports) -> String {
             Cell::new(of_type),
             right(report.labels),
             right(report.malicious),
+            right(percent(report.malicious as f64 / report.labels.max(1) as f64)),
+            right(share(report.prior)),
             right(format!("{:.3}", report.brier)),
             right(format!("{:.3}", report.expected_calibration_error)),
             fit(report.calibration.as_ref().and_then(|calibration| calibration.shift)),
@@ -467,6 +487,8 @@ fn calibration_text(reports: &pb::CalibrationReports) -> String {
     if reports.reports.iter().any(|report| report.calibration.is_none()) {
         text += "A fit needs 30 labels of malicious and 30 of benign indicators.\n";
     }
+    text += "SHIFT fits the probabilities to the SHARE of malicious among what analysts chose to label. Where that is far from PRIOR,\n\
+             which the policy takes for all that is looked up, label a random sample first.\n";
     if let Some(all) = reports.reports.first() {
         let mut rows = table::plain(&["PROBABILITY", "ARE MALICIOUS", "LABELS"]);
         for bin in &all.curve {

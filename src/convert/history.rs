@@ -264,8 +264,8 @@ fn sentence(suggestion: &ReliabilitySuggestion, from_labels: bool) -> String {
     format!("{source}, rated {rated}, {behaves}{on}, {basis}")
 }
 
-/// How well probabilities hold.
-pub(crate) fn write_calibration(report: &CalibrationReport) -> pb::CalibrationReport {
+/// How well probabilities hold. `prior` is that of the policy for the type.
+pub(crate) fn write_calibration(report: &CalibrationReport, prior: Option<f64>) -> pb::CalibrationReport {
     let bin = |bin: &CalibrationBin| pb::CalibrationBin {
         probability: bin.probability,
         share: Some(write_estimate(bin.share)),
@@ -284,6 +284,7 @@ pub(crate) fn write_calibration(report: &CalibrationReport) -> pb::CalibrationRe
         fitted_brier: fit.map(|fit| fit.brier),
         log_loss: fit.map(|fit| fit.loss_before),
         fitted_log_loss: fit.map(|fit| fit.loss_after),
+        prior,
     }
 }
 

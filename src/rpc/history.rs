@@ -27,8 +27,9 @@ use crate::pb;
 use crate::pb::history_service_server::HistoryService;
 use crate::settings::{Registry, ResolvedPolicy, State};
 use crate::source::{Source, TransportKind};
+use crate::statistics::CalibrationReport;
 use crate::store::VerdictFilter;
-use crate::verdict::{Calibration, Rule, WeightedRule};
+use crate::verdict::WeightedRule;
 
 mod engines;
 mod threshold;
@@ -230,13 +231,6 @@ fn suggest(collected: Collection, rule: &WeightedRule, without_labels: bool) -> 
     pb::ReliabilitySuggestions { suggestions, labels }
 }
 
-fn calibration_of(policy: &ResolvedPolicy) -> Calibration {
-    match &policy.policy.rule {
-        Rule::Weighted(rule) => rule.calibration,
-        Rule::Xsoar | Rule::Worst | Rule::Majority | Rule::Mean(_) => Calibration::NONE,
-    }
-}
-
 fn filter((verdicts, indicator_type): (VerdictFilter, Option<IndicatorType>)) -> HistoryFilter {
     HistoryFilter { verdicts, indicator_type }
 }
@@ -361,7 +355,7 @@ impl HistoryService for HistoryRpc {
         let mut violations = Violations::default();
         let filter = filter(read_filter(request.filter, &mut violations));
         let name = read_policy(&request.policy, &mut violations);
-        let (policy, _) = violations.merge("policy", self.engine.history().weighted_policy(name.as_deref()))?;
+        let (policy, rule) = violations.merge("policy", self.engine.history().weighted_policy(name.as_deref()))?;
         let rpc = self.clone();
         Ok(Response::new(self.tasks.stream(CAPACITY, move |sender| async move {
             let progress = |progress| pb::FitCalibrationResponse { event: Some(Event::Progress(progress)) };
@@ -370,9 +364,10 @@ impl HistoryService for HistoryRpc {
                 if collected.labelled == 0 {
                     return Err(no_labels());
                 }
-                let reports = collected.calibration.reports(calibration_of(&policy));
+                let reports = collected.calibration.reports(rule.calibration);
+                let prior = |report: &CalibrationReport| Some(rule.of_type(report.indicator_type?).prior);
                 let reports = pb::CalibrationReports {
-                    reports: reports.iter().map(write_calibration).collect(),
+                    reports: reports.iter().map(|report| write_calibration(report, prior(report))).collect(),
                     policy: format!("policies/{}", policy.policy.name),
                     policy_revision: policy.policy.revision,
                 };

@@ -425,8 +425,17 @@ async fn the_commands_show_what_the_history_says() {
     assert!(std::fs::read_to_string(&picture).unwrap().contains("share that is malicious"));
     let text = shown(&["compare", "letters"]).await;
     assert!(text.contains("says the opposite of the truth"), "{text}");
+    assert!(text.contains("Learned from what analysts said."), "{text}");
+    for line in text.lines().filter(|line| line.contains("another letter")) {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        assert!(columns[2] < columns[4] || columns[2] > columns[6], "rated within the range: {line}");
+    }
+    let text = shown(&["compare", "letters", "--without-labels"]).await;
+    assert!(text.contains("This is weaker than labels alone"), "{text}");
     let text = shown(&["compare", "calibration"]).await;
-    assert!(text.contains("policies/weighted, revision 2") && text.contains("ARE MALICIOUS"), "{text}");
+    for part in ["policies/weighted, revision 2", "ARE MALICIOUS", "PRIOR", "20.0 %", "chose to label"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
     let text = shown(&["replay", "--policy", "xsoar"]).await;
     assert!(text.contains("1500 verdicts judged again") && text.contains("At most ten examples"), "{text}");
     let output = concord(&server, &["replay", "--letter", "liar=F", "-o", "jsonl"]).await;
