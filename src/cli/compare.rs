@@ -209,6 +209,9 @@ pub(super) fn comparison_text(comparison: &pb::SourceComparison) -> String {
         text += &format!("\n{}", performance_table(comparison));
     }
     text += &format!("\n{}", pair_table(comparison));
+    if comparison.left_out > 0 {
+        text += &format!("{} outcomes are left out: only 128 sources are compared\n", comparison.left_out);
+    }
     text + &families_text(comparison)
 }
 
@@ -249,8 +252,8 @@ fn source_table(comparison: &pb::SourceComparison) -> String {
         "ALONE",
         "AGREES",
         "DAYS EARLY",
-        "UNITS",
-        "UNITS/DECISIVE",
+        "ANSWERS",
+        "ANSWERS/DECISIVE",
         "LATENCY",
         "FAILED",
     ];
@@ -267,8 +270,8 @@ fn source_table(comparison: &pb::SourceComparison) -> String {
             right(source.lone_alarms),
             right(share(source.agreement_with_merged)),
             right(days(source.lead.as_ref())),
-            right(source.units),
-            right(source.units_per_decisive.map_or_else(|| "-".to_owned(), |units| format!("{units:.1}"))),
+            right(source.raw_answers),
+            right(source.raw_answers_per_decisive.map_or_else(|| "-".to_owned(), |answers| format!("{answers:.1}"))),
             right(source.median_latency.as_ref().map_or_else(|| "-".to_owned(), milliseconds)),
             right(source.failed),
         ]);

@@ -132,6 +132,7 @@ pub(crate) fn write_comparison(comparison: &SourceComparison) -> pb::SourceCompa
         sources: comparison.sources.iter().map(write_source).collect(),
         pairs: comparison.pairs.iter().map(|pair| write_pair(pair, name(pair.first), name(pair.second))).collect(),
         suggested_families: comparison.suggested_families.iter().map(family).collect(),
+        left_out: count(comparison.left_out),
     }
 }
 
@@ -154,8 +155,8 @@ fn write_source(source: &SourceSummary) -> pb::SourceStatistics {
         lone_alarms: count(source.lone_alarms),
         agreement_with_merged: source.agreement_with_merged,
         lead: source.lead.map(write_lead),
-        units: count(source.units),
-        units_per_decisive: source.units_per_decisive,
+        raw_answers: count(source.units),
+        raw_answers_per_decisive: source.units_per_decisive,
         median_latency: source.median_latency.map(write_duration),
         slow_latency: source.slow_latency.map(write_duration),
         performance: source.performance.as_ref().map(write_performance),

@@ -187,7 +187,7 @@ async fn the_sources_of_a_history_are_compared_and_who_copies_is_named() {
         verdicts.iter().filter(says).count() as i64
     };
     assert_eq!((alpha.malicious, alpha.benign), (claims(Disposition::Malicious), claims(Disposition::Benign)));
-    assert_eq!((alpha.asked, alpha.units), (VERDICTS as i64, VERDICTS as i64));
+    assert_eq!((alpha.asked, alpha.raw_answers), (VERDICTS as i64, VERDICTS as i64));
     assert!(alpha.performance.as_ref().unwrap().balanced_accuracy.unwrap() > 0.75);
     assert!(comparison.alpha_ordinal.unwrap() > 0.1 && comparison.ac1.unwrap() > 0.1);
 

@@ -155,3 +155,16 @@ async fn a_label_that_has_expired_says_nothing_of_later_verdicts() {
     assert_eq!(detected(&comparison, "alpha"), None);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn outcomes_of_sources_beyond_the_most_that_are_compared_are_counted() {
+    let fill = async |store: &dyn Store| {
+        let names = (0..130).map(|number| format!("source-{number}"));
+        let outcomes = names.map(|name| outcome(&name, Some(Disposition::Benign), day(10))).collect();
+        append(store, "1", day(10), outcomes).await;
+    };
+    let server = serve_filled(fill, "", false).await;
+    let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
+    assert_eq!((comparison.sources.len(), comparison.left_out), (128, 2));
+    server.stop().await;
+}

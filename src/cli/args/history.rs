@@ -202,7 +202,7 @@ pub(in crate::cli) struct HistoryArgs {
     /// Only on indicators of this type: ip, domain, url or file
     #[arg(long = "type", value_name = "TYPE")]
     pub(in crate::cli) indicator_type: Option<IndicatorType>,
-    /// Only with this disposition
+    /// Only with this disposition, which may be an analyst's: a replay compares with what the sources say in it
     #[arg(long)]
     pub(in crate::cli) disposition: Option<Disposition>,
 }
