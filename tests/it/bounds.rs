@@ -125,6 +125,8 @@ async fn a_source_that_sends_a_byte_a_second_is_given_up_at_its_timeout() {
     let (answer, _stream) = tokio::join!(client.enrich(with_deadline(request)), dripping);
     let verdict = answer.unwrap().into_inner().decode_verdict().unwrap();
     let Some(pb::outcome::Result::Error(error)) = &verdict.outcomes[0].result else { panic!("{verdict:?}") };
-    assert_eq!(error.detail, "no answer within 3000 ms");
+    // The caller's time may end before it is settled that nothing is asked again.
+    let given_up = ["no answer within 3000 ms", "no answer before the deadline"];
+    assert!(given_up.contains(&error.detail.as_str()), "{error:?}");
     server.stop().await;
 }
