@@ -87,6 +87,9 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
 
     // Another indicator, or the call that is still under way might be shared.
     let request = pb::EnrichRequest { indicator: Some(indicator("198.51.100.8")), ..Default::default() };
+    // What the quick one says of it is cached, so that it is there whenever the clock moves.
+    let options = Some(pb::EnrichOptions { sources: vec!["sources/quick".into()], ..Default::default() });
+    server.enrich_as(pb::EnrichRequest { options, ..request.clone() }).await;
     let mut client = server.enrichment();
     let alone = client.enrich(with_deadline(request));
     let (alone, ()) = tokio::join!(alone, server.pass_when_called(&slow, 2, DEADLINE));
