@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::pages::HistoryPages;
-use super::stored_answers::{Kept, StoredAnswers, stored_answers};
+use super::stored_answers::{StoredAnswers, UnusableAnswer, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, no_verdicts, raw_answers};
 use crate::error::{Error, Reason};
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
@@ -163,11 +163,11 @@ impl Replay {
             judged.extend(offload(bytes, judge).await);
         }
         let mut flips = Vec::new();
-        for (flip, kept) in judged {
-            for (source, why) in kept {
+        for (flip, unusable) in judged {
+            for (source, why) in unusable {
                 let counts = match why {
-                    Kept::Pruned => &mut self.report.pruned,
-                    Kept::Unreadable => &mut self.report.unreadable,
+                    UnusableAnswer::Pruned => &mut self.report.pruned,
+                    UnusableAnswer::Unreadable => &mut self.report.unreadable,
                 };
                 *counts.entry(source).or_default() += 1;
             }
@@ -234,12 +234,12 @@ impl ReplayChange {
         record: &VerdictRecord,
         policy: &ResolvedPolicy,
         answers: &StoredAnswers,
-    ) -> (ReplayedFlip, Vec<(String, Kept)>) {
+    ) -> (ReplayedFlip, Vec<(String, UnusableAnswer)>) {
         let verdict = &record.verdict;
-        let mut kept = Vec::new();
+        let mut unusable = Vec::new();
         let outcomes = verdict.outcomes.iter().map(|outcome| {
             let body = self.read_again(outcome, &verdict.indicator, answers).transpose().unwrap_or_else(|why| {
-                kept.push((outcome.source.clone(), why));
+                unusable.push((outcome.source.clone(), why));
                 None
             });
             let letter = self.letters.get(&outcome.source).filter(|letter| **letter != outcome.reliability);
@@ -264,7 +264,7 @@ impl ReplayChange {
             probability_after: after.probability,
             source: if flips { source_of_change(verdict, &after) } else { None },
         };
-        (flip, kept)
+        (flip, unusable)
     }
 
     /// What the source would say under its other options; `None`: they do not concern this outcome.
@@ -273,10 +273,10 @@ impl ReplayChange {
         outcome: &Outcome,
         indicator: &Indicator,
         answers: &StoredAnswers,
-    ) -> Option<Result<OutcomeBody, Kept>> {
+    ) -> Option<Result<OutcomeBody, UnusableAnswer>> {
         let source = self.sources.get(&outcome.source)?;
         Some(answers.of_outcome(outcome)?.and_then(|stored| {
-            raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored).ok_or(Kept::Unreadable)
+            raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored).ok_or(UnusableAnswer::Unreadable)
         }))
     }
 }

@@ -9,7 +9,7 @@ use crate::store::{RawAnswer, Store, VerdictRecord};
 
 /// Why a finding cannot be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum UnusableAnswer {
     /// Its raw answers are no longer stored.
     Pruned,
     /// Its raw answers could not be read.
@@ -25,8 +25,8 @@ impl StoredAnswers {
     }
 
     /// The answers behind this outcome; `None`: it is not to be read again.
-    pub(super) fn of_outcome(&self, outcome: &Outcome) -> Option<Result<&[RawAnswer], Kept>> {
-        Some(self.0.get(&outcome.source)?.as_deref().ok_or(Kept::Pruned))
+    pub(super) fn of_outcome(&self, outcome: &Outcome) -> Option<Result<&[RawAnswer], UnusableAnswer>> {
+        Some(self.0.get(&outcome.source)?.as_deref().ok_or(UnusableAnswer::Pruned))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::labels::Labels;
 use super::pages::HistoryPages;
-use super::stored_answers::{Kept, StoredAnswers, stored_answers};
+use super::stored_answers::{StoredAnswers, UnusableAnswer, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
 use crate::finding::{Disposition, Outcome, OutcomeBody};
@@ -142,8 +142,8 @@ impl Counted {
                         label,
                     });
                 }
-                Err(Kept::Pruned) => self.pruned += 1,
-                Err(Kept::Unreadable) => self.unreadable += 1,
+                Err(UnusableAnswer::Pruned) => self.pruned += 1,
+                Err(UnusableAnswer::Unreadable) => self.unreadable += 1,
             },
             OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => {}
         }
@@ -157,19 +157,19 @@ impl ThresholdTrial {
         outcome: &Outcome,
         indicator: &Indicator,
         answers: &StoredAnswers,
-    ) -> Result<(Disposition, usize, Disposition), Kept> {
-        let stored = answers.of_outcome(outcome).ok_or(Kept::Pruned)??;
-        let claim_at = |place: usize| -> Result<Disposition, Kept> {
-            let (_, source) = self.variants.get(place).ok_or(Kept::Unreadable)?;
+    ) -> Result<(Disposition, usize, Disposition), UnusableAnswer> {
+        let stored = answers.of_outcome(outcome).ok_or(UnusableAnswer::Pruned)??;
+        let claim_at = |place: usize| -> Result<Disposition, UnusableAnswer> {
+            let (_, source) = self.variants.get(place).ok_or(UnusableAnswer::Unreadable)?;
             let body = raw_answers::read_again(source.as_ref(), indicator, outcome.time, stored);
-            body.as_ref().and_then(claim).ok_or(Kept::Unreadable)
+            body.as_ref().and_then(claim).ok_or(UnusableAnswer::Unreadable)
         };
         let (mut least, mut greatest) = (0, self.variants.len().saturating_sub(1));
         let (before, after) = (claim_at(least)?, claim_at(greatest)?);
         if before == after {
             return Ok((before, 0, after));
         }
-        let mut narrow = |middle: usize| -> Result<bool, Kept> {
+        let mut narrow = |middle: usize| -> Result<bool, UnusableAnswer> {
             if least < middle && middle < greatest {
                 *(if claim_at(middle)? == before { &mut least } else { &mut greatest }) = middle;
             }
