@@ -15,7 +15,7 @@ mod threshold;
 pub(super) use engines::EnginePlot;
 pub(super) use threshold::{PlottedValue, Series, ThresholdPlot};
 
-/// What stands in place of a text that is longer.
+/// Maximum of characters of a name; a longer one is shortened.
 const LONGEST_NAME: usize = 26;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(205, 205, 205);
@@ -61,6 +61,19 @@ pub(super) struct CurvePoint {
     pub(super) labels: i64,
 }
 
+/// An SVG of this size in pixels, on a white ground.
+fn drawn(width: i32, height: i32, draw: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -> Result<String, PlotError> {
+    let mut svg = String::new();
+    {
+        let root =
+            SVGBackend::with_string(&mut svg, (u32::try_from(width)?, u32::try_from(height)?)).into_drawing_area();
+        root.fill(&WHITE)?;
+        draw(&root)?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
 impl SourcePlot {
     /// The picture.
     pub(super) fn svg(&self) -> Result<String, PlotError> {
@@ -68,18 +81,12 @@ impl SourcePlot {
         let cell = if self.names.len() <= MOST_NUMBERED { 34 } else { 15 };
         let width = LEFT + rows * cell + i32::try_from(self.bars.len())? * (BAR + GAP) + GAP;
         let height = TOP + rows * cell + 60;
-        let mut svg = String::new();
-        {
-            let root =
-                SVGBackend::with_string(&mut svg, (u32::try_from(width)?, u32::try_from(height)?)).into_drawing_area();
-            root.fill(&WHITE)?;
-            draw_names(&root, &self.names, cell)?;
-            self.draw_cells(&root, cell)?;
-            draw_bars(&root, &self.bars, cell, LEFT + rows * cell + GAP)?;
-            draw_legend(&root, LEFT, TOP + rows * cell + 22)?;
-            root.present()?;
-        }
-        Ok(svg)
+        drawn(width, height, |root| {
+            draw_names(root, &self.names, cell)?;
+            self.draw_cells(root, cell)?;
+            draw_bars(root, &self.bars, cell, LEFT + rows * cell + GAP)?;
+            draw_legend(root, LEFT, TOP + rows * cell + 22)
+        })
     }
 
     fn draw_cells(&self, root: &Area<'_>, cell: i32) -> Result<(), PlotError> {
@@ -183,11 +190,8 @@ fn shortened(name: &str) -> String {
 impl CurvePlot {
     /// The picture.
     pub(super) fn svg(&self) -> Result<String, PlotError> {
-        let mut svg = String::new();
-        {
-            let root = SVGBackend::with_string(&mut svg, (640, 560)).into_drawing_area();
-            root.fill(&WHITE)?;
-            let mut chart = ChartBuilder::on(&root)
+        drawn(640, 560, |root| {
+            let mut chart = ChartBuilder::on(root)
                 .caption(&self.title, style(16))
                 .margin(16)
                 .x_label_area_size(44)
@@ -220,9 +224,8 @@ impl CurvePlot {
                 Text::new(format!("n = {}", point.labels), place.middle(), centred)
             });
             chart.draw_series(counts)?;
-            root.present()?;
-        }
-        Ok(svg)
+            Ok(())
+        })
     }
 
     /// Where the count of each point stands: beside it, where it covers the least of what else is drawn.

@@ -4,7 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{
-    Area, BAR, FAINT, GAP, INK, LEFT, MISSING, MOST_NUMBERED, PlotError, TOP, diverging, draw_bars, draw_names, style,
+    Area, BAR, FAINT, GAP, INK, LEFT, MISSING, MOST_NUMBERED, PlotError, TOP, diverging, draw_bars, draw_names, drawn,
+    style,
 };
 
 /// Engines side by side: how far each two hit the same and give identical labels, and a bar of each share.
@@ -26,18 +27,12 @@ impl EnginePlot {
         let cell = if self.names.len() <= MOST_NUMBERED { 34 } else { 15 };
         let width = LEFT + (rows * cell).max(500) + i32::try_from(self.bars.len())? * (BAR + GAP) + GAP;
         let height = TOP + rows * cell + 76;
-        let mut svg = String::new();
-        {
-            let root =
-                SVGBackend::with_string(&mut svg, (u32::try_from(width)?, u32::try_from(height)?)).into_drawing_area();
-            root.fill(&WHITE)?;
-            draw_names(&root, &self.names, cell)?;
-            self.draw_cells(&root, cell)?;
-            draw_bars(&root, &self.bars, cell, LEFT + rows * cell + GAP)?;
-            draw_legend(&root, LEFT, TOP + rows * cell + 22)?;
-            root.present()?;
-        }
-        Ok(svg)
+        drawn(width, height, |root| {
+            draw_names(root, &self.names, cell)?;
+            self.draw_cells(root, cell)?;
+            draw_bars(root, &self.bars, cell, LEFT + rows * cell + GAP)?;
+            draw_legend(root, LEFT, TOP + rows * cell + 22)
+        })
     }
 
     fn draw_cells(&self, root: &Area<'_>, cell: i32) -> Result<(), PlotError> {

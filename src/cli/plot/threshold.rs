@@ -5,7 +5,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Area, FAINT, INK, PlotError, style};
+use super::{Area, FAINT, INK, PlotError, drawn, style};
 
 const COLOURS: [RGBColor; 3] = [RGBColor(213, 94, 0), RGBColor(0, 114, 178), RGBColor(0, 158, 115)];
 const BAND: RGBColor = RGBColor(240, 240, 240);
@@ -52,19 +52,14 @@ impl ThresholdPlot {
     pub(in crate::cli) fn svg(&self) -> Result<String, PlotError> {
         let panels = i32::try_from(self.panels.len())?;
         let height = TOP + panels * PANEL + (panels - 1) * GAP + BOTTOM;
-        let mut svg = String::new();
-        {
-            let size = (u32::try_from(WIDTH)?, u32::try_from(height)?);
-            let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-            root.fill(&WHITE)?;
+        drawn(WIDTH, height, |root| {
             let title = style(16).pos(Pos::new(HPos::Left, VPos::Center));
             root.draw(&Text::new(self.title.clone(), (LEFT, 22), title))?;
             for (place, (name, series)) in (0..).zip(&self.panels) {
-                self.draw_panel(&root, TOP + place * (PANEL + GAP), name, series)?;
+                self.draw_panel(root, TOP + place * (PANEL + GAP), name, series)?;
             }
-            root.present()?;
-        }
-        Ok(svg)
+            Ok(())
+        })
     }
 
     fn x(&self, place: usize) -> Result<i32, PlotError> {
