@@ -15,13 +15,13 @@ use prost::bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tonic::Request;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::LARGE;
+use super::client::authorized;
 use super::server::Server;
 use super::upstream::{Behaviour, Upstream};
 
@@ -211,12 +211,6 @@ async fn everything(address: &str, calls: usize) {
         });
     }
     waiting.join_all().await;
-}
-
-pub fn authorized<T>(token: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a token"));
-    request
 }
 
 pub fn framed(message: &impl Message) -> Vec<u8> {

@@ -14,6 +14,13 @@ use tonic::{Code, Request};
 /// Connections that the callers share.
 const CONNECTIONS: usize = 16;
 
+/// The message as a request with this bearer token.
+pub fn authorized<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a token"));
+    request
+}
+
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

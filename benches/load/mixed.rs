@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use super::LARGE;
-use super::attacks::{Bystander, TOKENS, authorized, background_attacks};
+use super::attacks::{Bystander, TOKENS, background_attacks};
+use super::client::authorized;
 use super::server::Server;
 use super::upstream::{Behaviour, Upstream};
 

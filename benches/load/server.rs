@@ -69,7 +69,7 @@ impl Server {
     /// The same, asked with this token.
     pub async fn units_as(&self, token: &str) -> u64 {
         let mut client = SourceServiceClient::connect(self.address.clone()).await.expect("a channel");
-        let request = super::attacks::authorized(token, pb::GetUsageRequest::default());
+        let request = super::client::authorized(token, pb::GetUsageRequest::default());
         let usage = client.get_usage(request).await.expect("the usage").into_inner();
         usage.usage.iter().map(|source| source.units).sum()
     }
