@@ -395,14 +395,17 @@ async fn what_cannot_be_answered_is_refused_with_what_is_missing() {
     server.stop().await;
 }
 
+/// What a command prints that succeeds.
+async fn shown(server: &TestServer, arguments: &[&str]) -> String {
+    let output = concord(server, arguments).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_show_what_the_history_says() {
     let Generated { server, .. } = generated(&world(), VERDICTS, LABELLED, true).await;
-    let shown = async |arguments: &[&str]| {
-        let output = concord(&server, arguments).await;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let shown = async |arguments: &[&str]| shown(&server, arguments).await;
     let text = shown(&["compare", "sources"]).await;
     for part in [
         "1500 verdicts, 300 labelled",
@@ -453,11 +456,7 @@ async fn block_lists_are_shown_by_what_they_share_and_letters_only_where_the_pre
     let mut actors = world_of_lists();
     actors.push(Actor::rated("misrated", Reliability::A, Reliability::E));
     let Generated { server, .. } = generated(&actors, VERDICTS, 1_000, true).await;
-    let shown = async |arguments: &[&str]| {
-        let output = concord(&server, arguments).await;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let shown = async |arguments: &[&str]| shown(&server, arguments).await;
     let text = shown(&["compare", "sources"]).await;
     for part in [
         "list - list-copy ",
