@@ -1,10 +1,9 @@
 //! An index over a list's entries, for look-ups in microseconds: exact values, names with their subdomains, networks.
 //! `sources/list.rs` reads the formats and fills it; `fetch` holds it and looks up. No I/O, no format is known here.
 //!
-//! The entries share one text, and a hash table holds their 32-bit numbers: a million entries cost their text and about
-//! 26 bytes each. The hasher is keyed at random, so that nobody can prepare a list of colliding values.
+//! The entries share one buffer, and a hash table holds where each begins: a million entries cost their text and about
+//! 24 bytes each. The hasher is keyed at random, so that nobody can prepare a list of colliding values.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -15,6 +14,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::IpNet;
 
+use super::network_set::NetworkSet;
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::indicator::{Form, Host, Indicator, IndicatorType};
 
@@ -53,13 +53,11 @@ pub struct ListStatus {
 #[derive(Default)]
 pub struct ListIndex {
     entries: Entries,
-    numbers: HashTable<u32>,
+    by_value: HashTable<Slot>,
     hasher: RandomState,
-    /// Lengths of the networks that the list names, so that a look-up tries no other.
-    ipv4_lengths: BTreeSet<u8>,
-    ipv6_lengths: BTreeSet<u8>,
-    /// Finds the entries that are looked for within a value, and the number of the first of them.
-    substrings: Option<(AhoCorasick, u32)>,
+    networks: NetworkSet,
+    /// Finds the entries that are looked for within a value, which are these.
+    substrings: Option<(AhoCorasick, Vec<EntryId>)>,
     /// The types of indicators that the list is for; `None`: all.
     only: Option<Vec<IndicatorType>>,
     title: String,
@@ -68,53 +66,92 @@ pub struct ListIndex {
     skipped_note: String,
 }
 
-/// All entries by number, their values and notes in one text.
-#[derive(Default)]
-struct Entries {
-    text: String,
-    spans: Vec<EntrySpan>,
+/// Where an entry begins.
+type EntryId = u32;
+
+/// An entry in the hash table. With its hash, neither a miss nor a table that grows has to read the entry.
+struct Slot {
+    hash: u32,
+    entry: EntryId,
 }
 
-/// Offsets of an entry in the text: the value, directly followed by its note.
+/// All entries one after the other, each as its head, its value and its note.
+#[derive(Default)]
+struct Entries {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+/// The lengths of an entry's value and note, and whether it covers subdomains, packed into four bytes.
 #[derive(Clone, Copy)]
-struct EntrySpan {
-    start: usize,
-    value_length: u32,
-    note_length: u16,
-    subdomains: bool,
+struct EntryHead(u32);
+
+impl EntryHead {
+    const BYTES: usize = 4;
+    const NOTE_BITS: u32 = 9;
+    const SUBDOMAINS: u32 = 1;
+
+    /// `None` if a length is too large.
+    fn new(value: usize, note: usize, subdomains: bool) -> Option<Self> {
+        let (value, note) = (u32::try_from(value).ok()?, u32::try_from(note).ok()?);
+        let fits = note < 1 << Self::NOTE_BITS && value < 1 << (31 - Self::NOTE_BITS);
+        fits.then_some(Self(value << (Self::NOTE_BITS + 1) | note << 1 | u32::from(subdomains)))
+    }
+
+    fn value_length(self) -> usize {
+        (self.0 >> (Self::NOTE_BITS + 1)) as usize
+    }
+
+    fn note_length(self) -> usize {
+        (self.0 >> 1 & ((1 << Self::NOTE_BITS) - 1)) as usize
+    }
+
+    fn has_subdomains(self) -> bool {
+        self.0 & Self::SUBDOMAINS != 0
+    }
 }
 
 impl Entries {
-    /// The value of the entry of this number; empty if there is none.
-    fn value(&self, number: u32) -> &str {
-        let value = self.spans.get(number as usize).and_then(|span| {
-            let end = span.start + span.value_length as usize;
-            self.text.get(span.start..end)
-        });
-        value.unwrap_or_default()
+    fn head(&self, entry: EntryId) -> EntryHead {
+        let head = self.bytes.get(entry as usize..).and_then(|rest| rest.first_chunk());
+        EntryHead(u32::from_le_bytes(head.copied().unwrap_or_default()))
     }
 
-    fn note(&self, number: u32) -> &str {
-        let note = self.spans.get(number as usize).and_then(|span| {
-            let start = span.start + span.value_length as usize;
-            self.text.get(start..start + usize::from(span.note_length))
-        });
-        note.unwrap_or_default()
+    fn value(&self, entry: EntryId) -> &[u8] {
+        let start = entry as usize + EntryHead::BYTES;
+        self.bytes.get(start..start + self.head(entry).value_length()).unwrap_or_default()
     }
 
-    fn push(&mut self, value: &str, note: &str, subdomains: bool) -> Result<u32, SourceError> {
+    fn note(&self, entry: EntryId) -> &[u8] {
+        let head = self.head(entry);
+        let start = entry as usize + EntryHead::BYTES + head.value_length();
+        self.bytes.get(start..start + head.note_length()).unwrap_or_default()
+    }
+
+    fn push(&mut self, value: &str, note: &str, subdomains: bool) -> Result<EntryId, SourceError> {
         let full = || SourceError::new(SourceErrorKind::TooLarge, "the list has more than an index can hold: split it");
-        let number = u32::try_from(self.spans.len()).map_err(|_| full())?;
-        let span = EntrySpan {
-            start: self.text.len(),
-            value_length: u32::try_from(value.len()).map_err(|_| full())?,
-            note_length: u16::try_from(note.len()).map_err(|_| full())?,
-            subdomains,
-        };
-        self.text.push_str(value);
-        self.text.push_str(note);
-        self.spans.push(span);
-        Ok(number)
+        let entry = EntryId::try_from(self.bytes.len()).map_err(|_| full())?;
+        let head = EntryHead::new(value.len(), note.len(), subdomains).ok_or_else(full)?;
+        self.bytes.extend_from_slice(&head.0.to_le_bytes());
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.extend_from_slice(note.as_bytes());
+        self.count += 1;
+        Ok(entry)
+    }
+
+    /// Lets the entry cover subdomains from now on.
+    fn add_subdomains(&mut self, entry: EntryId) {
+        // The least significant byte is the first.
+        if let Some(byte) = self.bytes.get_mut(entry as usize) {
+            *byte |= EntryHead::SUBDOMAINS as u8;
+        }
+    }
+}
+
+impl Slot {
+    /// The hash as the table wants it, which looks at its upper bits too.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
@@ -125,18 +162,18 @@ impl ListIndex {
             return None;
         }
         let by_substring = || {
-            let (substrings, first) = self.substrings.as_ref()?;
-            let found = substrings.find(indicator.value())?;
-            Some(first + found.pattern().as_u32())
+            let (substrings, entries) = self.substrings.as_ref()?;
+            entries.get(substrings.find(indicator.value())?.pattern().as_usize()).copied()
         };
-        let number = match indicator.form() {
+        let entry = match indicator.form() {
             Form::Ipv4 | Form::Ipv6 => self.find_ip(indicator.value(), indicator.ip()),
             Form::Domain => self.find_name(indicator.value()),
             Form::Url => self.find_url(indicator),
             Form::Md5 | Form::Sha1 | Form::Sha256 => self.find_value(indicator.value()),
         };
-        let number = number.or_else(by_substring)?;
-        let (value, note) = (self.entries.value(number), self.entries.note(number));
+        let entry = entry.or_else(by_substring)?;
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let (value, note) = (text(self.entries.value(entry)), text(self.entries.note(entry)));
         let is_url = value.contains("://");
         let value = if is_url { Indicator::from_stored(Form::Url, value).redacted() } else { value.to_owned() };
         let note = if note.is_empty() { &self.title } else { note };
@@ -145,12 +182,12 @@ impl ListIndex {
 
     /// How many different entries the list has.
     pub fn len(&self) -> usize {
-        self.entries.spans.len()
+        self.entries.count
     }
 
     /// Whether the list has no entry.
     pub fn is_empty(&self) -> bool {
-        self.entries.spans.is_empty()
+        self.entries.count == 0
     }
 
     /// How many entries of the list were skipped, since they cannot be read or are of no sort that is looked up.
@@ -163,12 +200,13 @@ impl ListIndex {
         &self.skipped_note
     }
 
-    fn find_value(&self, value: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(value);
-        self.numbers.find(hash, |number| self.entries.value(*number) == value).copied()
+    fn find_value(&self, value: &str) -> Option<EntryId> {
+        let hash = hash(&self.hasher, value);
+        let is_it = |slot: &Slot| slot.hash == hash && self.entries.value(slot.entry) == value.as_bytes();
+        self.by_value.find(Slot::spread(hash), is_it).map(|slot| slot.entry)
     }
 
-    fn find_url(&self, url: &Indicator) -> Option<u32> {
+    fn find_url(&self, url: &Indicator) -> Option<EntryId> {
         let by_host = || match url.host().filter(|_| self.urls_by_host)? {
             Host::Ip(ip) => self.find_ip(&ip.to_string(), Some(ip)),
             Host::Name(name) => self.find_name(&name),
@@ -176,29 +214,24 @@ impl ListIndex {
         self.find_value(url.value()).or_else(by_host)
     }
 
-    fn find_ip(&self, text: &str, ip: Option<IpAddr>) -> Option<u32> {
-        let by_network = || {
-            let ip = ip?;
-            let lengths = if ip.is_ipv4() { &self.ipv4_lengths } else { &self.ipv6_lengths };
-            lengths.iter().rev().find_map(|length| {
-                let network = IpNet::new(ip, *length).ok()?.trunc();
-                self.find_value(&network.to_string())
-            })
-        };
-        self.find_value(text).or_else(by_network)
+    fn find_ip(&self, text: &str, ip: Option<IpAddr>) -> Option<EntryId> {
+        self.find_value(text).or_else(|| self.networks.find(ip?))
     }
 
-    fn find_name(&self, name: &str) -> Option<u32> {
-        let covers_subdomains =
-            |number: &u32| self.entries.spans.get(*number as usize).is_some_and(|span| span.subdomains);
+    fn find_name(&self, name: &str) -> Option<EntryId> {
         let by_parent = || {
             name.match_indices('.').find_map(|(dot, _)| {
                 let parent = name.get(dot + 1..)?;
-                self.find_value(parent).filter(covers_subdomains)
+                self.find_value(parent).filter(|entry| self.entries.head(*entry).has_subdomains())
             })
         };
         self.find_value(name).or_else(by_parent)
     }
+}
+
+fn hash(hasher: &RandomState, value: &str) -> u32 {
+    let hash = hasher.hash_one(value);
+    (hash ^ hash >> 32) as u32
 }
 
 impl fmt::Debug for ListIndex {
@@ -218,7 +251,8 @@ impl ListIndexBuilder {
     /// A builder with room for entries of together `bytes` bytes of text.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut builder = Self::default();
-        builder.index.entries.text.reserve(bytes);
+        // Beside the text, each entry has a head.
+        builder.index.entries.bytes.reserve(bytes + bytes / 4);
         builder
     }
 
@@ -244,14 +278,16 @@ impl ListIndexBuilder {
     pub fn substrings(&mut self, entries: &[&str]) -> Result<(), SourceError> {
         let full =
             || SourceError::new(SourceErrorKind::TooLarge, "the list has more substrings than an index can hold");
-        let first = u32::try_from(self.index.entries.spans.len()).map_err(|_| full())?;
         if entries.iter().map(|entry| entry.len()).sum::<usize>() > MAX_SUBSTRINGS {
             return Err(full());
         }
         let mut automaton = AhoCorasick::builder();
         automaton.ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest);
-        self.index.substrings = Some((automaton.build(entries).map_err(|_| full())?, first));
-        entries.iter().try_for_each(|entry| self.index.entries.push(entry, "", false).map(|_| ()))
+        let automaton = automaton.build(entries).map_err(|_| full())?;
+        let entries =
+            entries.iter().map(|entry| self.index.entries.push(entry, "", false)).collect::<Result<_, _>>()?;
+        self.index.substrings = Some((automaton, entries));
+        Ok(())
     }
 
     /// Sets how many entries of the list were skipped, and which and why.
@@ -262,9 +298,9 @@ impl ListIndexBuilder {
     /// Adds an indicator that is named itself, and nothing beside it.
     ///
     /// # Errors
-    /// `TooLarge` when the index is full (4 billion entries, or a value of 4 GiB).
+    /// `TooLarge` when the index is full (4 GiB, or a value of 4 MiB).
     pub fn value(&mut self, indicator: &Indicator, note: &str) -> Result<(), SourceError> {
-        self.add(indicator.value(), note, false)
+        self.add(indicator.value(), note, false).map(|_| ())
     }
 
     /// Adds a domain name, in its normal form, with all its subdomains.
@@ -272,7 +308,7 @@ impl ListIndexBuilder {
     /// # Errors
     /// `TooLarge` when the index is full.
     pub fn name(&mut self, name: &str, note: &str) -> Result<(), SourceError> {
-        self.add(name, note, true)
+        self.add(name, note, true).map(|_| ())
     }
 
     /// Adds a network with all its addresses; bits behind the prefix are cleared.
@@ -281,34 +317,38 @@ impl ListIndexBuilder {
     /// `TooLarge` when the index is full.
     pub fn network(&mut self, network: IpNet, note: &str) -> Result<(), SourceError> {
         let network = network.trunc();
-        let lengths =
-            if network.addr().is_ipv4() { &mut self.index.ipv4_lengths } else { &mut self.index.ipv6_lengths };
-        lengths.insert(network.prefix_len());
-        self.add(&network.to_string(), note, false)
+        if let Some(entry) = self.add(&network.to_string(), note, false)? {
+            self.index.networks.push(network, entry);
+        }
+        Ok(())
     }
 
     /// The finished index.
     pub fn build(self) -> ListIndex {
         let mut index = self.index;
-        index.entries.text.shrink_to_fit();
-        index.entries.spans.shrink_to_fit();
+        index.entries.bytes.shrink_to_fit();
+        index.networks.finish();
         index
     }
 
-    fn add(&mut self, value: &str, note: &str, subdomains: bool) -> Result<(), SourceError> {
-        let ListIndex { entries, numbers, hasher, .. } = &mut self.index;
-        let has_value = |number: &u32| entries.value(*number) == value;
-        match numbers.entry(hasher.hash_one(value), has_value, |number| hasher.hash_one(entries.value(*number))) {
-            Entry::Occupied(number) => {
-                if let Some(span) = entries.spans.get_mut(*number.get() as usize) {
-                    span.subdomains |= subdomains;
+    /// Adds an entry and returns it, unless there is one with this value.
+    fn add(&mut self, value: &str, note: &str, subdomains: bool) -> Result<Option<EntryId>, SourceError> {
+        let ListIndex { entries, by_value, hasher, .. } = &mut self.index;
+        let hash = hash(hasher, value);
+        let is_it = |slot: &Slot| slot.hash == hash && entries.value(slot.entry) == value.as_bytes();
+        match by_value.entry(Slot::spread(hash), is_it, |slot| Slot::spread(slot.hash)) {
+            Entry::Occupied(slot) => {
+                if subdomains {
+                    entries.add_subdomains(slot.get().entry);
                 }
+                Ok(None)
             }
             Entry::Vacant(slot) => {
-                slot.insert(entries.push(value, clipped(note), subdomains)?);
+                let entry = entries.push(value, clipped(note), subdomains)?;
+                slot.insert(Slot { hash, entry });
+                Ok(Some(entry))
             }
         }
-        Ok(())
     }
 }
 

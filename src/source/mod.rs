@@ -24,6 +24,7 @@ mod egress;
 mod file;
 mod index;
 mod mode;
+mod network_set;
 mod options;
 mod pacing;
 mod priority;
