@@ -14,6 +14,7 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::error::{ParseEnumError, parse_enum};
 
 mod address;
+mod clean;
 mod domain;
 mod encoding;
 mod extract;

@@ -4,7 +4,8 @@ use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::refang::{contains_invisible, contains_look_alikes, refang, refang_dot_words};
+use super::clean::{TRAILING, is_clean, refang_and_strip};
+use super::refang::{contains_invisible, contains_look_alikes};
 use super::{
     Form, Host, Indicator, IndicatorType, Parsed, Refusal, SpecialAddress, address, domain, gateway, hash, label, scan,
     url, wrapping,
@@ -17,16 +18,12 @@ const ROUNDS: usize = 8;
 const BESIDE: usize = 4;
 /// How many links of mail gateways are opened, one within the other.
 const GATEWAYS: usize = 4;
-/// What surrounds an indicator in a text without being part of it.
-const SURROUNDING: [(char, char); 8] =
-    [('"', '"'), ('\'', '\''), ('`', '`'), ('<', '>'), ('(', ')'), ('{', '}'), ('“', '”'), ('«', '»')];
 /// Unsupported schemes that are written without slashes.
 const OTHER_SCHEMES: [&str; 6] = ["mailto:", "javascript:", "data:", "file:", "tel:", "urn:"];
 /// Fewer hexadecimal digits can be a word or a number; as many are meant as a hash.
 const SHORTEST_HASH: usize = 16;
 const NETWORK: &str = "is a network: look up single addresses; networks go into lists and never-send rules";
 const ODD_PUNYCODE: &str = "holds a label that begins like punycode and is none: read as DNS has it";
-const TRAILING: [char; 6] = [',', ';', '!', '?', '|', '…'];
 
 /// Parses one indicator of the type `wanted`, or guesses its type.
 pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed, Refusal> {
@@ -35,6 +32,23 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
         let message = format!("a text of {} bytes is longer than 8 KiB, more than any indicator", text.len());
         return Err(Refusal { message, unsupported: false });
     }
+    if let Some(read) = parse_plain_name(text, wanted) {
+        return Ok(read);
+    }
+    parse_any(text, wanted)
+}
+
+/// Reads the most frequent sort of value, as [`parse_any`] would.
+fn parse_plain_name(text: &str, wanted: Option<IndicatorType>) -> Option<Parsed> {
+    let is_name = match wanted {
+        None => domain::is_plain(text) && domain::has_public_suffix(text),
+        Some(IndicatorType::Domain) => domain::is_plain(text),
+        Some(IndicatorType::Ip | IndicatorType::Url | IndicatorType::File) => false,
+    };
+    is_name.then(|| parsed(Form::Domain, text, Vec::new()))
+}
+
+fn parse_any(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed, Refusal> {
     let clean = refang_and_strip(text);
     if clean.is_empty() {
         return Err(Refusal::new(text, "holds nothing: give an IP address, a domain, a URL or a file hash"));
@@ -42,6 +56,10 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
     let read = parse_clean(&clean, wanted).or_else(|refusal| parse_beside(&clean, wanted).unwrap_or(Err(refusal)));
     let meant = |refusal| wanted.and_then(|wanted| other_type(&clean, wanted)).unwrap_or(refusal);
     let mut read = read.map_err(meant)?;
+    if is_clean(text) {
+        read.notes.extend(special_address_note(&read.indicator));
+        return Ok(read);
+    }
     if contains_invisible(text) {
         read.notes.push("characters that cannot be seen were taken out".into());
     }
@@ -129,51 +147,6 @@ fn with_article(indicator: IndicatorType) -> &'static str {
     }
 }
 
-/// The refanged text without what surrounds it.
-pub(super) fn refang_and_strip(text: &str) -> String {
-    let map = refang(strip_surroundings(text));
-    let stripped = strip_surroundings(&map);
-    refang_dot_words(&decode_whole(stripped))
-}
-
-/// Decodes a URL that is percent-encoded as a whole, once: `https%3A%2F%2F…`.
-fn decode_whole(text: &str) -> String {
-    let head: String = text.chars().take(14).collect::<String>().to_ascii_lowercase();
-    if !["http%3a%2f%2f", "https%3a%2f%2f", "ftp%3a%2f%2f"].iter().any(|scheme| head.starts_with(scheme)) {
-        return text.to_owned();
-    }
-    let decoded =
-        ::url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B").replace('&', "%26")).as_bytes())
-            .next()
-            .map(|(_, value)| value.into_owned());
-    decoded.unwrap_or_else(|| text.to_owned())
-}
-
-fn strip_surroundings(text: &str) -> &str {
-    let mut text = text.trim();
-    loop {
-        let before = text;
-        text = text.trim().trim_end_matches(TRAILING);
-        let closed = |rest: &&str| rest.ends_with([')', ']', '}', '>', '"', '\'', '”', '»']);
-        text = text.strip_suffix('.').filter(closed).unwrap_or(text);
-        for (open, close) in SURROUNDING {
-            let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
-            if let Some(inner) = inner.filter(|inner| open != '(' || !inner.contains(')')) {
-                text = inner;
-            }
-        }
-        // Square brackets are also part of IPv6 hosts and of markers: only a whole pair is removed.
-        if let Some(inner) =
-            text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| !inner.contains(['[', ']']))
-        {
-            text = inner;
-        }
-        if text == before {
-            return text;
-        }
-    }
-}
-
 fn parse_guessing(text: &str) -> Result<Parsed, Refusal> {
     if has_scheme(text) {
         return parse_url(text);
@@ -256,7 +229,7 @@ fn unsupported_hash(text: &str) -> Option<Refusal> {
 
 /// Whether a name in normal form or not is a domain while guessing, and no more likely a file.
 fn is_known_domain(text: &str) -> bool {
-    domain::normalize(text).is_ok_and(|name| domain::has_public_suffix(&name) && !domain::looks_like_file_name(&name))
+    domain::known(text).is_some_and(|name| !domain::looks_like_file_name(&name))
 }
 
 /// Whether a text is meant as an address, valid or not: digits and dots, or hexadecimal digits and colons.
@@ -363,9 +336,7 @@ fn parse_domain(text: &str, guessing: bool) -> Result<Parsed, Refusal> {
 fn parse_without_scheme(text: &str, at: usize) -> Result<Parsed, Refusal> {
     let host = text.get(..at).unwrap_or_default();
     let (name, _) = split_port(host);
-    let known = address::is_ipv4(name)
-        || name.starts_with('[')
-        || domain::normalize(name).is_ok_and(|name| domain::has_public_suffix(&name));
+    let known = address::is_ipv4(name) || name.starts_with('[') || domain::known(name).is_some();
     if !known {
         let why = "has no scheme, and what stands before its path is neither an address nor a name under a public \
                    suffix: if it is a URL all the same, begin it with http://";
@@ -406,7 +377,8 @@ fn parse_wrapped_url(text: &str, depth: usize) -> Result<Parsed, Refusal> {
         notes.append(&mut read.notes);
         return Ok(Parsed { notes, ..read });
     }
-    if let Some(Host::Name(name)) = url::host(&value)
+    if value.contains("xn--")
+        && let Some(Host::Name(name)) = url::host(&value)
         && domain::has_odd_punycode(&name)
     {
         notes.push(ODD_PUNYCODE.into());
@@ -414,7 +386,7 @@ fn parse_wrapped_url(text: &str, depth: usize) -> Result<Parsed, Refusal> {
     if text.contains('#') && !value.contains('#') {
         notes.push("the fragment, which never leaves a browser, was dropped".into());
     }
-    if url::has_credentials(&value) {
+    if value.contains('@') && url::has_credentials(&value) {
         notes.push("carries a user or password: kept, shown masked, and not sent to outside sources".into());
     }
     Ok(parsed(Form::Url, value, notes))
@@ -441,6 +413,9 @@ fn cut_at_blank(text: &str) -> (&str, &str) {
 /// left can hold new markers and trailing punctuation.
 fn stable_normal_form(text: &str) -> Result<String, Refusal> {
     let mut value = url::normalize(trim_tail(text))?;
+    if is_clean(&value) && value.len() <= LONGEST {
+        return Ok(value);
+    }
     for _ in 0..ROUNDS {
         let again = url::normalize(trim_tail(&refang_and_strip(&value)))?;
         if again == value {
@@ -505,6 +480,32 @@ fn trim_tail(whole: &str) -> &str {
     }
 }
 
-pub(super) fn parsed(form: Form, value: String, notes: Vec<String>) -> Parsed {
-    Parsed { indicator: Indicator { form, value: Arc::from(value) }, notes }
+pub(super) fn parsed(form: Form, value: impl Into<Arc<str>>, notes: Vec<String>) -> Parsed {
+    Parsed { indicator: Indicator { form, value: value.into() }, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::clean::tests::any_value;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_name_is_read_as_any_value_is(text in any_value()) {
+            for wanted in [None, Some(IndicatorType::Domain)] {
+                if let Some(read) = parse_plain_name(&text, wanted) {
+                    prop_assert_eq!(Ok(read), parse_any(&text, wanted));
+                }
+            }
+        }
+
+        #[test]
+        fn a_clean_url_in_normal_form_is_its_own_normal_form(text in any_value()) {
+            if let Some(normal) = url::normalize(&format!("http://{text}")).ok().filter(|normal| is_clean(normal)) {
+                prop_assert_eq!(url::normalize(trim_tail(&normal)), Ok(normal));
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! URLs: parsed as browsers do (WHATWG), without fragment.
 
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -128,7 +129,17 @@ pub(super) fn parts(value: &str) -> Option<UrlParts> {
 
 /// The host of a URL in normal form.
 pub(super) fn host(value: &str) -> Option<Host> {
-    parts(value).map(|parts| parts.host)
+    plain_host(value).or_else(|| parts(value).map(|parts| parts.host))
+}
+
+/// The host of a URL that has neither user nor port, and whose host is a plain name or an IPv4 address; most need not be parsed.
+fn plain_host(value: &str) -> Option<Host> {
+    let rest = ["https://", "http://", "ftp://"].into_iter().find_map(|scheme| value.strip_prefix(scheme))?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    if domain::is_plain(host) {
+        return Some(Host::Name(host.to_owned()));
+    }
+    host.parse::<Ipv4Addr>().ok().map(|ip| Host::Ip(ip.into()))
 }
 
 /// Whether a URL in normal form carries a user or password.
