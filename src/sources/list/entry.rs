@@ -206,7 +206,8 @@ fn network(text: &str) -> Result<Option<IpNet>, Skipped> {
 }
 
 fn address_of(text: &str) -> Option<IpAddr> {
-    Indicator::parse_as(text, IndicatorType::Ip).ok()?.indicator.ip()
+    let defanged = || Indicator::parse_as(text, IndicatorType::Ip).ok()?.indicator.ip();
+    text.parse().map(|ip: IpAddr| ip.to_canonical()).ok().or_else(defanged)
 }
 
 /// `192.0.2.1:80/24` is the beginning of a URL, not a network.

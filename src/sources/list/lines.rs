@@ -108,6 +108,10 @@ impl LineFormat {
 
     /// The other format in which alone this line is written, as in a list put together from several.
     fn other_format(&self, line: &str) -> Option<&'static Self> {
+        // Most lines are one word. What tells formats apart is a blank or a mark.
+        if line.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'/')) {
+            return None;
+        }
         let (line, _) = without_comment(line);
         let other = || LINE_FORMATS.iter().find(|other| (other.is_own)(line));
         if (self.is_own)(line) { None } else { other() }
@@ -144,6 +148,9 @@ impl LineFormat {
 /// Splits off a trailing comment. Its mark follows white space, since URLs hold `#` and `;` themselves.
 pub(super) fn without_comment(line: &str) -> (&str, &str) {
     let line = line.trim();
+    if !line.bytes().any(|byte| matches!(byte, b'#' | b';')) {
+        return (line, "");
+    }
     let is_mark = |(at, mark): &(usize, char)| {
         matches!(mark, '#' | ';') && line.get(..*at).is_some_and(|before| before.ends_with(char::is_whitespace))
     };
