@@ -18,10 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
-use crate::fetch::{AnswerHash, SourceCache, TransportFactory};
+use crate::fetch::{AnswerHash, SourceCache, SourcePipeline, TransportFactory};
 use crate::indicator::{Indicator, Tlp};
-use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy};
-use crate::source::{CallerBudgets, EgressRules, EnrichMode, Lookup, Priority, RelationsWanted};
+use crate::settings::{NeverSendRules, PolicyRegistry, Registry, ResolvedPolicy, ResolvedSource};
+use crate::source::{CallerBudgets, EgressRules, EnrichMode, Lookup, Priority, RelationsWanted, TransportKind};
 use crate::store::Store;
 
 mod ask;
@@ -189,6 +189,20 @@ impl Engine {
     pub fn set_rules(&self, rules: Rules) {
         self.pipelines.set_budgets(rules.caller_budgets.clone());
         self.rules.store(Arc::new(rules));
+    }
+
+    /// Starts to load the lists that are not loaded, in tasks of their own.
+    pub fn start_loading_lists(&self) {
+        let is_list = |source: &ResolvedSource| source.source.about().transport == TransportKind::List;
+        // Pipelines that are not in use yet are not built for sources of other kinds alone.
+        if !self.registry.snapshot().iter().any(|source| is_list(source)) {
+            return;
+        }
+        for entry in &self.pipelines.current().entries {
+            if let Ok(SourcePipeline::List(pipeline)) = &entry.pipeline {
+                pipeline.list().start_loading();
+            }
+        }
     }
 
     /// The raw answers with these hashes, as far as they are still retained.

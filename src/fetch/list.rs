@@ -92,7 +92,8 @@ enum Rejection {
 }
 
 impl ListReader {
-    /// Makes a reader for the list of a source with these settings. Reads nothing yet; loads run in tasks of `tracker`.
+    /// Makes a reader for the list of a source with these settings. Reads nothing before the first look-up, or before it is told
+    /// to; loads run in tasks of `tracker`.
     ///
     /// # Errors
     /// If the source has no list, or the egress rules forbid its feed.
@@ -124,6 +125,14 @@ impl ListReader {
             cancelled,
         };
         Ok(Self { loader: Arc::new(loader), _cancel_on_drop })
+    }
+
+    /// Starts to load the list unless it is loaded, so that the first look-up need not wait for all of that.
+    pub fn start_loading(&self) {
+        let copy = self.loader.copy.load_full();
+        if copy.index.is_none() {
+            self.loader.check_if_due(&copy);
+        }
     }
 
     /// Counts the loads that may have changed what the list answers. Waits briefly for a check that is overdue, at most for `wait`;
@@ -363,7 +372,9 @@ async fn load_file(
     }
     // Reads up to one byte more than the limit, since a file can grow after its size was read.
     let limit = u64::try_from(MAX_LIST_BYTES).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
+    let size = usize::try_from(metadata.len()).unwrap_or(MAX_LIST_BYTES);
+    // With room for one byte more, the end of the file is seen without growing.
+    let mut bytes = Vec::with_capacity(size.min(MAX_LIST_BYTES) + 1);
     let file = tokio::fs::File::open(&real).await?;
     let opened = file.metadata().await?;
     // The file may have been replaced by a link between the check and the opening.

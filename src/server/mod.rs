@@ -231,6 +231,10 @@ impl Running {
         };
         tracker.spawn(housekeeping::watch(store.clone(), report, stop.clone()));
         tracker.spawn(of_sources.watch(stop.clone()));
+        if listen == Listen::Everywhere {
+            let engine = engine.clone();
+            tracker.spawn(async move { engine.start_loading_lists() });
+        }
         // Nobody reads the log or the metrics of a server within a command.
         let forecasting = (listen == Listen::Everywhere).then(|| engine.clone());
         let keep_metrics = move || {

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use crate::harness::TestServer;
+use crate::harness::{Replay, TestServer};
 use crate::recordings;
 
 /// The source of this kind with these options, and a credential if one is given.
@@ -447,5 +447,16 @@ async fn skipped_entries_of_a_list_stand_in_the_receipt_in_a_test_of_the_source_
     for line in ["concord_list_entries{source=\"mine\"} 2", "concord_list_entries_skipped{source=\"mine\"} 1"] {
         assert!(metrics.contains(line), "{line} is not among {metrics}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_loads_its_lists_before_the_first_look_up() {
+    let feed = Replay::start(Box::new(|_| (200, json!("192.0.2.1\n")))).await;
+    let configuration = format!("[sources.ours]\nkind = \"list\"\noptions.url = \"http://{}/list\"\n", feed.address);
+    let server = TestServer::listen(&configuration).await;
+    feed.called(1).await;
+    assert_eq!(server.enrich("192.0.2.1").await.receipt.sources.len(), 1);
+    assert_eq!(feed.paths(), ["/list"]);
     server.stop().await;
 }

@@ -125,6 +125,15 @@ async fn a_file_is_read_at_the_first_look_up() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_loaded_ahead_answers_its_first_look_up_from_memory() {
+    let (_folder, path, list) = written(FOUR);
+    list.reader.start_loading();
+    list.loads().await;
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (true, None));
+}
+
+#[tokio::test]
 async fn a_file_that_changed_is_read_again_within_a_second() {
     let (_folder, path, list) = written("192.0.2.1\n");
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, false]));
