@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::prefilter::Word;
 use super::scan::{self, Candidate, Kind};
 use super::span_map::SpanMap;
 use super::{Host, Indicator, IndicatorType, address, domain, hash, label, refang, script};
@@ -47,11 +48,26 @@ pub fn extract(text: &str, options: &ExtractOptions) -> Vec<Extracted> {
 
 /// Every indicator in the text, and the hashes that were passed over.
 pub fn extract_with_skipped(text: &str, options: &ExtractOptions) -> (Vec<Extracted>, Vec<SkippedHash>) {
+    extract_from_words(text, options, scan::next_word)
+}
+
+/// `next` finds the next word that may have an indicator.
+fn extract_from_words(
+    text: &str,
+    options: &ExtractOptions,
+    next: impl Fn(&str, usize) -> Option<Word>,
+) -> (Vec<Extracted>, Vec<SkippedHash>) {
     let map = refang::refang_mapped(text, false);
     let (seen, found, skipped) = (HashSet::new(), Vec::new(), Vec::new());
     let mut extractor = Extractor { given: text, map: &map, options: *options, seen, found, skipped, skipped_to: 0 };
-    let mut at = 0;
-    while let Some(candidate) = scan::next_candidate(map.text(), at) {
+    let (mut at, mut seen) = (0, None);
+    loop {
+        // Each word is looked for once, however many candidates it has.
+        if seen.is_none_or(|seen| at > seen) {
+            let Some(word) = next(map.text(), at) else { break };
+            (at, seen) = (word.start, Some(word.seen));
+        }
+        let Some(candidate) = scan::next_candidate(map.text(), at) else { break };
         at = extractor.extract(&candidate).max(at + 1);
     }
     (extractor.found, extractor.skipped)
@@ -59,7 +75,7 @@ pub fn extract_with_skipped(text: &str, options: &ExtractOptions) -> (Vec<Extrac
 
 struct Extractor<'a> {
     given: &'a str,
-    map: &'a SpanMap,
+    map: &'a SpanMap<'a>,
     options: ExtractOptions,
     seen: HashSet<Indicator>,
     found: Vec<Extracted>,
@@ -383,16 +399,17 @@ impl<'a> Extractor<'a> {
     }
 
     fn has_public_suffix(&self, range: &Range<usize>) -> bool {
-        domain::normalize(self.slice(range.clone())).is_ok_and(|name| domain::has_public_suffix(&name))
+        domain::known(self.slice(range.clone())).is_some()
     }
 
     /// Whether a name is more likely a domain than a file name. A defanged name and the host of a URL always are.
     fn is_domain_like(&self, range: &Range<usize>) -> bool {
         let text = self.slice(range.clone());
-        let sure = self.given.get(self.map.original(range.clone())) != Some(text)
-            || scan::follows_scheme(self.map.text(), range.start);
-        domain::normalize(text)
-            .is_ok_and(|name| domain::has_public_suffix(&name) && (sure || !domain::looks_like_file_name(&name)))
+        let is_sure = || {
+            self.given.get(self.map.original(range.clone())) != Some(text)
+                || scan::follows_scheme(self.map.text(), range.start)
+        };
+        domain::known(text).is_some_and(|name| !domain::looks_like_file_name(&name) || is_sure())
     }
 
     fn add_parsed(&mut self, range: &Range<usize>, wanted: IndicatorType) -> bool {
@@ -416,7 +433,29 @@ impl<'a> Extractor<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Texts of pieces that indicators and prose are made of.
+    fn any_text() -> impl Strategy<Value = String> {
+        let pieces = " | | |\n|\t|a|and|word|.|:|/|\\|@|%|~|-|_|,|;|(|)|[|]|\"|example.com|sub.example.net|co.uk|com|\
+             192.0.2.1|192.0.2.0/24|2001:db8::1|::|http://|https://example.org/a|hxxp://|[.]|ftp|://|%3A%2F%2F|\
+             %2F|user@|C:\\|../|imphash: |md5:|44d88612fea8a8f36de82e1278abb02f|\
+             da39a3ee5e6b4b0d3255bfef95601890afd80709|deadbeef|:80|1|file.exe|é|пример.рф|あ|\u{a0}|–|end.|e.g.";
+        let piece = prop::sample::select(pieces.split('|').collect::<Vec<_>>());
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn words_that_are_passed_over_have_no_indicators(text in any_text(), url_hosts: bool, email_domains: bool) {
+            let options = ExtractOptions { url_hosts, email_domains };
+            let every_word = |text: &str, at| (at < text.len()).then_some(Word { start: at, seen: text.len() });
+            let all = extract_from_words(&text, &options, every_word);
+            prop_assert_eq!(extract_with_skipped(&text, &options), all);
+        }
+    }
 
     #[test]
     fn a_text_made_to_be_slow_takes_work_that_grows_with_its_length() {

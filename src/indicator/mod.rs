@@ -23,6 +23,7 @@ mod hash;
 mod label;
 mod parse;
 mod percent;
+mod prefilter;
 mod refang;
 mod scan;
 mod script;

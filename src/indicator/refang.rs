@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::prefilter::Prefilter;
 use super::span_map::{Edit, SpanMap};
 use super::{address, domain, scan, script, wrapping};
 
@@ -64,6 +65,8 @@ const SCHEMES: [(&str, &str); 25] = [
     ("fxp", "ftp://"),
     ("ftp", "ftp://"),
 ];
+/// More bytes than the longest scheme with brackets between its letters, and those before the colon of its separator.
+const FARTHEST_COLON: usize = 48;
 /// What brackets hold in place of a dot, in lower case.
 const DOT_WORDS: [&str; 7] = ["dot", "punkt", "punto", "point", ".", "\u{ff0e}", "\u{3002}"];
 /// What else brackets hold, with what it stands for.
@@ -71,6 +74,8 @@ const OTHER_MARKERS: [(&str, &str); 8] =
     [("://", "://"), ("//", "//"), (":", ":"), ("/", "/"), ("at", "@"), ("@", "@"), (",", "."), ("-", "-")];
 /// Markers that are undone in the path of a defanged URL too. Others are left there, since a path can be called `(dot)`.
 const PATH_MARKERS: [&str; 3] = ["[.]", "[:]", "[/]"];
+/// Every marker, escape and scheme has one of these, or a character that is not ASCII.
+const WITH_MARKERS: Prefilter = Prefilter::new(b"[](){}<\\^", b":", usize::MAX);
 const OPENING: [char; 3] = ['[', '(', '{'];
 const CLOSING: [char; 3] = [']', ')', '}'];
 
@@ -81,23 +86,29 @@ pub fn refang(text: &str) -> String {
 
 /// The refanged text, with the place in `text` that each part of it came from. `value`: the text is a single value rather
 /// than prose.
-pub(super) fn refang_mapped(text: &str, value: bool) -> SpanMap {
+pub(super) fn refang_mapped(text: &str, value: bool) -> SpanMap<'_> {
     let mut map = SpanMap::new(text);
     map.apply(&invisible_edits(text));
     let edits = wrapping::edits(map.text(), value);
     map.apply(&edits);
-    let edits = marker_edits(map.text(), value);
+    let edits = marker_edits(map.text(), value, next_with_markers);
     map.apply(&edits);
     map
 }
 
 /// Removes invisible characters, except joiners where a name may have them.
 fn invisible_edits(text: &str) -> Vec<Edit> {
-    if text.is_ascii() {
-        return Vec::new();
+    let mut edits = Vec::new();
+    let mut at = 0;
+    while let Some(ascii) = text.as_bytes().get(at..).and_then(|rest| rest.iter().position(|byte| !byte.is_ascii())) {
+        let start = at + ascii;
+        let Some(c) = text.get(start..).and_then(|rest| rest.chars().next()) else { break };
+        at = start + c.len_utf8();
+        if is_invisible(c) && !joins(text, start, c) {
+            edits.push((start..at, ""));
+        }
     }
-    let invisible = text.char_indices().filter(|(at, c)| is_invisible(*c) && !joins(text, *at, *c));
-    invisible.map(|(at, c)| (at..at + c.len_utf8(), "")).collect()
+    edits
 }
 
 /// Whether a joiner stands where the context rule of internationalised names allows it (RFC 5892, appendix A).
@@ -139,13 +150,22 @@ struct Place {
 }
 
 /// Replaces defanged schemes, markers in any mix of brackets, escaped dots, and look-alike characters.
-fn marker_edits(text: &str, value: bool) -> Vec<Edit> {
+///
+/// `next` finds the next word that may have any, from the start of a word.
+fn marker_edits(text: &str, value: bool, next: impl Fn(&str, usize) -> Option<usize>) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
     let mut place = Place::default();
     let mut before = None;
     let mut at = 0;
-    while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
+    while at < text.len() {
+        // Behind white space all is as at the beginning.
+        if before.is_none_or(char::is_whitespace) {
+            let Some(start) = next(text, at) else { break };
+            before = if start > at { Some(' ') } else { before };
+            at = start;
+        }
         let rest = text.get(at..).unwrap_or_default();
+        let Some(first) = rest.chars().next() else { break };
         let begins = before.is_none_or(|c: char| match place.in_path {
             true => matches!(c, ',' | ';' | '\'' | '(' | ')' | ']'),
             false => !c.is_ascii_alphanumeric(),
@@ -158,6 +178,11 @@ fn marker_edits(text: &str, value: bool) -> Vec<Edit> {
             place = Place { is_host: true, in_path: false, defanged: !written.eq_ignore_ascii_case(scheme) };
             before = Some('/');
             at += length;
+            continue;
+        }
+        if first.is_ascii_alphanumeric() {
+            before = Some(first);
+            at += 1;
             continue;
         }
         if place.in_path {
@@ -211,6 +236,16 @@ fn marker_edits(text: &str, value: bool) -> Vec<Edit> {
     edits
 }
 
+/// The start of the first word at or after `at`, where a word begins, that may have a marker or scheme.
+fn next_with_markers(text: &str, at: usize) -> Option<usize> {
+    let word = WITH_MARKERS.next(text, at)?;
+    // A scheme can have one space before its separator: `hxxp ://`.
+    let separated = text.get(word.start..).is_some_and(|rest| rest.starts_with(['[', ':']));
+    let before = text.get(at..word.start).and_then(|skipped| skipped.strip_suffix(' ')).filter(|_| separated);
+    let start = before.map(|before| before.rfind(|c: char| c.is_ascii_whitespace()).map_or(at, |blank| at + blank + 1));
+    Some(start.unwrap_or(word.start))
+}
+
 /// The length of a dot behind one or two backslashes or a caret within a name; 0 if there is none.
 fn escaped_dot(text: &str, before: Option<char>) -> usize {
     let escape = if text.starts_with("\\\\.") { 2 } else { 1 };
@@ -230,6 +265,10 @@ fn is_dot(dot: char, before: Option<char>, next: Option<char>) -> bool {
 /// The scheme at the start of the text, and the length of scheme and separator.
 fn scheme_at(text: &str) -> Option<(&'static str, usize)> {
     if !text.starts_with(['h', 'H', 'm', 'M', 'f', 'F', 't', 'T']) {
+        return None;
+    }
+    // The separator has a colon, plain or full-width.
+    if !text.bytes().take(FARTHEST_COLON).any(|byte| matches!(byte, b':' | 0xef)) {
         return None;
     }
     let (length, scheme) =
@@ -286,7 +325,7 @@ fn begins_with_host(text: &str) -> bool {
     let host: String = scan::chars_after(text, 0).take(300).take_while(|c| !ends(c)).collect();
     let host = host.replace(is_bracket, "").replace("dot", ".").replace("..", ".");
     let host = host.trim_end_matches(['.', ',', ';', '\'']);
-    address::is_ipv4(host) || domain::normalize(host).is_ok_and(|name| domain::has_public_suffix(&name))
+    address::is_ipv4(host) || domain::known(host).is_some()
 }
 
 fn is_bracket(c: char) -> bool {
@@ -427,7 +466,25 @@ pub(super) fn defang(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Texts of pieces that markers, schemes and prose are made of.
+    fn any_text() -> impl Strategy<Value = String> {
+        let pieces = " | | |\n|a|word|evil|com|.|[.]| [.] |(dot)|[dot|].|{|}|<dot>|\\.|^.|\\|hxxp|hxxps|HTTP|ftp|meow|:|\
+             ://| ://|[://]|/|?|#|,|'|(see|1|10.0.0.1|é|中|。|．|：|１|–|\u{a0}|\u{2010}|[at]|@|[1]|end.";
+        let piece = prop::sample::select(pieces.split('|').collect::<Vec<_>>());
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn words_that_are_passed_over_have_no_markers(text in any_text(), value: bool) {
+            let all = marker_edits(&text, value, |_, at| Some(at));
+            prop_assert_eq!(marker_edits(&text, value, next_with_markers), all);
+        }
+    }
 
     #[test]
     fn every_defang_marker_is_removed() {

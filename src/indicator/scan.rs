@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::prefilter::{Prefilter, Word};
 use super::script;
 
 /// What a candidate looks like.
@@ -37,6 +38,9 @@ const NOT_IN_URL: &str = r#"<>"`{}|^“”„‘’«»‹›—・"#;
 
 /// Whether a character ends a URL in free text: white space, quotes, and the punctuation of East Asian scripts.
 pub(super) fn ends_url(c: char) -> bool {
+    if c.is_ascii_alphanumeric() {
+        return false;
+    }
     c.is_whitespace()
         || c.is_control()
         || NOT_IN_URL.contains(c)
@@ -64,6 +68,11 @@ static CANDIDATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&pattern).ok()
 });
 
+/// Every indicator has one of these bytes, is a hash, or is not in ASCII. A name has its dot within, and so have addresses.
+const WITH_INDICATORS: Prefilter = Prefilter::new(br"/\@%", b".:", SHORTEST_HASH - 1);
+/// The digits of an MD5.
+const SHORTEST_HASH: usize = 32;
+
 #[cfg(test)]
 thread_local! {
     /// How many characters were looked at, so that a test can tell how the work grows with the length of a text.
@@ -74,6 +83,13 @@ thread_local! {
 pub(super) fn look_at(_characters: usize) {
     #[cfg(test)]
     LOOKED_AT.set(LOOKED_AT.get() + _characters);
+}
+
+/// The next word at or after a byte position that may have an indicator. In others, no candidate is one.
+pub(super) fn next_word(text: &str, at: usize) -> Option<Word> {
+    let word = WITH_INDICATORS.next(text, at);
+    look_at(word.map_or(text.len(), |word| word.seen) - at);
+    word
 }
 
 /// The next candidate at or after a byte position.

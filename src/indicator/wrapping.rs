@@ -1,5 +1,7 @@
 //! Undoes the escapes of what a text was wrapped in (JSON, HTML, Markdown) before anything is read.
 
+use memchr::memchr2;
+
 use super::span_map::Edit;
 
 /// The printable ASCII characters in order.
@@ -42,7 +44,7 @@ pub(super) fn edits(text: &str, value: bool) -> Vec<Edit> {
     let escapes = Escapes { value, slashes, json };
     let mut edits = Vec::new();
     let mut at = 0;
-    while let Some(found) = text.get(at..).and_then(|rest| rest.find(['\\', '&'])) {
+    while let Some(found) = text.as_bytes().get(at..).and_then(|rest| memchr2(b'\\', b'&', rest)) {
         let start = at + found;
         at = start + 1;
         if let Some((meant, length)) = text.get(start..).and_then(|rest| escape_at(rest, escapes)) {
