@@ -59,6 +59,14 @@ pub(super) fn normalize(text: &str) -> Result<String, Refusal> {
 
 /// The normal form of a name that somebody can hold; `None` for any other text.
 pub(super) fn known(text: &str) -> Option<Cow<'_, str>> {
+    // Most words and numbers with dots need not be normalized to be none.
+    let is_other = match text.rsplit_once('.') {
+        Some((_, last)) => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+        None => text.is_ascii(),
+    };
+    if is_other {
+        return None;
+    }
     let name = if is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(normal_form(text).ok()?) };
     has_public_suffix(&name).then_some(name)
 }
