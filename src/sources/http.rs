@@ -228,8 +228,8 @@ pub(super) trait JsonSource: Send + Sync + 'static {
     fn check(&self, answer: &Answer) -> Result<(), SourceError> {
         let (status, body) = answer.http()?;
         // What cannot be read is no refusal by its text: reading the answer says what is wrong with it.
-        let value = LazyCell::new(|| json::parse(body).unwrap_or_default());
-        let text = |member| Some(Object::root(&value).ok()?.text(member).ok()??.to_ascii_lowercase());
+        let document = LazyCell::new(|| json::parse(body).unwrap_or_default());
+        let text = |member| Some(Object::root(&document).ok()?.text_if_any(member)?.to_ascii_lowercase());
         let fits = |sign: &Sign| match *sign {
             Sign::Status(wanted) => status == wanted,
             Sign::Text(member, wanted) => text(member).is_some_and(|text| text == wanted),
@@ -317,8 +317,8 @@ impl<S: JsonSource> Source for HttpSource<S> {
         self.check_form(lookup.indicator.form())?;
         let answer = answers.first().ok_or_else(|| SourceError::malformed("there is no answer to read"))?;
         let (status, body) = answer.http()?;
-        let value = json::parse(if status == 404 { body } else { success(answer)? })?;
-        let (indicator, record) = (&lookup.indicator, Object::root(&value)?);
+        let document = json::parse(if status == 404 { body } else { success(answer)? })?;
+        let (indicator, record) = (&lookup.indicator, Object::root(&document)?);
         let finding = match status {
             404 => self.source.read_not_found(indicator, &record, answer.received)?,
             _ => self.source.read(indicator, &record, answer.received)?,
@@ -373,8 +373,8 @@ impl<S: JsonSource> Source for HttpSource<S> {
     }
 
     fn read_allowance(&self, answer: &Answer) -> Result<Allowance, SourceError> {
-        let value = json::parse(success(answer)?)?;
-        self.source.read_allowance(&Object::root(&value)?)
+        let document = json::parse(success(answer)?)?;
+        self.source.read_allowance(&Object::root(&document)?)
     }
 
     fn probe(&self) -> Vec<Question> {
@@ -451,8 +451,8 @@ pub(super) fn no_record(body: &Object<'_>, subject: &str) -> ReadResult {
 
 /// A text of an answer under any status, where it can be read.
 pub(super) fn text_of(answer: &Answer, path: &str) -> Option<String> {
-    let value = json::parse(answer.http().ok()?.1).ok()?;
-    Object::root(&value).ok()?.text(path).ok()?.map(str::to_owned)
+    let document = json::parse(answer.http().ok()?.1).ok()?;
+    Object::root(&document).ok()?.text_if_any(path).map(str::to_owned)
 }
 
 /// The time until the moment, in seconds since 1970, that this header gives.

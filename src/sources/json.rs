@@ -4,12 +4,12 @@
 //! A member is named by its path: `data.score` is the member `score` of the member object `data`. Errors name members,
 //! never values: a value may be anything, even something secret.
 
-use std::str::FromStr;
-use std::sync::LazyLock;
+use std::str::{self, FromStr};
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
+use serde_json::Number;
 
+use super::document::{Document, Entries, Members, Value};
 use crate::finding::{Fact, FactValue, Relation, RelationName, SourceError};
 use crate::indicator::{Indicator, IndicatorType, Parsed};
 
@@ -19,41 +19,37 @@ pub(super) const LIST_LIMIT: usize = 100;
 /// Latest moment taken for real, in seconds since 1970: the end of the year 9998.
 const LATEST_SECOND: i64 = 253_370_764_799;
 
-/// An object of an answer, with its place for error messages.
-#[derive(Clone, Debug)]
-pub(super) struct Object<'a> {
-    members: &'a Map<String, Value>,
-    place: String,
-}
+/// An object of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Object<'a>(Members<'a>);
 
 /// Reads the bytes of an answer as JSON.
-pub(super) fn parse(body: &[u8]) -> Result<Value, SourceError> {
+pub(super) fn parse(body: &[u8]) -> Result<Document<'_>, SourceError> {
     // Some services begin with a byte-order mark, which is no part of the JSON.
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    // serde's own message quotes nothing of the body but line, column and what was expected there.
-    serde_json::from_slice(body).map_err(|error| SourceError::malformed(format!("the answer is no JSON: {error}")))
+    // Neither message quotes anything of the body but a place in it and what was expected there.
+    let no_json = |why: String| SourceError::malformed(format!("the answer is no JSON: {why}"));
+    let text = str::from_utf8(body).map_err(|error| no_json(error.to_string()))?;
+    Document::parse(text).map_err(|error| no_json(error.to_string()))
 }
 
 impl<'a> Object<'a> {
     /// The outermost object of an answer.
-    pub(super) fn root(value: &'a Value) -> Result<Self, SourceError> {
-        match value {
-            Value::Object(members) => Ok(Self { members, place: String::new() }),
-            _ => Err(SourceError::malformed("the answer is no JSON object")),
-        }
+    pub(super) fn root(document: &'a Document<'a>) -> Result<Self, SourceError> {
+        let root = document.root().as_object().map(Self);
+        root.ok_or_else(|| SourceError::malformed("the answer is no JSON object"))
     }
 
     /// An object without members.
     pub(super) fn empty() -> Self {
-        static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-        Self { members: &EMPTY, place: String::new() }
+        Self(Members::none())
     }
 
     /// A member object; `None` where it is missing or null.
     pub(super) fn object(&self, path: &str) -> Result<Option<Object<'a>>, SourceError> {
         match self.present(path)? {
             None => Ok(None),
-            Some(Value::Object(members)) => Ok(Some(Object { members, place: self.at(path) })),
+            Some(Value::Object(members)) => Ok(Some(Object(members))),
             Some(_) => Err(self.unreadable(path, "an object")),
         }
     }
@@ -66,50 +62,56 @@ impl<'a> Object<'a> {
     /// A list of objects; `None` where it is missing or null.
     pub(super) fn objects(&self, path: &str) -> Result<Option<Vec<Object<'a>>>, SourceError> {
         let Some(value) = self.present(path)? else { return Ok(None) };
-        let Value::Array(items) = value else { return Err(self.unreadable(path, "a list")) };
-        let objects = items.iter().enumerate().map(|(index, item)| match item {
-            Value::Object(members) => Ok(Object { members, place: format!("{}[{index}]", self.at(path)) }),
-            _ => Err(self.unreadable(path, "a list of objects")),
-        });
+        let Value::List(entries) = value else { return Err(self.unreadable(path, "a list")) };
+        let object = |entry: Value<'a>| entry.as_object().map(Object);
+        let objects =
+            entries.iter().map(|entry| object(entry).ok_or_else(|| self.unreadable(path, "a list of objects")));
         objects.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
     /// One object or a list of them, as the source likes; what is no object is left out.
-    pub(super) fn list_or_one(&self, path: &str) -> Vec<Object<'a>> {
-        let items = match self.present(path) {
-            Ok(Some(Value::Array(items))) => items.as_slice(),
-            Ok(Some(one)) => std::slice::from_ref(one),
-            Ok(None) | Err(_) => &[],
-        };
-        let objects = items.iter().filter_map(Value::as_object);
-        objects.map(|members| Object { members, place: self.at(path) }).collect()
+    pub(super) fn list_or_one(&self, path: &str) -> impl Iterator<Item = Object<'a>> + use<'a> {
+        let found = self.get(path);
+        let one = found.and_then(Value::as_object);
+        let list = found.and_then(Value::as_list).into_iter().flat_map(Entries::iter);
+        list.filter_map(Value::as_object).chain(one).map(Object)
     }
 
     /// The length of a list; 0 where it is missing or null.
     pub(super) fn list_length(&self, path: &str) -> Result<u64, SourceError> {
         match self.present(path)? {
             None => Ok(0),
-            Some(Value::Array(items)) => Ok(items.len() as u64),
+            Some(Value::List(entries)) => Ok(entries.len() as u64),
             Some(_) => Err(self.unreadable(path, "a list")),
         }
     }
 
     /// The members as they are, in the order of the answer.
-    pub(super) fn members(&self) -> &'a Map<String, Value> {
-        self.members
+    pub(super) fn members(&self) -> Members<'a> {
+        self.0
     }
 
     /// Every member under its name, as an object.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Result<Object<'a>, SourceError>)> + use<'a, '_> {
-        self.members.iter().map(|(name, value)| match value {
-            Value::Object(members) => (name.as_str(), Ok(Object { members, place: self.at(name) })),
-            _ => (name.as_str(), Err(self.unreadable(name, "an object"))),
+        self.0.iter().map(|(name, value)| {
+            let object = value.as_object().map(Object);
+            (name, object.ok_or_else(|| self.unreadable(name, "an object")))
         })
+    }
+
+    /// Every member that is an object, under its name.
+    pub(super) fn objects_by_name(&self) -> impl Iterator<Item = (&'a str, Object<'a>)> + use<'a> {
+        self.0.iter().filter_map(|(name, value)| Some((name, Object(value.as_object()?))))
     }
 
     /// A text; `None` where it is missing, null or empty.
     pub(super) fn text(&self, path: &str) -> Result<Option<&'a str>, SourceError> {
-        self.read(path, "a text", |value| value.as_str().map(str::trim))
+        self.read(path, "a text", |value| value.as_text().map(str::trim))
+    }
+
+    /// A text, for what is left out where there is none: cheaper than [`Object::text`], since it makes no error.
+    pub(super) fn text_if_any(&self, path: &str) -> Option<&'a str> {
+        self.get(path)?.as_text().map(str::trim).filter(|text| !text.is_empty())
     }
 
     /// A text that the form requires.
@@ -126,14 +128,14 @@ impl<'a> Object<'a> {
 
     /// A word that stands for a value of ours; `None` where it is missing, null or empty.
     pub(super) fn parsed<T: FromStr>(&self, path: &str, wanted: &str) -> Result<Option<T>, SourceError> {
-        self.read(path, wanted, |value| value.as_str()?.parse().ok())
+        self.read(path, wanted, |value| value.as_text()?.parse().ok())
     }
 
     /// A count, as a number or as digits in a text; `None` where it is missing, null or empty.
     pub(super) fn count(&self, path: &str) -> Result<Option<u64>, SourceError> {
-        self.read(path, "a whole number of 0 or more", |value| match value {
-            Value::String(text) => text.trim().parse().ok(),
-            _ => value.as_u64(),
+        self.read(path, "a whole number of 0 or more", |value| match value.as_text() {
+            Some(text) => text.trim().parse().ok(),
+            None => value.as_number().and_then(Number::as_u64),
         })
     }
 
@@ -145,9 +147,9 @@ impl<'a> Object<'a> {
     /// A number, also as text; `None` where it is missing, null or empty.
     pub(super) fn number(&self, path: &str) -> Result<Option<f64>, SourceError> {
         self.read(path, "a number", |value| {
-            let number = match value {
-                Value::String(text) => text.trim().parse().ok(),
-                _ => value.as_f64(),
+            let number = match value.as_text() {
+                Some(text) => text.trim().parse().ok(),
+                None => value.as_number().and_then(Number::as_f64),
             };
             number.filter(|number| number.is_finite())
         })
@@ -156,8 +158,9 @@ impl<'a> Object<'a> {
     /// Yes or no, also as the texts `true` and `false`; `None` where it is missing, null or empty.
     pub(super) fn flag(&self, path: &str) -> Result<Option<bool>, SourceError> {
         self.read(path, "true or false", |value| match value {
-            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
-            _ => value.as_bool(),
+            Value::Text(text) => text.trim().to_ascii_lowercase().parse().ok(),
+            Value::Flag(flag) => Some(flag),
+            Value::Null | Value::Number(_) | Value::List(_) | Value::Object(_) => None,
         })
     }
 
@@ -174,9 +177,9 @@ impl<'a> Object<'a> {
     /// A moment: seconds since 1970, also with a fraction or as text, or a date with or without time and offset (UTC where
     /// it names none).
     pub(super) fn time(&self, path: &str) -> Result<Option<SystemTime>, SourceError> {
-        self.read(path, "a date", |value| match value {
-            Value::String(text) => time_of_text(text),
-            _ => value.as_f64().and_then(time_of_number),
+        self.read(path, "a date", |value| match value.as_text() {
+            Some(text) => time_of_text(text),
+            None => value.as_number().and_then(Number::as_f64).and_then(time_of_number),
         })
     }
 
@@ -189,7 +192,7 @@ impl<'a> Object<'a> {
     /// The texts of these members, each once; a path leads through every entry of a list. What is no text is left out.
     pub(super) fn texts(&self, paths: &[&str]) -> Vec<String> {
         let mut texts = Vec::new();
-        for text in paths.iter().flat_map(|path| self.all(path)).filter_map(Value::as_str) {
+        for text in paths.iter().flat_map(|path| self.all(path)).filter_map(Value::as_text) {
             if texts.len() < LIST_LIMIT && !text.trim().is_empty() && !texts.iter().any(|known| known == text) {
                 texts.push(text.to_owned());
             }
@@ -199,27 +202,27 @@ impl<'a> Object<'a> {
 
     /// The indicators that this member holds, found as [`Object::texts`] finds texts; what is none is left out.
     pub(super) fn relations(&self, path: &str, wanted: IndicatorType, name: RelationName) -> Vec<Relation> {
-        let parsed = self.all(path).into_iter().filter_map(|value| Indicator::parse_as(value.as_str()?, wanted).ok());
+        let parsed = self.all(path).into_iter().filter_map(|value| Indicator::parse_as(value.as_text()?, wanted).ok());
         let relation = |parsed: Parsed| Relation { name, source_name: path.to_owned(), indicator: parsed.indicator };
         parsed.map(relation).take(LIST_LIMIT).collect()
     }
 
     /// The address that this member holds, if it begins so.
     pub(super) fn link(&self, path: &str, home: &str) -> Option<String> {
-        self.text(path).ok()?.filter(|address| address.starts_with(home)).map(str::to_owned)
+        self.text_if_any(path).filter(|address| address.starts_with(home)).map(str::to_owned)
     }
 
     /// The member as facts have it, whatever its type; `None` where it says nothing.
     pub(super) fn fact(&self, path: &str, name: &str) -> Option<Fact> {
-        let value = match self.present(path).ok()?? {
-            Value::Bool(flag) => FactValue::Flag(*flag),
-            Value::String(text) if !text.trim().is_empty() => FactValue::Text(text.trim().to_owned()),
+        let value = match self.get(path)? {
+            Value::Flag(flag) => FactValue::Flag(flag),
+            Value::Text(text) if !text.trim().is_empty() => FactValue::Text(text.trim().to_owned()),
             Value::Number(number) => match number.as_i64() {
                 Some(integer) => FactValue::Integer(integer),
                 None => FactValue::Number(number.as_f64()?),
             },
-            Value::Array(_) => FactValue::List(Some(self.texts(&[path])).filter(|texts| !texts.is_empty())?),
-            Value::Null | Value::String(_) | Value::Object(_) => return None,
+            Value::List(_) => FactValue::List(Some(self.texts(&[path])).filter(|texts| !texts.is_empty())?),
+            Value::Null | Value::Text(_) | Value::Object(_) => return None,
         };
         Some(Fact::new(name, value))
     }
@@ -248,20 +251,20 @@ impl<'a> Object<'a> {
         &self,
         path: &str,
         wanted: &str,
-        rule: impl FnOnce(&'a Value) -> Option<T>,
+        rule: impl FnOnce(Value<'a>) -> Option<T>,
     ) -> Result<Option<T>, SourceError> {
-        let value = self.present(path)?.filter(|value| value.as_str().is_none_or(|text| !text.trim().is_empty()));
+        let value = self.present(path)?.filter(|value| value.as_text().is_none_or(|text| !text.trim().is_empty()));
         value.map(|value| rule(value).ok_or_else(|| self.unreadable(path, wanted))).transpose()
     }
 
     /// The member at this path; `None` where it or an object on the way is missing or null.
-    fn present(&self, path: &str) -> Result<Option<&'a Value>, SourceError> {
+    fn present(&self, path: &str) -> Result<Option<Value<'a>>, SourceError> {
         Ok(self.find(path)?.filter(|value| !value.is_null()))
     }
 
     /// The member at this path, or a null on the way to it.
-    fn find(&self, path: &str) -> Result<Option<&'a Value>, SourceError> {
-        let (mut members, mut rest) = (self.members, path);
+    fn find(&self, path: &str) -> Result<Option<Value<'a>>, SourceError> {
+        let (mut members, mut rest) = (self.0, path);
         while let Some((name, below)) = rest.split_once('.') {
             match members.get(name) {
                 Some(Value::Object(object)) => (members, rest) = (object, below),
@@ -272,31 +275,37 @@ impl<'a> Object<'a> {
         Ok(members.get(rest))
     }
 
+    /// The member at this path, where there is one.
+    fn get(&self, path: &str) -> Option<Value<'a>> {
+        let (on_the_way, name) = path.rsplit_once('.').map_or((None, path), |(above, name)| (Some(above), name));
+        let within = |members: Members<'a>, name: &str| members.get(name)?.as_object();
+        on_the_way.map_or(Some(self.0), |above| above.split('.').try_fold(self.0, within))?.get(name)
+    }
+
     /// The values at this path, in every entry of the lists on the way and at its end.
-    fn all(&self, path: &str) -> Vec<&'a Value> {
+    fn all(&self, path: &str) -> Vec<Value<'a>> {
         let mut found = Vec::new();
-        collect(self.members, path, &mut found);
+        collect(self.0, path, &mut found);
         found
     }
 
     fn at(&self, path: &str) -> String {
-        if self.place.is_empty() { path.to_owned() } else { format!("{}.{path}", self.place) }
+        let place = self.0.path();
+        if place.is_empty() { path.to_owned() } else { format!("{place}.{path}") }
     }
 }
 
-fn collect<'a>(members: &'a Map<String, Value>, path: &str, found: &mut Vec<&'a Value>) {
+fn collect<'a>(members: Members<'a>, path: &str, found: &mut Vec<Value<'a>>) {
     let (name, below) = path.split_once('.').unwrap_or((path, ""));
-    let entries = match members.get(name) {
-        None => return,
-        Some(Value::Array(items)) => items.as_slice(),
-        Some(value) => std::slice::from_ref(value),
+    let mut add = |entry: Value<'a>| match entry.as_object() {
+        _ if below.is_empty() => found.push(entry),
+        Some(members) => collect(members, below, found),
+        None => {}
     };
-    for entry in entries {
-        match entry {
-            Value::Object(members) if !below.is_empty() => collect(members, below, found),
-            _ if below.is_empty() => found.push(entry),
-            _ => {}
-        }
+    match members.get(name) {
+        None => {}
+        Some(Value::List(entries)) => entries.iter().for_each(add),
+        Some(value) => add(value),
     }
 }
 
@@ -352,8 +361,8 @@ mod tests {
     fn a_moment_may_be_a_number_with_a_fraction_and_a_byte_order_mark_may_come_before_all() {
         let body =
             "\u{feff}{\"whole\": 1547861606, \"float\": 1547861606.0, \"fraction\": 1547861606.9, \"none\": -1.5}";
-        let value = parse(body.as_bytes()).expect("JSON");
-        let root = Object::root(&value).expect("an object");
+        let document = parse(body.as_bytes()).expect("JSON");
+        let root = Object::root(&document).expect("an object");
         let moment = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_547_861_606));
         assert_eq!(root.time("whole"), Ok(moment));
         assert_eq!(root.time("float"), Ok(moment));
@@ -363,8 +372,9 @@ mod tests {
 
     #[test]
     fn an_unreadable_member_is_named_by_its_place_and_its_value_is_not_shown() {
-        let value = serde_json::json!({"data": {"score": "s3cret", "list": []}});
-        let root = Object::root(&value).expect("an object");
+        let body = serde_json::json!({"data": {"score": "s3cret", "list": []}}).to_string();
+        let document = parse(body.as_bytes()).expect("JSON");
+        let root = Object::root(&document).expect("an object");
         let data = root.need_object("data").expect("an object");
         let through_a_list = root.count("data.list.score").expect_err("a list has no members");
         assert!(through_a_list.detail.contains("data.list is not an object"), "{through_a_list}");
@@ -376,15 +386,18 @@ mod tests {
 
     #[test]
     fn texts_are_found_in_every_entry_of_a_list_and_each_once() {
-        let value = serde_json::json!({"tags": ["a", 1, " "], "urls": [{"tags": ["b", "a"]}, {"tags": "c"}, 7, {}]});
-        let root = Object::root(&value).expect("an object");
+        let body = serde_json::json!({"tags": ["a", 1, " "], "urls": [{"tags": ["b", "a"]}, {"tags": "c"}, 7, {}]})
+            .to_string();
+        let document = parse(body.as_bytes()).expect("JSON");
+        let root = Object::root(&document).expect("an object");
         assert_eq!(root.texts(&["tags", "urls.tags", "none.at.all"]), ["a", "b", "c"]);
     }
 
     #[test]
     fn numbers_and_flags_are_read_from_texts_too_and_negative_counts_are_not() {
-        let value = serde_json::json!({"a": "12", "b": "TRUE", "c": -1, "d": "", "e": null});
-        let root = Object::root(&value).expect("an object");
+        let body = serde_json::json!({"a": "12", "b": "TRUE", "c": -1, "d": "", "e": null}).to_string();
+        let document = parse(body.as_bytes()).expect("JSON");
+        let root = Object::root(&document).expect("an object");
         assert_eq!(root.count("a"), Ok(Some(12)));
         assert_eq!(root.flag("b"), Ok(Some(true)));
         assert!(root.count("c").is_err());

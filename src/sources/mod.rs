@@ -10,6 +10,7 @@ use crate::source::{About, BuildResult, Kind, SourceView};
 
 mod abuseipdb;
 mod dnsbl;
+mod document;
 mod greynoise;
 mod hashlookup;
 mod http;

@@ -100,8 +100,8 @@ impl Detail {
         if answer.http()?.0 == 404 && known_code(answer) == Some(NOT_FOUND) {
             return Ok(Vec::new());
         }
-        let value = json::parse(http::success(answer)?)?;
-        let record = Object::root(&value)?;
+        let document = json::parse(http::success(answer)?)?;
+        let record = Object::root(&document)?;
         if record.members().get("data").is_none() {
             return Err(record.missing("data"));
         }
@@ -140,21 +140,21 @@ pub(super) fn add<'a>(
 fn resolutions(record: &Object<'_>, wanted: IndicatorType) -> Option<Fact> {
     let other = if wanted == IndicatorType::Ip { "attributes.host_name" } else { "attributes.ip_address" };
     let resolution = |item: &Object<'_>| {
-        let other = item.text(other).ok()??;
+        let other = item.text_if_any(other)?;
         let day = item.time("attributes.date").ok().flatten().and_then(day);
         Some(day.map_or_else(|| other.to_owned(), |day| format!("{other} ({day})")))
     };
-    list("resolutions", record.list_or_one("data").iter().filter_map(resolution).take(MAX_RESOLUTIONS))
+    list("resolutions", record.list_or_one("data").filter_map(|item| resolution(&item)).take(MAX_RESOLUTIONS))
 }
 
 /// The newest comments, each with its day.
 fn comments(record: &Object<'_>) -> Option<Fact> {
     let comment = |item: &Object<'_>| {
-        let text = shortened(item.text("attributes.text").ok()??.trim(), MAX_COMMENT_BYTES);
+        let text = shortened(item.text_if_any("attributes.text")?, MAX_COMMENT_BYTES);
         let day = item.time("attributes.date").ok().flatten().and_then(day);
         Some(day.map_or_else(|| text.clone(), |day| format!("{day}: {text}")))
     };
-    list("comments", record.list_or_one("data").iter().filter_map(comment).take(MAX_COMMENTS))
+    list("comments", record.list_or_one("data").filter_map(|item| comment(&item)).take(MAX_COMMENTS))
 }
 
 /// What all sandboxes together saw the file do.
@@ -172,23 +172,23 @@ fn behaviour(summary: &Object<'_>) -> Vec<Fact> {
         ("behaviour_dns_lookups", &["dns_lookups.hostname"]),
     ];
     let technique = |item: &Object<'_>| {
-        let id = item.text("id").ok()??;
-        let what = item.text("signature_description").ok().flatten();
+        let id = item.text_if_any("id")?;
+        let what = item.text_if_any("signature_description");
         Some(what.map_or_else(|| id.to_owned(), |what| format!("{id}: {what}")))
     };
     let connection = |item: &Object<'_>| {
-        let address = item.text("destination_ip").ok()??;
+        let address = item.text_if_any("destination_ip")?;
         let port = item.count("destination_port").ok().flatten().map(|port| format!(" port {port}"));
-        let protocol = item.text("transport_layer_protocol").ok().flatten().map(|protocol| format!(" {protocol}"));
+        let protocol = item.text_if_any("transport_layer_protocol").map(|protocol| format!(" {protocol}"));
         Some(format!("{address}{}{}", port.unwrap_or_default(), protocol.unwrap_or_default()))
     };
     let request = |item: &Object<'_>| {
-        let method = item.text("request_method").ok().flatten().map(|method| format!("{method} "));
-        Some(format!("{}{}", method.unwrap_or_default(), item.text("url").ok()??))
+        let method = item.text_if_any("request_method").map(|method| format!("{method} "));
+        Some(format!("{}{}", method.unwrap_or_default(), item.text_if_any("url")?))
     };
     let lists = LISTS.into_iter().map(|(name, paths)| (name, summary.texts(paths)));
     let objects = |path: &str, text: &dyn Fn(&Object<'_>) -> Option<String>| -> Vec<String> {
-        summary.list_or_one(path).iter().filter_map(text).collect()
+        summary.list_or_one(path).filter_map(|item| text(&item)).collect()
     };
     let further = [
         ("behaviour_techniques", objects("mitre_attack_techniques", &technique)),
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_behaviour_is_read_as_far_as_it_can_be() {
-        let summary = json!({
+        let body = json!({
             "tags": ["PERSISTENCE"], "verdicts": [], "processes_created": ["a.exe", "a.exe", 7],
             "files_written": ["c:\\x"], "files_dropped": [{"path": "c:\\y", "sha256": "ab"}],
             "registry_keys_set": [{"key": "HKLM\\Run", "value": "1"}], "dns_lookups": {"hostname": "example.com"},
@@ -235,7 +235,9 @@ mod tests {
             "http_conversations": [{"url": "http://example.com/a", "request_method": "GET"}, "x"],
             "mutexes_created": "m".repeat(300), "services_created": null,
         });
-        let mut facts = shown(&behaviour(&Object::root(&summary).expect("an object")));
+        let body = body.to_string();
+        let document = json::parse(body.as_bytes()).expect("JSON");
+        let mut facts = shown(&behaviour(&Object::root(&document).expect("an object")));
         assert_eq!(facts.remove(4).len(), "behaviour_mutexes List([\"…\"])".len() + MAX_ENTRY_BYTES);
         let wanted = [
             r#"behaviour_tags List(["PERSISTENCE"])"#,

@@ -1,17 +1,14 @@
 //! What a report says beside its rating.
 
-use serde_json::Value;
-
 use super::options::Options;
-use super::report::Report;
-use crate::finding::{Fact, SourceError};
+use super::report::{Report, results, says};
+use crate::finding::Fact;
 use crate::sources::json::{self, Object};
 
-/// The facts of a report, as far as they can be read.
-pub(super) fn read(attributes: &Object<'_>, options: &Options) -> Vec<Fact> {
+/// The facts of a report, as far as they can be read; `report` is what its rating reads, if that can be.
+pub(super) fn read(attributes: &Object<'_>, report: Option<&Report<'_>>, options: &Options) -> Vec<Fact> {
     let mut facts = Vec::new();
-    if let Ok(report) = Report::read(attributes) {
-        let counts = &report.counts;
+    if let Some(Report { counts, malicious_engines, .. }) = report {
         facts.extend([
             Fact::new("malicious", counts.malicious),
             Fact::new("suspicious", counts.suspicious),
@@ -19,10 +16,9 @@ pub(super) fn read(attributes: &Object<'_>, options: &Options) -> Vec<Fact> {
             Fact::new("undetected", counts.undetected),
             Fact::new("engines", counts.engines()),
         ]);
-        let preferred = report.malicious_engines.iter().filter(|engine| options.vendors.contains(engine));
-        let preferred: Vec<String> = preferred.cloned().collect();
-        let lists = [("engines_malicious", report.malicious_engines), ("preferred_malicious", preferred)];
-        facts.extend(lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| Fact::new(name, list)));
+        let preferred = malicious_engines.iter().filter(|engine| options.vendors.contains(engine));
+        facts.extend(all("engines_malicious", malicious_engines.iter().map(|engine| (*engine).to_owned())));
+        facts.extend(all("preferred_malicious", preferred.map(|engine| (*engine).to_owned())));
     }
     let renamed = &[
         ("reputation", "reputation"),
@@ -95,68 +91,67 @@ pub(super) fn read(attributes: &Object<'_>, options: &Options) -> Vec<Fact> {
 
 /// A fact of these texts, as many as a fact holds; none without any.
 fn list(name: &str, texts: impl Iterator<Item = String>) -> Option<Fact> {
-    let texts: Vec<String> = texts.take(json::LIST_LIMIT).collect();
+    all(name, texts.take(json::LIST_LIMIT))
+}
+
+/// A fact of all these texts; none without any.
+fn all(name: &str, texts: impl Iterator<Item = String>) -> Option<Fact> {
+    let texts: Vec<String> = texts.collect();
     (!texts.is_empty()).then(|| Fact::new(name, texts))
 }
 
 /// The members of an object as `name: text`.
 fn categories(attributes: &Object<'_>) -> Option<Fact> {
     let categories = attributes.object("categories").ok()??;
-    let text = |(name, value): (&String, &Value)| Some(format!("{name}: {}", value.as_str()?));
-    list("categories", categories.members().iter().filter_map(text))
-}
-
-/// The results of the engines under their names.
-fn results<'a>(attributes: &Object<'a>) -> Vec<(&'a str, Object<'a>)> {
-    let Ok(Some(results)) = attributes.object("last_analysis_results") else { return Vec::new() };
-    results.entries().filter_map(|(name, result)| Some((name, result.ok()?))).collect()
+    let said = categories.members().iter().filter_map(|(name, value)| Some((name, value.as_text()?)));
+    list("categories", said.map(|(name, text)| format!("{name}: {text}")))
 }
 
 /// What the engines that object call it.
 fn engine_labels(attributes: &Object<'_>) -> Option<Fact> {
     let label = |(name, result): (&str, Object<'_>)| {
-        result.need_word("category", &["malicious", "suspicious"]).ok()?;
-        Some(format!("{name}: {}", result.text("result").ok()??))
+        let objects = says(&result, "malicious") || says(&result, "suspicious");
+        let label = result.text_if_any("result").filter(|_| objects)?;
+        Some(format!("{name}: {label}"))
     };
-    list("engine_labels", results(attributes).into_iter().filter_map(label))
+    list("engine_labels", results(attributes).filter_map(label))
 }
 
 /// Every engine as `name: category, label, method, version`.
 fn engine_results(attributes: &Object<'_>) -> Option<Fact> {
     let result = |(name, result): (&str, Object<'_>)| {
         let said = ["category", "result", "method", "engine_version"];
-        let said: Vec<_> = said.iter().filter_map(|member| result.text(member).ok()?).collect();
+        let said: Vec<_> = said.iter().filter_map(|member| result.text_if_any(member)).collect();
         (!said.is_empty()).then(|| format!("{name}: {}", said.join(", ")))
     };
-    list("engine_results", results(attributes).into_iter().filter_map(result))
+    list("engine_results", results(attributes).filter_map(result))
 }
 
 fn sandbox_verdicts(attributes: &Object<'_>) -> Option<Fact> {
     let sandboxes = attributes.object("sandbox_verdicts").ok()??;
-    let verdict = |(name, sandbox): (&str, Result<Object<'_>, SourceError>)| {
-        let sandbox = sandbox.ok()?;
-        let mut said = vec![sandbox.text("category").ok()??.to_owned()];
+    let verdict = |(name, sandbox): (&str, Object<'_>)| {
+        let mut said = vec![sandbox.text_if_any("category")?.to_owned()];
         said.extend(sandbox.texts(&["malware_names", "malware_classification"]));
         Some(format!("{name}: {}", said.join(", ")))
     };
-    list("sandbox_verdicts", sandboxes.entries().filter_map(verdict))
+    list("sandbox_verdicts", sandboxes.objects_by_name().filter_map(verdict))
 }
 
 fn dns_records(attributes: &Object<'_>) -> Option<Fact> {
     let records = attributes.list_or_one("last_dns_records");
-    let record = |record: &Object<'_>| Some(format!("{} {}", record.text("type").ok()??, record.text("value").ok()??));
-    list("dns_records", records.iter().filter_map(record))
+    let record = |record: Object<'_>| Some(format!("{} {}", record.text_if_any("type")?, record.text_if_any("value")?));
+    list("dns_records", records.filter_map(record))
 }
 
 /// Rules that match, each by these members.
 fn rules(attributes: &Object<'_>, path: &str, name: &str, members: &[&str]) -> Option<Fact> {
     let rules = attributes.list_or_one(path);
-    let rule = |rule: &Object<'_>| {
-        let said: Vec<_> = members.iter().filter_map(|member| rule.text(member).ok()?).collect();
+    let rule = |rule: Object<'_>| {
+        let said: Vec<_> = members.iter().filter_map(|member| rule.text_if_any(member)).collect();
         let (first, rest) = said.split_first()?;
         Some(if rest.is_empty() { (*first).to_owned() } else { format!("{first} ({})", rest.join(", ")) })
     };
-    list(name, rules.iter().filter_map(rule))
+    list(name, rules.filter_map(rule))
 }
 
 /// The lines of a WHOIS record that analysts look for, by our names. A key that is repeated makes a list.
@@ -176,7 +171,7 @@ fn whois(attributes: &Object<'_>) -> Vec<Fact> {
         ("Admin Country", "whois_admin_country"),
         ("Name Server", "whois_name_servers"),
     ];
-    let Ok(Some(text)) = attributes.text("whois") else { return Vec::new() };
+    let Some(text) = attributes.text_if_any("whois") else { return Vec::new() };
     let lines: Vec<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -198,8 +193,6 @@ fn whois(attributes: &Object<'_>) -> Vec<Fact> {
 /// The popularity ranks as `provider: rank`.
 fn ranks(attributes: &Object<'_>) -> Option<Fact> {
     let ranks = attributes.object("popularity_ranks").ok()??;
-    let rank = |(name, entry): (&str, Result<Object<'_>, SourceError>)| {
-        Some(format!("{name}: {}", entry.ok()?.count("rank").ok()??))
-    };
-    list("popularity_ranks", ranks.entries().filter_map(rank))
+    let rank = |(name, entry): (&str, Object<'_>)| Some(format!("{name}: {}", entry.count("rank").ok()??));
+    list("popularity_ranks", ranks.objects_by_name().filter_map(rank))
 }

@@ -117,12 +117,12 @@ impl JsonSource for VirusTotal {
         check_subject(indicator, record)?;
         let wanted = indicator.indicator_type();
         let xsoar = xsoar::rate(wanted, record.members(), &self.options);
-        let (mut finding, attributes) = match self.options.rating {
+        let (mut finding, attributes, report) = match self.options.rating {
             RatingRule::Documented => {
                 let attributes = record.need_object("data.attributes")?;
                 let report = Report::read(&attributes)?;
                 self.check_preferred(&attributes)?;
-                (rating::rate(wanted, &report, &self.options), attributes)
+                (rating::rate(wanted, &report, &self.options), attributes, Some(report))
             }
             RatingRule::Xsoar => {
                 let claim = xsoar.clone().map_err(|why| {
@@ -130,7 +130,9 @@ impl JsonSource for VirusTotal {
                 })?;
                 let strength = (claim.claim != Disposition::Unknown).then_some(Strength::FULL);
                 let attributes = record.object("data.attributes")?.unwrap_or_else(Object::empty);
-                (Finding::new(claim.claim, strength, format!("as Cortex XSOAR rates it: {}", claim.reason)), attributes)
+                let finding =
+                    Finding::new(claim.claim, strength, format!("as Cortex XSOAR rates it: {}", claim.reason));
+                (finding, attributes, Report::read(&attributes).ok())
             }
         };
         finding.xsoar = Some(xsoar.unwrap_or_else(|why| XsoarClaim {
@@ -139,7 +141,7 @@ impl JsonSource for VirusTotal {
         }));
         let analysed = attributes.first_time(&["last_analysis_date", "last_modification_date"])?;
         finding.observed_time = analysed.or(Some(received));
-        finding.facts = facts::read(&attributes, &self.options);
+        finding.facts = facts::read(&attributes, report.as_ref(), &self.options);
         finding.tags = attributes.texts(&["tags"]);
         finding.permalink = Some(permalink(indicator, record));
         Ok(Some(finding))
@@ -355,7 +357,7 @@ fn check_subject(indicator: &Indicator, record: &Object<'_>) -> Result<(), Sourc
         Form::Sha1 => "data.attributes.sha1",
         Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Sha256 => "data.id",
     };
-    let given = record.text(path).ok().flatten().and_then(|id| Indicator::parse_as(id, wanted).ok());
+    let given = record.text_if_any(path).and_then(|id| Indicator::parse_as(id, wanted).ok());
     let is_same = |given: &Indicator| match indicator.form() {
         Form::Url => given.host() == indicator.host(),
         Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Md5 | Form::Sha1 | Form::Sha256 => given == indicator,
@@ -449,7 +451,7 @@ fn permalink(indicator: &Indicator, record: &Object<'_>) -> String {
         IndicatorType::Domain => format!("https://www.virustotal.com/gui/domain/{value}"),
         IndicatorType::File => format!("https://www.virustotal.com/gui/file/{value}"),
         IndicatorType::Url => {
-            let given = record.text("data.id").ok().flatten();
+            let given = record.text_if_any("data.id");
             let hash = given.filter(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
             let id = hash.map_or_else(|| url_id(value), str::to_owned);
             format!("https://www.virustotal.com/gui/url/{id}")

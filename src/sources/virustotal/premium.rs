@@ -74,8 +74,8 @@ impl Check<'_> {
 
     /// Rates the files of an answer by the thresholds of files. One without counts says nothing.
     fn files(&self, answer: &Answer) -> Result<Files, SourceError> {
-        let value = json::parse(http::success(answer)?)?;
-        let record = Object::root(&value)?;
+        let document = json::parse(http::success(answer)?)?;
+        let record = Object::root(&document)?;
         if record.members().get("data").is_none() {
             return Err(record.missing("data"));
         }

@@ -126,13 +126,15 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sources::json;
 
     const HASH: &str = "11a77c3d96c06974b53d7f40a577e6813739eb5c811b2a86f59038ea90add772";
 
     fn read(attributes: &Value) -> Result<Finding, SourceError> {
         let indicator = Indicator::parse(HASH).unwrap().indicator;
-        let value = json!({ "data": { "id": HASH, "type": "private_file", "attributes": attributes } });
-        read_report(&indicator, &Object::root(&value)?, SystemTime::UNIX_EPOCH)
+        let body = json!({ "data": { "id": HASH, "type": "private_file", "attributes": attributes } }).to_string();
+        let document = json::parse(body.as_bytes())?;
+        read_report(&indicator, &Object::root(&document)?, SystemTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -163,7 +165,8 @@ mod tests {
         assert!(read(&json!({ "threat_verdict": 7 })).is_err());
         assert!(read(&json!({ "sandbox_verdicts": { "Zenbox": "malicious" } })).is_err());
         let other = Indicator::parse(&"ab".repeat(32)).unwrap().indicator;
-        let value = json!({ "data": { "id": HASH, "attributes": {} } });
-        assert!(read_report(&other, &Object::root(&value).unwrap(), SystemTime::UNIX_EPOCH).is_err());
+        let body = json!({ "data": { "id": HASH, "attributes": {} } }).to_string();
+        let document = json::parse(body.as_bytes()).unwrap();
+        assert!(read_report(&other, &Object::root(&document).unwrap(), SystemTime::UNIX_EPOCH).is_err());
     }
 }

@@ -49,8 +49,8 @@ pub(super) fn read_allowance(record: &Object<'_>) -> Result<Allowance, SourceErr
 }
 
 fn read_user(body: &[u8]) -> Option<Vec<WindowAllowance>> {
-    let value = json::parse(body).ok()?;
-    let quotas = Object::root(&value).ok()?.object("data.attributes.quotas").ok()??;
+    let document = json::parse(body).ok()?;
+    let quotas = Object::root(&document).ok()?.object("data.attributes.quotas").ok()??;
     Some(WINDOWS.into_iter().filter_map(|(member, per)| read_window(&quotas, member, per)).collect())
 }
 
@@ -96,7 +96,9 @@ mod tests {
     }
 
     fn allowance(quotas: &Value) -> Allowance {
-        read_allowance(&Object::root(&json!({ "data": quotas })).expect("an object")).expect("quotas")
+        let body = json!({ "data": quotas }).to_string();
+        let document = json::parse(body.as_bytes()).expect("JSON");
+        read_allowance(&Object::root(&document).expect("an object")).expect("quotas")
     }
 
     #[test]

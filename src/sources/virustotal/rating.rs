@@ -10,7 +10,7 @@ use crate::indicator::IndicatorType;
 const BY_VENDORS: f64 = 0.95;
 
 /// The claim, its strength and its reasons.
-pub(super) fn rate(wanted: IndicatorType, report: &Report, options: &Options) -> Finding {
+pub(super) fn rate(wanted: IndicatorType, report: &Report<'_>, options: &Options) -> Finding {
     let (counts, thresholds) = (&report.counts, options.thresholds(wanted));
     let (m, both) = (counts.malicious, counts.objecting());
     let preferred = report.malicious_engines.iter().filter(|engine| options.vendors.contains(engine)).count() as u64;
@@ -68,7 +68,7 @@ pub(super) fn rate(wanted: IndicatorType, report: &Report, options: &Options) ->
 }
 
 /// The crowdsourced rules that reach their thresholds, one reason each. Only files have any.
-fn rules_hits(report: &Report, options: &Options) -> Vec<String> {
+fn rules_hits(report: &Report<'_>, options: &Options) -> Vec<String> {
     let hit = |is_on: bool, count: u64, threshold: u64, what: &str| {
         let matches = if count == 1 { "matches" } else { "match" };
         let reason = || format!("{} {matches} (threshold {threshold})", what.replace('#', &counted(count, "rule")));
@@ -84,7 +84,7 @@ fn rules_hits(report: &Report, options: &Options) -> Vec<String> {
 }
 
 /// Positive evidence of harmlessness: a popular domain, a file that somebody calls goodware and nobody objects to.
-fn harmless_reason(wanted: IndicatorType, report: &Report, options: &Options) -> Option<String> {
+fn harmless_reason(wanted: IndicatorType, report: &Report<'_>, options: &Options) -> Option<String> {
     match wanted {
         IndicatorType::Domain => {
             let threshold = options.popularity_threshold;

@@ -108,9 +108,13 @@ pub(super) fn wanted(wanted: IndicatorType, written: &[String], is_premium: bool
     Ok(names)
 }
 
+fn known(wanted: IndicatorType, name: &str) -> Option<&'static Relationship> {
+    of(wanted).find(|known| known.name == name)
+}
+
 fn find(wanted: IndicatorType, name: &str) -> Result<&'static Relationship, String> {
     let name = name.trim();
-    of(wanted).find(|known| known.name == name).ok_or_else(|| {
+    known(wanted, name).ok_or_else(|| {
         let near = of(wanted).max_by(|a, b| {
             let likeness = |known: &str| strsim::jaro_winkler(known, name);
             likeness(a.name).total_cmp(&likeness(b.name))
@@ -124,7 +128,7 @@ fn find(wanted: IndicatorType, name: &str) -> Result<&'static Relationship, Stri
 
 /// The names that a tier is shown, of those that a request wants.
 pub(super) fn shown(of: IndicatorType, names: &[String], is_premium: bool) -> Vec<&str> {
-    let is_shown = |name: &str| find(of, name).is_ok_and(|known| is_premium || !known.is_premium);
+    let is_shown = |name: &str| known(of, name.trim()).is_some_and(|known| is_premium || !known.is_premium);
     names.iter().map(String::as_str).filter(|name| is_shown(name)).collect()
 }
 
@@ -138,7 +142,7 @@ pub(super) struct Relations {
 impl Relations {
     /// Adds the descriptors of one relationship.
     fn add(&mut self, known: &Relationship, relationship: &Object<'_>) {
-        for indicator in relationship.list_or_one("data").iter().filter_map(descriptor) {
+        for indicator in relationship.list_or_one("data").filter_map(|item| descriptor(&item)) {
             if self.seen.insert((known.relation, indicator.clone())) {
                 self.found.push(Relation { name: known.relation, source_name: known.name.to_owned(), indicator });
             }
@@ -160,8 +164,8 @@ impl Relations {
     pub(super) fn add_report(&mut self, of: IndicatorType, record: &Object<'_>) -> Vec<(&'static str, String)> {
         let Ok(Some(relationships)) = record.object("data.relationships") else { return Vec::new() };
         let mut further = Vec::new();
-        for (name, relationship) in relationships.entries() {
-            let (Ok(relationship), Ok(known)) = (relationship, find(of, name)) else { continue };
+        for (name, relationship) in relationships.objects_by_name() {
+            let Some(known) = known(of, name) else { continue };
             self.add(known, &relationship);
             further.extend(cursor(&relationship).map(|cursor| (known.name, cursor)));
         }
@@ -175,9 +179,9 @@ impl Relations {
         name: &str,
         answer: &Answer,
     ) -> Result<Option<String>, SourceError> {
-        let value = json::parse(http::success(answer)?)?;
-        let page = Object::root(&value)?;
-        if let Ok(known) = find(of, name) {
+        let document = json::parse(http::success(answer)?)?;
+        let page = Object::root(&document)?;
+        if let Some(known) = known(of, name) {
             self.add(known, &page);
         }
         Ok(cursor(&page))
@@ -185,19 +189,24 @@ impl Relations {
 }
 
 fn cursor(page: &Object<'_>) -> Option<String> {
-    page.text("meta.cursor").ok()?.map(str::to_owned)
+    page.text_if_any("meta.cursor").map(str::to_owned)
 }
+
+/// The types of descriptors that name an indicator.
+const DESCRIBED: [(&str, IndicatorType); 5] = [
+    ("ip", IndicatorType::Ip),
+    ("ip_address", IndicatorType::Ip),
+    ("domain", IndicatorType::Domain),
+    ("file", IndicatorType::File),
+    ("url", IndicatorType::Url),
+];
 
 /// The indicator that a descriptor names: by its identifier, a URL by its context, since its identifier is a hash.
 fn descriptor(descriptor: &Object<'_>) -> Option<Indicator> {
-    let id = descriptor.text("id").ok()??;
-    let (value, wanted) = match descriptor.text("type").ok()??.to_ascii_lowercase().as_str() {
-        "ip" | "ip_address" => (id, IndicatorType::Ip),
-        "domain" => (id, IndicatorType::Domain),
-        "file" => (id, IndicatorType::File),
-        "url" => (descriptor.text("context_attributes.url").ok()??, IndicatorType::Url),
-        _ => return None,
-    };
+    let id = descriptor.text_if_any("id")?;
+    let kind = descriptor.text_if_any("type")?;
+    let (_, wanted) = DESCRIBED.into_iter().find(|(name, _)| kind.eq_ignore_ascii_case(name))?;
+    let value = if wanted == IndicatorType::Url { descriptor.text_if_any("context_attributes.url")? } else { id };
     Indicator::parse_as(value, wanted).ok().map(|parsed| parsed.indicator)
 }
 
@@ -230,9 +239,9 @@ mod tests {
             "contacted_urls": {"data": {"type": "url", "id": "ab", "context_attributes": {"url": "http://example.com/"}}},
             "contacted_ips": {"data": null, "meta": {"cursor": "abc"}}, "dropped_files": {"data": [{"type": "private_file", "id": "cd"}]},
             "invented": {"data": [{"type": "domain", "id": "example.net"}]}}}}"#;
-        let value = json::parse(body).expect("JSON");
+        let document = json::parse(body).expect("JSON");
         let mut relations = Relations::default();
-        let further = relations.add_report(IndicatorType::File, &Object::root(&value).expect("an object"));
+        let further = relations.add_report(IndicatorType::File, &Object::root(&document).expect("an object"));
         assert_eq!(further, [("contacted_ips", "abc".to_owned())]);
         let shown = |relation: &Relation| format!("{} {}", relation.name, relation.indicator.value());
         let shown: Vec<_> = relations.found.iter().map(shown).collect();

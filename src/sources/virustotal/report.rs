@@ -8,10 +8,10 @@ const GOODWARE_TAGS: [&str; 2] = ["known-distributor", "nsrl"];
 
 /// What a report says of an indicator.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Report {
+pub(super) struct Report<'a> {
     pub(super) counts: Counts,
     /// The engines that say malicious, by name, in the report's order.
-    pub(super) malicious_engines: Vec<String>,
+    pub(super) malicious_engines: Vec<&'a str>,
     /// YARA rules that match.
     pub(super) yara: u64,
     /// Sigma rules of high or critical severity that match.
@@ -65,12 +65,12 @@ impl Counts {
     }
 }
 
-impl Report {
+impl<'a> Report<'a> {
     /// Reads the attributes of an object of VirusTotal.
     ///
     /// # Errors
     /// `Malformed` without counts, or where a member that a rule reads is not of its form.
-    pub(super) fn read(attributes: &Object<'_>) -> Result<Self, SourceError> {
+    pub(super) fn read(attributes: &Object<'a>) -> Result<Self, SourceError> {
         let severe = |stats: &str| match attributes.object(stats)? {
             Some(stats) => {
                 let count = |name| stats.count(name).map(Option::unwrap_or_default);
@@ -92,10 +92,20 @@ impl Report {
 }
 
 /// The engines that say malicious, by name.
-fn malicious_engines(attributes: &Object<'_>) -> Vec<String> {
-    let Ok(Some(results)) = attributes.object("last_analysis_results") else { return Vec::new() };
-    let says = |result: Object<'_>| result.need_word("category", &["malicious"]).is_ok();
-    results.entries().filter_map(|(name, result)| says(result.ok()?).then(|| name.to_owned())).collect()
+fn malicious_engines<'a>(attributes: &Object<'a>) -> Vec<&'a str> {
+    let says_malicious = |result: &Object<'_>| says(result, "malicious");
+    results(attributes).filter(|(_, result)| says_malicious(result)).map(|(name, _)| name).collect()
+}
+
+/// The results of the engines under their names, as far as they can be read.
+pub(super) fn results<'a>(attributes: &Object<'a>) -> impl Iterator<Item = (&'a str, Object<'a>)> + use<'a> {
+    let results = attributes.object("last_analysis_results").ok().flatten().unwrap_or_else(Object::empty);
+    results.objects_by_name()
+}
+
+/// Whether the result of an engine is of this category.
+pub(super) fn says(result: &Object<'_>, category: &str) -> bool {
+    result.text_if_any("category").is_some_and(|said| said.eq_ignore_ascii_case(category))
 }
 
 /// A provider without a rank says nothing.
@@ -109,9 +119,9 @@ fn average_rank(attributes: &Object<'_>) -> Result<Option<f64>, SourceError> {
 }
 
 fn goodware(attributes: &Object<'_>) -> Option<String> {
-    let verdict = attributes.text("trusted_verdict.verdict").ok().flatten();
+    let verdict = attributes.text_if_any("trusted_verdict.verdict");
     if verdict.is_some_and(|verdict| verdict.eq_ignore_ascii_case("goodware")) {
-        let who = attributes.text("trusted_verdict.organization").ok().flatten();
+        let who = attributes.text_if_any("trusted_verdict.organization");
         return Some(format!("{} calls it goodware", who.unwrap_or("a trusted organization")));
     }
     let tags = attributes.texts(&["tags"]);

@@ -77,8 +77,8 @@ impl SubmissionSource for Submissions {
     }
 
     fn read_upload_address(&self, answer: &Answer) -> Result<Url, SourceError> {
-        let value = json::parse(success(answer)?)?;
-        let text = Object::root(&value)?.need_text("data")?;
+        let document = json::parse(success(answer)?)?;
+        let text = Object::root(&document)?.need_text("data")?;
         let address = Url::parse(text).map_err(|_| SourceError::malformed("the upload address is no URL"))?;
         if self.is_own(&address) {
             return Ok(address);
@@ -110,8 +110,8 @@ impl SubmissionSource for Submissions {
         if answer.http()?.0 == CONFLICT {
             return Ok(Accepted::AlreadyAnalysing);
         }
-        let value = json::parse(success(answer)?)?;
-        let id = Object::root(&value)?.need_text("data.id")?;
+        let document = json::parse(success(answer)?)?;
+        let id = Object::root(&document)?.need_text("data.id")?;
         // It becomes part of an address.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=' | b'+' | b'/');
         if id.is_empty() || id.len() > 512 || !id.bytes().all(is_plain) {
@@ -128,8 +128,8 @@ impl SubmissionSource for Submissions {
         if answer.http()?.0 == 404 {
             return Err(SourceError::new(SourceErrorKind::BadQuestion, "the source knows no such analysis"));
         }
-        let value = json::parse(success(answer)?)?;
-        match Object::root(&value)?.need_word("data.attributes.status", &["queued", "in-progress", "completed"])? {
+        let document = json::parse(success(answer)?)?;
+        match Object::root(&document)?.need_word("data.attributes.status", &["queued", "in-progress", "completed"])? {
             "completed" => Ok(AnalysisProgress::Completed),
             "in-progress" => Ok(AnalysisProgress::InProgress),
             _ => Ok(AnalysisProgress::Queued),
@@ -146,8 +146,8 @@ impl SubmissionSource for Submissions {
         if status == 404 {
             return Object::root(&json::parse(body)?)?.need_word("error.code", &[NOT_FOUND]).map(|_| None);
         }
-        let value = json::parse(success(answer)?)?;
-        private::read_report(indicator, &Object::root(&value)?, answer.received).map(Some)
+        let document = json::parse(success(answer)?)?;
+        private::read_report(indicator, &Object::root(&document)?, answer.received).map(Some)
     }
 }
 

@@ -232,13 +232,17 @@ impl Vendors {
 
     /// Whether this engine is one of them.
     pub(super) fn contains(&self, engine: &str) -> bool {
-        self.keys.contains(&key(engine))
+        self.keys.iter().any(|key| key.chars().eq(key_chars(engine)))
     }
 }
 
 /// A name as names are compared: its letters and digits in lower case.
 fn key(name: &str) -> String {
-    name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    key_chars(name).collect()
+}
+
+fn key_chars(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 /// Says that no report known to us names this engine, with the nearest names; `None` for a known one.

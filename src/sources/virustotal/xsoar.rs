@@ -4,13 +4,10 @@
 //! It reads values as that integration's language does: a missing member is nothing, a flag is a number, and a member of an
 //! unexpected type ends the calculation, which makes no score.
 
-use std::sync::LazyLock;
-
-use serde_json::{Map, Value};
-
 use super::options::Options;
 use crate::finding::{Disposition, XsoarClaim};
 use crate::indicator::IndicatorType;
+use crate::sources::document::{Members, Value};
 use crate::sources::http::Thresholds;
 
 /// How many engines of a report that integration looks at for preferred vendors.
@@ -23,7 +20,7 @@ type Computed<T> = Result<T, String>;
 ///
 /// # Errors
 /// Why it would make none.
-pub(super) fn rate(wanted: IndicatorType, answer: &Map<String, Value>, options: &Options) -> Computed<XsoarClaim> {
+pub(super) fn rate(wanted: IndicatorType, answer: Members<'_>, options: &Options) -> Computed<XsoarClaim> {
     let (claim, reason) = match wanted {
         IndicatorType::File => file(answer, options)?,
         IndicatorType::Ip | IndicatorType::Domain | IndicatorType::Url => network(wanted, answer, options)?,
@@ -32,13 +29,13 @@ pub(super) fn rate(wanted: IndicatorType, answer: &Map<String, Value>, options: 
     Ok(XsoarClaim { claim, reason })
 }
 
-fn network(wanted: IndicatorType, answer: &Map<String, Value>, options: &Options) -> Computed<(Disposition, String)> {
+fn network(wanted: IndicatorType, answer: Members<'_>, options: &Options) -> Computed<(Disposition, String)> {
     let attributes = member_or_empty(member_or_empty(answer, "data")?, "attributes")?;
-    let ranks = attributes.get("popularity_ranks").filter(|ranks| is_true(ranks));
+    let ranks = attributes.get("popularity_ranks").filter(|ranks| is_true(*ranks));
     if let Some(ranks) = ranks {
         let ranks = object(ranks, "popularity_ranks")?;
         let mut sum = 0.0;
-        for rank in ranks.values() {
+        for (_, rank) in ranks.iter() {
             sum += match object(rank, "an entry of popularity_ranks")?.get("rank") {
                 Some(rank) => number(rank, "rank")?,
                 None => 0.0,
@@ -50,15 +47,15 @@ fn network(wanted: IndicatorType, answer: &Map<String, Value>, options: &Options
             return Ok((Disposition::Benign, format!("average popularity rank {average:.0} (threshold {threshold})")));
         }
     }
-    let results = attributes.get("last_analysis_results").unwrap_or(&Value::Null);
+    let results = attributes.get("last_analysis_results").unwrap_or(Value::Null);
     if let Some(reason) = preferred_reason(object(results, "last_analysis_results")?, options)? {
         return Ok((Disposition::Malicious, reason));
     }
-    let stats = attributes.get("last_analysis_stats").unwrap_or(&Value::Null);
+    let stats = attributes.get("last_analysis_stats").unwrap_or(Value::Null);
     by_threshold(object(stats, "last_analysis_stats")?, options.thresholds(wanted))
 }
 
-fn file(answer: &Map<String, Value>, options: &Options) -> Computed<(Disposition, String)> {
+fn file(answer: Members<'_>, options: &Options) -> Computed<(Disposition, String)> {
     let data = member_or_empty(answer, "data")?;
     let attributes = member_or_empty(data, "attributes")?;
     let results = member_or_empty(attributes, "last_analysis_results")?;
@@ -78,18 +75,18 @@ fn file(answer: &Map<String, Value>, options: &Options) -> Computed<(Disposition
 }
 
 /// The preferred vendors, by their exact names, among the first engines of the report.
-fn preferred_reason(results: &Map<String, Value>, options: &Options) -> Computed<Option<String>> {
+fn preferred_reason(results: Members<'_>, options: &Options) -> Computed<Option<String>> {
     let mut malicious = 0_u64;
     for (_, result) in results.iter().take(RECENT).filter(|(name, _)| options.vendors.contains_exactly(name)) {
         let category = object(result, "an engine's result")?.get("category");
-        malicious += u64::from(category.and_then(Value::as_str) == Some("malicious"));
+        malicious += u64::from(category.and_then(Value::as_text) == Some("malicious"));
     }
     let threshold = options.preferred_threshold;
     let reason = format!("{malicious} preferred vendors among the first {RECENT} engines (threshold {threshold})");
     Ok((malicious >= threshold).then_some(reason))
 }
 
-fn by_threshold(stats: &Map<String, Value>, thresholds: &Thresholds) -> Computed<(Disposition, String)> {
+fn by_threshold(stats: Members<'_>, thresholds: &Thresholds) -> Computed<(Disposition, String)> {
     let count = |name: &str| stats.get(name).map_or(Ok(0.0), |count| number(count, name));
     let malicious = count("malicious")?;
     if malicious >= thresholds.malicious as f64 {
@@ -103,17 +100,17 @@ fn by_threshold(stats: &Map<String, Value>, thresholds: &Thresholds) -> Computed
 }
 
 /// The rules, read beside the attributes, where no report has them.
-fn rules_hit(data: &Map<String, Value>, options: &Options) -> Computed<Option<String>> {
+fn rules_hit(data: Members<'_>, options: &Options) -> Computed<Option<String>> {
     // One switch turns all three rule checks off there; here it is off where all three are.
     if !(options.yara || options.sigma || options.ids) {
         return Ok(None);
     }
     let yara = match data.get("crowdsourced_yara_results") {
         None => 0,
-        Some(Value::Array(rules)) => rules.len(),
+        Some(Value::List(rules)) => rules.len(),
         Some(Value::Object(rules)) => rules.len(),
-        Some(Value::String(text)) => text.chars().count(),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_)) => {
+        Some(Value::Text(text)) => text.chars().count(),
+        Some(Value::Null | Value::Flag(_) | Value::Number(_)) => {
             return Err("crowdsourced_yara_results has no length".to_owned());
         }
     };
@@ -121,16 +118,16 @@ fn rules_hit(data: &Map<String, Value>, options: &Options) -> Computed<Option<St
         return Ok(Some(format!("{yara} YARA rules (threshold {})", options.yara_threshold)));
     }
     let threshold = options.sigma_ids_threshold as f64;
-    if let Some(stats) = data.get("sigma_analysis_stats").filter(|stats| is_true(stats)) {
+    if let Some(stats) = data.get("sigma_analysis_stats").filter(|stats| is_true(*stats)) {
         let stats = object(stats, "sigma_analysis_stats")?;
         let count = |name: &str| stats.get(name).map_or(Ok(0.0), |count| number(count, name));
         if count("high")? + count("critical")? >= threshold {
             return Ok(Some(format!("Sigma rules (threshold {threshold})")));
         }
     }
-    if let Some(stats) = data.get("crowdsourced_ids_stats").filter(|stats| is_true(stats)) {
+    if let Some(stats) = data.get("crowdsourced_ids_stats").filter(|stats| is_true(*stats)) {
         let stats = object(stats, "crowdsourced_ids_stats")?;
-        let count = |name: &str| number(stats.get(name).unwrap_or(&Value::Null), name);
+        let count = |name: &str| number(stats.get(name).unwrap_or(Value::Null), name);
         if count("high")? + count("critical")? >= threshold {
             return Ok(Some(format!("IDS rules (threshold {threshold})")));
         }
@@ -139,10 +136,11 @@ fn rules_hit(data: &Map<String, Value>, options: &Options) -> Computed<Option<St
 }
 
 /// What ends the calculation when its result is written out: an engine that says malicious without name or label.
-fn check_output(answer: &Map<String, Value>) -> Computed<()> {
+fn check_output(answer: Members<'_>) -> Computed<()> {
     let attributes = member_or_empty(member_or_empty(answer, "data")?, "attributes")?;
-    for result in member_or_empty(attributes, "last_analysis_results")?.values() {
-        let is_malicious = result.get("category").and_then(Value::as_str) == Some("malicious");
+    for (_, result) in member_or_empty(attributes, "last_analysis_results")?.iter() {
+        let Some(result) = result.as_object() else { continue };
+        let is_malicious = result.get("category").and_then(Value::as_text) == Some("malicious");
         if is_malicious && !(result.get("engine_name").is_some() && result.get("result").is_some()) {
             return Err("an engine that says malicious has no engine_name or no result".to_owned());
         }
@@ -151,33 +149,32 @@ fn check_output(answer: &Map<String, Value>) -> Computed<()> {
 }
 
 /// A member object; an empty one where it is missing.
-fn member_or_empty<'a>(members: &'a Map<String, Value>, name: &str) -> Computed<&'a Map<String, Value>> {
-    static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-    members.get(name).map_or(Ok(&*EMPTY), |member| object(member, name))
+fn member_or_empty<'a>(members: Members<'a>, name: &str) -> Computed<Members<'a>> {
+    members.get(name).map_or_else(|| Ok(Members::none()), |member| object(member, name))
 }
 
-fn object<'a>(value: &'a Value, what: &str) -> Computed<&'a Map<String, Value>> {
+fn object<'a>(value: Value<'a>, what: &str) -> Computed<Members<'a>> {
     value.as_object().ok_or_else(|| format!("{what} is missing or no object"))
 }
 
 /// A number of that language, where a flag is 0 or 1.
-fn number(value: &Value, what: &str) -> Computed<f64> {
+fn number(value: Value<'_>, what: &str) -> Computed<f64> {
     let number = match value {
-        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        Value::Flag(flag) => Some(f64::from(u8::from(flag))),
         Value::Number(number) => number.as_f64(),
-        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Text(_) | Value::List(_) | Value::Object(_) => None,
     };
     number.ok_or_else(|| format!("{what} is missing or no number"))
 }
 
 /// Whether that language takes the value for true.
-fn is_true(value: &Value) -> bool {
+fn is_true(value: Value<'_>) -> bool {
     match value {
         Value::Null => false,
-        Value::Bool(flag) => *flag,
+        Value::Flag(flag) => flag,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => !members.is_empty(),
+        Value::Text(text) => !text.is_empty(),
+        Value::List(entries) => entries.len() > 0,
+        Value::Object(members) => members.len() > 0,
     }
 }
