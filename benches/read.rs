@@ -1,5 +1,8 @@
-//! How long it takes to read a report of some ninety engines into a finding.
+//! How long it takes to read a report of some ninety engines into a finding, over what it takes to read the same body into typed
+//! structs that borrow from it.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +10,7 @@ use concord::indicator::{Form, Indicator};
 use concord::source::{Answer, AnswerBody, Lookup, SourceSettings, SourceView};
 use concord::sources;
 use criterion::{Criterion, criterion_group, criterion_main};
+use serde::Deserialize;
 
 const REPORT: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/hit.json");
 
@@ -21,6 +25,46 @@ fn report() -> Vec<u8> {
     serde_json::to_vec(&report).expect("JSON")
 }
 
+/// The report as a program would read it that wants what a finding has of it.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "what counts is that it was read")]
+struct Typed<'a> {
+    #[serde(borrow)]
+    data: Data<'a>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "likewise")]
+struct Data<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    attributes: Attributes<'a>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "likewise")]
+struct Attributes<'a> {
+    #[serde(borrow)]
+    last_analysis_stats: HashMap<&'a str, u64>,
+    last_analysis_results: HashMap<&'a str, Engine<'a>>,
+    last_analysis_date: Option<u64>,
+    country: Option<&'a str>,
+    asn: Option<u64>,
+    as_owner: Option<&'a str>,
+    reputation: Option<i64>,
+    network: Option<&'a str>,
+    tags: Vec<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "likewise")]
+struct Engine<'a> {
+    category: &'a str,
+    engine_name: &'a str,
+    method: Option<&'a str>,
+    result: Option<&'a str>,
+}
+
 fn read_report(criterion: &mut Criterion) {
     let kind = sources::find("virustotal").expect("the kind");
     let settings = SourceSettings::from_defaults(kind.about(), "bench");
@@ -28,11 +72,17 @@ fn read_report(criterion: &mut Criterion) {
     let indicator = Indicator::from_normal(Form::Ipv4, "192.0.2.10").expect("an address");
     let lookup = Lookup::new(indicator);
     let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_564_800);
+    let typed = report();
     let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: report() };
     let answers = [Answer { received, ttl: None, body }];
-    criterion.bench_function("read a VirusTotal report of 100 engines", |bencher| {
+    let mut group = criterion.benchmark_group("a VirusTotal report of 100 engines");
+    group.bench_function("by serde_json into structs", |bencher| {
+        bencher.iter(|| serde_json::from_slice::<Typed<'_>>(black_box(&typed)).map(drop));
+    });
+    group.bench_function("into a finding", |bencher| {
         bencher.iter(|| source.read(black_box(&lookup), black_box(&answers)));
     });
+    group.finish();
 }
 
 criterion_group!(benches, read_report);
