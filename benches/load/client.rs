@@ -129,7 +129,6 @@ impl Client {
 
     /// So many calls, one every `interval`, each about another indicator: how long each took, and how many sources answered.
     pub async fn paced(&self, calls: usize, interval: Duration, deadline: Duration) -> Vec<(Duration, usize)> {
-        use pb::outcome::Result as Outcome;
         let mut running = JoinSet::new();
         for number in 0..calls {
             let channel = self.channels[number % CONNECTIONS].clone();
@@ -140,15 +139,31 @@ impl Client {
                 let sent = Instant::now();
                 let answer = EnrichmentServiceClient::new(channel).enrich(request).await;
                 let took = sent.elapsed();
-                let verdict =
-                    answer.ok().and_then(|answer| answer.into_inner().decode_verdict().ok()).unwrap_or_default();
-                let has_answered =
-                    |outcome: &&pb::Outcome| matches!(outcome.result, Some(Outcome::Finding(_) | Outcome::NoRecord(_)));
-                (took, verdict.outcomes.iter().filter(has_answered).count())
+                (took, answered_sources(answer))
             });
             tokio::time::sleep(interval).await;
         }
         running.join_all().await
+    }
+
+    /// So many calls by so many callers, each of whom makes the next once the last is answered, all about other indicators:
+    /// how many sources answered.
+    pub async fn saturated(&self, callers: usize, calls: usize) -> usize {
+        let mut running = JoinSet::new();
+        for caller in 0..callers {
+            let channel = self.channels[caller % CONNECTIONS].clone();
+            let indicators: Vec<_> = (caller..calls).step_by(callers).map(|_| self.fresh_indicator()).collect();
+            running.spawn(async move {
+                let mut answered = 0;
+                for indicator in indicators {
+                    let request = pb::EnrichRequest { indicator: Some(indicator), ..Default::default() };
+                    let answer = EnrichmentServiceClient::new(channel.clone()).enrich(request).await;
+                    answered += answered_sources(answer);
+                }
+                answered
+            });
+        }
+        running.join_all().await.into_iter().sum()
     }
 
     /// One batch: how many places were answered before the deadline, and when the last of them.
@@ -169,4 +184,13 @@ impl Client {
         }
         (answered, last)
     }
+}
+
+/// How many sources answered in this verdict.
+fn answered_sources(answer: Result<tonic::Response<pb::EnrichResponse>, tonic::Status>) -> usize {
+    use pb::outcome::Result as Outcome;
+    let verdict = answer.ok().and_then(|answer| answer.into_inner().decode_verdict().ok()).unwrap_or_default();
+    let has_answered =
+        |outcome: &&pb::Outcome| matches!(outcome.result, Some(Outcome::Finding(_) | Outcome::NoRecord(_)));
+    verdict.outcomes.iter().filter(has_answered).count()
 }

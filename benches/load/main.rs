@@ -9,6 +9,7 @@
 
 mod attacks;
 mod client;
+mod fanout;
 mod frames;
 mod hanging;
 mod mixed;
@@ -27,9 +28,15 @@ use upstream::{Behaviour, Upstream};
 const LARGE: u64 = 100_000;
 
 fn main() {
+    if let [_, side, upstream] = &std::env::args().collect::<Vec<_>>()[..]
+        && side == fanout::BARE
+    {
+        return fanout::bare(upstream);
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let length = wanted.iter().find_map(|argument| argument.strip_prefix("seconds=")?.parse().ok());
     let only = wanted.iter().find_map(|argument| argument.strip_prefix("attack="));
+    let profiler = wanted.iter().find_map(|argument| argument.strip_prefix("under="));
     let wanted: Vec<_> = wanted.iter().filter(|argument| !argument.contains('=')).collect();
     // Callers are elsewhere in reality: here they give way to the server and to whoever measures.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,6 +57,12 @@ fn main() {
         }
         if is_wanted("hanging") {
             hanging::hanging().await;
+        }
+        if is_wanted("fanout") {
+            match profiler {
+                Some(profiler) => fanout::instructions(profiler).await,
+                None => fanout::fanout().await,
+            }
         }
         if is_wanted("deadlines") {
             deadlines().await;

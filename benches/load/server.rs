@@ -1,10 +1,13 @@
 //! The server as a process of its own, with four sources at the upstream.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use concord::pb;
 use concord::pb::source_service_client::SourceServiceClient;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::upstream::Upstream;
@@ -29,6 +32,11 @@ impl Server {
 
     /// Starts it with a source at each of these upstreams, with these settings of its own.
     pub async fn start_at(upstreams: &[(&Upstream, &str)], quota: u64, settings: &str) -> Self {
+        Self::start_under(&[], upstreams, quota, settings).await
+    }
+
+    /// The same, started by this command with arguments.
+    pub async fn start_under(command: &[String], upstreams: &[(&Upstream, &str)], quota: u64, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sources = upstreams.iter().enumerate().map(|(number, (upstream, own))| {
             format!(
@@ -40,7 +48,10 @@ impl Server {
         let text = format!("log.filter = \"warn,concord::server=info\"\n{settings}{}", sources.collect::<String>());
         let file = folder.path().join("concord.toml");
         std::fs::write(&file, text).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_concord"))
+        let program = env!("CARGO_BIN_EXE_concord").to_owned();
+        let command: Vec<_> = command.iter().chain([&program]).collect();
+        let mut child = Command::new(command[0])
+            .args(&command[1..])
             .arg("--config")
             .arg(&file)
             .arg("--data-directory")
@@ -84,6 +95,11 @@ impl Server {
         self.status("VmHWM:")
     }
 
+    /// CPU time that it has taken until now, by the names of its threads.
+    pub fn cpu(&self) -> BTreeMap<String, Duration> {
+        cpu_of(self.child.id())
+    }
+
     fn status(&self, line: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let value =
@@ -94,8 +110,21 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        // It may have ended by itself. In its own way, so that what it runs under ends too.
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let _ = id.map(|id| kill_process(id, Signal::TERM));
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of the threads of a process, by their names. Of threads that have ended nothing is known.
+pub fn cpu_of(process: u32) -> BTreeMap<String, Duration> {
+    let mut spent = BTreeMap::new();
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    for thread in threads.map(|thread| thread.path()) {
+        let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
+        let nanos = read("schedstat").split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+        *spent.entry(read("comm").trim().to_owned()).or_default() += Duration::from_nanos(nanos.unwrap_or_default());
+    }
+    spent
 }

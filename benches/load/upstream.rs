@@ -1,15 +1,24 @@
 //! A source on loopback whose behaviour can be set, and which counts what arrives.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+/// A report, and the address that it is on.
+static REPORT: LazyLock<String> = LazyLock::new(|| {
+    let report: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/fixtures/sources/virustotal/hit.json")).expect("JSON");
+    report.to_string()
+});
+const SUBJECT: &str = "192.0.2.10";
 
 /// What it does with a call.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +26,8 @@ use tokio::task::JoinHandle;
 pub enum Behaviour {
     /// "Not found" after this time.
     Delay(Duration),
+    /// A report of VirusTotal on the address that is asked about, after this time.
+    Report(Duration),
     /// No answer at all.
     Hang,
     /// This status at once.
@@ -36,9 +47,9 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let calls = Arc::new(AtomicU64::new(0));
         let counted = calls.clone();
-        let router = Router::new().fallback(move || {
+        let router = Router::new().fallback(move |uri: Uri| {
             counted.fetch_add(1, Ordering::Relaxed);
-            answer(behaviour)
+            answer(behaviour, uri)
         });
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         Self { address, calls, serving }
@@ -56,8 +67,15 @@ impl Drop for Upstream {
     }
 }
 
-async fn answer(behaviour: Behaviour) -> Response {
+async fn answer(behaviour: Behaviour, uri: Uri) -> Response {
     match behaviour {
+        Behaviour::Report(delay) => {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let subject = uri.path().rsplit('/').next().unwrap_or_default().replace("%3A", ":");
+            ([(CONTENT_TYPE, "application/json")], REPORT.replace(SUBJECT, &subject)).into_response()
+        }
         Behaviour::Delay(delay) => {
             tokio::time::sleep(delay).await;
             let body = r#"{"error":{"code":"NotFoundError","message":"none"}}"#;
