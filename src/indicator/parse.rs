@@ -32,13 +32,26 @@ pub(super) fn parse(text: &str, wanted: Option<IndicatorType>) -> Result<Parsed,
         let message = format!("a text of {} bytes is longer than 8 KiB, more than any indicator", text.len());
         return Err(Refusal { message, unsupported: false });
     }
-    if let Some(read) = parse_plain_name(text, wanted) {
+    if let Some(read) = parse_plain(text, wanted) {
         return Ok(read);
     }
     parse_any(text, wanted)
 }
 
-/// Reads the most frequent sort of value, as [`parse_any`] would.
+/// Reads a value that is written plainly, and in which nothing has to be looked for, as [`parse_any`] would.
+fn parse_plain(text: &str, wanted: Option<IndicatorType>) -> Option<Parsed> {
+    if let Some(read) = parse_plain_name(text, wanted) {
+        return Some(read);
+    }
+    let (form, value, note) = match hash::form_of(text) {
+        Some(form) => (form, text.to_ascii_lowercase(), None),
+        None => (Form::Ipv4, text.to_owned(), note_on(text.parse::<Ipv4Addr>().ok()?.into())),
+    };
+    let is_wanted = wanted.is_none_or(|wanted| wanted == form.indicator_type());
+    is_wanted.then(|| parsed(form, value, note.into_iter().collect()))
+}
+
+/// Reads the most frequent sort of value.
 fn parse_plain_name(text: &str, wanted: Option<IndicatorType>) -> Option<Parsed> {
     let is_name = match wanted {
         None => domain::is_plain(text) && domain::has_public_suffix(text),
@@ -128,6 +141,10 @@ fn shown(text: &str) -> String {
 /// A note on an address, or the host of a URL, with a special purpose.
 fn special_address_note(indicator: &Indicator) -> Option<String> {
     let Host::Ip(ip) = indicator.host()? else { return None };
+    note_on(ip)
+}
+
+fn note_on(ip: IpAddr) -> Option<String> {
     SpecialAddress::from_ip(ip).map(|special| format!("{ip} is {}", special.as_str()))
 }
 

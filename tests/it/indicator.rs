@@ -472,6 +472,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_nothing_but_an_address_or_a_hash_is_read_as_with_blanks_around_it(
+        text in "((1?[0-9]{1,2}|2[0-5][0-9])\\.){3}[0-9]{1,2}|[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}"
+    ) {
+        let within_blanks = format!(" {text} ");
+        prop_assert_eq!(Indicator::parse(&text).ok(), Indicator::parse(&within_blanks).ok());
+        for &wanted in IndicatorType::VARIANTS {
+            let [read, other] = [&text, &within_blanks].map(|text| Indicator::parse_as(text, wanted).ok());
+            prop_assert_eq!(read, other);
+        }
+    }
+
+    #[test]
     fn any_address_keeps_its_normal_form(v4 in any::<u32>(), v6 in any::<u128>()) {
         for ip in [std::net::Ipv4Addr::from_bits(v4).to_string(), std::net::Ipv6Addr::from_bits(v6).to_string()] {
             holds(&Indicator::parse(&ip).unwrap().indicator)?;
