@@ -2,7 +2,7 @@
 //! upwards.
 
 use std::sync::Mutex;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ulid::Ulid;
 
@@ -17,9 +17,13 @@ static LAST: Mutex<Ulid> = Mutex::new(Ulid::nil());
 /// A new identifier for something created at this time: 26 lower-case letters and digits that sort by time. Within a
 /// process, identifiers are strictly increasing unless `at` falls back by 5 seconds or more.
 pub fn new_id(at: SystemTime) -> String {
-    let mut last = lock(&LAST);
-    *last = next(*last, Ulid::from_datetime(at));
-    last.to_string().to_ascii_lowercase()
+    let time = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let id = {
+        let mut last = lock(&LAST);
+        *last = next(*last, u64::try_from(time).unwrap_or(u64::MAX), || Ulid::from_datetime(at));
+        *last
+    };
+    id.array_to_str(&mut [0; ulid::ULID_LEN]).to_ascii_lowercase()
 }
 
 /// A new incident number. It is logged with the cause of an error that the caller must not see.
@@ -27,11 +31,12 @@ pub fn new_incident() -> String {
     format!("{:020x}", Ulid::from_datetime(SystemTime::UNIX_EPOCH).random())
 }
 
-/// Returns `fresh` if it sorts after `last`, and otherwise the successor of `last`.
-fn next(last: Ulid, fresh: Ulid) -> Ulid {
-    let (last_time, time) = (last.timestamp_ms(), fresh.timestamp_ms());
+/// Returns a fresh identifier if one of this time, in milliseconds, sorts after `last`, and otherwise the successor of `last`:
+/// a random number is drawn once in a millisecond.
+fn next(last: Ulid, time: u64, fresh: impl FnOnce() -> Ulid) -> Ulid {
+    let last_time = last.timestamp_ms();
     if time > last_time || last_time - time >= TOLERATED_STEP_BACK {
-        fresh
+        fresh()
     } else {
         // On overflow this is the first identifier of the next millisecond.
         last.increment().unwrap_or_else(|overflown| overflown)
@@ -45,30 +50,30 @@ mod tests {
 
     use super::*;
 
-    fn id(milliseconds: u64, random: u128) -> Ulid {
-        Ulid::from_parts(milliseconds, random)
+    fn next_id(last: Ulid, milliseconds: u64, random: u128) -> Ulid {
+        next(last, milliseconds, || Ulid::from_parts(milliseconds, random))
     }
 
     #[test]
     fn an_identifier_of_a_later_millisecond_sorts_after() {
-        let early = next(Ulid::nil(), id(1_000, u128::MAX >> 48)).to_string();
-        let late = next(Ulid::nil(), id(1_001, 0)).to_string();
+        let early = next_id(Ulid::nil(), 1_000, u128::MAX >> 48).to_string();
+        let late = next_id(Ulid::nil(), 1_001, 0).to_string();
         assert!(early < late, "{early} {late}");
         assert_eq!(late.len(), 26);
     }
 
     #[test]
     fn identifiers_increase_within_a_millisecond_and_over_a_small_step_back() {
-        let first = next(Ulid::nil(), id(10_000, u128::MAX >> 48));
-        let same = next(first, id(10_000, 3));
-        let back = next(same, id(9_000, 3));
+        let first = next_id(Ulid::nil(), 10_000, u128::MAX >> 48);
+        let same = next_id(first, 10_000, 3);
+        let back = next_id(same, 9_000, 3);
         assert!(first < same && same < back);
     }
 
     #[test]
     fn after_a_large_step_back_identifiers_have_the_new_time() {
-        let first = next(Ulid::nil(), id(10_000, 7));
-        assert_eq!(next(first, id(5_000, 3)).timestamp_ms(), 5_000);
+        let first = next_id(Ulid::nil(), 10_000, 7);
+        assert_eq!(next_id(first, 5_000, 3).timestamp_ms(), 5_000);
     }
 
     #[test]
