@@ -1,5 +1,6 @@
 //! `enrichment_service.proto`: options and the use of quota.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::indicator::{self, read_tlp};
@@ -174,7 +175,7 @@ pub(crate) struct SubmittedText {
 
 pub(crate) fn read_submitted(
     wire: Option<&pb::Indicator>,
-    field: &str,
+    field: impl Display,
     violations: &mut Violations,
 ) -> Option<SubmittedText> {
     let parsed = indicator::read(wire, field, violations)?;

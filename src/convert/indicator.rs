@@ -1,5 +1,7 @@
 //! `indicator.proto`: indicators, dispositions, reliabilities, TLP labels.
 
+use std::fmt::Display;
+
 use super::Violations;
 use crate::error::{Reason, Violation};
 use crate::finding::{Disposition, Reliability};
@@ -23,14 +25,20 @@ convert_enum!(
     "1 (A+), 2 (A), 3 (B), 4 (C), 5 (D), 6 (E), 7 (F)"
 );
 
-/// Reads an indicator as it was sent. An unknown type and a refused value are both noted.
-pub(crate) fn read(indicator: Option<&pb::Indicator>, field: &str, violations: &mut Violations) -> Option<Parsed> {
+/// Reads an indicator as it was sent. An unknown type and a refused value are both noted. The path of the field is only written
+/// where something is wrong with it.
+pub(crate) fn read(
+    indicator: Option<&pb::Indicator>,
+    field: impl Display,
+    violations: &mut Violations,
+) -> Option<Parsed> {
     let Some(indicator) = indicator.filter(|indicator| !indicator.value.trim().is_empty()) else {
         let message = "an indicator is needed: an IP address, a domain, a URL or a file hash";
         violations.add(Violation::new(format!("{field}.value"), Reason::FieldRequired, message));
         return None;
     };
-    let stated = violations.check(read_type(indicator.r#type, &format!("{field}.type")));
+    let stated = read_type(indicator.r#type, "type").map_err(|violation| violation.nested_in(&field.to_string()));
+    let stated = violations.check(stated);
     let parsed = match stated.flatten() {
         None => Indicator::parse(&indicator.value),
         Some(stated) => Indicator::parse_as(&indicator.value, stated),
