@@ -51,18 +51,30 @@ pub(crate) enum Peer {
 /// Authenticates callers by the configured tokens.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
-    tokens: Arc<ArcSwap<Vec<Token>>>,
+    tokens: Arc<ArcSwap<Vec<KnownToken>>>,
+}
+
+struct KnownToken {
+    caller: Caller,
+    sha256: [u8; 32],
+}
+
+impl From<Token> for KnownToken {
+    fn from(Token { name, sha256 }: Token) -> Self {
+        Self { caller: Caller(name.into()), sha256 }
+    }
 }
 
 impl Authenticator {
     /// Accepts these tokens. Without any, everybody who can connect may call.
     pub(crate) fn new(tokens: Vec<Token>) -> Self {
+        let tokens = tokens.into_iter().map(KnownToken::from).collect();
         Self { tokens: Arc::new(ArcSwap::from_pointee(tokens)) }
     }
 
     /// Accepts these tokens instead, in all clones.
     pub(crate) fn replace(&self, tokens: Vec<Token>) {
-        self.tokens.store(Arc::new(tokens));
+        self.tokens.store(Arc::new(tokens.into_iter().map(KnownToken::from).collect()));
     }
 
     /// The caller of a request.
@@ -89,17 +101,17 @@ impl Authenticator {
         let mut known = None;
         for token in tokens.iter() {
             if constant_time::verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() {
-                known = Some(token.name.as_str());
+                known = Some(&token.caller);
             }
         }
-        known.map(|name| Caller(name.into())).ok_or_else(|| refused("the token is not known"))
+        known.cloned().ok_or_else(|| refused("the token is not known"))
     }
 }
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tokens = self.tokens.load();
-        let names: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
+        let names: Vec<_> = tokens.iter().map(|token| &*token.caller.0).collect();
         f.debug_struct("Authenticator").field("tokens", &names).finish()
     }
 }

@@ -85,6 +85,7 @@ pub(crate) fn out_of_answer_memory() -> Error {
 pub(crate) struct Load {
     clock: Arc<dyn Clock>,
     workers: Handle,
+    worker_count: u32,
     in_flight: Mutex<InFlight>,
     /// Enrichments that began plus those that ended since the last sample. Half of it estimates how many were worked
     /// on.
@@ -146,6 +147,7 @@ impl Load {
         let sample = Sample { at: clock.monotonic(), busy: busy(&workers) };
         Arc::new(Self {
             clock,
+            worker_count: u32::try_from(workers.metrics().num_workers()).unwrap_or(1).max(1),
             workers,
             in_flight: Mutex::default(),
             transitions: AtomicUsize::new(0),
@@ -193,14 +195,12 @@ impl Load {
     /// Estimated time in which all workers together complete this many enrichments.
     fn time_for(&self, enrichments: usize) -> Duration {
         let cost = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
-        let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
-        cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / workers
+        cost.saturating_mul(u32::try_from(enrichments).unwrap_or(u32::MAX)) / self.worker_count
     }
 
     /// Raises the cost if this many enrichments took at least this time.
     fn raise_cost(&self, time: Duration, enrichments: usize) {
-        let workers = u32::try_from(self.workers.metrics().num_workers()).unwrap_or(1).max(1);
-        let cost = time * workers / u32::try_from(enrichments).unwrap_or(u32::MAX).max(1);
+        let cost = time * self.worker_count / u32::try_from(enrichments).unwrap_or(u32::MAX).max(1);
         let before = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
         if cost > before {
             self.cost.store(nanos(cost.min(before * MAX_RISE_FACTOR)), Ordering::Relaxed);
