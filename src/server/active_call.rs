@@ -2,10 +2,10 @@
 //! chunks that record when they were passed on and when they were written. An answer that its client does not read is
 //! detected this way, whether the client keeps its HTTP/2 flow-control window closed or its socket buffer full.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::sync::lock;
 
 /// Size of the chunks in which a body is passed to hyper.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// A frame of at most this size may stay in memory until its last chunk is written.
+const MAX_SLICED: usize = 4 * CHUNK_BYTES;
 
 /// A call and the answer that is being sent.
 #[derive(Default)]
@@ -31,6 +33,36 @@ pub(super) struct ActiveCall {
     unread: Mutex<VecDeque<Monotonic>>,
     is_aborted: AtomicBool,
     evicted: CancellationToken,
+    /// Where it is registered, and under which number.
+    registered: OnceLock<(Arc<OpenCalls>, u64)>,
+}
+
+/// The calls of one connection that have not ended. A call that ends leaves at once, so that its memory is used again.
+#[derive(Default)]
+pub(super) struct OpenCalls {
+    calls: Mutex<HashMap<u64, Weak<ActiveCall>>>,
+    next_number: AtomicU64,
+}
+
+impl OpenCalls {
+    pub(super) fn register(self: &Arc<Self>, call: &Arc<ActiveCall>) {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        if call.registered.set((self.clone(), number)).is_ok() {
+            lock(&self.calls).insert(number, Arc::downgrade(call));
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<ActiveCall>> {
+        lock(&self.calls).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Drop for ActiveCall {
+    fn drop(&mut self) {
+        if let Some((open_calls, number)) = self.registered.take() {
+            lock(&open_calls.calls).remove(&number);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -38,11 +70,16 @@ struct Answer {
     body: Option<Body>,
     /// The part of the current frame that is not passed on yet.
     remaining: Bytes,
+    /// Whether the chunks of the current frame are copied instead of sliced: a slice keeps the whole frame in memory until it is
+    /// written.
+    is_copied: bool,
 }
 
 impl ActiveCall {
     pub(super) fn new(number: u64) -> Arc<Self> {
-        Arc::new(Self { number, ..Self::default() })
+        let mut call = Self::default();
+        call.number = number;
+        Arc::new(call)
     }
 
     /// Stores the body as the answer of this call, and returns a body that yields it in chunks.
@@ -83,13 +120,9 @@ impl ActiveCall {
         self.is_aborted.load(Ordering::Acquire)
     }
 
-    fn next_chunk(self: &Arc<Self>, remaining: &mut Bytes) -> Bytes {
-        let bytes = if remaining.len() > CHUNK_BYTES {
-            // Copied instead of sliced: a slice would keep the whole frame in memory until this chunk is written.
-            Bytes::copy_from_slice(&remaining.split_to(CHUNK_BYTES))
-        } else {
-            std::mem::take(remaining)
-        };
+    fn next_chunk(self: &Arc<Self>, answer: &mut Answer) -> Bytes {
+        let chunk = answer.remaining.split_to(answer.remaining.len().min(CHUNK_BYTES));
+        let bytes = if answer.is_copied { Bytes::copy_from_slice(&chunk) } else { chunk };
         lock(&self.unread).push_back(SystemClock.monotonic());
         Bytes::from_owner(Chunk { bytes, call: self.clone() })
     }
@@ -152,13 +185,16 @@ impl HttpBody for ChunkedBody {
             let Some(body) = &mut answer.body else { return Poll::Ready(None) };
             match ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Some(Ok(Ok(data))) => answer.remaining = data,
+                Some(Ok(Ok(data))) => {
+                    answer.is_copied = data.len() > MAX_SLICED;
+                    answer.remaining = data;
+                }
                 Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => return Poll::Ready(None),
             }
         }
-        Poll::Ready(Some(Ok(Frame::data(self.call.next_chunk(&mut answer.remaining)))))
+        Poll::Ready(Some(Ok(Frame::data(self.call.next_chunk(answer)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -233,6 +269,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
         assert!(!body.is_end_stream());
         assert!(body.frame().await.unwrap().is_err());
+    }
+
+    #[test]
+    fn a_call_that_has_ended_is_forgotten() {
+        let open_calls = Arc::new(OpenCalls::default());
+        let [first, second] = [0, 1].map(ActiveCall::new);
+        open_calls.register(&first);
+        open_calls.register(&second);
+        drop(first);
+        assert_eq!(lock(&open_calls.calls).len(), 1);
+        assert!(Arc::ptr_eq(&open_calls.all()[0], &second));
     }
 
     #[tokio::test(start_paused = true)]

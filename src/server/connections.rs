@@ -2,16 +2,15 @@
 //! send a call with a valid credential soon, and they are evicted for newer ones. After that, the connection counts
 //! against its caller. A client that does not read an answer is disconnected.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tracing::debug;
 
-use super::active_call::ActiveCall;
+use super::active_call::{ActiveCall, OpenCalls};
 use super::fair_pool::{Evict, FairPool, Permit};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::rpc::auth::{Caller, Owner};
@@ -44,8 +43,7 @@ pub(super) struct Connection {
     /// `None` for connections over the socket or from within the process: same machine, same user.
     address: Option<IpAddr>,
     connections: Arc<Connections>,
-    calls: Mutex<HashMap<u64, Weak<ActiveCall>>>,
-    next_call: AtomicU64,
+    calls: Arc<OpenCalls>,
     last_active: Mutex<Monotonic>,
     is_authenticated: AtomicBool,
     refused: AtomicU64,
@@ -85,8 +83,7 @@ impl Connections {
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
             address,
             connections: self.clone(),
-            calls: Mutex::default(),
-            next_call: AtomicU64::new(0),
+            calls: Arc::default(),
             last_active: Mutex::new(SystemClock.monotonic()),
             is_authenticated: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -107,8 +104,7 @@ impl Connection {
 
     /// Registers a call that was not refused on arrival.
     pub(super) fn register(&self, call: &Arc<ActiveCall>) {
-        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
-        lock(&self.calls).insert(number, Arc::downgrade(call));
+        self.calls.register(call);
     }
 
     /// The owner that a call of this caller counts against: the caller if it is named, otherwise its address. Callers
@@ -202,11 +198,7 @@ impl Connection {
     /// Aborts the answers that their client has not read in time. Returns whether there was one.
     fn abort_unread_answers(&self) -> bool {
         let now = SystemClock.monotonic();
-        let calls: Vec<_> = {
-            let mut calls = lock(&self.calls);
-            calls.retain(|_, call| call.strong_count() > 0);
-            calls.values().filter_map(Weak::upgrade).collect()
-        };
+        let calls = self.calls.all();
         let is_late =
             |call: &Arc<ActiveCall>| call.unread_for(now).is_some_and(|time| time >= self.connections.send_timeout);
         let late = calls.iter().filter(|call| is_late(call));
@@ -216,8 +208,7 @@ impl Connection {
 
     /// Whether no call is in flight except aborted ones.
     fn is_idle(&self) -> bool {
-        let calls: Vec<_> = lock(&self.calls).values().filter_map(Weak::upgrade).collect();
-        calls.iter().all(|call| call.is_aborted())
+        self.calls.all().iter().all(|call| call.is_aborted())
     }
 }
 
