@@ -34,18 +34,18 @@ pub(crate) static METHOD_PATHS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     paths.collect()
 });
 
-/// `concord.v1.EnrichResponse`, with the verdict as its encoded bytes.
+/// `concord.v1.EnrichResponse`, with verdict and receipt as their encoded bytes.
 ///
 /// On the wire a message field and a bytes field are the same, so that a verdict that was encoded once is sent again
-/// without being decoded or encoded.
+/// without being decoded or encoded, and most of its receipt as well.
 #[derive(Clone, PartialEq, Message)]
 pub struct EnrichResponse {
     /// The encoded [`Verdict`].
     #[prost(bytes = "bytes", tag = "1")]
     pub verdict: Bytes,
-    /// What differs from call to call.
-    #[prost(message, optional, tag = "2")]
-    pub receipt: Option<Receipt>,
+    /// The encoded [`Receipt`]: what differs from call to call.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub receipt: Bytes,
     /// Related indicators, where the request asks for them.
     #[prost(message, optional, tag = "3")]
     pub graph: Option<RelationGraph>,
@@ -61,5 +61,13 @@ impl EnrichResponse {
     /// When the bytes are no verdict.
     pub fn decode_verdict(&self) -> Result<Verdict, prost::DecodeError> {
         Verdict::decode(self.verdict.clone())
+    }
+
+    /// The receipt, decoded.
+    ///
+    /// # Errors
+    /// When the bytes are no receipt.
+    pub fn decode_receipt(&self) -> Result<Receipt, prost::DecodeError> {
+        Receipt::decode(self.receipt.clone())
     }
 }

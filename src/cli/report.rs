@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use prost::Message;
+
 use super::answer_file::AnswerFile;
 use super::args::Output;
 use super::input::Input;
@@ -234,14 +236,15 @@ impl Report {
         result: Wire,
         verdict: Option<&pb::Verdict>,
     ) -> Result<(), Failure> {
-        let units = match &result {
-            Wire::Answer(answer) => {
-                answer.receipt.iter().flat_map(|receipt| &receipt.sources).map(|source| source.units).sum()
-            }
-            Wire::Error(_) => 0,
+        let receipt = match &result {
+            Wire::Answer(answer) => answer
+                .decode_receipt()
+                .map_err(|error| Failure::new(format!("the server's answer cannot be read: {error}")))?,
+            Wire::Error(_) => pb::Receipt::default(),
         };
+        let units = receipt.sources.iter().map(|source| source.units).sum();
         let text = match (result, verdict) {
-            (Wire::Answer(answer), Some(verdict)) => self.answer(index, input, answer, verdict)?,
+            (Wire::Answer(answer), Some(verdict)) => self.answer(index, input, answer, (verdict, receipt))?,
             (Wire::Error(error), _) => self.refused(index, input, error)?,
             (Wire::Answer(_), None) => String::new(),
         };
@@ -276,19 +279,19 @@ impl Report {
         index: usize,
         input: &Input,
         mut answer: pb::EnrichResponse,
-        verdict: &pb::Verdict,
+        (verdict, mut receipt): (&pb::Verdict, pb::Receipt),
     ) -> Result<String, Failure> {
         self.totals.add(verdict);
-        let receipt = answer.receipt.get_or_insert_default();
         // The receipt masks the user and password of a URL, but does not know the path of a file.
         if input.is_file() {
             receipt.text = input.text.clone();
+            answer.receipt = receipt.encode_to_vec().into();
         }
         match self.layout.output {
             Output::Table if self.layout.short => Ok(verdict_table::line(verdict, self.longest)),
             Output::Table => {
                 let Layout { detail, facts, .. } = self.layout;
-                let table = verdict_table::verdict(verdict, Some(receipt), detail, facts);
+                let table = verdict_table::verdict(verdict, Some(&receipt), detail, facts);
                 Ok(table + &verdict_table::comparisons(&answer.comparisons, verdict, detail))
             }
             Output::Dbot => Ok(json::indented(&dbot::context(verdict))),

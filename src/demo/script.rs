@@ -63,12 +63,12 @@ pub(super) async fn play(
     for (place, scene) in SCENES.iter().enumerate() {
         let answer = look_up(&channel, scene).await?;
         let verdict = answer.decode_verdict().map_err(failed)?;
-        let text = (renderers.verdict)(&verdict, answer.receipt.as_ref());
+        let text = (renderers.verdict)(&verdict, Some(&answer.decode_receipt().map_err(failed)?));
         writeln!(out, "{}. {}\n{text}", place + 1, scene.shows)?;
     }
     let again = look_up(&channel, &SCENES[0]).await?;
     // A verdict with a list in it is cached for a second only, so that each source may answer from its own cache.
-    let from_cache = again.receipt.is_some_and(|receipt| receipt.sources.iter().all(|source| !source.called));
+    let from_cache = again.decode_receipt().map_err(failed)?.sources.iter().all(|source| !source.called);
     writeln!(out, "The first one again: from cache: {}.\n", if from_cache { "yes, nobody was asked" } else { "no" })?;
     explained_scene(&channel, renderers, out).await?;
     premium_scene(&channel, renderers, out).await?;
@@ -90,7 +90,7 @@ async fn explained_scene(
     let options = pb::EnrichOptions { compare_policies, ..Default::default() };
     let answer = enrich(channel, "203.0.113.5", options).await?;
     let verdict = answer.decode_verdict().map_err(failed)?;
-    let text = (renderers.explained)(&verdict, answer.receipt.as_ref());
+    let text = (renderers.explained)(&verdict, Some(&answer.decode_receipt().map_err(failed)?));
     let compared = (renderers.comparisons)(&answer.comparisons, &verdict);
     Ok(writeln!(out, "the disagreement explained, and five policies side by side\n{text}{compared}")?)
 }
@@ -118,8 +118,9 @@ async fn premium_scene(
         let options = pb::EnrichOptions { sources: vec![VIRUSTOTAL.into()], ..Default::default() };
         let answer = enrich(channel, answers::SUSPECT, options).await?;
         let verdict = answer.decode_verdict().map_err(failed)?;
-        let text = (renderers.wide)(&verdict, answer.receipt.as_ref());
-        let calls: u32 = answer.receipt.iter().flat_map(|receipt| &receipt.sources).map(|source| source.units).sum();
+        let receipt = answer.decode_receipt().map_err(failed)?;
+        let text = (renderers.wide)(&verdict, Some(&receipt));
+        let calls: u32 = receipt.sources.iter().map(|source| source.units).sum();
         writeln!(out, "{tier}: {shows}\n{text}  calls to VirusTotal: {calls}\n")?;
     }
     Ok(())

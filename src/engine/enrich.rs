@@ -1,5 +1,6 @@
 //! One enrichment, from the request to the stored verdict.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::fetch::{Fetched, LookupRequest, Receipt};
 use crate::finding::{NotAskedReason, Outcome, OutcomeBody, SourceError, SourceErrorKind};
 use crate::indicator::{Tlp, hex};
-use crate::source::{EnrichMode, Lookup};
+use crate::source::{EnrichMode, Lookup, RelationsWanted};
 use crate::store::{VerdictRecord, new_id};
 use crate::verdict::{ActiveFeedback, Policy, Reach, Verdict, fuse, fuse_without_analysis, reach};
 
@@ -72,7 +73,7 @@ pub(super) struct Judging<'a> {
 
 /// Everything that determines the verdict, and nothing else. Requests with equal keys may share a verdict while it is
 /// reusable.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerdictKey {
     lookup: Lookup,
     sources: Vec<String>,
@@ -86,16 +87,27 @@ pub struct VerdictKey {
     mode: EnrichMode,
 }
 
+impl Hash for VerdictKey {
+    /// What a caller chooses freely; the rest has few values.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.lookup.indicator.hash(state);
+        self.sources.hash(state);
+        self.mode.hash(state);
+        if self.lookup.relations != RelationsWanted::default() {
+            self.lookup.relations.hash(state);
+        }
+    }
+}
+
 impl VerdictKey {
-    /// The keys whose verdicts answer the request of this key, its own first: a verdict over more answers says no less.
-    pub fn answering(self) -> Vec<Self> {
+    /// The other keys whose verdicts answer the request of this key: a verdict over more answers says no less.
+    pub fn also_answering(&self) -> impl Iterator<Item = Self> {
         let modes: &[EnrichMode] = match self.mode {
             EnrichMode::Complete => &[],
             EnrichMode::Decisive => &[EnrichMode::Complete],
             EnrichMode::Frugal { .. } => &[EnrichMode::Complete, EnrichMode::Decisive],
         };
-        let others: Vec<_> = modes.iter().map(|mode| Self { mode: *mode, ..self.clone() }).collect();
-        std::iter::once(self).chain(others).collect()
+        modes.iter().map(|mode| Self { mode: *mode, ..self.clone() })
     }
 
     /// The key under which a verdict answers most requests: that of the mode complete, if every source was asked.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::Engine;
 use crate::error::Error;
-use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, ReportedQuota, SourcePipeline};
+use crate::fetch::{CircuitState, CounterSnapshot, GuardStatus, ReportedQuota, SourceCounters, SourcePipeline};
 use crate::finding::SourceError;
 use crate::settings::{ResolvedSource, State};
 use crate::store::{StoreError, WindowUse, caller_account, caller_limits};
@@ -29,11 +29,9 @@ pub struct Usage {
 }
 
 impl Engine {
-    /// Counts a look-up in each of these sources that a cached verdict made unnecessary.
-    pub fn count_saved<'a>(&self, sources: impl Iterator<Item = &'a str>) {
-        for source in sources {
-            self.pipelines.counters(source).count_saved();
-        }
+    /// The counters of the source of this name.
+    pub fn counters(&self, source: &str) -> Arc<SourceCounters> {
+        self.pipelines.counters(source)
     }
 
     /// The usage of these sources, or of all, in order of name.

@@ -82,8 +82,13 @@ impl SourceCounters {
     }
 
     /// Counts a look-up that was answered by a cached verdict and so did not reach the pipeline.
-    pub fn count_saved(&self) {
+    pub fn count_cached(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a look-up that was answered by the verdict of another request in flight and so did not reach the pipeline.
+    pub fn count_shared(&self) {
+        self.shared.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the start of a call.

@@ -2,10 +2,10 @@
 //!
 //! Each service gets only the parts that it uses; `server` wires them. `auth.rs` authenticates callers, `deadline.rs` reads
 //! their deadlines, and `load.rs` decides whether there is time to answer. `status.rs` is the only file that makes a gRPC
-//! status. `feedback.rs` has the methods of the
-//! verdict service on what analysts say, `plan.rs` and `relation_graph.rs` write the engine's results as messages, `background.rs` runs work that outlives
-//! the future of a call, `verdict_cache.rs` caches whole verdicts, `made_changes.rs` detects repeated changes, and
-//! `pagination.rs` makes pages and their tokens.
+//! status. `enricher.rs` answers one indicator and `batch.rs` many, `verdict_cache.rs` caches whole verdicts and `coalesce.rs`
+//! makes them once for all who ask. `feedback.rs` has the methods of the verdict service on what analysts say, `plan.rs` and
+//! `relation_graph.rs` write the engine's results as messages, `background.rs` runs work that outlives the future of a call,
+//! `made_changes.rs` detects repeated changes, and `pagination.rs` makes pages and their tokens.
 
 use std::sync::Arc;
 
@@ -15,7 +15,10 @@ use crate::clock::{Clock, Monotonic};
 
 pub(crate) mod auth;
 mod background;
+mod batch;
+mod coalesce;
 pub(crate) mod deadline;
+mod enricher;
 mod enrichment;
 mod feedback;
 mod history;

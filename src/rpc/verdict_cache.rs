@@ -1,17 +1,30 @@
-//! A cache of encoded verdicts for identical requests.
+//! A cache of encoded verdicts for identical requests, and the receipts of those who get them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use prost::Message;
 use prost::bytes::Bytes;
+use prost::encoding::{self, WireType};
 
+use super::plan::settled_units;
 use crate::clock::Monotonic;
-use crate::convert::verdict::View;
-use crate::engine::{Enriched, VerdictKey};
+use crate::convert::verdict::{View, source_name};
+use crate::convert::write_duration;
+use crate::engine::{Engine, Enriched, VerdictKey};
+use crate::fetch::SourceCounters;
+use crate::pb;
 
 /// What the cache keeps of an entry for itself, and the allocations that the texts of an entry take.
 const ENTRY_OVERHEAD: usize = 512;
+/// The field `sources` of a receipt, and `age` of one of them.
+const SOURCES_TAG: u32 = 4;
+const AGE_TAG: u32 = 5;
+/// Room for the longest age: its two numbers, and what stands before them.
+const AGE_BYTES: usize = 24;
+/// Room for the fields of one source that differ from call to call, and for what stands before it.
+const VARYING_BYTES: usize = AGE_BYTES + 24;
 
 /// What was asked, and with which view the verdict was encoded.
 pub(super) type CacheKey = (VerdictKey, View);
@@ -34,8 +47,8 @@ impl VerdictCache {
         self.0.get(key).filter(|verdict| now < verdict.until)
     }
 
-    pub(super) fn insert(&self, key: CacheKey, verdict: CachedVerdict) {
-        self.0.insert(key, Arc::new(verdict));
+    pub(super) fn insert(&self, key: CacheKey, verdict: Arc<CachedVerdict>) {
+        self.0.insert(key, verdict);
     }
 }
 
@@ -43,58 +56,111 @@ impl VerdictCache {
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) bytes: Bytes,
-    pub(super) made: Monotonic,
-    pub(super) until: Monotonic,
+    made: Monotonic,
+    until: Monotonic,
     /// What later receipts say of each source.
-    pub(super) sources: Vec<CachedSource>,
+    sources: Vec<CachedSource>,
     /// Units that were saved because the verdict was settled.
-    pub(super) settled: u32,
+    settled: u32,
+}
+
+/// How a request comes by a verdict that was made for another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reuse {
+    /// It was cached.
+    Cached,
+    /// It was being made, and this is how long the request waited for it.
+    Shared(Duration),
 }
 
 impl CachedVerdict {
+    /// The verdict of this enrichment, which is valid from now until then.
+    pub(super) fn new(engine: &Engine, enriched: &Enriched, bytes: Bytes, now: Monotonic, until: Monotonic) -> Self {
+        let verdict = &enriched.record.verdict;
+        let source = |outcome: &crate::finding::Outcome| {
+            let receipt = enriched.receipts.iter().find(|(source, _)| *source == outcome.source);
+            let receipt = receipt.map(|(_, receipt)| receipt);
+            let note = receipt.and_then(|receipt| receipt.note.clone()).unwrap_or_default();
+            let fixed = pb::SourceReceipt { source: source_name(&outcome.source), note, ..Default::default() };
+            CachedSource {
+                counters: engine.counters(&outcome.source),
+                age: receipt.filter(|_| outcome.body.is_answer()).map(|receipt| receipt.age),
+                fixed: fixed.encode_to_vec().into(),
+            }
+        };
+        let sources = verdict.outcomes.iter().map(|outcome| source(outcome)).collect();
+        Self { bytes, made: now, until, sources, settled: settled_units(verdict) }
+    }
+
+    /// Counts the sources as saved a look-up, and encodes the receipt of a request that this verdict answers now. `receipt` has
+    /// everything but the sources.
+    pub(super) fn write_receipt(&self, mut receipt: pb::Receipt, now: Monotonic, reuse: Reuse) -> Bytes {
+        let answered = self.sources.iter().filter(|source| source.age.is_some()).count();
+        let answered = u32::try_from(answered).unwrap_or(u32::MAX);
+        let (cached, shared, latency) = match reuse {
+            Reuse::Cached => (answered, 0, Duration::ZERO),
+            Reuse::Shared(latency) => (0, answered, latency),
+        };
+        receipt.verdict_from_cache = true;
+        receipt.saved = Some(pb::SavedUnits { cached, shared, settled: self.settled });
+        let since = now.since(self.made);
+        let of_sources = self.sources.iter().map(|source| source.fixed.len() + VARYING_BYTES).sum::<usize>();
+        let mut bytes = Vec::with_capacity(receipt.encoded_len() + of_sources);
+        receipt.encode_raw(&mut bytes);
+        // What a source without an answer has in common with the others, and what one with an answer has.
+        let unanswered = pb::SourceReceipt { latency: Some(write_duration(latency)), ..Default::default() };
+        let (from_cache, shared) = (matches!(reuse, Reuse::Cached), matches!(reuse, Reuse::Shared(_)));
+        let answered = pb::SourceReceipt { from_cache, shared, ..unanswered.clone() }.encode_to_vec();
+        let unanswered = unanswered.encode_to_vec();
+        for source in &self.sources {
+            let (mut age, common) = ([0; AGE_BYTES], if source.age.is_some() { &answered } else { &unanswered });
+            let mut rest = age.as_mut_slice();
+            if let Some(age) = source.age {
+                encoding::message::encode(AGE_TAG, &write_duration(age + since), &mut rest);
+                match reuse {
+                    Reuse::Cached => source.counters.count_cached(),
+                    Reuse::Shared(_) => source.counters.count_shared(),
+                }
+            }
+            let left = rest.len();
+            let age = age.get(..AGE_BYTES - left).unwrap_or_default();
+            // One message, in parts: the order of fields does not matter.
+            encoding::encode_key(SOURCES_TAG, WireType::LengthDelimited, &mut bytes);
+            encoding::encode_varint((source.fixed.len() + common.len() + age.len()) as u64, &mut bytes);
+            bytes.extend_from_slice(&source.fixed);
+            bytes.extend_from_slice(common);
+            bytes.extend_from_slice(age);
+        }
+        bytes.into()
+    }
+
     fn memory_bytes(&self) -> usize {
-        let sources = self.sources.iter();
-        let sources = sources.map(|source| size_of::<CachedSource>() + source.source.len() + source.note.len());
+        let sources = self.sources.iter().map(|source| size_of::<CachedSource>() + source.fixed.len());
         size_of::<Self>() + self.bytes.len() + sources.sum::<usize>()
     }
 }
 
 /// What later receipts say of one source.
 #[derive(Debug)]
-pub(super) struct CachedSource {
-    pub(super) source: String,
+struct CachedSource {
+    counters: Arc<SourceCounters>,
     /// How old its answer was when the verdict was made, if it answered.
-    pub(super) age: Option<Duration>,
-    pub(super) note: String,
-}
-
-impl CachedSource {
-    pub(super) fn all_of(enriched: &Enriched) -> Vec<Self> {
-        let outcomes = enriched.record.verdict.outcomes.iter();
-        let sources = outcomes.map(|outcome| {
-            let receipt = enriched.receipts.iter().find(|(source, _)| *source == outcome.source);
-            let receipt = receipt.map(|(_, receipt)| receipt);
-            Self {
-                source: outcome.source.clone(),
-                age: receipt.filter(|_| outcome.body.is_answer()).map(|receipt| receipt.age),
-                note: receipt.and_then(|receipt| receipt.note.clone()).unwrap_or_default(),
-            }
-        });
-        sources.collect()
-    }
+    age: Option<Duration>,
+    /// The fields of its receipt that are the same for every request, encoded.
+    fixed: Box<[u8]>,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::indicator::Indicator;
 
-    fn key(number: u8) -> CacheKey {
+    pub(in crate::rpc) fn key(number: u8) -> CacheKey {
         let indicator = Indicator::parse(&format!("198.51.100.{number}")).unwrap().indicator;
         (VerdictKey::for_tests(indicator), View::Full)
     }
 
-    fn verdict(bytes: usize) -> CachedVerdict {
+    pub(in crate::rpc) fn verdict(bytes: usize) -> CachedVerdict {
         let (made, until) = (Monotonic::default(), Monotonic::default() + Duration::from_secs(60));
         CachedVerdict { bytes: vec![0; bytes].into(), made, until, sources: Vec::new(), settled: 0 }
     }
@@ -103,12 +169,12 @@ mod tests {
     fn cached_verdicts_are_bounded_by_their_bytes_not_by_their_number() {
         let cache = VerdictCache::new(16 * 1024);
         for number in 0..100 {
-            cache.insert(key(number), verdict(1536));
+            cache.insert(key(number), verdict(1536).into());
         }
         cache.0.run_pending_tasks();
         assert!(cache.0.weighted_size() <= 16 * 1024, "{}", cache.0.weighted_size());
         assert_eq!(cache.0.entry_count(), 6, "keys count, too");
-        cache.insert(key(200), verdict(1024 * 1024));
+        cache.insert(key(200), verdict(1024 * 1024).into());
         cache.0.run_pending_tasks();
         assert!(cache.get(&key(200), Monotonic::default()).is_none(), "larger than the whole cache");
     }
@@ -117,9 +183,44 @@ mod tests {
     fn a_verdict_is_reused_until_it_expires() {
         let cache = VerdictCache::new(16 * 1024);
         let made = Monotonic::default() + Duration::from_secs(100);
-        cache.insert(key(1), CachedVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) });
+        let cached = CachedVerdict { made, until: made + Duration::from_secs(60), ..verdict(10) };
+        cache.insert(key(1), cached.into());
         let is_valid = |second: u64| cache.get(&key(1), Monotonic::default() + Duration::from_secs(second)).is_some();
         assert_eq!([100, 159, 160].map(is_valid), [true, true, false]);
         assert!(cache.get(&key(2), made).is_none());
+    }
+
+    #[test]
+    fn a_receipt_says_of_each_source_whether_it_was_cached_or_shared_and_how_old_its_answer_is() {
+        let second = Duration::from_secs(1);
+        let source = |name: &str, age: Option<Duration>| {
+            let fixed = pb::SourceReceipt { source: name.into(), note: "a note".into(), ..Default::default() };
+            CachedSource { counters: Arc::default(), age, fixed: fixed.encode_to_vec().into() }
+        };
+        let sources = vec![source("sources/a", Some(2 * second)), source("sources/b", None)];
+        let cached = CachedVerdict { sources, settled: 1, ..verdict(10) };
+        let receipt = pb::Receipt { request_id: "id".into(), text: "text".into(), units: 3, ..Default::default() };
+        let written = |reuse| {
+            let bytes = cached.write_receipt(receipt.clone(), cached.made + 5 * second, reuse);
+            pb::Receipt::decode(bytes).unwrap()
+        };
+        let expected = |latency: Duration, answered: pb::SourceReceipt, saved: pb::SavedUnits| {
+            let latency = Some(write_duration(latency));
+            let common = pb::SourceReceipt { note: "a note".into(), latency, ..Default::default() };
+            let age = Some(write_duration(7 * second));
+            let pb::SourceReceipt { from_cache, shared, .. } = answered;
+            let first = pb::SourceReceipt { source: "sources/a".into(), age, from_cache, shared, ..common.clone() };
+            let other = pb::SourceReceipt { source: "sources/b".into(), ..common };
+            let saved = Some(pb::SavedUnits { settled: 1, ..saved });
+            pb::Receipt { sources: vec![first, other], verdict_from_cache: true, saved, ..receipt.clone() }
+        };
+        let from_cache = pb::SourceReceipt { from_cache: true, ..Default::default() };
+        let one_cached = pb::SavedUnits { cached: 1, ..Default::default() };
+        assert_eq!(written(Reuse::Cached), expected(Duration::ZERO, from_cache, one_cached));
+        let shared = pb::SourceReceipt { shared: true, ..Default::default() };
+        let one_shared = pb::SavedUnits { shared: 1, ..Default::default() };
+        assert_eq!(written(Reuse::Shared(second)), expected(second, shared, one_shared));
+        let counted = cached.sources.iter().map(|source| source.counters.snapshot());
+        assert_eq!(counted.map(|count| (count.cache_hits, count.shared)).collect::<Vec<_>>(), [(1, 1), (0, 0)]);
     }
 }

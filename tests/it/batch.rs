@@ -48,7 +48,7 @@ async fn duplicates_are_asked_once_and_answered_each_with_their_own_text() {
     let receipts: Vec<_> = answers
         .iter()
         .map(|answer| match &answer.result {
-            Some(Wire::Answer(answer)) => answer.receipt.clone().unwrap(),
+            Some(Wire::Answer(answer)) => answer.decode_receipt().unwrap(),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -106,28 +106,6 @@ async fn the_answer_comes_before_the_deadline_with_what_is_there_by_then() {
 }
 
 #[tokio::test]
-async fn a_hundred_concurrent_callers_cause_one_call_and_the_next_caller_none() {
-    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
-    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
-    let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
-    let answer = async {
-        virustotal.called(1).await;
-        // On the same connection as the hundred, after them.
-        server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
-        virustotal.release();
-    };
-    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
-    assert_eq!(virustotal.calls(), 1);
-    assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
-    let units: u32 = answers.iter().flat_map(|one| &one.receipt.sources).map(|source| source.units).sum();
-    assert_eq!(units, 1, "one unit is paid, by one of the hundred");
-    let next = server.enrich("198.51.100.7").await;
-    assert!(next.receipt.verdict_from_cache);
-    assert_eq!(virustotal.calls(), 1);
-    server.stop().await;
-}
-
-#[tokio::test]
 async fn a_cached_verdict_is_the_same_bytes_and_the_same_name() {
     let virustotal = malicious_virustotal().await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;

@@ -283,7 +283,7 @@ impl TestServer {
     /// Enriches with these options.
     pub async fn enrich_as(&self, request: pb::EnrichRequest) -> Enriched {
         let answer = self.enrichment().enrich(request).await.unwrap().into_inner();
-        Enriched { verdict: answer.decode_verdict().unwrap(), receipt: answer.receipt.unwrap() }
+        Enriched { verdict: answer.decode_verdict().unwrap(), receipt: answer.decode_receipt().unwrap() }
     }
 
     /// Ends the server as a shutdown does. What is under way must be able to end, since the clock does not move.

@@ -7,6 +7,7 @@ mod architecture;
 mod batch;
 mod bounds;
 mod circuit;
+mod coalesce;
 mod command_line;
 mod compare;
 mod connections;

@@ -147,7 +147,7 @@ async fn further_pages_are_asked_for_as_far_as_calls_are_allowed() {
     let options = wanted(&["communicating_files"], 1, 1);
     let request = pb::EnrichRequest { indicator: Some(indicator("192.0.2.1")), options };
     let answer = server.enrichment().enrich(request).await.unwrap().into_inner();
-    assert_eq!(answer.receipt.as_ref().unwrap().sources[0].units, 2);
+    assert_eq!(answer.decode_receipt().unwrap().sources[0].units, 2);
     assert_eq!(values(&answer.graph.unwrap()).len(), 3);
     assert_eq!(source.calls(), 2);
     // Without pages it is another look-up.

@@ -1,0 +1,98 @@
+//! Callers who ask for the same verdict at the same time.
+
+use std::time::Duration;
+
+use concord::pb;
+
+use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
+
+fn question() -> pb::EnrichRequest {
+    pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() }
+}
+
+/// Returns once the server has taken all calls that were made before on the same connection.
+async fn all_have_arrived(server: &TestServer) {
+    server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hundred_concurrent_callers_cause_one_call_and_the_next_caller_none() {
+    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
+    let answer = async {
+        virustotal.called(1).await;
+        all_have_arrived(&server).await;
+        virustotal.release();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
+    assert_eq!(virustotal.calls(), 1);
+    assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
+    let name = &answers[0].verdict.name;
+    assert!(answers.iter().all(|one| one.verdict.name == *name));
+    let stored = server.verdicts().list_verdicts(pb::ListVerdictsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(stored.verdicts.len(), 1, "one verdict is stored, which the others share");
+    let shared = answers.iter().filter(|one| one.receipt.sources[0].shared && one.receipt.verdict_from_cache);
+    assert_eq!(shared.count(), 99);
+    let units: u32 = answers.iter().flat_map(|one| &one.receipt.sources).map(|source| source.units).sum();
+    assert_eq!(units, 1, "one unit is paid, by one of the hundred");
+    let next = server.enrich("198.51.100.7").await;
+    assert!(next.receipt.verdict_from_cache);
+    assert_eq!(virustotal.calls(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_does_not_fail_those_who_wait_for_its_verdict() {
+    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut client = server.enrichment();
+    {
+        let first = client.enrich(question());
+        tokio::pin!(first);
+        tokio::select! {
+            _ = &mut first => panic!("the source has not answered"),
+            () = virustotal.called(1) => {}
+        }
+    }
+    let waiting = (0..3).map(|_| server.enrich("198.51.100.7"));
+    let answer = async {
+        all_have_arrived(&server).await;
+        virustotal.release();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(waiting), answer);
+    assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
+    assert_eq!(virustotal.calls(), 1, "the answer of a call that is made is for whoever waits");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_with_less_time_than_the_one_it_waits_for_leaves_with_what_is_known() {
+    let slow = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let quick = malicious_virustotal().await;
+    let second = virustotal_at(quick.address).replace("[sources.virustotal]", "[sources.quick]");
+    let server = TestServer::start(&(virustotal_at(slow.address) + &second)).await;
+    // What the quick one says is cached, so that it is there whenever the clock moves.
+    let options = Some(pb::EnrichOptions { sources: vec!["sources/quick".into()], ..Default::default() });
+    server.enrich_as(pb::EnrichRequest { options, ..question() }).await;
+    let patient = server.enrich("198.51.100.7");
+    let hasty = async {
+        slow.called(1).await;
+        let mut request = tonic::Request::new(question());
+        request.set_timeout(Duration::from_secs(1));
+        let mut client = server.enrichment();
+        let hasty = client.enrich(request);
+        let pass = async {
+            all_have_arrived(&server).await;
+            server.clock.advance(Duration::from_secs(1));
+        };
+        let (hasty, ()) = tokio::join!(hasty, pass);
+        slow.release();
+        hasty.unwrap().into_inner().decode_verdict().unwrap()
+    };
+    let (patient, hasty) = tokio::join!(patient, hasty);
+    assert!(hasty.partial && !patient.verdict.partial);
+    assert_eq!(hasty.disposition(), pb::Disposition::Malicious, "by what the quick one says");
+    assert_ne!(hasty.name, patient.verdict.name);
+    server.stop().await;
+}
