@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use super::Context;
+use super::auth::Caller;
 use super::background::{BackgroundTasks, Streamed};
 use super::batch::Batch;
 use super::enricher::{BATCH_CONCURRENCY, EnrichCall, Enricher};
@@ -91,6 +92,15 @@ impl EnrichmentRpc {
         let budget = Some(self.engine.budget(context.deadline, reserve)?);
         let default_priority = Priority::Interactive;
         Ok(EnrichCall { options, default_priority, budget, caller: context.caller, admitted: context.admitted })
+    }
+
+    /// The answer to a request that a cached verdict answers at once. `None`: it must be worked on, be it only to say what is wrong
+    /// with it.
+    pub(crate) fn answer_from_cache(&self, request: pb::EnrichRequest, caller: &Caller) -> Option<pb::EnrichResponse> {
+        let (submitted, options) = self.read_one(request.indicator, request.options).ok()?;
+        let (default_priority, caller) = (Priority::Interactive, caller.0.as_ref().to_owned());
+        let call = EnrichCall { options, default_priority, caller, budget: None, admitted: None };
+        self.enricher.cached_answer(&submitted, &call)
     }
 
     /// Refuses relationship names that no source offers for this type of indicator, and walks from more than one

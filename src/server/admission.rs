@@ -24,14 +24,14 @@ use super::fair_pool::{FairPool, Permit};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::rpc::auth::{Caller, Owner};
-use crate::rpc::load::{Load, Slots};
+use crate::rpc::load::{Admitted, Load};
 use crate::rpc::{deadline, status};
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Path prefix of the requests that ask sources.
 const ENRICHMENTS: &str = "/concord.v1.EnrichmentService/";
 /// What the slots bound.
-const IN_FLIGHT: &str = "requests in flight";
+pub(super) const IN_FLIGHT: &str = "requests in flight";
 pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Limit of concurrent reflection streams.
 const MAX_REFLECTIONS: usize = 64;
@@ -65,46 +65,52 @@ impl IdleStreams {
     }
 
     async fn run(&self, owner: Owner, request: Request, next: Next) -> Response {
-        match acquire(&self.slots, owner, self.what, &call(request.extensions())) {
-            Ok(permit) => run_with_permit(permit, self.what, request, next).await,
+        let call = call(request.extensions());
+        match acquire(&self.slots, owner, self.what, &call) {
+            Ok(permit) => run_with_permit(permit, self.what, call, next.run(request)).await,
             Err(error) => error_response(&error),
         }
     }
 }
 
-/// The permit of an admitted request, as an extension of it.
-#[derive(Clone)]
-struct AdmittedPermit(Arc<Permit<ActiveCall>>);
+/// A call that has a slot until its answer is sent, and what its service needs to know of it.
+pub(super) struct AdmittedCall {
+    pub(super) call: Arc<ActiveCall>,
+    pub(super) caller: Caller,
+    pub(super) owner: Owner,
+    /// Its time, where it asks sources.
+    pub(super) time: Option<Admitted>,
+    pub(super) permit: Arc<Permit<ActiveCall>>,
+}
 
 impl Admission {
-    /// Admits a request if a slot is free and, for an enrichment, if it can be answered before its deadline. The request
-    /// holds its permit from now on.
+    /// Admits a call if a slot is free and, for an enrichment, if it can be answered before its deadline.
     ///
     /// # Errors
     /// [`Error::Exhausted`] if there is no slot, or no time.
-    pub(super) fn admit<B>(&self, request: &mut http::Request<B>, owner: Owner) -> Result<(), Error> {
+    pub(super) fn admit<B>(
+        &self,
+        request: &http::Request<B>,
+        call: Arc<ActiveCall>,
+        caller: Caller,
+        owner: Owner,
+    ) -> Result<AdmittedCall, Error> {
+        let mut time = None;
         if request.uri().path().starts_with(ENRICHMENTS) {
             let left = deadline::read_headers(request.headers()).unwrap_or(self.default_deadline);
-            let admitted = self.load.admit(&owner, left)?;
-            request.extensions_mut().insert(admitted);
+            time = Some(self.load.admit(&owner, left)?);
         }
-        let permit = acquire(&self.slots, owner, IN_FLIGHT, &call(request.extensions()))?;
-        request.extensions_mut().insert(AdmittedPermit(permit));
-        Ok(())
+        let permit = acquire(&self.slots, owner.clone(), IN_FLIGHT, &call)?;
+        Ok(AdmittedCall { call, caller, owner, time, permit })
     }
-}
 
-/// Admits a request unless that was done on its arrival. The permit is held until the body of the answer ends.
-pub(super) async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
-    if request.extensions().get::<AdmittedPermit>().is_none() {
-        let owner = owner(&request);
-        if let Err(error) = admission.admit(&mut request, owner) {
-            return error_response(&error);
-        }
-    }
-    match request.extensions_mut().remove::<AdmittedPermit>() {
-        Some(AdmittedPermit(permit)) => run_with_permit(permit, IN_FLIGHT, request, next).await,
-        None => next.run(request).await,
+    /// Admits a call that came through the router, by what its layers found out.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub(super) fn admit_routed(&self, request: &Request) -> Result<AdmittedCall, Error> {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(|| Caller("unknown".into()));
+        self.admit(request, call(request.extensions()), caller, owner(request))
     }
 }
 
@@ -130,7 +136,7 @@ pub(super) async fn admit_reflection(State(streams): State<IdleStreams>, request
 }
 
 /// The owner that an authenticated request counts against.
-pub(super) fn owner(request: &Request) -> Owner {
+fn owner(request: &Request) -> Owner {
     let extensions = request.extensions();
     match (extensions.get::<Arc<Connection>>(), extensions.get::<Caller>()) {
         (Some(connection), Some(caller)) => connection.owner(caller),
@@ -157,19 +163,16 @@ fn acquire(
     permit.map(Arc::new).ok_or_else(refused)
 }
 
-/// Runs a request while it holds a permit, which its answer keeps. The request ends early if it is evicted.
-async fn run_with_permit(
+/// Works on a call while it holds a permit, which its answer keeps. The work ends early if the call is evicted.
+pub(super) async fn run_with_permit(
     permit: Arc<Permit<ActiveCall>>,
     what: &'static str,
-    mut request: Request,
-    next: Next,
+    call: Arc<ActiveCall>,
+    work: impl Future<Output = Response>,
 ) -> Response {
-    let call = call(request.extensions());
-    let extra_slots: Arc<dyn Slots> = permit.clone();
-    request.extensions_mut().insert(extra_slots);
     let answer = tokio::select! {
         biased;
-        answer = next.run(request) => answer,
+        answer = work => answer,
         () = call.evicted() => return error_response(&limit_reached(what, RETRY_AFTER)),
     };
     answer.map(|body| {

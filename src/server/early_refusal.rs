@@ -1,12 +1,15 @@
-//! Refuses calls on arrival, before they pass the router: what is refused must cost little, or refusing would take the time
-//! of the calls that are served. Whatever is not certain here is left to the layers of the router.
+//! Admits or refuses calls on arrival, before they pass the router: what is refused must cost little, or refusing would take the
+//! time of the calls that are served. Whatever is not certain here is left to the layers of the router.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::response::Response;
-use http::{Request, header};
+use http::{Request, Version, header};
+use metrics::Counter;
 
-use super::admission::{Admission, error_response};
+use super::active_call::ActiveCall;
+use super::admission::{Admission, AdmittedCall, error_response};
 use super::connections::Connection;
 use super::hosts::Hosts;
 use crate::pb;
@@ -23,43 +26,58 @@ pub(super) struct EarlyRefusal {
     pub(super) admission: Admission,
 }
 
+/// What becomes of a call on its arrival.
+pub(super) enum Arrival {
+    /// It needs no layer of the router.
+    Admitted(AdmittedCall),
+    /// There is no slot, or no time.
+    Refused(Response),
+    /// It is no plain call of a service by an authenticated caller.
+    Unknown,
+}
+
 impl EarlyRefusal {
-    /// Admits a call whose caller is authenticated. Returns the answer if the call is refused because there is no slot, or no
-    /// time.
+    /// Admits or refuses a call whose caller is authenticated.
     pub(super) fn check<B>(
         &self,
-        request: &mut Request<B>,
+        request: &Request<B>,
         peer: &Peer,
         connection: &Arc<Connection>,
-    ) -> Option<Response> {
+        call: &Arc<ActiveCall>,
+    ) -> Arrival {
         let headers = request.headers();
         // Answers to gRPC-Web are encoded differently, and those to browsers need CORS headers.
-        let is_plain = headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
+        let is_plain = request.version() == Version::HTTP_2
+            && headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
             && !headers.contains_key(header::ORIGIN);
-        if !is_plain || !request.uri().path().starts_with(SERVICES) || self.hosts.refusal(request).is_some() {
-            return None;
+        let path = request.uri().path();
+        if !is_plain || !path.starts_with(SERVICES) || self.hosts.refusal(request, peer).is_some() {
+            return Arrival::Unknown;
         }
-        let caller = self.authenticator.caller(request.headers(), peer).ok()?;
+        let Ok(caller) = self.authenticator.caller(headers, peer) else { return Arrival::Unknown };
         connection.mark_authenticated(&caller);
-        match self.admission.admit(request, connection.owner(&caller)) {
-            Ok(()) => {
-                request.extensions_mut().insert(caller);
-                None
-            }
-            Err(error) => {
-                count_request(request.uri().path());
-                Some(error_response(&error))
-            }
+        count_request(path);
+        let owner = connection.owner(&caller);
+        match self.admission.admit(request, call.clone(), caller, owner) {
+            Ok(admitted) => Arrival::Admitted(admitted),
+            Err(error) => Arrival::Refused(error_response(&error)),
         }
     }
 }
 
-/// Counts a request under its method. All unknown paths share one label: otherwise a client could create any number of
-/// time series.
+/// The counter of each method, by its path.
+static COUNTERS: LazyLock<HashMap<&str, OnceLock<Counter>>> =
+    LazyLock::new(|| pb::METHOD_PATHS.iter().map(|path| (path.as_str(), OnceLock::new())).collect());
+/// All unknown paths share one: otherwise a client could create any number of time series.
+static OTHER: OnceLock<Counter> = OnceLock::new();
+
+/// Counts a request under its method.
 pub(super) fn count_request(path: &str) {
-    let path = pb::METHOD_PATHS.get(path);
-    let method = path.map_or("other", |path| path.trim_start_matches("/concord.v1."));
-    metrics::counter!("concord_requests_total", "method" => method).increment(1);
+    let (counter, method) = match COUNTERS.get_key_value(path) {
+        Some((path, counter)) => (counter, path.trim_start_matches(SERVICES)),
+        None => (&OTHER, "other"),
+    };
+    counter.get_or_init(|| metrics::counter!("concord_requests_total", "method" => method)).increment(1);
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {

@@ -36,8 +36,8 @@ impl Hosts {
     }
 
     /// The error for a request that must be refused.
-    pub(super) fn refusal<B>(&self, request: &http::Request<B>) -> Option<Error> {
-        if request.extensions().get::<Arc<Peer>>().is_some_and(|peer| **peer == Peer::Local) {
+    pub(super) fn refusal<B>(&self, request: &http::Request<B>, peer: &Peer) -> Option<Error> {
+        if *peer == Peer::Local {
             return None;
         }
         let headers = request.headers();
@@ -65,7 +65,8 @@ impl Hosts {
 /// Refuses a request that a web page of another site may have sent. Web pages cannot reach the socket or the process
 /// itself. Health is exempt, since orchestrators use host names of their own.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    match hosts.refusal(&request) {
+    let peer = request.extensions().get::<Arc<Peer>>().map_or(&Peer::Network(None), AsRef::as_ref);
+    match hosts.refusal(&request, peer) {
         Some(error) => status::of(&error).into_http::<Body>(),
         None => next.run(request).await,
     }
@@ -101,7 +102,7 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        hosts.refusal(&request).is_some()
+        hosts.refusal(&request, &Peer::Network(None)).is_some()
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! HTTP/1.1 and HTTP/2 on each.
 
 use std::io::{self, Cursor};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,9 +21,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::calls::panic_response;
 use super::connections::{Connection, Connections};
-use super::early_refusal::EarlyRefusal;
+use super::early_refusal::Arrival;
 use super::paced::Paced;
+use super::router::Entry;
 use super::tls;
 use crate::clock::{Clock, SystemClock};
 use crate::rpc::auth::Peer;
@@ -40,8 +43,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// What is needed to serve a connection; shared by all of them.
 #[derive(Clone)]
 pub(super) struct Serving {
-    router: Router,
-    early_refusal: Arc<EarlyRefusal>,
+    entry: Arc<Entry>,
     acceptor: Option<TlsAcceptor>,
     connections: Arc<Connections>,
     /// Limit of concurrent calls on one connection.
@@ -110,16 +112,9 @@ async fn sniff_protocol(stream: &mut (impl AsyncRead + Unpin), first: &mut Vec<u
 }
 
 impl Serving {
-    pub(super) fn new(
-        router: Router,
-        early_refusal: EarlyRefusal,
-        acceptor: Option<TlsAcceptor>,
-        limits: &Limits,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(entry: Entry, acceptor: Option<TlsAcceptor>, limits: &Limits, stop: CancellationToken) -> Self {
         Self {
-            router,
-            early_refusal: Arc::new(early_refusal),
+            entry: Arc::new(entry),
             acceptor,
             connections: Connections::new(limits),
             max_calls: limits.max_calls_per_connection,
@@ -195,17 +190,25 @@ impl Serving {
         connection: Arc<Connection>,
     ) {
         let (peer, served) = (Arc::new(peer), connection.clone());
-        let (router, early_refusal) = (self.router, self.early_refusal);
+        let entry = self.entry;
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let call = served.new_call();
-            request.extensions_mut().insert(peer.clone());
-            request.extensions_mut().insert(call.clone());
-            if let Some(refusal) = early_refusal.check(&mut request, &peer, &served) {
-                return Either::Left(std::future::ready(Ok(refusal)));
-            }
+            let answer = match entry.early_refusal.check(&request, &peer, &served, &call) {
+                Arrival::Refused(refusal) => return Either::Left(std::future::ready(Ok(refusal))),
+                Arrival::Admitted(admitted) => {
+                    let calls = entry.calls.clone();
+                    let answer = async move { calls.serve(request, admitted).await };
+                    let answer = AssertUnwindSafe(answer).catch_unwind();
+                    Either::Left(answer.map(|answer| Ok(answer.unwrap_or_else(panic_response))))
+                }
+                Arrival::Unknown => {
+                    request.extensions_mut().insert(peer.clone());
+                    request.extensions_mut().insert(call.clone());
+                    request.extensions_mut().insert(served.clone());
+                    Either::Right(entry.router.clone().oneshot(request.map(Body::new)))
+                }
+            };
             served.register(&call);
-            request.extensions_mut().insert(served.clone());
-            let answer = router.clone().oneshot(request.map(Body::new));
             Either::Right(async move { answer.await.map(|answer| answer.map(|body| call.chunk_body(body))) })
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -242,6 +245,7 @@ impl Serving {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use tokio::io::AsyncWriteExt;
     use tokio::runtime::Handle;
 
@@ -249,8 +253,12 @@ mod tests {
     use crate::rpc::auth::Authenticator;
     use crate::rpc::load::Load;
     use crate::server::admission::Admission;
+    use crate::server::body_limit::BodyLimit;
+    use crate::server::calls::Calls;
+    use crate::server::early_refusal::EarlyRefusal;
     use crate::server::fair_pool::FairPool;
     use crate::server::hosts::Hosts;
+    use crate::server::turns::Turns;
 
     fn serving() -> Serving {
         let limits = Limits {
@@ -269,8 +277,15 @@ mod tests {
             default_deadline: HANDSHAKE_TIMEOUT,
         };
         let (authenticator, hosts) = (Authenticator::new(Vec::new()), Hosts::new(false, &[], &[]));
+        let stop = CancellationToken::new();
+        let calls = Arc::new(Calls {
+            services: Router::new(),
+            from_cache: Box::new(|_, _| None),
+            turns: Turns::new(Handle::current()),
+            body_limit: BodyLimit::new(65_536, 1, stop.clone()),
+        });
         let early_refusal = EarlyRefusal { authenticator, hosts, admission };
-        Serving::new(Router::new(), early_refusal, None, &limits, CancellationToken::new())
+        Serving::new(Entry { router: Router::new(), calls, early_refusal }, None, &limits, stop)
     }
 
     #[tokio::test(start_paused = true)]

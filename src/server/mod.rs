@@ -1,7 +1,8 @@
 //! Wires everything together: store, sources, engine, services, listeners.
 //!
 //! `router.rs` stacks the services and their layers on one port, `page.rs` answers requests that are not gRPC, `hosts.rs`
-//! refuses foreign web pages. `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
+//! refuses foreign web pages, `calls.rs` takes admitted calls to their services, `body_limit.rs` bounds their bodies.
+//! `listen.rs` accepts connections on the threads of `network.rs`, `tls.rs` those with TLS.
 //! `connections.rs` limits connections and `admission.rs` requests, both with the `fair_pool.rs`; `early_refusal.rs` admits
 //! on arrival, `turns.rs` says which request begins next, `active_call.rs` sends answers, `paced.rs` reads in small steps.
 //! `housekeeping.rs` does periodic work, `reload.rs` reads the configuration again, `health.rs` reports health. Nothing here decides about indicators or sources.
@@ -36,6 +37,8 @@ use crate::telemetry;
 
 mod active_call;
 mod admission;
+mod body_limit;
+mod calls;
 mod connections;
 mod early_refusal;
 mod fair_pool;
@@ -201,10 +204,10 @@ impl Running {
         );
         let workers = Handle::current();
         let load = Load::new(workers.clone(), clock.clone());
-        let (router, early_refusal, reporter) =
+        let (entry, reporter) =
             router::build(config, authenticator.clone(), services, load, workers, stop.clone()).await?;
         let of_sources = health::SourceHealth::start(engine.clone(), reporter.clone()).await;
-        let serving = listen::Serving::new(router, early_refusal, acceptor, &config.limits, stop.clone());
+        let serving = listen::Serving::new(entry, acceptor, &config.limits, stop.clone());
         let (address, socket, network) = match listen {
             Listen::InProcess => (None, None, None),
             Listen::Everywhere => {
