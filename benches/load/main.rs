@@ -114,7 +114,8 @@ async fn hot() {
         let server = Server::start_with(&upstream, LARGE, limits).await;
         let client = Client::connect(&server.address).await;
         let report = client.at_once_about_one(callers, Duration::from_secs(10)).await;
-        println!("  {callers:>6} callers: {} calls, {} units; {report}", upstream.calls(), server.units().await);
+        let (calls, units, verdicts) = (upstream.calls(), server.units().await, server.verdicts().await);
+        println!("  {callers:>6} callers: {calls} calls, {units} units, {verdicts} verdicts stored; {report}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use concord::pb;
 use concord::pb::source_service_client::SourceServiceClient;
+use concord::pb::verdict_service_client::VerdictServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -83,6 +84,21 @@ impl Server {
         let request = super::client::authorized(token, pb::GetUsageRequest::default());
         let usage = client.get_usage(request).await.expect("the usage").into_inner();
         usage.usage.iter().map(|source| source.units).sum()
+    }
+
+    /// How many verdicts the history has.
+    pub async fn verdicts(&self) -> usize {
+        let mut client = VerdictServiceClient::connect(self.address.clone()).await.expect("a channel");
+        let (mut verdicts, mut page_token) = (0, String::new());
+        loop {
+            let request = pb::ListVerdictsRequest { page_token, page_size: 1_000, ..Default::default() };
+            let page = client.list_verdicts(request).await.expect("a page").into_inner();
+            verdicts += page.verdicts.len();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return verdicts;
+            }
+        }
     }
 
     /// Bytes of memory that it takes now.
