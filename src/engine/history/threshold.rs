@@ -1,5 +1,5 @@
 //! What a source would have said at each value of a threshold. Each raw answer is fetched once; the value at which its claim
-//! changes is found by bisection over the source as it would be at each value, from the numbers in its reasons on.
+//! changes is found by bisection over the source as it would be at each value, from the numbers in its finding on.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::pages::HistoryPages;
 use super::stored_answers::{StoredAnswers, UnusableAnswer, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
-use crate::finding::{Disposition, Outcome, OutcomeBody};
+use crate::finding::{Disposition, FactValue, Outcome, OutcomeBody};
 use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::source::Source;
@@ -165,6 +165,16 @@ impl ThresholdTrial {
             body.as_ref().and_then(claim).ok_or(UnusableAnswer::Unreadable)
         };
         let (mut least, mut greatest) = (0, self.variants.len().saturating_sub(1));
+        let places =
+            compared_numbers(outcome).map(|number| self.variants.partition_point(|(value, _)| *value <= number));
+        let mut places = places.filter(|above| (1..self.variants.len()).contains(above));
+        // The number that is compared mostly stands in the finding, in its first reason: then two readings say all.
+        if let Some(above) = places.next() {
+            let (before, after) = (claim_at(above - 1)?, claim_at(above)?);
+            if before != after {
+                return Ok((before, above, after));
+            }
+        }
         let (before, after) = (claim_at(least)?, claim_at(greatest)?);
         if before == after {
             return Ok((before, 0, after));
@@ -175,10 +185,8 @@ impl ThresholdTrial {
             }
             Ok(greatest - least <= 1)
         };
-        // The number that is compared mostly stands in the reasons: the change is then found by two readings.
-        for number in compared_numbers(outcome) {
-            let above = self.variants.partition_point(|(value, _)| *value <= number);
-            if narrow(above.saturating_sub(1))? || narrow(above)? {
+        for above in places {
+            if narrow(above - 1)? || narrow(above)? {
                 break;
             }
         }
@@ -190,11 +198,22 @@ impl ThresholdTrial {
     }
 }
 
-/// The first number of each reason of a finding.
+/// Numbers that may be the one that is compared: the first of each reason of a finding, then its facts.
 fn compared_numbers(outcome: &Outcome) -> impl Iterator<Item = u64> {
-    let reasons = outcome.body.finding().into_iter().flat_map(|finding| &finding.reasons);
+    let finding = outcome.body.finding();
+    let reasons = finding.into_iter().flat_map(|finding| &finding.reasons);
     let first = |reason: &String| reason.split(|sign: char| !sign.is_ascii_digit()).find_map(|part| part.parse().ok());
-    reasons.filter_map(first).take(MOST_GUESSES)
+    let facts = finding.into_iter().flat_map(|finding| &finding.facts);
+    reasons.filter_map(first).chain(facts.filter_map(|fact| count_of(&fact.value))).take(MOST_GUESSES)
+}
+
+fn count_of(value: &FactValue) -> Option<u64> {
+    match value {
+        FactValue::Integer(count) => u64::try_from(*count).ok(),
+        FactValue::Text(_) | FactValue::Number(_) | FactValue::Flag(_) | FactValue::Time(_) | FactValue::List(_) => {
+            None
+        }
+    }
 }
 
 /// What the source says. No record takes no side.
