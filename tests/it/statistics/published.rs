@@ -40,12 +40,14 @@ fn krippendorff_2011_section_c_four_observers_with_missing_data() {
     assert_near(agreement.alpha(AlphaMetric::Ordinal), 0.815, 0.0005);
 }
 
-/// Cohen 1968, "Weighted kappa", table 1: two judges sort 200 cases into three diagnoses. The R packages DMAR
-/// (`diagnosis_agreement`) and psych (`cohen.kappa`) reproduce it with the kappa of .492 that Cohen reports.
+/// Cohen 1960, "A coefficient of agreement for nominal scales", table 2 on page 45, as a MATLAB function (`cohenskappa` of
+/// T. Pingel) quotes it: two judges sort 200 cases into three diagnoses. Cohen 1968, "Weighted kappa", has it in shares as its
+/// table 1; the R packages DMAR (`diagnosis_agreement`) and psych (`cohen.kappa`) reproduce that with the kappa of .492 that Cohen
+/// reports.
 const COHEN: [[u64; 3]; 3] = [[88, 14, 18], [10, 40, 10], [2, 6, 12]];
 
 #[test]
-fn cohen_1968_two_judges_and_three_categories() {
+fn cohen_1960_two_judges_and_three_categories() {
     let table = JointTable::new(COHEN);
     assert_near(table.agreement(), 0.70, 1e-12);
     assert_near(table.kappa(KappaWeights::Plain), 0.492, 0.0005);
