@@ -234,7 +234,7 @@ fn record(policy: &Policy, number: u32, at: SystemTime) -> VerdictRecord {
     let outcomes: Vec<Outcome> = (0..SOURCES)
         .map(|source| {
             let mixed = number.wrapping_mul(2_654_435_761).rotate_left(source * 5) as usize;
-            let finding = Finding::new(claims[mixed % 4], None, "12 of 94 engines malicious, threshold 10");
+            let finding = Finding::new(claims[mixed % 4], None, "60 of 94 engines say malicious (threshold 10)");
             Outcome {
                 source: format!("source-{source:02}"),
                 kind: "virustotal".into(),
@@ -258,6 +258,7 @@ fn record(policy: &Policy, number: u32, at: SystemTime) -> VerdictRecord {
         tlp: Tlp::Amber,
         verdict: fuse(policy, &indicator, at, outcomes),
         answers: if has_raw { vec![("source-00".into(), format!("{number}"))] } else { Vec::new() },
+        units: Some((0..SOURCES).map(|source| (format!("source-{source:02}"), 1)).collect()),
     }
 }
 

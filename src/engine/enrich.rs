@@ -295,6 +295,8 @@ impl Engine {
             .iter()
             .flat_map(|(source, receipt)| receipt.answers.iter().map(|hash| (source.clone(), hex(hash))))
             .collect();
+        let paid = receipts.iter().filter(|(_, receipt)| receipt.units > 0);
+        let units = paid.map(|(source, receipt)| (source.clone(), receipt.units)).collect();
         let Judging { policy, policies, request, at } = judging;
         let judged = |other: &&Policy| fuse_without_analysis(other, &request.indicator, at, outcomes.clone());
         let comparisons = policies.iter().skip(1).map(judged).collect();
@@ -307,6 +309,7 @@ impl Engine {
             tlp: request.tlp,
             verdict,
             answers,
+            units: Some(units),
         });
         let stored = if self.clock.monotonic() < budget.fetch_until {
             self.append(record.clone(), budget).await

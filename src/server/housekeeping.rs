@@ -139,7 +139,8 @@ mod tests {
         let verdict = fuse(&Policy::built_in()[0], &indicator, at(100), Vec::<Outcome>::new());
         let append = async |id: &str, create_time| {
             let (id, caller, verdict) = (id.to_owned(), "tester".to_owned(), verdict.clone());
-            let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new() };
+            let record =
+                VerdictRecord { id, create_time, caller, tlp: Tlp::Amber, verdict, answers: Vec::new(), units: None };
             store.append(record.into()).await.unwrap();
         };
         append("old", at(100)).await;

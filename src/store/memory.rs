@@ -148,7 +148,7 @@ impl VerdictStore for Memory {
     ) -> BoxFuture<'_, Listed<VerdictRecord>> {
         self.run(move |state| {
             let matching = newest(&state.verdicts, after).filter(|record| filter.matches(record));
-            let bytes = |record: &VerdictRecord| encode::encode(&record.verdict, &record.answers).len();
+            let bytes = |record: &VerdictRecord| encode::encode(record).len();
             Listed::fill(limit, matching.map(|record| Ok((record.clone(), bytes(record)))))
         })
     }
@@ -293,10 +293,8 @@ impl State {
 
     /// Removes the oldest rows until the rest has at most this many bytes.
     fn prune_to(&mut self, max_bytes: u64) -> Pruned {
-        let verdicts = self
-            .verdicts
-            .iter()
-            .map(|((time, id), record)| (*time, 0, id.clone(), encode::encode(&record.verdict, &record.answers).len()));
+        let verdicts =
+            self.verdicts.iter().map(|((time, id), record)| (*time, 0, id.clone(), encode::encode(record).len()));
         let answers =
             self.answers.iter().map(|(hash, stored)| (stored.seen, 1, hash.clone(), stored.answer.body.len()));
         let disclosures = self

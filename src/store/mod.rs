@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,6 +97,9 @@ pub struct VerdictRecord {
     pub verdict: Verdict,
     /// The raw answers behind the outcomes, as source name and hash, in the order of the questions.
     pub answers: Vec<(String, String)>,
+    /// The quota units that were spent for each outcome by the name of its source, retries included; a source that is not named
+    /// cost nothing. `None`: recorded before units were.
+    pub units: Option<BTreeMap<String, u32>>,
 }
 
 /// Which verdicts to list; unset fields do not filter.

@@ -4,6 +4,7 @@
 //! file says how the messages may change.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -42,7 +43,7 @@ mod submission;
 
 pub(super) use submission::{decode_submission, encode_submission};
 
-use super::StoreError;
+use super::{StoreError, VerdictRecord};
 use crate::finding::{
     Disposition, Fact, FactValue, Family, FamilyBasis, Finding, NotAsked, NotAskedReason, Outcome, OutcomeBody,
     Relation, RelationName, Reliability, SourceError, SourceErrorKind, Strength, XsoarClaim,
@@ -78,18 +79,27 @@ pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     zstd::decode_all(bytes).map_err(unreadable)
 }
 
-/// Encodes a verdict and the answers behind it (source and hash).
-pub(super) fn encode(verdict: &Verdict, answers: &[(String, String)]) -> Vec<u8> {
+/// What the body of a row holds: a verdict, the answers behind it (source and hash), and the units that were spent for them.
+pub(super) type Body = (Verdict, Vec<(String, String)>, Option<BTreeMap<String, u32>>);
+
+/// Encodes the body of a row.
+pub(super) fn encode(record: &VerdictRecord) -> Vec<u8> {
     let answer = |(source, hash): &(String, String)| stored::AnswerRef { source: source.clone(), hash: hash.clone() };
-    let body = stored::VerdictBody { verdict: Some(verdict.into()), answers: answers.iter().map(answer).collect() };
+    let of_source = |(source, units): (&String, &u32)| stored::SourceUnits { source: source.clone(), units: *units };
+    let body = stored::VerdictBody {
+        verdict: Some((&record.verdict).into()),
+        answers: record.answers.iter().map(answer).collect(),
+        units: record.units.as_ref().map(|units| stored::Units { sources: units.iter().map(of_source).collect() }),
+    };
     body.encode_to_vec()
 }
 
 /// Reverses [`encode`].
-pub(super) fn decode(bytes: &[u8]) -> Result<(Verdict, Vec<(String, String)>), StoreError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
     let body = stored::VerdictBody::decode(bytes).map_err(unreadable)?;
     let answers = body.answers.into_iter().map(|answer| (answer.source, answer.hash)).collect();
-    Ok((required(body.verdict)?.try_into()?, answers))
+    let units = |units: stored::Units| units.sources.into_iter().map(|of| (of.source, of.units)).collect();
+    Ok((required(body.verdict)?.try_into()?, answers, body.units.map(units)))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
@@ -434,6 +444,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::indicator::Tlp;
     use crate::verdict::{Policy, fuse};
 
     fn verdict() -> Verdict {
@@ -441,8 +452,13 @@ mod tests {
         fuse(&Policy::built_in()[0], &indicator, UNIX_EPOCH, Vec::<Outcome>::new())
     }
 
+    fn encoded(verdict: Verdict) -> Vec<u8> {
+        let (id, create_time, caller) = ("v1".to_owned(), UNIX_EPOCH, "tester".to_owned());
+        encode(&VerdictRecord { id, create_time, caller, tlp: Tlp::Red, verdict, answers: Vec::new(), units: None })
+    }
+
     fn decoded(verdict: &Verdict) -> Verdict {
-        decode(&encode(verdict, &[])).expect("decoded").0
+        decode(&encoded(verdict.clone())).expect("decoded").0
     }
 
     fn check_number(number: f64) {
@@ -476,7 +492,7 @@ mod tests {
     #[test]
     fn a_damaged_body_is_an_error() {
         assert!(decode(b"").is_err(), "fields are missing");
-        let whole = compress(&encode(&verdict(), &[])).expect("compressed");
+        let whole = compress(&encoded(verdict())).expect("compressed");
         assert!(decompress(whole.get(..5).unwrap_or_default()).is_err(), "cut off");
         assert!(decompress(b"").is_err(), "empty");
     }
@@ -485,7 +501,7 @@ mod tests {
     fn an_enum_value_of_a_newer_version_is_an_error() {
         for disposition in [0, 99] {
             let verdict = Some(stored::Verdict { disposition, ..(&verdict()).into() });
-            let bytes = stored::VerdictBody { verdict, answers: Vec::new() }.encode_to_vec();
+            let bytes = stored::VerdictBody { verdict, answers: Vec::new(), units: None }.encode_to_vec();
             let error = decode(&bytes).expect_err("refused");
             assert!(error.detail.contains("unknown Disposition"), "{error}");
             assert!(!error.is_transient());
@@ -516,7 +532,7 @@ mod tests {
         fn any_bytes_are_a_verdict_or_an_error(bytes: Vec<u8>, place: prop::sample::Index, byte: u8) {
             let _ = decode(&bytes);
             let _ = decompress(&bytes);
-            let mut damaged = encode(&verdict(), &[]);
+            let mut damaged = encoded(verdict());
             let place = place.index(damaged.len());
             damaged[place] = byte;
             let _ = decode(&damaged);

@@ -395,7 +395,8 @@ mod tests {
         let block = (0..64).map(|place| new_id(UNIX_EPOCH + Duration::from_secs(place)));
         verdict.deciding_source = Some(block.collect());
         let (id, caller) = (number.to_string(), "tester".to_owned());
-        let record = VerdictRecord { id, create_time, caller, tlp: Tlp::Green, verdict, answers: Vec::new() };
+        let record =
+            VerdictRecord { id, create_time, caller, tlp: Tlp::Green, verdict, answers: Vec::new(), units: None };
         store.append(record.into()).await
     }
 

@@ -18,7 +18,7 @@ const SELECT: &str = "SELECT id, time, caller, tlp, body FROM verdicts";
 /// The record, and the bytes of its body.
 fn read_record(row: &Row<'_>) -> Result<(VerdictRecord, usize), StoreError> {
     let body = encode::decompress(&row.get::<_, Vec<u8>>("body")?)?;
-    let (verdict, answers) = encode::decode(&body)?;
+    let (verdict, answers, units) = encode::decode(&body)?;
     let record = VerdictRecord {
         id: row.get("id")?,
         create_time: time(row.get("time")?),
@@ -26,6 +26,7 @@ fn read_record(row: &Row<'_>) -> Result<(VerdictRecord, usize), StoreError> {
         tlp: parse_column(&row.get::<_, String>("tlp")?)?,
         verdict,
         answers,
+        units,
     };
     Ok((record, body.len()))
 }
@@ -43,7 +44,7 @@ fn conditions(filter: &VerdictFilter, after: Option<Cursor>) -> Conditions {
 impl VerdictStore for Sqlite {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let body = encode::compress(&encode::encode(&record.verdict, &record.answers))?;
+            let body = encode::compress(&encode::encode(&record))?;
             let insert = self.write_history(move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)

@@ -26,11 +26,17 @@ const WINDOWS: [(QuotaPer, u64); 3] = [(QuotaPer::Minute, 9), (QuotaPer::Day, 9)
 const VERDICT_2: &str = "verdict-v2.binpb.zst";
 /// The third form adds the caller beside the author of what analysts say.
 const VERDICT_3: &str = "verdict-v3.binpb.zst";
+/// The fourth form adds what the outcomes cost.
+const VERDICT_4: &str = "verdict-v4.binpb.zst";
 /// Adds what analysts said, and policies.
 const DATABASE_2: &str = "database-v2.db";
 
-fn stored_verdict_3() -> VerdictRecord {
+fn stored_verdict_4() -> VerdictRecord {
     record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789)
+}
+
+fn stored_verdict_3() -> VerdictRecord {
+    VerdictRecord { units: None, ..stored_verdict_4() }
 }
 
 fn stored_verdict_2() -> VerdictRecord {
@@ -74,7 +80,7 @@ async fn write_fixtures(folder: &Path) {
     let scratch = tempfile::tempdir().expect("a folder");
     let database = scratch.path().join("concord.db");
     let store = store::open(&database, Durability::Normal).expect("opens");
-    store.append(stored_verdict_3().into()).await.expect("stored");
+    store.append(stored_verdict_4().into()).await.expect("stored");
     store.record_feedback(feedback("f1", "192.0.2.1", 1.0, Some(9.0))).await.expect("stored");
     store.record_feedback(feedback("f2", "192.0.2.1", 2.0, None)).await.expect("stored");
     store.retract_feedback("f2", retraction("a mistake", 3.0)).await.expect("stored");
@@ -82,8 +88,8 @@ async fn write_fixtures(folder: &Path) {
         assert_eq!(store.append_policy_change(row).await, Ok(Swap::Done));
     }
     store.close().await.expect("closed");
-    if !folder.join(VERDICT_3).exists() {
-        fs::write(folder.join(VERDICT_3), body(&database)).expect("written");
+    if !folder.join(VERDICT_4).exists() {
+        fs::write(folder.join(VERDICT_4), body(&database)).expect("written");
     }
     if !folder.join(DATABASE_2).exists() {
         fs::copy(&database, folder.join(DATABASE_2)).expect("copied");
@@ -156,4 +162,5 @@ async fn a_verdict_of_every_version_is_read() {
     check_verdict(VERDICT, stored_verdict()).await;
     check_verdict(VERDICT_2, stored_verdict_2()).await;
     check_verdict(VERDICT_3, stored_verdict_3()).await;
+    check_verdict(VERDICT_4, stored_verdict_4()).await;
 }

@@ -190,6 +190,7 @@ pub fn record(id: &str, address: &str, disposition: Disposition, seconds: f64) -
         tlp: Tlp::AmberStrict,
         verdict,
         answers: vec![("b".into(), "f00d".into()), ("a".into(), "beef".into())],
+        units: Some([("a".into(), 1), ("b".into(), u32::MAX)].into()),
     }
 }
 
