@@ -252,12 +252,13 @@ fn source_table(comparison: &pb::SourceComparison) -> String {
         "ALONE",
         "AGREES",
         "DAYS EARLY",
-        "ANSWERS",
-        "ANSWERS/DECISIVE",
+        "UNITS",
+        "UNITS/DECISIVE",
         "LATENCY",
         "FAILED",
     ];
     let mut rows = table::plain(&header);
+    let is_known = comparison.verdicts_with_units > 0;
     for source in &comparison.sources {
         rows.add_row(vec![
             table::cell(source_id(&source.source)),
@@ -270,13 +271,22 @@ fn source_table(comparison: &pb::SourceComparison) -> String {
             right(source.lone_alarms),
             right(share(source.agreement_with_merged)),
             right(days(source.lead.as_ref())),
-            right(source.raw_answers),
-            right(source.raw_answers_per_decisive.map_or_else(|| "-".to_owned(), |answers| format!("{answers:.1}"))),
+            right(if is_known { source.units.to_string() } else { "-".to_owned() }),
+            right(source.units_per_decisive.map_or_else(|| "-".to_owned(), |units| format!("{units:.1}"))),
             right(source.median_latency.as_ref().map_or_else(|| "-".to_owned(), milliseconds)),
             right(source.failed),
         ]);
     }
-    table::fitted(rows, None) + &lead_text(comparison)
+    table::fitted(rows, None) + &units_text(comparison) + &lead_text(comparison)
+}
+
+/// In how many verdicts the units are known, where that is not in all.
+fn units_text(comparison: &pb::SourceComparison) -> String {
+    let pb::SourceComparison { verdicts, verdicts_with_units, .. } = comparison;
+    if verdicts_with_units == verdicts {
+        return String::new();
+    }
+    format!("Units are known of {verdicts_with_units} of {verdicts} verdicts: earlier ones do not say what they cost\n")
 }
 
 /// From when the days of "days early" count, which is not the same for all.

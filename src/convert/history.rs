@@ -133,6 +133,7 @@ pub(crate) fn write_comparison(comparison: &SourceComparison) -> pb::SourceCompa
         pairs: comparison.pairs.iter().map(|pair| write_pair(pair, name(pair.first), name(pair.second))).collect(),
         suggested_families: comparison.suggested_families.iter().map(family).collect(),
         left_out: count(comparison.left_out),
+        verdicts_with_units: count(comparison.verdicts_with_units),
     }
 }
 
@@ -155,8 +156,8 @@ fn write_source(source: &SourceSummary) -> pb::SourceStatistics {
         lone_alarms: count(source.lone_alarms),
         agreement_with_merged: source.agreement_with_merged,
         lead: source.lead.map(write_lead),
-        raw_answers: count(source.units),
-        raw_answers_per_decisive: source.units_per_decisive,
+        units: count(source.units),
+        units_per_decisive: source.units_per_decisive,
         median_latency: source.median_latency.map(write_duration),
         slow_latency: source.slow_latency.map(write_duration),
         performance: source.performance.as_ref().map(write_performance),

@@ -221,7 +221,7 @@ fn write_counts(counts: &BTreeMap<String, u64>) -> Vec<pb::SourceCount> {
 fn suggest(collected: Collection, rule: &WeightedRule, without_labels: bool) -> pb::ReliabilitySuggestions {
     let labels = count(collected.labelled);
     let suggestions = if without_labels {
-        let comparison = collected.compare(&rule.letters);
+        let comparison = collected.statistics.finish(&rule.letters);
         let learned = comparison.suggestions_without_labels(rule);
         learned.iter().map(|suggestion| write_suggestion(suggestion, false)).collect()
     } else {
@@ -261,7 +261,7 @@ impl HistoryService for HistoryRpc {
             let compare = async {
                 let (_, rule) = rpc.engine.history().weighted_policy(None)?;
                 let collected = rpc.collect(filter, sources, None, &sender, progress).await?;
-                let finish = move || write_comparison(&collected.compare(&rule.letters));
+                let finish = move || write_comparison(&collected.statistics.finish(&rule.letters));
                 Ok(message(Event::Comparison(offload(FINISH_BYTES, finish).await)))
             };
             let _ = sender.send(compare.await.map_err(|error: Error| error.into())).await;

@@ -9,9 +9,9 @@ use super::expectation::learn_from_rows;
 use super::learning::{ReliabilitySuggestion, prior_row, suggest};
 use super::numeric::{Estimate, mix};
 use super::performance::{LabelCounts, Performance};
-use super::sample::{Sample, SampledRow};
+use super::sample::{Sample, SampledAnswer, SampledRow};
 use super::timeliness::{Lead, Timeliness};
-use super::{Answer, Report, Row};
+use super::{Answer, Label, Report, Row};
 use crate::finding::{Disposition, Reliability};
 use crate::verdict::{LetterRow, LetterTable, WeightedRule};
 
@@ -41,6 +41,7 @@ pub struct SourceStatistics {
     sided: Sample,
     day: Day,
     verdicts: u64,
+    with_units: u64,
     labelled_malicious: u64,
     labelled_benign: u64,
     left_out: u64,
@@ -64,6 +65,8 @@ struct Counts {
     failed: u64,
     not_asked: u64,
     decisive: u64,
+    /// Those of them of which it is known what they cost.
+    decisive_with_units: u64,
     lone_alarms: u64,
     with_merged: u64,
     against_merged: u64,
@@ -106,6 +109,8 @@ impl ClaimCounts {
 pub struct SourceComparison {
     /// Rows.
     pub verdicts: u64,
+    /// Rows of which it is known what each source cost.
+    pub verdicts_with_units: u64,
     /// Rows with a label of malicious.
     pub labelled_malicious: u64,
     /// Rows with a label of benign.
@@ -159,9 +164,9 @@ pub struct SourceSummary {
     pub lead: Option<Lead>,
     /// Whether it says itself since when it lists what it calls malicious.
     pub has_listing_dates: bool,
-    /// Calls made.
+    /// Quota units that were spent for it, in the rows of which that is known.
     pub units: u64,
-    /// Calls per decisive contribution; `None`: it made none.
+    /// Quota units per decisive contribution, in the same rows; `None`: it made none there.
     pub units_per_decisive: Option<f64>,
     /// Median of the time from the beginning of an enrichment to its answer, of those that came from no cache.
     pub median_latency: Option<Duration>,
@@ -234,6 +239,7 @@ impl Default for SourceStatistics {
             sided: Sample::new(SAMPLED),
             day: Day::default(),
             verdicts: 0,
+            with_units: 0,
             labelled_malicious: 0,
             labelled_benign: 0,
             left_out: 0,
@@ -244,7 +250,7 @@ impl Default for SourceStatistics {
 impl Day {
     /// Whether it is the first row of its indicator on this day, as far as they are counted. Another day forgets the one before.
     fn is_first(&mut self, row: &Row<'_>) -> bool {
-        let number = row.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+        let number = day_number(row.time);
         if number != self.number {
             self.number = number;
             self.indicators.clear();
@@ -256,11 +262,17 @@ impl Day {
     }
 }
 
+/// The number of a day (UTC).
+fn day_number(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400
+}
+
 impl SourceStatistics {
     /// Counts a row. Rows come in the order of their time: of one indicator, the first of each day counts for agreement, since
     /// what a source says of one thing twice is said once.
     pub fn add(&mut self, row: &Row<'_>) {
         self.verdicts += 1;
+        self.with_units += u64::from(row.has_units);
         if let Some(label) = row.label {
             *(if label.is_malicious { &mut self.labelled_malicious } else { &mut self.labelled_benign }) += 1;
         }
@@ -283,7 +295,11 @@ impl SourceStatistics {
                 present.push((place, report.answer));
             }
         }
-        if !self.day.is_first(row) {
+        let is_first = self.day.is_first(row);
+        if is_first || row.reports.iter().any(|report| report.label.is_some()) {
+            self.keep(row, ratings.iter().sum::<u32>() >= 2);
+        }
+        if !is_first {
             return;
         }
         self.group.add(ratings);
@@ -297,19 +313,25 @@ impl SourceStatistics {
                 self.pairs[*second.0][*first.0].add(*first.1, *second.1);
             }
         }
-        self.keep(row, ratings.iter().sum::<u32>() >= 2);
     }
 
+    /// Keeps a row, of those of one indicator and day the first with the labels of all.
     fn keep(&mut self, row: &Row<'_>, has_two_sides: bool) {
-        let nanos = row.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        let label = row.label.map(|label| label.is_malicious);
+        let is_malicious = |label: Option<Label>| label.map(|label| label.is_malicious);
         let places = &self.places;
-        let answer = |report: &Report<'_>| Some((*places.get(report.source)?, report.answer.outcome()? as u8));
-        let answers = || row.reports.iter().filter_map(answer).collect();
-        let (seed, base) = (row.indicator ^ mix(nanos), row.base.unwrap_or_default());
-        self.sample.offer(seed, label, base, answers);
+        let answer = |report: &Report<'_>| {
+            let (source, outcome) = (*places.get(report.source)?, report.answer.outcome()? as u8);
+            Some(SampledAnswer { source, outcome, label: is_malicious(report.label) })
+        };
+        let sampled = || SampledRow {
+            label: is_malicious(row.label),
+            base: row.base.unwrap_or_default(),
+            answers: row.reports.iter().filter_map(answer).collect(),
+        };
+        let seed = row.indicator ^ mix(day_number(row.time));
+        self.sample.offer(seed, sampled);
         if has_two_sides {
-            self.sided.offer(seed, label, base, answers);
+            self.sided.offer(seed, sampled);
         }
     }
 
@@ -335,7 +357,7 @@ impl SourceStatistics {
         order.iter().enumerate().for_each(|(place, old)| place_of[*old] = place);
         let (mut sample, mut sided) = (self.sample.into_rows(), self.sided.into_rows());
         for answer in sample.iter_mut().chain(&mut sided).flat_map(|row| &mut row.answers) {
-            answer.0 = place_of[usize::from(answer.0)] as u16;
+            answer.source = place_of[usize::from(answer.source)] as u16;
         }
         let sources: Vec<SourceSummary> = order
             .iter()
@@ -366,6 +388,7 @@ impl SourceStatistics {
         }
         SourceComparison {
             verdicts: self.verdicts,
+            verdicts_with_units: self.with_units,
             labelled_malicious: self.labelled_malicious,
             labelled_benign: self.labelled_benign,
             alpha_ordinal: self.group.alpha(AlphaMetric::Ordinal),
@@ -393,6 +416,7 @@ impl Counts {
             failed: 0,
             not_asked: 0,
             decisive: 0,
+            decisive_with_units: 0,
             lone_alarms: 0,
             with_merged: 0,
             against_merged: 0,
@@ -421,7 +445,9 @@ impl Counts {
             Answer::NotAsked => &mut self.not_asked,
         };
         *count += 1;
-        self.decisive += u64::from(report.without.is_some_and(|without| without != row.merged));
+        let is_decisive = report.without.is_some_and(|without| without != row.merged);
+        self.decisive += u64::from(is_decisive);
+        self.decisive_with_units += u64::from(is_decisive && row.has_units);
         self.lone_alarms += u64::from(report.answer.is_alarm() && alarms == 1);
         if report.answer.side().is_some() && row.merged != Disposition::Unknown {
             let merged_alarm = row.merged != Disposition::Benign;
@@ -433,7 +459,7 @@ impl Counts {
         if let Some(latency) = report.latency {
             self.latency[latency_step(latency)] += 1;
         }
-        if let Some(label) = row.label {
+        if let Some(label) = report.label {
             self.labels.add(report.answer, label);
         }
     }
@@ -455,7 +481,8 @@ impl Counts {
             lead,
             has_listing_dates: self.has_listing_dates,
             units: self.units,
-            units_per_decisive: (self.decisive > 0).then(|| self.units as f64 / self.decisive as f64),
+            units_per_decisive: (self.decisive_with_units > 0)
+                .then(|| self.units as f64 / self.decisive_with_units as f64),
             median_latency: self.latency_at(0.5),
             slow_latency: self.latency_at(0.95),
             performance: self.labels.performance(),

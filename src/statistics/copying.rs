@@ -12,7 +12,7 @@
 use super::SILENT;
 use super::expectation::{FamilyPool, learn_from_rows};
 use super::numeric::sigmoid;
-use super::sample::SampledRow;
+use super::sample::{SampledAnswer, SampledRow};
 use crate::verdict::LetterRow;
 
 /// From this correlation on two sources are taken for one family.
@@ -76,7 +76,7 @@ pub(super) fn residual_correlations(
                 Some(is_malicious) => f64::from(u8::from(is_malicious)),
                 None => {
                     let witnesses =
-                        row.answers.iter().map(|(source, outcome)| (usize::from(*source), usize::from(*outcome)));
+                        row.answers.iter().map(|answer| (usize::from(answer.source), usize::from(answer.outcome)));
                     let witnesses = witnesses.filter(|(source, _)| is_witness(*source));
                     sigmoid(
                         row.base
@@ -113,20 +113,21 @@ impl<'a> Columns<'a> {
         let mut sided = vec![vec![None; sided_rows.len()]; count];
         let mut answered = vec![vec![None; rows.len()]; count];
         for (place, row) in sided_rows.iter().enumerate() {
-            for (source, outcome) in row.answers.iter().filter(|(_, outcome)| usize::from(*outcome) != SILENT) {
-                sided[usize::from(*source)][place] = Some(f64::from(*outcome) / 2.0);
+            for answer in row.answers.iter().filter(|answer| usize::from(answer.outcome) != SILENT) {
+                sided[usize::from(answer.source)][place] = Some(f64::from(answer.outcome) / 2.0);
             }
         }
         let says = |wanted: usize, is_alarm: bool| {
-            let claims = rows.iter().flat_map(|row| &row.answers).filter(|(source, _)| usize::from(*source) == wanted);
-            let mut claims = claims.filter(|(_, outcome)| usize::from(*outcome) != SILENT);
-            claims.any(|(_, outcome)| (*outcome > 0) == is_alarm)
+            let answers = rows.iter().flat_map(|row| &row.answers);
+            let mut claims = answers.filter(|answer| usize::from(answer.source) == wanted);
+            claims.any(|claim| usize::from(claim.outcome) != SILENT && (claim.outcome > 0) == is_alarm)
         };
         let silence: Vec<f64> =
             (0..count).map(|source| if says(source, false) && !says(source, true) { 1.0 } else { 0.0 }).collect();
         for (place, row) in rows.iter().enumerate() {
-            for (source, outcome) in row.answers.iter().map(|(source, outcome)| (usize::from(*source), *outcome)) {
-                let value = if usize::from(outcome) == SILENT { silence[source] } else { f64::from(outcome) / 2.0 };
+            for SampledAnswer { source, outcome, .. } in row.answers.iter().copied() {
+                let (source, is_silent) = (usize::from(source), usize::from(outcome) == SILENT);
+                let value = if is_silent { silence[source] } else { f64::from(outcome) / 2.0 };
                 answered[source][place] = Some(value);
             }
         }

@@ -15,7 +15,7 @@ const SETTLED: f64 = 1e-3;
 /// What a row without a label counts of one with.
 const UNLABELLED: f64 = 0.1;
 
-/// What rows teach of each source, from the row of its letter on. Labels among the rows count in full. `families` says which
+/// What rows teach of each source, from the row of its letter on. Labels of answers count in full. `families` says which
 /// sources are not independent, and `correlation` how far.
 pub(super) fn learn_from_rows(
     rows: &[SampledRow],
@@ -28,21 +28,20 @@ pub(super) fn learn_from_rows(
     for _ in 0..ROUNDS {
         let mut claims = vec![Claims::default(); priors.len()];
         for row in rows {
-            let (malicious, weight) = match row.label {
-                Some(is_malicious) => (f64::from(u8::from(is_malicious)), 1.0),
-                None => {
-                    let evidence = row.answers.iter().map(|(source, outcome)| {
-                        let source = usize::from(*source);
-                        (families[source], learned[source].evidence_of(usize::from(*outcome)))
-                    });
-                    (sigmoid(row.base + pool.sum(evidence)), UNLABELLED)
-                }
-            };
-            for (source, outcome) in &row.answers {
-                let (claims, outcome) = (&mut claims[usize::from(*source)], usize::from(*outcome));
+            let evidence = row.answers.iter().map(|answer| {
+                let source = usize::from(answer.source);
+                (families[source], learned[source].evidence_of(usize::from(answer.outcome)))
+            });
+            let estimate = sigmoid(row.base + pool.sum(evidence));
+            for answer in &row.answers {
+                let (claims, outcome) = (&mut claims[usize::from(answer.source)], usize::from(answer.outcome));
+                let (malicious, weight) = match answer.label {
+                    Some(is_malicious) => (f64::from(u8::from(is_malicious)), 1.0),
+                    None => (estimate, UNLABELLED),
+                };
                 claims.if_malicious[outcome] += weight * malicious;
                 claims.if_benign[outcome] += weight * (1.0 - malicious);
-                if row.label.is_some() && outcome != SILENT {
+                if answer.label.is_some() && outcome != SILENT {
                     claims.labels += 1;
                     claims.effective += 1.0;
                 }

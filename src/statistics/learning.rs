@@ -101,14 +101,14 @@ impl LearningStatistics {
         Self { now, sources: BTreeMap::new() }
     }
 
-    /// Counts a row, if it has a label. A label is to be counted once, however many verdicts there are on its indicator.
+    /// Counts what the sources say that has a label. A label is to be counted once for each source, however many verdicts there are
+    /// on its indicator.
     pub fn add(&mut self, row: &Row<'_>) {
-        let Some(label) = row.label else { return };
-        let age = self.now.duration_since(label.time).unwrap_or_default();
-        let weight = (-age.as_secs_f64() / FORGETTING.as_secs_f64()).exp2();
         let place = IndicatorType::VARIANTS.iter().position(|each| *each == row.indicator_type).unwrap_or_default();
         for report in &row.reports {
-            let Some(outcome) = report.answer.outcome() else { continue };
+            let (Some(label), Some(outcome)) = (report.label, report.answer.outcome()) else { continue };
+            let age = self.now.duration_since(label.time).unwrap_or_default();
+            let weight = (-age.as_secs_f64() / FORGETTING.as_secs_f64()).exp2();
             let source = self.sources.entry(report.source.to_owned()).or_insert_with(|| Labelled {
                 letter: report.reliability,
                 letter_time: row.time,

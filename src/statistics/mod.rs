@@ -11,7 +11,7 @@
 
 #![warn(missing_docs)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use crate::finding::{Disposition, FactValue, Finding, OutcomeBody, Reliability};
@@ -48,7 +48,7 @@ pub use learning::{
 };
 pub use numeric::Estimate;
 pub use performance::{LabelCounts, Performance};
-pub use sample::{Sample, SampledRow};
+pub use sample::{Sample, SampledAnswer, SampledRow};
 pub use threshold::{ThresholdAnswer, ThresholdCurve, ThresholdPoint, ThresholdStatistics, threshold_values};
 pub use timeliness::{Lead, Timeliness};
 
@@ -75,8 +75,10 @@ pub struct Row<'a> {
     pub log_odds: Option<f64>,
     /// The part of them that comes from no source: prior and calibration.
     pub base: Option<f64>,
-    /// What an analyst found.
+    /// What an analyst found, where that belongs to the verdict as a whole.
     pub label: Option<Label>,
+    /// Whether it is known what each source cost.
+    pub has_units: bool,
     /// What became of each source.
     pub reports: Vec<Report<'a>>,
 }
@@ -109,8 +111,10 @@ pub struct Report<'a> {
     pub has_listing_date: bool,
     /// Time from the beginning of the enrichment to the answer; `None` where it came from the cache or there was none.
     pub latency: Option<Duration>,
-    /// Calls that were made for the answer.
+    /// Quota units that were spent for it, retries included.
     pub units: u32,
+    /// What an analyst found, where that belongs to what this source says.
+    pub label: Option<Label>,
 }
 
 /// The result of asking a source, as far as statistics go.
@@ -164,12 +168,13 @@ impl Label {
 }
 
 impl<'a> Row<'a> {
-    /// What the statistics read of a verdict. `calls` says how many calls were made for a source's answer, if it was fresh.
+    /// What the statistics read of a verdict. A label of the verdict is one of all that its sources say. `units` are those that were
+    /// spent for each source, as far as that is known.
     pub fn from_verdict(
         verdict: &'a Verdict,
         indicator: u64,
         label: Option<Label>,
-        calls: impl Fn(&str) -> u32,
+        units: Option<&BTreeMap<String, u32>>,
     ) -> Self {
         let of_no_source = |term: &Term| match term {
             Term::Prior | Term::Calibration => true,
@@ -206,7 +211,8 @@ impl<'a> Row<'a> {
                 since: outcome.body.finding().map(claim_time),
                 has_listing_date: listed.is_some(),
                 latency: fresh,
-                units: if fresh.is_some() { calls(&outcome.source) } else { 0 },
+                units: units.and_then(|units| units.get(&outcome.source)).copied().unwrap_or_default(),
+                label,
             }
         });
         Self {
@@ -217,6 +223,7 @@ impl<'a> Row<'a> {
             log_odds: verdict.log_odds_micro.map(|micro| micro as f64 / 1e6),
             base: verdict.log_odds_micro.map(|_| base as f64 / 1e6),
             label,
+            has_units: units.is_some(),
             reports: reports.collect(),
         }
     }

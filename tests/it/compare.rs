@@ -25,6 +25,8 @@ use crate::statistics::sources::{world, world_of_lists};
 use crate::statistics::world::{Actor, day, items, verdicts};
 use crate::verdict_diff::concord;
 
+/// What each source cost in each verdict.
+const UNITS: u32 = 3;
 /// Verdicts in the history.
 const VERDICTS: usize = 1_500;
 /// Those that an analyst has judged.
@@ -86,6 +88,11 @@ pub async fn serve_filled(fill: impl AsyncFnOnce(&dyn Store), configuration: &st
     }
 }
 
+/// Whether what they cost was recorded with the verdict of this number.
+fn has_units(number: usize) -> bool {
+    !number.is_multiple_of(3)
+}
+
 async fn fill(store: &dyn Store, verdicts: &[Verdict], truths: impl Iterator<Item = bool>) {
     let records = verdicts.iter().enumerate().map(|(number, verdict)| VerdictRecord {
         id: format!("{number:05}"),
@@ -93,7 +100,9 @@ async fn fill(store: &dyn Store, verdicts: &[Verdict], truths: impl Iterator<Ite
         caller: "soar".into(),
         tlp: Tlp::Amber,
         verdict: verdict.clone(),
-        answers: verdict.outcomes.iter().map(|outcome| (outcome.source.clone(), format!("{number}"))).collect(),
+        answers: Vec::new(),
+        units: has_units(number)
+            .then(|| verdict.outcomes.iter().map(|outcome| (outcome.source.clone(), UNITS)).collect()),
     });
     let appended = join_all(records.map(|record| store.append(Arc::new(record)))).await;
     assert!(appended.into_iter().all(|appended| appended.is_ok()));
@@ -187,7 +196,18 @@ async fn the_sources_of_a_history_are_compared_and_who_copies_is_named() {
         verdicts.iter().filter(says).count() as i64
     };
     assert_eq!((alpha.malicious, alpha.benign), (claims(Disposition::Malicious), claims(Disposition::Benign)));
-    assert_eq!((alpha.asked, alpha.raw_answers), (VERDICTS as i64, VERDICTS as i64));
+    assert_eq!(alpha.asked, VERDICTS as i64);
+    let with_units =
+        || verdicts.iter().enumerate().filter(|(number, _)| has_units(*number)).map(|(_, verdict)| verdict);
+    let units = i64::from(UNITS) * with_units().count() as i64;
+    assert_eq!((comparison.verdicts_with_units, alpha.units), (with_units().count() as i64, units));
+    let is_decisive = |verdict: &&Verdict| {
+        let mut without = verdict.analysis.leave_one_out.iter().filter(|without| without.source == "alpha");
+        without.any(|without| without.disposition != verdict.sources_disposition)
+    };
+    let decisive = with_units().filter(is_decisive).count();
+    assert!(decisive > 0 && alpha.decisive > decisive as i64);
+    assert_eq!(alpha.units_per_decisive, Some(units as f64 / decisive as f64));
     assert!(alpha.performance.as_ref().unwrap().balanced_accuracy.unwrap() > 0.75);
     assert!(comparison.alpha_ordinal.unwrap() > 0.1 && comparison.ac1.unwrap() > 0.1);
 
@@ -409,7 +429,8 @@ async fn the_commands_show_what_the_history_says() {
     let text = shown(&["compare", "sources"]).await;
     for part in [
         "1500 verdicts, 300 labelled",
-        "DECISIVE",
+        "UNITS/DECISIVE",
+        "Units are known of 1000 of 1500 verdicts",
         "PRECISION",
         "bravo - copycat",
         "Share data, and should be one family: bravo, copycat",

@@ -56,6 +56,7 @@ async fn append(store: &dyn Store, id: &str, at: SystemTime, outcomes: Vec<Outco
         tlp: Tlp::Amber,
         verdict,
         answers: Vec::new(),
+        units: None,
     };
     store.append(Arc::new(record)).await.unwrap();
 }
@@ -130,6 +131,32 @@ async fn a_label_belongs_to_the_nearest_verdict_in_which_a_source_answered() {
     let labels: Vec<_> = suggestions.suggestions.iter().map(|each| (each.source.as_str(), each.labels)).collect();
     assert_eq!(labels, [("sources/alpha", 1), ("sources/bravo", 1)]);
     assert_eq!(suggestions.labels, 1);
+    server.stop().await;
+}
+
+/// The labels by which each source is judged where labels are not the only word.
+async fn labels_among_the_rest(server: &TestServer) -> Vec<(String, i64)> {
+    let request = pb::SuggestReliabilityRequest { without_labels: true, ..Default::default() };
+    let suggestions = suggest(server, request).await.suggestions;
+    suggestions.into_iter().map(|each| (each.source, each.labels)).collect()
+}
+
+#[tokio::test]
+async fn without_labels_alone_a_label_counts_for_each_source_where_it_belongs_to_its_answer() {
+    let malicious = Disposition::Malicious;
+    let both = [("sources/alpha".to_owned(), 1), ("sources/bravo".to_owned(), 1)];
+    // Of one source it is in the verdict before, of another day or of the same.
+    for before in [day(8), day(10)] {
+        let verdicts = [said("1", before, malicious, Some(malicious)), said("2", day(10) + hours(4), malicious, None)];
+        let server = history(&verdicts, word(AnalystJudgement::TruePositive, day(10) + hours(5))).await;
+        assert_eq!(labels_among_the_rest(&server).await, both);
+        server.stop().await;
+    }
+    // The verdict that it belongs to is not the newest of its day.
+    let verdicts = [("1", day(10)), ("2", day(10) + hours(4))].map(|(id, at)| said(id, at, malicious, Some(malicious)));
+    let word = Feedback { verdict: Some("1".into()), ..word(AnalystJudgement::TruePositive, day(10)) };
+    let server = history(&verdicts, word).await;
+    assert_eq!(labels_among_the_rest(&server).await, both);
     server.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Collects the statistics of the sources in one pass.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::labels::{JoinedLabel, Labels, number_of};
@@ -9,11 +9,9 @@ use super::{History, HistoryFilter, ScanProgress, no_verdicts};
 use crate::error::Error;
 use crate::offload::offload;
 use crate::settings::ResolvedPolicy;
-use crate::statistics::{
-    CalibrationStatistics, LabelCounts, LearningStatistics, Row, SourceComparison, SourceStatistics,
-};
+use crate::statistics::{CalibrationStatistics, LearningStatistics, Row, SourceStatistics};
 use crate::store::{Store, VerdictRecord};
-use crate::verdict::{LetterTable, fuse_without_analysis};
+use crate::verdict::fuse_without_analysis;
 
 /// Statistics of the history, as far as it was read.
 pub struct HistoryAnalysis {
@@ -30,7 +28,6 @@ struct Collected {
     /// The policy whose probabilities are held against the labels.
     calibrated: Option<Arc<ResolvedPolicy>>,
     statistics: SourceStatistics,
-    performance: BTreeMap<String, LabelCounts>,
     learning: LearningStatistics,
     calibration: CalibrationStatistics,
     verdicts: u64,
@@ -41,8 +38,6 @@ struct Collected {
 pub struct Collection {
     /// Of each source and each two.
     pub statistics: SourceStatistics,
-    /// Of each source as a detector, by the labels of what it says.
-    pub performance: BTreeMap<String, LabelCounts>,
     /// Of each source against the labels.
     pub learning: LearningStatistics,
     /// Of the probabilities against the labels.
@@ -70,7 +65,6 @@ impl History {
             sources: sources.into_iter().collect(),
             calibrated,
             statistics: SourceStatistics::default(),
-            performance: BTreeMap::new(),
             learning: LearningStatistics::new(end),
             calibration: CalibrationStatistics::default(),
             verdicts: 0,
@@ -104,20 +98,8 @@ impl HistoryAnalysis {
     /// [`Error::NotReady`] if no verdict matched.
     pub fn finish(self) -> Result<Collection, Error> {
         let collected = self.collected.filter(|collected| collected.verdicts > 0).ok_or_else(no_verdicts)?;
-        let Collected { statistics, performance, learning, calibration, labelled, .. } = collected;
-        Ok(Collection { statistics, performance, learning, calibration, labelled })
-    }
-}
-
-impl Collection {
-    /// What the verdicts say of the sources.
-    pub fn compare(self, letters: &LetterTable) -> SourceComparison {
-        let mut comparison = self.statistics.finish(letters);
-        for source in &mut comparison.sources {
-            // The label of a verdict is not that of a source that answered in another one alone.
-            source.performance = self.performance.get(&source.name).and_then(LabelCounts::performance);
-        }
-        comparison
+        let Collected { statistics, learning, calibration, labelled, .. } = collected;
+        Ok(Collection { statistics, learning, calibration, labelled })
     }
 }
 
@@ -126,15 +108,16 @@ impl Collected {
         let indicator = number_of(&record.verdict.indicator);
         let joined = self.labels.take(&record.id);
         let label = joined.as_ref().and_then(JoinedLabel::of_verdict);
-        let calls = |source: &str| record.answers.iter().filter(|(name, _)| name == source).count() as u32;
-        let mut row = Row::from_verdict(&record.verdict, indicator, label, calls);
+        let mut row = Row::from_verdict(&record.verdict, indicator, label, record.units.as_ref());
+        if let Some(joined) = joined {
+            row.reports.iter_mut().for_each(|report| report.label = joined.of_source(report.source));
+        }
         if !self.sources.is_empty() {
             row.reports.retain(|report| self.sources.contains(report.source));
         }
         self.verdicts += 1;
         self.statistics.add(&row);
-        let Some(joined) = joined else { return };
-        self.add_labelled(row, &joined);
+        self.learning.add(&row);
         if label.is_none() {
             return;
         }
@@ -143,20 +126,7 @@ impl Collected {
             let verdict = &record.verdict;
             let outcomes = verdict.outcomes.clone();
             let judged = fuse_without_analysis(&policy.policy, &verdict.indicator, verdict.judged_time, outcomes);
-            self.calibration.add(&Row::from_verdict(&judged, indicator, label, |_| 0));
+            self.calibration.add(&Row::from_verdict(&judged, indicator, label, None));
         }
-    }
-
-    /// Counts what those sources say to whose answers the label belongs.
-    fn add_labelled(&mut self, mut row: Row<'_>, joined: &JoinedLabel) {
-        row.reports.retain(|report| {
-            let label = joined.of_source(report.source);
-            if let Some(label) = label {
-                row.label = Some(label);
-                self.performance.entry(report.source.to_owned()).or_default().add(report.answer, label);
-            }
-            label.is_some()
-        });
-        self.learning.add(&row);
     }
 }

@@ -22,6 +22,7 @@ fn reports(count: usize, shift: f64, scale: f64, present: Calibration) -> Vec<Ca
             log_odds: Some(log_odds),
             base: None,
             label: Some(label),
+            has_units: false,
             reports: Vec::new(),
         });
     }

@@ -203,7 +203,7 @@ fn copies_are_found_in_a_long_history_of_which_most_is_known_to_nobody() {
     rows(&actors, &items, 0, |row| statistics.add(row));
     let comparison = statistics.finish(&letters());
     assert_eq!(comparison.suggested_families, [["bravo", "copycat"]]);
-    let sampled = comparison.sample.iter().filter(|row| row.answers.iter().any(|(_, outcome)| *outcome < 3)).count();
+    let sampled = comparison.sample.iter().filter(|row| row.answers.iter().any(|answer| answer.outcome < 3)).count();
     assert!(sampled < 60, "a sample of all rows would not tell: {sampled}");
 }
 
@@ -235,7 +235,7 @@ fn what_somebody_showed_a_source_once_is_no_day_of_listing() {
     let actors = world();
     let items = items(&actors, 1, 1);
     let mut verdict = verdicts(&actors, &items).remove(0);
-    let row = Row::from_verdict(&verdict, 1, None, |_| 1);
+    let row = Row::from_verdict(&verdict, 1, None, None);
     let of_kind = row.reports.iter().find(|report| report.since.is_some()).expect("a claim").clone();
     assert!(of_kind.has_listing_date && of_kind.since < Some(day(10)), "{of_kind:?}");
     let source = of_kind.source.to_owned();
@@ -243,7 +243,7 @@ fn what_somebody_showed_a_source_once_is_no_day_of_listing() {
         let changed = Outcome { kind: "virustotal".into(), ..Outcome::clone(outcome) };
         *outcome = changed.into();
     }
-    let row = Row::from_verdict(&verdict, 1, None, |_| 1);
+    let row = Row::from_verdict(&verdict, 1, None, None);
     let report = row.reports.iter().find(|report| report.source == source).unwrap();
     assert!(!report.has_listing_date && report.since >= Some(day(10)), "{report:?}");
 }

@@ -196,11 +196,12 @@ fn rows_by(
     mut each: impl FnMut(&Row<'_>),
 ) {
     let policy = policy(&WeightedRule::built_in());
+    let units = actors.iter().map(|actor| (actor.name.to_owned(), 1)).collect();
     for (number, item) in items.iter().enumerate() {
         let (domain, at, outcomes) = outcomes(actors, number, item, |actor| actor.rated);
         let verdict = fuse(&policy, &domain, at, outcomes);
         let label = (number < labelled).then_some(Label { is_malicious: item.is_malicious, time: verdict.judged_time });
-        each(&Row::from_verdict(&verdict, number as u64, label, |_| 1));
+        each(&Row::from_verdict(&verdict, number as u64, label, Some(&units)));
     }
 }
 
