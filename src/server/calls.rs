@@ -70,8 +70,8 @@ impl Calls {
             (body, _) => self.body_limit.whole(body, admitted.permit.clone()),
         };
         let (permit, call) = (admitted.permit.clone(), admitted.call.clone());
+        let work = self.work(Request::from_parts(head, body), admitted);
         // Boxed, since it is large and what is answered from the cache does not need it.
-        let work = Box::pin(self.work(Request::from_parts(head, body), admitted));
         Box::pin(run_with_permit(permit, IN_FLIGHT, call, work)).await
     }
 

@@ -73,11 +73,12 @@ static OTHER: OnceLock<Counter> = OnceLock::new();
 
 /// Counts a request under its method.
 pub(super) fn count_request(path: &str) {
-    let (counter, method) = match COUNTERS.get_key_value(path) {
-        Some((path, counter)) => (counter, path.trim_start_matches(SERVICES)),
-        None => (&OTHER, "other"),
+    let named = |method: &'static str| metrics::counter!("concord_requests_total", "method" => method);
+    let counter = match COUNTERS.get_key_value(path) {
+        Some((path, counter)) => counter.get_or_init(|| named(path.strip_prefix(SERVICES).unwrap_or(path))),
+        None => OTHER.get_or_init(|| named("other")),
     };
-    counter.get_or_init(|| metrics::counter!("concord_requests_total", "method" => method)).increment(1);
+    counter.increment(1);
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {
