@@ -72,7 +72,7 @@ impl JsonSource for UrlHaus {
         }
         let wanted = indicator.indicator_type();
         let is_url = wanted == IndicatorType::Url;
-        let urls = if is_url { vec![record.clone()] } else { record.objects("urls")?.unwrap_or_default() };
+        let urls = if is_url { vec![*record] } else { record.objects("urls")?.unwrap_or_default() };
         let (mut online, mut affirmed) = (0, record.first_time(AFFIRMED)?);
         for url in &urls {
             online += u64::from(url.need_word("url_status", &["online", "offline", "unknown"])? == "online");
