@@ -187,8 +187,17 @@ impl<'a> Members<'a> {
     /// The value of the member of this name.
     pub(super) fn get(self, name: &str) -> Option<Value<'a>> {
         let document = self.document;
-        let places = document.places(self.at, 1).filter(|at| document.name(at - 1) == name);
-        places.last().map(|at| document.value(at))
+        let (mut found, mut at) = (None, self.at + 1);
+        let end = document.after(self.at).min(document.nodes.len());
+        while at < end {
+            if let Node::Text(known) = &document.nodes[at]
+                && known == name
+            {
+                found = Some(at + 1);
+            }
+            at = document.after(at + 1);
+        }
+        found.map(|at| document.value(at))
     }
 
     /// Where the object stands in the document, as in `data.attributes`; empty for the outermost.
