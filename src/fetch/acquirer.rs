@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
@@ -342,7 +343,11 @@ impl Drop for UnitGuard {
         // Without a runtime the process is ending, and the in-memory state of units in flight ends with it.
         let Ok(runtime) = Handle::try_current() else { return };
         let (acquirer, ended) = (self.acquirer.clone(), self.acquirer.clock.now());
-        self.acquirer.tracker.spawn_on(async move { acquirer.settle(unit, ended).await }, &runtime);
+        let mut settled = Box::pin(async move { acquirer.settle(unit, ended).await });
+        // It waits for the store only where the call ended in another window than it began in.
+        if (&mut settled).now_or_never().is_none() {
+            self.acquirer.tracker.spawn_on(settled, &runtime);
+        }
     }
 }
 
