@@ -77,7 +77,7 @@ impl SourceCache {
         }
     }
 
-    fn encode(&self, entry: &CacheEntry) -> Arc<[u8]> {
+    fn encode(&self, entry: CacheEntry) -> Arc<[u8]> {
         let step = |step: &Step| CachedStep {
             question: step.question,
             answer: step.hash,
@@ -87,7 +87,7 @@ impl SourceCache {
             ttl: step.ttl,
         };
         let steps = entry.steps.iter().map(step).collect();
-        let (rating, body, refusals) = (entry.rating, entry.body.clone(), entry.refusals);
+        let CacheEntry { rating, body, refusals, .. } = entry;
         CachedConversation { started: self.start.wall, rating, body, refusals, steps }.encode()
     }
 
@@ -159,7 +159,7 @@ enum EntryKind {
 }
 
 /// A cached conversation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CacheEntry {
     /// The outcome; `None` if the conversation was cut short and only its steps are reusable.
     body: Option<OutcomeBody>,
@@ -254,7 +254,7 @@ impl SourceCacheView {
             Cached::Outcome(..) => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing if !self.has_variants => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing => {
-                self.with_answers_of_variants(found, lookup, max_age, now, first()).await
+                self.with_answers_of_variants(found, lookup, max_age, now, first).await
             }
         }
     }
@@ -291,7 +291,7 @@ impl SourceCacheView {
         lookup: &Lookup,
         max_age: Option<Duration>,
         now: Monotonic,
-        first: Option<CacheDigest>,
+        first: impl Fn() -> Option<CacheDigest>,
     ) -> Cached {
         let own = match &found {
             Cached::Answers(entry) => &entry.steps[..],
@@ -309,7 +309,8 @@ impl SourceCacheView {
             self.add_fresh(&mut steps, entry, max_age, now);
         }
         // Without the answer to the first question, the others are as old as that, which nobody knows.
-        if steps.len() == own.len() || !steps.iter().any(|step| Some(step.question) == first) {
+        let answers = |question: Option<CacheDigest>| steps.iter().any(|step| Some(step.question) == question);
+        if steps.len() == own.len() || !answers(first()) {
             return found;
         }
         CacheEntry::new(None, self.rating, steps, 0).map_or(found, Cached::Answers)
@@ -344,7 +345,7 @@ impl SourceCacheView {
                 // The store may have more, and nobody waits for it.
                 None => {
                     let (Some(entry), view, lookup) = (shared(None), self.clone(), lookup.clone()) else { return };
-                    self.cache.memory.insert(key, self.cache.encode(&entry));
+                    self.cache.memory.insert(key, self.cache.encode(entry.clone()));
                     tracker.spawn(async move {
                         let mut steps = entry.steps.clone();
                         if let Some(stored) = view.cache.find_stored(key, now).await {
@@ -367,15 +368,15 @@ impl SourceCacheView {
 
     fn put(&self, key: CacheDigest, lookup: &Lookup, entry: Option<CacheEntry>) {
         let Some(entry) = entry.filter(|entry| !self.ttl(entry).is_zero()) else { return };
-        let bytes = self.cache.encode(&entry);
+        let time = self.cache.timeline_of(entry.time.monotonic);
+        let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
+        let expire_time = time.checked_add(self.ttl(&entry).saturating_add(stale)).unwrap_or(time);
+        let bytes = self.cache.encode(entry);
         self.cache.memory.insert(key, bytes.clone());
         // A digest of a password could be found by trying, so such a look-up is not stored.
         if lookup.indicator.has_url_credentials() {
             return;
         }
-        let time = self.cache.timeline_of(entry.time.monotonic);
-        let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
-        let expire_time = time.checked_add(self.ttl(&entry).saturating_add(stale)).unwrap_or(time);
         self.cache.stored.put(CachedRow { key, time, expire_time, body: bytes });
     }
 

@@ -16,6 +16,7 @@ use super::waiters::{Waiters, incomplete};
 use crate::clock::Clock;
 use crate::finding::{Finding, OutcomeBody, SourceError, SourceErrorKind};
 use crate::source::{Answer, AnswerBody, Lookup, Purpose, Question, Reading, Source};
+use crate::store::CacheDigest;
 
 /// Maximum of questions in one conversation, including those answered from the cache, with a source that declares one. Those
 /// that a source declares more are added.
@@ -77,11 +78,11 @@ struct Transcript {
 
 impl Conversation<'_> {
     /// Asks with `ask` and reads the answers until the reading is complete. `cached` holds the steps of an earlier
-    /// conversation. `ask` is told what the answer is for.
+    /// conversation. `ask` is given each question with its digest, and told what the answer is for.
     pub(super) async fn run<F>(
         &self,
         mut cached: Vec<AnsweredStep>,
-        ask: impl Fn(Question, Purpose) -> F,
+        ask: impl Fn((Question, CacheDigest), Purpose) -> F,
     ) -> ConversationOutcome
     where
         F: Future<Output = Result<AnsweredStep, AttemptError>>,
@@ -101,12 +102,12 @@ impl Conversation<'_> {
                     let (step, answer) = cached.swap_remove(place);
                     (Some(step), answer)
                 }
-                None => match self.source.known_refusal(self.lookup, &question).filter(|_| is_further) {
+                None => match is_further.then(|| self.source.known_refusal(self.lookup, &question)).flatten() {
                     Some(error) => {
                         transcript.has_refusals = true;
                         (None, self.failed(error))
                     }
-                    None => match ask(question.clone(), purpose).await {
+                    None => match ask((question.clone(), digest), purpose).await {
                         Ok((step, answer)) => (Some(step), answer),
                         Err(AttemptError::Source(error)) if is_further => {
                             let is_refused = self.source.note_refusal(self.lookup, &question, &error);

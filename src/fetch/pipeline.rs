@@ -249,7 +249,7 @@ impl RemotePipeline {
         // When it is over, the partial finding is used.
         let run = Box::pin(
             // Each question of the conversation passes all inner layers.
-            conversation.run(answered, |question, purpose| async move {
+            conversation.run(answered, |(question, digest), purpose| async move {
                 let attempt = || self.attempt(&question, Some(disclosure), waiters);
                 waiters.count_as_relations(purpose == Purpose::RelationPage);
                 // 5. Retry. Outside the quota, so that every attempt pays; an optional answer is not worth another unit.
@@ -260,7 +260,7 @@ impl RemotePipeline {
                     with_retries(&self.guards.retry_budget, breaker, waiters, clock, seed, attempt).await?
                 };
                 let received = self.clock.monotonic();
-                Ok((self.raw_answers.store(&self.settings.name, &question, &answer, received), answer))
+                Ok((self.raw_answers.store(&self.settings.name, digest, &answer, received), answer))
             }),
         );
         let total = waiters.end().since(now) + self.settings.timeout;

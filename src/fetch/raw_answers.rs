@@ -7,11 +7,10 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use tokio_util::task::TaskTracker;
 
-use super::digest::of_question;
 use super::lookup::{AnswerHash, AnswerTime};
 use crate::clock::Monotonic;
 use crate::indicator::hex;
-use crate::source::{Answer, AnswerBody, DnsAnswer, Question};
+use crate::source::{Answer, AnswerBody, DnsAnswer};
 use crate::store::{AnswerStore, CacheDigest, RawAnswer};
 
 /// What an entry of a cache takes beside its bytes: its place in the table, its order of use and its frequency.
@@ -52,8 +51,8 @@ impl RawAnswers {
         Self { newest: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build(), store, tracker }
     }
 
-    /// Starts storing the answer, and returns the step that it belongs to.
-    pub(super) fn store(&self, source: &str, question: &Question, answer: &Answer, received: Monotonic) -> Step {
+    /// Starts storing the answer to the question with this digest, and returns the step that it belongs to.
+    pub(super) fn store(&self, source: &str, question: CacheDigest, answer: &Answer, received: Monotonic) -> Step {
         let body = raw_bytes(&answer.body);
         let mut hash = AnswerHash::default();
         hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
@@ -71,7 +70,7 @@ impl RawAnswers {
             AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => None,
         };
         let time = AnswerTime { wall: answer.received, monotonic: received };
-        Step { question: of_question(question), hash, status, time, ttl: answer.ttl }
+        Step { question, hash, status, time, ttl: answer.ttl }
     }
 
     /// The body of the answer with this hash; `None` if it was pruned or cannot be read.

@@ -242,6 +242,10 @@ impl JsonSource for VirusTotal {
     }
 
     fn known_refusal(&self, api: &Api, lookup: &Lookup, question: &Question) -> Option<SourceError> {
+        // Questions are told apart by their addresses, which take time to write.
+        if self.refusals() == 0 {
+            return None;
+        }
         let is_refused = if *question == premium::first_question(api, lookup) {
             self.premium_refused.load(Ordering::Relaxed)
         } else {
@@ -357,7 +361,8 @@ fn check_subject(indicator: &Indicator, record: &Object<'_>) -> Result<(), Sourc
         Form::Sha1 => "data.attributes.sha1",
         Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Sha256 => "data.id",
     };
-    let given = record.text_if_any(path).and_then(|id| Indicator::parse_as(id, wanted).ok());
+    let id = record.text_if_any(path).filter(|id| *id != indicator.value());
+    let given = id.and_then(|id| Indicator::parse_as(id, wanted).ok());
     let is_same = |given: &Indicator| match indicator.form() {
         Form::Url => given.host() == indicator.host(),
         Form::Ipv4 | Form::Ipv6 | Form::Domain | Form::Md5 | Form::Sha1 | Form::Sha256 => given == indicator,
