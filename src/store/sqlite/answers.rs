@@ -1,12 +1,16 @@
-//! Raw answers in SQLite, compressed by a reader thread.
+//! Raw answers in SQLite, compressed; large ones by a reader thread.
 
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Sqlite;
+use super::writer::Urgency;
 use crate::store::time::{nanos, time};
 use crate::store::{AnswerStore, BoxFuture, RawAnswer, StoreError, encode};
+
+/// A longer answer is compressed by a reader thread, since it would block a worker of the server or the writer.
+const MAX_INLINE: usize = 16 * 1024;
 
 fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {
     let body = encode::decompress(&row.get::<_, Vec<u8>>("body")?)?;
@@ -16,14 +20,13 @@ fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {
 impl AnswerStore for Sqlite {
     fn keep_answer(&self, mut answer: RawAnswer) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // A reader thread compresses the answer, which can be large: it would block a worker of the server or the
-            // writer.
-            let compressed = self.read(move |_| {
+            let length = answer.body.len();
+            let compressed = move || {
                 answer.body = encode::compress(&answer.body)?;
                 Ok(answer)
-            });
-            let answer = compressed.await?;
-            let insert = self.write_history(move |connection| {
+            };
+            let answer = if length <= MAX_INLINE { compressed()? } else { self.read(move |_| compressed()).await? };
+            let insert = self.write_history(Urgency::Patient, move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO answers (hash, source, received, seen, size, body) VALUES (?1, ?2, ?3, ?3, ?4, ?5)
                      ON CONFLICT (hash) DO UPDATE SET seen = max(seen, excluded.seen)",

@@ -6,12 +6,17 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, params};
 
 use super::Sqlite;
+use super::writer::Urgency;
 use crate::store::time::nanos;
 use crate::store::{AnswerCache, BoxFuture, CacheDigest, CachedRow};
 
+/// So many rows are worth a transaction of their own.
+const WHOLE: usize = 64;
+
 impl AnswerCache for Sqlite {
     fn put_cached(&self, rows: Vec<CachedRow>) -> BoxFuture<'_, ()> {
-        Box::pin(self.write_history(move |connection| {
+        let urgency = if rows.len() < WHOLE { Urgency::Patient } else { Urgency::Urgent };
+        Box::pin(self.write_history(urgency, move |connection| {
             let mut statement = connection.prepare_cached(
                 "INSERT INTO cached_answers (key, time, expires, body) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (key) DO UPDATE SET time = excluded.time, expires = excluded.expires, body = excluded.body",

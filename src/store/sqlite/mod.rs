@@ -41,7 +41,7 @@ use file::DatabaseFile;
 use ledger::SharedAccounts;
 use readers::Readers;
 use reserve::Reserve;
-use writer::Writer;
+use writer::{Urgency, Writer};
 
 /// How long a statement waits for another process, such as one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,16 +130,18 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, T> {
-        Box::pin(async move {
-            match &self.writer {
-                Some(writer) => writer.run(work).await.inspect_err(|error| {
-                    if error.kind == StoreErrorKind::Full {
-                        self.reserve.release();
-                    }
-                }),
-                None => Err(StoreError::rejected("the store was opened for reading only")),
-            }
-        })
+        Box::pin(async move { self.writer()?.run(work).await.inspect_err(|error| self.note(error)) })
+    }
+
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        self.writer.as_ref().ok_or_else(|| StoreError::rejected("the store was opened for reading only"))
+    }
+
+    /// Releases the reserve once the disk is full.
+    fn note(&self, error: &StoreError) {
+        if error.kind == StoreErrorKind::Full {
+            self.reserve.release();
+        }
     }
 
     /// Lets a reader run `work`.
@@ -150,15 +152,15 @@ impl Sqlite {
         Box::pin(async move { self.readers.run(work).await })
     }
 
-    /// Writes history, unless the disk is full.
+    /// Writes history, unless the disk is full. Each statement of `work` stands for itself.
     async fn write_history<T: Send + 'static>(
         &self,
+        urgency: Urgency,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if self.writer.is_some() {
-            self.reserve.check()?;
-        }
-        self.write(work).await
+        let writer = self.writer()?;
+        self.reserve.check()?;
+        writer.run_statements(urgency, work).await.inspect_err(|error| self.note(error))
     }
 
     /// Deletes the rows of a table that meet a condition, in small writes. Returns their number.
@@ -262,6 +264,8 @@ fn configure(connection: &Connection, durability: Durability) -> Result<(), Stor
         Durability::Full => "FULL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
+    // What a savepoint may have to undo would else be written to a file once it is large.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // A deleted credential must not remain in free pages, although it is sealed.
     connection.pragma_update(None, "secure_delete", "ON")?;
     Ok(())

@@ -7,6 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 
 use super::filter::Conditions;
+use super::writer::Urgency;
 use super::{Sqlite, parse_column};
 use crate::store::time::{nanos, time};
 use crate::store::{
@@ -45,7 +46,7 @@ impl VerdictStore for Sqlite {
     fn append(&self, record: Arc<VerdictRecord>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let body = encode::compress(&encode::encode(&record))?;
-            let insert = self.write_history(move |connection| {
+            let insert = self.write_history(Urgency::Urgent, move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO verdicts (id, time, form, value, disposition, caller, tlp, body)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",

@@ -1,10 +1,12 @@
-//! The writer thread. It takes all waiting jobs, runs them in one transaction, and replies after the commit.
+//! The writer thread. It takes all waiting jobs, runs them in one transaction, and replies after the commit. A transaction
+//! costs more than most of what is in it, so one of jobs for which nobody waits is put off until there are others.
 //!
-//! Each job has its own savepoint, so that a job that fails is undone without affecting the others.
+//! A job of several statements has its own savepoint, so that it is undone if it fails without affecting the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -16,12 +18,28 @@ use crate::sync::lock;
 
 /// Maximum of jobs in one transaction, so that the first does not wait too long for its commit.
 const BATCH: usize = 256;
+/// A transaction of patient jobs begins when no other job has come for this long.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Replies to the caller of a job, once it is known whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A job does its work and returns the reply. It receives an error instead of a connection if nothing may be written.
-type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
+type Work = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
+
+/// Who waits for the commit of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// A request.
+    Urgent,
+    /// Nobody: it may wait for jobs to share its transaction with.
+    Patient,
+}
+
+struct Job {
+    work: Work,
+    urgency: Urgency,
+}
 
 /// The handle of the writer thread.
 pub(super) struct Writer {
@@ -57,21 +75,31 @@ impl Writer {
         self.failed_commits.clone()
     }
 
-    /// Queues the work and waits for its commit.
+    /// Queues the work and waits for its commit. If it fails, all of it is undone.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run_statements(Urgency::Urgent, move |connection| in_savepoint(connection, work)).await
+    }
+
+    /// Likewise, but if it fails, what its statements before the one that failed have written stays. A savepoint copies each page
+    /// that is written.
+    pub(super) async fn run_statements<T: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let result = connection.and_then(|connection| in_savepoint(connection, work));
+        let work: Work = Box::new(move |connection| {
+            let result = connection.and_then(|connection| in_transaction(connection, work));
             Box::new(move |committed| {
                 // Sending fails if the caller no longer waits; the work is done nevertheless. The job's own error takes
                 // precedence over that of the commit, which it may have caused: a full disk ends the transaction.
                 let _ = sender.send(result.and_then(|done| committed.map(|()| done)));
             })
         });
-        send(&self.jobs, job)?;
+        send(&self.jobs, Job { work, urgency })?;
         receiver.await.map_err(|_| StoreError::unavailable("the writer ended before it replied"))?
     }
 
@@ -95,26 +123,29 @@ fn write_all(
     failed_commits: &AtomicU64,
 ) {
     while let Ok(first) = jobs.recv() {
-        let mut batch = vec![first];
+        let mut is_patient = first.urgency == Urgency::Patient;
+        let mut batch = vec![first.work];
         while batch.len() < BATCH {
-            let Ok(job) = jobs.try_recv() else { break };
-            batch.push(job);
+            let next = if is_patient { jobs.recv_timeout(PATIENCE).ok() } else { jobs.try_recv().ok() };
+            let Some(job) = next else { break };
+            is_patient &= job.urgency == Urgency::Patient;
+            batch.push(job.work);
         }
         match file.check() {
             Ok(()) => {
                 write_batch(connection, batch, failed_commits);
                 checkpoints.make_if_due();
             }
-            Err(gone) => batch.into_iter().for_each(|job| job(Err(gone.clone()))(Ok(()))),
+            Err(gone) => batch.into_iter().for_each(|work| work(Err(gone.clone()))(Ok(()))),
         }
     }
 }
 
 /// Runs all jobs in one transaction, and then replies.
-fn write_batch(connection: &Connection, batch: Vec<Job>, failed_commits: &AtomicU64) {
+fn write_batch(connection: &Connection, batch: Vec<Work>, failed_commits: &AtomicU64) {
     let begun = execute(connection, "BEGIN IMMEDIATE");
     // If no transaction could be started, each job fails, since jobs refuse to run outside a transaction.
-    let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(connection))).collect();
+    let replies: Vec<Reply> = batch.into_iter().map(|work| work(Ok(connection))).collect();
     let committed = begun.and_then(|()| commit(connection));
     if committed.is_err() {
         failed_commits.fetch_add(1, Ordering::Release);
@@ -136,18 +167,30 @@ fn commit(connection: &Connection) -> Result<(), StoreError> {
     committed
 }
 
+fn in_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    // A full disk ends the whole transaction. A statement would then be committed by itself.
+    if connection.is_autocommit() {
+        return Err(StoreError::unavailable("the transaction was ended by an earlier failure"));
+    }
+    let result = work(connection);
+    if connection.is_autocommit() {
+        return result.and(Err(StoreError::unavailable("the transaction was ended by a failure")));
+    }
+    result
+}
+
 fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    // A full disk ends the whole transaction. A savepoint would then start one of its own and commit it.
-    if connection.is_autocommit() {
-        return Err(StoreError::unavailable("the transaction was ended by an earlier failure"));
-    }
     execute(connection, "SAVEPOINT job")?;
     let result = work(connection);
+    // A full disk ends the whole transaction, and the savepoint with it.
     if connection.is_autocommit() {
-        return result.and(Err(StoreError::unavailable("the transaction was ended by a failure")));
+        return result;
     }
     if result.is_err() {
         execute(connection, "ROLLBACK TO job")?;
@@ -225,6 +268,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn patient_jobs_are_written_with_the_next_urgent_one_or_by_themselves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (connection, other) = two_connections(&folder);
+        let writer = start(&folder, connection);
+        let other = Arc::new(Mutex::new(other));
+        // Each job returns how many rows another connection sees, which are those of earlier transactions.
+        let seen = |urgency| {
+            let other = other.clone();
+            writer.run_statements(urgency, move |connection| {
+                insert(connection)?;
+                Ok(count(&lock(&other)))
+            })
+        };
+        let (first, second, urgent) =
+            tokio::join!(seen(Urgency::Patient), seen(Urgency::Patient), seen(Urgency::Urgent));
+        assert_eq!((first, second, urgent), (Ok(0), Ok(0), Ok(0)), "one transaction");
+        assert_eq!(seen(Urgency::Patient).await, Ok(3), "nothing else comes");
+    }
+
+    #[tokio::test]
     async fn a_failed_commit_is_reported_to_all_jobs_and_leaves_no_transaction_open() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
@@ -248,12 +311,13 @@ mod tests {
         let (connection, other) = two_connections(&folder);
         connection.execute_batch("BEGIN IMMEDIATE").expect("begins");
         // Ends the transaction as a full disk does.
-        let ends = in_savepoint(&connection, |connection| {
+        let end = |connection: &Connection| {
             insert(connection)?;
             Ok(connection.execute_batch("ROLLBACK")?)
-        });
+        };
+        let ends = in_transaction(&connection, |connection| in_savepoint(connection, end));
         assert!(ends.is_err(), "its writes are undone");
-        assert!(in_savepoint(&connection, insert).is_err(), "it would commit by itself");
+        assert!(in_transaction(&connection, insert).is_err(), "it would commit by itself");
         assert!(commit(&connection).is_err());
         assert_eq!(count(&other), 0);
     }

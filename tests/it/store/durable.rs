@@ -12,6 +12,7 @@ use concord::store::{
     self, DisclosureFilter, Durability, PageLimit, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap,
     VerdictFilter,
 };
+use futures_util::future::join_all;
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -320,9 +321,8 @@ async fn one_row_that_cannot_be_read_hides_no_other() {
 async fn pruning_in_small_steps_removes_all_that_is_too_old_or_too_much() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    for number in 0..900_u32 {
-        store.keep_answer(answer(&number.to_string(), &[7], f64::from(number))).await.expect("stored");
-    }
+    let kept = (0..900_u32).map(|number| store.keep_answer(answer(&number.to_string(), &[7], f64::from(number))));
+    join_all(kept).await.into_iter().for_each(|kept| kept.expect("stored"));
     assert_eq!(store.prune_answers(at(450.0), u64::MAX).await, Ok(450));
     assert_eq!(store.answer("449").await, Ok(None));
     assert!(store.answer("450").await.expect("read").is_some());
