@@ -53,16 +53,15 @@ impl AnswerStore for Sqlite {
             let too_old = self.delete("answers", "seen < ?1", [nanos(before)]).await?;
             let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
             let newest_beyond = self.read(move |connection| {
+                // Those of one moment go together.
                 let mut statement = connection.prepare_cached(
-                    "SELECT seen, hash FROM
-                         (SELECT seen, hash, sum(size) OVER (ORDER BY seen DESC, hash DESC) AS total FROM answers)
-                     WHERE total > ?1 ORDER BY seen DESC, hash DESC LIMIT 1",
+                    "SELECT seen FROM (SELECT seen, sum(size) OVER (ORDER BY seen DESC) AS total FROM answers)
+                     WHERE total > ?1 ORDER BY seen DESC LIMIT 1",
                 )?;
-                let position = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-                Ok(statement.query_row([max_bytes], position).optional()?)
+                Ok(statement.query_row([max_bytes], |row| row.get::<_, i64>(0)).optional()?)
             });
             match newest_beyond.await? {
-                Some(position) => Ok(too_old + self.delete("answers", "(seen, hash) <= (?1, ?2)", position).await?),
+                Some(seen) => Ok(too_old + self.delete("answers", "seen <= ?1", [seen]).await?),
                 None => Ok(too_old),
             }
         })

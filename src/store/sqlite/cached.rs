@@ -17,9 +17,9 @@ impl AnswerCache for Sqlite {
     fn put_cached(&self, rows: Vec<CachedRow>) -> BoxFuture<'_, ()> {
         let urgency = if rows.len() < WHOLE { Urgency::Patient } else { Urgency::Urgent };
         Box::pin(self.write_history(urgency, move |connection| {
+            // A row that is replaced becomes the newest, so that the oldest are found without an index.
             let mut statement = connection.prepare_cached(
-                "INSERT INTO cached_answers (key, time, expires, body) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (key) DO UPDATE SET time = excluded.time, expires = excluded.expires, body = excluded.body",
+                "INSERT OR REPLACE INTO cached_answers (key, time, expires, body) VALUES (?1, ?2, ?3, ?4)",
             )?;
             for row in rows {
                 statement.execute(params![row.key, nanos(row.time), nanos(row.expire_time), &*row.body])?;

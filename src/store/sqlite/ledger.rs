@@ -73,6 +73,8 @@ struct Accounts {
     loaded: HashMap<String, AccountWindows>,
     /// Accounts whose last change may not have been committed.
     outdated: HashSet<String>,
+    /// Stored calls of the accounts that were not loaded since all were read; `None`: they must be read again.
+    stored_calls: Option<HashMap<String, Vec<i64>>>,
     /// The number of failed commits that has already been taken into account.
     failed_commits: u64,
 }
@@ -81,7 +83,12 @@ impl Accounts {
     /// The account, read from the database if needed, for a change within the writer's transaction.
     fn get(&mut self, connection: &Connection, name: &str) -> Result<&mut AccountWindows, StoreError> {
         if !self.loaded.contains_key(name) || self.outdated.contains(name) {
-            let stored = load(connection, name)?;
+            let calls = match &mut self.stored_calls {
+                Some(calls) => calls,
+                None => self.stored_calls.insert(load_calls(connection)?),
+            };
+            let calls = calls.remove(name).unwrap_or_default();
+            let stored = AccountWindows::from_stored(calls, load_counts(connection, name)?);
             let known = self.loaded.remove(name).unwrap_or_default();
             self.loaded.insert(name.to_owned(), known.reloaded(stored));
             self.outdated.remove(name);
@@ -92,6 +99,7 @@ impl Accounts {
     /// Marks all accounts to be read again, since their last changes are not in the database.
     fn invalidate(&mut self) {
         self.outdated = self.loaded.keys().cloned().collect();
+        self.stored_calls = None;
     }
 
     /// Invalidates the accounts if a further commit has failed.
@@ -116,14 +124,27 @@ impl Accounts {
     }
 }
 
-fn load(connection: &Connection, account: &str) -> Result<AccountWindows, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT at FROM quota_calls WHERE account = ?1")?;
-    let calls = statement.query_map([account], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+/// The calls of all accounts at once: they are few, and an index by account would cost each call a page.
+fn load_calls(connection: &Connection) -> Result<HashMap<String, Vec<i64>>, StoreError> {
+    let mut calls: HashMap<String, Vec<i64>> = HashMap::new();
+    let mut statement = connection.prepare_cached("SELECT account, at FROM quota_calls")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (account, at) = (row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?, row.get(1)?);
+        match calls.get_mut(account) {
+            Some(calls) => calls.push(at),
+            None => drop(calls.insert(account.to_owned(), vec![at])),
+        }
+    }
+    Ok(calls)
+}
+
+fn load_counts(connection: &Connection, account: &str) -> Result<BTreeMap<i64, QuarterCount>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT starts, recorded, crossing FROM quota_quarters WHERE account = ?1")?;
     let counts = statement
         .query_map([account], |row| Ok((row.get(0)?, QuarterCount { recorded: row.get(1)?, crossing: row.get(2)? })))?;
-    Ok(AccountWindows::from_stored(calls, counts.collect::<Result<_, _>>()?))
+    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 /// Moves records that are ahead, because the clock stepped back, to the current time.
@@ -387,7 +408,9 @@ impl Ledger for Sqlite {
                 }
                 // All windows are read in one transaction; otherwise a unit acquired in between could show in only some
                 // of them.
-                Ok(load(&*connection.unchecked_transaction()?, &name)?.uses(&windows, &calendar))
+                let snapshot = connection.unchecked_transaction()?;
+                let calls = load_calls(&snapshot)?.remove(&name).unwrap_or_default();
+                Ok(AccountWindows::from_stored(calls, load_counts(&snapshot, &name)?).uses(&windows, &calendar))
             });
             uses.await
         })

@@ -176,6 +176,21 @@ SELECT account, starts, sum(used), 0 FROM (
 ) GROUP BY account, starts;
 DROP TABLE quota_counts;
 ",
+    // Each index costs a written page for most rows: those by source, disposition and account are few columns more in those by
+    // time, to which rows are appended.
+    "
+DROP INDEX quota_calls_by_account;
+CREATE INDEX quota_calls_by_time ON quota_calls (at);
+DROP INDEX disclosures_by_source;
+DROP INDEX disclosures_by_time;
+CREATE INDEX disclosures_by_time ON disclosures (time, id, source);
+DROP INDEX verdicts_by_disposition;
+DROP INDEX verdicts_by_time;
+CREATE INDEX verdicts_by_time ON verdicts (time, id, disposition);
+DROP INDEX cached_answers_by_time;
+DROP INDEX answers_by_seen;
+CREATE INDEX answers_by_seen ON answers (seen, size);
+",
 ];
 
 /// Whether the file starts like a database of this program. Reads the file itself, since SQLite may have cached pages

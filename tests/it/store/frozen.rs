@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use concord::finding::Disposition;
 use concord::source::QuotaPer;
 use concord::store::{
-    self, DisclosureFilter, Durability, FeedbackFilter, PageLimit, PolicyRow, Swap, VerdictFilter, VerdictRecord,
+    self, Acquire, Acquired, CachedRow, DisclosureFilter, Durability, FeedbackFilter, PageLimit, PolicyRow, Swap,
+    VerdictFilter, VerdictRecord,
 };
 use concord::verdict::{Analysis, Feedback, Retraction, RuleKind};
 use rusqlite::Connection;
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::feedback::{feedback, retraction};
 use super::policies::policy_row;
-use super::samples::{answer, at, disclosure, record, row, windows_of};
+use super::samples::{acquire, answer, at, disclosure, record, row, windows_of};
 
 const DATABASE: &str = "database-v1.db";
 const VERDICT: &str = "verdict-v1.binpb.zst";
@@ -30,6 +31,8 @@ const VERDICT_3: &str = "verdict-v3.binpb.zst";
 const VERDICT_4: &str = "verdict-v4.binpb.zst";
 /// Adds what analysts said, and policies.
 const DATABASE_2: &str = "database-v2.db";
+/// Adds cached answers, calls by quarters of an hour, and other indexes.
+const DATABASE_3: &str = "database-v3.db";
 
 fn stored_verdict_4() -> VerdictRecord {
     record("v1", "192.0.2.1", Disposition::Malicious, 0.123_456_789)
@@ -44,6 +47,10 @@ fn stored_verdict_2() -> VerdictRecord {
     let verdict = &mut record.verdict;
     verdict.pin.iter_mut().chain(&mut verdict.feedback).for_each(|word| word.caller.clear());
     record
+}
+
+fn cached_row() -> CachedRow {
+    CachedRow { key: [7; 16], time: at(1.0), expire_time: at(9.0), body: b"cached".as_slice().into() }
 }
 
 fn stored_policies() -> [PolicyRow; 3] {
@@ -87,12 +94,17 @@ async fn write_fixtures(folder: &Path) {
     for row in stored_policies() {
         assert_eq!(store.append_policy_change(row).await, Ok(Swap::Done));
     }
+    store.keep_answer(answer("f00d", b"body", 1.25)).await.expect("stored");
+    store.put_cached(vec![cached_row()]).await.expect("stored");
+    let take =
+        Acquire { disclosures: vec![disclosure("d1", "192.0.2.1", "x", 1.0)], ..acquire("account", &WINDOWS, 1.0) };
+    assert!(matches!(store.acquire(vec![take]).await.expect("recorded")[..], [Acquired::Granted(_)]));
     store.close().await.expect("closed");
     if !folder.join(VERDICT_4).exists() {
         fs::write(folder.join(VERDICT_4), body(&database)).expect("written");
     }
-    if !folder.join(DATABASE_2).exists() {
-        fs::copy(&database, folder.join(DATABASE_2)).expect("copied");
+    if !folder.join(DATABASE_3).exists() {
+        fs::copy(&database, folder.join(DATABASE_3)).expect("copied");
     }
 }
 
@@ -144,6 +156,24 @@ async fn a_database_with_feedback_and_policies_is_read() {
     assert_eq!(store.policy_revision("strict", 1).await, Ok(Some(first)));
     assert_eq!(store.policy_revision("strict", 2).await, Ok(Some(second)));
     assert_eq!(store.last_policy_changes().await, Ok(vec![deleted]));
+}
+
+#[tokio::test]
+async fn a_database_with_cached_answers_and_calls_by_quarters_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("concord.db");
+    fs::copy(fixture(DATABASE_3).await, &path).expect("copied");
+    let store = store::open(&path, Durability::Normal).expect("opens");
+    let malicious = VerdictFilter { disposition: Some(Disposition::Malicious), ..VerdictFilter::default() };
+    let listed = store.verdicts(malicious, PageLimit::rows(9), None).await.map(|listed| listed.rows);
+    assert_eq!(listed, Ok(vec![stored_verdict_3()]));
+    assert_eq!(store.answer("f00d").await, Ok(Some(answer("f00d", b"body", 1.25))));
+    assert_eq!(store.cached(cached_row().key).await, Ok(Some(cached_row().body)));
+    let uses = store.usage("account", &windows_of(&WINDOWS), at(1.0)).await.expect("usage");
+    assert_eq!(uses.iter().map(|window| window.used).collect::<Vec<_>>(), [1, 1, 1]);
+    let from_x = DisclosureFilter { source: Some("x".into()), ..DisclosureFilter::default() };
+    let disclosures = store.disclosures(from_x, PageLimit::rows(9), None).await.map(|listed| listed.rows);
+    assert_eq!(disclosures, Ok(vec![disclosure("d1", "192.0.2.1", "x", 1.0)]));
 }
 
 async fn check_verdict(name: &str, expected: VerdictRecord) {
