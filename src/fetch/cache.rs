@@ -19,6 +19,7 @@ use super::raw_answers::{CACHE_OVERHEAD, RawAnswers, Step};
 use super::stored_cache::StoredCache;
 use crate::clock::{Clock, Monotonic};
 use crate::finding::OutcomeBody;
+use crate::indicator::Indicator;
 use crate::source::{About, CacheTtl, Lookup, SourceSettings};
 use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep};
 
@@ -385,13 +386,14 @@ impl SourceCacheView {
         let key = key.with(relations.max_calls.to_le_bytes());
         let key = if *first_only { key.with("first_only") } else { key };
         let key = relations.paged.iter().fold(key, |key, name| key.with("paged").with(name));
-        relations.names.iter().fold(key, |key, name| key.with(name)).finish()
+        beside_others_of(indicator, relations.names.iter().fold(key, |key, name| key.with(name)).finish())
     }
 
     /// The key of the answers that all look-ups share which begin with the same question.
     fn shared_key(&self, lookup: &Lookup) -> CacheDigest {
         let base = lookup.base();
-        Digest::new().with(self.key(base.as_ref().unwrap_or(lookup))).with("answers").finish()
+        let key = Digest::new().with(self.key(base.as_ref().unwrap_or(lookup))).with("answers");
+        beside_others_of(&lookup.indicator, key.finish())
     }
 
     /// Whether a stale finding may be used while the source is asked again in the background.
@@ -420,4 +422,13 @@ impl SourceCacheView {
             EntryKind::Incomplete => finding.min(no_record),
         }
     }
+}
+
+/// The key with a beginning that all keys of the indicator have. What a look-up in all sources reads and writes then lies side by
+/// side in the store.
+fn beside_others_of(indicator: &Indicator, mut key: CacheDigest) -> CacheDigest {
+    let common = Digest::new().with(indicator.form().as_str()).with(indicator.value()).finish();
+    let (beginning, _) = key.split_at_mut(common.len() / 2);
+    beginning.copy_from_slice(&common[..beginning.len()]);
+    key
 }

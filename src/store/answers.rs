@@ -31,7 +31,7 @@ pub trait AnswerStore: Send + Sync {
     fn prune_answers(&self, before: SystemTime, max_bytes: u64) -> BoxFuture<'_, u64>;
 }
 
-/// Half of a SHA-256.
+/// Half of a SHA-256; that of a row: two quarters, of which the first is common to all rows of an indicator.
 pub type CacheDigest = [u8; 16];
 
 /// One row of the cache.
