@@ -2,6 +2,8 @@
 //! verdict, in the durable store and, to compare, in memory. The sources are not asked over a network, so the difference is the
 //! store's. Prints figures. `cargo bench --bench record -- 500` makes so many enrichments of each kind instead.
 
+#![expect(clippy::disallowed_methods, reason = "a bench lives in real time")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,7 +124,9 @@ impl Bench {
 
 fn record(verdict: Verdict, answers: Vec<(String, String)>) -> Arc<VerdictRecord> {
     let (create_time, caller) = (verdict.judged_time, "bench".to_owned());
-    Arc::new(VerdictRecord { id: new_id(SystemTime::now()), create_time, caller, tlp: Tlp::Green, verdict, answers })
+    let units = Some(verdict.outcomes.iter().map(|outcome| (outcome.source.clone(), 1)).collect());
+    let (id, tlp) = (new_id(SystemTime::now()), Tlp::Green);
+    Arc::new(VerdictRecord { id, create_time, caller, tlp, verdict, answers, units })
 }
 
 /// What this process has used so far.

@@ -1,6 +1,8 @@
 //! How long the server takes from its start as a process to its first answer, with an empty store and with many stored verdicts.
 //! Prints figures. `cargo bench --bench start -- 100000` stores so many verdicts instead.
 
+#![expect(clippy::disallowed_methods, reason = "a bench lives in real time")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -29,7 +31,8 @@ fn fill(folder: &Path, verdicts: u32) {
         let outcomes: Vec<_> = (0..8).map(|number| outcome(&format!("source-{number}"), now)).collect();
         let verdict = fuse(&Policy::built_in()[0], &indicator, now, outcomes);
         let (id, caller) = (new_id(now), "bench".to_owned());
-        let record = VerdictRecord { id, create_time: now, caller, tlp: Tlp::Green, verdict, answers: Vec::new() };
+        let record =
+            VerdictRecord { id, create_time: now, caller, tlp: Tlp::Green, verdict, answers: Vec::new(), units: None };
         store.append(record.into()).await.expect("stored");
         store.close().await.expect("closed");
     });

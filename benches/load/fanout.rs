@@ -24,6 +24,9 @@ const CALLERS: usize = 8;
 const ROUNDS: usize = 5;
 /// Fan-outs of each side in one round.
 const FAN_OUTS: usize = 600;
+/// Microseconds of CPU of a fan-out: bare, ours, and ours by thread.
+type Round = (f64, f64, Vec<(String, f64)>);
+
 /// The argument that makes this program the bare side.
 pub const BARE: &str = "bare";
 
@@ -90,7 +93,7 @@ async fn cpu(server: &Server, upstream: &Upstream) {
     let client = Client::connect(&server.address).await;
     client.saturated(CALLERS, 100).await;
     bare.run(100);
-    let mut rounds: Vec<(f64, f64, Vec<(String, f64)>)> = Vec::new();
+    let mut rounds: Vec<Round> = Vec::new();
     let each = |spent: Duration| spent.as_secs_f64() * 1e6 / FAN_OUTS as f64;
     for _ in 0..ROUNDS {
         let before = cpu_of(bare.child.id());
