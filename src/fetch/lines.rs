@@ -147,8 +147,11 @@ impl<U> Lines<U> {
     /// Adds a call. Returns `false` if it must wait for a window to open, so that the ledger need not be asked now.
     pub(super) fn push(&mut self, waiting: Waiting<U>, took: Duration, now: Monotonic) -> bool {
         let line = self.lines.entry(waiting.call.terms.clone()).or_default();
-        let closed = line.closed(waiting.claim.priority, now).filter(|_| !line.calls.is_empty());
-        let Some((opens, refusal)) = closed.cloned() else {
+        if line.calls.is_empty() {
+            // The first call of a line asks the ledger in any case. A line that still counted as closed would keep it waiting.
+            line.closed.clear();
+        }
+        let Some((opens, refusal)) = line.closed(waiting.claim.priority, now).cloned() else {
             line.calls.push(waiting);
             return true;
         };
@@ -225,5 +228,72 @@ impl<U> Lines<U> {
     pub(super) fn open(&mut self, account: &str) {
         let of_account = self.lines.iter_mut().filter(|(terms, _)| terms.account == account);
         of_account.for_each(|(_, line)| line.closed.clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::sync::oneshot::Receiver;
+
+    use super::super::waiters::WaiterGuard;
+    use super::*;
+    use crate::finding::{NotAsked, NotAskedReason};
+    use crate::source::QuotaLimits;
+
+    type Unit = Receiver<Result<(), AcquireError>>;
+
+    /// A call with time for nine seconds from the start of the clock.
+    fn waiting(priority: Priority) -> (Waiting<()>, WaiterGuard, Unit) {
+        let claim = Claim { priority, caller: "caller".to_owned() };
+        let end = Monotonic::default() + Duration::from_secs(9);
+        let (waiters, guard) = Waiters::begin(end, end, claim.clone(), None, None);
+        let (account, limits) = ("account".to_owned(), QuotaLimits::default());
+        let terms = Arc::new(Terms { account, limits, reserve: 0, is_paced: false });
+        let call = Call { terms, state: Arc::default(), source: "source".to_owned(), disclosures: Vec::new() };
+        let (reply, unit) = oneshot::channel();
+        (Waiting { claim, call, waiters, reply }, guard, unit)
+    }
+
+    fn refusal() -> Refusal {
+        let not_asked = NotAsked {
+            until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)),
+            ..NotAsked::new(NotAskedReason::QuotaReserve, "used up")
+        };
+        Refusal { not_asked, window: None, caller: None }
+    }
+
+    #[test]
+    fn a_call_asks_the_ledger_though_the_one_before_it_was_just_refused() {
+        let (took, now) = (Duration::ZERO, Monotonic::default());
+        let mut lines = Lines::default();
+        let (first, _first_guard, mut first_unit) = waiting(Priority::Background);
+        assert!(lines.push(first, took, now));
+        let Next::Acquire(mut taken) = lines.next(now) else { panic!("nothing is closed") };
+        let first = taken.pop().unwrap();
+        lines.put_back(vec![(first, refusal(), Duration::from_secs(60))], took, now);
+        assert!(matches!(first_unit.try_recv(), Ok(Err(AcquireError::Refused(_)))), "it cannot wait for a minute");
+        let (second, _second_guard, _second_unit) = waiting(Priority::Background);
+        assert!(lines.push(second, took, now));
+        assert!(matches!(lines.next(now), Next::Acquire(taken) if taken.len() == 1), "it would wait in vain");
+    }
+
+    #[test]
+    fn a_call_that_cannot_wait_is_refused_at_once_while_others_wait_for_the_window() {
+        let (took, now) = (Duration::ZERO, Monotonic::default());
+        let mut lines = Lines::default();
+        let (first, _first_guard, mut first_unit) = waiting(Priority::Background);
+        lines.push(first, took, now);
+        let Next::Acquire(taken) = lines.next(now) else { panic!("nothing is closed") };
+        let refused = taken.into_iter().map(|waiting| (waiting, refusal(), Duration::from_secs(5))).collect();
+        lines.put_back(refused, took, now);
+        assert!(first_unit.try_recv().is_err(), "it waits five seconds");
+        let (second, _second_guard, mut second_unit) = waiting(Priority::Background);
+        assert!(!lines.push(second, took, now + Duration::from_secs(4)));
+        assert!(second_unit.try_recv().is_err(), "a second is left, and five seconds of time");
+        let (third, _third_guard, mut third_unit) = waiting(Priority::Background);
+        assert!(!lines.push(third, Duration::from_secs(8), now));
+        assert!(matches!(third_unit.try_recv(), Ok(Err(AcquireError::Refused(_)))));
     }
 }
