@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Sqlite;
-use super::writer::Urgency;
+use super::queue::Urgency;
 use crate::store::time::{nanos, time};
 use crate::store::{AnswerStore, BoxFuture, RawAnswer, StoreError, encode};
 

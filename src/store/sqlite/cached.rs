@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, params};
 
 use super::Sqlite;
-use super::writer::Urgency;
+use super::queue::Urgency;
 use crate::store::time::nanos;
 use crate::store::{AnswerCache, BoxFuture, CacheDigest, CachedRow};
 

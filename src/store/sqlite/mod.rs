@@ -2,13 +2,13 @@
 //!
 //! A write resolves after its commit, so it survives the end of the process, and with [`Durability::Full`] also a power
 //! loss.
-//! `writer.rs` batches writes, `checkpoints.rs` copies them from the log into the file, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
+//! `writer.rs` batches writes from its `queue.rs`, `checkpoints.rs` copies them from the log into the file, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
 //! `reserve.rs` reserves space for a full disk, and `size.rs` bounds the whole. The other files implement one trait each.
 
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -17,7 +17,6 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use super::permissions::private_file;
 use super::{BoxFuture, Durability, Maintenance, Pruned, StoreError, StoreErrorKind};
 use crate::error::ParseEnumError;
-use crate::sync::lock;
 
 mod answers;
 mod cached;
@@ -28,6 +27,7 @@ mod filter;
 mod ledger;
 mod never_send;
 mod policies;
+mod queue;
 mod readers;
 mod reserve;
 mod schema;
@@ -39,9 +39,10 @@ mod writer;
 
 use file::DatabaseFile;
 use ledger::SharedAccounts;
+use queue::Urgency;
 use readers::Readers;
 use reserve::Reserve;
-use writer::{Urgency, Writer};
+use writer::Writer;
 
 /// How long a statement waits for another process, such as one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -232,13 +233,6 @@ impl Maintenance for Sqlite {
     }
 }
 
-/// Queues a job for a thread, unless the store is closed.
-fn send<J>(jobs: &Mutex<Option<mpsc::Sender<J>>>, job: J) -> Result<(), StoreError> {
-    let closed = || StoreError::unavailable("the store is closed");
-    let jobs = lock(jobs);
-    jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())
-}
-
 /// Parses the enum variant that a column names.
 fn parse_column<T: FromStr<Err = ParseEnumError>>(text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: ParseEnumError| StoreError::corrupt(error.to_string()))
@@ -289,7 +283,7 @@ fn copy(from: &Connection, to: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, mpsc};
     use std::time::UNIX_EPOCH;
 
     use super::*;

@@ -7,7 +7,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{StoreError, connect, send};
+use super::{StoreError, connect};
 use crate::sync::lock;
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
@@ -45,7 +45,8 @@ impl Readers {
                 let _ = sender.send(work(connection));
             }
         });
-        send(&self.jobs, job)?;
+        let closed = || StoreError::unavailable("the store is closed");
+        lock(&self.jobs).as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())?;
         receiver.await.map_err(|_| StoreError::unavailable("a reader ended before it replied"))?
     }
 

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 
 use super::filter::Conditions;
-use super::writer::Urgency;
+use super::queue::Urgency;
 use super::{Sqlite, parse_column};
 use crate::store::time::{nanos, time};
 use crate::store::{

@@ -1,25 +1,23 @@
 //! The writer thread. It takes all waiting jobs, runs them in one transaction, and replies after the commit. A transaction
-//! costs more than most of what is in it, so one of jobs for which nobody waits is put off until there are others.
+//! costs more than most of what is in it, so one of jobs for which nobody waits is put off for a moment.
 //!
 //! A job of several statements has its own savepoint, so that it is undone if it fails without affecting the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::StoreError;
 use super::checkpoints::Checkpoints;
 use super::file::DatabaseFile;
-use super::{StoreError, send};
+use super::queue::{Queue, Urgency};
 use crate::sync::lock;
 
 /// Maximum of jobs in one transaction, so that the first does not wait too long for its commit.
 const BATCH: usize = 256;
-/// A transaction of patient jobs begins when no other job has come for this long.
-const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Replies to the caller of a job, once it is known whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -27,23 +25,9 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// A job does its work and returns the reply. It receives an error instead of a connection if nothing may be written.
 type Work = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
 
-/// Who waits for the commit of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// A request.
-    Urgent,
-    /// Nobody: it may wait for jobs to share its transaction with.
-    Patient,
-}
-
-struct Job {
-    work: Work,
-    urgency: Urgency,
-}
-
-/// The handle of the writer thread.
+/// The handle of the writer thread. Dropping it ends the thread once the queue is empty.
 pub(super) struct Writer {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Arc<Queue<Work>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
     failed_commits: Arc<AtomicU64>,
 }
@@ -51,13 +35,14 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread, which takes over this connection. It writes only while the check of `file` succeeds.
     pub(super) fn start(connection: Connection, file: DatabaseFile) -> Result<Self, StoreError> {
-        let (sender, receiver) = mpsc::channel();
+        let jobs = Arc::new(Queue::default());
+        let queued = Abandons(jobs.clone());
         let (end, ended) = oneshot::channel();
         let failed_commits = Arc::new(AtomicU64::new(0));
         let failed = failed_commits.clone();
         let checkpoints = Checkpoints::start(&connection, file.path())?;
         let work = move || {
-            write_all(&connection, &file, &checkpoints, &receiver, &failed);
+            write_all(&connection, &file, &checkpoints, &queued.0, &failed);
             checkpoints.end();
             // The WAL is replayed on the next open; the checkpoint is optional.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
@@ -67,7 +52,7 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(work);
         thread.map_err(|error| StoreError::unavailable(format!("the writer cannot start: {error}")))?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), ended: Mutex::new(Some(ended)), failed_commits })
+        Ok(Self { jobs, ended: Mutex::new(Some(ended)), failed_commits })
     }
 
     /// The number of commits that have failed so far, for callers that cache what was written.
@@ -99,13 +84,13 @@ impl Writer {
                 let _ = sender.send(result.and_then(|done| committed.map(|()| done)));
             })
         });
-        send(&self.jobs, Job { work, urgency })?;
+        self.jobs.push(work, urgency)?;
         receiver.await.map_err(|_| StoreError::unavailable("the writer ended before it replied"))?
     }
 
     /// Accepts no further jobs, and waits until the thread has completed those in the queue.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
-        drop(lock(&self.jobs).take());
+        self.jobs.close();
         let ended = lock(&self.ended).take();
         match ended {
             Some(ended) => ended.await.map_err(|_| StoreError::unavailable("the writer ended badly")),
@@ -114,23 +99,30 @@ impl Writer {
     }
 }
 
-/// Works until every sender is gone and the queue is empty.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs.close();
+    }
+}
+
+/// The writer's end of the queue. If a job panics, nobody waits in vain for those behind it.
+struct Abandons(Arc<Queue<Work>>);
+
+impl Drop for Abandons {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// Works until the queue is closed and empty.
 fn write_all(
     connection: &Connection,
     file: &DatabaseFile,
     checkpoints: &Checkpoints,
-    jobs: &mpsc::Receiver<Job>,
+    jobs: &Queue<Work>,
     failed_commits: &AtomicU64,
 ) {
-    while let Ok(first) = jobs.recv() {
-        let mut is_patient = first.urgency == Urgency::Patient;
-        let mut batch = vec![first.work];
-        while batch.len() < BATCH {
-            let next = if is_patient { jobs.recv_timeout(PATIENCE).ok() } else { jobs.try_recv().ok() };
-            let Some(job) = next else { break };
-            is_patient &= job.urgency == Urgency::Patient;
-            batch.push(job.work);
-        }
+    while let Some(batch) = jobs.take(BATCH) {
         match file.check() {
             Ok(()) => {
                 write_batch(connection, batch, failed_commits);
@@ -268,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn patient_jobs_are_written_with_the_next_urgent_one_or_by_themselves() {
+    async fn patient_jobs_share_a_transaction_behind_what_somebody_waits_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let (connection, other) = two_connections(&folder);
         let writer = start(&folder, connection);
@@ -283,7 +275,7 @@ mod tests {
         };
         let (first, second, urgent) =
             tokio::join!(seen(Urgency::Patient), seen(Urgency::Patient), seen(Urgency::Urgent));
-        assert_eq!((first, second, urgent), (Ok(0), Ok(0), Ok(0)), "one transaction");
+        assert_eq!((first, second, urgent), (Ok(1), Ok(1), Ok(0)));
         assert_eq!(seen(Urgency::Patient).await, Ok(3), "nothing else comes");
     }
 
