@@ -24,6 +24,7 @@ mod checkpoints;
 mod feedback;
 mod file;
 mod filter;
+mod known_keys;
 mod ledger;
 mod never_send;
 mod policies;
@@ -38,6 +39,7 @@ mod verdicts;
 mod writer;
 
 use file::DatabaseFile;
+use known_keys::KnownKeys;
 use ledger::SharedAccounts;
 use queue::Urgency;
 use readers::Readers;
@@ -61,6 +63,7 @@ pub(super) struct Sqlite {
     file: DatabaseFile,
     reserve: Arc<Reserve>,
     accounts: Arc<SharedAccounts>,
+    known_keys: KnownKeys,
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -115,7 +118,7 @@ impl Sqlite {
         let readers = Readers::start(path, READERS)?;
         let file = file.with_log();
         let writer = Some(Writer::start(connection, file.clone())?);
-        Ok(Self { writer, readers, file, reserve, accounts: Arc::default() })
+        Ok(Self { writer, readers, file, reserve, accounts: Arc::default(), known_keys: KnownKeys::default() })
     }
 
     /// See [`super::open_read_only`].
@@ -123,7 +126,8 @@ impl Sqlite {
         let (file, reserve) = (DatabaseFile::at(path)?, Arc::new(Reserve::of(path)));
         file.check_log()?;
         schema::check_version(&connect(path)?, path)?;
-        Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts: Arc::default() })
+        let (accounts, known_keys) = (Arc::default(), KnownKeys::default());
+        Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts, known_keys })
     }
 
     /// Lets the writer run `work` within its next transaction. Resolves after the commit.
