@@ -207,7 +207,8 @@ impl Engine {
                 progress(judging.progress(&chosen, outcomes, newest, receipt, &feedback));
             }
         };
-        let (outcomes, receipts) = self.ask(judging, budget, &chosen, &mut arrived).await;
+        let asking = Box::pin(self.ask(judging, budget, &chosen, &mut arrived));
+        let (outcomes, receipts) = self.pipelines.announce(asking).await;
         // What analysts said while sources were asked counts, and such a verdict is none of those who ask by the earlier key.
         let latest = self.active_feedback(&request.indicator);
         let is_same = latest.ids() == feedback.ids();

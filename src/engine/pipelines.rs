@@ -128,6 +128,11 @@ impl SourcePipelines {
         self.acquirer.set_budgets(budgets);
     }
 
+    /// Does `work`, which asks sources.
+    pub(super) fn announce<F: Future + Unpin>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.acquirer.announce(work)
+    }
+
     /// The quota units that this caller may spend in a day; `None`: no limit.
     pub(super) fn caller_limit(&self, caller: &str) -> Option<u64> {
         self.acquirer.budgets().limit(caller)

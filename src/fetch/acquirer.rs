@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::AttemptError;
 use super::fair_queue::Claim;
+use super::gathering::Gathering;
 use super::lines::{AcquireError, Call, Lines, Next, Waiting};
 use super::reported::ReportedPermit;
 use super::terms::Refusal;
@@ -41,6 +42,7 @@ pub struct UnitAcquirer {
     budgets: Mutex<Arc<CallerBudgets>>,
     /// Wakes the task that works on the queue.
     changed: Notify,
+    gathering: Gathering,
 }
 
 #[derive(Default)]
@@ -83,7 +85,13 @@ impl UnitAcquirer {
             queue: queue.into(),
             budgets: Mutex::default(),
             changed: Notify::new(),
+            gathering: Gathering::default(),
         })
+    }
+
+    /// Does `work`, which is about to ask for units: if it does so at once, in the same statement as others that are.
+    pub fn announce<F: Future + Unpin>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.gathering.announce(work)
     }
 
     /// Applies these budgets from the next unit on.
@@ -191,6 +199,8 @@ impl UnitAcquirer {
 
     async fn work_on_queue(self: Arc<Self>) {
         loop {
+            // The other sources of the request are about to ask too, and one statement costs little more for all than for one.
+            self.gathering.wait().await;
             let (next, took) = {
                 let mut queue = lock(&self.queue);
                 let next = queue.lines.next(self.clock.monotonic());

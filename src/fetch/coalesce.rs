@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::acquirer::UnitAcquirer;
 use super::attempt::AttemptError;
 use super::conversation::ConversationOutcome;
 use super::disclosure::DisclosureLog;
@@ -28,6 +29,7 @@ pub(super) struct InFlight {
     pub(super) running: Running,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tracker: TaskTracker,
+    pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) disclosures: DisclosureLog,
     /// How long a conversation may start further attempts. An attempt that starts at the end of it still has its whole
     /// timeout.
@@ -125,7 +127,7 @@ impl InFlight {
         drop(running);
         let registered = Registered { running: self.running.clone(), key, waiters: waiters.clone() };
         // Boxed, or the task would hold its size twice: before it begins and while it runs.
-        let conversation = Box::pin(conversation(waiters));
+        let conversation = self.acquirer.announce(Box::pin(conversation(waiters)));
         self.tracker.spawn(async move {
             let outcome = conversation.await;
             // By now the answer is in the cache, where later look-ups find it.

@@ -8,7 +8,7 @@
 //! | 2 cache, 3 coalesce | `cache.rs` with `stored_cache.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, circuit | `account.rs`, `breaker.rs` | a source that refuses or keeps failing costs neither time nor units |
-//! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
+//! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `gathering.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
 //! | 7 quota | `reported.rs` | make no more calls than answers say are left |
 //! | 7 concurrency | `concurrency.rs` | a call that waits for a unit holds no place that another needs |
 //! | beside 7 | `forecast.rs` | tells when the day's quota will be used up |
@@ -33,6 +33,7 @@ mod dns;
 mod fair_queue;
 mod feed;
 mod forecast;
+mod gathering;
 mod guards;
 mod http;
 mod http_error;

@@ -115,6 +115,7 @@ impl RemotePipeline {
                 running: Default::default(),
                 clock: clock.clone(),
                 tracker: tracker.clone(),
+                acquirer: parts.acquirer.clone(),
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
