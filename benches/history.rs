@@ -215,10 +215,7 @@ async fn fill(data: &Path, count: u32) {
             received: began,
             body: FOUND.replace("192.0.2.10", &address(*number)).into_bytes(),
         });
-        join_all(raw.map(|answer| store.keep_answer(answer)))
-            .await
-            .into_iter()
-            .for_each(|stored| stored.expect("stored"));
+        store.keep_answers(raw.collect()).await.expect("stored");
     }
     store.close().await.expect("closed");
 }

@@ -205,11 +205,11 @@ impl Engine {
         }
     }
 
-    /// The raw answers with these hashes, as far as they are still retained.
-    pub async fn raw_answers(&self, hashes: &[AnswerHash]) -> Vec<Arc<[u8]>> {
-        let mut bodies = Vec::with_capacity(hashes.len());
+    /// The raw answers with these hashes, as far as they are still retained and can be read.
+    pub async fn raw_answers(&self, hashes: impl IntoIterator<Item = &AnswerHash>) -> Vec<Arc<[u8]>> {
+        let mut bodies = Vec::new();
         for hash in hashes {
-            bodies.extend(self.cache.raw_answer(hash).await);
+            bodies.extend(self.cache.raw_answer(hash).await.ok().flatten());
         }
         bodies
     }

@@ -21,7 +21,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
 use crate::source::{About, CacheTtl, Lookup, SourceSettings};
-use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep};
+use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep, StoreError};
 
 /// The part of the memory that holds the newest raw answers, and its bound: they need not be held once they are stored.
 const RAW_ANSWERS_DIVISOR: u64 = 4;
@@ -58,8 +58,11 @@ impl SourceCache {
         }
     }
 
-    /// The raw answer with this hash; `None` if it was pruned or cannot be read.
-    pub async fn raw_answer(&self, hash: &AnswerHash) -> Option<Arc<[u8]>> {
+    /// The raw answer with this hash, also before it is stored; `None` if it was pruned.
+    ///
+    /// # Errors
+    /// If the store cannot read it.
+    pub async fn raw_answer(&self, hash: &AnswerHash) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.raw_answers.body(hash).await
     }
 

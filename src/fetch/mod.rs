@@ -5,7 +5,7 @@
 //! | layer | file | reason |
 //! |---|---|---|
 //! | 1 observe | `observe.rs` | counts everything, including cache hits and refusals |
-//! | 2 cache, 3 coalesce | `cache.rs` with `stored_cache.rs`, `coalesce.rs` | one question is not paid twice |
+//! | 2 cache, 3 coalesce | `cache.rs` with `stored_cache.rs` and `backlog.rs`, `coalesce.rs` | one question is not paid twice |
 //! | 4 total time, 5 retry | `pipeline.rs`, `retry.rs` | bound all attempts together |
 //! | 6 account, circuit | `account.rs`, `breaker.rs` | a source that refuses or keeps failing costs neither time nor units |
 //! | 7 quota | `quota.rs`, `terms.rs`, `acquirer.rs`, `gathering.rs`, `lines.rs`, `disclosure.rs` | pay and record a call before it is made |
@@ -22,6 +22,7 @@ mod account;
 mod acquirer;
 mod allowance;
 mod attempt;
+mod backlog;
 mod breaker;
 mod cache;
 mod coalesce;

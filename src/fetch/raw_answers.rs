@@ -7,14 +7,18 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use tokio_util::task::TaskTracker;
 
+use super::backlog::Backlog;
 use super::lookup::{AnswerHash, AnswerTime};
 use crate::clock::Monotonic;
 use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer};
-use crate::store::{AnswerStore, CacheDigest, RawAnswer};
+use crate::store::{AnswerStore, CacheDigest, RawAnswer, StoreError};
 
 /// What an entry of a cache takes beside its bytes: its place in the table, its order of use and its frequency.
 pub(super) const CACHE_OVERHEAD: usize = 320;
+
+/// Answers that are stored in one write, so that a quota unit does not wait for a long one.
+const GROUP: usize = 64;
 
 /// A question and the answer to it, each by its digest.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,11 +39,12 @@ pub(super) fn hashes(steps: &[Step]) -> Vec<AnswerHash> {
     steps.iter().map(|step| step.hash).collect()
 }
 
-/// Raw answers: stored in background tasks, so that no look-up waits for it. The newest are also held in memory, since
+/// Raw answers: stored in the background, so that no look-up waits for it. The newest are also held in memory, since
 /// they may be wanted before they are stored. Clones share them.
 #[derive(Clone)]
 pub(super) struct RawAnswers {
     newest: moka::sync::Cache<AnswerHash, Arc<[u8]>>,
+    waiting: Backlog<AnswerHash, RawAnswer>,
     store: Arc<dyn AnswerStore>,
     tracker: TaskTracker,
 }
@@ -48,7 +53,8 @@ impl RawAnswers {
     /// Holds about this many bytes in memory.
     pub(super) fn new(bytes: u64, store: Arc<dyn AnswerStore>, tracker: TaskTracker) -> Self {
         let weigh = |_: &AnswerHash, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
-        Self { newest: moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build(), store, tracker }
+        let newest = moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build();
+        Self { newest, waiting: Backlog::default(), store, tracker }
     }
 
     /// Starts storing the answer to the question with this digest, and returns the step that it belongs to.
@@ -58,13 +64,14 @@ impl RawAnswers {
         hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
         self.newest.insert(hash, body.as_slice().into());
         let raw = RawAnswer { hash: hex(&hash), source: source.to_owned(), received: answer.received, body };
-        let store = self.store.clone();
-        self.tracker.spawn(async move {
-            let source = raw.source.clone();
-            if let Err(error) = store.keep_answer(raw).await {
-                tracing::warn!(source, %error, "a raw answer could not be stored");
-            }
-        });
+        let (length, raw_answers) = (raw.body.len(), self.clone());
+        let write = move |answers: Vec<RawAnswer>| {
+            let raw_answers = raw_answers.clone();
+            async move { raw_answers.write(answers).await }
+        };
+        if !self.waiting.add((hash, raw), length, &self.tracker, write) {
+            note_not_stored("too many are waiting to be stored", 1);
+        }
         let status = match answer.body {
             AnswerBody::Http { status, .. } => Some(status),
             AnswerBody::Dns(_) | AnswerBody::List(_) | AnswerBody::Failed(_) => None,
@@ -73,11 +80,25 @@ impl RawAnswers {
         Step { question, hash, status, time, ttl: answer.ttl }
     }
 
-    /// The body of the answer with this hash; `None` if it was pruned or cannot be read.
-    pub(super) async fn body(&self, hash: &AnswerHash) -> Option<Arc<[u8]>> {
+    async fn write(&self, mut answers: Vec<RawAnswer>) {
+        while !answers.is_empty() {
+            let rest = answers.split_off(answers.len().min(GROUP));
+            let group = std::mem::replace(&mut answers, rest);
+            let count = group.len() as u64;
+            if let Err(error) = self.store.keep_answers(group).await {
+                note_not_stored(&error.to_string(), count);
+            }
+        }
+    }
+
+    /// The body of the answer with this hash; `None` if it was pruned.
+    ///
+    /// # Errors
+    /// If the store cannot read it.
+    pub(super) async fn body(&self, hash: &AnswerHash) -> Result<Option<Arc<[u8]>>, StoreError> {
         match self.newest.get(hash) {
-            Some(body) => Some(body),
-            None => self.store.answer(&hex(hash)).await.ok().flatten().map(|raw| raw.body.into()),
+            Some(body) => Ok(Some(body)),
+            None => Ok(self.store.answer(&hex(hash)).await?.map(|raw| raw.body.into())),
         }
     }
 
@@ -85,7 +106,7 @@ impl RawAnswers {
     pub(super) async fn answered(&self, steps: &[Step]) -> Vec<AnsweredStep> {
         let mut answered = Vec::with_capacity(steps.len());
         for step in steps {
-            let Some(body) = self.body(&step.hash).await else { break };
+            let Ok(Some(body)) = self.body(&step.hash).await else { break };
             let body = match step.status {
                 Some(status) => AnswerBody::Http { status, headers: Vec::new(), body: body.to_vec() },
                 None => AnswerBody::Dns(dns_answer(&body)),
@@ -100,6 +121,11 @@ impl fmt::Debug for RawAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawAnswers").finish_non_exhaustive()
     }
+}
+
+fn note_not_stored(why: &str, count: u64) {
+    tracing::warn!(why, count, "raw answers could not be stored");
+    metrics::counter!("concord_raw_answers_not_stored_total").increment(count);
 }
 
 fn raw_bytes(body: &AnswerBody) -> Vec<u8> {

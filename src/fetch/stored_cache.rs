@@ -9,11 +9,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::task::TaskTracker;
 
+use super::backlog::Backlog;
 use crate::store::{AnswerCache, CacheDigest, CachedRow, StoreError};
 use crate::sync::lock;
 
-/// Maximum of bytes that wait to be stored. What exceeds it is not stored, which costs at most a call after a restart.
-const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// Rows that are stored in one write, so that a quota unit does not wait for a long one.
 const GROUP: usize = 64;
 
@@ -25,60 +24,34 @@ type Loading = Shared<BoxFuture<'static, Option<Arc<[u8]>>>>;
 pub(super) struct StoredCache {
     store: Arc<dyn AnswerCache>,
     tracker: TaskTracker,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Backlog<CacheDigest, CachedRow>,
     loading: Arc<Mutex<HashMap<CacheDigest, Loading>>>,
     /// Whether the last operation failed, so that a store that stays unusable is logged once.
     is_failing: Arc<AtomicBool>,
 }
 
-/// The rows that wait to be stored.
-#[derive(Default)]
-struct Waiting {
-    rows: HashMap<CacheDigest, CachedRow>,
-    bytes: usize,
-    /// Whether a task is storing them.
-    is_draining: bool,
-}
-
 impl StoredCache {
     pub(super) fn new(store: Arc<dyn AnswerCache>, tracker: TaskTracker) -> Self {
-        Self { store, tracker, waiting: Arc::default(), loading: Arc::default(), is_failing: Arc::default() }
+        Self { store, tracker, waiting: Backlog::default(), loading: Arc::default(), is_failing: Arc::default() }
     }
 
-    /// Queues the row, unless too much is waiting already.
+    /// Queues the row, unless too much is waiting already, which costs at most a call after a restart.
     pub(super) fn put(&self, row: CachedRow) {
-        let mut waiting = lock(&self.waiting);
-        if waiting.bytes.saturating_add(row.body.len()) > MAX_WAITING_BYTES {
+        let (bytes, cache) = (row.body.len(), self.clone());
+        let write = move |rows: Vec<CachedRow>| {
+            let cache = cache.clone();
+            async move { cache.write(rows).await }
+        };
+        if !self.waiting.add((row.key, row), bytes, &self.tracker, write) {
             metrics::counter!("concord_cached_answers_not_stored_total").increment(1);
-            return;
-        }
-        waiting.bytes += row.body.len();
-        waiting.rows.insert(row.key, row);
-        if !waiting.is_draining {
-            waiting.is_draining = true;
-            drop(waiting);
-            let cache = self.clone();
-            self.tracker.spawn(async move { cache.drain().await });
         }
     }
 
-    /// Stores everything that waits.
-    async fn drain(&self) {
-        loop {
-            let rows: Vec<_> = {
-                let mut waiting = lock(&self.waiting);
-                waiting.bytes = 0;
-                waiting.is_draining = !waiting.rows.is_empty();
-                waiting.rows.drain().map(|(_, row)| row).collect()
-            };
-            if rows.is_empty() {
-                return;
-            }
-            for group in rows.chunks(GROUP) {
-                let stored = self.store.put_cached(group.to_vec()).await;
-                if self.note(&stored) {
-                    metrics::counter!("concord_cached_answers_not_stored_total").increment(group.len() as u64);
-                }
+    async fn write(&self, rows: Vec<CachedRow>) {
+        for group in rows.chunks(GROUP) {
+            let stored = self.store.put_cached(group.to_vec()).await;
+            if self.note(&stored) {
+                metrics::counter!("concord_cached_answers_not_stored_total").increment(group.len() as u64);
             }
         }
     }

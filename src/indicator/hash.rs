@@ -17,7 +17,22 @@ pub(super) fn form_of(text: &str) -> Option<Form> {
 
 /// The bytes in lower-case hexadecimal digits, which is the normal form of a hash.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Reverses [`hex`] for a SHA-256; `None` for any other text.
+pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let half = |digit: &u8| char::from(*digit).to_digit(16).and_then(|half| u8::try_from(half).ok());
+    let mut bytes = [0; 32];
+    let digits = text.as_bytes();
+    if digits.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = half(digits.first()?)? << 4 | half(digits.get(1)?)?;
+    }
+    Some(bytes)
 }
 
 /// The name of the unsupported hash that a text looks like.
@@ -65,4 +80,22 @@ pub(super) fn in_file_name(text: &str) -> Option<&str> {
     let letters = !extension.is_empty()
         && extension.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_');
     (letters && form_of(hash).is_some()).then_some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_in_hexadecimal_and_read_again() {
+        let mut bytes = [0; 32];
+        (0_u8..).zip(&mut bytes).for_each(|(number, byte)| *byte = number.wrapping_mul(37));
+        let text = hex(&bytes);
+        assert!(text.starts_with("00254a6f94b9de"), "{text}");
+        assert_eq!(from_hex(&text), Some(bytes));
+        assert_eq!(from_hex(&text.to_uppercase()), Some(bytes));
+        for wrong in ["", "00", &text[1..], &format!("{text}0"), &text.replace('f', "g"), &"é".repeat(32)] {
+            assert_eq!(from_hex(wrong), None, "{wrong}");
+        }
+    }
 }

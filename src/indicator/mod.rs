@@ -36,7 +36,7 @@ mod wrapping;
 
 pub use encoding::{decode_text, is_utf16};
 pub use extract::{ExtractOptions, Extracted, SkippedHash, extract, extract_with_skipped};
-pub use hash::hex;
+pub use hash::{from_hex, hex};
 pub use percent::decode_percent;
 pub use refang::refang;
 pub use special::{SpecialAddress, addresses, is_internal_name};

@@ -15,6 +15,7 @@ use crate::convert::verdict::{RawAnswers, View, read_view, write_record};
 use crate::convert::{Violations, comparison, indicator, read_name, read_period};
 use crate::engine::Engine;
 use crate::error::{Error, Reason, Violation};
+use crate::indicator::from_hex;
 use crate::offload::offload;
 use crate::pb;
 use crate::pb::verdict_service_server::VerdictService;
@@ -96,8 +97,8 @@ impl VerdictRpc {
     async fn raw_answers(&self, record: &VerdictRecord) -> RawAnswers {
         let mut raw = RawAnswers::new();
         for (source, hash) in &record.answers {
-            if let Ok(Some(answer)) = self.store.answer(hash).await {
-                raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer.body).into_owned());
+            for answer in self.engine.raw_answers(&from_hex(hash)).await {
+                raw.entry(source.clone()).or_default().push(String::from_utf8_lossy(&answer).into_owned());
             }
         }
         raw

@@ -22,8 +22,8 @@ pub struct RawAnswer {
 
 /// Raw answers, stored compressed. No request waits for them to be written.
 pub trait AnswerStore: Send + Sync {
-    /// Stores an answer. Deduplicated by hash; `source` is the first that sent it.
-    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()>;
+    /// Stores answers. Deduplicated by hash; `source` is the first that sent it.
+    fn keep_answers(&self, answers: Vec<RawAnswer>) -> BoxFuture<'_, ()>;
     /// The answer of this hash, if it was not pruned.
     fn answer<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Option<RawAnswer>>;
     /// Removes answers last received before this time, then the oldest until the rest has at most `max_bytes`

@@ -168,15 +168,17 @@ impl VerdictStore for Memory {
 }
 
 impl AnswerStore for Memory {
-    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()> {
+    fn keep_answers(&self, answers: Vec<RawAnswer>) -> BoxFuture<'_, ()> {
         self.run(move |state| {
-            let seen = nanos(answer.received);
-            if let Some(stored) = state.answers.get_mut(&answer.hash) {
-                stored.seen = stored.seen.max(seen);
-                return Ok(());
+            for answer in answers {
+                let seen = nanos(answer.received);
+                if let Some(stored) = state.answers.get_mut(&answer.hash) {
+                    stored.seen = stored.seen.max(seen);
+                    continue;
+                }
+                let size = encode::compress(&answer.body)?.len() as u64;
+                state.answers.insert(answer.hash.clone(), StoredAnswer { answer, seen, size });
             }
-            let size = encode::compress(&answer.body)?.len() as u64;
-            state.answers.insert(answer.hash.clone(), StoredAnswer { answer, seen, size });
             Ok(())
         })
     }

@@ -8,13 +8,14 @@ use super::labels::Labels;
 use super::pages::HistoryPages;
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
+use crate::fetch::SourceCache;
 use crate::finding::{Finding, OutcomeBody};
 use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::source::Source;
 use crate::sources::engine_report;
 use crate::statistics::{EngineReport, EngineRow, EngineStatistics};
-use crate::store::{RawAnswer, Store, VerdictRecord};
+use crate::store::{Store, VerdictRecord};
 
 /// Whose engines, and how findings that name too few of them are read again.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ pub struct EngineAnalysis {
     question: Arc<EngineQuestion>,
     collected: EngineCollection,
     store: Arc<dyn Store>,
+    cache: SourceCache,
 }
 
 /// What was collected of a whole period.
@@ -78,7 +80,13 @@ impl History {
             coverage: EngineCoverage::default(),
             labels: Labels::load(self.store.as_ref()).await?,
         };
-        Ok(EngineAnalysis { pages, question: Arc::new(question), collected, store: self.store.clone() })
+        Ok(EngineAnalysis {
+            pages,
+            question: Arc::new(question),
+            collected,
+            store: self.store.clone(),
+            cache: self.cache.clone(),
+        })
     }
 
     /// The indicators of these verdicts, as far as they are still stored.
@@ -119,8 +127,8 @@ impl EngineAnalysis {
             let mut bytes = bytes;
             for (record, lacks) in group.into_iter().zip(lacks) {
                 let source = &self.question.source;
-                let stored = if lacks { raw_answers::load(self.store.as_ref(), &record, source).await? } else { None };
-                bytes += stored.iter().flatten().map(|answer| answer.body.len()).sum::<usize>();
+                let stored = if lacks { raw_answers::load(&self.cache, &record, source).await? } else { None };
+                bytes += stored.iter().flatten().map(|answer| answer.len()).sum::<usize>();
                 rows.push((record, lacks, stored));
             }
             let question = self.question.clone();
@@ -171,7 +179,12 @@ impl EngineQuestion {
     }
 
     /// What the source would say by these answers, with every engine.
-    fn read_again(&self, record: &VerdictRecord, received: SystemTime, stored: &[RawAnswer]) -> Option<Finding> {
+    fn read_again(
+        &self,
+        record: &VerdictRecord,
+        received: SystemTime,
+        stored: &[raw_answers::Body],
+    ) -> Option<Finding> {
         let indicator = &record.verdict.indicator;
         match raw_answers::read_again(self.reader.as_ref(), indicator, received, stored)? {
             OutcomeBody::Finding(finding) => Some(finding),
@@ -181,7 +194,13 @@ impl EngineQuestion {
 }
 
 impl EngineCollection {
-    fn add(&mut self, question: &EngineQuestion, record: &VerdictRecord, lacks: bool, stored: Option<&[RawAnswer]>) {
+    fn add(
+        &mut self,
+        question: &EngineQuestion,
+        record: &VerdictRecord,
+        lacks: bool,
+        stored: Option<&[raw_answers::Body]>,
+    ) {
         let coverage = &mut self.coverage;
         coverage.verdicts += 1;
         let Some((recorded, received)) = question.finding(record) else { return };

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use super::Engine;
 use crate::clock::Clock;
 use crate::error::{Error, Reason};
+use crate::fetch::SourceCache;
 use crate::indicator::IndicatorType;
 use crate::settings::{PolicyRegistry, ResolvedPolicy};
 use crate::store::{Store, VerdictFilter};
@@ -45,6 +46,8 @@ pub struct HistoryFilter {
 #[derive(Clone)]
 pub struct History {
     store: Arc<dyn Store>,
+    /// Raw answers, also those that are not stored yet.
+    cache: SourceCache,
     policies: Arc<PolicyRegistry>,
     clock: Arc<dyn Clock>,
 }
@@ -52,7 +55,12 @@ pub struct History {
 impl Engine {
     /// The history of its verdicts.
     pub fn history(&self) -> History {
-        History { store: self.store.clone(), policies: self.policies.clone(), clock: self.clock.clone() }
+        History {
+            store: self.store.clone(),
+            cache: self.cache.clone(),
+            policies: self.policies.clone(),
+            clock: self.clock.clone(),
+        }
     }
 }
 

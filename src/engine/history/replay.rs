@@ -8,12 +8,13 @@ use super::pages::HistoryPages;
 use super::stored_answers::{StoredAnswers, UnusableAnswer, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, no_verdicts, raw_answers};
 use crate::error::{Error, Reason};
+use crate::fetch::SourceCache;
 use crate::finding::{Disposition, Outcome, OutcomeBody, Reliability};
 use crate::indicator::Indicator;
 use crate::offload::offload;
 use crate::settings::{PolicyRegistry, ResolvedPolicy};
 use crate::source::Source;
-use crate::store::{Store, VerdictRecord};
+use crate::store::VerdictRecord;
 use crate::verdict::{Term, Verdict, fuse_without_analysis};
 
 /// Examples of each transition.
@@ -90,7 +91,7 @@ pub struct Replay {
     known: HashMap<(String, u32), Option<Arc<ResolvedPolicy>>>,
     counts: BTreeMap<(Disposition, Disposition), Counts>,
     report: ReplayReport,
-    store: Arc<dyn Store>,
+    cache: SourceCache,
 }
 
 #[derive(Default)]
@@ -113,7 +114,7 @@ impl History {
             known: HashMap::new(),
             counts: BTreeMap::new(),
             report: ReplayReport::default(),
-            store: self.store.clone(),
+            cache: self.cache.clone(),
         })
     }
 
@@ -152,8 +153,7 @@ impl Replay {
                 break;
             }
             let is_wanted = |source: &str| self.change.sources.contains_key(source);
-            let answers =
-                stored_answers(self.store.as_ref(), group.iter().map(|(record, _)| record), is_wanted).await?;
+            let answers = stored_answers(&self.cache, group.iter().map(|(record, _)| record), is_wanted).await?;
             let bytes = bytes_each * group.len() + answers.iter().map(StoredAnswers::bytes).sum::<usize>();
             let change = self.change.clone();
             let judge = move || {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::raw_answers;
 use crate::error::Error;
+use crate::fetch::SourceCache;
 use crate::finding::Outcome;
-use crate::store::{RawAnswer, Store, VerdictRecord};
+use crate::store::VerdictRecord;
 
 /// Why a finding cannot be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,22 +18,22 @@ pub(super) enum UnusableAnswer {
 }
 
 /// The raw answers behind the findings of one verdict that are read again, by source; `None` where one is no longer stored.
-pub(super) struct StoredAnswers(BTreeMap<String, Option<Vec<RawAnswer>>>);
+pub(super) struct StoredAnswers(BTreeMap<String, Option<Vec<raw_answers::Body>>>);
 
 impl StoredAnswers {
     pub(super) fn bytes(&self) -> usize {
-        self.0.values().flatten().flatten().map(|answer| answer.body.len()).sum()
+        self.0.values().flatten().flatten().map(|answer| answer.len()).sum()
     }
 
     /// The answers behind this outcome; `None`: it is not to be read again.
-    pub(super) fn of_outcome(&self, outcome: &Outcome) -> Option<Result<&[RawAnswer], UnusableAnswer>> {
+    pub(super) fn of_outcome(&self, outcome: &Outcome) -> Option<Result<&[raw_answers::Body], UnusableAnswer>> {
         Some(self.0.get(&outcome.source)?.as_deref().ok_or(UnusableAnswer::Pruned))
     }
 }
 
 /// The raw answers behind each of these verdicts, of the sources that are wanted.
 pub(super) async fn stored_answers(
-    store: &dyn Store,
+    cache: &SourceCache,
     records: impl Iterator<Item = &VerdictRecord>,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<StoredAnswers>, Error> {
@@ -40,7 +41,7 @@ pub(super) async fn stored_answers(
         let mut answers = BTreeMap::new();
         for outcome in record.verdict.outcomes.iter().filter(|outcome| outcome.body.finding().is_some()) {
             if is_wanted(&outcome.source) {
-                let stored = raw_answers::load(store, record, &outcome.source).await?;
+                let stored = raw_answers::load(cache, record, &outcome.source).await?;
                 answers.insert(outcome.source.clone(), stored);
             }
         }

@@ -8,6 +8,7 @@ use super::pages::HistoryPages;
 use super::stored_answers::{StoredAnswers, UnusableAnswer, stored_answers};
 use super::{History, HistoryFilter, ScanProgress, raw_answers};
 use crate::error::{Error, Reason};
+use crate::fetch::SourceCache;
 use crate::finding::{Disposition, FactValue, Outcome, OutcomeBody};
 use crate::indicator::Indicator;
 use crate::offload::offload;
@@ -44,6 +45,7 @@ pub struct ThresholdReport {
 pub struct ThresholdScan {
     pages: HistoryPages,
     store: Arc<dyn Store>,
+    cache: SourceCache,
     trial: Arc<ThresholdTrial>,
     /// Absent while a group is counted on another thread.
     counted: Option<Counted>,
@@ -69,7 +71,13 @@ impl History {
             pruned: 0,
             unreadable: 0,
         };
-        Ok(ThresholdScan { pages, store: self.store.clone(), trial: Arc::new(trial), counted: Some(counted) })
+        Ok(ThresholdScan {
+            pages,
+            store: self.store.clone(),
+            cache: self.cache.clone(),
+            trial: Arc::new(trial),
+            counted: Some(counted),
+        })
     }
 }
 
@@ -90,7 +98,7 @@ impl ThresholdScan {
                 return Ok(Some(self.pages.progress()));
             }
             let is_wanted = |source: &str| source == self.trial.source;
-            let answers = stored_answers(self.store.as_ref(), group.iter(), is_wanted).await?;
+            let answers = stored_answers(&self.cache, group.iter(), is_wanted).await?;
             let Some(mut counted) = self.counted.take() else { continue };
             let bytes = answers.iter().map(StoredAnswers::bytes).sum::<usize>();
             let trial = self.trial.clone();

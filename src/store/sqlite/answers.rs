@@ -18,21 +18,36 @@ fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {
 }
 
 impl AnswerStore for Sqlite {
-    fn keep_answer(&self, mut answer: RawAnswer) -> BoxFuture<'_, ()> {
+    fn keep_answers(&self, answers: Vec<RawAnswer>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let length = answer.body.len();
-            let compressed = move || {
-                answer.body = encode::compress(&answer.body)?;
-                Ok(answer)
-            };
-            let answer = if length <= MAX_INLINE { compressed()? } else { self.read(move |_| compressed()).await? };
+            let mut compressed = Vec::with_capacity(answers.len());
+            for mut answer in answers {
+                let length = answer.body.len();
+                let compress = move || {
+                    answer.body = encode::compress(&answer.body)?;
+                    Ok(answer)
+                };
+                compressed.push(if length <= MAX_INLINE {
+                    compress()?
+                } else {
+                    self.read(move |_| compress()).await?
+                });
+            }
             let insert = self.write_history(Urgency::Patient, move |connection| {
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO answers (hash, source, received, seen, size, body) VALUES (?1, ?2, ?3, ?3, ?4, ?5)
                      ON CONFLICT (hash) DO UPDATE SET seen = max(seen, excluded.seen)",
                 )?;
-                let size = answer.body.len() as i64;
-                statement.execute(params![answer.hash, answer.source, nanos(answer.received), size, answer.body])?;
+                for answer in compressed {
+                    let size = answer.body.len() as i64;
+                    statement.execute(params![
+                        answer.hash,
+                        answer.source,
+                        nanos(answer.received),
+                        size,
+                        answer.body
+                    ])?;
+                }
                 Ok(())
             });
             insert.await

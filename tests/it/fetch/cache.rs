@@ -223,7 +223,7 @@ async fn raw_answers_are_stored_under_their_hash() {
     // SHA-256 of the four bytes "none".
     assert_eq!(raw[0].hash, "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe");
     assert_eq!(hex(&fetched.receipt.answers[0]), raw[0].hash);
-    let body = harness.parts.cache.raw_answer(&fetched.receipt.answers[0]).await.unwrap();
+    let body = harness.parts.cache.raw_answer(&fetched.receipt.answers[0]).await.unwrap().unwrap();
     assert_eq!(*body, *raw[0].body);
     assert!(matches!(fetched.outcome.body, OutcomeBody::NoRecord));
 }

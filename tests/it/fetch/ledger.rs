@@ -167,9 +167,9 @@ impl Ledger for FakeLedger {
 }
 
 impl AnswerStore for FakeLedger {
-    fn keep_answer(&self, answer: RawAnswer) -> BoxFuture<'_, ()> {
+    fn keep_answers(&self, answers: Vec<RawAnswer>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.raw_answers.lock().unwrap().push(answer);
+            self.raw_answers.lock().unwrap().extend(answers);
             Ok(())
         })
     }

@@ -118,17 +118,17 @@ async fn a_filter_narrows_by_each_of_its_fields(store: Arc<dyn Store>) {
 
 async fn an_answer_is_stored_once(store: Arc<dyn Store>) {
     let first = answer("f00d", &[0, 159, 255].repeat(1_000), 1.25);
-    store.keep_answer(first.clone()).await.expect("stored");
-    store.keep_answer(answer("f00d", &first.body, 9.0)).await.expect("stored");
+    store.keep_answers(vec![first.clone()]).await.expect("stored");
+    store.keep_answers(vec![answer("f00d", &first.body, 9.0)]).await.expect("stored");
     assert_eq!(store.answer("f00d").await.expect("read"), Some(first));
     assert_eq!(store.answer("beef").await.expect("read"), None);
 }
 
 async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
-    store.keep_answer(answer("old", b"1", 0.0)).await.expect("stored");
-    store.keep_answer(answer("edge", b"2", 10.0)).await.expect("stored");
-    store.keep_answer(answer("seen-again", b"3", 0.0)).await.expect("stored");
-    store.keep_answer(answer("seen-again", b"3", 15.0)).await.expect("stored");
+    store.keep_answers(vec![answer("old", b"1", 0.0)]).await.expect("stored");
+    store.keep_answers(vec![answer("edge", b"2", 10.0)]).await.expect("stored");
+    store.keep_answers(vec![answer("seen-again", b"3", 0.0)]).await.expect("stored");
+    store.keep_answers(vec![answer("seen-again", b"3", 15.0)]).await.expect("stored");
     store.append(record("old", "192.0.2.1", Disposition::Benign, 0.0).into()).await.expect("stored");
     store.append(record("new", "192.0.2.1", Disposition::Benign, 10.0).into()).await.expect("stored");
     store.record_disclosure(disclosure("old", "192.0.2.1", "a", 0.0)).await.expect("stored");
@@ -152,7 +152,7 @@ async fn pruning_removes_what_is_too_old(store: Arc<dyn Store>) {
 
 async fn pruning_by_size_removes_the_oldest(store: Arc<dyn Store>) {
     for (hash, seconds) in [("b", 2.0), ("a", 1.0), ("c", 3.0)] {
-        store.keep_answer(answer(hash, b"nine bytes and more", seconds)).await.expect("stored");
+        store.keep_answers(vec![answer(hash, b"nine bytes and more", seconds)]).await.expect("stored");
     }
     let all = store.prune(everything_stays(), at(4.0)).await.expect("pruned");
     assert_eq!(all.answers, 0, "all fit");

@@ -12,7 +12,6 @@ use concord::store::{
     self, DisclosureFilter, Durability, PageLimit, Sealer, SourceRow, Store, StoreError, StoreErrorKind, Swap,
     VerdictFilter,
 };
-use futures_util::future::join_all;
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -62,7 +61,7 @@ async fn acknowledged_writes_survive_a_killed_process() {
 async fn a_closed_store_opens_again_with_everything() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    store.keep_answer(answer("f00d", b"body", 0.0)).await.expect("stored");
+    store.keep_answers(vec![answer("f00d", b"body", 0.0)]).await.expect("stored");
     store.close().await.expect("closed");
     let again = open(folder.path());
     assert_eq!(again.answer("f00d").await.expect("read"), Some(answer("f00d", b"body", 0.0)));
@@ -321,8 +320,8 @@ async fn one_row_that_cannot_be_read_hides_no_other() {
 async fn pruning_in_small_steps_removes_all_that_is_too_old_or_too_much() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    let kept = (0..900_u32).map(|number| store.keep_answer(answer(&number.to_string(), &[7], f64::from(number))));
-    join_all(kept).await.into_iter().for_each(|kept| kept.expect("stored"));
+    let answers = (0..900_u32).map(|number| answer(&number.to_string(), &[7], f64::from(number))).collect();
+    store.keep_answers(answers).await.expect("stored");
     assert_eq!(store.prune_answers(at(450.0), u64::MAX).await, Ok(450));
     assert_eq!(store.answer("449").await, Ok(None));
     assert!(store.answer("450").await.expect("read").is_some());

@@ -94,7 +94,7 @@ async fn write_fixtures(folder: &Path) {
     for row in stored_policies() {
         assert_eq!(store.append_policy_change(row).await, Ok(Swap::Done));
     }
-    store.keep_answer(answer("f00d", b"body", 1.25)).await.expect("stored");
+    store.keep_answers(vec![answer("f00d", b"body", 1.25)]).await.expect("stored");
     store.put_cached(vec![cached_row()]).await.expect("stored");
     let take =
         Acquire { disclosures: vec![disclosure("d1", "192.0.2.1", "x", 1.0)], ..acquire("account", &WINDOWS, 1.0) };
