@@ -1,8 +1,6 @@
 //! How long it takes to read a report of some ninety engines into a finding, over what it takes to read the same body into typed
 //! structs that borrow from it.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +8,10 @@ use concord::indicator::{Form, Indicator};
 use concord::source::{Answer, AnswerBody, Lookup, SourceSettings, SourceView};
 use concord::sources;
 use criterion::{Criterion, criterion_group, criterion_main};
-use serde::Deserialize;
+use typed_report::Typed;
+
+#[path = "shared/typed_report.rs"]
+mod typed_report;
 
 const REPORT: &[u8] = include_bytes!("../tests/fixtures/sources/virustotal/hit.json");
 
@@ -23,46 +24,6 @@ fn report() -> Vec<u8> {
         results[&name] = serde_json::json!({"category": "malicious", "engine_name": name, "method": "blacklist"});
     }
     serde_json::to_vec(&report).expect("JSON")
-}
-
-/// The report as a program would read it that wants what a finding has of it.
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "what counts is that it was read")]
-struct Typed<'a> {
-    #[serde(borrow)]
-    data: Data<'a>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Data<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    attributes: Attributes<'a>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Attributes<'a> {
-    #[serde(borrow)]
-    last_analysis_stats: HashMap<&'a str, u64>,
-    last_analysis_results: HashMap<&'a str, Engine<'a>>,
-    last_analysis_date: Option<u64>,
-    country: Option<&'a str>,
-    asn: Option<u64>,
-    as_owner: Option<&'a str>,
-    reputation: Option<i64>,
-    network: Option<&'a str>,
-    tags: Vec<&'a str>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Engine<'a> {
-    category: &'a str,
-    engine_name: &'a str,
-    method: Option<&'a str>,
-    result: Option<&'a str>,
 }
 
 fn read_report(criterion: &mut Criterion) {

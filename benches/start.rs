@@ -4,9 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "a bench lives in real time")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use concord::finding::{Disposition, Family, Finding, Outcome, OutcomeBody, Reliability};
@@ -15,6 +14,9 @@ use concord::pb;
 use concord::pb::enrichment_service_client::EnrichmentServiceClient;
 use concord::store::{self, DataDirectory, Durability, VerdictRecord, new_id};
 use concord::verdict::{Policy, fuse};
+
+#[path = "shared/listening.rs"]
+mod listening;
 
 const VERDICTS: u32 = 1_000_000;
 const STARTS: usize = 10;
@@ -60,25 +62,13 @@ fn start(folder: &Path) -> (Duration, Duration) {
     let settings = folder.join("concord.toml");
     fs::write(&settings, SETTINGS).expect("a file");
     let begun = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_concord"))
-        .arg("--config")
-        .arg(&settings)
-        .arg("--data-directory")
-        .arg(folder.join("data"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
-    let line = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"listening\"")).expect("it listens");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+    command.arg("--config").arg(&settings).arg("--data-directory").arg(folder.join("data"));
+    let (mut child, address) = listening::start(&mut command);
     let listening = begun.elapsed();
-    std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-    let address = format!("http://{}", line["address"].as_str().expect("an address"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let mut client = EnrichmentServiceClient::connect(address).await.expect("a channel");
+        let mut client = EnrichmentServiceClient::connect(format!("http://{address}")).await.expect("a channel");
         let indicator = Some(pb::Indicator { r#type: 0, value: "192.0.2.1".into() });
         let request = pb::EnrichRequest { indicator, ..Default::default() };
         client.enrich(request).await.expect("an answer");

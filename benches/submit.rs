@@ -4,9 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "a caller lives in real time")]
 
 use std::fmt;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,6 +22,9 @@ use futures_util::StreamExt;
 use tokio::net::TcpListener;
 use tonic::Request;
 use tonic::transport::Channel;
+
+#[path = "shared/listening.rs"]
+mod listening;
 
 const FILE_BYTES: usize = 100 << 20;
 const PIECE: usize = 256 << 10;
@@ -167,16 +169,10 @@ async fn main() {
     std::fs::write(&file, text).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
     command.arg("--config").arg(&file).arg("--data-directory").arg(folder.path().join("data"));
-    let child = command.args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut server = Server(child.expect("starts"));
-    let mut log = BufReader::new(server.0.stderr.take().expect("its log")).lines();
-    let line = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"listening\"")).expect("it listens");
-    // Reads on, or the server would wait for its log to be read.
-    std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-    let address = format!("http://{}", line["address"].as_str().expect("an address"));
+    let (child, address) = listening::start(&mut command);
+    let server = Server(child);
 
-    let mut client = SubmissionServiceClient::connect(address).await.expect("a channel");
+    let mut client = SubmissionServiceClient::connect(format!("http://{address}")).await.expect("a channel");
     for (seed, what) in [(1, "first"), (2, "second")] {
         let memory = Memory::watch(server.0.id());
         let (taken, sent) = send(&mut client, seed).await;

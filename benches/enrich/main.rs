@@ -8,6 +8,8 @@
 #![expect(clippy::disallowed_methods, reason = "a load client lives in real time")]
 
 mod echo;
+#[path = "../shared/listening.rs"]
+mod listening;
 mod load;
 mod process;
 mod setup;

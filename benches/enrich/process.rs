@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::listening;
 use super::setup::Setup;
 
 /// Ticks of the kernel's clock in a second, as `/proc` counts CPU time.
@@ -42,15 +43,8 @@ impl Process {
         let data = tempfile::tempdir().expect("a folder");
         let (mut command, log) = command(Path::new(env!("CARGO_BIN_EXE_concord")), profile, setup);
         command.arg("--config").arg(&setup.config).arg("--data-directory").arg(data.path());
-        command.args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let line =
-            lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"listening\"")).expect("it listens");
-        // Reads on, or the server would wait for its log to be read.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-        Self { address: line["address"].as_str().expect("an address").to_owned(), child, log, data: Some(data) }
+        let (child, address) = listening::start(&mut command);
+        Self { address, child, log, data: Some(data) }
     }
 
     /// CPU time that it has taken, in user and kernel mode.

@@ -5,17 +5,14 @@
 //! `under=PROFILER` starts both under a program that counts instructions, as `under=valgrind --tool=callgrind`: what counts is
 //! the difference of two runs, so that the start does not.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use super::LARGE;
 use super::client::Client;
 use super::server::{Server, cpu_of};
+use super::typed_report::Typed;
 use super::upstream::{Behaviour, Upstream};
 
 const SOURCES: usize = 8;
@@ -204,46 +201,6 @@ impl Drop for Bare {
     }
 }
 
-/// A report as a program would read it that wants what Concord reads.
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "what counts is that it was read")]
-struct Report<'a> {
-    #[serde(borrow)]
-    data: Data<'a>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Data<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    attributes: Attributes<'a>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Attributes<'a> {
-    #[serde(borrow)]
-    last_analysis_stats: HashMap<&'a str, u64>,
-    last_analysis_results: HashMap<&'a str, Engine<'a>>,
-    last_analysis_date: Option<u64>,
-    country: Option<&'a str>,
-    asn: Option<u64>,
-    as_owner: Option<&'a str>,
-    reputation: Option<i64>,
-    network: Option<&'a str>,
-    tags: Vec<&'a str>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "likewise")]
-struct Engine<'a> {
-    category: &'a str,
-    engine_name: &'a str,
-    method: Option<&'a str>,
-    result: Option<&'a str>,
-}
-
 /// The bare side: so many fan-outs of eight calls for each number that it reads, by eight callers.
 pub fn bare(upstream: &str) {
     let upstream = upstream.parse().expect("an address");
@@ -272,6 +229,6 @@ pub fn bare(upstream: &str) {
 async fn call(client: &reqwest::Client, url: String) {
     let request = client.get(url).header("accept", "application/json").header("x-apikey", "key");
     let body = request.send().await.expect("an answer").bytes().await.expect("a body");
-    let report: Report<'_> = serde_json::from_slice(&body).expect("a report");
+    let report: Typed<'_> = serde_json::from_slice(&body).expect("a report");
     std::hint::black_box(&report);
 }

@@ -12,8 +12,12 @@ mod client;
 mod fanout;
 mod frames;
 mod hanging;
+#[path = "../shared/listening.rs"]
+mod listening;
 mod mixed;
 mod server;
+#[path = "../shared/typed_report.rs"]
+mod typed_report;
 mod upstream;
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,7 @@
 //! The server as a process of its own, with four sources at the upstream.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use concord::pb;
@@ -11,6 +10,7 @@ use concord::pb::verdict_service_client::VerdictServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::listening;
 use super::upstream::Upstream;
 
 pub struct Server {
@@ -51,24 +51,10 @@ impl Server {
         std::fs::write(&file, text).expect("a file");
         let program = env!("CARGO_BIN_EXE_concord").to_owned();
         let command: Vec<_> = command.iter().chain([&program]).collect();
-        let mut child = Command::new(command[0])
-            .args(&command[1..])
-            .arg("--config")
-            .arg(&file)
-            .arg("--data-directory")
-            .arg(folder.path().join("data"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let line = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"listening\"")).expect("it listens");
-        // Reads on, or the server would wait for its log to be read.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-        let address = format!("http://{}", line["address"].as_str().expect("an address"));
-        Self { address, child, _folder: folder }
+        let mut start = Command::new(command[0]);
+        start.args(&command[1..]).arg("--config").arg(&file).arg("--data-directory").arg(folder.path().join("data"));
+        let (child, address) = listening::start(&mut start);
+        Self { address: format!("http://{address}"), child, _folder: folder }
     }
 
     /// The units that all sources paid.
