@@ -177,8 +177,9 @@ SELECT account, starts, sum(used), 0 FROM (
 DROP TABLE quota_counts;
 ",
     // Each index costs a written page for most rows: those by source, disposition and account are few columns more in those by
-    // time, to which rows are appended.
+    // time, to which rows are appended. Cached rows have other keys from now on, so that none could be found again.
     "
+DELETE FROM cached_answers;
 DROP INDEX quota_calls_by_account;
 CREATE INDEX quota_calls_by_time ON quota_calls (at);
 DROP INDEX disclosures_by_source;
@@ -245,6 +246,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cached_rows_under_keys_of_an_older_version_are_deleted() {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        STEPS[..8].iter().for_each(|step| connection.execute_batch(step).expect("an older version"));
+        connection.pragma_update(None, "user_version", 8).expect("its version");
+        connection.execute("INSERT INTO cached_answers VALUES (x'01', 1, 2, x'')", []).expect("written");
+        migrate(&mut connection).expect("migrated");
+        let count = "SELECT count(*) FROM cached_answers";
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, i64>(0)), Ok(0));
+    }
 
     #[test]
     fn what_was_counted_by_hours_days_and_months_is_counted_once_by_quarters() {
