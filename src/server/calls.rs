@@ -59,7 +59,8 @@ impl Calls {
         let (head, mut body) = request.into_parts();
         let arrived = Arrived::read(&mut body);
         if head.uri.path() == ENRICH
-            && let Some(answer) = arrived.message().and_then(|request| (self.from_cache)(request, &admitted.caller))
+            && let Some(answer) =
+                arrived.message().and_then(|request| self.answer_from_cache(request, &admitted.caller))
         {
             return unary_response(&answer, admitted.permit);
         }
@@ -73,6 +74,12 @@ impl Calls {
         let work = self.work(Request::from_parts(head, body), admitted);
         // Boxed, since it is large and what is answered from the cache does not need it.
         Box::pin(run_with_permit(permit, IN_FLIGHT, call, work)).await
+    }
+
+    fn answer_from_cache(&self, request: pb::EnrichRequest, caller: &Caller) -> Option<pb::EnrichResponse> {
+        // What it may start beside, such as the check of a list, is no work for the thread on which the call arrived.
+        let _among_workers = self.turns.enter_workers();
+        (self.from_cache)(request, caller)
     }
 
     /// Works on a call among the workers, so that it does not delay the threads that accept connections and write answers. The

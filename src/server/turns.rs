@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::response::Response;
 use futures_util::FutureExt;
-use tokio::runtime::Handle;
+use tokio::runtime::{EnterGuard, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
@@ -61,6 +61,11 @@ struct Waiting {
 impl Turns {
     pub(super) fn new(workers: Handle) -> Arc<Self> {
         Arc::new(Self { workers, queue: Mutex::default() })
+    }
+
+    /// What is spawned while this is held runs among the workers.
+    pub(super) fn enter_workers(&self) -> EnterGuard<'_> {
+        self.workers.enter()
     }
 
     /// Works on a request among the workers once it is this owner's turn. The work ends when its caller leaves.
