@@ -41,8 +41,17 @@ pub struct Enriched {
     pub comparisons: Vec<Verdict>,
     /// The receipt of each source, in order of name.
     pub receipts: Vec<(String, Receipt)>,
-    /// Until when the verdict may be reused for identical requests; `None`: not at all.
-    pub reusable_until: Option<Monotonic>,
+    /// For which identical requests it is, too.
+    pub reuse: Reuse,
+}
+
+/// Which identical requests a verdict answers beside its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reuse {
+    /// Those that were made while it was: they would hear the same from every source, failures included.
+    pub by_waiting: bool,
+    /// Those that are made until then; `None`: none.
+    pub until: Option<Monotonic>,
 }
 
 /// A new outcome, and the verdict as it would be without further ones.
@@ -214,8 +223,9 @@ impl Engine {
         let is_same = latest.ids() == feedback.ids();
         // Sources may not have been asked because of a pin that has ended since. It held when the enrichment began.
         let latest = if feedback.pin.is_some() && latest.pin.is_none() { feedback } else { latest };
-        let reusable_until = self.reusable_until(&chosen, &outcomes, &receipts, &latest).filter(|_| is_same);
-        self.record(judging, budget, outcomes, receipts, &latest, reusable_until).await
+        let until = self.reusable_until(&chosen, &outcomes, &receipts, &latest);
+        let reuse = Reuse { by_waiting: holds_for_waiting(&outcomes, &receipts), until };
+        self.record(judging, budget, outcomes, receipts, &latest, if is_same { reuse } else { Reuse::default() }).await
     }
 
     /// A verdict on one outcome, which no further request reuses.
@@ -227,7 +237,7 @@ impl Engine {
         let Fetched { outcome, receipt } = fetched;
         let receipts = vec![(outcome.source.clone(), receipt)];
         let feedback = self.active_feedback(&request.indicator);
-        self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, None).await
+        self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, Reuse::default()).await
     }
 
     /// Looks up in one source, for at most `max_units` units. Never fails, and takes no longer than the budget.
@@ -258,7 +268,9 @@ impl Engine {
         let limit = budget.fetch_until.since(self.clock.monotonic()) + PIPELINE_BACKSTOP;
         self.clock.timeout(limit, pipeline.look_up(request)).await.unwrap_or_else(|| {
             let error = SourceError::new(SourceErrorKind::Timeout, "no answer before the deadline");
-            entry.outcome_without_call(OutcomeBody::Error(error), self.clock.now())
+            let mut fetched = entry.outcome_without_call(OutcomeBody::Error(error), self.clock.now());
+            fetched.receipt.cut_short = true;
+            fetched
         })
     }
 
@@ -289,7 +301,7 @@ impl Engine {
         outcomes: Vec<Arc<Outcome>>,
         mut receipts: Vec<(String, Receipt)>,
         feedback: &ActiveFeedback,
-        reusable_until: Option<Monotonic>,
+        reuse: Reuse,
     ) -> Result<Enriched, Error> {
         receipts.sort_by(|(left, _), (right, _)| left.cmp(right));
         let answers = receipts
@@ -319,7 +331,8 @@ impl Engine {
             // fails.
             self.late_verdicts.append(record.clone())
         };
-        Ok(Enriched { record, stored, comparisons, receipts, reusable_until: reusable_until.filter(|_| stored) })
+        let reuse = if stored { reuse } else { Reuse::default() };
+        Ok(Enriched { record, stored, comparisons, receipts, reuse })
     }
 
     /// Stores the verdict, and waits for that as long as the caller's time allows. If the store fails, the verdict has
@@ -365,6 +378,15 @@ impl Judging<'_> {
             interim_verdict: interim_verdict.with_feedback(feedback.clone()),
         }
     }
+}
+
+/// Whether nothing that the sources said or did depends on the time and the limits of the request that asked them.
+fn holds_for_waiting(outcomes: &[Arc<Outcome>], receipts: &[(String, Receipt)]) -> bool {
+    let depends = |body: &OutcomeBody| match body {
+        OutcomeBody::NotAsked(not_asked) => not_asked.reason.leaves_verdict_partial(),
+        OutcomeBody::Finding(_) | OutcomeBody::NoRecord | OutcomeBody::Error(_) => false,
+    };
+    !outcomes.iter().any(|outcome| depends(&outcome.body)) && !receipts.iter().any(|(_, receipt)| receipt.cut_short)
 }
 
 /// How long an outcome may be reused, counted from when its source answered; `None`: not at all.

@@ -71,7 +71,7 @@ impl InFlight {
             return (Arc::new(outcome), Receipt::default());
         }
         let mut joined = self.join_or_begin(request, rereads, conversation);
-        let outcome = self.wait(&mut joined, request.deadline).await;
+        let (outcome, cut_short) = self.wait(&mut joined, request.deadline).await;
         let waiters = joined.guard.waiters();
         let age = self.clock.monotonic().since(outcome.time.monotonic);
         let most = request.max_units.unwrap_or(u32::MAX);
@@ -87,6 +87,7 @@ impl InFlight {
             quota: waiters.windows(),
             note: None,
             stale: None,
+            cut_short,
             answers: hashes(&outcome.steps),
             latency: Duration::ZERO,
         };
@@ -137,7 +138,8 @@ impl InFlight {
         Joined { guard, outcome, shared: false, late_record: None }
     }
 
-    async fn wait(&self, joined: &mut Joined, deadline: Monotonic) -> Arc<ConversationOutcome> {
+    /// The outcome, and whether the time ended before there was one.
+    async fn wait(&self, joined: &mut Joined, deadline: Monotonic) -> (Arc<ConversationOutcome>, bool) {
         let left = deadline.since(self.clock.monotonic());
         let outcome = self.clock.timeout(left, async {
             if let Some(record) = joined.late_record.take() {
@@ -149,17 +151,17 @@ impl InFlight {
         let outcome = outcome.await;
         let now = AnswerTime::now(&*self.clock);
         match outcome {
-            Some(Some(outcome)) => outcome,
+            Some(Some(outcome)) => (outcome, false),
             // The task ended without an outcome: it panicked.
             Some(None) => {
                 tracing::error!(source = self.disclosures.source, "a conversation ended without an outcome");
                 let why = "the conversation with the source broke off by a fault of this server";
                 let body = OutcomeBody::Error(SourceError::unavailable(why));
-                Arc::new(ConversationOutcome::uncacheable(body, now))
+                (Arc::new(ConversationOutcome::uncacheable(body, now)), false)
             }
             None => {
                 let (body, time) = joined.guard.waiters().timeout_outcome(now, "no answer before the deadline");
-                Arc::new(ConversationOutcome::uncacheable(body, time))
+                (Arc::new(ConversationOutcome::uncacheable(body, time)), true)
             }
         }
     }

@@ -7,11 +7,21 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::verdict_cache::{CacheKey, CachedVerdict};
+use crate::source::Priority;
 use crate::sync::lock;
 
 /// `None`: the enrichment is in flight. Then what others may share of it, if anything.
 type State = Option<Option<Arc<CachedVerdict>>>;
-type Flights = Arc<Mutex<HashMap<Arc<CacheKey>, watch::Receiver<State>>>>;
+type Flights = Arc<Mutex<HashMap<Arc<SharingKey>, watch::Receiver<State>>>>;
+
+/// What requests have in common that share an enrichment. Those of other callers and priorities ask the sources themselves, where
+/// calls are shared: each caller is then recorded with what was disclosed, and the highest priority decides about a call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SharingKey {
+    pub(super) verdict: CacheKey,
+    pub(super) caller: String,
+    pub(super) priority: Priority,
+}
 
 /// The enrichments in flight that others may wait for. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +37,7 @@ pub(super) enum Role {
 
 impl Enrichments {
     /// Joins the requests for this verdict.
-    pub(super) fn join(&self, key: &CacheKey) -> Role {
+    pub(super) fn join(&self, key: &SharingKey) -> Role {
         let mut flights = lock(&self.0);
         if let Some(state) = flights.get(key) {
             return Role::Follower(Follower(state.clone()));
@@ -42,7 +52,7 @@ impl Enrichments {
 /// The request that makes the verdict. If it is dropped before, one of those that wait takes its place.
 pub(super) struct Leader {
     flights: Flights,
-    key: Arc<CacheKey>,
+    key: Arc<SharingKey>,
     state: watch::Sender<State>,
 }
 
@@ -86,7 +96,11 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::verdict_cache::tests::{key, verdict};
+    use crate::rpc::verdict_cache::tests::{self, verdict};
+
+    fn key(number: u8) -> SharingKey {
+        SharingKey { verdict: tests::key(number), caller: "ann".to_owned(), priority: Priority::Interactive }
+    }
 
     fn follower(enrichments: &Enrichments) -> Follower {
         match enrichments.join(&key(1)) {
@@ -107,7 +121,10 @@ mod tests {
         let enrichments = Enrichments::default();
         let first = leader(&enrichments);
         let mut waiting = [follower(&enrichments), follower(&enrichments)];
-        assert!(matches!(enrichments.join(&key(2)), Role::Leader(_)), "another verdict");
+        let background = SharingKey { priority: Priority::Background, ..key(1) };
+        for other in [key(2), SharingKey { caller: "bob".to_owned(), ..key(1) }, background] {
+            assert!(matches!(enrichments.join(&other), Role::Leader(_)), "{other:?}");
+        }
         let made = Arc::new(verdict(10));
         first.finish(Some(made.clone()));
         for waiting in &mut waiting {

@@ -8,7 +8,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tracing::debug;
 
-use super::coalesce::{Ended, Enrichments, Leader, Role};
+use super::coalesce::{Ended, Enrichments, Leader, Role, SharingKey};
 use super::load::Admitted;
 use super::plan::{add_units, settled_units, write_receipt};
 use super::relation_graph::write_graph;
@@ -142,8 +142,9 @@ impl Enricher {
         let begun = self.clock.monotonic();
         let budget = call.budget.map_or_else(|| self.engine.budget(None, Duration::ZERO), Ok)?;
         let patience = budget.fetch_until.since(begun) / WAIT_DIVISOR;
+        let sharing = SharingKey { verdict: key.clone(), caller: call.caller.clone(), priority: request.priority };
         loop {
-            let mut follower = match self.in_flight.join(&key) {
+            let mut follower = match self.in_flight.join(&sharing) {
                 Role::Leader(leader) => {
                     return self.enrich(submitted, call, &request, (Some(key), Some(leader)), None).await;
                 }
@@ -259,14 +260,19 @@ impl Enricher {
         left.map_or(BATCH_CONCURRENCY, |left| usize::try_from(left).unwrap_or(usize::MAX)).clamp(1, BATCH_CONCURRENCY)
     }
 
-    /// Caches the verdict, if others may have it.
+    /// Caches the verdict, if later requests may have it. Returns it if those may that wait for it.
     fn cache_verdict(&self, key: CacheKey, bytes: &Bytes, enriched: &Enriched) -> Option<Arc<CachedVerdict>> {
-        let (verdict, (key, view)) = (&enriched.record.verdict, key);
-        let until = enriched.reusable_until.filter(|_| key.has_feedback_of(verdict))?;
+        let (verdict, reuse, (key, view)) = (&enriched.record.verdict, enriched.reuse, key);
+        if !key.has_feedback_of(verdict) || (reuse.until.is_none() && !reuse.by_waiting) {
+            return None;
+        }
         let now = self.clock.monotonic();
-        let cached = Arc::new(CachedVerdict::new(&self.engine, enriched, bytes.clone(), now, until));
-        self.cache.insert((key.of(verdict), view), cached.clone());
-        Some(cached)
+        let made = CachedVerdict::new(&self.engine, enriched, bytes.clone(), now, reuse.until.unwrap_or(now));
+        let made = Arc::new(made);
+        if reuse.until.is_some() {
+            self.cache.insert((key.of(verdict), view), made.clone());
+        }
+        Some(made)
     }
 }
 

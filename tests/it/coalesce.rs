@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use concord::pb;
 
-use crate::harness::{Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
+use crate::harness::{Enriched, Replay, TestServer, indicator, malicious_virustotal, report, virustotal_at};
 
 fn question() -> pb::EnrichRequest {
     pb::EnrichRequest { indicator: Some(indicator("198.51.100.7")), ..Default::default() }
@@ -94,5 +94,54 @@ async fn a_caller_with_less_time_than_the_one_it_waits_for_leaves_with_what_is_k
     assert!(hasty.partial && !patient.verdict.partial);
     assert_eq!(hasty.disposition(), pb::Disposition::Malicious, "by what the quick one says");
     assert_ne!(hasty.name, patient.verdict.name);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_call_is_not_made_again_for_those_who_waited_for_it() {
+    let virustotal = Replay::held(Box::new(|_| (200, serde_json::json!("no report")))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let calls = (0..20).map(|_| server.enrich("198.51.100.7"));
+    let answer = async {
+        virustotal.called(1).await;
+        all_have_arrived(&server).await;
+        virustotal.release();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
+    assert_eq!(virustotal.calls(), 1);
+    let failed = |one: &Enriched| matches!(one.outcome("virustotal"), pb::outcome::Result::Error(_));
+    assert!(answers.iter().all(|one| one.verdict.partial && failed(one)));
+    server.enrich("198.51.100.7").await;
+    assert_eq!(virustotal.calls(), 2, "a failure is not cached");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn each_caller_who_shares_a_call_is_recorded_with_what_was_disclosed() {
+    let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
+    let tokens = "[tokens]\nann = \"3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0\"\n\
+                  bob = \"16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4\"\n";
+    let server = TestServer::listen(&(tokens.to_owned() + &virustotal_at(virustotal.address))).await;
+    let ask = async |token: &str| {
+        let mut request = tonic::Request::new(question());
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        server.enrichment().enrich(request).await.unwrap();
+    };
+    let answer = async {
+        virustotal.called(1).await;
+        // Both calls are on one connection, whose frames the server reads in order.
+        let mut request = tonic::Request::new(pb::ListSourcesRequest::default());
+        request.metadata_mut().insert("authorization", "Bearer token".parse().unwrap());
+        server.sources().list_sources(request).await.unwrap();
+        virustotal.release();
+    };
+    tokio::join!(ask("token"), ask("second"), ask("second"), answer);
+    assert_eq!(virustotal.calls(), 1);
+    let mut request = tonic::Request::new(pb::ListDisclosuresRequest::default());
+    request.metadata_mut().insert("authorization", "Bearer token".parse().unwrap());
+    let disclosures = server.sources().list_disclosures(request).await.unwrap().into_inner().disclosures;
+    let mut callers: Vec<_> = disclosures.iter().map(|disclosure| disclosure.caller.as_str()).collect();
+    callers.sort_unstable();
+    assert_eq!(callers, ["ann", "bob"]);
     server.stop().await;
 }
