@@ -139,6 +139,13 @@ fn load_calls(connection: &Connection) -> Result<HashMap<String, Vec<i64>>, Stor
     Ok(calls)
 }
 
+/// The calls of an account that its windows count one by one.
+fn load_recent_calls(connection: &Connection, account: &str, at: &Moment) -> Result<Vec<i64>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT at FROM quota_calls WHERE at >= ?1 AND account = ?2")?;
+    let calls = statement.query_map(params![at.minute_start(), account], |row| row.get(0))?;
+    Ok(calls.collect::<Result<_, _>>()?)
+}
+
 fn load_counts(connection: &Connection, account: &str) -> Result<BTreeMap<i64, QuarterCount>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT starts, recorded, crossing FROM quota_quarters WHERE account = ?1")?;
@@ -409,7 +416,7 @@ impl Ledger for Sqlite {
                 // All windows are read in one transaction; otherwise a unit acquired in between could show in only some
                 // of them.
                 let snapshot = connection.unchecked_transaction()?;
-                let calls = load_calls(&snapshot)?.remove(&name).unwrap_or_default();
+                let calls = load_recent_calls(&snapshot, &name, &calendar.at)?;
                 Ok(AccountWindows::from_stored(calls, load_counts(&snapshot, &name)?).uses(&windows, &calendar))
             });
             uses.await
@@ -444,7 +451,7 @@ impl Ledger for Sqlite {
         limit: PageLimit,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<Disclosure>> {
-        self.read(move |connection| {
+        self.read_history(move |connection| {
             let mut conditions = Conditions::default();
             conditions.indicator(filter.indicator.as_ref());
             if let Some(source) = filter.source {

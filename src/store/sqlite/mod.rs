@@ -60,6 +60,8 @@ pub(super) struct Sqlite {
     /// `None` if the store was opened for reading only.
     writer: Option<Writer>,
     readers: Readers,
+    /// For pages of the history, which may read for long: look-ups must not wait for that.
+    history: Readers,
     file: DatabaseFile,
     reserve: Arc<Reserve>,
     accounts: Arc<SharedAccounts>,
@@ -115,10 +117,11 @@ impl Sqlite {
         schema::check_version(&connection, path)?;
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
-        let readers = Readers::start(path, READERS)?;
+        let readers = Readers::start(path, "reader", READERS)?;
+        let history = Readers::start(path, "history", 1)?;
         let file = file.with_log();
         let writer = Some(Writer::start(connection, file.clone())?);
-        Ok(Self { writer, readers, file, reserve, accounts: Arc::default(), known_keys: KnownKeys::default() })
+        Ok(Self { writer, readers, history, file, reserve, accounts: Arc::default(), known_keys: KnownKeys::default() })
     }
 
     /// See [`super::open_read_only`].
@@ -127,7 +130,8 @@ impl Sqlite {
         file.check_log()?;
         schema::check_version(&connect(path)?, path)?;
         let (accounts, known_keys) = (Arc::default(), KnownKeys::default());
-        Ok(Self { writer: None, readers: Readers::start(path, 1)?, file, reserve, accounts, known_keys })
+        let (readers, history) = (Readers::start(path, "reader", 1)?, Readers::start(path, "history", 1)?);
+        Ok(Self { writer: None, readers, history, file, reserve, accounts, known_keys })
     }
 
     /// Lets the writer run `work` within its next transaction. Resolves after the commit.
@@ -155,6 +159,14 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, T> {
         Box::pin(async move { self.readers.run(work).await })
+    }
+
+    /// Lets the reader of the history run `work`.
+    fn read_history<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, T> {
+        Box::pin(async move { self.history.run(work).await })
     }
 
     /// Writes history, unless the disk is full. Each statement of `work` stands for itself.
@@ -229,6 +241,7 @@ impl Maintenance for Sqlite {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.readers.close();
+            self.history.close();
             match &self.writer {
                 Some(writer) => writer.close().await,
                 None => Ok(()),

@@ -19,14 +19,14 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Starts this many threads, each with its own connection to the database.
-    pub(super) fn start(path: &Path, count: usize) -> Result<Self, StoreError> {
+    pub(super) fn start(path: &Path, name: &str, count: usize) -> Result<Self, StoreError> {
         let (sender, receiver) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(receiver));
         for number in 0..count {
             let connection = connect(path)?;
             connection.pragma_update(None, "query_only", "ON")?;
             let queue = queue.clone();
-            let thread = thread::Builder::new().name(format!("store-reader-{number}"));
+            let thread = thread::Builder::new().name(format!("store-{name}-{number}"));
             let started = thread.spawn(move || read_all(&connection, &queue));
             started.map_err(|error| StoreError::unavailable(format!("a reader cannot start: {error}")))?;
         }
@@ -77,7 +77,7 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let store = folder.path().join("store");
         drop(Connection::open(&store).unwrap());
-        let readers = Readers::start(&store, 1).unwrap();
+        let readers = Readers::start(&store, "reader", 1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let first = readers.run(move |_| Ok(gate.recv().is_ok()));
         tokio::pin!(first);

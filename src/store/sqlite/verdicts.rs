@@ -86,7 +86,7 @@ impl VerdictStore for Sqlite {
         limit: PageLimit,
         after: Option<Cursor>,
     ) -> BoxFuture<'_, Listed<VerdictRecord>> {
-        self.read(move |connection| {
+        self.read_history(move |connection| {
             // The statement has no LIMIT: rows are read as needed, and those that cannot be read do not count.
             let (sql, values) = conditions(&filter, after).newest(SELECT, usize::MAX);
             let mut statement = connection.prepare_cached(&sql)?;
@@ -105,7 +105,7 @@ impl VerdictStore for Sqlite {
     }
 
     fn count_verdicts(&self, filter: VerdictFilter) -> BoxFuture<'_, u64> {
-        self.read(move |connection| {
+        self.read_history(move |connection| {
             let (sql, values) = conditions(&filter, None).all("SELECT COUNT(*) FROM verdicts");
             let mut statement = connection.prepare_cached(&sql)?;
             Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
