@@ -117,6 +117,7 @@ impl Sqlite {
         schema::check_version(&connection, path)?;
         configure(&connection, durability)?;
         schema::migrate(&mut connection)?;
+        configure_rows(&connection)?;
         let readers = Readers::start(path, "reader", READERS)?;
         let history = Readers::start(path, "history", 1)?;
         let file = file.with_log();
@@ -275,6 +276,12 @@ fn configure(connection: &Connection, durability: Durability) -> Result<(), Stor
         Durability::Full => "FULL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
+    Ok(())
+}
+
+/// What is set once the tables are as they must be. A migration sorts whole indexes, which would take as much memory as they
+/// have, and writes over none of their pages.
+fn configure_rows(connection: &Connection) -> Result<(), StoreError> {
     // What a savepoint may have to undo would else be written to a file once it is large.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // A deleted credential must not remain in free pages, although it is sealed.
