@@ -87,7 +87,7 @@ impl InFlight {
             quota: waiters.windows(),
             note: None,
             stale: None,
-            cut_short,
+            cut_short: cut_short || waiters.was_limited(),
             answers: hashes(&outcome.steps),
             latency: Duration::ZERO,
         };

@@ -153,6 +153,9 @@ impl Conversation<'_> {
     /// The outcome after a failed step. The answers before it are cached, so that the next look-up pays only for the
     /// rest.
     fn interrupted(&self, mut transcript: Transcript, error: AttemptError) -> ConversationOutcome {
+        if matches!(error, AttemptError::NotAttempted(_)) {
+            self.waiters.note_limited();
+        }
         if transcript.answers.is_empty() {
             return self.uncacheable(error.into_body());
         }

@@ -72,7 +72,7 @@ pub struct Receipt {
     pub note: Option<String>,
     /// Why a cached finding was used after its time; `None` if it was not.
     pub stale: Option<String>,
-    /// Whether the look-up ended with the time of its request, so that one with more time may learn more.
+    /// Whether the time or a limit of the request ended the look-up, so that another request may learn more.
     pub cut_short: bool,
     /// The hashes under which the raw answers behind the outcome are stored, in the order of the questions. They may not
     /// be stored yet, since that is done in the background.

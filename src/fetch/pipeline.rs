@@ -180,12 +180,13 @@ impl RemotePipeline {
                     let receipt = Receipt::default();
                     return self.fetched_stale(finding.clone(), entry, receipt, "it is asked again in the background");
                 }
-                let (outcome, receipt) = self.ask(&request, steps).await;
+                let (outcome, mut receipt) = self.ask(&request, steps).await;
                 // An old finding that says so is worth more than none.
                 if outcome.body.leaves_verdict_partial()
                     && let Some((finding, entry)) = stale
                     && self.cache.may_replace_error(&entry, request.max_age, self.clock.monotonic())
                 {
+                    receipt.cut_short |= matches!(outcome.body, OutcomeBody::NotAsked(_));
                     return self.fetched_stale(finding, &entry, receipt, &why_stale(&outcome.body));
                 }
                 self.fetched(outcome.body.clone(), outcome.time.wall, receipt)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use moka::policy::EvictionPolicy;
 use tokio_util::task::TaskTracker;
 
 use super::backlog::Backlog;
@@ -53,7 +54,9 @@ impl RawAnswers {
     /// Holds about this many bytes in memory.
     pub(super) fn new(bytes: u64, store: Arc<dyn AnswerStore>, tracker: TaskTracker) -> Self {
         let weigh = |_: &AnswerHash, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
-        let newest = moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build();
+        // The default policy would refuse what nobody has asked for yet, which every new answer is.
+        let newest = moka::sync::Cache::builder().eviction_policy(EvictionPolicy::lru());
+        let newest = newest.max_capacity(bytes).weigher(weigh).build();
         Self { newest, waiting: Backlog::default(), store, tracker }
     }
 
@@ -163,8 +166,26 @@ pub(super) fn body_length(answer: &Answer) -> usize {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::SystemTime;
 
     use super::*;
+    use crate::store::Memory;
+
+    #[tokio::test]
+    async fn the_newest_answer_is_held_however_many_came_before() {
+        let raw_answers = RawAnswers::new(10_000, Arc::new(Memory::new()), TaskTracker::new());
+        let keep = |number: u32| {
+            let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: number.to_le_bytes().to_vec() };
+            let answer = Answer { received: SystemTime::UNIX_EPOCH, ttl: None, body };
+            raw_answers.store("source", CacheDigest::default(), &answer, Monotonic::default())
+        };
+        for number in 0..200 {
+            let step = keep(number);
+            raw_answers.newest.run_pending_tasks();
+            assert!(raw_answers.newest.get(&step.hash).is_some(), "{number}");
+        }
+        assert!(raw_answers.newest.weighted_size() <= 10_000);
+    }
 
     #[test]
     fn an_answer_by_dns_is_stored_so_that_it_can_be_read_again() {

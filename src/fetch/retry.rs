@@ -75,6 +75,7 @@ where
             (Err(unreachable @ AttemptError::Unreachable(_)), _) => return Err(unreachable),
             // Concord itself prevented the retry, so the source's earlier error is the result.
             (Err(AttemptError::NotAttempted(_) | AttemptError::Local(_)), Some(before)) => {
+                waiters.note_limited();
                 return Err(AttemptError::Source(before));
             }
             (Err(prevented), None) => return Err(prevented),
@@ -82,6 +83,9 @@ where
         // A retry is never earlier than the source asked for.
         let wait = backoff(number, &seed).max(error.retry_after.unwrap_or_default());
         let fits = wait < waiters.time_left(clock.monotonic());
+        if !fits {
+            waiters.note_limited();
+        }
         if number == RETRIES || !error.kind.is_transient() || !fits || !breaker.is_closed() || !budget.withdraw() {
             return Err(AttemptError::Source(error));
         }

@@ -56,6 +56,8 @@ struct State {
     waiting: BTreeMap<u64, Waiter>,
     next_number: u64,
     closed: bool,
+    /// Whether more would have been asked with more time or quota.
+    limited: bool,
     calls: u32,
     units: u32,
     /// Those of them that were spent for further pages of related indicators.
@@ -179,6 +181,16 @@ impl Waiters {
         if let Some(since) = state.paused.take() {
             state.end = state.end + now.since(since);
         }
+    }
+
+    /// Notes that the time or a limit of those who wait kept the conversation from asking more.
+    pub(super) fn note_limited(&self) {
+        lock(&self.state).limited = true;
+    }
+
+    /// Whether that was noted.
+    pub(super) fn was_limited(&self) -> bool {
+        lock(&self.state).limited
     }
 
     /// Checks that the waiters allow one more unit: the waiter who allows most decides.

@@ -145,3 +145,32 @@ async fn each_caller_who_shares_a_call_is_recorded_with_what_was_disclosed() {
     assert_eq!(callers, ["ann", "bob"]);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_has_more_time_does_not_get_a_failure_that_only_lack_of_time_left_without_a_retry() {
+    let virustotal = Replay::held(Box::new(|_| (503, serde_json::json!("busy")))).await;
+    let server = TestServer::start(&virustotal_at(virustotal.address)).await;
+    let mut client = server.enrichment();
+    let hasty = async {
+        let mut request = tonic::Request::new(question());
+        request.set_timeout(Duration::from_millis(190));
+        client.enrich(request).await.unwrap();
+    };
+    let patient = async {
+        virustotal.called(1).await;
+        let patient = server.enrich("198.51.100.7");
+        let answer = async {
+            all_have_arrived(&server).await;
+            virustotal.release_one();
+            // The one with little time does not try again; the other asks anew.
+            virustotal.called(2).await;
+            server.clock.skip_sleeps(Duration::from_secs(1));
+            virustotal.release();
+        };
+        tokio::join!(patient, answer).0
+    };
+    let ((), patient) = tokio::join!(hasty, patient);
+    assert!(virustotal.calls() >= 3, "it is tried again");
+    assert!(patient.verdict.partial);
+    server.stop().await;
+}
