@@ -15,17 +15,22 @@ async fn all_have_arrived(server: &TestServer) {
     server.sources().list_sources(pb::ListSourcesRequest::default()).await.unwrap();
 }
 
+/// So many callers, who all wait before the source answers the first call.
+async fn ask_at_once(server: &TestServer, source: &Replay, callers: usize) -> Vec<Enriched> {
+    let calls = (0..callers).map(|_| server.enrich("198.51.100.7"));
+    let answer = async {
+        source.called(1).await;
+        all_have_arrived(server).await;
+        source.release();
+    };
+    tokio::join!(futures_util::future::join_all(calls), answer).0
+}
+
 #[tokio::test]
 async fn a_hundred_concurrent_callers_cause_one_call_and_the_next_caller_none() {
     let virustotal = Replay::held(Box::new(|_| (200, report(60, 0)))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
-    let calls = (0..100).map(|_| server.enrich("198.51.100.7"));
-    let answer = async {
-        virustotal.called(1).await;
-        all_have_arrived(&server).await;
-        virustotal.release();
-    };
-    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
+    let answers = ask_at_once(&server, &virustotal, 100).await;
     assert_eq!(virustotal.calls(), 1);
     assert!(answers.iter().all(|one| one.verdict.disposition() == pb::Disposition::Malicious));
     let name = &answers[0].verdict.name;
@@ -101,13 +106,7 @@ async fn a_caller_with_less_time_than_the_one_it_waits_for_leaves_with_what_is_k
 async fn a_failed_call_is_not_made_again_for_those_who_waited_for_it() {
     let virustotal = Replay::held(Box::new(|_| (200, serde_json::json!("no report")))).await;
     let server = TestServer::start(&virustotal_at(virustotal.address)).await;
-    let calls = (0..20).map(|_| server.enrich("198.51.100.7"));
-    let answer = async {
-        virustotal.called(1).await;
-        all_have_arrived(&server).await;
-        virustotal.release();
-    };
-    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answer);
+    let answers = ask_at_once(&server, &virustotal, 20).await;
     assert_eq!(virustotal.calls(), 1);
     let failed = |one: &Enriched| matches!(one.outcome("virustotal"), pb::outcome::Result::Error(_));
     assert!(answers.iter().all(|one| one.verdict.partial && failed(one)));
