@@ -42,12 +42,12 @@ pub struct Enriched {
     /// The receipt of each source, in order of name.
     pub receipts: Vec<(String, Receipt)>,
     /// For which identical requests it is, too.
-    pub reuse: Reuse,
+    pub reuse: ReuseScope,
 }
 
 /// Which identical requests a verdict answers beside its own.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reuse {
+pub struct ReuseScope {
     /// Those that were made while it was: they would hear the same from every source, failures included.
     pub by_waiting: bool,
     /// Those that are made until then; `None`: none.
@@ -224,8 +224,9 @@ impl Engine {
         // Sources may not have been asked because of a pin that has ended since. It held when the enrichment began.
         let latest = if feedback.pin.is_some() && latest.pin.is_none() { feedback } else { latest };
         let until = self.reusable_until(&chosen, &outcomes, &receipts, &latest);
-        let reuse = Reuse { by_waiting: holds_for_waiting(&outcomes, &receipts), until };
-        self.record(judging, budget, outcomes, receipts, &latest, if is_same { reuse } else { Reuse::default() }).await
+        let reuse = ReuseScope { by_waiting: holds_for_waiting(&outcomes, &receipts), until };
+        self.record(judging, budget, outcomes, receipts, &latest, if is_same { reuse } else { ReuseScope::default() })
+            .await
     }
 
     /// A verdict on one outcome, which no further request reuses.
@@ -237,7 +238,7 @@ impl Engine {
         let Fetched { outcome, receipt } = fetched;
         let receipts = vec![(outcome.source.clone(), receipt)];
         let feedback = self.active_feedback(&request.indicator);
-        self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, Reuse::default()).await
+        self.record(judging, budget, vec![Arc::new(outcome)], receipts, &feedback, ReuseScope::default()).await
     }
 
     /// Looks up in one source, for at most `max_units` units. Never fails, and takes no longer than the budget.
@@ -301,7 +302,7 @@ impl Engine {
         outcomes: Vec<Arc<Outcome>>,
         mut receipts: Vec<(String, Receipt)>,
         feedback: &ActiveFeedback,
-        reuse: Reuse,
+        reuse: ReuseScope,
     ) -> Result<Enriched, Error> {
         receipts.sort_by(|(left, _), (right, _)| left.cmp(right));
         let answers = receipts
@@ -331,7 +332,7 @@ impl Engine {
             // fails.
             self.late_verdicts.append(record.clone())
         };
-        let reuse = if stored { reuse } else { Reuse::default() };
+        let reuse = if stored { reuse } else { ReuseScope::default() };
         Ok(Enriched { record, stored, comparisons, receipts, reuse })
     }
 

@@ -2,8 +2,9 @@
 //!
 //! A write resolves after its commit, so it survives the end of the process, and with [`Durability::Full`] also a power
 //! loss.
-//! `writer.rs` batches writes from its `queue.rs`, `checkpoints.rs` copies them from the log into the file, `readers.rs` reads, `schema.rs` defines the tables, `file.rs` creates and watches the file,
-//! `reserve.rs` reserves space for a full disk, and `size.rs` bounds the whole. The other files implement one trait each.
+//! `writer.rs` batches writes from its `queue.rs`, `checkpoints.rs` copies them from the log into the file, `readers.rs` reads,
+//! `known_keys.rs` tells what need not be read, `schema.rs` defines the tables, `file.rs` creates and watches the file, `reserve.rs`
+//! reserves space for a full disk, and `size.rs` bounds the whole. The other files implement one trait each.
 
 use std::fs;
 use std::path::Path;
