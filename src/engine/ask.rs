@@ -70,8 +70,9 @@ impl Engine {
         // A budget is not for those that should cost nothing, should they cost something after all.
         let nothing = left.map(|_| 0);
         let first = chosen.iter().filter(|entry| !is_postponed(entry, &postponed));
-        let mut pending: FuturesUnordered<_> =
-            first.map(|entry| self.look_up(entry, request, budget, nothing)).collect();
+        let look_up =
+            |entry, max_units| self.pipelines.announce(Box::pin(self.look_up(entry, request, budget, max_units)));
+        let mut pending: FuturesUnordered<_> = first.map(|entry| look_up(entry, nothing)).collect();
         let mut reserved: BTreeMap<String, u32> = BTreeMap::new();
         let mut wave = 0;
         let mut wave_end = self.wave_end(Duration::ZERO, budget);
@@ -112,7 +113,7 @@ impl Engine {
                                 let granted = asked.max_units.unwrap_or_default();
                                 left = left.map(|left| left.saturating_sub(granted));
                                 reserved.insert(source.entry.name().to_owned(), granted);
-                                pending.push(self.look_up(source.entry, request, budget, asked.max_units));
+                                pending.push(look_up(source.entry, asked.max_units));
                             }
                             None => rest.push(source),
                         }

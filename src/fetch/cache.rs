@@ -243,7 +243,7 @@ impl SourceCacheView {
     /// the fresh answers that look-ups of the indicator have left which want more or less.
     pub(super) async fn find(
         &self,
-        lookup: &Lookup,
+        (lookup, key): (&Lookup, CacheDigest),
         max_age: Option<Duration>,
         refusals: u32,
         now: Monotonic,
@@ -252,13 +252,13 @@ impl SourceCacheView {
         if max_age == Some(Duration::ZERO) {
             return Cached::Nothing;
         }
-        let entry = self.cache.find(self.key(lookup), now).await;
+        let entry = self.cache.find(key, now).await;
         let found = entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, refusals, now));
         match found {
             Cached::Outcome(..) => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing if !self.has_variants => found,
             Cached::Answers(_) | Cached::Stale(..) | Cached::Nothing => {
-                self.with_answers_of_variants(found, lookup, max_age, now, first).await
+                self.with_answers_of_variants(found, (lookup, key), max_age, now, first).await
             }
         }
     }
@@ -266,12 +266,12 @@ impl SourceCacheView {
     /// Likewise, without the store and the answers of other look-ups.
     pub(super) fn find_in_memory(
         &self,
-        lookup: &Lookup,
+        key: CacheDigest,
         max_age: Option<Duration>,
         refusals: u32,
         now: Monotonic,
     ) -> Cached {
-        let entry = self.cache.find_in_memory(self.key(lookup), now);
+        let entry = self.cache.find_in_memory(key, now);
         entry.map_or(Cached::Nothing, |entry| self.judge(entry, max_age, refusals, now))
     }
 
@@ -292,7 +292,7 @@ impl SourceCacheView {
     async fn with_answers_of_variants(
         &self,
         found: Cached,
-        lookup: &Lookup,
+        (lookup, key): (&Lookup, CacheDigest),
         max_age: Option<Duration>,
         now: Monotonic,
         first: impl Fn() -> Option<CacheDigest>,
@@ -302,13 +302,14 @@ impl SourceCacheView {
             Cached::Stale(..) | Cached::Outcome(..) | Cached::Nothing => &[],
         };
         let mut steps = own.to_vec();
-        let base = async {
-            match lookup.base() {
-                Some(base) => self.cache.find(self.key(&base), now).await,
+        let base = lookup.base().map(|base| self.key(&base));
+        let of_base = async {
+            match base {
+                Some(base) => self.cache.find(base, now).await,
                 None => None,
             }
         };
-        let (shared, base) = tokio::join!(self.cache.find(self.shared_key(lookup), now), base);
+        let (shared, base) = tokio::join!(self.cache.find(shared_key(base.unwrap_or(key)), now), of_base);
         for entry in [shared, base].into_iter().flatten() {
             self.add_fresh(&mut steps, entry, max_age, now);
         }
@@ -332,11 +333,18 @@ impl SourceCacheView {
     }
 
     /// Caches the result of a conversation. What has to be read from the store for it runs in a task of `tracker`.
-    pub(super) fn insert(&self, lookup: &Lookup, outcome: &ConversationOutcome, now: Monotonic, tracker: &TaskTracker) {
+    pub(super) fn insert(
+        &self,
+        (lookup, key): (&Lookup, CacheDigest),
+        outcome: &ConversationOutcome,
+        now: Monotonic,
+        tracker: &TaskTracker,
+    ) {
         // What was paid for pages or for a graph, or before a question failed, is not paid again by a look-up that wants more or less.
-        let is_of_use = lookup.base().is_some() || !outcome.complete;
+        let base = lookup.base();
+        let is_of_use = base.is_some() || !outcome.complete;
         if self.has_variants && is_of_use && outcome.body.is_answer() {
-            let key = self.shared_key(lookup);
+            let key = shared_key(base.map_or(key, |base| self.key(&base)));
             let shared = |known: Option<CacheEntry>| {
                 let mut steps = outcome.steps.clone();
                 if let Some(entry) = known {
@@ -361,13 +369,13 @@ impl SourceCacheView {
             }
         }
         // An incomplete conversation must not replace a complete one that is fresh, or a finding that can stand in for a failure.
-        let known = || self.find_in_memory(lookup, None, u32::MAX, now);
+        let known = || self.find_in_memory(key, None, u32::MAX, now);
         if !outcome.complete && matches!(known(), Cached::Outcome(..) | Cached::Stale(..)) {
             return;
         }
         let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
         let entry = CacheEntry::new(body, self.rating, outcome.steps.clone(), outcome.refusals);
-        self.put(self.key(lookup), lookup, entry);
+        self.put(key, lookup, entry);
     }
 
     fn put(&self, key: CacheDigest, lookup: &Lookup, entry: Option<CacheEntry>) {
@@ -384,19 +392,13 @@ impl SourceCacheView {
         self.cache.stored.put(CachedRow { key, time, expire_time, body: bytes });
     }
 
-    fn key(&self, Lookup { indicator, relations, first_only }: &Lookup) -> CacheDigest {
+    /// The key of a look-up.
+    pub(super) fn key(&self, Lookup { indicator, relations, first_only }: &Lookup) -> CacheDigest {
         let key = Digest::new().with(self.scope).with(indicator.form().as_str()).with(indicator.value());
         let key = key.with(relations.max_calls.to_le_bytes());
         let key = if *first_only { key.with("first_only") } else { key };
         let key = relations.paged.iter().fold(key, |key, name| key.with("paged").with(name));
         beside_others_of(indicator, relations.names.iter().fold(key, |key, name| key.with(name)).finish())
-    }
-
-    /// The key of the answers that all look-ups share which begin with the same question.
-    fn shared_key(&self, lookup: &Lookup) -> CacheDigest {
-        let base = lookup.base();
-        let key = Digest::new().with(self.key(base.as_ref().unwrap_or(lookup))).with("answers");
-        beside_others_of(&lookup.indicator, key.finish())
     }
 
     /// Whether a stale finding may be used while the source is asked again in the background.
@@ -427,11 +429,23 @@ impl SourceCacheView {
     }
 }
 
+/// The key of the answers that all look-ups share which begin with the same question as the one with this key. It begins as all of
+/// the indicator do.
+fn shared_key(base: CacheDigest) -> CacheDigest {
+    let mut key = Digest::new().with(base).with("answers").finish();
+    copy_half(&mut key, &base);
+    key
+}
+
 /// The key with a beginning that all keys of the indicator have. What a look-up in all sources reads and writes then lies side by
 /// side in the store.
 fn beside_others_of(indicator: &Indicator, mut key: CacheDigest) -> CacheDigest {
     let common = Digest::new().with(indicator.form().as_str()).with(indicator.value()).finish();
-    let (beginning, _) = key.split_at_mut(common.len() / 2);
-    beginning.copy_from_slice(&common[..beginning.len()]);
+    copy_half(&mut key, &common);
     key
+}
+
+fn copy_half(key: &mut CacheDigest, from: &CacheDigest) {
+    let half = key.len() / 2;
+    key[..half].copy_from_slice(&from[..half]);
 }

@@ -1,18 +1,23 @@
-//! Layer 3, coalesce: identical look-ups in flight share one conversation, which runs in a tracked task and outlives
-//! its waiters.
+//! Layer 3, coalesce: identical look-ups in flight share one conversation, which outlives its waiters. The first of them works on
+//! it itself, since a task and its wake-ups cost more than most conversations; if that one leaves, it goes on in a tracked task.
 //!
 //! Each waiter leaves at its own deadline, so that none is cut short by another's. Once the last has left, `Waiters`
 //! keeps the inner layers from starting a further step or attempt.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::acquirer::UnitAcquirer;
 use super::attempt::AttemptError;
 use super::conversation::ConversationOutcome;
 use super::disclosure::DisclosureLog;
@@ -29,7 +34,6 @@ pub(super) struct InFlight {
     pub(super) running: Running,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tracker: TaskTracker,
-    pub(super) acquirer: Arc<UnitAcquirer>,
     pub(super) disclosures: DisclosureLog,
     /// How long a conversation may start further attempts. An attempt that starts at the end of it still has its whole
     /// timeout.
@@ -47,11 +51,26 @@ type OutcomeReceiver = watch::Receiver<Option<Arc<ConversationOutcome>>>;
 /// A waiter's membership in a conversation in flight.
 struct Joined {
     guard: WaiterGuard,
-    outcome: OutcomeReceiver,
+    outcome: JoinedOutcome,
     shared: bool,
     /// Records the disclosure of a waiter who joined after the call was made; a task, so that it completes even if the
     /// waiter leaves.
     late_record: Option<JoinHandle<()>>,
+}
+
+/// How a waiter comes by the outcome.
+enum JoinedOutcome {
+    /// By working on the conversation.
+    Led(Led),
+    /// From whoever works on it.
+    Awaited(OutcomeReceiver),
+}
+
+/// A conversation on which its first waiter works. Dropping it unfinished hands it to a task.
+struct Led {
+    conversation: Option<BoxFuture<'static, Arc<ConversationOutcome>>>,
+    tracker: TaskTracker,
+    runtime: Handle,
 }
 
 impl InFlight {
@@ -119,23 +138,31 @@ impl InFlight {
                 let log = self.disclosures.clone();
                 self.tracker.spawn(async move { log.record_late(&entry, &host).await })
             });
-            return Joined { guard, outcome: outcome.clone(), shared: true, late_record };
+            return Joined { guard, outcome: JoinedOutcome::Awaited(outcome.clone()), shared: true, late_record };
         }
         let end = self.clock.monotonic() + self.start_window;
         let (waiters, guard) = Waiters::begin(end, request.deadline, request.claim(), request.max_units, Some(entry));
         let (sender, outcome) = watch::channel(None);
-        running.insert(key.clone(), (waiters.clone(), outcome.clone()));
+        running.insert(key.clone(), (waiters.clone(), outcome));
         drop(running);
         let registered = Registered { running: self.running.clone(), key, waiters: waiters.clone() };
-        // Boxed, or the task would hold its size twice: before it begins and while it runs.
-        let conversation = self.acquirer.announce(Box::pin(conversation(waiters)));
-        self.tracker.spawn(async move {
-            let outcome = conversation.await;
+        let conversation = AssertUnwindSafe(conversation(waiters)).catch_unwind();
+        let (source, clock) = (self.disclosures.source.clone(), self.clock.clone());
+        // A shutdown waits for it, whoever works on it.
+        let tracked = self.tracker.token();
+        let conversation = async move {
+            let _tracked = tracked;
+            let outcome = Arc::new(conversation.await.unwrap_or_else(|_| broken_off(&source, &*clock)));
             // By now the answer is in the cache, where later look-ups find it.
             drop(registered);
-            sender.send_replace(Some(Arc::new(outcome)));
-        });
-        Joined { guard, outcome, shared: false, late_record: None }
+            if sender.receiver_count() > 0 {
+                sender.send_replace(Some(outcome.clone()));
+            }
+            outcome
+        };
+        let led =
+            Led { conversation: Some(conversation.boxed()), tracker: self.tracker.clone(), runtime: Handle::current() };
+        Joined { guard, outcome: JoinedOutcome::Led(led), shared: false, late_record: None }
     }
 
     /// The outcome, and whether the time ended before there was one.
@@ -146,25 +173,50 @@ impl InFlight {
                 // The task is never cancelled, and it logs its own errors.
                 let _ = record.await;
             }
-            joined.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
-        });
-        let outcome = outcome.await;
-        let now = AnswerTime::now(&*self.clock);
-        match outcome {
-            Some(Some(outcome)) => (outcome, false),
-            // The task ended without an outcome: it panicked.
-            Some(None) => {
-                tracing::error!(source = self.disclosures.source, "a conversation ended without an outcome");
-                let why = "the conversation with the source broke off by a fault of this server";
-                let body = OutcomeBody::Error(SourceError::unavailable(why));
-                (Arc::new(ConversationOutcome::uncacheable(body, now)), false)
+            match &mut joined.outcome {
+                JoinedOutcome::Led(led) => led.await,
+                JoinedOutcome::Awaited(outcome) => match outcome.wait_for(Option::is_some).await.as_deref() {
+                    Ok(Some(outcome)) => outcome.clone(),
+                    // The runtime shuts down.
+                    Ok(None) | Err(_) => Arc::new(broken_off(&self.disclosures.source, &*self.clock)),
+                },
             }
+        });
+        match outcome.await {
+            Some(outcome) => (outcome, false),
             None => {
+                let now = AnswerTime::now(&*self.clock);
                 let (body, time) = joined.guard.waiters().timeout_outcome(now, "no answer before the deadline");
                 (Arc::new(ConversationOutcome::uncacheable(body, time)), true)
             }
         }
     }
+}
+
+impl Future for Led {
+    type Output = Arc<ConversationOutcome>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(conversation) = &mut self.conversation else { return Poll::Pending };
+        let outcome = ready!(conversation.poll_unpin(context));
+        self.conversation = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        if let Some(rest) = self.conversation.take() {
+            self.tracker.spawn_on(rest, &self.runtime);
+        }
+    }
+}
+
+/// The outcome of a conversation that panicked.
+fn broken_off(source: &str, clock: &dyn Clock) -> ConversationOutcome {
+    tracing::error!(source, "a conversation ended without an outcome");
+    let error = SourceError::unavailable("the conversation with the source broke off by a fault of this server");
+    ConversationOutcome::uncacheable(OutcomeBody::Error(error), AnswerTime::now(clock))
 }
 
 /// A conversation's entry among those in flight. Dropping it removes the entry, also if the task panics.

@@ -82,13 +82,13 @@ impl Conversation<'_> {
     pub(super) async fn run<F>(
         &self,
         mut cached: Vec<AnsweredStep>,
-        ask: impl Fn((Question, CacheDigest), Purpose) -> F,
+        ask: impl Fn((Arc<Question>, CacheDigest), Purpose) -> F,
     ) -> ConversationOutcome
     where
         F: Future<Output = Result<AnsweredStep, AttemptError>>,
     {
         let first = match self.source.ask(self.lookup) {
-            Ok(question) => question,
+            Ok(question) => Arc::new(question),
             Err(error) => return self.uncacheable(OutcomeBody::Error(error)),
         };
         let (mut question, mut purpose) = (first.clone(), Purpose::Claim);
@@ -130,7 +130,7 @@ impl Conversation<'_> {
                         self.waiters.note_partial(&finding, self.time(&transcript));
                         transcript.partial = Some(finding);
                     }
-                    (question, purpose) = (*next, next_purpose);
+                    (question, purpose) = (Arc::new(*next), next_purpose);
                 }
                 // The cached answers cannot be read under the current rating, so the conversation starts anew without
                 // them.

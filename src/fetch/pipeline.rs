@@ -37,7 +37,7 @@ use crate::indicator::Indicator;
 use crate::source::{
     Answer, EgressRules, Lookup, Priority, Probe, Purpose, Question, Source, SourceSettings, TransportKind,
 };
-use crate::store::Ledger;
+use crate::store::{CacheDigest, Ledger};
 
 /// Maximum of questions in one probe, since each may cost a unit. Further ones are left out.
 const MAX_PROBE_QUESTIONS: usize = 6;
@@ -115,7 +115,6 @@ impl RemotePipeline {
                 running: Default::default(),
                 clock: clock.clone(),
                 tracker: tracker.clone(),
-                acquirer: parts.acquirer.clone(),
                 disclosures: disclosures.clone(),
                 start_window: settings.timeout.saturating_mul(2),
             },
@@ -165,9 +164,9 @@ impl RemotePipeline {
             &*self.clock,
             Box::pin(async {
                 // 2. Cache, read side. First, so that the inner layers only see look-ups that need a call or a new reading.
-                let now = self.clock.monotonic();
+                let (now, key) = (self.clock.monotonic(), self.cache.key(&request.lookup));
                 let (mut steps, mut stale) = (None, None);
-                match self.find_cached(&request.lookup, request.max_age, now).await {
+                match self.find_cached((&request.lookup, key), request.max_age, now).await {
                     Cached::Outcome(body, entry) => return self.fetched_from_cache(body, &entry, now),
                     Cached::Answers(entry) => steps = Some(entry.steps),
                     Cached::Stale(body, entry) => stale = self.stale_finding(&request.lookup, body, entry).await,
@@ -176,11 +175,11 @@ impl RemotePipeline {
                 if let Some((finding, entry)) = &stale
                     && self.cache.may_revalidate(entry, now)
                 {
-                    self.revalidate(&request);
+                    self.revalidate(&request, key);
                     let receipt = Receipt::default();
                     return self.fetched_stale(finding.clone(), entry, receipt, "it is asked again in the background");
                 }
-                let (outcome, mut receipt) = self.ask(&request, steps).await;
+                let (outcome, mut receipt) = self.ask(&request, key, steps).await;
                 // An old finding that says so is worth more than none.
                 if outcome.body.leaves_verdict_partial()
                     && let Some((finding, entry)) = stale
@@ -189,29 +188,31 @@ impl RemotePipeline {
                     receipt.cut_short |= matches!(outcome.body, OutcomeBody::NotAsked(_));
                     return self.fetched_stale(finding, &entry, receipt, &why_stale(&outcome.body));
                 }
-                self.fetched(outcome.body.clone(), outcome.time.wall, receipt)
+                let ConversationOutcome { body, time, .. } = Arc::unwrap_or_clone(outcome);
+                self.fetched(body, time.wall, receipt)
             }),
         )
         .await
     }
 
     /// Layer 3, coalesce: inside the cache, so that hits take no lock, and outside everything that costs time or money. The
-    /// inner layers run in a task of their own.
+    /// inner layers go on if the look-up is dropped.
     async fn ask(
         self: &Arc<Self>,
         request: &LookupRequest,
+        key: CacheDigest,
         steps: Option<Vec<Step>>,
     ) -> (Arc<ConversationOutcome>, Receipt) {
         // One that is under way without cached answers pays for no question twice.
         let is_joined = request.max_age.is_none() && self.in_flight.is_running(&request.lookup);
         let steps = steps.filter(|_| !is_joined);
         let (pipeline, asked, rereads) = (self.clone(), request.clone(), steps.is_some());
-        let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, steps, &waiters).await };
+        let conversation = |waiters: Arc<Waiters>| async move { pipeline.converse(&asked, key, steps, &waiters).await };
         self.in_flight.share(request, rereads, conversation).await
     }
 
     /// Asks the source again in the background, unless it is being asked already.
-    fn revalidate(self: &Arc<Self>, request: &LookupRequest) {
+    fn revalidate(self: &Arc<Self>, request: &LookupRequest, key: CacheDigest) {
         // What is spent in the background would be missing from the receipt of a request that allows only so many units.
         if request.max_units.is_some() || self.in_flight.is_running(&request.lookup) {
             return;
@@ -223,7 +224,7 @@ impl RemotePipeline {
         let pipeline = self.clone();
         self.in_flight.tracker.spawn(async move {
             let _permit = permit;
-            pipeline.ask(&request, None).await
+            pipeline.ask(&request, key, None).await
         });
     }
 
@@ -231,6 +232,7 @@ impl RemotePipeline {
     async fn converse(
         &self,
         request: &LookupRequest,
+        key: CacheDigest,
         cached: Option<Vec<Step>>,
         waiters: &Arc<Waiters>,
     ) -> ConversationOutcome {
@@ -238,8 +240,7 @@ impl RemotePipeline {
         // read once more, since another conversation may have ended in the meantime.
         let now = self.clock.monotonic();
         let refusals = self.source.refusals();
-        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(&request.lookup, request.max_age, refusals, now)
-        {
+        if let Cached::Outcome(body, entry) = self.cache.find_in_memory(key, request.max_age, refusals, now) {
             let CacheEntry { time, steps, refusals, .. } = entry;
             return ConversationOutcome { body, time, from_cache: true, complete: true, refusals, steps };
         }
@@ -275,7 +276,7 @@ impl RemotePipeline {
                 ConversationOutcome::uncacheable(body, time)
             }
         };
-        self.cache.insert(&request.lookup, &outcome, self.clock.monotonic(), &self.in_flight.tracker);
+        self.cache.insert((&request.lookup, key), &outcome, self.clock.monotonic(), &self.in_flight.tracker);
         outcome
     }
 
@@ -370,14 +371,19 @@ impl RemotePipeline {
     }
 
     /// What the cache holds for the look-up.
-    async fn find_cached(&self, lookup: &Lookup, max_age: Option<Duration>, now: Monotonic) -> Cached {
+    async fn find_cached(
+        &self,
+        (lookup, key): (&Lookup, CacheDigest),
+        max_age: Option<Duration>,
+        now: Monotonic,
+    ) -> Cached {
         let first = || self.source.ask(lookup).ok().map(|question| of_question(&question));
-        self.cache.find(lookup, max_age, self.source.refusals(), now, first).await
+        self.cache.find((lookup, key), max_age, self.source.refusals(), now, first).await
     }
 
     pub(super) async fn cached(&self, lookup: &Lookup, max_age: Option<Duration>) -> Option<(Fetched, bool)> {
         let now = self.clock.monotonic();
-        let entry = match self.find_cached(lookup, max_age, now).await {
+        let entry = match self.find_cached((lookup, self.cache.key(lookup)), max_age, now).await {
             Cached::Outcome(body, entry) => return Some((self.fetched_from_cache(body, &entry, now), true)),
             Cached::Answers(entry) => entry,
             Cached::Stale(..) | Cached::Nothing => return None,

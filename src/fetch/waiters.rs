@@ -125,12 +125,18 @@ impl Waiters {
     /// further step or attempt may start.
     ///
     /// # Errors
-    /// [`AttemptError::no_time`] if the conversation is closed.
+    /// If the conversation is closed: why the first call was not made until then, or [`AttemptError::no_time`].
     pub(super) fn close_if_abandoned(&self, now: Monotonic) -> Result<(), AttemptError> {
         let mut state = lock(&self.state);
         let awaited = state.waiting.values().any(|waiter| waiter.deadline > now);
         state.closed |= !awaited || now >= state.end();
-        if state.closed { Err(AttemptError::no_time()) } else { Ok(()) }
+        if !state.closed {
+            return Ok(());
+        }
+        Err(match &state.refusal {
+            Some(refusal) if state.calls == 0 => AttemptError::NotAttempted(refusal.clone()),
+            Some(_) | None => AttemptError::no_time(),
+        })
     }
 
     /// Time until the last waiter leaves or the conversation ends, whichever is first.

@@ -1,6 +1,7 @@
 //! A batch of indicators: reads them all, answers first what is cached, then the rest, a few at a time.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -102,7 +103,11 @@ impl Batch {
         for same in &rest {
             let Some((_, first)) = same.first() else { continue };
             // The limit is computed anew after every answer, since each changes the quota that is left.
-            while !running.is_empty() && running.len() >= enricher.concurrency(call, first).await.min(slots) {
+            while !running.is_empty() {
+                let limit = beside(&mut running, enricher.concurrency(call, first)).await.min(slots);
+                if running.len() < limit {
+                    break;
+                }
                 running.next().await;
             }
             if tasks.is_stopping() {
@@ -117,6 +122,18 @@ impl Batch {
             let error =
                 Error::Unavailable { message: "the server is shutting down".into(), retry_after: Some(RESTART_TIME) };
             let _ = sender.send(Err(error.into())).await;
+        }
+    }
+}
+
+/// Does `work` while those that run go on: others may wait for what they ask.
+async fn beside<T>(running: &mut FuturesUnordered<impl Future>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Some(_) = running.next(), if !running.is_empty() => {}
         }
     }
 }

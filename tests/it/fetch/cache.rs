@@ -1,5 +1,6 @@
 //! What is cached, for how long, and what makes the source be asked anew.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use concord::clock::Clock;
@@ -232,11 +233,12 @@ async fn raw_answers_are_stored_under_their_hash() {
 async fn a_conversation_that_begins_just_after_another_ended_finds_its_result() {
     let mut harness = Harness::new(&[ScriptedReply::says("found 9").after(SECOND)]);
     let first = harness.begin(harness.request());
-    // A pipeline of its own does not join, and has the same cache.
+    // A pipeline of its own does not join, and has the same cache. The first ends while the second reads the store.
     harness.change(about(), settings(&about()));
     let ended = harness.clock.sleep(SECOND);
     let second = async {
         ended.await;
+        harness.rows.is_slow.store(true, Ordering::Relaxed);
         harness.look_up().await
     };
     let (first, second) = tokio::join!(first, second);

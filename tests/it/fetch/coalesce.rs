@@ -6,6 +6,7 @@ use concord::clock::Clock;
 use concord::fetch::LookupRequest;
 use concord::finding::{Disposition, NotAskedReason, SourceError, SourceErrorKind};
 use concord::indicator::Tlp;
+use futures_util::FutureExt;
 
 use super::{Harness, SECOND, ScriptedReply, error, finding, not_asked};
 
@@ -233,6 +234,22 @@ fn metrics_have_labels_for_source_and_outcome() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_the_conversation_of_a_caller_who_has_just_left() {
+    let harness = Harness::new(&[ScriptedReply::says("found 9").after(SECOND)]);
+    let mut look_up = Box::pin(harness.look_up());
+    tokio::select! {
+        _ = &mut look_up => panic!("it takes a second"),
+        () = harness.clock.sleep(SECOND / 2) => {}
+    }
+    harness.parts.tracker.close();
+    assert!(harness.parts.tracker.wait().now_or_never().is_none(), "the call is under way");
+    drop(look_up);
+    harness.tasks().await;
+    assert!(harness.look_up().await.receipt.from_cache);
+    assert_eq!(harness.transport.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
