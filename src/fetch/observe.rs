@@ -1,8 +1,12 @@
 //! Layer 1, observe: the outermost layer, so that it counts cache hits and refusals too. This file also holds the
 //! counters that the inner layers report to, and the names of all metrics of the pipeline.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+
+use metrics::{Counter, Gauge, Histogram};
 
 use super::attempt::AttemptError;
 use super::breaker::CircuitState;
@@ -30,7 +34,6 @@ pub struct CounterSnapshot {
 }
 
 /// The counters of one source. They outlive its pipelines, so that a change of settings does not reset them.
-#[derive(Debug)]
 pub struct SourceCounters {
     /// The `source` label of the metrics.
     label: String,
@@ -40,6 +43,29 @@ pub struct SourceCounters {
     units: AtomicU64,
     /// Moving mean of the duration of a look-up that made a call, in microseconds; 0: none was made.
     latency: AtomicU64,
+    of_calls: OnceLock<CallMetrics>,
+    of_guards: OnceLock<GuardMetrics>,
+    of_lookups: OnceLock<LookupMetrics>,
+}
+
+/// The metrics that every call touches, so that they are found by name once.
+struct CallMetrics {
+    units: Counter,
+    answers: Counter,
+    suspended: Gauge,
+    credential: Gauge,
+}
+
+/// The metrics that every call sets when it has ended.
+struct GuardMetrics {
+    circuit: Gauge,
+    concurrency: Gauge,
+}
+
+/// The metrics of a look-up that asked the source and led to a finding.
+struct LookupMetrics {
+    findings: Counter,
+    seconds: Histogram,
 }
 
 impl Default for SourceCounters {
@@ -53,8 +79,51 @@ impl Default for SourceCounters {
 impl SourceCounters {
     /// Counters for the source of this name, all zero.
     pub fn new(source: &str) -> Self {
-        let label = source.to_owned();
-        Self { label, calls: 0.into(), cache_hits: 0.into(), shared: 0.into(), units: 0.into(), latency: 0.into() }
+        Self {
+            label: source.to_owned(),
+            calls: 0.into(),
+            cache_hits: 0.into(),
+            shared: 0.into(),
+            units: 0.into(),
+            latency: 0.into(),
+            of_calls: OnceLock::new(),
+            of_guards: OnceLock::new(),
+            of_lookups: OnceLock::new(),
+        }
+    }
+
+    fn of_calls(&self) -> &CallMetrics {
+        let source = || self.label.clone();
+        self.of_calls.get_or_init(|| CallMetrics {
+            units: metrics::counter!("concord_source_quota_units_total", "source" => source()),
+            answers: metrics::counter!("concord_source_calls_total", "source" => source(), "outcome" => "answer"),
+            suspended: metrics::gauge!("concord_source_suspended_until_seconds", "source" => source()),
+            credential: metrics::gauge!("concord_source_credential_refused", "source" => source()),
+        })
+    }
+
+    fn of_guards(&self) -> &GuardMetrics {
+        let source = || self.label.clone();
+        self.of_guards.get_or_init(|| GuardMetrics {
+            circuit: metrics::gauge!("concord_source_circuit_state", "source" => source()),
+            concurrency: metrics::gauge!("concord_source_concurrency_limit", "source" => source()),
+        })
+    }
+
+    fn of_lookups(&self) -> &LookupMetrics {
+        self.of_lookups.get_or_init(|| LookupMetrics {
+            findings: self.lookups("finding", "source"),
+            seconds: self.lookup_seconds("source"),
+        })
+    }
+
+    fn lookups(&self, outcome: &'static str, from: &'static str) -> Counter {
+        let source = self.label.clone();
+        metrics::counter!("concord_source_lookups_total", "source" => source, "outcome" => outcome, "from" => from)
+    }
+
+    fn lookup_seconds(&self, from: &'static str) -> Histogram {
+        metrics::histogram!("concord_source_lookup_seconds", "source" => self.label.clone(), "from" => from)
     }
 
     /// The current counts.
@@ -99,7 +168,7 @@ impl SourceCounters {
     /// Counts the result of a call.
     pub(super) fn count_result(&self, result: &Result<Answer, AttemptError>) {
         let outcome = match result {
-            Ok(_) => "answer",
+            Ok(_) => return self.of_calls().answers.increment(1),
             Err(AttemptError::Source(error) | AttemptError::Unreachable(error) | AttemptError::Local(error)) => {
                 error.kind.as_str()
             }
@@ -112,7 +181,7 @@ impl SourceCounters {
     /// Counts a quota unit that was acquired.
     pub(super) fn count_unit(&self) {
         self.units.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("concord_source_quota_units_total", "source" => self.label.clone()).increment(1);
+        self.of_calls().units.increment(1);
     }
 
     /// Counts a quota unit that was given back.
@@ -132,7 +201,7 @@ impl SourceCounters {
     pub(super) fn note_suspension(&self, until: Option<SystemTime>) {
         let until = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
         let seconds = until.map_or(0.0, |until| until.as_secs_f64());
-        metrics::gauge!("concord_source_suspended_until_seconds", "source" => self.label.clone()).set(seconds);
+        self.of_calls().suspended.set(seconds);
     }
 
     /// Sets the metric of when the day's quota will be used up at the present pace.
@@ -149,15 +218,13 @@ impl SourceCounters {
             CircuitState::HalfOpen => 1.0,
             CircuitState::Open => 2.0,
         };
-        metrics::gauge!("concord_source_circuit_state", "source" => self.label.clone()).set(state);
-        let limit = status.concurrency.limit as f64;
-        metrics::gauge!("concord_source_concurrency_limit", "source" => self.label.clone()).set(limit);
+        self.of_guards().circuit.set(state);
+        self.of_guards().concurrency.set(status.concurrency.limit as f64);
     }
 
     /// Sets the metric of whether the source refuses the credential.
     pub(super) fn note_credential(&self, is_accepted: bool) {
-        let value = if is_accepted { 0.0 } else { 1.0 };
-        metrics::gauge!("concord_source_credential_refused", "source" => self.label.clone()).set(value);
+        self.of_calls().credential.set(if is_accepted { 0.0 } else { 1.0 });
     }
 
     /// Sets the metrics of the entries of a list that are in use and that were skipped.
@@ -184,11 +251,20 @@ impl SourceCounters {
             OutcomeBody::Error(error) => error.kind.as_str(),
             OutcomeBody::NotAsked(not_asked) => not_asked.reason.as_str(),
         };
-        let source = self.label.clone();
-        metrics::counter!("concord_source_lookups_total", "source" => source.clone(), "outcome" => outcome, "from" => from)
-            .increment(1);
-        metrics::histogram!("concord_source_lookup_seconds", "source" => source, "from" => from)
-            .record(receipt.latency.as_secs_f64());
+        let seconds = receipt.latency.as_secs_f64();
+        if (outcome, from) == ("finding", "source") {
+            self.of_lookups().findings.increment(1);
+            self.of_lookups().seconds.record(seconds);
+        } else {
+            self.lookups(outcome, from).increment(1);
+            self.lookup_seconds(from).record(seconds);
+        }
+    }
+}
+
+impl fmt::Debug for SourceCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceCounters").field("source", &self.label).field("counts", &self.snapshot()).finish()
     }
 }
 
