@@ -58,7 +58,20 @@ impl StoredCache {
 
     /// The body of the row with this key. Whoever wants the same row at the same time shares one reading.
     pub(super) async fn load(&self, key: CacheDigest) -> Option<Arc<[u8]>> {
-        let loading = lock(&self.loading).entry(key).or_insert_with(|| self.clone().read(key).boxed().shared()).clone();
+        let loading = {
+            let mut loading = lock(&self.loading);
+            match loading.get(&key) {
+                Some(loading) => loading.clone(),
+                None => {
+                    let mut reading = self.clone().read(key).boxed();
+                    // That there is none is usually known at once.
+                    if let Some(row) = (&mut reading).now_or_never() {
+                        return row;
+                    }
+                    loading.entry(key).or_insert(reading.shared()).clone()
+                }
+            }
+        };
         // Also if the look-up is cancelled.
         let _ended = Ended { cache: self, key };
         loading.await
