@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -26,17 +26,20 @@ use super::resolve::{CheckedResolver, lookup};
 use super::route::Route;
 use super::tls;
 use super::transport::{SendError, Transport};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::finding::{SourceError, SourceErrorKind};
 use crate::source::{
     Answer, AnswerBody, CREDENTIAL_IN_PATH, CREDENTIAL_IN_QUERY, CredentialPlace, EgressRules, FileBody, HttpMethod,
     HttpQuestion, ProxyServer, Question, SourceSettings, has_credential_placeholder,
 };
+use crate::sync::lock;
 
 /// Size limit of an answer.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Maximum of redirects on the same host.
 const MAX_REDIRECTS: usize = 3;
+/// For so long a name that resolved to allowed addresses is not resolved again before a question is paid.
+const NAME_CHECK_HOLDS: Duration = Duration::from_secs(60);
 /// Connections to a source that are kept for the next questions.
 const MAX_IDLE_CONNECTIONS: usize = 64;
 const USER_AGENT: &str = concat!("concord/", env!("CARGO_PKG_VERSION"));
@@ -58,6 +61,8 @@ pub(super) struct HttpTransport {
     /// known to have sent nothing.
     connect_timeout: Duration,
     rules: EgressRules,
+    /// The name that was checked last, and until when that holds.
+    checked_name: Mutex<Option<(String, Monotonic)>>,
     clock: Arc<dyn Clock>,
     largest: usize,
     follows_redirects: bool,
@@ -90,6 +95,7 @@ impl HttpTransport {
             ca_pem: settings.ca_pem.clone(),
             connect_timeout: settings.timeout.mul_f64(0.9),
             rules,
+            checked_name: Mutex::default(),
             clock,
             largest: MAX_ANSWER,
             follows_redirects: true,
@@ -119,10 +125,13 @@ impl HttpTransport {
 
     fn build(&self, roots: Vec<Certificate>) -> Result<Client, SourceError> {
         let route = self.route.clone();
-        let builder = Client::builder()
-            .user_agent(USER_AGENT)
-            .no_proxy()
-            .proxy(reqwest::Proxy::custom(move |url| route.proxy(url).map(ProxyServer::expose)))
+        let builder = Client::builder().user_agent(USER_AGENT).no_proxy();
+        // Without one, the client need not parse each address once more.
+        let builder = match self.route.has_proxy() {
+            true => builder.proxy(reqwest::Proxy::custom(move |url| route.proxy(url).map(ProxyServer::expose))),
+            false => builder,
+        };
+        let builder = builder
             .redirect(match self.follows_redirects {
                 true => redirect::Policy::custom(same_host),
                 false => redirect::Policy::none(),
@@ -191,11 +200,18 @@ impl HttpTransport {
         else {
             return Ok(());
         };
+        let now = self.clock.monotonic();
+        if lock(&self.checked_name).as_ref().is_some_and(|(checked, until)| checked == name && now < *until) {
+            return Ok(());
+        }
         let found = lookup(name).await?;
         let refused = |address: &SocketAddr| self.rules.check_ip(address.ip()).err();
         match found.iter().find_map(refused).filter(|_| found.iter().all(|address| refused(address).is_some())) {
             Some(why) => Err(SendError::not_sent(SourceError::new(SourceErrorKind::Refused, why))),
-            None => Ok(()),
+            None => {
+                *lock(&self.checked_name) = Some((name.to_owned(), now + NAME_CHECK_HOLDS));
+                Ok(())
+            }
         }
     }
 
@@ -388,6 +404,7 @@ mod tests {
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
             rules,
+            checked_name: Mutex::default(),
             clock: Arc::new(ManualClock::following_tokio(std::time::UNIX_EPOCH)),
             largest: MAX_ANSWER,
             follows_redirects: true,

@@ -28,6 +28,11 @@ impl Route {
         Self { proxy: proxy.cloned(), matcher, rules }
     }
 
+    /// Whether any address is reached through a proxy.
+    pub(super) fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     /// The proxy for this address; `None` if it is reached directly.
     pub(super) fn proxy(&self, url: &Url) -> Option<&ProxyServer> {
         match self.proxy.as_ref()? {
