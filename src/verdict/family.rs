@@ -93,7 +93,7 @@ impl Families {
     }
 
     fn pool_side(&self, keys: &[Range<usize>], correlation: f64, sign: i64, own: &[i64], pooled: &mut [i64]) {
-        let mut opinions: SmallVec<[Opinion; 4]> = SmallVec::new();
+        let mut opinions: SmallVec<[Opinion; 8]> = SmallVec::new();
         for key in keys {
             let mut opinion = Opinion { micro: 0, members: SmallVec::new() };
             for index in &self.order[key.clone()] {
