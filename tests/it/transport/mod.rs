@@ -9,6 +9,7 @@ mod gzip;
 mod http;
 mod list;
 mod proxy;
+mod reuse;
 mod site;
 mod tls;
 

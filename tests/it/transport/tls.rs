@@ -37,12 +37,18 @@ async fn serve(authority: &Authority, params: CertificateParams) -> Site {
 
 /// What accepts TLS with such a certificate of this authority.
 pub(super) fn acceptor(authority: &Authority, params: CertificateParams) -> TlsAcceptor {
+    acceptor_for(authority, params, &[])
+}
+
+/// What accepts TLS with such a certificate of this authority, for these protocols.
+pub(super) fn acceptor_for(authority: &Authority, params: CertificateParams, protocols: &[&str]) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 
