@@ -19,6 +19,8 @@ const SOURCES: usize = 8;
 /// Callers at a time where both sides are saturated.
 const CALLERS: usize = 8;
 const ROUNDS: usize = 5;
+/// Time that a caller gives an enrichment.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// Fan-outs of each side in one round.
 const FAN_OUTS: usize = 600;
 /// Microseconds of CPU of a fan-out: bare, ours, and ours by thread.
@@ -44,14 +46,28 @@ pub async fn fanout() {
     cpu(&server, &quick).await;
 }
 
+/// A thousand calls in flight all the time: what comes on top of the time that a slow upstream takes, and the memory.
+pub async fn in_flight() {
+    let delay = Duration::from_millis(1_500);
+    let slow = Upstream::start(Behaviour::Report(delay)).await;
+    let sources: Vec<_> = (0..SOURCES).map(|_| (&slow, "max_concurrency = 1000\n")).collect();
+    let server = Server::start_at(&sources, LARGE, "").await;
+    let client = Client::connect(&server.address).await;
+    println!("1,000 calls in flight, {SOURCES} sources of {} ms, over one bare call: p50, p99", delay.as_millis());
+    let rate = 1_000.0 / SOURCES as f64 / delay.as_secs_f64();
+    latency(&server, &client, &slow, rate, 1_500).await;
+    let mebibytes = |bytes: u64| bytes >> 20;
+    println!("  resident: {} MiB, at most {} MiB", mebibytes(server.memory()), mebibytes(server.peak_memory()));
+}
+
 /// Enrichments at this rate a second, and a bare call half an interval after each. Returns the CPU of an enrichment.
 async fn latency(server: &Server, client: &Client, upstream: &Upstream, rate: f64, calls: usize) -> Duration {
     let interval = Duration::from_secs_f64(1.0 / rate);
     let bare = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let warm = client.paced(20, interval, Duration::from_secs(2)).await;
+    let warm = client.paced(20, interval, DEADLINE).await;
     assert!(warm.iter().all(|(_, answered)| *answered == SOURCES), "every source answers");
     let before = server.cpu();
-    let (enriched, called) = tokio::join!(client.paced(calls, interval, Duration::from_secs(2)), async {
+    let (enriched, called) = tokio::join!(client.paced(calls, interval, DEADLINE), async {
         tokio::time::sleep(interval / 2).await;
         let mut running = tokio::task::JoinSet::new();
         for number in 0..calls {

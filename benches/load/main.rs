@@ -68,6 +68,9 @@ fn main() {
                 None => fanout::fanout().await,
             }
         }
+        if is_wanted("in_flight") {
+            fanout::in_flight().await;
+        }
         if is_wanted("deadlines") {
             deadlines().await;
         }
