@@ -185,3 +185,19 @@ fn batch_error(index: u32, text: &str, error: &Error) -> pb::BatchError {
     };
     pb::BatchError { reason: error.reason().as_str().to_owned(), field, message, text: redact_text(text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_runs_goes_on_beside_work_that_waits_for_it() {
+        let (done, waits) = oneshot::channel();
+        let mut running = FuturesUnordered::from_iter([async move { done.send(7) }]);
+        assert_eq!(beside(&mut running, waits).now_or_never(), Some(Ok(7)));
+        assert!(running.is_empty());
+    }
+}
