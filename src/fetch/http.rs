@@ -446,6 +446,18 @@ mod tests {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_was_allowed_is_checked_again_after_a_minute_and_another_at_once() {
+        let transport = transport(true, None);
+        let now = transport.clock.monotonic();
+        *lock(&transport.checked_name) = Some(("localhost".to_owned(), now + NAME_CHECK_HOLDS));
+        let may = async |url: &str| transport.check_name(&Url::parse(url).unwrap()).await.is_ok();
+        assert!(may("https://localhost:9/").await);
+        assert!(!may("https://localhost.:9/").await, "it is another name");
+        transport.clock.sleep(NAME_CHECK_HOLDS).await;
+        assert!(!may("https://localhost:9/").await);
+    }
+
     #[tokio::test]
     async fn behind_a_proxy_the_host_of_a_source_configured_over_the_api_is_checked_before_the_proxy_is_asked() {
         let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
