@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use concord::finding::SourceErrorKind;
-use concord::source::{CredentialPlace, HttpMethod, HttpQuestion, Question};
+use concord::source::{CredentialPlace, Question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use super::site::{Reply, Site};
-use super::{bench, gzip, settings};
+use super::{bench, get_of, gzip, settings};
 
 /// A server that sends a head, and then the same bytes for as long as anybody reads them.
 struct Endless {
@@ -42,12 +41,7 @@ impl Endless {
 }
 
 fn question(address: SocketAddr) -> Question {
-    Question::Http(HttpQuestion {
-        method: HttpMethod::Get,
-        url: Url::parse(&format!("http://{address}/")).unwrap(),
-        headers: Vec::new(),
-        credential: CredentialPlace::None,
-    })
+    get_of(&format!("http://{address}/"), CredentialPlace::None)
 }
 
 /// More than the greatest answer, and what the buffers of both ends and the loopback hold beside it.

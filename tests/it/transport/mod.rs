@@ -19,9 +19,12 @@ use std::time::{Duration, SystemTime};
 use concord::clock::ManualClock;
 use concord::fetch::{SendError, Transport, transport_for};
 use concord::finding::SourceError;
-use concord::source::{Answer, EgressRules, Kind, OptionValue, Question, SourceSettings};
+use concord::source::{
+    Answer, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Kind, OptionValue, Question, SourceSettings,
+};
 use concord::sources;
 use secrecy::SecretString;
+use url::Url;
 
 /// A credential that can be recognised wherever it turns up.
 const CREDENTIAL: &str = "k3y-that-must-not-show";
@@ -69,6 +72,12 @@ fn option(kind_name: &str, name: &str, text: &str) -> OptionValue {
 
 fn with_credential(settings: &mut SourceSettings) {
     settings.credential = Some(SecretString::from(CREDENTIAL));
+}
+
+/// A GET of this address.
+fn get_of(url: &str, credential: CredentialPlace) -> Question {
+    let url = Url::parse(url).unwrap();
+    Question::Http(HttpQuestion { method: HttpMethod::Get, url, headers: Vec::new(), credential })
 }
 
 fn try_bench(settings: SourceSettings, rules: EgressRules) -> Result<Bench, SourceError> {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use concord::source::{CredentialPlace, HttpMethod, HttpQuestion, Question};
+use concord::source::{CredentialPlace, Question};
 use futures_util::future::join_all;
 use http::header::{CONNECTION, HeaderValue};
 use http_body_util::Full;
@@ -17,10 +17,9 @@ use rcgen::CertificateParams;
 use rustls::HandshakeKind;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use super::tls::{acceptor_for, authority};
-use super::{Bench, bench, settings};
+use super::{Bench, bench, get_of, settings};
 
 /// What a server has seen.
 #[derive(Debug, Default)]
@@ -59,12 +58,7 @@ async fn server(protocols: &[&str]) -> (SocketAddr, Arc<Mutex<Seen>>, Bench) {
 }
 
 fn question(address: SocketAddr) -> Question {
-    Question::Http(HttpQuestion {
-        method: HttpMethod::Get,
-        url: Url::parse(&format!("https://{address}/")).unwrap(),
-        headers: Vec::new(),
-        credential: CredentialPlace::None,
-    })
+    get_of(&format!("https://{address}/"), CredentialPlace::None)
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use concord::fetch::SendError;
 use concord::finding::SourceErrorKind;
-use concord::source::{CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question};
+use concord::source::{CredentialPlace, EgressRules, Question};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -13,10 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use super::site::{Reply, Site};
-use super::{Bench, CREDENTIAL, bench, settings, try_bench, with_credential};
+use super::{Bench, CREDENTIAL, bench, get_of, settings, try_bench, with_credential};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -65,12 +64,7 @@ fn question(site: &Site) -> Question {
 }
 
 fn at(address: SocketAddr) -> Question {
-    Question::Http(HttpQuestion {
-        method: HttpMethod::Get,
-        url: Url::parse(&format!("https://{address}/")).unwrap(),
-        headers: Vec::new(),
-        credential: CredentialPlace::Header("x-key".into()),
-    })
+    get_of(&format!("https://{address}/"), CredentialPlace::Header("x-key".into()))
 }
 
 #[tokio::test]
