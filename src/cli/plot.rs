@@ -242,7 +242,7 @@ impl CurvePlot {
         });
         let mut drawn: Vec<Extent> = line.chain(bars).collect();
         drawn.extend(Extent::along((0.0, 0.0), (1.0, 1.0)));
-        let mut placed: Vec<Extent> = Vec::new();
+        let mut labels: Vec<Extent> = Vec::new();
         for point in &self.points {
             // A sign takes about so much of the width.
             let width = 0.013 * (4 + point.labels.to_string().len()) as f64;
@@ -259,12 +259,12 @@ impl CurvePlot {
             // Another count is worse to cover than any line.
             let covered = |place: &Extent| {
                 let of = |others: &[Extent]| others.iter().filter(|other| place.overlaps(other)).count();
-                (of(&placed), of(&drawn))
+                (of(&labels), of(&drawn))
             };
             // Of equals the first.
-            placed.push(places.min_by_key(covered).unwrap_or_else(|| beside((0.0, above))));
+            labels.push(places.min_by_key(covered).unwrap_or_else(|| beside((0.0, above))));
         }
-        placed
+        labels
     }
 }
 

@@ -214,7 +214,7 @@ impl SourcePipelines {
         let pipeline = match unchanged {
             Some(entry) => entry.pipeline.clone(),
             None => {
-                let list = known.and_then(|known| same_list(known, source));
+                let list = known.and_then(|known| same_list_content(known, source));
                 let account = account(&source.settings, source.source.as_ref());
                 if let Some(known) = known {
                     let (state, before) = (self.account_state(&account), &known.source);
@@ -306,7 +306,7 @@ impl SourcePipelines {
 
 /// The list that is already loaded for the source, if the change of settings does not affect its content. A change of,
 /// say, the reliability must not discard a good copy.
-fn same_list(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListReader>> {
+fn same_list_content(before: &SourceEntry, source: &ResolvedSource) -> Option<Arc<ListReader>> {
     let SourcePipeline::List(pipeline) = before.pipeline.as_ref().ok()? else { return None };
     let (old, new) = (&before.source.settings, &source.settings);
     let credential = |settings: &SourceSettings| settings.credential.as_ref().map(|key| key.expose_secret().to_owned());

@@ -67,9 +67,9 @@ thread_local! {
 }
 
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let compressed = COMPRESSOR.with_borrow_mut(|kept| match kept {
+    let compressed = COMPRESSOR.with_borrow_mut(|compressor| match compressor {
         Some(compressor) => compressor.compress(bytes),
-        None => kept.insert(Compressor::new(LEVEL)?).compress(bytes),
+        None => compressor.insert(Compressor::new(LEVEL)?).compress(bytes),
     });
     compressed.map_err(|error| StoreError::unavailable(format!("compressing: {error}")))
 }
