@@ -1,6 +1,8 @@
 //! The smallest sets of other reports that lead to another disposition: every single report and every pair is tried;
 //! beyond, sources are changed one after the other, those that matter most first.
 
+use smallvec::SmallVec;
+
 use super::change::{Assumption, Flip, ReportChange};
 use super::judge::{Assessment, Judge, Model};
 use super::report::Change;
@@ -108,8 +110,9 @@ impl<'j, 'a> Search<'j, 'a> {
 
     fn pairs(&mut self) {
         let alternatives = std::mem::take(&mut self.alternatives);
-        // A smaller set is never replaced by a pair.
-        let is_open = self.best.each_ref().map(Option::is_none);
+        // A smaller set is never replaced by a pair, and what the verdict is now is no flip.
+        let mut is_open = self.best.each_ref().map(Option::is_none);
+        is_open[index(self.now.disposition)] = false;
         let sums = Sums::new(self.judge);
         let mut left = MOST_PAIRS;
         let moves: Vec<Vec<i64>> =
@@ -117,6 +120,9 @@ impl<'j, 'a> Search<'j, 'a> {
         for (place, (one, one_moves)) in alternatives.iter().zip(&moves).enumerate() {
             for (other, other_moves) in alternatives.iter().zip(&moves).skip(place + 1) {
                 let is_plain = sums.are_independent(one, other);
+                if !is_plain && !self.may_reach(&sums, one, other, is_open) {
+                    continue;
+                }
                 for (first, first_moved) in one.iter().zip(one_moves) {
                     for (second, second_moved) in other.iter().zip(other_moves) {
                         if is_plain && !is_open[index(sums.disposition(first_moved + second_moved))] {
@@ -136,6 +142,23 @@ impl<'j, 'a> Search<'j, 'a> {
             }
         }
         self.alternatives = alternatives;
+    }
+
+    /// Whether some pair of these changes of two sources may lead to a disposition that is still open. The weighted rule is
+    /// monotone, so that what any pair leads to lies between what the two with the least evidence and the two with the most do.
+    fn may_reach(&self, sums: &Sums<'_, '_>, one: &[Change], other: &[Change], is_open: [bool; 4]) -> bool {
+        let Some((model, _)) = &sums.weighted else { return true };
+        let least = |changes: &[Change]| changes.iter().min_by_key(|change| change.micro).copied();
+        let most = |changes: &[Change]| changes.iter().max_by_key(|change| change.micro).copied();
+        let place_of = |changes: [Option<Change>; 2], rounding: i64| {
+            let changes: SmallVec<[Change; 2]> = changes.into_iter().flatten().collect();
+            place(model.disposition(model.log_odds_with(&changes) + rounding))
+        };
+        // Each term may be off by as much as it is rounded.
+        let rounding = model.rounding() + self.judge.outcomes.len() as i64;
+        let low = place_of([least(one), least(other)], -rounding);
+        let high = place_of([most(one), most(other)], rounding);
+        CLAIMS.iter().take(high + 1).skip(low).any(|claim| is_open[index(*claim)])
     }
 
     /// Keeps these changes if they are better than what is known for the disposition that they lead to.
