@@ -7,6 +7,7 @@ use std::iter;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
+use smallvec::SmallVec;
 
 /// A report has about so many bytes a node, so that the list seldom grows.
 const BYTES_PER_NODE: usize = 12;
@@ -200,10 +201,40 @@ impl<'a> Members<'a> {
         found.map(|at| document.value(at))
     }
 
+    /// The members in a form in which many of them are found quickly.
+    pub(super) fn index(self) -> Index<'a> {
+        let places = self.document.places(self.at, 1);
+        let entry = |at: usize| (hint(self.document.name(at - 1)), at);
+        Index { document: self.document, places: places.map(entry).collect() }
+    }
+
     /// Where the object stands in the document, as in `data.attributes`; empty for the outermost.
     pub(super) fn path(self) -> String {
         self.document.path(self.at)
     }
+}
+
+/// The members of an object, each with a hint of its name.
+pub(super) struct Index<'a> {
+    document: &'a Document<'a>,
+    places: SmallVec<[(u32, usize); 32]>,
+}
+
+impl<'a> Index<'a> {
+    /// As [`Members::get`].
+    pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
+        let document = self.document;
+        let wanted = hint(name);
+        let is_it = |(hint, at): &&(u32, usize)| *hint == wanted && document.name(at - 1) == name;
+        self.places.iter().rev().find(is_it).map(|(_, at)| document.value(*at))
+    }
+}
+
+/// The length of a name and its first, middle and last byte: most names differ in one of them.
+fn hint(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return 0 };
+    u32::from_le_bytes([bytes.len() as u8, *first, bytes[bytes.len() / 2], *last])
 }
 
 /// Appends the nodes of the next value.
@@ -300,6 +331,9 @@ mod tests {
         assert_eq!(root.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "c\n", "a"]);
         assert!(matches!(root.get("a"), Some(Value::Flag(true))));
         assert!(root.get("b").is_none());
+        let index = root.index();
+        assert!(matches!(index.get("a"), Some(Value::Flag(true))), "the last here, too");
+        assert!(matches!((index.get("c\n"), index.get("b"), index.get("")), (Some(Value::Object(_)), None, None)));
         let inner = root.get("c\n").and_then(Value::as_object).expect("an object");
         assert_eq!(inner.get("f").and_then(Value::as_number).and_then(Number::as_f64), Some(-1.5));
         let deepest = inner.get("d").and_then(Value::as_object).expect("an object");

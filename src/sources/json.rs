@@ -177,10 +177,7 @@ impl<'a> Object<'a> {
     /// A moment: seconds since 1970, also with a fraction or as text, or a date with or without time and offset (UTC where
     /// it names none).
     pub(super) fn time(&self, path: &str) -> Result<Option<SystemTime>, SourceError> {
-        self.read(path, "a date", |value| match value.as_text() {
-            Some(text) => time_of_text(text),
-            None => value.as_number().and_then(Number::as_f64).and_then(time_of_number),
-        })
+        self.read(path, "a date", time_of)
     }
 
     /// The moment in the first of these members that is there.
@@ -191,13 +188,7 @@ impl<'a> Object<'a> {
 
     /// The texts of these members, each once; a path leads through every entry of a list. What is no text is left out.
     pub(super) fn texts(&self, paths: &[&str]) -> Vec<String> {
-        let mut texts = Vec::new();
-        for text in paths.iter().flat_map(|path| self.all(path)).filter_map(Value::as_text) {
-            if texts.len() < LIST_LIMIT && !text.trim().is_empty() && !texts.iter().any(|known| known == text) {
-                texts.push(text.to_owned());
-            }
-        }
-        texts
+        distinct_texts(paths.iter().flat_map(|path| self.all(path)))
     }
 
     /// The indicators that this member holds, found as [`Object::texts`] finds texts; what is none is left out.
@@ -212,27 +203,17 @@ impl<'a> Object<'a> {
         self.text_if_any(path).filter(|address| address.starts_with(home)).map(str::to_owned)
     }
 
-    /// The member as facts have it, whatever its type; `None` where it says nothing.
-    pub(super) fn fact(&self, path: &str, name: &str) -> Option<Fact> {
-        let value = match self.get(path)? {
-            Value::Flag(flag) => FactValue::Flag(flag),
-            Value::Text(text) if !text.trim().is_empty() => FactValue::Text(text.trim().to_owned()),
-            Value::Number(number) => match number.as_i64() {
-                Some(integer) => FactValue::Integer(integer),
-                None => FactValue::Number(number.as_f64()?),
-            },
-            Value::List(_) => FactValue::List(Some(self.texts(&[path])).filter(|texts| !texts.is_empty())?),
-            Value::Null | Value::Text(_) | Value::Object(_) => return None,
-        };
-        Some(Fact::new(name, value))
-    }
-
     /// The facts of members that we name as the source does, of those that it names otherwise (each with our name), and of
     /// those that hold a moment. What says nothing is left out.
     pub(super) fn facts(&self, same: &[&str], renamed: &[(&str, &str)], times: &[(&str, &str)]) -> Vec<Fact> {
-        let same = same.iter().filter_map(|name| self.fact(name, name));
-        let renamed = renamed.iter().filter_map(|(path, name)| self.fact(path, name));
-        let times = times.iter().filter_map(|(path, name)| Some(Fact::new(*name, self.time(path).ok()??)));
+        let index = self.0.index();
+        let get = |path: &str| match step(path) {
+            None => index.get(path),
+            Some((name, below)) => Object(index.get(name)?.as_object()?).get(below),
+        };
+        let same = same.iter().filter_map(|name| fact_of(get(name)?, name));
+        let renamed = renamed.iter().filter_map(|(path, name)| fact_of(get(path)?, name));
+        let times = times.iter().filter_map(|(path, name)| Some(Fact::new(*name, time_of(get(path)?)?)));
         same.chain(renamed).chain(times).collect()
     }
 
@@ -265,7 +246,7 @@ impl<'a> Object<'a> {
     /// The member at this path, or a null on the way to it.
     fn find(&self, path: &str) -> Result<Option<Value<'a>>, SourceError> {
         let (mut members, mut rest) = (self.0, path);
-        while let Some((name, below)) = rest.split_once('.') {
+        while let Some((name, below)) = step(rest) {
             match members.get(name) {
                 Some(Value::Object(object)) => (members, rest) = (object, below),
                 found @ (None | Some(Value::Null)) => return Ok(found),
@@ -277,9 +258,11 @@ impl<'a> Object<'a> {
 
     /// The member at this path, where there is one.
     fn get(&self, path: &str) -> Option<Value<'a>> {
-        let (on_the_way, name) = path.rsplit_once('.').map_or((None, path), |(above, name)| (Some(above), name));
-        let within = |members: Members<'a>, name: &str| members.get(name)?.as_object();
-        on_the_way.map_or(Some(self.0), |above| above.split('.').try_fold(self.0, within))?.get(name)
+        let (mut members, mut rest) = (self.0, path);
+        while let Some((name, below)) = step(rest) {
+            (members, rest) = (members.get(name)?.as_object()?, below);
+        }
+        members.get(rest)
     }
 
     /// The values at this path, in every entry of the lists on the way and at its end.
@@ -296,7 +279,7 @@ impl<'a> Object<'a> {
 }
 
 fn collect<'a>(members: Members<'a>, path: &str, found: &mut Vec<Value<'a>>) {
-    let (name, below) = path.split_once('.').unwrap_or((path, ""));
+    let (name, below) = step(path).unwrap_or((path, ""));
     let mut add = |entry: Value<'a>| match entry.as_object() {
         _ if below.is_empty() => found.push(entry),
         Some(members) => collect(members, below, found),
@@ -306,6 +289,48 @@ fn collect<'a>(members: Members<'a>, path: &str, found: &mut Vec<Value<'a>>) {
         None => {}
         Some(Value::List(entries)) => entries.iter().for_each(add),
         Some(value) => add(value),
+    }
+}
+
+/// The first name of a path, and what is below it. Paths are short, so that a general search for the dot takes longer.
+fn step(path: &str) -> Option<(&str, &str)> {
+    let dot = path.bytes().position(|byte| byte == b'.')?;
+    Some((&path[..dot], &path[dot + 1..]))
+}
+
+/// The texts among these values, each once, as many as a fact holds.
+fn distinct_texts<'a>(values: impl Iterator<Item = Value<'a>>) -> Vec<String> {
+    let mut texts = Vec::new();
+    for text in values.filter_map(Value::as_text) {
+        if texts.len() < LIST_LIMIT && !text.trim().is_empty() && !texts.iter().any(|known| known == text) {
+            texts.push(text.to_owned());
+        }
+    }
+    texts
+}
+
+/// The value as facts have it, whatever its type; `None` where it says nothing.
+fn fact_of(value: Value<'_>, name: &str) -> Option<Fact> {
+    let value = match value {
+        Value::Flag(flag) => FactValue::Flag(flag),
+        Value::Text(text) if !text.trim().is_empty() => FactValue::Text(text.trim().to_owned()),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => FactValue::Integer(integer),
+            None => FactValue::Number(number.as_f64()?),
+        },
+        Value::List(entries) => {
+            FactValue::List(Some(distinct_texts(entries.iter())).filter(|texts| !texts.is_empty())?)
+        }
+        Value::Null | Value::Text(_) | Value::Object(_) => return None,
+    };
+    Some(Fact::new(name, value))
+}
+
+/// The moment that the value is, as [`Object::time`] reads it.
+fn time_of(value: Value<'_>) -> Option<SystemTime> {
+    match value.as_text() {
+        Some(text) => time_of_text(text),
+        None => value.as_number().and_then(Number::as_f64).and_then(time_of_number),
     }
 }
 
