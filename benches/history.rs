@@ -213,7 +213,7 @@ async fn fill(data: &Path, count: u32) {
             hash: format!("{number}"),
             source: "source-00".into(),
             received: began,
-            body: FOUND.replace("192.0.2.10", &address(*number)).into_bytes(),
+            body: FOUND.replace("192.0.2.10", &address(*number)).into_bytes().into(),
         });
         store.keep_answers(raw.collect()).await.expect("stored");
     }

@@ -13,6 +13,7 @@
 
 #![warn(unreachable_pub)]
 
+mod byte_cache;
 mod offload;
 mod sync;
 

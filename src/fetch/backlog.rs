@@ -11,14 +11,18 @@ use crate::sync::lock;
 /// Maximum of bytes that wait. What exceeds it is not stored.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Values to be stored, each under its key: a later one takes the place of an earlier. Clones share them.
+/// Values to be stored, each under its key: a later one takes the place of an earlier. Until they are stored, they are
+/// found here. Clones share them.
 #[derive(Debug)]
 pub(super) struct Backlog<K, V>(Arc<Mutex<Waiting<K, V>>>);
 
 #[derive(Debug)]
 struct Waiting<K, V> {
     values: HashMap<K, V>,
+    /// Bytes of `values`.
     bytes: usize,
+    /// Those that are being stored.
+    under_way: HashMap<K, V>,
     /// Whether a task is storing them.
     is_draining: bool,
 }
@@ -31,11 +35,16 @@ impl<K, V> Clone for Backlog<K, V> {
 
 impl<K, V> Default for Backlog<K, V> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Waiting { values: HashMap::new(), bytes: 0, is_draining: false })))
+        Self(Arc::new(Mutex::new(Waiting {
+            values: HashMap::new(),
+            bytes: 0,
+            under_way: HashMap::new(),
+            is_draining: false,
+        })))
     }
 }
 
-impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Backlog<K, V> {
+impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Backlog<K, V> {
     /// Queues a value of so many bytes, to be stored by `write` in a task of `tracker`. Returns `false` if too much is waiting
     /// already.
     pub(super) fn add<F: Future<Output = ()> + Send>(
@@ -64,12 +73,19 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Backlog<K, V> {
         true
     }
 
-    /// Takes all that waits. If there is nothing, the next value begins a new task.
+    /// The value under this key, unless it is stored or was never added.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        let waiting = lock(&self.0);
+        waiting.values.get(key).or_else(|| waiting.under_way.get(key)).cloned()
+    }
+
+    /// Takes all that waits, once what was taken before is stored. If there is nothing, the next value begins a new task.
     fn take(&self) -> Option<Vec<V>> {
         let mut waiting = lock(&self.0);
         waiting.bytes = 0;
-        waiting.is_draining = !waiting.values.is_empty();
-        waiting.is_draining.then(|| waiting.values.drain().map(|(_, value)| value).collect())
+        waiting.under_way = std::mem::take(&mut waiting.values);
+        waiting.is_draining = !waiting.under_way.is_empty();
+        waiting.is_draining.then(|| waiting.under_way.values().cloned().collect())
     }
 }
 
@@ -100,10 +116,16 @@ mod tests {
         assert!(add(2, 20, MAX_BYTES - 1));
         assert!(add(2, 21, 1), "in place of the other");
         assert!(!add(3, 30, 1), "too much waits");
+        assert_eq!(
+            [1, 2, 3].map(|key| backlog.get(&key)),
+            [Some(10), Some(21), None],
+            "what is not stored yet is here"
+        );
         gate.add_permits(2);
         tracker.close();
         tracker.wait().await;
         assert_eq!(*lock(&written), [vec![10], vec![21]]);
+        assert_eq!([1, 2].map(|key| backlog.get(&key)), [None, None], "what is stored is no longer here");
         tracker.reopen();
         assert!(add(4, 40, 1));
         gate.add_permits(1);

@@ -15,23 +15,25 @@ use tokio_util::task::TaskTracker;
 use super::conversation::{ConversationOutcome, least_ttl};
 use super::digest::Digest;
 use super::lookup::{AnswerHash, AnswerTime};
-use super::raw_answers::{CACHE_OVERHEAD, RawAnswers, Step};
+use super::raw_answers::{RawAnswers, Step};
 use super::stored_cache::StoredCache;
+use crate::byte_cache::{ByteCache, byte_cache};
 use crate::clock::{Clock, Monotonic};
 use crate::finding::OutcomeBody;
 use crate::indicator::Indicator;
 use crate::source::{About, CacheTtl, Lookup, SourceSettings};
 use crate::store::{AnswerCache, AnswerStore, CacheDigest, CachedConversation, CachedRow, CachedStep, StoreError};
 
-/// The part of the memory that holds the newest raw answers, and its bound: they need not be held once they are stored.
-const RAW_ANSWERS_DIVISOR: u64 = 4;
-const MAX_RAW_ANSWERS: u64 = 16 * 1024 * 1024;
+/// What an entry takes beside its bytes: its place in the cache, which grows by doubling, and the head of its allocation.
+const ENTRY_OVERHEAD: usize = 160;
+/// Bytes of an entry, by which the cache estimates how many there will be.
+const USUAL_ENTRY: u64 = 512;
 
 /// Cached answers of all sources. A handle that is cheap to clone. It outlives the pipelines that use it, so that a
 /// change of a source's settings does not discard paid answers.
 #[derive(Clone)]
 pub struct SourceCache {
-    memory: moka::sync::Cache<CacheDigest, Arc<[u8]>>,
+    memory: Arc<ByteCache<CacheDigest, Arc<[u8]>>>,
     stored: StoredCache,
     pub(super) raw_answers: RawAnswers,
     /// The origin of the timeline.
@@ -39,8 +41,7 @@ pub struct SourceCache {
 }
 
 impl SourceCache {
-    /// Makes a cache over the rows and raw answers in the store. Its first level, with the newest raw answers, is bounded
-    /// to approximately `bytes` bytes.
+    /// Makes a cache over the rows and raw answers in the store. Its first level is bounded to approximately `bytes` bytes.
     pub fn new(
         bytes: u64,
         rows: Arc<dyn AnswerCache>,
@@ -48,11 +49,10 @@ impl SourceCache {
         clock: &dyn Clock,
         tracker: TaskTracker,
     ) -> Self {
-        let weigh = |_: &CacheDigest, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
-        let for_raw_answers = (bytes / RAW_ANSWERS_DIVISOR).min(MAX_RAW_ANSWERS);
+        let weight = |_: &CacheDigest, body: &Arc<[u8]>| ENTRY_OVERHEAD + body.len();
         Self {
-            memory: moka::sync::Cache::builder().max_capacity(bytes - for_raw_answers).weigher(weigh).build(),
-            raw_answers: RawAnswers::new(for_raw_answers, answers, tracker.clone()),
+            memory: Arc::new(byte_cache(bytes, USUAL_ENTRY, weight)),
+            raw_answers: RawAnswers::new(answers, tracker.clone()),
             stored: StoredCache::new(rows, tracker),
             start: AnswerTime::now(clock),
         }
@@ -150,7 +150,7 @@ impl SourceCache {
 
 impl fmt::Debug for SourceCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceCache").field("entries", &self.memory.entry_count()).finish()
+        f.debug_struct("SourceCache").field("entries", &self.memory.len()).finish()
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use moka::policy::EvictionPolicy;
 use tokio_util::task::TaskTracker;
 
 use super::backlog::Backlog;
@@ -14,9 +13,6 @@ use crate::clock::Monotonic;
 use crate::indicator::hex;
 use crate::source::{Answer, AnswerBody, DnsAnswer};
 use crate::store::{AnswerStore, CacheDigest, RawAnswer, StoreError};
-
-/// What an entry of a cache takes beside its bytes: its place in the table, its order of use and its frequency.
-pub(super) const CACHE_OVERHEAD: usize = 320;
 
 /// Answers that are stored in one write, so that a quota unit does not wait for a long one.
 const GROUP: usize = 64;
@@ -40,24 +36,18 @@ pub(super) fn hashes(steps: &[Step]) -> Vec<AnswerHash> {
     steps.iter().map(|step| step.hash).collect()
 }
 
-/// Raw answers: stored in the background, so that no look-up waits for it. The newest are also held in memory, since
-/// they may be wanted before they are stored. Clones share them.
+/// Raw answers: stored in the background, so that no look-up waits for it. They are found also before they are stored.
+/// Clones share them.
 #[derive(Clone)]
 pub(super) struct RawAnswers {
-    newest: moka::sync::Cache<AnswerHash, Arc<[u8]>>,
     waiting: Backlog<AnswerHash, RawAnswer>,
     store: Arc<dyn AnswerStore>,
     tracker: TaskTracker,
 }
 
 impl RawAnswers {
-    /// Holds about this many bytes in memory.
-    pub(super) fn new(bytes: u64, store: Arc<dyn AnswerStore>, tracker: TaskTracker) -> Self {
-        let weigh = |_: &AnswerHash, body: &Arc<[u8]>| u32::try_from(CACHE_OVERHEAD + body.len()).unwrap_or(u32::MAX);
-        // The default policy would refuse what nobody has asked for yet, which every new answer is.
-        let newest = moka::sync::Cache::builder().eviction_policy(EvictionPolicy::lru());
-        let newest = newest.max_capacity(bytes).weigher(weigh).build();
-        Self { newest, waiting: Backlog::default(), store, tracker }
+    pub(super) fn new(store: Arc<dyn AnswerStore>, tracker: TaskTracker) -> Self {
+        Self { waiting: Backlog::default(), store, tracker }
     }
 
     /// Starts storing the answer to the question with this digest, and returns the step that it belongs to.
@@ -65,7 +55,6 @@ impl RawAnswers {
         let body = raw_bytes(&answer.body);
         let mut hash = AnswerHash::default();
         hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
-        self.newest.insert(hash, body.as_slice().into());
         let raw = RawAnswer { hash: hex(&hash), source: source.to_owned(), received: answer.received, body };
         let (length, raw_answers) = (raw.body.len(), self.clone());
         let write = move |answers: Vec<RawAnswer>| {
@@ -99,10 +88,11 @@ impl RawAnswers {
     /// # Errors
     /// If the store cannot read it.
     pub(super) async fn body(&self, hash: &AnswerHash) -> Result<Option<Arc<[u8]>>, StoreError> {
-        match self.newest.get(hash) {
-            Some(body) => Ok(Some(body)),
-            None => Ok(self.store.answer(&hex(hash)).await?.map(|raw| raw.body.into())),
-        }
+        let raw = match self.waiting.get(hash) {
+            Some(raw) => Some(raw),
+            None => self.store.answer(&hex(hash)).await?,
+        };
+        Ok(raw.map(|raw| raw.body))
     }
 
     /// The steps with their answers, up to the first answer that is gone. The headers of answers are not kept.
@@ -131,17 +121,18 @@ fn note_not_stored(why: &str, count: u64) {
     metrics::counter!("concord_raw_answers_not_stored_total").increment(count);
 }
 
-fn raw_bytes(body: &AnswerBody) -> Vec<u8> {
-    match body {
-        AnswerBody::Http { body, .. } => body.clone(),
+fn raw_bytes(body: &AnswerBody) -> Arc<[u8]> {
+    let text = match body {
+        AnswerBody::Http { body, .. } => return body.as_slice().into(),
         AnswerBody::Dns(DnsAnswer::Addresses(addresses)) => {
-            addresses.iter().map(|address| format!("A {address}\n")).collect::<String>().into_bytes()
+            addresses.iter().map(|address| format!("A {address}\n")).collect()
         }
-        AnswerBody::Dns(DnsAnswer::NxDomain) => b"NXDOMAIN\n".to_vec(),
-        AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n").into_bytes(),
+        AnswerBody::Dns(DnsAnswer::NxDomain) => "NXDOMAIN\n".to_owned(),
+        AnswerBody::Dns(DnsAnswer::Failure(code)) => format!("{code}\n"),
         // Neither is stored.
-        AnswerBody::List(_) | AnswerBody::Failed(_) => Vec::new(),
-    }
+        AnswerBody::List(_) | AnswerBody::Failed(_) => String::new(),
+    };
+    text.into_bytes().into()
 }
 
 /// Reverses [`raw_bytes`] for an answer by DNS.
@@ -166,26 +157,8 @@ pub(super) fn body_length(answer: &Answer) -> usize {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::SystemTime;
 
     use super::*;
-    use crate::store::Memory;
-
-    #[tokio::test]
-    async fn the_newest_answer_is_held_however_many_came_before() {
-        let raw_answers = RawAnswers::new(10_000, Arc::new(Memory::new()), TaskTracker::new());
-        let keep = |number: u32| {
-            let body = AnswerBody::Http { status: 200, headers: Vec::new(), body: number.to_le_bytes().to_vec() };
-            let answer = Answer { received: SystemTime::UNIX_EPOCH, ttl: None, body };
-            raw_answers.store("source", CacheDigest::default(), &answer, Monotonic::default())
-        };
-        for number in 0..200 {
-            let step = keep(number);
-            raw_answers.newest.run_pending_tasks();
-            assert!(raw_answers.newest.get(&step.hash).is_some(), "{number}");
-        }
-        assert!(raw_answers.newest.weighted_size() <= 10_000);
-    }
 
     #[test]
     fn an_answer_by_dns_is_stored_so_that_it_can_be_read_again() {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
 use prost::Message;
 use prost::bytes::Bytes;
 use prost::encoding::{self, WireType};
 
 use super::plan::settled_units;
+use crate::byte_cache::{ByteCache, byte_cache};
 use crate::clock::Monotonic;
 use crate::convert::verdict::{View, source_name};
 use crate::convert::write_duration;
@@ -17,7 +17,9 @@ use crate::fetch::SourceCounters;
 use crate::pb;
 
 /// What the cache keeps of an entry for itself, and the allocations that the texts of an entry take.
-const ENTRY_OVERHEAD: usize = 512;
+const ENTRY_OVERHEAD: usize = 384;
+/// Bytes of an entry, by which the cache estimates how many there will be.
+const USUAL_ENTRY: u64 = 4096;
 /// The field `sources` of a receipt, and `age` of one of them.
 const SOURCES_TAG: u32 = 4;
 const AGE_TAG: u32 = 5;
@@ -31,15 +33,14 @@ pub(super) type CacheKey = (VerdictKey, View);
 
 /// Encoded verdicts, bounded by their bytes. Clones share one cache.
 #[derive(Clone, Debug)]
-pub(super) struct VerdictCache(Cache<CacheKey, Arc<CachedVerdict>>);
+pub(super) struct VerdictCache(Arc<ByteCache<CacheKey, Arc<CachedVerdict>>>);
 
 impl VerdictCache {
     pub(super) fn new(capacity_bytes: u64) -> Self {
         let weight = |(key, _): &CacheKey, verdict: &Arc<CachedVerdict>| {
-            let bytes = ENTRY_OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + verdict.memory_bytes();
-            u32::try_from(bytes).unwrap_or(u32::MAX)
+            ENTRY_OVERHEAD + size_of::<CacheKey>() + key.heap_bytes() + verdict.memory_bytes()
         };
-        Self(Cache::builder().weigher(weight).max_capacity(capacity_bytes).build())
+        Self(Arc::new(byte_cache(capacity_bytes, USUAL_ENTRY, weight)))
     }
 
     /// The verdict of this key, if there is one that is valid now.
@@ -171,11 +172,9 @@ pub(super) mod tests {
         for number in 0..100 {
             cache.insert(key(number), verdict(1536).into());
         }
-        cache.0.run_pending_tasks();
-        assert!(cache.0.weighted_size() <= 16 * 1024, "{}", cache.0.weighted_size());
-        assert_eq!(cache.0.entry_count(), 6, "keys count, too");
+        assert!(cache.0.weight() <= 16 * 1024, "{}", cache.0.weight());
+        assert_eq!(cache.0.len(), 7, "keys count, too");
         cache.insert(key(200), verdict(1024 * 1024).into());
-        cache.0.run_pending_tasks();
         assert!(cache.get(&key(200), Monotonic::default()).is_none(), "larger than the whole cache");
     }
 

@@ -17,7 +17,7 @@ pub struct RawAnswer {
     /// When it was received.
     pub received: SystemTime,
     /// The body as received.
-    pub body: Vec<u8>,
+    pub body: Arc<[u8]>,
 }
 
 /// Raw answers, stored compressed. No request waits for them to be written.

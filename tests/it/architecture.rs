@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 const WORDS: [&str; 5] = ["error", "indicator", "finding", "verdict", "statistics"];
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("sync", &[]),
     ("offload", &[]),
+    ("byte_cache", &[]),
     // floor 0
     ("error", &[]),
     ("indicator", &["error"]),
@@ -25,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("store", &["words", "source", "clock", "sync"]),
     // floor 2
     ("settings", &["words", "source", "sources", "store", "clock"]),
-    ("fetch", &["words", "source", "store", "clock", "sync", "offload"]),
+    ("fetch", &["words", "source", "store", "clock", "sync", "offload", "byte_cache"]),
     ("engine", &["*"]),
     ("submission", &["*"]),
     // floor 3

@@ -13,7 +13,7 @@ use crate::store::{AnswerStore, BoxFuture, RawAnswer, StoreError, encode};
 const MAX_INLINE: usize = 16 * 1024;
 
 fn read_answer(row: &Row<'_>) -> Result<RawAnswer, StoreError> {
-    let body = encode::decompress(&row.get::<_, Vec<u8>>("body")?)?;
+    let body = encode::decompress(&row.get::<_, Vec<u8>>("body")?)?.into();
     Ok(RawAnswer { hash: row.get("hash")?, source: row.get("source")?, received: time(row.get("received")?), body })
 }
 
@@ -21,11 +21,11 @@ impl AnswerStore for Sqlite {
     fn keep_answers(&self, answers: Vec<RawAnswer>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut compressed = Vec::with_capacity(answers.len());
-            for mut answer in answers {
+            for answer in answers {
                 let length = answer.body.len();
                 let compress = move || {
-                    answer.body = encode::compress(&answer.body)?;
-                    Ok(answer)
+                    let body = encode::compress(&answer.body)?;
+                    Ok((answer, body))
                 };
                 compressed.push(if length <= MAX_INLINE {
                     compress()?
@@ -38,15 +38,9 @@ impl AnswerStore for Sqlite {
                     "INSERT INTO answers (hash, source, received, seen, size, body) VALUES (?1, ?2, ?3, ?3, ?4, ?5)
                      ON CONFLICT (hash) DO UPDATE SET seen = max(seen, excluded.seen)",
                 )?;
-                for answer in compressed {
-                    let size = answer.body.len() as i64;
-                    statement.execute(params![
-                        answer.hash,
-                        answer.source,
-                        nanos(answer.received),
-                        size,
-                        answer.body
-                    ])?;
+                for (answer, body) in compressed {
+                    let RawAnswer { hash, source, received, .. } = answer;
+                    statement.execute(params![hash, source, nanos(received), body.len() as i64, body])?;
                 }
                 Ok(())
             });

@@ -220,7 +220,7 @@ async fn raw_answers_are_stored_under_their_hash() {
     harness.tasks().await;
     let raw = harness.ledger.raw_answers.lock().unwrap().clone();
     assert_eq!(raw.len(), 1);
-    assert_eq!(raw[0].body, b"none");
+    assert_eq!(*raw[0].body, *b"none");
     // SHA-256 of the four bytes "none".
     assert_eq!(raw[0].hash, "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe");
     assert_eq!(hex(&fetched.receipt.answers[0]), raw[0].hash);

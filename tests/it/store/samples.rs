@@ -235,7 +235,7 @@ pub async fn spent(store: &dyn Store, windows: &[(QuotaPer, u64)], seconds: f64)
 }
 
 pub fn answer(hash: &str, body: &[u8], seconds: f64) -> RawAnswer {
-    RawAnswer { hash: hash.into(), source: "test".into(), received: at(seconds), body: body.to_vec() }
+    RawAnswer { hash: hash.into(), source: "test".into(), received: at(seconds), body: body.into() }
 }
 
 pub fn everything_stays() -> Retention {
