@@ -13,9 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use self::withhold::CurrentRules;
 use crate::clock::{Clock, Monotonic};
 use crate::error::Error;
 use crate::fetch::{AnswerHash, SourceCache, SourcePipeline, TransportFactory};
@@ -129,7 +129,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     cache: SourceCache,
     tracker: TaskTracker,
-    rules: Arc<ArcSwap<Rules>>,
+    rules: Arc<CurrentRules>,
     policies: Arc<PolicyRegistry>,
     pipelines: pipelines::SourcePipelines,
     late_verdicts: late_verdicts::LateVerdicts,
@@ -140,7 +140,7 @@ pub struct Engine {
 impl Engine {
     /// Makes an engine of these parts.
     pub fn new(parts: Parts) -> Self {
-        let rules = Arc::new(ArcSwap::from_pointee(parts.rules));
+        let rules = Arc::new(CurrentRules::new(parts.rules));
         let pipelines = pipelines::SourcePipelines::new(pipelines::SharedParts {
             registry: parts.registry.clone(),
             store: parts.store.clone(),
@@ -188,7 +188,7 @@ impl Engine {
     /// sources change, so the registry is reloaded after this.
     pub fn set_rules(&self, rules: Rules) {
         self.pipelines.set_budgets(rules.caller_budgets.clone());
-        self.rules.store(Arc::new(rules));
+        self.rules.store(rules);
     }
 
     /// Starts to load the lists that are not loaded, in tasks of their own.

@@ -10,8 +10,8 @@ use secrecy::ExposeSecret;
 use strum::VariantArray;
 use tokio_util::task::TaskTracker;
 
-use super::withhold::external_reason;
-use super::{EnrichRequest, Rules};
+use super::EnrichRequest;
+use super::withhold::CurrentRules;
 use crate::clock::Clock;
 use crate::fetch::{
     AccountState, Fetched, ListPipeline, ListReader, PipelineParts, Receipt, RemotePipeline, SourceCache,
@@ -37,7 +37,7 @@ pub(super) struct SharedParts {
     pub(super) tracker: TaskTracker,
     /// The rules for every enrichment. Those for addresses and files are the ones at the start; whether the stricter ones apply is
     /// decided for each source.
-    pub(super) rules: Arc<ArcSwap<Rules>>,
+    pub(super) rules: Arc<CurrentRules>,
 }
 
 /// One source and its pipeline.
@@ -270,7 +270,7 @@ impl SourcePipelines {
                 let account_state = self.account_state(&account);
                 Ok(SourcePipeline::Remote(Arc::new(RemotePipeline::new(PipelineParts {
                     transport: (parts.transports)(transport, &settings, rules, clock.clone())?,
-                    withhold: Arc::new(move |indicator| external_reason(&current.load(), indicator)),
+                    withhold: Arc::new(move |indicator| current.external_reason(indicator)),
                     source: built,
                     settings,
                     family,

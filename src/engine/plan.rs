@@ -287,7 +287,7 @@ impl Engine {
                 return Decision::NotAsked(NotAsked::new(NotAskedReason::NotConfigured, error.detail.clone()));
             }
         };
-        match withhold::withhold_reason(&self.rules.load(), source, &lookup.indicator, request.tlp) {
+        match withhold::withhold_reason(&self.rules, source, &lookup.indicator, request.tlp) {
             Some(not_asked) => match pipeline.cached_in_part(lookup, request.max_age).await {
                 Some((cached, _)) => Decision::Cached(Box::new(cached)),
                 None => Decision::NotAsked(not_asked),

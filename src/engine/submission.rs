@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::withhold::{external_reason, withhold_reason};
+use super::withhold::withhold_reason;
 use super::{Engine, EnrichRequest, Enriched};
 use crate::error::{Error, Reason};
 use crate::fetch::{RemotePipeline, SourcePipeline};
@@ -60,7 +60,7 @@ impl Engine {
     /// Why this indicator must not be disclosed to anybody outside: it is internal, has credentials, or a never-send rule
     /// names it.
     pub fn never_disclosed(&self, indicator: &Indicator) -> Option<NotAsked> {
-        external_reason(&self.rules.load(), indicator)
+        self.rules.external_reason(indicator)
     }
 
     /// A verdict on what this source said of an indicator outside of a look-up, stored like any other.
@@ -82,6 +82,6 @@ impl Engine {
 
     /// Why the source of this route must not be asked about this indicator.
     pub fn withheld_from(&self, route: &SubmissionRoute, indicator: &Indicator, tlp: Tlp) -> Option<NotAsked> {
-        withhold_reason(&self.rules.load(), &route.source, indicator, tlp)
+        withhold_reason(&self.rules, &route.source, indicator, tlp)
     }
 }

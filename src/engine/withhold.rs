@@ -1,13 +1,70 @@
 //! The rules by which an indicator is withheld from a source, in the order in which they are reported.
 //!
-//! These functions are pure. A look-up in a list discloses nothing, so only its `max_tlp` applies.
+//! A look-up in a list discloses nothing, so only its `max_tlp` applies.
 
 use std::iter;
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, Guard};
+use quick_cache::sync::Cache;
 
 use super::Rules;
 use crate::finding::{NotAsked, NotAskedReason};
 use crate::indicator::{Host, Indicator, SpecialAddress, Tlp, addresses, is_internal_name};
-use crate::settings::{ResolvedSource, State};
+use crate::settings::{NeverSend, ResolvedSource, State};
+
+/// Indicators of which it is remembered what the rules say.
+const REMEMBERED: usize = 256;
+
+/// The rules as they are now.
+pub(super) struct CurrentRules {
+    rules: ArcSwap<Rules>,
+    /// What they say of the newest indicators: for each source that is asked, the rules are applied several times, and a URL has
+    /// to be taken apart for it.
+    checked: Cache<Indicator, Checked>,
+}
+
+/// What rules say of an indicator. It holds as long as no others have taken their place.
+#[derive(Clone)]
+struct Checked {
+    rules: Weak<Rules>,
+    never_send: Weak<NeverSend>,
+    reason: Option<NotAsked>,
+}
+
+impl CurrentRules {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules), checked: Cache::new(REMEMBERED) }
+    }
+
+    pub(super) fn load(&self) -> Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    pub(super) fn store(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// Why the indicator must not be sent to any remote source.
+    pub(super) fn external_reason(&self, indicator: &Indicator) -> Option<NotAsked> {
+        let rules = self.rules.load_full();
+        let never_send = rules.never_send.effective();
+        // A weak reference keeps the address, so that no later rules can have the same one.
+        let is_of_now = |checked: &Checked| {
+            checked.rules.as_ptr() == Arc::as_ptr(&rules) && checked.never_send.as_ptr() == Arc::as_ptr(&never_send)
+        };
+        if let Some(checked) = self.checked.get(indicator).filter(is_of_now) {
+            return checked.reason;
+        }
+        let reason = external_reason(&rules, &never_send, indicator);
+        // A password is not kept longer than needed.
+        if !indicator.has_url_credentials() {
+            let (rules, never_send) = (Arc::downgrade(&rules), Arc::downgrade(&never_send));
+            self.checked.insert(indicator.clone(), Checked { rules, never_send, reason: reason.clone() });
+        }
+        reason
+    }
+}
 
 /// Why the source cannot be asked about this indicator by anybody: its kind does not support it, or it is disabled or
 /// not configured.
@@ -26,13 +83,13 @@ pub(super) fn unsupported_reason(source: &ResolvedSource, indicator: &Indicator)
 
 /// Why the indicator must not be disclosed to this source, if a rule forbids it.
 pub(super) fn withhold_reason(
-    rules: &Rules,
+    rules: &CurrentRules,
     source: &ResolvedSource,
     indicator: &Indicator,
     tlp: Tlp,
 ) -> Option<NotAsked> {
     if source.kind.about().transport.is_remote()
-        && let Some(not_asked) = external_reason(rules, indicator)
+        && let Some(not_asked) = rules.external_reason(indicator)
     {
         return Some(not_asked);
     }
@@ -44,12 +101,12 @@ pub(super) fn withhold_reason(
 }
 
 /// Why the indicator must not be sent to any remote source. A URL also discloses the URLs contained in it.
-pub(super) fn external_reason(rules: &Rules, indicator: &Indicator) -> Option<NotAsked> {
+fn external_reason(rules: &Rules, never_send: &NeverSend, indicator: &Indicator) -> Option<NotAsked> {
     let within = indicator.urls_within();
-    iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, disclosed))
+    iter::once(indicator).chain(&within).find_map(|disclosed| private_reason(rules, never_send, disclosed))
 }
 
-fn private_reason(rules: &Rules, disclosed: &Indicator) -> Option<NotAsked> {
+fn private_reason(rules: &Rules, never_send: &NeverSend, disclosed: &Indicator) -> Option<NotAsked> {
     if disclosed.has_url_credentials() {
         let detail = "the URL carries a user or password; send it without to have it looked up";
         return Some(NotAsked::new(NotAskedReason::UrlCredentials, detail));
@@ -57,7 +114,7 @@ fn private_reason(rules: &Rules, disclosed: &Indicator) -> Option<NotAsked> {
     let host = disclosed.host();
     let internal = host.as_ref().and_then(|host| internal(rules, host));
     internal.or_else(|| {
-        let rule = rules.never_send.effective().names(disclosed)?;
+        let rule = never_send.names(disclosed)?;
         Some(NotAsked::new(NotAskedReason::NeverSend, format!("never-send rule {rule}")))
     })
 }
@@ -75,5 +132,42 @@ fn internal(rules: &Rules, host: &Host) -> Option<NotAsked> {
             Some(NotAsked::new(NotAskedReason::InternalName, detail))
         }
         Host::Name(_) | Host::Ip(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::settings::{Environment, Flags, LoadInput, NeverSendRules, load};
+    use crate::sources;
+    use crate::store::Memory;
+
+    #[tokio::test]
+    async fn what_is_remembered_of_an_indicator_ends_with_the_rules() {
+        let (environment, flags) = (Environment::new(), Flags::default());
+        let config = load(LoadInput { file: None, environment, flags, kinds: sources::all() }).unwrap();
+        let never_send = Arc::new(NeverSendRules::open(&config, Arc::new(Memory::new())).await.unwrap());
+        let rules = |internal_suffixes| Rules {
+            never_send: never_send.clone(),
+            internal_suffixes,
+            egress: config.egress(false),
+            default_deadline: Duration::from_secs(5),
+            caller_budgets: config.caller_budgets.clone(),
+        };
+        let (current, url) = (CurrentRules::new(rules(Vec::new())), "https://host.example.net/a");
+        let indicator = Indicator::parse(url).unwrap().indicator;
+        let reasons = || [(); 2].map(|()| current.external_reason(&indicator).map(|not_asked| not_asked.reason));
+        assert_eq!(reasons(), [None; 2]);
+        let (rule, caller) = ("example.net", "analyst".to_owned());
+        let made = never_send.create(rule, String::new(), caller, UNIX_EPOCH, false).await.unwrap();
+        assert_eq!(reasons(), [Some(NotAskedReason::NeverSend); 2], "a rule was made");
+        never_send.delete(&made.id, "analyst", false).await.unwrap();
+        assert_eq!(reasons(), [None; 2], "it was deleted");
+        current.store(rules(vec!["example.net".to_owned()]));
+        assert_eq!(reasons(), [Some(NotAskedReason::InternalName); 2], "other settings were loaded");
+        current.store(rules(Vec::new()));
+        assert_eq!(reasons(), [None; 2]);
     }
 }
