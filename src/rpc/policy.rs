@@ -21,7 +21,7 @@ use crate::settings::{PolicyRegistry, ResolvedPolicy};
 use crate::store::{Cursor, Listed};
 
 /// Memory for the results of changes that may be repeated.
-const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
+const CHANGES_BYTES: usize = 16 * 1024 * 1024;
 
 /// Implements `PolicyService`. Cheap to clone: clones share all state.
 #[derive(Clone)]

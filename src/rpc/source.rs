@@ -28,7 +28,7 @@ use crate::source::QuotaPer;
 use crate::store::{Cursor, Disclosure, DisclosureFilter, Ledger, Listed, WindowUse};
 
 /// Memory for the results of changes that may be repeated.
-const CHANGES_BYTES: u64 = 16 * 1024 * 1024;
+const CHANGES_BYTES: usize = 16 * 1024 * 1024;
 
 /// Implements `SourceService`. Cheap to clone: clones share all state.
 #[derive(Clone)]

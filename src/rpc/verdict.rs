@@ -23,7 +23,7 @@ use crate::store::{Cursor, Store, VerdictFilter, VerdictRecord};
 use crate::verdict::compare;
 
 /// Memory for the results of changes that may be repeated.
-const CHANGES_BYTES: u64 = 1024 * 1024;
+const CHANGES_BYTES: usize = 1024 * 1024;
 
 /// Implements `VerdictService` on top of the store; the engine knows which feedback is active. Cheap to clone: clones share
 /// all state.
