@@ -6,6 +6,7 @@
 //! clock makes no answer younger. Errors are never cached. The key covers every setting that changes the answer.
 //! Settings that only change its rating are in the entry: if they differ, the raw answers are read again.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -81,7 +82,7 @@ impl SourceCache {
         }
     }
 
-    fn encode(&self, entry: CacheEntry) -> Arc<[u8]> {
+    fn encode<B: Borrow<OutcomeBody>>(&self, entry: CacheEntry<B>) -> Arc<[u8]> {
         let step = |step: &Step| CachedStep {
             question: step.question,
             answer: step.hash,
@@ -162,11 +163,11 @@ enum EntryKind {
     Incomplete,
 }
 
-/// A cached conversation.
+/// A cached conversation, with its outcome or a reference to it.
 #[derive(Clone, Debug)]
-pub(super) struct CacheEntry {
+pub(super) struct CacheEntry<B = OutcomeBody> {
     /// The outcome; `None` if the conversation was cut short and only its steps are reusable.
-    body: Option<OutcomeBody>,
+    body: Option<B>,
     /// Digest of everything that determines how an answer is rated. Options may also change the questions, so
     /// `conversation` compares those.
     rating: CacheDigest,
@@ -178,11 +179,11 @@ pub(super) struct CacheEntry {
     pub(super) steps: Vec<Step>,
 }
 
-impl CacheEntry {
+impl<B: Borrow<OutcomeBody>> CacheEntry<B> {
     /// `None` without an answer.
-    fn new(body: Option<OutcomeBody>, rating: CacheDigest, steps: Vec<Step>, refusals: u32) -> Option<Self> {
+    fn new(body: Option<B>, rating: CacheDigest, steps: Vec<Step>, refusals: u32) -> Option<Self> {
         let time = steps.iter().map(|step| step.time).min_by_key(|time| time.monotonic)?;
-        let kind = match &body {
+        let kind = match body.as_ref().map(Borrow::borrow) {
             Some(OutcomeBody::Finding(_)) => EntryKind::Finding,
             Some(OutcomeBody::NoRecord) => EntryKind::NoRecord,
             Some(OutcomeBody::Error(_) | OutcomeBody::NotAsked(_)) | None => EntryKind::Incomplete,
@@ -373,12 +374,12 @@ impl SourceCacheView {
         if !outcome.complete && matches!(known(), Cached::Outcome(..) | Cached::Stale(..)) {
             return;
         }
-        let body = (outcome.complete && outcome.body.is_answer()).then(|| outcome.body.clone());
+        let body = (outcome.complete && outcome.body.is_answer()).then_some(&outcome.body);
         let entry = CacheEntry::new(body, self.rating, outcome.steps.clone(), outcome.refusals);
         self.put(key, lookup, entry);
     }
 
-    fn put(&self, key: CacheDigest, lookup: &Lookup, entry: Option<CacheEntry>) {
+    fn put<B: Borrow<OutcomeBody>>(&self, key: CacheDigest, lookup: &Lookup, entry: Option<CacheEntry<B>>) {
         let Some(entry) = entry.filter(|entry| !self.ttl(entry).is_zero()) else { return };
         let time = self.cache.timeline_of(entry.time.monotonic);
         let stale = if entry.kind == EntryKind::Finding { self.ttl.longest_stale() } else { Duration::ZERO };
@@ -414,7 +415,7 @@ impl SourceCacheView {
     }
 
     /// How long the entry is fresh.
-    fn ttl(&self, entry: &CacheEntry) -> Duration {
+    fn ttl<B: Borrow<OutcomeBody>>(&self, entry: &CacheEntry<B>) -> Duration {
         let by_settings = self.ttl_of(entry.kind);
         entry.ttl().map_or(by_settings, |ttl| ttl.min(by_settings))
     }

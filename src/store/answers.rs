@@ -59,15 +59,15 @@ pub trait AnswerCache: Send + Sync {
     fn prune_cached(&self, now: SystemTime) -> BoxFuture<'_, u64>;
 }
 
-/// A conversation with a source, without its questions and answers.
+/// A conversation with a source, without its questions and answers. To encode it, a borrowed result is enough.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CachedConversation {
+pub struct CachedConversation<B = OutcomeBody> {
     /// When the timeline of the process began that wrote it.
     pub started: SystemTime,
     /// Digest of everything that determines how the answers are rated.
     pub rating: CacheDigest,
     /// The result, a finding or "no record"; `None` if the conversation was cut short and only its steps can be used.
-    pub body: Option<OutcomeBody>,
+    pub body: Option<B>,
     /// What the source refused when it was read without a refused question, one bit each; 0 if it was read with all.
     pub refusals: u32,
     /// The questions and answers, in order.

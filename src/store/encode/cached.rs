@@ -1,5 +1,6 @@
 //! Encoding of cached conversations. Not compressed: most are shorter than what compression adds.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use prost::Message;
@@ -9,11 +10,11 @@ use crate::finding::OutcomeBody;
 use crate::store::time::{nanos, time};
 use crate::store::{CachedConversation, CachedStep, StoreError};
 
-impl CachedConversation {
+impl<B: Borrow<OutcomeBody>> CachedConversation<B> {
     /// Encodes it for a [`CachedRow`](crate::store::CachedRow).
     pub fn encode(self) -> Arc<[u8]> {
-        let body = self.body.and_then(|body| match body {
-            OutcomeBody::Finding(finding) => Some(stored::cached_conversation::Body::Finding((&finding).into())),
+        let body = self.body.as_ref().and_then(|body| match body.borrow() {
+            OutcomeBody::Finding(finding) => Some(stored::cached_conversation::Body::Finding(finding.into())),
             OutcomeBody::NoRecord => Some(stored::cached_conversation::Body::NoRecord(())),
             OutcomeBody::Error(_) | OutcomeBody::NotAsked(_) => None,
         });
@@ -30,7 +31,9 @@ impl CachedConversation {
         let (rating, refusals) = (self.rating.to_vec(), self.refusals);
         stored::CachedConversation { started, rating, body, steps, refusals }.encode_to_vec().into()
     }
+}
 
+impl CachedConversation {
     /// Reverses [`Self::encode`].
     ///
     /// # Errors
