@@ -120,8 +120,13 @@ impl<'j, 'a> Search<'j, 'a> {
         for (place, (one, one_moves)) in alternatives.iter().zip(&moves).enumerate() {
             for (other, other_moves) in alternatives.iter().zip(&moves).skip(place + 1) {
                 let is_plain = sums.are_independent(one, other);
-                if !is_plain && !self.may_reach(&sums, one, other, is_open) {
-                    continue;
+                if !is_plain && let Some((model, _)) = &sums.weighted {
+                    // To find out costs as much as two pairs.
+                    let Some(rest) = left.checked_sub(2) else { continue };
+                    left = rest;
+                    if !self.may_reach(model, one, other, is_open) {
+                        continue;
+                    }
                 }
                 for (first, first_moved) in one.iter().zip(one_moves) {
                     for (second, second_moved) in other.iter().zip(other_moves) {
@@ -146,8 +151,7 @@ impl<'j, 'a> Search<'j, 'a> {
 
     /// Whether some pair of these changes of two sources may lead to a disposition that is still open. The weighted rule is
     /// monotone, so that what any pair leads to lies between what the two with the least evidence and the two with the most do.
-    fn may_reach(&self, sums: &Sums<'_, '_>, one: &[Change], other: &[Change], is_open: [bool; 4]) -> bool {
-        let Some((model, _)) = &sums.weighted else { return true };
+    fn may_reach(&self, model: &Weighted<'_>, one: &[Change], other: &[Change], is_open: [bool; 4]) -> bool {
         let least = |changes: &[Change]| changes.iter().min_by_key(|change| change.micro).copied();
         let most = |changes: &[Change]| changes.iter().max_by_key(|change| change.micro).copied();
         let place_of = |changes: [Option<Change>; 2], rounding: i64| {
