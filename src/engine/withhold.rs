@@ -58,7 +58,7 @@ impl CurrentRules {
         }
         let reason = external_reason(&rules, &never_send, indicator);
         // A password is not kept longer than needed.
-        if !indicator.has_url_credentials() {
+        if reason.as_ref().is_none_or(|not_asked| not_asked.reason != NotAskedReason::UrlCredentials) {
             let (rules, never_send) = (Arc::downgrade(&rules), Arc::downgrade(&never_send));
             self.checked.insert(indicator.clone(), Checked { rules, never_send, reason: reason.clone() });
         }
@@ -169,5 +169,13 @@ mod tests {
         assert_eq!(reasons(), [Some(NotAskedReason::InternalName); 2], "other settings were loaded");
         current.store(rules(Vec::new()));
         assert_eq!(reasons(), [None; 2]);
+        let known = current.checked.len();
+        let within = Indicator::parse("https://host.example.net/?to=https://user:secret@host.example.org").unwrap();
+        let reason = current.external_reason(&within.indicator).map(|not_asked| not_asked.reason);
+        assert_eq!(
+            (reason, current.checked.len()),
+            (Some(NotAskedReason::UrlCredentials), known),
+            "no password is kept"
+        );
     }
 }
