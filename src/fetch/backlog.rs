@@ -18,8 +18,9 @@ pub(super) struct Backlog<K, V>(Arc<Mutex<Waiting<K, V>>>);
 
 #[derive(Debug)]
 struct Waiting<K, V> {
-    values: HashMap<K, V>,
-    /// Bytes of `values`.
+    /// Each with its bytes.
+    values: HashMap<K, (V, usize)>,
+    /// The sum of their bytes.
     bytes: usize,
     /// Those that are being stored.
     under_way: HashMap<K, V>,
@@ -55,12 +56,13 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Backlog<K, V> {
         write: impl Fn(Vec<V>) -> F + Send + 'static,
     ) -> bool {
         let mut waiting = lock(&self.0);
+        let others = waiting.bytes - waiting.values.get(&key).map_or(0, |(_, bytes)| *bytes);
         // A single one may be larger than all that may wait.
-        if waiting.bytes > 0 && waiting.bytes.saturating_add(bytes) > MAX_BYTES {
+        if others > 0 && others.saturating_add(bytes) > MAX_BYTES {
             return false;
         }
-        waiting.bytes += bytes;
-        waiting.values.insert(key, value);
+        waiting.bytes = others + bytes;
+        waiting.values.insert(key, (value, bytes));
         if !std::mem::replace(&mut waiting.is_draining, true) {
             drop(waiting);
             let backlog = self.clone();
@@ -76,14 +78,15 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Backlog<K, V> {
     /// The value under this key, unless it is stored or was never added.
     pub(super) fn get(&self, key: &K) -> Option<V> {
         let waiting = lock(&self.0);
-        waiting.values.get(key).or_else(|| waiting.under_way.get(key)).cloned()
+        waiting.values.get(key).map(|(value, _)| value).or_else(|| waiting.under_way.get(key)).cloned()
     }
 
     /// Takes all that waits, once what was taken before is stored. If there is nothing, the next value begins a new task.
     fn take(&self) -> Option<Vec<V>> {
         let mut waiting = lock(&self.0);
         waiting.bytes = 0;
-        waiting.under_way = std::mem::take(&mut waiting.values);
+        waiting.under_way =
+            std::mem::take(&mut waiting.values).into_iter().map(|(key, (value, _))| (key, value)).collect();
         waiting.is_draining = !waiting.under_way.is_empty();
         waiting.is_draining.then(|| waiting.under_way.values().cloned().collect())
     }
@@ -114,8 +117,9 @@ mod tests {
         assert!(add(1, 10, 2 * MAX_BYTES), "a large one alone");
         tokio::task::yield_now().await;
         assert!(add(2, 20, MAX_BYTES - 1));
-        assert!(add(2, 21, 1), "in place of the other");
-        assert!(!add(3, 30, 1), "too much waits");
+        assert!(add(2, 22, MAX_BYTES), "in place of the other");
+        assert!(add(2, 21, MAX_BYTES - 1));
+        assert!(!add(3, 30, 2), "too much waits");
         assert_eq!(
             [1, 2, 3].map(|key| backlog.get(&key)),
             [Some(10), Some(21), None],
