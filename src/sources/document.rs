@@ -144,6 +144,11 @@ impl<'a> Value<'a> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
+    /// The text without blanks around it, unless it is empty.
+    pub(super) fn as_non_empty_text(self) -> Option<&'a str> {
+        self.as_text().map(str::trim).filter(|text| !text.is_empty())
+    }
+
     pub(super) fn as_number(self) -> Option<&'a Number> {
         if let Self::Number(number) = self { Some(number) } else { None }
     }

@@ -111,7 +111,7 @@ impl<'a> Object<'a> {
 
     /// A text, for what is left out where there is none: cheaper than [`Object::text`], since it makes no error.
     pub(super) fn text_if_any(&self, path: &str) -> Option<&'a str> {
-        self.get(path)?.as_text().map(str::trim).filter(|text| !text.is_empty())
+        self.get(path)?.as_non_empty_text()
     }
 
     /// A text that the form requires.

@@ -1,14 +1,15 @@
 //! What a report says beside its rating.
 
 use super::options::Options;
-use super::report::{Report, results, says};
+use super::report::{Objection, Report, objections, results};
 use crate::finding::Fact;
 use crate::sources::json::{self, Object};
 
 /// The facts of a report, as far as they can be read; `report` is what its rating reads, if that can be.
 pub(super) fn read(attributes: &Object<'_>, report: Option<&Report<'_>>, options: &Options) -> Vec<Fact> {
     let mut facts = Vec::new();
-    if let Some(Report { counts, malicious_engines, .. }) = report {
+    if let Some(report) = report {
+        let counts = &report.counts;
         facts.extend([
             Fact::new("malicious", counts.malicious),
             Fact::new("suspicious", counts.suspicious),
@@ -16,9 +17,9 @@ pub(super) fn read(attributes: &Object<'_>, report: Option<&Report<'_>>, options
             Fact::new("undetected", counts.undetected),
             Fact::new("engines", counts.engines()),
         ]);
-        let preferred = malicious_engines.iter().filter(|engine| options.vendors.contains(engine));
-        facts.extend(all("engines_malicious", malicious_engines.iter().map(|engine| (*engine).to_owned())));
-        facts.extend(all("preferred_malicious", preferred.map(|engine| (*engine).to_owned())));
+        let preferred = report.malicious_engines().filter(|engine| options.vendors.contains(engine));
+        facts.extend(all("engines_malicious", report.malicious_engines().map(str::to_owned)));
+        facts.extend(all("preferred_malicious", preferred.map(str::to_owned)));
     }
     let renamed = &[
         ("reputation", "reputation"),
@@ -72,7 +73,10 @@ pub(super) fn read(attributes: &Object<'_>, report: Option<&Report<'_>>, options
         [
             ranks(attributes),
             categories(attributes),
-            engine_labels(attributes),
+            match report {
+                Some(report) => engine_labels(report.objections.iter().copied()),
+                None => engine_labels(objections(attributes)),
+            },
             sandbox_verdicts(attributes),
             dns_records(attributes),
             rules(attributes, "crowdsourced_yara_results", "yara_rules", &["rule_name", "ruleset_name", "author"]),
@@ -108,13 +112,11 @@ fn categories(attributes: &Object<'_>) -> Option<Fact> {
 }
 
 /// What the engines that object call it.
-fn engine_labels(attributes: &Object<'_>) -> Option<Fact> {
-    let label = |(name, result): (&str, Object<'_>)| {
-        let objects = says(&result, "malicious") || says(&result, "suspicious");
-        let label = result.text_if_any("result").filter(|_| objects)?;
-        Some(format!("{name}: {label}"))
-    };
-    list("engine_labels", results(attributes).filter_map(label))
+fn engine_labels<'a>(objections: impl Iterator<Item = Objection<'a>>) -> Option<Fact> {
+    list(
+        "engine_labels",
+        objections.filter_map(|Objection { engine, label, .. }| Some(format!("{engine}: {}", label?))),
+    )
 }
 
 /// Every engine as `name: category, label, method, version`.

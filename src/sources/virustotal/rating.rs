@@ -13,7 +13,7 @@ const BY_VENDORS: f64 = 0.95;
 pub(super) fn rate(wanted: IndicatorType, report: &Report<'_>, options: &Options) -> Finding {
     let (counts, thresholds) = (&report.counts, options.thresholds(wanted));
     let (m, both) = (counts.malicious, counts.objecting());
-    let preferred = report.malicious_engines.iter().filter(|engine| options.vendors.contains(engine)).count() as u64;
+    let preferred = report.malicious_engines().filter(|engine| options.vendors.contains(engine)).count() as u64;
     let has_vendors = !options.vendors.names().is_empty();
     let by_vendors = has_vendors && preferred >= options.preferred_threshold;
     let rules = rules_hits(report, options);

@@ -1,6 +1,7 @@
 //! What a report says, typed: what the rules of `rating` read, and nothing else.
 
 use crate::finding::SourceError;
+use crate::sources::document::Value;
 use crate::sources::json::Object;
 
 /// Tags of a file that say that a distributor or the US National Software Reference Library lists it.
@@ -10,8 +11,8 @@ const GOODWARE_TAGS: [&str; 2] = ["known-distributor", "nsrl"];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report<'a> {
     pub(super) counts: Counts,
-    /// The engines that say malicious, by name, in the report's order.
-    pub(super) malicious_engines: Vec<&'a str>,
+    /// The engines that say malicious or suspicious, in the report's order.
+    pub(super) objections: Vec<Objection<'a>>,
     /// YARA rules that match.
     pub(super) yara: u64,
     /// Sigma rules of high or critical severity that match.
@@ -24,6 +25,16 @@ pub(super) struct Report<'a> {
     pub(super) goodware: Option<String>,
     /// The verdict of Google Threat Intelligence.
     pub(super) gti: Option<GtiVerdict>,
+}
+
+/// An engine that says malicious or suspicious.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Objection<'a> {
+    /// Its name.
+    pub(super) engine: &'a str,
+    pub(super) is_malicious: bool,
+    /// What it calls the indicator, if it says that.
+    pub(super) label: Option<&'a str>,
 }
 
 /// What Google Threat Intelligence says, as far as a rule reads it.
@@ -66,6 +77,11 @@ impl Counts {
 }
 
 impl<'a> Report<'a> {
+    /// The engines that say malicious, by name.
+    pub(super) fn malicious_engines(&self) -> impl Iterator<Item = &'a str> {
+        self.objections.iter().filter(|objection| objection.is_malicious).map(|objection| objection.engine)
+    }
+
     /// Reads the attributes of an object of VirusTotal.
     ///
     /// # Errors
@@ -80,7 +96,7 @@ impl<'a> Report<'a> {
         };
         Ok(Self {
             counts: Counts::read(&attributes.need_object("last_analysis_stats")?)?,
-            malicious_engines: malicious_engines(attributes),
+            objections: objections(attributes).collect(),
             yara: attributes.list_length("crowdsourced_yara_results")?,
             sigma: severe("sigma_analysis_stats")?,
             ids: severe("crowdsourced_ids_stats")?,
@@ -91,21 +107,29 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The engines that say malicious, by name.
-fn malicious_engines<'a>(attributes: &Object<'a>) -> Vec<&'a str> {
-    let says_malicious = |result: &Object<'_>| says(result, "malicious");
-    results(attributes).filter(|(_, result)| says_malicious(result)).map(|(name, _)| name).collect()
+/// The engines that say malicious or suspicious, as far as they can be read.
+pub(super) fn objections<'a>(attributes: &Object<'a>) -> impl Iterator<Item = Objection<'a>> + use<'a> {
+    results(attributes).filter_map(|(engine, result)| {
+        // In one pass, since a report has a hundred of them. The last of equal names counts.
+        let (mut category, mut label) = (Value::Null, Value::Null);
+        for (name, value) in result.members().iter() {
+            match name {
+                "category" => category = value,
+                "result" => label = value,
+                _ => {}
+            }
+        }
+        let category = category.as_non_empty_text()?;
+        let is_malicious = category.eq_ignore_ascii_case("malicious");
+        let objects = is_malicious || category.eq_ignore_ascii_case("suspicious");
+        objects.then(|| Objection { engine, is_malicious, label: label.as_non_empty_text() })
+    })
 }
 
 /// The results of the engines under their names, as far as they can be read.
 pub(super) fn results<'a>(attributes: &Object<'a>) -> impl Iterator<Item = (&'a str, Object<'a>)> + use<'a> {
     let results = attributes.object("last_analysis_results").ok().flatten().unwrap_or_else(Object::empty);
     results.objects_by_name()
-}
-
-/// Whether the result of an engine is of this category.
-pub(super) fn says(result: &Object<'_>, category: &str) -> bool {
-    result.text_if_any("category").is_some_and(|said| said.eq_ignore_ascii_case(category))
 }
 
 /// A provider without a rank says nothing.
