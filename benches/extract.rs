@@ -23,7 +23,7 @@ const SENTENCES: [&str; 12] = [
     "The macro wrote the second stage to C:\\Users\\Public\\update.exe and ran it at once. ",
     "We thank the national team and the hosting provider and/or registrar for their quick response. ",
     "Each beacon is a JSON object with the fields id, os and user; the answer is encrypted with a key of its own. ",
-    "Table 3: victims by sector and region, as far as they could be told from the sinkhole between March and June. ",
+    "Table 3: victims by sector and region, as far as they could be counted at the sinkhole between March and June. ",
     "The technique is known as T1071.001; what is new is how the traffic is blended with that of a chat service. ",
 ];
 

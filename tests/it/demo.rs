@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A demonstration that goes on, killed when the test ends.
-pub struct Kept {
+pub struct KeptDemo {
     child: Child,
     folder: TempDir,
     /// Where its server is: `127.0.0.1:7700`.
@@ -26,7 +26,7 @@ pub struct Kept {
     next_steps: Vec<String>,
 }
 
-impl Kept {
+impl KeptDemo {
     /// Starts it and waits until it says where its server is.
     pub fn start() -> Self {
         let folder = TempDir::new().unwrap();
@@ -52,7 +52,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptDemo {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -110,7 +110,7 @@ fn the_demonstration_shows_every_scene_without_network_or_certificates() {
 
 #[test]
 fn a_demonstration_left_running_has_full_quota_passes_every_test_and_cleans_up() {
-    let mut kept = Kept::start();
+    let mut kept = KeptDemo::start();
     let windows: Vec<Value> = kept.json("usage -o json").as_array().unwrap().clone();
     let windows: Vec<&Value> = windows.iter().filter_map(|usage| usage["quota"].as_array()).flatten().collect();
     assert!(windows.len() >= 6, "{windows:?}");

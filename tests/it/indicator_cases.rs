@@ -14,7 +14,7 @@ fn rows(name: &str) -> Vec<(usize, Vec<String>)> {
     rows.map(|(number, line)| (number, line.split('\t').map(unescape).collect())).collect()
 }
 
-/// `\uXXXX` becomes the character that it stands for.
+/// `\u` with four digits becomes the character that it stands for.
 fn unescape(cell: &str) -> String {
     let mut pieces = cell.split("\\u");
     let mut text = pieces.next().unwrap_or_default().to_owned();

@@ -16,15 +16,15 @@ use crate::statistics::world::{day, policy};
 const ADDRESS: &str = "198.51.100.7";
 
 /// What `alpha` and `bravo` said at a time; `None`: it was not asked.
-struct Said {
+struct PastVerdict {
     id: &'static str,
     at: SystemTime,
     alpha: Option<Disposition>,
     bravo: Option<Disposition>,
 }
 
-fn said(id: &'static str, at: SystemTime, alpha: Disposition, bravo: Option<Disposition>) -> Said {
-    Said { id, at, alpha: Some(alpha), bravo }
+fn past_verdict(id: &'static str, at: SystemTime, alpha: Disposition, bravo: Option<Disposition>) -> PastVerdict {
+    PastVerdict { id, at, alpha: Some(alpha), bravo }
 }
 
 fn hours(number: u64) -> Duration {
@@ -78,9 +78,9 @@ fn word(judgement: AnalystJudgement, at: SystemTime) -> Feedback {
 }
 
 /// A server whose history holds these verdicts on one address, and this word on it.
-async fn history(verdicts: &[Said], word: Feedback) -> TestServer {
+async fn history(verdicts: &[PastVerdict], word: Feedback) -> TestServer {
     let fill = async |store: &dyn Store| {
-        for Said { id, at, alpha, bravo } in verdicts {
+        for PastVerdict { id, at, alpha, bravo } in verdicts {
             append(store, id, *at, vec![outcome("alpha", *alpha, *at), outcome("bravo", *bravo, *at)]).await;
         }
         store.record_feedback(word).await.unwrap();
@@ -103,8 +103,8 @@ async fn compare_since(server: &TestServer, from: SystemTime) -> pb::SourceCompa
 
 #[tokio::test]
 async fn a_label_of_old_says_nothing_of_an_alarm_today() {
-    let then = said("1", day(0), Disposition::Benign, Some(Disposition::Malicious));
-    let today = said("2", day(40), Disposition::Malicious, Some(Disposition::Malicious));
+    let then = past_verdict("1", day(0), Disposition::Benign, Some(Disposition::Malicious));
+    let today = past_verdict("2", day(40), Disposition::Malicious, Some(Disposition::Malicious));
     let server = history(&[then, today], word(AnalystJudgement::Benign, day(1))).await;
     let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
     assert_eq!((comparison.labelled_malicious, comparison.labelled_benign), (0, 1));
@@ -118,9 +118,9 @@ async fn a_label_of_old_says_nothing_of_an_alarm_today() {
 
 #[tokio::test]
 async fn a_label_belongs_to_the_nearest_verdict_in_which_a_source_answered() {
-    let both = said("1", day(10), Disposition::Malicious, Some(Disposition::Malicious));
-    let one_alone = said("2", day(10) + hours(4), Disposition::Benign, None);
-    let later = said("3", day(20), Disposition::Benign, Some(Disposition::Benign));
+    let both = past_verdict("1", day(10), Disposition::Malicious, Some(Disposition::Malicious));
+    let one_alone = past_verdict("2", day(10) + hours(4), Disposition::Benign, None);
+    let later = past_verdict("3", day(20), Disposition::Benign, Some(Disposition::Benign));
     let word = word(AnalystJudgement::TruePositive, day(10) + hours(5));
     let server = history(&[both, one_alone, later], word).await;
     let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
@@ -147,13 +147,17 @@ async fn without_labels_alone_a_label_counts_for_each_source_where_it_belongs_to
     let both = [("sources/alpha".to_owned(), 1), ("sources/bravo".to_owned(), 1)];
     // Of one source it is in the verdict before, of another day or of the same.
     for before in [day(8), day(10)] {
-        let verdicts = [said("1", before, malicious, Some(malicious)), said("2", day(10) + hours(4), malicious, None)];
+        let verdicts = [
+            past_verdict("1", before, malicious, Some(malicious)),
+            past_verdict("2", day(10) + hours(4), malicious, None),
+        ];
         let server = history(&verdicts, word(AnalystJudgement::TruePositive, day(10) + hours(5))).await;
         assert_eq!(labels_among_the_rest(&server).await, both);
         server.stop().await;
     }
     // The verdict that it belongs to is not the newest of its day.
-    let verdicts = [("1", day(10)), ("2", day(10) + hours(4))].map(|(id, at)| said(id, at, malicious, Some(malicious)));
+    let verdicts =
+        [("1", day(10)), ("2", day(10) + hours(4))].map(|(id, at)| past_verdict(id, at, malicious, Some(malicious)));
     let word = Feedback { verdict: Some("1".into()), ..word(AnalystJudgement::TruePositive, day(10)) };
     let server = history(&verdicts, word).await;
     assert_eq!(labels_among_the_rest(&server).await, both);
@@ -162,8 +166,8 @@ async fn without_labels_alone_a_label_counts_for_each_source_where_it_belongs_to
 
 #[tokio::test]
 async fn a_label_belongs_to_the_verdict_that_the_analyst_named() {
-    let named = said("1", day(0), Disposition::Benign, None);
-    let newer = said("2", day(39), Disposition::Malicious, None);
+    let named = past_verdict("1", day(0), Disposition::Benign, None);
+    let newer = past_verdict("2", day(39), Disposition::Malicious, None);
     let word = Feedback { verdict: Some("1".into()), ..word(AnalystJudgement::Benign, day(40)) };
     let server = history(&[named, newer], word).await;
     let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;
@@ -174,7 +178,7 @@ async fn a_label_belongs_to_the_verdict_that_the_analyst_named() {
 
 #[tokio::test]
 async fn a_label_that_has_expired_says_nothing_of_later_verdicts() {
-    let later = said("1", day(15), Disposition::Malicious, Some(Disposition::Benign));
+    let later = past_verdict("1", day(15), Disposition::Malicious, Some(Disposition::Benign));
     let word = Feedback { expire_time: Some(day(12)), ..word(AnalystJudgement::Benign, day(10)) };
     let server = history(&[later], word).await;
     let comparison = compare(&server, pb::CompareSourcesRequest::default()).await;

@@ -12,7 +12,7 @@ use concord::sources;
 use regex::Regex;
 use tempfile::TempDir;
 
-use crate::demo::Kept;
+use crate::demo::KeptDemo;
 
 /// What is masked, and what stands in its place.
 const MASKS: [(&str, &str); 2] = [
@@ -66,7 +66,7 @@ fn commands(part: &str) -> impl Iterator<Item = &str> {
 
 /// What the commands of a page print, one text for each.
 fn outputs(parts: &[String], folder: &Path) -> Vec<String> {
-    let demo = Kept::start();
+    let demo = KeptDemo::start();
     let programs = Path::new(env!("CARGO_BIN_EXE_concord")).parent().unwrap().display();
     // Nobody's own settings and keys.
     let unset = "unset $(env | grep -oE '^(CONCORD_[A-Z_]*|[A-Z_]*_KEY)=' | tr -d =)";
