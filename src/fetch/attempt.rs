@@ -103,7 +103,7 @@ pub(super) async fn check_may_send(
 }
 
 /// What came of sending a question.
-pub(super) struct Sent {
+pub(super) struct SendOutcome {
     /// The answer, or why there is none; a refusal is none.
     pub(super) answer: Result<Answer, SendError>,
     /// What the headers report of the quota, those of a refusal too.
@@ -118,7 +118,7 @@ pub(super) async fn send(
     settings: &SourceSettings,
     source: &Arc<dyn Source>,
     question: &Question,
-) -> Sent {
+) -> SendOutcome {
     let limit = settings.timeout + upload_time(question);
     let answer = clock.timeout(limit, transport.send(question)).await;
     // After a timeout it is not known whether the source received the question, so it counts as sent.
@@ -128,7 +128,7 @@ pub(super) async fn send(
         Ok(answer) => check(source, answer).await.map_err(SendError::sent),
         Err(error) => Err(error),
     };
-    Sent { answer, rate_limits }
+    SendOutcome { answer, rate_limits }
 }
 
 /// Time that an attempt has beside the timeout of the settings: that in which the file is sent over a slow line.
