@@ -5,7 +5,7 @@
 use std::iter;
 use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 
 use super::Rules;
@@ -37,8 +37,8 @@ impl CurrentRules {
         Self { rules: ArcSwap::from_pointee(rules), checked: Cache::new(REMEMBERED) }
     }
 
-    pub(super) fn load(&self) -> Guard<Arc<Rules>> {
-        self.rules.load()
+    pub(super) fn load(&self) -> Arc<Rules> {
+        self.rules.load_full()
     }
 
     pub(super) fn store(&self, rules: Rules) {
@@ -47,9 +47,9 @@ impl CurrentRules {
 
     /// Why the indicator must not be sent to any remote source.
     pub(super) fn external_reason(&self, indicator: &Indicator) -> Option<NotAsked> {
-        let rules = self.rules.load_full();
+        let rules = self.load();
         let never_send = rules.never_send.effective();
-        // A weak reference keeps the address, so that no later rules can have the same one.
+        // A weak reference keeps the address from being used again, so that no later rules can be taken for these.
         let is_of_now = |checked: &Checked| {
             checked.rules.as_ptr() == Arc::as_ptr(&rules) && checked.never_send.as_ptr() == Arc::as_ptr(&never_send)
         };
