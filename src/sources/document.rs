@@ -326,6 +326,9 @@ fn place<E: Error>(nodes: &[Node<'_>]) -> Result<u32, E> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -344,6 +347,23 @@ mod tests {
         let deepest = inner.get("d").and_then(Value::as_object).expect("an object");
         assert_eq!(deepest.get("e").and_then(Value::as_text), Some("xA"));
         assert_eq!((deepest.path().as_str(), root.path().as_str()), ("c\n.d", ""));
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_finds_what_a_look_up_of_one_member_finds(names in vec("[ab\u{e4}]{0,3}|a{255,258}", 0..12), wanted in "[ab\u{e4}]{0,3}|a{255,258}") {
+            let members: Vec<String> =
+                names.iter().enumerate().map(|(number, name)| format!("\"{name}\": {number}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let document = Document::parse(&text).expect("JSON");
+            let root = document.root().as_object().expect("an object");
+            let index = root.index();
+            for name in names.iter().chain([&wanted]) {
+                let number = |value: Option<Value<'_>>| value.and_then(Value::as_number).and_then(Number::as_u64);
+                let last = names.iter().rposition(|known| known == name).map(|place| place as u64);
+                prop_assert_eq!((number(index.get(name)), number(root.get(name))), (last, last));
+            }
+        }
     }
 
     #[test]
