@@ -1,4 +1,4 @@
-//! What a report says, typed: what the rules of `rating` read, and nothing else.
+//! What a report says, typed: what the rules of `rating` read, and what the engines that object call the indicator.
 
 use crate::finding::SourceError;
 use crate::sources::document::Value;
