@@ -19,6 +19,9 @@ const SOURCES: usize = 8;
 /// Callers at a time where both sides are saturated.
 const CALLERS: usize = 8;
 const ROUNDS: usize = 5;
+/// Instructions of an enrichment over those of the bare calls, from which the bench fails. The aim of 1.6, in time, is not reached
+/// (`docs/performance.md`); this keeps what is.
+const MAX_INSTRUCTIONS: f64 = 4.8;
 /// Time that a caller gives an enrichment.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Fan-outs of each side in one round.
@@ -155,7 +158,9 @@ pub async fn instructions(profiler: &str) {
         counts.push([BARE, "server"].map(|side| counted(&file(side))));
     }
     let [bare, ours] = [0, 1].map(|side| (counts[1][side] - counts[0][side]) / (long - short) as u64);
-    println!("  {:.2}: {ours} over {bare}", ours as f64 / bare as f64);
+    let ratio = ours as f64 / bare as f64;
+    println!("  {ratio:.2}: {ours} over {bare} (at most {MAX_INSTRUCTIONS:.2})");
+    assert!(ratio <= MAX_INSTRUCTIONS, "too many instructions");
 }
 
 /// The instructions that a profiler has counted of one process.
