@@ -4,7 +4,7 @@ default: check test
 
 # Formatting, lints and documentation, warnings denied.
 check:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 

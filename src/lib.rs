@@ -1,7 +1,8 @@
 //! Concord answers one question over gRPC: what do all our intelligence sources, weighed by how far we trust each,
 //! say of this indicator, and why?
 //!
-//! Read the rooms in this order; each imports only rooms above it (`tests/it/architecture.rs` holds the table).
+//! This crate is the program: its commands and its demonstration. What it judges with is in `crates/core`, how it comes to a
+//! verdict in `crates/engine`, the protocol in `crates/service`; their rooms have their names here as well.
 //!
 //! ```
 //! use concord::indicator::Indicator;
@@ -13,41 +14,13 @@
 
 #![warn(unreachable_pub)]
 
-mod byte_cache;
-mod offload;
-mod sync;
-
-// Floor 0, words: no async, no I/O, no clock, no serde, no transport.
-pub mod error;
-pub mod finding;
-pub mod indicator;
-pub mod statistics;
-pub mod verdict;
-
-// Floor 1, contracts, and what is pure behind them.
-pub mod clock;
-pub mod source;
-pub mod sources;
-pub mod store;
-
-// Floor 2, machinery.
-pub mod engine;
-pub mod fetch;
-pub mod settings;
-pub mod submission;
-
-// Floor 3, edge.
-mod convert;
-mod demo;
-mod rpc;
-mod telemetry;
+pub use concord_core::{clock, error, finding, indicator, source, sources, statistics, verdict};
+pub use concord_engine::{engine, fetch, settings, store, submission};
+use concord_service::{convert, telemetry};
+pub use concord_service::{pb, server};
 
 pub mod cli;
-pub mod pb;
-pub mod server;
+mod demo;
 
-/// What the targets in `fuzz/` read beside the public API.
 #[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::rpc::{read_token, write_token};
-}
+pub use concord_service::fuzzing;

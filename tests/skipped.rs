@@ -1,4 +1,4 @@
-//! Runs after the other tests and says how many of them were skipped.
+//! Runs after the integration tests and says how many of them were skipped.
 
 #[path = "it/recordings.rs"]
 mod recordings;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::architecture::{files, files_ending, root};
+use crate::architecture::{CRATES, files, files_ending, root};
 
 /// Words that had a meaning of their own here and have given way to standard ones. None may be part of an identifier in code,
 /// nor stand anywhere as it is written here.
@@ -112,7 +112,7 @@ fn group(statement: &str) -> usize {
 #[test]
 fn imports_come_in_three_groups_and_a_module_is_named_once() {
     let mut wrong = Vec::new();
-    for file in ["src", "tests", "benches"].iter().flat_map(|folder| files(&root().join(folder))) {
+    for file in CRATES.into_iter().chain(["tests", "benches"]).flat_map(|folder| files(&root().join(folder))) {
         let text = fs::read_to_string(&file).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         let imports = imports(&text);
@@ -192,7 +192,7 @@ fn no_word_that_was_given_up_comes_back() {
     let mut wrong = Vec::new();
     // The list of changes names what was renamed, and this file the words.
     let exempt = [root().join("CHANGELOG.md"), root().join("tests/it/source_text.rs")];
-    let folders = ["src", "tests", "benches", "examples", "proto", "docs", "fuzz/fuzz_targets"];
+    let folders = ["src", "crates", "tests", "benches", "examples", "proto", "docs", "fuzz/fuzz_targets"];
     let folders =
         folders.iter().flat_map(|folder| files_ending(&root().join(folder), &["rs", "proto", "md", "go", "py", "ts"]));
     let pages = ["README.md", "ARCHITECTURE.md"].map(|page| root().join(page));
