@@ -85,7 +85,7 @@ impl CachedVerdict {
             let fixed = pb::SourceReceipt { source: source_name(&outcome.source), note, ..Default::default() };
             CachedSource {
                 counters: engine.counters(&outcome.source),
-                age: receipt.filter(|_| outcome.body.is_answer()).map(|receipt| receipt.age),
+                age: receipt.filter(|_| outcome.body.is_answer()).map(|receipt| whole_millis(receipt.age)),
                 fixed: fixed.encode_to_vec().into(),
             }
         };
@@ -113,24 +113,28 @@ impl CachedVerdict {
         let (from_cache, shared) = (matches!(reuse, Reuse::Cached), matches!(reuse, Reuse::Shared(_)));
         let answered = pb::SourceReceipt { from_cache, shared, ..unanswered.clone() }.encode_to_vec();
         let unanswered = unanswered.encode_to_vec();
+        // Answers that came together are equally old, and their age is encoded once.
+        let (mut encoded, mut age) = (None, Vec::with_capacity(AGE_BYTES));
         for source in &self.sources {
-            let (mut age, common) = ([0; AGE_BYTES], if source.age.is_some() { &answered } else { &unanswered });
-            let mut rest = age.as_mut_slice();
-            if let Some(age) = source.age {
-                encoding::message::encode(AGE_TAG, &write_duration(age + since), &mut rest);
-                match reuse {
-                    Reuse::Cached => source.counters.count_cached(),
-                    Reuse::Shared(_) => source.counters.count_shared(),
+            let common = if source.age.is_some() { &answered } else { &unanswered };
+            if source.age != encoded {
+                age.clear();
+                if let Some(before) = source.age {
+                    encoding::message::encode(AGE_TAG, &write_duration(before + since), &mut age);
                 }
+                encoded = source.age;
             }
-            let left = rest.len();
-            let age = age.get(..AGE_BYTES - left).unwrap_or_default();
+            match reuse {
+                _ if source.age.is_none() => {}
+                Reuse::Cached => source.counters.count_cached(),
+                Reuse::Shared(_) => source.counters.count_shared(),
+            }
             // One message, in parts: the order of fields does not matter.
             encoding::encode_key(SOURCES_TAG, WireType::LengthDelimited, &mut bytes);
             encoding::encode_varint((source.fixed.len() + common.len() + age.len()) as u64, &mut bytes);
             bytes.extend_from_slice(&source.fixed);
             bytes.extend_from_slice(common);
-            bytes.extend_from_slice(age);
+            bytes.extend_from_slice(&age);
         }
         bytes.into()
     }
@@ -145,10 +149,14 @@ impl CachedVerdict {
 #[derive(Debug)]
 struct CachedSource {
     counters: Arc<SourceCounters>,
-    /// How old its answer was when the verdict was made, if it answered.
+    /// How old its answer was when the verdict was made, in whole milliseconds, if it answered.
     age: Option<Duration>,
     /// The fields of its receipt that are the same for every request, encoded.
     fixed: Box<[u8]>,
+}
+
+fn whole_millis(age: Duration) -> Duration {
+    age - Duration::from_nanos(u64::from(age.subsec_nanos() % 1_000_000))
 }
 
 #[cfg(test)]
@@ -196,7 +204,9 @@ pub(super) mod tests {
             let fixed = pb::SourceReceipt { source: name.into(), note: "a note".into(), ..Default::default() };
             CachedSource { counters: Arc::default(), age, fixed: fixed.encode_to_vec().into() }
         };
-        let sources = vec![source("sources/a", Some(2 * second)), source("sources/b", None)];
+        let ages = [("sources/a", Some(2 * second)), ("sources/b", None), ("sources/c", Some(2 * second))];
+        let ages = ages.into_iter().chain([("sources/d", Some(second))]);
+        let sources = ages.map(|(name, age)| source(name, age)).collect();
         let cached = CachedVerdict { sources, settled: 1, ..verdict(10) };
         let receipt = pb::Receipt { request_id: "id".into(), text: "text".into(), units: 3, ..Default::default() };
         let written = |reuse| {
@@ -206,20 +216,27 @@ pub(super) mod tests {
         let expected = |latency: Duration, answered: pb::SourceReceipt, saved: pb::SavedUnits| {
             let latency = Some(write_duration(latency));
             let common = pb::SourceReceipt { note: "a note".into(), latency, ..Default::default() };
-            let age = Some(write_duration(7 * second));
             let pb::SourceReceipt { from_cache, shared, .. } = answered;
-            let first = pb::SourceReceipt { source: "sources/a".into(), age, from_cache, shared, ..common.clone() };
-            let other = pb::SourceReceipt { source: "sources/b".into(), ..common };
+            let answer = |source: &str, age| {
+                let age = Some(write_duration(age));
+                pb::SourceReceipt { source: source.into(), age, from_cache, shared, ..common.clone() }
+            };
+            let silent = pb::SourceReceipt { source: "sources/b".into(), ..common.clone() };
+            let (a, c) = (answer("sources/a", 7 * second), answer("sources/c", 7 * second));
             let saved = Some(pb::SavedUnits { settled: 1, ..saved });
-            pb::Receipt { sources: vec![first, other], verdict_from_cache: true, saved, ..receipt.clone() }
+            let sources = vec![a, silent, c, answer("sources/d", 6 * second)];
+            pb::Receipt { sources, verdict_from_cache: true, saved, ..receipt.clone() }
         };
         let from_cache = pb::SourceReceipt { from_cache: true, ..Default::default() };
-        let one_cached = pb::SavedUnits { cached: 1, ..Default::default() };
-        assert_eq!(written(Reuse::Cached), expected(Duration::ZERO, from_cache, one_cached));
+        let all_cached = pb::SavedUnits { cached: 3, ..Default::default() };
+        assert_eq!(written(Reuse::Cached), expected(Duration::ZERO, from_cache, all_cached));
         let shared = pb::SourceReceipt { shared: true, ..Default::default() };
-        let one_shared = pb::SavedUnits { shared: 1, ..Default::default() };
-        assert_eq!(written(Reuse::Shared(second)), expected(second, shared, one_shared));
+        let all_shared = pb::SavedUnits { shared: 3, ..Default::default() };
+        assert_eq!(written(Reuse::Shared(second)), expected(second, shared, all_shared));
         let counted = cached.sources.iter().map(|source| source.counters.snapshot());
-        assert_eq!(counted.map(|count| (count.cache_hits, count.shared)).collect::<Vec<_>>(), [(1, 1), (0, 0)]);
+        assert_eq!(
+            counted.map(|count| (count.cache_hits, count.shared)).collect::<Vec<_>>(),
+            [(1, 1), (0, 0), (1, 1), (1, 1)]
+        );
     }
 }
