@@ -16,7 +16,7 @@ const MOST_DECODINGS: usize = 8;
 /// A rule that names URLs by how they begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UrlRule {
-    site: Site,
+    authority: Authority,
     path: String,
     /// Each begins a parameter of the URL. `None`: the query does not count.
     parameters: Option<BTreeSet<String>>,
@@ -32,7 +32,7 @@ impl UrlRule {
         let is_folder = parts.query.is_none() && parts.path.ends_with('/');
         let (path, _) = plain(&resolved(&decoded(&parts.path)));
         let parameters = parts.query.as_deref().map(|query| parameters(query).collect());
-        Some(Self { site: Site::new(&parts), path, parameters, is_folder, text: url.redacted() })
+        Some(Self { authority: Authority::new(&parts), path, parameters, is_folder, text: url.redacted() })
     }
 
     /// The rule as the configuration shows it.
@@ -67,8 +67,8 @@ impl UrlRule {
 
 /// The first of the rules that names a URL.
 pub(super) fn find<'a>(rules: &'a [UrlRule], url: &UrlParts) -> Option<&'a UrlRule> {
-    let site = Site::new(url);
-    let mut rules = rules.iter().filter(|rule| rule.site.is_same(&site)).peekable();
+    let authority = Authority::new(url);
+    let mut rules = rules.iter().filter(|rule| rule.authority.is_same(&authority)).peekable();
     rules.peek()?;
     let readings = Readings::new(url);
     rules.find(|rule| rule.names(&readings))
@@ -76,12 +76,12 @@ pub(super) fn find<'a>(rules: &'a [UrlRule], url: &UrlParts) -> Option<&'a UrlRu
 
 /// Who is asked: the host as a name and by each address that it reveals, and the port unless it is usual.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Site {
+struct Authority {
     hosts: Vec<Host>,
     port: Option<u16>,
 }
 
-impl Site {
+impl Authority {
     fn new(url: &UrlParts) -> Self {
         let mut hosts: Vec<Host> = addresses(&url.host).into_iter().map(Host::Ip).collect();
         hosts.push(url.host.clone());
