@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::site::{Reply, Site};
+use super::scripted_server::{Reply, ScriptedServer};
 use super::{bench, get_of, gzip, settings};
 
 /// A server that sends a head, and then the same bytes for as long as anybody reads them.
@@ -86,7 +86,7 @@ async fn headers_without_end_are_given_up_before_they_fill_the_memory() {
 async fn a_bomb_within_an_answer_is_unpacked_once() {
     let bomb = gzip::bomb(64 * 1024);
     let inside = gzip::stored(&bomb);
-    let site = Site::start(vec![Reply::new("200 OK", "content-encoding: gzip\r\n", &inside)]).await;
-    let answer = bench(settings("hashlookup", |_| {})).ask(&question(site.address)).await.unwrap();
+    let server = ScriptedServer::start(vec![Reply::new("200 OK", "content-encoding: gzip\r\n", &inside)]).await;
+    let answer = bench(settings("hashlookup", |_| {})).ask(&question(server.address)).await.unwrap();
     assert_eq!(answer.http().unwrap().1, bomb);
 }

@@ -4,7 +4,7 @@ use concord::finding::{SourceError, SourceErrorKind};
 use concord::source::{Answer, CredentialPlace, EgressRules, HttpMethod, HttpQuestion, Question, SourceSettings};
 use url::Url;
 
-use super::site::{Reply, Site};
+use super::scripted_server::{Reply, ScriptedServer};
 use super::{Bench, CREDENTIAL, bench, gzip, settings, try_bench, with_credential};
 use crate::harness::Refusing;
 
@@ -28,8 +28,8 @@ async fn get(url: &str) -> Result<Answer, SourceError> {
 }
 
 async fn answered(reply: Reply) -> Result<Answer, SourceError> {
-    let site = Site::start(vec![reply]).await;
-    get(&site.url("/")).await
+    let server = ScriptedServer::start(vec![reply]).await;
+    get(&server.url("/")).await
 }
 
 fn body(answer: &Answer) -> &[u8] {
@@ -71,8 +71,8 @@ async fn an_answer_that_breaks_off_may_be_asked_for_again() {
 #[tokio::test]
 async fn a_request_that_was_sent_stays_sent_whatever_becomes_of_it() {
     for reply in ["", "no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\":"] {
-        let site = Site::start(vec![Reply::raw(reply)]).await;
-        let failure = http(|_| {}).fail(&question(&site.url("/"), CredentialPlace::None)).await;
+        let server = ScriptedServer::start(vec![Reply::raw(reply)]).await;
+        let failure = http(|_| {}).fail(&question(&server.url("/"), CredentialPlace::None)).await;
         assert!(failure.is_sent && !failure.is_permanent, "{reply:?}: {failure:?}");
     }
 }
@@ -145,14 +145,14 @@ async fn an_answer_over_the_limit_is_too_large_compressed_or_not() {
 
 #[tokio::test]
 async fn a_redirect_to_another_host_is_not_followed_and_the_credential_stays() {
-    let other = Site::start(vec![Reply::new("200 OK", "", b"caught")]).await;
+    let other = ScriptedServer::start(vec![Reply::new("200 OK", "", b"caught")]).await;
     // The same machine under another name, and the same name at another port.
     for to in [format!("http://localhost:{}/", other.address.port()), other.url("/")] {
-        let site = Site::start(vec![Reply::new("302 Found", &format!("location: {to}\r\n"), b"")]).await;
+        let server = ScriptedServer::start(vec![Reply::new("302 Found", &format!("location: {to}\r\n"), b"")]).await;
         let place = CredentialPlace::Header("x-key".into());
-        let answer = http(with_credential).ask(&question(&site.url("/"), place)).await.unwrap();
+        let answer = http(with_credential).ask(&question(&server.url("/"), place)).await.unwrap();
         assert_eq!(answer.http().unwrap().0, 302, "{to}");
-        assert!(site.seen()[0].contains(CREDENTIAL));
+        assert!(server.seen()[0].contains(CREDENTIAL));
     }
     assert_eq!(other.seen(), Vec::<String>::new());
 }
@@ -160,25 +160,25 @@ async fn a_redirect_to_another_host_is_not_followed_and_the_credential_stays() {
 #[tokio::test]
 async fn a_redirect_on_the_same_host_is_followed_a_few_times() {
     let moved = || Reply::new("302 Found", "location: /next\r\n", b"");
-    let site = Site::start(vec![moved(), Reply::new("200 OK", "", b"there")]).await;
+    let server = ScriptedServer::start(vec![moved(), Reply::new("200 OK", "", b"there")]).await;
     let place = CredentialPlace::Header("x-key".into());
-    let answer = http(with_credential).ask(&question(&site.url("/"), place)).await.unwrap();
+    let answer = http(with_credential).ask(&question(&server.url("/"), place)).await.unwrap();
     assert_eq!(body(&answer), b"there");
-    let seen = site.seen();
+    let seen = server.seen();
     assert!(seen[1].starts_with("GET /next ") && seen[1].contains(CREDENTIAL), "{seen:?}");
 
-    let site = Site::start((0..10).map(|_| moved()).collect()).await;
-    assert_eq!(get(&site.url("/")).await.unwrap().http().unwrap().0, 302);
-    assert_eq!(site.seen().len(), 4);
+    let server = ScriptedServer::start((0..10).map(|_| moved()).collect()).await;
+    assert_eq!(get(&server.url("/")).await.unwrap().http().unwrap().0, 302);
+    assert_eq!(server.seen().len(), 4);
 }
 
 #[tokio::test]
 async fn a_question_that_was_redirected_counts_as_sent_although_the_next_connection_fails() {
-    // Every reply ends its connection, and after the last one the site hangs up on whoever connects.
-    let site = Site::start(vec![Reply::new("302 Found", "location: /next\r\n", b"")]).await;
-    let asked = question(&site.url("/"), CredentialPlace::None);
+    // Every reply ends its connection, and after the last one the server hangs up on whoever connects.
+    let server = ScriptedServer::start(vec![Reply::new("302 Found", "location: /next\r\n", b"")]).await;
+    let asked = question(&server.url("/"), CredentialPlace::None);
     let failure = http(|_| {}).fail(&asked).await;
-    assert_eq!(site.seen().len(), 1);
+    assert_eq!(server.seen().len(), 1);
     assert!(failure.is_sent, "{failure:?}");
 }
 
@@ -205,10 +205,10 @@ async fn the_credential_goes_where_the_adapter_says_and_nowhere_else() {
         (CredentialPlace::HeaderAndPath(header()), true, true),
     ];
     for (place, in_header, in_path) in cases {
-        let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
+        let server = ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await;
         let path = if in_path { "/v1/{credential}/ip" } else { "/v1/ip" };
-        http(with_credential).ask(&question(&site.url(path), place.clone())).await.unwrap();
-        let seen = site.seen().remove(0);
+        http(with_credential).ask(&question(&server.url(path), place.clone())).await.unwrap();
+        let seen = server.seen().remove(0);
         let line = seen.lines().next().unwrap();
         assert_eq!(line.contains(&format!("/v1/{CREDENTIAL}/ip")), in_path, "{place:?}: {seen}");
         assert_eq!(seen.contains(&format!("x-key: {CREDENTIAL}\r\n")), in_header, "{place:?}: {seen}");
@@ -219,19 +219,19 @@ async fn the_credential_goes_where_the_adapter_says_and_nowhere_else() {
 
 #[tokio::test]
 async fn a_credential_in_the_path_cannot_change_the_address() {
-    let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
+    let server = ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await;
     let source = http(|settings| settings.credential = Some("a/../b?c#d e%".into()));
-    source.ask(&question(&site.url("/v1/{credential}/ip"), CredentialPlace::Path)).await.unwrap();
-    assert!(site.seen()[0].starts_with("GET /v1/a%2F..%2Fb%3Fc%23d%20e%25/ip HTTP/1.1"), "{:?}", site.seen());
+    source.ask(&question(&server.url("/v1/{credential}/ip"), CredentialPlace::Path)).await.unwrap();
+    assert!(server.seen()[0].starts_with("GET /v1/a%2F..%2Fb%3Fc%23d%20e%25/ip HTTP/1.1"), "{:?}", server.seen());
 }
 
 #[tokio::test]
 async fn an_address_that_needs_a_credential_is_not_asked_without_one() {
-    let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
-    let question = question(&site.url("/v1/{credential}/ip"), CredentialPlace::Path);
+    let server = ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await;
+    let question = question(&server.url("/v1/{credential}/ip"), CredentialPlace::Path);
     let error = http(|_| {}).ask(&question).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Unauthorized, "{error}");
-    assert_eq!(site.seen(), Vec::<String>::new());
+    assert_eq!(server.seen(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -253,15 +253,15 @@ async fn neither_debug_nor_an_error_shows_the_credential() {
 
 #[tokio::test]
 async fn a_form_is_posted_as_a_form() {
-    let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
+    let server = ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await;
     let question = Question::Http(HttpQuestion {
         method: HttpMethod::PostForm(vec![("url".into(), "http://example.com/?a=b&c".into())]),
-        url: Url::parse(&site.url("/v1/url/")).unwrap(),
+        url: Url::parse(&server.url("/v1/url/")).unwrap(),
         headers: Vec::new(),
         credential: CredentialPlace::None,
     });
     http(|_| {}).ask(&question).await.unwrap();
-    let seen = site.seen().remove(0);
+    let seen = server.seen().remove(0);
     assert!(seen.starts_with("POST /v1/url/ "), "{seen}");
     assert!(seen.contains("content-type: application/x-www-form-urlencoded\r\n"), "{seen}");
     assert!(seen.ends_with("\r\n\r\nurl=http%3A%2F%2Fexample.com%2F%3Fa%3Db%26c"), "{seen}");
@@ -269,12 +269,12 @@ async fn a_form_is_posted_as_a_form() {
 
 #[tokio::test]
 async fn a_forbidden_address_is_refused_before_anything_leaves() {
-    let site = Site::start(vec![Reply::new("200 OK", "", b"")]).await;
+    let server = ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await;
     let strict = || EgressRules { from_api: true, proxy_from_api: true, ..EgressRules::default() };
     let source = try_bench(settings("hashlookup", |_| {}), strict()).unwrap();
-    let error = source.ask(&question(&site.url("/"), CredentialPlace::None)).await.unwrap_err();
+    let error = source.ask(&question(&server.url("/"), CredentialPlace::None)).await.unwrap_err();
     assert_eq!(error.kind, SourceErrorKind::Refused, "{error}");
-    assert_eq!(site.seen(), Vec::<String>::new());
+    assert_eq!(server.seen(), Vec::<String>::new());
 
     // A proxy that the file declares is none of the API's, whoever set the address.
     let through = |settings: &mut SourceSettings| settings.proxy = Some("http://10.0.0.1:3128".parse().unwrap());

@@ -13,7 +13,7 @@ use concord::source::{AnswerBody, EgressRules, ListAnswer, SourceSettings, Sourc
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::site::{Reply, Site};
+use super::scripted_server::{Reply, ScriptedServer};
 use super::{kind, option, settings, with_credential};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -62,8 +62,8 @@ fn file_under(path: &std::path::Path, rules: EgressRules) -> TestList {
     try_list(settings("list", |settings| drop(settings.options.insert("path".into(), path))), rules).unwrap()
 }
 
-fn feed(site: &Site) -> TestList {
-    let url = option("list", "url", &site.url("/feed"));
+fn feed(server: &ScriptedServer) -> TestList {
+    let url = option("list", "url", &server.url("/feed"));
     list_with(settings("list", |settings| drop(settings.options.insert("url".into(), url))))
 }
 
@@ -154,8 +154,8 @@ async fn a_look_up_after_a_long_pause_waits_for_the_overdue_check() {
 #[tokio::test]
 async fn an_overdue_check_is_waited_for_only_briefly() {
     let released = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
-    let feed = feed(&site);
+    let server = ScriptedServer::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
+    let feed = feed(&server);
     feed.after(Duration::ZERO).await;
     feed.clock.advance(HOUR + HOUR + Duration::from_secs(1));
     // The feed hangs, so nothing but patience can end, and the copy there is answers.
@@ -219,8 +219,8 @@ async fn a_list_that_was_never_loaded_says_why() {
     assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("absent.txt")));
     let list = file(folder.path());
     assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("not a file")));
-    let site = Site::start(vec![Reply::new("500 Internal Server Error", "", b"")]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![Reply::new("500 Internal Server Error", "", b"")]).await;
+    let list = feed(&server);
     assert!(matches!(list.look_up("192.0.2.1").await, ListAnswer::NeverLoaded(why) if why.contains("500")));
 }
 
@@ -275,23 +275,23 @@ async fn the_status_of_a_list_names_the_file_and_not_its_folders() {
 async fn a_feed_is_loaded_again_by_its_etag_after_its_refresh_time() {
     let tagged = Reply::new("200 OK", "etag: \"v1\"\r\n", FOUR.as_bytes());
     let unchanged = Reply::raw("HTTP/1.1 304 Not Modified\r\nconnection: close\r\netag: \"v1\"\r\n\r\n");
-    let site = Site::start(vec![tagged, unchanged, listing("192.0.2.1\n192.0.2.2\n")]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![tagged, unchanged, listing("192.0.2.1\n192.0.2.2\n")]).await;
+    let list = feed(&server);
     assert_eq!(list.after(Duration::ZERO).await, fresh([true, true]));
     list.after(HOUR - Duration::from_secs(1)).await;
-    assert_eq!(site.seen().len(), 1);
+    assert_eq!(server.seen().len(), 1);
     assert_eq!(list.after(Duration::from_secs(1)).await, fresh([true, true]));
     assert_eq!(list.after(HOUR).await, fresh([true, false]));
-    let seen = site.seen();
+    let seen = server.seen();
     let conditional = |request: &String| request.contains("if-none-match: \"v1\"\r\n");
     assert_eq!(seen.iter().map(conditional).collect::<Vec<_>>(), [false, true, true]);
 }
 
 #[tokio::test]
 async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
-    let site = Site::start(vec![listing(ONE), listing(ONE)]).await;
+    let server = ScriptedServer::start(vec![listing(ONE), listing(ONE)]).await;
     for place in ["/{credential}/feed", "/feed?key={credential}"] {
-        let url = option("list", "url", &site.url(place));
+        let url = option("list", "url", &server.url(place));
         let with = settings("list", |settings| {
             settings.options.insert("url".into(), url.clone());
             with_credential(settings);
@@ -303,7 +303,7 @@ async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
         let answer = without.look_up("192.0.2.1").await;
         assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("needs a credential")), "{answer:?}");
     }
-    let [path, query] = &site.seen()[..] else { panic!("{:?}", site.seen()) };
+    let [path, query] = &server.seen()[..] else { panic!("{:?}", server.seen()) };
     assert!(path.starts_with(&format!("GET /{}/feed ", super::CREDENTIAL)), "{path}");
     assert!(query.starts_with(&format!("GET /feed?key={} ", super::CREDENTIAL)), "{query}");
 }
@@ -312,8 +312,8 @@ async fn the_key_of_a_feed_stands_in_its_address_as_a_placeholder() {
 async fn a_feed_that_fails_keeps_its_copy_and_is_tried_again_within_a_minute() {
     let failing = Reply::new("503 Service Unavailable", "", b"");
     let gone = Reply::new("404 Not Found", "", b"");
-    let site = Site::start(vec![listing(FOUR), failing, gone, listing(FOUR)]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(FOUR), failing, gone, listing(FOUR)]).await;
+    let list = feed(&server);
     list.after(Duration::ZERO).await;
     for status in ["503", "404"] {
         let [_, last] = list.after(if status == "503" { HOUR } else { Duration::from_secs(60) }).await;
@@ -325,8 +325,8 @@ async fn a_feed_that_fails_keeps_its_copy_and_is_tried_again_within_a_minute() {
 #[tokio::test]
 async fn a_feed_that_stays_small_is_accepted_at_the_third_load() {
     let small = || Reply::new("200 OK", "etag: \"small\"\r\n", ONE.as_bytes());
-    let site = Site::start(vec![listing(FOUR), small(), listing(FOUR), small(), small(), small()]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(FOUR), small(), listing(FOUR), small(), small(), small()]).await;
+    let list = feed(&server);
     list.after(Duration::ZERO).await;
     let [_, last] = list.after(HOUR).await;
     assert!(last.0 && last.1.unwrap().contains("(now 1)"));
@@ -338,26 +338,26 @@ async fn a_feed_that_stays_small_is_accepted_at_the_third_load() {
     }
     assert_eq!(list.after(HOUR).await, fresh([true, false]));
     // A feed that is asked whether it changed would say no, and could not be believed.
-    assert!(site.seen().iter().all(|request| !request.contains("if-none-match")));
+    assert!(server.seen().iter().all(|request| !request.contains("if-none-match")));
 }
 
 #[tokio::test]
 async fn an_empty_feed_never_takes_the_place_of_a_list() {
-    let site = Site::start([FOUR, "", "", "", ""].map(listing).into_iter().collect()).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start([FOUR, "", "", "", ""].map(listing).into_iter().collect()).await;
+    let list = feed(&server);
     list.after(Duration::ZERO).await;
     for _ in 0..4 {
         let [_, last] = list.after(HOUR).await;
         assert!(last.0 && last.1.unwrap().contains("never taken"));
     }
-    assert_eq!(site.seen().len(), 5);
+    assert_eq!(server.seen().len(), 5);
 }
 
 #[tokio::test]
 async fn a_look_up_does_not_wait_for_a_reload() {
     let released = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(ONE), listing(FOUR).when(&released)]).await;
+    let list = feed(&server);
     list.after(Duration::ZERO).await;
     list.clock.advance(HOUR);
     // The feed answers only after these look-ups have.
@@ -367,14 +367,14 @@ async fn a_look_up_does_not_wait_for_a_reload() {
     released.notify_one();
     list.loads().await;
     assert_eq!(list_lookup(list.look_up("192.0.2.4").await), (true, None));
-    assert_eq!(site.seen().len(), 2);
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
 async fn the_first_load_goes_on_when_its_waiter_gives_up() {
     let released = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(FOUR).when(&released)]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(FOUR).when(&released)]).await;
+    let list = feed(&server);
     tokio::select! {
         biased;
         answer = list.look_up("192.0.2.1") => panic!("answered without a copy: {answer:?}"),
@@ -383,13 +383,13 @@ async fn the_first_load_goes_on_when_its_waiter_gives_up() {
     released.notify_one();
     list.loads().await;
     assert_eq!(list_lookup(list.look_up("192.0.2.1").await), (true, None));
-    assert_eq!(site.seen().len(), 1);
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]
 async fn a_load_ends_when_nobody_can_ask_any_more() {
-    let site = Site::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
+    let list = feed(&server);
     tokio::select! {
         biased;
         answer = list.look_up("192.0.2.1") => panic!("answered without a copy: {answer:?}"),
@@ -398,25 +398,25 @@ async fn a_load_ends_when_nobody_can_ask_any_more() {
     let tracker = list.tracker.clone();
     drop(list);
     tracker.close();
-    // It would wait for a site that never answers.
+    // It would wait for a server that never answers.
     tracker.wait().await;
 }
 
 #[tokio::test]
 async fn a_look_up_during_the_first_load_waits_for_it() {
     let released = Arc::new(Notify::new());
-    let site = Site::start(vec![listing(FOUR).when(&released)]).await;
-    let list = feed(&site);
+    let server = ScriptedServer::start(vec![listing(FOUR).when(&released)]).await;
+    let list = feed(&server);
     let release = async { released.notify_one() };
     let (one, other, ()) = tokio::join!(list.look_up("192.0.2.1"), list.look_up("192.0.2.4"), release);
     assert_eq!((list_lookup(one), list_lookup(other)), ((true, None), (true, None)));
-    assert_eq!(site.seen().len(), 1);
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_never_answers_is_given_up() {
-    let site = Site::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
-    let answer = feed(&site).look_up("192.0.2.1").await;
+    let server = ScriptedServer::start(vec![listing(FOUR).when(&Arc::new(Notify::new()))]).await;
+    let answer = feed(&server).look_up("192.0.2.1").await;
     assert!(matches!(&answer, ListAnswer::NeverLoaded(why) if why.contains("300 s")), "{answer:?}");
 }
 

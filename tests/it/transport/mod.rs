@@ -10,7 +10,7 @@ mod http;
 mod list;
 mod proxy;
 mod reuse;
-mod site;
+mod scripted_server;
 mod tls;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::site::{Reply, Site};
+use super::scripted_server::{Reply, ScriptedServer};
 use super::tls::{acceptor, authority};
 use super::{Bench, CREDENTIAL, settings, try_bench};
 use crate::harness::Refusing;
@@ -55,7 +55,7 @@ fn assert_hopeless(failure: &SendError, says: &str) {
 
 #[tokio::test]
 async fn a_request_without_tls_goes_to_the_proxy_with_user_and_password() {
-    let proxy = Site::start(vec![Reply::new("200 OK", "", b"there")]).await;
+    let proxy = ScriptedServer::start(vec![Reply::new("200 OK", "", b"there")]).await;
     let source = by(&format!("http://{LOGIN}@{}", proxy.address));
     let answer = source.ask(&question("http://target.example.com/looked-up")).await.unwrap();
     assert_eq!(answer.http().unwrap(), (200, &b"there"[..]));
@@ -107,7 +107,7 @@ async fn a_proxy_sees_the_name_of_a_source_behind_tls_and_neither_question_nor_c
 async fn a_proxy_that_wants_another_user_or_password_is_asked_once_and_nothing_reached_the_source() {
     for url in ["http://target.example.com/", "https://target.example.com/"] {
         let reply = Reply::new("407 Proxy Authentication Required", "proxy-authenticate: Basic\r\n", b"");
-        let proxy = Site::start(vec![reply]).await;
+        let proxy = ScriptedServer::start(vec![reply]).await;
         let source = by(&format!("http://{LOGIN}@{}", proxy.address));
         assert_hopeless(&source.fail(&question(url)).await, "the proxy wants a user and a password");
         assert!(!format!("{:?}", source.transport).contains("us3r"));
@@ -116,11 +116,11 @@ async fn a_proxy_that_wants_another_user_or_password_is_asked_once_and_nothing_r
 
 #[tokio::test]
 async fn a_source_that_answers_407_itself_is_not_taken_for_a_proxy() {
-    let site = Site::start(vec![Reply::new("407 Proxy Authentication Required", "", b"")]).await;
+    let server = ScriptedServer::start(vec![Reply::new("407 Proxy Authentication Required", "", b"")]).await;
     let source = try_bench(settings("hashlookup", |_| {}), EgressRules::default()).unwrap();
     let question = Question::Http(HttpQuestion {
         method: HttpMethod::Get,
-        url: site.url("/").parse().unwrap(),
+        url: server.url("/").parse().unwrap(),
         headers: Vec::new(),
         credential: CredentialPlace::None,
     });
@@ -189,8 +189,9 @@ async fn a_socks_proxy_resolves_the_name_and_gets_user_and_password() {
 
 #[tokio::test]
 async fn the_proxies_of_the_environment_are_used_where_they_are_asked_for_and_but_for_the_exceptions() {
-    let proxy = Site::start(vec![Reply::new("200 OK", "", b"proxied"), Reply::new("502 Bad Gateway", "", b"")]).await;
-    let target = Site::start(vec![Reply::new("200 OK", "", b"direct")]).await;
+    let proxy =
+        ScriptedServer::start(vec![Reply::new("200 OK", "", b"proxied"), Reply::new("502 Bad Gateway", "", b"")]).await;
+    let target = ScriptedServer::start(vec![Reply::new("200 OK", "", b"direct")]).await;
     let address = format!("{LOGIN}@{}", proxy.address);
     let rules = environment(&[("http_proxy", &address), ("HTTPS_PROXY", &address), ("NO_PROXY", "127.0.0.0/8,x.test")]);
     let source = through("environment", None, rules);
@@ -206,7 +207,7 @@ async fn the_proxies_of_the_environment_are_used_where_they_are_asked_for_and_bu
 
 #[tokio::test]
 async fn a_source_that_does_not_ask_for_the_environments_proxies_goes_directly_and_says_so_where_that_fails() {
-    let (proxy, refusing) = (Site::start(vec![Reply::new("200 OK", "", b"")]).await, Refusing::new());
+    let (proxy, refusing) = (ScriptedServer::start(vec![Reply::new("200 OK", "", b"")]).await, Refusing::new());
     let rules = environment(&[("HTTP_PROXY", &format!("http://{LOGIN}@{}", proxy.address))]);
     let source = try_bench(settings("hashlookup", |_| {}), rules).unwrap();
     let asked = Question::Http(HttpQuestion {
@@ -243,7 +244,7 @@ async fn egress_rules_hold_for_proxies_of_every_sort() {
 
 #[tokio::test]
 async fn a_target_set_over_the_api_is_checked_behind_the_environments_proxy_too() {
-    let proxy = Site::start(vec![Reply::new("200 OK", "", b"proxied")]).await;
+    let proxy = ScriptedServer::start(vec![Reply::new("200 OK", "", b"proxied")]).await;
     let rules = environment(&[("HTTPS_PROXY", &proxy.address.to_string())]);
     let source = through("environment", None, EgressRules { from_api: true, proxy_from_api: true, ..rules });
     let failure = source.fail(&question("https://localhost/")).await;

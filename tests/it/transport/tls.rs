@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::site::{Reply, Site};
+use super::scripted_server::{Reply, ScriptedServer};
 use super::{Bench, CREDENTIAL, bench, get_of, settings, try_bench, with_credential};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -25,13 +25,13 @@ pub(super) fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A site whose certificate this authority signed for this name.
-async fn site(authority: &Authority, name: &str) -> Site {
+/// A server whose certificate this authority signed for this name.
+async fn server_named(authority: &Authority, name: &str) -> ScriptedServer {
     serve(authority, CertificateParams::new(vec![name.to_owned()]).unwrap()).await
 }
 
-async fn serve(authority: &Authority, params: CertificateParams) -> Site {
-    Site::serve(vec![Reply::new("200 OK", "", b"trusted")], Some(acceptor(authority, params))).await
+async fn serve(authority: &Authority, params: CertificateParams) -> ScriptedServer {
+    ScriptedServer::serve(vec![Reply::new("200 OK", "", b"trusted")], Some(acceptor(authority, params))).await
 }
 
 /// What accepts TLS with such a certificate of this authority.
@@ -59,8 +59,8 @@ fn trusting(ca_pem: Option<String>) -> Bench {
     bench(settings)
 }
 
-fn question(site: &Site) -> Question {
-    at(site.address)
+fn question(server: &ScriptedServer) -> Question {
+    at(server.address)
 }
 
 fn at(address: SocketAddr) -> Question {
@@ -70,18 +70,18 @@ fn at(address: SocketAddr) -> Question {
 #[tokio::test]
 async fn a_source_with_a_certificate_of_its_configured_authority_is_asked() {
     let authority = authority();
-    let site = site(&authority, "127.0.0.1").await;
-    let answer = trusting(Some(authority.pem())).ask(&question(&site)).await.unwrap();
+    let server = server_named(&authority, "127.0.0.1").await;
+    let answer = trusting(Some(authority.pem())).ask(&question(&server)).await.unwrap();
     assert_eq!(answer.http().unwrap(), (200, &b"trusted"[..]));
-    assert!(site.seen()[0].contains(CREDENTIAL));
+    assert!(server.seen()[0].contains(CREDENTIAL));
 }
 
 #[tokio::test]
 async fn a_source_with_an_untrusted_certificate_receives_nothing() {
     let ours = authority();
-    let strangers = site(&authority(), "127.0.0.1").await;
-    let misnamed = site(&ours, "other.example.com").await;
-    let unknown = site(&ours, "127.0.0.1").await;
+    let strangers = server_named(&authority(), "127.0.0.1").await;
+    let misnamed = server_named(&ours, "other.example.com").await;
+    let unknown = server_named(&ours, "127.0.0.1").await;
     let mut old = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     (old.not_before, old.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
     let mut early = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -95,14 +95,14 @@ async fn a_source_with_an_untrusted_certificate_receives_nothing() {
         (&expired, own(), "expired at 2021-01-01T00:00:00Z", "clock"),
         (&early, own(), "is not valid before 4000-01-01T00:00:00Z", "clock"),
     ];
-    for (site, ca_pem, problem, way_out) in cases {
-        let failure = trusting(ca_pem).fail(&question(site)).await;
+    for (server, ca_pem, problem, way_out) in cases {
+        let failure = trusting(ca_pem).fail(&question(server)).await;
         let error = &failure.error;
         assert_eq!(error.kind, SourceErrorKind::Unavailable, "{error}");
         assert!(error.detail.starts_with("the certificate of 127.0.0.1 "), "{error}");
         assert!(error.detail.contains(problem) && error.detail.contains(way_out), "{error}");
         assert!(!failure.is_sent && failure.is_permanent, "{failure:?}");
-        assert_eq!(site.seen(), Vec::<String>::new(), "{error}");
+        assert_eq!(server.seen(), Vec::<String>::new(), "{error}");
     }
 }
 

@@ -36,12 +36,12 @@ impl Reply {
 }
 
 /// A server whose every connection gets the next reply.
-pub struct Site {
+pub struct ScriptedServer {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Site {
+impl ScriptedServer {
     pub async fn start(replies: Vec<Reply>) -> Self {
         Self::serve(replies, None).await
     }
