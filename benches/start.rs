@@ -20,7 +20,7 @@ mod listening;
 
 const VERDICTS: u32 = 1_000_000;
 const STARTS: usize = 10;
-const SETTINGS: &str = "log.filter = \"warn,concord_service::server=info\"\n";
+const SETTINGS: &str = "log.filter = \"warn,concord::server=info\"\n";
 
 /// Stores a verdict, and copies it so many times under other identifiers, for other indicators and at other times.
 fn fill(folder: &Path, verdicts: u32) {

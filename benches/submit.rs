@@ -162,7 +162,7 @@ async fn main() {
     let file = folder.path().join("concord.toml");
     let token = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
     let text = format!(
-        "log.filter = \"warn,concord_service::server=info\"\ntokens.soar = \"{token}\"\nsubmissions.submitters = [\"soar\"]\n\
+        "log.filter = \"warn,concord::server=info\"\ntokens.soar = \"{token}\"\nsubmissions.submitters = [\"soar\"]\n\
          submissions.sources.virustotal.enabled = true\n[sources.virustotal]\nkind = \"virustotal\"\ncredential = \"k\"\n\
          base_url = \"http://{receiver}\"\nquota = {{ minute = 1000 }}\n"
     );

@@ -54,7 +54,7 @@ impl Setup {
         let hash = digest::digest(&digest::SHA256, TOKEN.as_bytes());
         let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let text = format!(
-            "log.filter = \"warn,concord_service::server=info\"\ntokens.bench = \"{hash}\"\n{}",
+            "log.filter = \"warn,concord::server=info\"\ntokens.bench = \"{hash}\"\n{}",
             sources.collect::<String>()
         );
         let indicators = (0..BATCH).map(indicator).collect();

@@ -46,8 +46,7 @@ impl Server {
                 upstream.address
             )
         });
-        let text =
-            format!("log.filter = \"warn,concord_service::server=info\"\n{settings}{}", sources.collect::<String>());
+        let text = format!("log.filter = \"warn,concord::server=info\"\n{settings}{}", sources.collect::<String>());
         let file = folder.path().join("concord.toml");
         std::fs::write(&file, text).expect("a file");
         let program = env!("CARGO_BIN_EXE_concord").to_owned();
