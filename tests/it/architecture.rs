@@ -10,9 +10,6 @@ const WORDS: [&str; 5] = ["error", "indicator", "finding", "verdict", "statistic
 
 /// Rooms in reading order, each with what it may import beside itself. `*` stands for every room above.
 const ROOMS: [(&str, &[&str]); 24] = [
-    ("sync", &[]),
-    ("offload", &[]),
-    ("byte_cache", &[]),
     // floor 0
     ("error", &[]),
     ("indicator", &["error"]),
@@ -23,6 +20,10 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("source", &["words"]),
     ("sources", &["words", "source"]),
     ("clock", &[]),
+    // tools of the engine's crate
+    ("sync", &[]),
+    ("offload", &[]),
+    ("byte_cache", &[]),
     ("store", &["words", "source", "clock", "sync"]),
     // floor 2
     ("settings", &["words", "source", "sources", "store", "clock"]),
@@ -66,6 +67,29 @@ fn every_room_stands_in_the_table_and_every_line_of_the_table_is_a_room() {
     let rooms: BTreeSet<String> = sources().into_iter().map(|(room, _, _)| room).filter(|room| room != "lib").collect();
     let table: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
     assert_eq!(rooms, table);
+}
+
+#[test]
+fn a_crate_is_named_in_the_first_file_of_another_alone_so_that_imports_can_be_read() {
+    let mut wrong = Vec::new();
+    for (room, file, text) in sources().into_iter().filter(|(room, _, _)| room != "lib") {
+        for name in ["concord_core::", "concord_engine::", "concord_service::"] {
+            // `telemetry` speaks of the targets of log lines.
+            if code(&text).contains(name) && room != "telemetry" {
+                wrong.push(format!("{}: {name} instead of crate::", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_crate_is_looked_at() {
+    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut crates: Vec<_> = folders.map(|name| format!("crates/{}/src", name.to_string_lossy())).collect();
+    crates.sort();
+    crates.push("src".to_owned());
+    assert_eq!(crates, CRATES);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 #![warn(unreachable_pub)]
 
 use concord_core::{clock, error, finding, indicator, source, sources, statistics, verdict};
-use concord_engine::{byte_cache, engine, fetch, offload, settings, store, submission, sync};
+use concord_engine::{byte_cache, engine, fetch, offload, settings, store, submission, sync, with_source_fields};
 
 /// For the command line, which writes the same messages.
 #[doc(hidden)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use concord_engine::with_source_fields;
 use prost_types::value::Kind;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -19,6 +18,7 @@ use crate::pb;
 use crate::settings::{Change, Clearable, Origin, ResolvedSource, SourcePatch, State};
 use crate::source::{About, OptionSpec, OptionType, Proxy, QuotaPer, QuotaWindow, QuotaZone, parse_address};
 use crate::store::Disclosure;
+use crate::with_source_fields;
 
 /// A source without its credential.
 pub fn write(source: &ResolvedSource) -> pb::Source {
