@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-/// The tests that need them; `tests/skipped.rs` says at the end of a run how many were skipped.
+/// The tests that need them; `tests/skipped.rs` says after them how many were skipped.
 pub const TESTS: [&str; 8] = [
     "every_recorded_report_is_rated_both_ways_in_one_table",
     "every_recorded_look_up_reads_to_the_outcome_that_the_list_states",

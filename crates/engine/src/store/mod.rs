@@ -3,7 +3,7 @@
 //!
 //! The traits are small and follow the uses, not the tables; the current time is always an argument. Only [`open`]
 //! chooses a backend: `sqlite/` is durable, `memory.rs` is for tests and paused time. One contract test suite runs on
-//! both. `encode.rs` encodes verdicts, `quota.rs` and `windows.rs` implement quota windows, `seal.rs` encrypts
+//! both. `encode/` encodes verdicts, `quota.rs` and `windows.rs` implement quota windows, `seal.rs` encrypts
 //! credentials, and `directory.rs` locks the data directory.
 
 #![warn(missing_docs)]
