@@ -1,12 +1,14 @@
-//! Makes the messages of the store from `proto/` of the workspace with a compiler that is itself Rust: no `protoc` is needed.
+//! Generates the messages of the store from their descriptors (`crates/descriptors`).
 
 use std::error::Error;
+use std::fs;
 
-/// How the store writes its rows; never served.
-const STORE: [&str; 2] = ["concord/store/v1/verdict.proto", "concord/store/v1/submission.proto"];
+use prost::Message;
+use prost_types::FileDescriptorSet;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=../../proto/concord/store");
-    tonic_prost_build::configure().compile_fds(protox::compile(STORE, ["../../proto"])?)?;
+    let kept = "../../proto/concord/store/v1/descriptors.binpb";
+    println!("cargo:rerun-if-changed={kept}");
+    tonic_prost_build::configure().compile_fds(FileDescriptorSet::decode(&*fs::read(kept)?)?)?;
     Ok(())
 }

@@ -42,7 +42,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
 ];
 
 /// Where the code of each crate stands.
-pub const CRATES: [&str; 4] = ["crates/core/src", "crates/engine/src", "crates/service/src", "src"];
+pub const CRATES: [&str; 5] =
+    ["crates/core/src", "crates/descriptors/src", "crates/engine/src", "crates/service/src", "src"];
 
 /// What floor 0 must not hold.
 const NOT_ON_FLOOR_0: [&str; 9] =

@@ -17,7 +17,7 @@ mod generated {
 pub use generated::*;
 
 /// The descriptors of the protocol, for reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/concord.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("../../../proto/concord/v1/descriptors.binpb");
 
 /// The same for messages whose type is known only at run time.
 pub static DESCRIPTORS: LazyLock<DescriptorPool> =
