@@ -1,10 +1,10 @@
 //! Keeps long computations off the threads on which all requests make progress.
 
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 /// From so many bytes on, decoding, parsing or encoding takes long enough to be felt by others: about a millisecond.
@@ -34,18 +34,23 @@ pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T +
 /// Does work that takes seconds or waits for the disk, on a thread of its own. It takes no place of [`offload`], where others
 /// wait for moments. A panic in the work is a panic of the caller's.
 pub async fn offload_long<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = spawn_blocking(work).await;
-    match done.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(done) => done,
-        Err(Ok(cause)) => panic::resume_unwind(cause),
+    let (sender, receiver) = oneshot::channel();
+    // Boxed, since what a runtime needs for a task is otherwise compiled anew for each work.
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || {
+        // Sending fails if the caller has left, which is fine.
+        let _ = sender.send(panic::catch_unwind(AssertUnwindSafe(work)));
+    });
+    spawn_blocking(work);
+    match receiver.await {
+        Ok(Ok(done)) => done,
+        Ok(Err(cause)) => panic::resume_unwind(cause),
         // The runtime shuts down, and the caller's task with it.
-        Err(Err(_)) => std::future::pending().await,
+        Err(_) => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::AssertUnwindSafe;
     use std::thread;
 
     use futures_util::FutureExt;

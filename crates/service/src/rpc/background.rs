@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -32,13 +33,23 @@ impl BackgroundTasks {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let result = self.tracker.spawn(AssertUnwindSafe(work).catch_unwind()).await;
-        match result {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn(async move {
+            // Sending fails if the caller has disconnected, which is fine.
+            let _ = sender.send(AssertUnwindSafe(work).catch_unwind().await);
+        });
+        match receiver.await {
             Ok(Ok(result)) => result,
             Ok(Err(cause)) => Err(status::panicked(cause.as_ref())),
             // Nobody aborts this task, so it can only be cancelled by a shutdown of the runtime.
-            Err(error) => Err(status::panicked(&error.to_string())),
+            Err(_) => Err(status::panicked(&"the runtime was shut down amid the work")),
         }
+    }
+
+    /// Spawns boxed futures alone: what a runtime needs for a task is otherwise compiled anew for each method of the protocol.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
+        self.tracker.spawn(work);
     }
 
     /// Whether the server stops, so that no further part of a call should begin.
@@ -56,7 +67,7 @@ impl BackgroundTasks {
         let (sender, receiver) = mpsc::channel(capacity);
         let caller = sender.clone();
         let work = AssertUnwindSafe(work(sender)).catch_unwind();
-        self.tracker.spawn(async move {
+        self.spawn(async move {
             tokio::select! {
                 () = caller.closed() => {}
                 result = work => if let Err(cause) = result {
@@ -77,7 +88,6 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use futures_util::{StreamExt, poll};
-    use tokio::sync::oneshot;
     use tonic::Code;
 
     use super::*;
