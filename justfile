@@ -19,6 +19,10 @@ proto:
     npx --yes @bufbuild/buf@1.75.0 lint
     npx --yes @bufbuild/buf@1.75.0 breaking --against proto/concord/store/v1/frozen.binpb
 
+# Writes the descriptors of `proto/` anew, after a change there and before anything else is built.
+descriptors:
+    UPDATE_GOLDEN=1 cargo test -p concord-descriptors
+
 licences:
     cargo deny check licenses bans sources
 
