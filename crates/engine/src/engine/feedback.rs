@@ -223,7 +223,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn said(number: usize, caller: &str, end: Option<SystemTime>) -> Feedback {
+    fn feedback_of(number: usize, caller: &str, end: Option<SystemTime>) -> Feedback {
         let value = format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
         Feedback {
             id: format!("{caller}{number}"),
@@ -245,14 +245,14 @@ mod tests {
         let index = FeedbackIndex::default();
         let end = |number: usize| (number == 0).then(|| at(10));
         for number in 0..MOST_OF_ONE_CALLER {
-            index.reserve(&said(number, "soar", end(number)), at(0)).unwrap();
+            index.reserve(&feedback_of(number, "soar", end(number)), at(0)).unwrap();
         }
-        let one_more = said(MOST_OF_ONE_CALLER, "soar", None);
+        let one_more = feedback_of(MOST_OF_ONE_CALLER, "soar", None);
         let refused = index.reserve(&one_more, at(9)).unwrap_err().to_string();
         assert!(refused.contains("25000 entries of soar") && refused.contains("retract"), "{refused}");
-        index.reserve(&said(0, "other", None), at(9)).unwrap();
+        index.reserve(&feedback_of(0, "other", None), at(9)).unwrap();
         index.reserve(&one_more, at(10)).unwrap();
-        index.reserve(&said(MOST_OF_ONE_CALLER + 1, "soar", None), at(10)).unwrap_err();
+        index.reserve(&feedback_of(MOST_OF_ONE_CALLER + 1, "soar", None), at(10)).unwrap_err();
         index.remove(&one_more);
         index.reserve(&one_more, at(10)).unwrap();
     }
@@ -261,16 +261,16 @@ mod tests {
     fn all_callers_together_fill_the_index_and_no_more() {
         let index = FeedbackIndex::default();
         for number in 0..MOST_ACTIVE {
-            index.reserve(&said(number, &format!("caller{}", number % 5), None), at(0)).unwrap();
+            index.reserve(&feedback_of(number, &format!("caller{}", number % 5), None), at(0)).unwrap();
         }
-        let refused = index.reserve(&said(0, "late", None), at(0)).unwrap_err().to_string();
+        let refused = index.reserve(&feedback_of(0, "late", None), at(0)).unwrap_err().to_string();
         assert!(refused.contains("100000 entries are active"), "{refused}");
     }
 
     #[test]
     fn what_is_not_stored_yet_takes_a_place_and_is_not_shown() {
         let index = FeedbackIndex::default();
-        let feedback = said(1, "soar", None);
+        let feedback = feedback_of(1, "soar", None);
         index.reserve(&feedback, at(0)).unwrap();
         assert_eq!(index.active(&feedback.indicator, at(0)), ActiveFeedback::default());
         index.publish(&feedback);

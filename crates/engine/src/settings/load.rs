@@ -255,7 +255,7 @@ impl Loader<'_> {
         let client_ca = tls.client_ca.map(PathBuf::from);
         let tls = TlsConfig { certificate: given(tls.certificate), key: given(tls.key), client_ca };
         if self.input.flags.listens {
-            merge_new(&mut self.violations, tls.unusable());
+            merge_new(&mut self.violations, tls.check());
         }
         Some(tls)
     }

@@ -33,7 +33,7 @@ impl TlsConfig {
     /// When the file of `tls.key` cannot be read or holds none.
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Violation> {
         let read = PrivateKeyDer::from_pem_file(&self.key);
-        read.map_err(|error| unusable("tls.key", &self.key, &error, "holds no private key"))
+        read.map_err(|error| violation("tls.key", &self.key, &error, "holds no private key"))
     }
 
     /// The authorities of clients' certificates; none where clients need none.
@@ -45,7 +45,7 @@ impl TlsConfig {
     }
 
     /// Everything that cannot be read.
-    pub(super) fn unusable(&self) -> Vec<Violation> {
+    pub(super) fn check(&self) -> Vec<Violation> {
         [self.chain().err(), self.private_key().err(), self.authorities().err()].into_iter().flatten().collect()
     }
 }
@@ -53,10 +53,10 @@ impl TlsConfig {
 fn certificates(field: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Violation> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let read = read.and_then(|read| if read.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(read) });
-    read.map_err(|error| unusable(field, path, &error, "holds no certificate"))
+    read.map_err(|error| violation(field, path, &error, "holds no certificate"))
 }
 
-fn unusable(field: &str, path: &Path, error: &pem::Error, nothing: &str) -> Violation {
+fn violation(field: &str, path: &Path, error: &pem::Error, nothing: &str) -> Violation {
     let why = match error {
         pem::Error::NoItemsFound => nothing.to_owned(),
         pem::Error::Io(error) => error.to_string(),

@@ -56,7 +56,7 @@ impl Hosts {
             || host.strip_suffix(".localhost").is_some_and(|name| !name.is_empty());
         (!is_known).then(|| {
             let message =
-                format!("the server is not known as {:?}; host_names in its settings may list it", shown(&host));
+                format!("the server is not known as {:?}; host_names in its settings may list it", shortened(&host));
             forbidden(message)
         })
     }
@@ -84,7 +84,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn shown(host: &str) -> String {
+fn shortened(host: &str) -> String {
     host.chars().take(100).collect()
 }
 
